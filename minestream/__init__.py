@@ -1,0 +1,79 @@
+"""minestream: exact, deterministic, out-of-core mining of training triplets and pairs from embeddings.
+
+The public names load on first use: importing the package loads neither NumPy, Numba nor PyArrow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from minestream._version import VERSION
+
+if TYPE_CHECKING:
+    from minestream.audit import describe, verify
+    from minestream.config import MineConfig, Resources
+    from minestream.errors import (
+        CapacityError,
+        ForkedProcess,
+        GateMissed,
+        InputError,
+        Interrupted,
+        MinestreamError,
+        OutputError,
+        TransientError,
+        UsageError,
+        VerifyMismatch,
+    )
+    from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, warmup
+    from minestream.stats import Report
+
+__version__ = VERSION
+__all__ = [
+    "CapacityError",
+    "ForkedProcess",
+    "GateMissed",
+    "InputError",
+    "Interrupted",
+    "MineConfig",
+    "Mined",
+    "MinestreamError",
+    "OutputError",
+    "Report",
+    "Resources",
+    "TransientError",
+    "UsageError",
+    "VerifyMismatch",
+    "__version__",
+    "describe",
+    "mine",
+    "mine_arrays",
+    "mine_batches",
+    "verify",
+    "warmup",
+]
+
+_HOMES = {
+    "minestream.audit": ("describe", "verify"),
+    "minestream.config": ("MineConfig", "Resources"),
+    "minestream.errors": (
+        "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
+        "OutputError", "TransientError", "UsageError", "VerifyMismatch",
+    ),
+    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "warmup"),
+    "minestream.stats": ("Report",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name on first use."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'minestream' has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

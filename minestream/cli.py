@@ -1,0 +1,314 @@
+"""The command line: parse, call the library function of the same name, print.
+
+The options of `mine` are made from `config.OPTION_FIELDS`; what is printed is made by `printing`. Neither
+NumPy nor rich is imported before a command needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+import click
+
+import minestream
+from minestream.config import FOREIGN_OPTIONS, GROUPS, OPTION_FIELDS, flag_of, unknown_option
+from minestream.errors import (
+    EXIT_CODES,
+    CapacityError,
+    Interrupted,
+    MinestreamError,
+    OutputError,
+    UsageError,
+)
+
+OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
+JSON_HELP = "Print JSON and nothing else on standard output."
+TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
+NAMES_COLUMN = 34  # longer option names take a line of their own
+
+
+def flags_of(spec: Field[Any]) -> tuple[str, ...]:
+    """The command-line options of a field."""
+    flags: tuple[str, ...] = spec.metadata["flags"]
+    return flags or (flag_of(spec.name),)
+
+
+def names_of(spec: Field[Any]) -> str:
+    """The options of a field with what they take, as help prints them: `-k, --negatives K`."""
+    metavar = spec.metadata["metavar"] or ("NAME" if spec.metadata["kind"] == "choice" else "")
+    return f"{', '.join(flags_of(spec))} {metavar}".strip()
+
+
+def help_of(spec: Field[Any]) -> str:
+    """The help of a field with its default, where the text or the choices do not say it already."""
+    text: str = spec.metadata["help"]
+    untold = spec.metadata["kind"] not in ("choice", "flag", "repeat") and spec.default is not None
+    return f"{text} Default: {spec.default}." if untold and "default" not in text.lower() else text
+
+
+def meaning(choice: object) -> str:
+    """What a choice means: its condition, where it has one, and its line of help."""
+    if isinstance(choice, str):
+        return choice
+    condition = getattr(choice, "condition", "")
+    help_text = str(getattr(choice, "help", ""))
+    return f"{condition}: {help_text}" if condition else help_text
+
+
+def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
+    """The lines of help of one field: the option, then each of its choices."""
+    yield names_of(spec), help_of(spec)
+    for name, choice in (spec.metadata["choices"] or {}).items():
+        default = " (default)" if name == spec.default else ""
+        yield f"    {name}", meaning(choice) + default
+
+
+def visible_fields() -> list[Field[Any]]:
+    """The fields that are options of the command line."""
+    return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
+
+
+def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print the help so that a reader who leaves early is no error."""
+    if wanted and not context.resilient_parsing:
+        show(context.get_help())
+        context.exit()
+
+
+class Command(click.Command):
+    """A command whose help ends with the exit codes."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help, printing through `show`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = show_help
+        return option
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
+
+
+class Group(Command, click.Group):
+    """The commands; their help is the class above."""
+
+    command_class = Command
+
+
+class MineCommand(Command):
+    """`mine`: its options are shown in the groups of the table, each choice with its meaning."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options under their titles."""
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        rows["Output"].append(("-o, --out OUT", OUTPUT_HELP))
+        for spec in visible_fields():
+            rows[spec.metadata["group"]].extend(option_rows(spec))
+        rows["Output"].append(("--json", JSON_HELP))
+        rows["Resources"].append(("-h, --help", "Show this page."))
+        for title, lines in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(lines, col_max=NAMES_COLUMN)
+
+
+def mine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate with every option of the table; none has a default here: only what was given is passed on."""
+    for spec in reversed(visible_fields()):
+        kind = spec.metadata["kind"]
+        shape = {"is_flag": True} if kind == "flag" else {"multiple": kind == "repeat", "default": None}
+        value_type = {} if kind == "flag" else {"type": TYPES.get(kind, click.STRING)}
+        function = click.option(spec.name, *flags_of(spec), **shape, **value_type)(function)
+    return function
+
+
+def given_only(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
+
+
+json_option = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+
+
+@click.group(
+    cls=Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+@click.version_option(minestream.__version__, prog_name="minestream")
+def cli() -> None:
+    """Mine training triplets and pairs from embeddings: exact, deterministic, larger than memory.
+
+    \b
+    Example:
+      minestream sample digits.parquet
+      minestream mine digits.parquet
+      minestream describe digits.triplets.parquet
+      minestream verify digits.triplets.parquet --sample 100
+    """
+
+
+@cli.command(cls=MineCommand, short_help="Mine triplets, pairs or tuples.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--out", metavar="OUT", help=OUTPUT_HELP)
+@mine_options
+@json_option
+def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
+    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns.
+
+    Nothing but INPUT is needed: the columns are found by themselves.
+
+    \b
+    Example:
+      minestream mine digits.parquet
+      minestream mine embeddings/ -o triplets/ --label product --margin 0.3 -k 4
+      minestream mine digits.parquet --emit pairs --dry-run
+    """
+    try:
+        report = minestream.mine(list(inputs), out, **given_only(options))
+    except KeyboardInterrupt:
+        raise Interrupted(
+            "interrupted: finished parts are kept", "the same command with --resume goes on from there"
+        ) from None
+    if as_json:
+        show_json(report.to_dict())
+        return
+    from minestream import printing
+
+    show(printing.report_text(report) if report.complete else printing.plan_text(report))
+
+
+@cli.command(short_help="Say what is in a mined file.")
+@click.argument("path", metavar="OUT")
+@json_option
+def describe(path: str, as_json: bool) -> None:
+    """Say what is in OUT, a mined file or folder: configuration, funnel, distances, losses.
+
+    \b
+    Example:
+      minestream describe digits.triplets.parquet
+    """
+    found = minestream.describe(path)
+    if as_json:
+        show_json(found)
+        return
+    from minestream import printing
+
+    show(printing.describe_text(found))
+
+
+@cli.command(short_help="Check a mined file against its source.")
+@click.argument("path", metavar="OUT")
+@click.option(
+    "--sample", type=click.IntRange(min=0), required=True, metavar="N", help="Anchors to derive again."
+)
+@click.option("--source", metavar="PATH", help="The mined input, when it is neither beside OUT nor here.")
+@click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors.")
+@json_option
+def verify(path: str, sample: int, source: str | None, seed: int, as_json: bool) -> int:
+    """Check OUT against its checksums, then derive N anchors again from the source and compare row by row.
+
+    The reference that derives them shares no code with the fast path.
+
+    \b
+    Example:
+      minestream verify digits.triplets.parquet --sample 100
+    """
+    found = minestream.verify(path, sample=sample, source=source, seed=seed)
+    if as_json:
+        show_json(found)
+    else:
+        from minestream import printing
+
+        show(printing.verify_text(found))
+    return 1 if found.get("differences") else 0
+
+
+@cli.command(short_help="Write a real sample: handwritten digits.")
+@click.argument("path", metavar="PATH")
+@click.option("--overwrite", is_flag=True, help="Replace PATH when it exists.")
+def sample(path: str, overwrite: bool) -> None:
+    """Write a real sample to PATH: 1,797 handwritten digits of 64 values with their labels.
+
+    \b
+    Example:
+      minestream sample digits.parquet
+    """
+    from importlib.resources import files
+
+    content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
+    try:
+        with Path(path).open("wb" if overwrite else "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise OutputError(f"{path} exists", "--overwrite replaces it") from None
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", "give a file in an existing folder") from error
+    show(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
+
+
+def show(text: str) -> None:
+    """Print on standard output; a reader who left is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered would raise again when the interpreter closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_json(value: dict[str, Any]) -> None:
+    """Print one JSON document."""
+    show(json.dumps(value, indent=2))
+
+
+def usage_error(error: click.UsageError) -> UsageError:
+    """What click found wrong, in our words."""
+    command = error.ctx.command_path if error.ctx else "minestream"
+    if isinstance(error, click.NoSuchOption) and command.endswith(" mine"):
+        plain = error.option_name.lstrip("-").replace("-", "_")
+        if plain in FOREIGN_OPTIONS:
+            return unknown_option(error.option_name)
+    return UsageError(error.format_message(), f"{command} --help lists what there is")
+
+
+def fail(error: MinestreamError, as_json: bool) -> int:
+    """Say what went wrong; the exit code."""
+    print(f"error: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"hint: {error.hint}", file=sys.stderr)
+    if as_json:
+        what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        show_json({"error": what | {"exit_code": error.exit_code}})
+    return error.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line; the exit code. What is nobody's mistake but ours is raised.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Looked up by hand: a command line that click refuses still answers in JSON.
+    as_json = "--json" in given
+    try:
+        with cli.make_context("minestream", given or ["--help"]) as context:
+            return int(cli.invoke(context) or 0)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.UsageError as error:
+        return fail(usage_error(error), as_json)
+    except MinestreamError as error:
+        return fail(error, as_json)
+    except MemoryError:
+        return fail(CapacityError("out of memory", "give a smaller --memory, or fewer --threads"), as_json)
+    except KeyboardInterrupt:
+        return fail(Interrupted("interrupted"), as_json)

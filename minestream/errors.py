@@ -1,0 +1,104 @@
+"""What can go wrong, as classes: each says what, where and what to do, and carries the command line's exit code."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import ClassVar
+
+EXIT_CODES: dict[int, str] = {
+    0: "done",
+    1: "verify found a difference",
+    2: "usage: an option or a combination of options",
+    3: "input: a file, a column or a row",
+    4: "capacity: memory, scratch or output space",
+    5: "output exists, or a resume that does not match",
+    6: "a gate was missed (--require-rows, --max-short)",
+    75: "transient input or output failure: try again",
+    130: "interrupted",
+}
+
+
+class MinestreamError(Exception):
+    """Base of every error a user can cause or meet.
+
+    Parameters
+    ----------
+    message : str
+        What is wrong, and where.
+    hint : str, optional
+        What to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[type[MinestreamError], tuple[str, str]]:
+        return type(self), (self.message, self.hint)
+
+
+class VerifyMismatch(MinestreamError):
+    """A mined file differs from its checksums or from what the reference derives."""
+
+    exit_code = 1
+
+
+class UsageError(MinestreamError, ValueError):
+    """An option, or a combination of options, that means nothing here."""
+
+    exit_code = 2
+
+
+class InputError(MinestreamError, ValueError):
+    """A file, column or row that cannot be mined."""
+
+    exit_code = 3
+
+
+class CapacityError(MinestreamError):
+    """A plan that does not fit, or space that ran out."""
+
+    exit_code = 4
+
+
+class OutputError(MinestreamError):
+    """An output that exists, is locked, or does not match what is resumed."""
+
+    exit_code = 5
+
+
+class GateMissed(MinestreamError):
+    """The run is complete but missed a gate: nothing is published, the parts are kept."""
+
+    exit_code = 6
+
+
+class TransientError(MinestreamError):
+    """Input or output failed in a way that may pass."""
+
+    exit_code = 75
+
+
+class Interrupted(MinestreamError):
+    """The run was interrupted: finished parts are kept."""
+
+    exit_code = 130
+
+
+class ForkedProcess(MinestreamError, RuntimeError):
+    """Something that cannot work in a forked child was asked of one."""
+
+    exit_code = 2
+
+
+def nearest_name(name: str, known: list[str]) -> str:
+    """A remedy line for an unknown `name`: the nearest of `known`, then all of them."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    suggestion = f"did you mean {close[0]!r}? " if close else ""
+    return f"{suggestion}known: {', '.join(known)}"

@@ -1,0 +1,65 @@
+"""Compiled loops: they know arrays, gates and codes, and nothing of files, options or metrics' names.
+
+This file chooses the folder that compiled kernels are kept in, and imports neither numpy nor numba.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from functools import cache
+from pathlib import Path
+
+CACHE_VARIABLE = "MINESTREAM_CACHE_DIR"
+
+
+@cache
+def cache_root() -> Path | None:
+    """The folder for compiled kernels, chosen once per process, or None when no folder can be written.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The first of these that can be created and written: `$MINESTREAM_CACHE_DIR`;
+        `$XDG_CACHE_HOME/minestream` (or `~/.cache/minestream`); a folder in the temporary directory that
+        this user owns and nobody else may enter.
+
+    Notes
+    -----
+    What is loaded from this folder is run, so whoever may write to it is trusted: in the shared temporary
+    directory that must be nobody but this user.
+    """
+    asked = os.environ.get(CACHE_VARIABLE)
+    if asked and (folder := _made(Path(asked).expanduser().absolute())):
+        return folder
+    base = os.environ.get("XDG_CACHE_HOME")
+    parent = Path(base) if base and os.path.isabs(base) else Path("~/.cache").expanduser()
+    if parent.is_absolute() and (folder := _made(parent / "minestream")):
+        return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    private = _made(Path(tempfile.gettempdir()) / f"minestream-{user}")
+    return private if private and _is_private(private) else None
+
+
+def cache_note() -> str:
+    """One line to print when compiled kernels cannot be kept, "" when they can."""
+    if cache_root() is not None:
+        return ""
+    return f"no writable cache folder: kernels are compiled anew by every process; set {CACHE_VARIABLE}"
+
+
+def _made(folder: Path) -> Path | None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return None
+    return folder
+
+
+def _is_private(folder: Path) -> bool:
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077

@@ -1,0 +1,104 @@
+"""Draws: the seeded hash that every random choice is made by, and the sort keys of the picks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from minestream.kernels.compiled import kernel
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+MIX_2 = np.uint64(0x94D049BB133111EB)
+FNV_BASIS = np.uint64(0xCBF29CE484222325)
+FNV_PRIME = np.uint64(0x100000001B3)
+SIGN_BIT = np.uint64(1 << 63)
+
+WEIGHT_CUTOFF = 0.5  # distances below count as this one (Wu 2017)
+WEIGHT_END = 1.4  # distances from here on are never picked
+
+
+@intrinsic
+def bits_of(typing_context: Any, value: Any) -> Any:
+    """The bits of a float64 as uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.uint64(types.float64), codegen
+
+
+@kernel
+def mix(z: np.uint64) -> np.uint64:
+    """splitmix64's finaliser M."""
+    z ^= z >> np.uint64(30)
+    z *= MIX_1
+    z ^= z >> np.uint64(27)
+    z *= MIX_2
+    z ^= z >> np.uint64(31)
+    return z
+
+
+@kernel
+def draw_prefix(seed: np.uint64, tag: np.uint64, anchor_key: np.uint64, positive_key: np.uint64) -> np.uint64:
+    """What a draw depends on besides its candidate: draw = mix(prefix + K(candidate))."""
+    return mix(mix(mix(seed + tag * GOLDEN) + anchor_key * GOLDEN) + positive_key * GOLDEN)
+
+
+@kernel
+def draw_prefixes(
+    seed: np.uint64, tag: np.uint64, anchor_keys: np.ndarray, positive_keys: np.ndarray, out_prefix: np.ndarray
+) -> None:
+    """draw_prefix for m (anchor, positive) pairs: all arrays uint64[m]."""
+    for i in range(anchor_keys.size):
+        out_prefix[i] = draw_prefix(seed, tag, anchor_keys[i], positive_keys[i])
+
+
+@kernel
+def draws(prefixes: np.ndarray, candidate_keys: np.ndarray, out_draw: np.ndarray) -> None:
+    """The draws of m triples: all arrays uint64[m]."""
+    for i in range(prefixes.size):
+        out_draw[i] = mix(prefixes[i] + candidate_keys[i])
+
+
+@kernel
+def text_keys(offsets: np.ndarray, data: np.ndarray, out_key: np.ndarray) -> None:
+    """FNV-1a 64 of m texts: offsets int64[m + 1] into data uint8[], out_key uint64[m]."""
+    for i in range(out_key.size):
+        h = FNV_BASIS
+        for at in range(offsets[i], offsets[i + 1]):
+            h = (h ^ np.uint64(data[at])) * FNV_PRIME
+        out_key[i] = h
+
+
+@kernel
+def sortable(value: float) -> np.uint64:
+    """An unsigned integer that orders as the float64 does; -0.0 counts as 0.0."""
+    bits = bits_of(value + 0.0)
+    return ~bits if bits & SIGN_BIT else bits | SIGN_BIT
+
+
+@kernel
+def unit_distance(metric: int, x: float) -> float:
+    """The Euclidean distance of unit rows whose distance under the metric's code is x."""
+    if metric == 0:
+        return math.sqrt(2.0 * x)
+    if metric == 1:
+        return x
+    if metric == 2:
+        return math.sqrt(x)
+    return math.sqrt(max(0.0, 2.0 + 2.0 * x))
+
+
+@kernel
+def weighted_key(dimension: int, distance: float, draw: np.uint64) -> float:
+    """log(-log u) - log w, smallest first: w is the inverse density of distances on the sphere (Wu 2017, 4.2)."""
+    u = (float(draw >> np.uint64(11)) + 0.5) / 9007199254740992.0
+    cut = max(distance, WEIGHT_CUTOFF)
+    log_weight = (2 - dimension) * math.log(cut) - ((dimension - 3) / 2) * math.log(1 - cut * cut / 4)
+    return math.log(-math.log(u)) - log_weight

@@ -1,0 +1,156 @@
+"""Cuts the anchors into shards by data and config alone, and the work inside them by memory; says what it will take."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config import MineConfig, Resources, parse_memory
+from minestream.errors import CapacityError
+
+PART_ANCHORS = 16_384
+PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved
+ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
+
+MEMORY_SHARE = 0.6
+SWEEP_RATE = 7e10  # float32 operations a second and thread, for the projection only
+SCAN_RATE = 4e9
+MAX_BLOCK_ROWS = 32_768
+MIN_BLOCK_ROWS = 1_024
+
+
+def memory_budget(resources: Resources) -> int:
+    """Bytes that may be allocated for data."""
+    asked = parse_memory(resources.memory)
+    return asked if asked is not None else int(MEMORY_SHARE * free_bytes())
+
+
+def free_bytes() -> int:
+    """What the machine, or the control group of this process, has free."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = [pages, *_meminfo(), *_cgroup()]
+    return max(2**28, min(available[1:]) if len(available) > 1 else pages)
+
+
+def _meminfo() -> list[int]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return []
+
+
+def _cgroup() -> list[int]:
+    found = []
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return [free for free in found if 0 < free < 2**50]
+
+
+def thread_count(resources: Resources) -> int:
+    """Threads to run: as asked, else the cores this process may use."""
+    return resources.threads or len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do.
+
+    Attributes
+    ----------
+    shards : tuple of (int, int)
+        Ranges of anchors, one a part.
+    facts : dict
+        What is printed and recorded: numbers by name, with units in the suffixes.
+    """
+
+    shards: tuple[tuple[int, int], ...]
+    facts: dict[str, Any]
+
+
+def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[np.int64]:
+    """At most how many rows each anchor gives, int64[A], from its number of positives."""
+    most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
+    wanted = int(config.negatives or 0)
+    if config.emit == "pairs":
+        return most + (wanted or ALL_NEGATIVES)
+    if config.emit == "tuples":
+        return most
+    rows = most * wanted
+    return rows if config.negatives_per_anchor is None else np.minimum(rows, config.negatives_per_anchor)
+
+
+def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
+    """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS."""
+    negatives = max(1, int(config.negatives or ALL_NEGATIVES))
+    most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
+    total = np.concatenate([[0], np.cumsum(most * negatives)])
+    shards, first = [], 0
+    while first < positives.size:
+        size = PART_ANCHORS
+        while size > 1 and total[min(first + size, positives.size)] - total[first] > PART_ROWS:
+            size //= 2
+        end = min(first + size, positives.size)
+        shards.append((first, end))
+        first = end
+    return tuple(shards) or ((0, 0),)
+
+
+def make_plan(
+    config: MineConfig,
+    resources: Resources,
+    *,
+    rows: int,
+    dimension: int,
+    row_bytes: int,
+    positives: NDArray[np.int64],
+    in_memory: bool,
+    scan: bool,
+    budget_bytes: int,
+) -> Plan:
+    """Cut the work and project it.
+
+    Raises
+    ------
+    CapacityError
+        When more than --max-rows may come out, or the smallest step does not fit the memory.
+    """
+    shards = cut_shards(config, positives)
+    most_rows = int(projected_rows(config, positives).sum())
+    if resources.max_rows is not None and most_rows > resources.max_rows:
+        raise CapacityError(
+            f"up to {most_rows:,} rows would be written, more than --max-rows {resources.max_rows:,}",
+            "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
+        )
+    threads = thread_count(resources)
+    held = rows * row_bytes if in_memory else 0
+    codes = rows * 64
+    step = MIN_BLOCK_ROWS * (row_bytes + 8 * dimension + 64)
+    if held + codes + step > budget_bytes:
+        raise CapacityError(
+            f"--memory of {budget_bytes:,} bytes is too small: labels, ids and order take {codes:,}, "
+            f"vectors {held:,}, one step of the sweep {step:,}",
+            "raise --memory",
+        )
+    pairs = positives.size * rows
+    rate = (SCAN_RATE if scan else SWEEP_RATE) * threads
+    return Plan(
+        shards,
+        {
+            "rows": rows, "dimension": dimension, "anchors": int(positives.size), "pairs_to_compute": pairs,
+            "shards": len(shards), "rows_at_most": most_rows, "vectors_bytes": rows * row_bytes,
+            "vectors_in": "memory" if in_memory else "scratch", "memory_bytes": budget_bytes, "threads": threads,
+            "screen": "scan" if scan else "f32", "projected_seconds": round(2.0 * pairs * dimension / rate, 1),
+        },
+    )  # fmt: skip

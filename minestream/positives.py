@@ -1,0 +1,107 @@
+"""The positives of a shard's anchors, by the positive rule, with their exact distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config import MineConfig
+from minestream.draws import TAG_POSITIVES, prefixes
+from minestream.kernels.choose import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
+from minestream.load import Loaded
+from minestream.metric import METRICS
+from minestream.search import Found
+
+PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
+PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists
+
+
+class Chosen(NamedTuple):
+    """Positives by anchor, in the positive rule's order."""
+
+    start: NDArray[np.int64]  # [A + 1]
+    slot: NDArray[np.int32]
+    x: NDArray[np.float64]
+
+
+Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
+
+
+def one_pair_each(anchors: int) -> Pairs:
+    """One pair an anchor, without a positive, that takes every distance."""
+    return Pairs(
+        np.arange(anchors + 1), np.full(anchors, -1, np.int32), np.full(anchors, -np.inf), np.full(anchors, np.inf),
+        np.full(anchors, -np.inf), np.zeros(anchors, np.uint64),
+    )  # fmt: skip
+
+
+def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Chosen:
+    """The positives of every anchor.
+
+    Parameters
+    ----------
+    anchors : int32[A], slots
+    search : function
+        (anchors, pairs, rule) -> Found
+
+    Notes
+    -----
+    Cost: the pairs within each label, once; twice for anchors that have too few positives but duplicates.
+    """
+    take = 0 if config.positives == "all" else config.positives_per_anchor
+    within = config.drop_duplicates_within
+    passes_over = config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives
+    rule = Rule(
+        POSITIVE, PICK_OF_RULE[config.positives], take, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code
+    )
+    keys = loaded.rows.draw_key[anchors]
+    pairs = one_pair_each(anchors.size)._replace(
+        prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
+    )
+    if not passes_over or within is None:
+        return _as_chosen(search(anchors, pairs, rule))
+    others, twins = _duplicate_rules(rule, pairs, within)
+    found = search(anchors, *others)
+    counts = np.diff(found.start)
+    short = np.flatnonzero(counts < np.minimum(take, loaded.positives[anchors]))
+    if not short.size:
+        return _as_chosen(found)
+    again = search(anchors[short], _of_anchors(twins[0], short), twins[1])
+    return _appended(found, again, short, take)
+
+
+def _duplicate_rules(rule: Rule, pairs: Pairs, within: float) -> tuple[tuple[Pairs, Rule], tuple[Pairs, Rule]]:
+    """What finds the positives that are no duplicates of the anchor, and what finds those that are."""
+    if within == 0:
+        return (pairs, rule._replace(own_duplicates=EXCLUDE)), (pairs, rule._replace(own_duplicates=ONLY))
+    beyond = pairs._replace(low=np.full(pairs.low.size, np.nextafter(within, np.inf)))
+    return (beyond, rule), (pairs._replace(high=np.full(pairs.high.size, within)), rule)
+
+
+def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:
+    return Pairs(np.arange(places.size + 1), *(field[places] for field in pairs[1:]))
+
+
+def _as_chosen(found: Found) -> Chosen:
+    return Chosen(found.start, found.slot, found.x)
+
+
+def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Chosen:
+    """Both lists of each short anchor behind one another, up to `take`."""
+    counts, more = np.diff(found.start), np.zeros(found.start.size - 1, np.int64)
+    more[short] = np.minimum(np.diff(again.start), take - counts[short])
+    anchor = np.concatenate([np.repeat(np.arange(counts.size), counts), np.repeat(short, np.diff(again.start))])
+    place = np.concatenate([_places(found.start), _places(again.start)])
+    second = np.concatenate([np.zeros(found.slot.size, bool), np.ones(again.slot.size, bool)])
+    keep = ~second | (place < more[anchor])
+    order = np.lexsort((place[keep], second[keep], anchor[keep]))
+    slot = np.concatenate([found.slot, again.slot])[keep][order]
+    x = np.concatenate([found.x, again.x])[keep][order]
+    return Chosen(np.concatenate([[0], np.cumsum(counts + more)]), slot, x)
+
+
+def _places(start: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.arange(start[-1]) - np.repeat(start[:-1], np.diff(start))

@@ -1,0 +1,274 @@
+"""Progress of a run: small events to whoever wants them, a bar or lines on standard error, or nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from minestream.errors import UsageError, nearest_name
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+    from rich.progress import TaskID
+
+FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
+LINE_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins."""
+
+    stage: str
+    """Its name, such as `sweep`."""
+    total: int
+    """How much there is to do, in `unit`; 0 when that is not known."""
+    unit: str
+    """What is counted, in the plural: rows, pairs, parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """Some of a stage is done."""
+
+    stage: str
+    """The stage that began last."""
+    done: int
+    """How much of it is done so far, in `unit`."""
+    total: int
+    """How much there is to do, in `unit`; 0 when that is not known."""
+    unit: str
+    """What is counted, in the plural."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something the user should know now."""
+
+    text: str
+    """One line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run ended well; a run that failed sends no such event."""
+
+
+Event: TypeAlias = StageStarted | Advanced | Note | Finished
+Callback: TypeAlias = Callable[[Event], object]
+
+
+class Consumer(Protocol):
+    """What shows events; `close` is called once, however the run ended."""
+
+    def handle(self, event: Event) -> None:
+        """Show one event. Never called by two threads at a time."""
+
+    def close(self) -> None:
+        """Leave standard error clean."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def handle(self, event: Event) -> None:
+        """Show nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class Lines:
+    """A line on standard error for a stage that takes long, then one a minute.
+
+    Parameters
+    ----------
+    clock : callable
+        Seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._next = self._start + FIRST_LINE_SECONDS
+
+    def handle(self, event: Event) -> None:
+        """Print a note at once, and how far a stage is when a line is due."""
+        now = self._clock()
+        if isinstance(event, StageStarted):
+            self._start, self._next = now, now + FIRST_LINE_SECONDS
+        elif isinstance(event, Note):
+            print(event.text, file=sys.stderr, flush=True)
+        elif isinstance(event, Advanced) and now >= self._next:
+            self._next = now + LINE_SECONDS
+            print(progress_line(event, now - self._start), file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Do nothing: every line is complete."""
+
+
+class Bar:
+    """A bar with rate and remaining time on standard error, which goes away at the end."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar: RichProgress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[counts]}", markup=False),
+            TimeRemainingColumn(),
+            console=Console(stderr=True, markup=False, highlight=False, emoji=False),
+            transient=True,
+            # What a caller writes to standard output meanwhile stays its own.
+            redirect_stdout=False,
+        )
+        self._task: TaskID | None = None
+        self._start = time.monotonic()
+        self._bar.start()
+
+    def handle(self, event: Event) -> None:
+        """Start a new bar, move it, or print a note above it."""
+        if isinstance(event, StageStarted):
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._start = time.monotonic()
+            self._task = self._bar.add_task(event.stage, total=event.total or None, counts="")
+        elif isinstance(event, Note):
+            self._bar.console.print(event.text)
+        elif isinstance(event, Advanced) and self._task is not None:
+            counts = counts_text(event, time.monotonic() - self._start)
+            self._bar.update(self._task, completed=event.done, counts=counts)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+
+CONSUMERS: dict[str, Callable[[], Consumer]] = {"bar": Bar, "lines": Lines, "none": Silent}
+
+
+class Progress:
+    """What a pipeline tells about itself; a context manager. Its methods may be called from any thread.
+
+    Parameters
+    ----------
+    consumer : Consumer
+        What shows the events.
+    callback : callable, optional
+        Called with every event as well, by one thread at a time. What it raises stops the run.
+    """
+
+    def __init__(self, consumer: Consumer, callback: Callback | None = None) -> None:
+        self._consumer = consumer
+        self._callback = callback
+        self._stage = StageStarted("", 0, "")
+        self._done = 0
+        # Reentrant, for a callback that itself notes something.
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                self._send(Finished())
+        finally:
+            self._consumer.close()
+
+    def stage(self, name: str, total: int = 0, unit: str = "rows") -> None:
+        """Begin stage `name`, which ends the one before; `total` counts `unit`, 0 = not known."""
+        with self._lock:
+            self._stage, self._done = StageStarted(name, total, unit), 0
+            self._send(self._stage)
+
+    def advance(self, count: int) -> None:
+        """Add `count` to what is done of the stage that began last."""
+        with self._lock:
+            self._done += count
+            self._send(Advanced(self._stage.stage, self._done, self._stage.total, self._stage.unit))
+
+    def note(self, text: str) -> None:
+        """Show one line now."""
+        self._send(Note(text))
+
+    def _send(self, event: Event) -> None:
+        with self._lock:
+            self._consumer.handle(event)
+            if self._callback is not None:
+                self._callback(event)
+
+
+def reporter(mode: str, callback: Callback | None = None) -> Progress:
+    """A Progress that shows itself by `mode`.
+
+    Parameters
+    ----------
+    mode : {"auto", "bar", "lines", "none"}
+        auto is a bar when standard error is a terminal, else lines.
+    callback : callable, optional
+        Called with every event as well.
+
+    Raises
+    ------
+    UsageError
+        For an unknown mode.
+    """
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "lines"
+    if mode not in CONSUMERS:
+        raise UsageError(f"--progress has no value {mode!r}", nearest_name(mode, ["auto", *CONSUMERS]))
+    return Progress(CONSUMERS[mode](), callback)
+
+
+def counts_text(event: Advanced, seconds: float) -> str:
+    """How much is done and how fast, such as `1.2 M of 4.0 M rows, 35 k rows/s`."""
+    of = f" of {short_number(event.total)}" if event.total else ""
+    rate = f", {short_number(event.done / seconds)} {event.unit}/s" if seconds > 0 else ""
+    return f"{short_number(event.done)}{of} {event.unit}{rate}"
+
+
+def progress_line(event: Advanced, seconds: float) -> str:
+    """One line for a log: stage, share, counts, rate and time left, `seconds` after the stage began."""
+    share = f"{100 * event.done / event.total:.0f} %, " if event.total else ""
+    left = ""
+    if event.total and 0 < event.done <= event.total:
+        left = f", {short_time(seconds * (event.total - event.done) / event.done)} left"
+    return f"{event.stage}: {share}{counts_text(event, seconds)}{left}"
+
+
+def short_number(number: float) -> str:
+    """A number in four characters or so: 999, 1.2 k, 35 k, 4.0 M, 1.5 G, 2.0 T."""
+    scale = 1.0
+    for letter in ("", " k", " M", " G"):
+        if number < 999.5 * scale:
+            return _digits(number / scale, whole=not letter) + letter
+        scale *= 1000
+    return _digits(number / scale, whole=False) + " T"
+
+
+def _digits(number: float, *, whole: bool) -> str:
+    return f"{number:.1f}" if number < 9.95 and not (whole and number == int(number)) else f"{number:.0f}"
+
+
+def short_time(seconds: float) -> str:
+    """A duration in words that fit a line: 4.2 s, 38 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

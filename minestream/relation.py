@@ -1,0 +1,174 @@
+"""Who is what to whom, as codes: labels or sets of labels, groups, and how many positives each row has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+UNLABELED = -1
+NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
+NO_CODES: NDArray[np.int32] = np.empty(0, np.int32)
+UNLABELED_WARNING_SHARE = 0.2
+
+
+class Encoder:
+    """Values of a column as int32 codes by first appearance, -1 for null; memory is the codes and distinct values."""
+
+    def __init__(self) -> None:
+        self._pieces: list[pa.Array] = []
+
+    def add(self, values: pa.Array) -> None:
+        """The next rows of the column."""
+        if pa.types.is_boolean(values.type):
+            values = values.cast(pa.int8())
+        self._pieces.append(pc.dictionary_encode(values))
+
+    def finish(self, kind: pa.DataType) -> tuple[NDArray[np.int32], pa.Array]:
+        """The code of every row, and the values by code."""
+        if not self._pieces:
+            return NO_CODES, pa.array([], kind)
+        unified = pa.chunked_array(self._pieces).unify_dictionaries()
+        codes = [np.asarray(piece.indices.fill_null(UNLABELED)) for piece in unified.chunks]
+        values = unified.chunk(unified.num_chunks - 1).dictionary
+        return np.concatenate(codes).astype(np.int32), values.cast(kind)
+
+
+def without_value(labels: pa.Array, text: str | None) -> pa.Array:
+    """Labels with those that read as `text` made null; list labels element by element."""
+    if text is None:
+        return labels
+    if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
+        return _rebuilt(labels, without_value(labels.flatten(), text))
+    hit = pc.fill_null(pc.equal(labels.cast(pa.string()), text), False)
+    return pc.if_else(hit, pa.scalar(None, labels.type), labels)
+
+
+def _rebuilt(lists: pa.Array, values: pa.Array) -> pa.Array:
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of all rows.
+
+    Attributes
+    ----------
+    code : int32[n]
+        Equal where labels, or whole sets of them, are equal; -1 where there is none.
+    set_start, set_code : int64[n + 1], int32[]
+        The sorted label codes of each row; empty for single labels.
+    values : pyarrow.Array
+        What the output says: by code for single labels, by row for lists.
+    """
+
+    code: NDArray[np.int32]
+    set_start: NDArray[np.int64]
+    set_code: NDArray[np.int32]
+    values: pa.Array
+
+    @property
+    def multiple(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.set_start.size > 0
+
+    def members(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """(row, label code) for every label of every row."""
+        if self.multiple:
+            return np.repeat(np.arange(self.code.size), np.diff(self.set_start)), self.set_code
+        rows = np.flatnonzero(self.code >= 0)
+        return rows, self.code[rows]
+
+    def take(self, rows: NDArray[np.integer]) -> pa.Array:
+        """The labels of `rows`, as the input had them."""
+        if self.multiple:
+            return self.values.take(pa.array(rows))
+        codes = self.code[rows]
+        return self.values.take(pa.array(codes, mask=codes < 0))
+
+    def keep(self, mask: NDArray[np.bool_]) -> Labels:
+        """The labels of the rows in `mask`."""
+        if not self.multiple:
+            return Labels(self.code[mask], NO_ROWS, NO_CODES, self.values)
+        lengths = np.diff(self.set_start)
+        start = np.concatenate([[0], np.cumsum(lengths[mask])])
+        return Labels(self.code[mask], start, self.set_code[np.repeat(mask, lengths)], self.values.filter(pa.array(mask)))
+
+
+class LabelReader:
+    """Collects the labels of a source batch by batch."""
+
+    def __init__(self, kind: pa.DataType, unlabeled_value: str | None) -> None:
+        self.kind = kind
+        self.multiple = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        self._unlabeled_value = unlabeled_value
+        self._encoder = Encoder()
+        self._lists: list[pa.Array] = []
+
+    def labeled(self, labels: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The labels with the unlabelled value made null, and which rows have one."""
+        labels = without_value(labels, self._unlabeled_value)
+        if not self.multiple:
+            return labels, ~np.asarray(labels.is_null())
+        known = np.asarray(pc.list_parent_indices(labels))[~np.asarray(labels.flatten().is_null())]
+        mask = np.zeros(len(labels), bool)
+        mask[known] = True
+        return labels, mask
+
+    def add(self, labels: pa.Array) -> None:
+        """The next rows that take part, as `labeled` returned them."""
+        if self.multiple:
+            self._lists.append(labels)
+        else:
+            self._encoder.add(labels)
+
+    def finish(self) -> Labels:
+        """All labels read."""
+        if not self.multiple:
+            code, values = self._encoder.finish(self.kind)
+            return Labels(code, NO_ROWS, NO_CODES, values)
+        lists = pa.concat_arrays(self._lists) if self._lists else pa.array([], self.kind)
+        encoder = Encoder()
+        encoder.add(lists.flatten())
+        flat, _ = encoder.finish(self.kind.value_type)
+        parents = np.asarray(pc.list_parent_indices(lists), np.int64)
+        known = flat >= 0
+        both = np.unique(np.stack([parents[known], flat[known].astype(np.int64)], axis=1), axis=0)
+        start = np.concatenate([[0], np.cumsum(np.bincount(both[:, 0], minlength=len(lists)))]).astype(np.int64)
+        codes = both[:, 1].astype(np.int32)
+        return Labels(_set_codes(start, codes), start, codes, lists)
+
+
+def _set_codes(start: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """One code per distinct set of labels, -1 for the empty one."""
+    known: dict[bytes, int] = {b"": UNLABELED}
+    out = np.empty(start.size - 1, np.int32)
+    for i in range(out.size):
+        out[i] = known.setdefault(codes[start[i] : start[i + 1]].tobytes(), len(known) - 1)
+    return out
+
+
+def positive_counts(labels: Labels, group: NDArray[np.int32], groups_forbid: bool) -> NDArray[np.int64]:
+    """How many positives each row has: exact for single labels, for sets the sum over its labels (0 only if none).
+
+    Parameters
+    ----------
+    group : int32[n] or [0]
+        -1 in none.
+    groups_forbid : bool
+        Whether rows of one group form no positive pairs.
+    """
+    rows, codes = labels.members()
+    counts = np.bincount(codes, minlength=1)
+    per_member = counts[codes] - 1 if rows.size else NO_ROWS
+    if groups_forbid and group.size and rows.size:
+        in_group = group[rows] >= 0
+        key = codes.astype(np.int64) * (int(group.max()) + 1) + group[rows]
+        _, inverse, together = np.unique(key[in_group], return_inverse=True, return_counts=True)
+        per_member[in_group] -= together[inverse] - 1
+    return np.bincount(rows, weights=per_member, minlength=labels.code.size).astype(np.int64)

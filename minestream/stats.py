@@ -1,0 +1,138 @@
+"""Counters: what the answer holds (in the files), how the scan went (in the report and the manifest), and the report."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class ShardStats:
+    """Sums over one shard, or over all of them.
+
+    The first block are sums over the answer and the same however the scan went; the rest is how it went.
+    """
+
+    anchors: int = 0
+    pairs: int = 0  # (anchor, positive) pairs mined for; --emit pairs: rows
+    rows: int = 0
+    full: int = 0
+    short: int = 0
+    empty: int = 0
+    active_rows: int = 0
+    loss_sum: float = 0.0
+    active_loss_sum: float = 0.0
+
+    pairs_computed: int = 0
+    survivors: int = 0
+    eligible: int = 0  # at least: among survivors
+    nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
+    nearer_pairs: int = 0
+    resweeps: int = 0
+    scanned_anchors: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def answer(self) -> dict[str, int]:
+        """The counters that files carry."""
+        return {name: getattr(self, name) for name in ("anchors", "pairs", "rows", "full", "short", "empty")}
+
+    def drop(self, rule: str, count: int) -> None:
+        """Count `count` candidates dropped by `rule`."""
+        if count:
+            self.dropped[rule] = self.dropped.get(rule, 0) + int(count)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall-clock seconds of the block to stage `name`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def add(self, other: ShardStats) -> None:
+        """Add the sums of another shard to this one."""
+        for name, value in asdict(other).items():
+            mine = getattr(self, name)
+            if isinstance(value, dict):
+                for key, number in value.items():
+                    mine[key] = mine.get(key, 0) + number
+            else:
+                setattr(self, name, mine + value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every counter by name, as JSON holds it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ShardStats:
+        """The counters that to_dict wrote."""
+        return cls(**values)
+
+
+def merged(parts: Iterable[ShardStats]) -> ShardStats:
+    """The sum of `parts`; the loss sums by fsum."""
+    total, seen = ShardStats(), []
+    for part in parts:
+        total.add(part)
+        seen.append(part)
+    total.loss_sum = math.fsum(part.loss_sum for part in seen)
+    total.active_loss_sum = math.fsum(part.active_loss_sum for part in seen)
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run did.
+
+    Attributes
+    ----------
+    output : str or None
+        The file or folder written; None for mine_arrays, streams and dry runs.
+    config : dict
+        The resolved configuration.
+    columns : dict
+        The input columns used.
+    source : dict
+        rows, dimension, dtype, files; rows dropped by cause; rows that take part.
+    plan : dict
+        pairs to compute, shards, bytes, projected seconds, blocks.
+    stats : ShardStats
+        The funnel and the seconds by stage.
+    notes : tuple of str
+        What the user should know, one line each.
+    seconds : float
+        Wall-clock seconds of the whole run.
+    complete : bool
+        False for a dry run.
+    already : bool
+        True when --resume found the output complete.
+    """
+
+    output: str | None
+    config: dict[str, Any]
+    columns: dict[str, Any]
+    source: dict[str, Any]
+    plan: dict[str, Any]
+    stats: ShardStats
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+    complete: bool = True
+    already: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON holds it, with the means."""
+        values = asdict(self)
+        values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.rows)
+        values["stats"]["mean_active_loss"] = mean(self.stats.active_loss_sum, self.stats.active_rows)
+        return values
+
+
+def mean(total: float, count: int) -> float | None:
+    """total / count, or None of nothing."""
+    return total / count if count else None

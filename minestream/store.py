@@ -1,0 +1,239 @@
+"""The vectors by slot: in memory while they fit, else in a scratch file read into buffers of known size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.errors import CapacityError
+
+READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
+
+
+class Store:
+    """Vectors of one width and dtype, appended once and then read by slot.
+
+    Parameters
+    ----------
+    dimension : int
+    dtype : numpy.dtype
+        As stored in the source; float16 is held as float32, which holds every float16 exactly.
+    budget_bytes : int
+        Vectors beyond this go to the scratch file.
+    scratch : Path
+        Folder of the scratch file, which has no name once it is open and so never outlives the process.
+    expected_rows : int or None
+        Rows to come, when known: then the array is made once, and pages never touched cost nothing.
+    """
+
+    def __init__(
+        self, dimension: int, dtype: np.dtype, budget_bytes: int, scratch: Path, expected_rows: int | None = None
+    ) -> None:
+        self.dimension = dimension
+        self.dtype = np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+        self.row_bytes = dimension * self.dtype.itemsize
+        self.rows = 0
+        self._budget_rows = max(1, budget_bytes // self.row_bytes)
+        self._scratch = scratch
+        self._descriptor: int | None = None
+        self._array: NDArray[np.generic] | None = None
+        if expected_rows is not None and expected_rows <= self._budget_rows:
+            self._array = np.empty((expected_rows, dimension), self.dtype)
+        self._parts: list[NDArray[np.generic]] = []
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether every row can be had as one array."""
+        return self._descriptor is None
+
+    def like(self, dtype: np.dtype) -> Store:
+        """An empty store for as many rows of another dtype, in the same budget of bytes."""
+        return Store(self.dimension, dtype, self._budget_rows * self.row_bytes, self._scratch, self.rows)
+
+    def append(self, vectors: NDArray[np.generic]) -> None:
+        """Add rows (m, d).
+
+        Raises
+        ------
+        CapacityError
+            When the scratch folder has no space left.
+        """
+        vectors = np.ascontiguousarray(vectors, dtype=self.dtype)
+        end = self.rows + len(vectors)
+        if self._descriptor is None and self._array is not None and end <= len(self._array):
+            self._array[self.rows : end] = vectors
+        elif self._descriptor is None and self._array is None and 2 * end <= self._budget_rows:
+            self._parts.append(vectors.copy())
+        else:
+            self._spill()
+            self._write(vectors)
+        self.rows = end
+
+    def seal(self) -> None:
+        """No more rows come."""
+        if self._descriptor is None:
+            if self._array is None:
+                empty = np.empty((0, self.dimension), self.dtype)
+                self._array = np.concatenate(self._parts) if self._parts else empty
+            self._array = self._array[: self.rows]
+        self._parts = []
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the slots outside `mask` (after seal); the others move up."""
+        if self._array is not None:
+            self._array = self._array[mask]
+        else:
+            at = 0
+            for first in range(0, self.rows, 8192):
+                kept = self.block(first, min(self.rows, first + 8192))[mask[first : first + 8192]]
+                self._write(kept, at)
+                at += len(kept)
+        self.rows = int(mask.sum())
+
+    def block(self, first: int, end: int) -> NDArray[np.generic]:
+        """Rows first ... end - 1 (m, d): a view in memory, else a new array read from scratch."""
+        if self._array is not None:
+            return self._array[first:end]
+        out = np.empty((end - first, self.dimension), self.dtype)
+        self._read(first, out)
+        return out
+
+    def take(self, slots: NDArray[np.integer]) -> NDArray[np.generic]:
+        """The rows of ascending `slots` (m, d)."""
+        if self._array is not None:
+            return self._array[slots]
+        out = np.empty((len(slots), self.dimension), self.dtype)
+        span = max(1, READ_BYTES // self.row_bytes)
+        breaks = np.flatnonzero(np.diff(slots) > max(1, span // 16)) + 1
+        for first, end in _runs(slots, breaks, span):
+            run = np.empty((int(slots[end - 1]) - int(slots[first]) + 1, self.dimension), self.dtype)
+            self._read(int(slots[first]), run)
+            out[first:end] = run[slots[first:end] - slots[first]]
+        return out
+
+    def whole(self) -> NDArray[np.generic] | None:
+        """Every row, when in memory."""
+        return self._array
+
+    def close(self) -> None:
+        """Release memory and scratch."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._array = None
+
+    def _spill(self) -> None:
+        if self._descriptor is not None:
+            return
+        descriptor, name = tempfile.mkstemp(dir=self._scratch, prefix=".minestream-vectors-")
+        os.unlink(name)
+        self._descriptor = descriptor
+        held = [self._array[: self.rows]] if self._array is not None else self._parts
+        self._array, self._parts = None, []
+        for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
+            self._write(part, int(at))
+
+    def _write(self, vectors: NDArray[np.generic], at: int | None = None) -> None:
+        assert self._descriptor is not None
+        data = memoryview(np.ascontiguousarray(vectors)).cast("B") if len(vectors) else memoryview(b"")
+        offset = (self.rows if at is None else at) * self.row_bytes
+        try:
+            while data:
+                done = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[done:], offset + done
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            free = shutil.disk_usage(self._scratch).free
+            raise CapacityError(
+                f"no space left in the scratch folder {self._scratch}: {offset + len(data):,} bytes of vectors needed "
+                f"so far, {free:,} free",
+                "point --scratch to a folder with more space, or raise --memory",
+            ) from None
+
+    def _read(self, first: int, out: NDArray[np.generic]) -> None:
+        assert self._descriptor is not None
+        data, offset = memoryview(out).cast("B"), first * self.row_bytes
+        while data:
+            done = os.preadv(self._descriptor, [data], offset)
+            if done == 0:
+                raise OSError(errno.EIO, "the scratch file is shorter than what was written to it")
+            data, offset = data[done:], offset + done
+
+
+def _runs(slots: NDArray[np.integer], breaks: NDArray[np.integer], span: int) -> Iterator[tuple[int, int]]:
+    """Ranges of ascending slots that are read together: no gap at a break, no run longer than `span` rows."""
+    edges = [0, *breaks.tolist(), len(slots)]
+    for first, end in zip(edges[:-1], edges[1:], strict=True):
+        while first < end:
+            stop = int(np.searchsorted(slots[first:end], slots[first] + span)) + first
+            yield first, stop
+            first = stop
+
+
+class CarriedColumns:
+    """Carried columns by slot: in memory while they fit, else in a scratch file read batch by batch.
+
+    Parameters
+    ----------
+    budget_bytes : int
+    scratch : Path
+    """
+
+    def __init__(self, budget_bytes: int, scratch: Path) -> None:
+        self._budget_bytes = budget_bytes
+        self._scratch = scratch
+        self._batches: list[pa.RecordBatch] = []
+        self._starts = [0]
+        self._bytes = 0
+        self._file: IO[bytes] | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._reader: pa.RecordBatchFileReader | None = None
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
+        self._starts.append(self._starts[-1] + batch.num_rows)
+        self._bytes += batch.get_total_buffer_size()
+        if self._writer is None and self._bytes <= self._budget_bytes:
+            self._batches.append(pa.concat_batches([batch]))
+            return
+        if self._writer is None:
+            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-carry-")
+            self._writer = pa.ipc.new_file(self._file, batch.schema)
+            for held in self._batches:
+                self._writer.write_batch(held)
+            self._batches = []
+        self._writer.write_batch(batch)
+
+    def seal(self) -> None:
+        """No more rows come."""
+        if self._writer is not None and self._file is not None:
+            self._writer.close()
+            self._file.flush()
+            self._file.seek(0)
+            self._reader = pa.ipc.open_file(self._file)
+
+    def take(self, places: NDArray[np.integer]) -> pa.Table:
+        """The rows at `places`, in that order: each batch that holds one is read once."""
+        unique, inverse = np.unique(places, return_inverse=True)
+        pieces = []
+        for first, end, index in self._spans(unique):
+            batch = self._batches[index] if self._reader is None else self._reader.get_batch(index)
+            pieces.append(batch.take(pa.array(unique[first:end] - self._starts[index])))
+        return pa.Table.from_batches(pieces).combine_chunks().take(pa.array(inverse))
+
+    def _spans(self, unique: NDArray[np.integer]) -> Iterator[tuple[int, int, int]]:
+        edges = np.searchsorted(unique, self._starts)
+        if not unique.size:
+            yield 0, 0, 0
+        for index in np.flatnonzero(np.diff(edges)):
+            yield int(edges[index]), int(edges[index + 1]), int(index)

@@ -1,0 +1,139 @@
+"""Write the blocks of README.md that come from the tables: options, exit codes, bands, picks and their like.
+
+A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a README holds any of them or none.
+
+    python scripts/readme.py            write them
+    python scripts/readme.py --check    exit 1 when README.md differs from the tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from minestream.cli import OUTPUT_HELP, help_of, meaning, names_of, visible_fields  # noqa: E402
+from minestream.config import GROUPS  # noqa: E402
+from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
+from minestream.metric import METRICS  # noqa: E402
+from minestream.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES  # noqa: E402
+
+BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
+MARK = re.compile(r"<!-- (?:begin|end): [\w-]+ -->")
+
+
+class BlockError(ValueError):
+    """A block that does not exist, or marks that do not pair."""
+
+
+def table(titles: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table; bars inside cells are escaped."""
+    lines = [titles, tuple("---" for _ in titles), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def code(text: str) -> str:
+    """Text in the type of code."""
+    return f"`{text}`"
+
+
+def choices(title: str, named: Mapping[str, object]) -> str:
+    """A table of names with their meanings."""
+    return table((title, "meaning"), ((code(name), meaning(choice)) for name, choice in named.items()))
+
+
+def bands() -> str:
+    """The bands with their conditions."""
+    rows = ((code(name), code(band.condition), band.help) for name, band in BANDS.items())
+    return table(("band", "condition", "meaning"), rows)
+
+
+def option_row(spec: Field[Any]) -> tuple[str, str]:
+    """One option: its names, its help, and its choices with the default in bold."""
+    named = spec.metadata["choices"] or {}
+    listed = ", ".join(f"**{code(name)}**" if name == spec.default else code(name) for name in named)
+    return code(names_of(spec)), f"{help_of(spec)} {listed}".strip()
+
+
+def options() -> str:
+    """A table of options for each group."""
+    parts = []
+    for group in GROUPS:
+        rows = [option_row(spec) for spec in visible_fields() if spec.metadata["group"] == group]
+        if group == "Output":
+            rows.insert(0, (code("-o, --out OUT"), OUTPUT_HELP))
+        parts.append(f"**{group}**\n\n{table(('option', 'meaning (default in bold)'), rows)}")
+    return "\n\n".join(parts)
+
+
+def exit_codes() -> str:
+    """The exit codes."""
+    return table(("exit code", "meaning"), ((str(number), text) for number, text in EXIT_CODES.items()))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "options": options,
+    "exit-codes": exit_codes,
+    "bands": bands,
+    "picks": lambda: choices("pick", PICKS),
+    "positives": lambda: choices("positives", POSITIVE_RULES),
+    "metrics": lambda: choices("metric", METRICS),
+    "emits": lambda: choices("emit", EMITS),
+    "losses": lambda: choices("loss", LOSSES),
+}
+
+
+def block(found: re.Match[str]) -> str:
+    """One block with its marks, made anew."""
+    name = found["name"]
+    if name != found["end"] or MARK.search(found["body"]):
+        raise BlockError(f"block {name!r} is not closed by its own end mark")
+    if name not in BLOCKS:
+        raise BlockError(f"no block {name!r}: {nearest_name(name, list(BLOCKS))}")
+    return f"<!-- begin: {name} -->\n\n{BLOCKS[name]()}\n\n<!-- end: {name} -->"
+
+
+def regenerated(text: str) -> str:
+    """The text with every block made anew.
+
+    Raises
+    ------
+    BlockError
+        For an unknown block, or a mark without its partner.
+    """
+    if MARK.search(BLOCK.sub("", text)):
+        raise BlockError(f"a mark without its partner: {MARK.findall(BLOCK.sub('', text))[0]}")
+    return BLOCK.sub(block, text)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write or check; the exit code."""
+    parser = argparse.ArgumentParser(description="Write the blocks of README.md that come from the tables.")
+    parser.add_argument(
+        "--check", action="store_true", help="exit 1 when README.md differs, and write nothing"
+    )
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    given = parser.parse_args(arguments)
+    try:
+        before = given.readme.read_text(encoding="utf-8")
+        after = regenerated(before)
+    except (OSError, BlockError) as error:
+        print(f"{given.readme}: {error}", file=sys.stderr)
+        return 2
+    if given.check:
+        if after != before:
+            print(f"{given.readme} differs from the tables: run python scripts/readme.py", file=sys.stderr)
+        return int(after != before)
+    given.readme.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""The folder of compiled kernels: what is kept is found again, and nothing that happens to it does harm."""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import pytest
+
+from minestream import kernels
+from minestream.kernels import compiled
+
+REPOSITORY = Path(__file__).parents[1]
+
+KERNELS = """
+from minestream.kernels.compiled import kernel
+
+@kernel
+def double(x):
+    return x * FACTOR
+
+@kernel
+def double_sum(n):
+    total = 0.0
+    for i in range(n):
+        total += double(i)
+    return total
+
+FACTOR = 2.0
+"""
+SCRIPT = """
+import made_kernels
+from minestream.kernels import cache_note
+from minestream.kernels.compiled import compile_counts
+print((made_kernels.double_sum(10), *compile_counts(), cache_note()))
+"""
+
+
+class Outcome(NamedTuple):
+    answer: float
+    hits: int
+    misses: int
+    note: str
+
+
+class Runner:
+    """Runs the two kernels in new processes that share a folder.
+
+    They import a copy of the package: an edit of `kernels/` while the tests run would rightly recompile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.cache = folder / "cache"
+        (folder / "made_kernels.py").write_text(KERNELS)
+        self.package = folder / "minestream"
+        skipped = shutil.ignore_patterns("__pycache__", "data")
+        shutil.copytree(REPOSITORY / "minestream", self.package, ignore=skipped)
+        paths = [str(folder), os.environ.get("PYTHONPATH", "")]
+        self.environment = os.environ | {
+            "MINESTREAM_CACHE_DIR": str(self.cache),
+            "PYTHONPATH": os.pathsep.join(paths),
+        }
+
+    def start(self, before: str = "", **variables: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", before + SCRIPT]
+        pipe = subprocess.PIPE
+        environment = self.environment | variables
+        return subprocess.Popen(
+            command, env=environment, cwd=self.folder, stdout=pipe, stderr=pipe, text=True
+        )
+
+    def finish(self, process: subprocess.Popen[str]) -> Outcome:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        return Outcome(*ast.literal_eval(output))
+
+    def run(self, before: str = "", **variables: str) -> Outcome:
+        return self.finish(self.start(before, **variables))
+
+    def files(self) -> list[Path]:
+        return sorted(self.cache.glob("*/*.kernel"))
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Runner:
+    return Runner(tmp_path)
+
+
+def test_a_second_process_compiles_nothing(runner: Runner) -> None:
+    assert runner.run() == Outcome(90.0, 0, 2, "")
+    assert len(runner.files()) == 2
+    assert runner.run() == Outcome(90.0, 1, 0, "")
+
+
+def test_a_changed_source_is_compiled_again(runner: Runner) -> None:
+    assert runner.run().answer == 90.0
+    (runner.folder / "made_kernels.py").write_text(KERNELS.replace("FACTOR = 2.0", "FACTOR = 3.0"))
+    assert runner.run() == Outcome(135.0, 0, 2, "")
+
+
+def test_an_edit_of_any_kernel_file_compiles_again(runner: Runner) -> None:
+    assert runner.run().misses == 2
+    with (runner.package / "kernels" / "tile.py").open("a") as file:
+        file.write("# edited\n")
+    assert runner.run() == Outcome(90.0, 0, 2, "")
+
+
+def test_code_for_another_tile_is_kept_apart(runner: Runner) -> None:
+    assert runner.run(MINESTREAM_TILE="generic_8x12").misses == 2
+    assert runner.run(MINESTREAM_TILE="avx2_6x16").misses == 2
+    assert len({path.parent for path in runner.files()}) == 2
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign"])
+def test_a_damaged_file_is_compiled_again(runner: Runner, damage: str) -> None:
+    runner.run()
+    for path in runner.files():
+        content = bytearray(path.read_bytes())
+        middle = len(content) // 2
+        if damage == "flipped":
+            content[middle] ^= 1
+        path.write_bytes(
+            {"empty": b"", "cut": content[:middle], "foreign": b"\x80\x04N."}.get(damage, content)
+        )
+    assert runner.run() == Outcome(90.0, 0, 2, "")
+    assert runner.run() == Outcome(90.0, 1, 0, "")
+
+
+def test_a_process_killed_while_saving_leaves_nothing_behind_that_loads(runner: Runner) -> None:
+    killed = runner.start("import os\nos.replace = lambda *_: os._exit(9)\n")
+    killed.communicate()
+    assert killed.returncode == 9
+    assert runner.files() == []
+    assert runner.run() == Outcome(90.0, 0, 2, "")
+    assert runner.run() == Outcome(90.0, 1, 0, "")
+
+
+def test_a_full_disk_does_not_stop_a_run(runner: Runner) -> None:
+    full = "import os\ndef refuse(*_):\n    raise OSError(28, 'full')\nos.replace = refuse\n"
+    assert runner.run(full) == Outcome(90.0, 0, 2, "")
+    assert [path.name for path in runner.cache.glob("*/*")] == ["lock"]
+
+
+def test_processes_at_once_compile_once(runner: Runner) -> None:
+    together = [runner.start() for _ in range(3)]
+    outcomes = [runner.finish(process) for process in together]
+    assert {outcome.answer for outcome in outcomes} == {90.0}
+    assert sum(outcome.misses for outcome in outcomes) == 2
+    assert runner.run() == Outcome(90.0, 1, 0, "")
+
+
+def test_the_users_cache_is_next_and_a_vanished_folder_is_harmless(runner: Runner) -> None:
+    blocked = runner.folder / "file"
+    blocked.write_text("")
+    home = {"MINESTREAM_CACHE_DIR": str(blocked / "child"), "XDG_CACHE_HOME": str(runner.folder / "home")}
+    assert runner.run(**home) == Outcome(90.0, 0, 2, "")
+    assert runner.run(**home) == Outcome(90.0, 1, 0, "")
+    shutil.rmtree(runner.folder / "home")
+    vanish = (
+        "import shutil\nfrom minestream.kernels.compiled import code_folder\nshutil.rmtree(code_folder())\n"
+    )
+    assert runner.run(vanish, **home) == Outcome(90.0, 0, 2, "")
+
+
+def test_without_any_folder_one_line_says_so(runner: Runner) -> None:
+    blocked = runner.folder / "file"
+    blocked.write_text("")
+    nowhere = f"import tempfile\ntempfile.tempdir = {str(blocked / 'child')!r}\n"
+    variables = {"MINESTREAM_CACHE_DIR": str(blocked / "child"), "XDG_CACHE_HOME": str(blocked / "child")}
+    outcome = runner.run(nowhere, **variables)
+    assert outcome[:3] == (90.0, 0, 2)
+    assert "MINESTREAM_CACHE_DIR" in outcome.note
+    assert "\n" not in outcome.note
+
+
+def test_a_temporary_folder_open_to_others_is_not_trusted(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    assert kernels._is_private(tmp_path)
+    tmp_path.chmod(0o777)
+    assert not kernels._is_private(tmp_path)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path)
+    assert not kernels._is_private(link)
+
+
+def test_a_kernel_that_does_not_compile_leaves_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "code_folder", lambda: tmp_path)
+
+    @compiled.kernel
+    def wrong(x):
+        return x.no_such_attribute
+
+    with pytest.raises(numba.TypingError):
+        wrong(1.0)
+    assert compiled._compile_lock._descriptor is None
+
+
+def test_numba_of_others_is_left_alone() -> None:
+    @numba.njit
+    def plain(x):
+        return x + 1
+
+    assert plain(1) == 2
+    assert type(plain) is not compiled.KernelDispatcher
+    assert os.environ.get("NUMBA_CACHE_DIR", "") == numba.config.CACHE_DIR
