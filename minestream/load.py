@@ -138,7 +138,7 @@ class _Reader:
         store.seal()
         source_row = np.concatenate(self.rows)
         labels = self.labels.finish()
-        group = self.groups.finish(pa.int32())[0] if self.source.columns.group else NO_CODES
+        group = self.groups.finish()[0] if self.source.columns.group else NO_CODES
         place = np.arange(source_row.size)
         dropped = {f"bad: {kind}": count for kind, count in self.source.bad_rows.items()}
         if config.unlabeled == "ignore" and self.unlabeled:

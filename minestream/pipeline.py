@@ -100,22 +100,13 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
     if rows is not None and config.emit == "pairs":
         rows = summed(rows, total)
     _check_gates(miner.resources, total)
-    counts = _LiveCounts(total)
     miner.progress.stage("publish", len(parts), "parts")
-    run.publish(counts=counts, replace_parts=rows, extra=miner.report(output.final, [total], began).to_dict())
+    run.publish(
+        counts=total.answer,
+        replace_parts=rows,
+        extra=lambda: miner.report(output.final, [total], began).to_dict(),
+    )
     return miner.report(output.final, [total], began)
-
-
-class _LiveCounts(dict[str, int]):
-    """The answer's counts, read when the last row has been written."""
-
-    def __init__(self, total: ShardStats) -> None:
-        super().__init__(total.answer())
-        self._total = total
-
-    def keys(self) -> Any:
-        self.update(self._total.answer())
-        return super().keys()
 
 
 def _check_gates(resources: Resources, total: ShardStats) -> None:

@@ -27,14 +27,14 @@ class Encoder:
             values = values.cast(pa.int8())
         self._pieces.append(pc.dictionary_encode(values))
 
-    def finish(self, kind: pa.DataType) -> tuple[NDArray[np.int32], pa.Array]:
-        """The code of every row, and the values by code."""
+    def finish(self) -> tuple[NDArray[np.int32], pa.Array]:
+        """The code of every row, and the values by code (bools as int8)."""
         if not self._pieces:
-            return NO_CODES, pa.array([], kind)
+            return NO_CODES, pa.array([], pa.int8())
         unified = pa.chunked_array(self._pieces).unify_dictionaries()
         codes = [np.asarray(piece.indices.fill_null(UNLABELED)) for piece in unified.chunks]
         values = unified.chunk(unified.num_chunks - 1).dictionary
-        return np.concatenate(codes).astype(np.int32), values.cast(kind)
+        return np.concatenate(codes).astype(np.int32), values
 
 
 def without_value(labels: pa.Array, text: str | None) -> pa.Array:
@@ -130,12 +130,12 @@ class LabelReader:
     def finish(self) -> Labels:
         """All labels read."""
         if not self.multiple:
-            code, values = self._encoder.finish(self.kind)
-            return Labels(code, NO_ROWS, NO_CODES, values)
+            code, values = self._encoder.finish()
+            return Labels(code, NO_ROWS, NO_CODES, values.cast(self.kind))
         lists = pa.concat_arrays(self._lists) if self._lists else pa.array([], self.kind)
         encoder = Encoder()
         encoder.add(lists.flatten())
-        flat, _ = encoder.finish(self.kind.value_type)
+        flat, _ = encoder.finish()
         parents = np.asarray(pc.list_parent_indices(lists), np.int64)
         known = flat >= 0
         both = np.unique(np.stack([parents[known], flat[known].astype(np.int64)], axis=1), axis=0)

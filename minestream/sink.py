@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 PASSING = (errno.EIO, errno.ETIMEDOUT)
 RESUMED_FIELDS = ("version", "pyarrow", "columns", "parts")  # compared on resume, beside config and source
 
+Values = dict[str, Any] | Callable[[], dict[str, Any]]
+
 
 def default_output(inputs: Any, emit: str) -> Path:
     """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`.
@@ -50,6 +52,11 @@ def default_output(inputs: Any, emit: str) -> Path:
     matches = sorted(glob.glob(os.fspath(first), recursive=True)) if not os.path.exists(first) else []
     path = Path(matches[0] if matches else os.fspath(first))
     return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{emit}.parquet")
+
+
+def now(values: Values) -> dict[str, Any]:
+    """The values of a dict, or of a callable that returns one."""
+    return values() if callable(values) else values
 
 
 @contextmanager
@@ -227,18 +234,18 @@ def write_rows(
     schema: pa.Schema,
     tables: Iterable[pa.Table],
     metadata: dict[str, str],
-    counts: dict[str, Any],
+    counts: Values,
 ) -> dict[str, Any]:
     """Write one pinned file, flush it to the disk, and return its {rows, bytes, crc32}.
 
-    `counts` is read after the last row, and its rows are those that were written.
+    `counts` (a callable is asked after the last row) says what was counted; its rows are those written here.
     """
     try:
         with open(path, "wb") as file:
             writer = PinnedWriter(file, schema)
             for table in tables:
                 writer.write(table)
-            counted = json.dumps({**counts, "rows": writer.rows}, sort_keys=True)
+            counted = json.dumps({**now(counts), "rows": writer.rows}, sort_keys=True)
             crc = writer.close({**metadata, "minestream.counts": counted})
             file.flush()
             os.fsync(file.fileno())
@@ -553,24 +560,24 @@ class Run:
     def publish(
         self,
         *,
-        counts: dict[str, Any],
+        counts: Values,
         metadata: dict[str, str] | None = None,
         replace_parts: Iterable[pa.Table] | None = None,
-        extra: dict[str, Any],
+        extra: Values,
     ) -> None:
         """Put the output under its name, write the manifest, and remove the unfinished work.
 
         Parameters
         ----------
-        counts : dict
-            Sums over the whole run, read after the last row is written (a finishing pass may still add to
-            them); rows are counted here.
+        counts : dict, or callable that returns one
+            Sums over the whole run; rows are counted here. A callable is asked after the last row is written,
+            when a finishing pass has counted too.
         metadata : dict, optional
             Further key-value pairs for files that are written now (a single file, finished parts).
         replace_parts : iterable of pa.Table, optional
             Rows of a finishing pass, which take the place of the parts' rows.
-        extra : dict
-            The report, for the manifest.
+        extra : dict, or callable that returns one
+            The report, for the manifest; likewise.
         """
         records = self.parts()
         if len(records) != self.plan["parts"] or not records:
@@ -593,16 +600,16 @@ class Run:
             manifest = {
                 **self.plan,
                 "state": "complete",
-                "counts": {**counts, "rows": sum(file["rows"] for file in files)},
+                "counts": {**now(counts), "rows": sum(file["rows"] for file in files)},
                 "files": [{name: file[name] for name in kept} for file in files],
-                "report": extra,
+                "report": now(extra),
             }
             self._rename("parts" if replace_parts is None else "finished", manifest)
         shutil.rmtree(self.folder)
         self._release()
 
     def _write_single(
-        self, tables: Iterable[pa.Table] | None, metadata: dict[str, str], counts: dict[str, Any]
+        self, tables: Iterable[pa.Table] | None, metadata: dict[str, str], counts: Values
     ) -> dict[str, Any]:
         rows = part_tables(map(self.part_path, range(self.plan["parts"]))) if tables is None else tables
         record = write_rows(self.output.temporary, pq.read_schema(self.part_path(0)), rows, metadata, counts)

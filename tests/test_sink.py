@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +181,28 @@ def test_finishing_rows_replace_the_parts(tmp_path: Path, monkeypatch: pytest.Mo
         sizes = [pq.read_metadata(file).num_rows for file in files]
         assert sizes == {"a": [4, 4, 3], "b": [4, 4], "c": [0]}[name]
         assert json.loads(pq.read_metadata(files[-1]).metadata[b"minestream.counts"]) == {"rows": sizes[-1]}
+
+
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_what_a_finishing_pass_counts_is_published(tmp_path: Path, name: str) -> None:
+    seen = {"pairs": 0}
+
+    def pass_on() -> Iterator[pa.Table]:
+        yield rows_table(4)
+        seen["pairs"] = 4
+
+    with begin(tmp_path / name, parts=1) as run:
+        run.write_part(0, rows_table(5), {})
+        run.publish(
+            counts=lambda: dict(seen), replace_parts=pass_on(), extra=lambda: {"pairs": seen["pairs"]}
+        )
+    manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
+    assert manifest["counts"] == {"pairs": 4, "rows": 4}
+    assert manifest["report"] == {"pairs": 4}
+    if name == "out.parquet":
+        assert (
+            json.loads(pq.read_metadata(tmp_path / name).metadata[b"minestream.counts"]) == manifest["counts"]
+        )
 
 
 def test_an_unfinished_run_is_not_published(tmp_path: Path) -> None:
