@@ -31,20 +31,7 @@ BLOCK_ROWS = 480
 
 @kernel
 def sweep_strip(
-    a,
-    b,
-    bias,
-    codes_a,
-    codes_b,
-    gates,
-    first,
-    last,
-    group,
-    out_mask,
-    out_acc,
-    out_row,
-    out_column,
-    out_affinity,
+    a, b, bias, codes_a, codes_b, gates, first, last, group, out_mask, out_acc, out_row, out_column, out_affinity
 ):
     """Gate all columns against row panels first..last-1; how many values passed.
 
@@ -119,9 +106,7 @@ def measure(d: int, runs: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
         scratch = (np.empty(tile.rows, np.uint64), np.empty(tile.rows * tile.columns, np.float32))
         survivors = (np.empty(4096, np.int32), np.empty(4096, np.int32), np.empty(4096, np.float32))
         last = min(first + STRIP_PANELS, a.shape[0])
-        found: int = sweep_strip(
-            a, b, bias, codes_a, codes_b, gates, first, last, group, *scratch, *survivors
-        )
+        found: int = sweep_strip(a, b, bias, codes_a, codes_b, gates, first, last, group, *scratch, *survivors)
         return found
 
     def sweep() -> int:

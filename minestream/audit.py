@@ -96,9 +96,7 @@ def file_metadata(path: Path) -> dict[str, str]:
     try:
         found = pq.read_metadata(path).metadata or {}
     except (OSError, pa.ArrowException) as error:
-        raise InputError(
-            f"{path} is not a readable Parquet file: {error}", "give a mined file or folder"
-        ) from error
+        raise InputError(f"{path} is not a readable Parquet file: {error}", "give a mined file or folder") from error
     if b"minestream.rows_crc32" not in found:
         raise InputError(f"{path} was not written by minestream", "give a mined file or folder")
     return {name.decode(): value.decode() for name, value in found.items()}
@@ -252,9 +250,7 @@ def quantiles(parts: list[NDArray[Any]]) -> dict[str, float]:
 # ---------------------------------------------------------------- verify
 
 
-def verify(
-    path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0
-) -> dict[str, Any]:
+def verify(path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0) -> dict[str, Any]:
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
 
     Parameters
@@ -304,18 +300,13 @@ def check_files(mined: MinedOutput) -> int:
         raise VerifyMismatch(f"{mined.path}: the manifest lists {len(listed)} files, found {len(names)}")
     for file in mined.files:
         metadata = file_metadata(file)
-        expect(
-            file, "fingerprint", mined.metadata["minestream.fingerprint"], metadata["minestream.fingerprint"]
-        )
+        expect(file, "fingerprint", mined.metadata["minestream.fingerprint"], metadata["minestream.fingerprint"])
         count, crc = rows_crc(file)
         expect(file, "rows", json.loads(metadata["minestream.counts"])["rows"], count)
         expect(file, "CRC-32 of the rows", metadata["minestream.rows_crc32"], crc)
         if mined.manifest:
             expect(
-                file,
-                "fingerprint by the manifest",
-                mined.manifest["fingerprint"],
-                metadata["minestream.fingerprint"],
+                file, "fingerprint by the manifest", mined.manifest["fingerprint"], metadata["minestream.fingerprint"]
             )
             expect(file, "rows by the manifest", listed[file.name]["rows"], count)
             expect(file, "CRC-32 of the rows by the manifest", listed[file.name]["crc32"], crc)
@@ -419,9 +410,7 @@ class Derivation:
         found: list[dict[str, Any]] = []
         for file, start, batch in self.mined.batches():
             if self.pairs:
-                mask = (
-                    chosen[batch.column("left_row").to_numpy()] | chosen[batch.column("right_row").to_numpy()]
-                )
+                mask = chosen[batch.column("left_row").to_numpy()] | chosen[batch.column("right_row").to_numpy()]
             else:
                 mask = chosen[batch.column("anchor_row").to_numpy()]
             rows = np.flatnonzero(mask)
@@ -432,9 +421,7 @@ class Derivation:
     def derive(self, anchors: Rows) -> list[dict[str, Any]]:
         """The rows that the reference gives for `anchors`, as the output would store them."""
         rules = {
-            name: self.config[name]
-            for name in inspect.signature(reference.mine).parameters
-            if name in self.config
+            name: self.config[name] for name in inspect.signature(reference.mine).parameters if name in self.config
         }
         if rules["anchors"] is not None and not rules["anchors"].endswith("%"):
             rules["anchors"] = int(rules["anchors"])
@@ -448,9 +435,7 @@ class Derivation:
         columns |= self.carried(columns)
         kinds = {field.name: field.type for field in pq.read_schema(self.mined.files[0])}
         if sorted(columns) != sorted(kinds):
-            raise VerifyMismatch(
-                f"{self.mined.path}: columns: expected {sorted(columns)}, found {sorted(kinds)}"
-            )
+            raise VerifyMismatch(f"{self.mined.path}: columns: expected {sorted(columns)}, found {sorted(kinds)}")
         # Stored values are compared, so those expected take the way through the stored type.
         stored = {name: pa.array(values, kinds[name]).to_pylist() for name, values in columns.items()}
         return [dict(zip(stored, row, strict=True)) for row in zip(*stored.values(), strict=True)]
@@ -510,9 +495,7 @@ class Derivation:
             if pair in known:
                 self.compare([places[place]], [found[place]], [known[pair]])
             elif set(pair) <= checked | sampled:
-                self.differs(
-                    *places[place], "left_row, right_row", "no such pair: neither end picks it", pair
-                )
+                self.differs(*places[place], "left_row, right_row", "no such pair: neither end picks it", pair)
             else:
                 unchecked += 1
         return {"partners": len(partners), "pairs_not_checked": unchecked}
@@ -572,9 +555,7 @@ def find_source(mined: MinedOutput, names: list[str], source: Any) -> list[Any]:
     if given:
         return list(given)
     looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
-    raise InputError(
-        f"the source ({', '.join(names[:3])}) is not in {looked}", "name the mined input with --source"
-    )
+    raise InputError(f"the source ({', '.join(names[:3])}) is not in {looked}", "name the mined input with --source")
 
 
 def same_source(mined: MinedOutput, opened: Source) -> None:
@@ -582,8 +563,7 @@ def same_source(mined: MinedOutput, opened: Source) -> None:
     recorded, now = mined.source(), opened.identity()
     if len(recorded) != len(now):
         raise InputError(
-            f"the source has {len(now)} files, {len(recorded)} were mined",
-            "give the mined input with --source",
+            f"the source has {len(now)} files, {len(recorded)} were mined", "give the mined input with --source"
         )
     for old, new in zip(recorded, now, strict=True):
         for name in ("rows", "crc32"):

@@ -18,14 +18,7 @@ import click
 
 import minestream
 from minestream.config import FOREIGN_OPTIONS, GROUPS, OPTION_FIELDS, flag_of, unknown_option
-from minestream.errors import (
-    EXIT_CODES,
-    CapacityError,
-    Interrupted,
-    MinestreamError,
-    OutputError,
-    UsageError,
-)
+from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 
 OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
 JSON_HELP = "Print JSON and nothing else on standard output."
@@ -137,10 +130,7 @@ def given_only(options: dict[str, Any]) -> dict[str, Any]:
 json_option = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
 
 
-@click.group(
-    cls=Group,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-)
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(minestream.__version__, prog_name="minestream")
 def cli() -> None:
     """Mine training triplets and pairs from embeddings: exact, deterministic, larger than memory.
@@ -205,9 +195,7 @@ def describe(path: str, as_json: bool) -> None:
 
 @cli.command(short_help="Check a mined file against its source.")
 @click.argument("path", metavar="OUT")
-@click.option(
-    "--sample", type=click.IntRange(min=0), required=True, metavar="N", help="Anchors to derive again."
-)
+@click.option("--sample", type=click.IntRange(min=0), required=True, metavar="N", help="Anchors to derive again.")
 @click.option("--source", metavar="PATH", help="The mined input, when it is neither beside OUT nor here.")
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors.")
 @json_option

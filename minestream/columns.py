@@ -133,8 +133,7 @@ def _embedding_hint(kind: pa.DataType) -> str:
         )
     if _is_text(kind):
         return (
-            "convert it: pyarrow.array([json.loads(v) for v in column.to_pylist()], "
-            "pyarrow.list_(pyarrow.float32()))"
+            "convert it: pyarrow.array([json.loads(v) for v in column.to_pylist()], pyarrow.list_(pyarrow.float32()))"
         )
     if pat.is_struct(kind):
         if {"type", "size", "indices", "values"} <= {field.name for field in kind}:
@@ -254,16 +253,12 @@ class Detection:
         rule = _ROLES[role]
         count = self.schema.names.count(name)
         if count == 0:
-            raise InputError(
-                f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names)
-            )
+            raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
         kind = self._kind(name)
         if not rule.fits(kind):
-            raise InputError(
-                f"{self.file}: column {name!r} cannot be the {role}: its type is {kind}", rule.hint(kind)
-            )
+            raise InputError(f"{self.file}: column {name!r} cannot be the {role}: its type is {kind}", rule.hint(kind))
         return name
 
     def by_name(self, role: str, taken: set[str]) -> str | None:
@@ -277,9 +272,7 @@ class Detection:
         rule = _ROLES[role]
         free = [name for name in self.schema.names if name not in taken]
         found = [name for name in rule.names if name in free]
-        found += [
-            name for known in rule.names for name in free if name.lower() == known and name not in found
-        ]
+        found += [name for known in rule.names for name in free if name.lower() == known and name not in found]
         for name in found:
             if rule.fits(self._kind(name)):
                 return self.checked(role, name)
@@ -321,11 +314,7 @@ class Detection:
         if len(fitting) == 1 and len(free) == 1:
             return self.checked("label", fitting[0])
         what = "several columns may be the label" if len(free) > 1 else "no label column found; candidates"
-        hint = (
-            f"name one: --label {(fitting or free)[0]}"
-            if free
-            else f"columns: {self._listed(self.schema.names)}"
-        )
+        hint = f"name one: --label {(fitting or free)[0]}" if free else f"columns: {self._listed(self.schema.names)}"
         raise InputError(f"{self.file}: {what}: {self._listed(free)}", hint)
 
     def _all_differ(self, name: str) -> bool:
@@ -389,12 +378,8 @@ def detect(
         chosen |= {"label": found} if found is not None else {}
     name = chosen.get("embedding", "vectors")
     if name in carry and not has_vectors:
-        raise UsageError(
-            f"--carry {name}: the embedding itself cannot be carried", "join it back by row or id"
-        )
-    return Columns(
-        name, chosen.get("label"), chosen.get("id"), chosen.get("group"), tuple(dict.fromkeys(carry))
-    )
+        raise UsageError(f"--carry {name}: the embedding itself cannot be carried", "join it back by row or id")
+    return Columns(name, chosen.get("label"), chosen.get("id"), chosen.get("group"), tuple(dict.fromkeys(carry)))
 
 
 def _optional_label(seen: Detection, taken: set[str]) -> str | None:

@@ -15,8 +15,19 @@ from typing import Any
 from minestream.errors import UsageError, nearest_name
 from minestream.metric import METRICS
 from minestream.rules import (
-    BAND_ALIASES, BANDS, DUPLICATES_OF, EMITS, GROUP_RULES, LOSSES, ORDERS, PICKS, POSITIVE_RULES, SCORES, SHORT_ROWS,
-    UNLABELED, VALID,
+    BAND_ALIASES,
+    BANDS,
+    DUPLICATES_OF,
+    EMITS,
+    GROUP_RULES,
+    LOSSES,
+    ORDERS,
+    PICKS,
+    POSITIVE_RULES,
+    SCORES,
+    SHORT_ROWS,
+    UNLABELED,
+    VALID,
 )  # fmt: skip
 
 GROUPS = ("Input", "What is mined", "Balance", "Output", "Resources")
@@ -32,7 +43,7 @@ def option(
     choices: Mapping[str, object] | None = None,
     metavar: str = "",
 ) -> Any:
-    """A field that is also an option. `kind`: text, integer, number, flag, choice, repeat, share, threshold, size, hidden."""
+    """A field that is also an option; `kind` names how the command line reads it (cli.py), or hidden."""
     meta = {"kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar}
     return field(default=default, metadata=meta)
 
@@ -41,53 +52,132 @@ def option(
 class MineConfig:
     """What is mined. Every field is a same-named option of `minestream mine`; see its help for the meanings."""
 
-    embedding: str | None = option(None, "text", "Input", "Column of the embeddings (found by itself).",
-                                   flags=("--embedding", "--embedding-column"), metavar="COL")
-    label: str | None = option(None, "text", "Input", "Column of the labels: int, string, bool, or lists of them.",
-                               flags=("--label", "--label-column"), metavar="COL")
-    id: str | None = option(None, "text", "Input", "Column of the ids: int or string. Without one, rows go by number.",
-                            flags=("--id", "--id-column"), metavar="COL")
-    group_column: str | None = option(None, "text", "Input", "Column of groups (document, session, camera): see --group-rule.",
-                                      metavar="COL")
-    carry: tuple[str, ...] = option((), "repeat", "Input", "Column to carry to the output as anchor_COL, positive_COL, "
-                                    "negative_COL (repeatable).", metavar="COL")
+    embedding: str | None = option(
+        None,
+        "text",
+        "Input",
+        "Column of the embeddings (found by itself).",
+        flags=("--embedding", "--embedding-column"),
+        metavar="COL",
+    )
+    label: str | None = option(
+        None,
+        "text",
+        "Input",
+        "Column of the labels: int, string, bool, or lists of them.",
+        flags=("--label", "--label-column"),
+        metavar="COL",
+    )
+    id: str | None = option(
+        None,
+        "text",
+        "Input",
+        "Column of the ids: int or string. Without one, rows go by number.",
+        flags=("--id", "--id-column"),
+        metavar="COL",
+    )
+    group_column: str | None = option(
+        None, "text", "Input", "Column of groups (document, session, camera): see --group-rule.", metavar="COL"
+    )
+    carry: tuple[str, ...] = option(
+        (),
+        "repeat",
+        "Input",
+        "Column to carry to the output as anchor_COL, positive_COL, negative_COL (repeatable).",
+        metavar="COL",
+    )
     unlabeled: str = option("ignore", "choice", "Input", "What rows with a null label are.", choices=UNLABELED)
-    unlabeled_value: str | None = option(None, "text", "Input", "A label value that means null, for sets that write -1.", metavar="V")
-    on_bad_rows: str = option("error", "choice", "Input", "Rows that are not finite, or zero where they have no direction.",
-                              choices={"error": "refuse the input", "drop": "leave them out, counted"})
-    on_duplicate_ids: str = option("error", "choice", "Input", "Rows that share an id.",
-                                   choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"})
+    unlabeled_value: str | None = option(
+        None, "text", "Input", "A label value that means null, for sets that write -1.", metavar="V"
+    )
+    on_bad_rows: str = option(
+        "error",
+        "choice",
+        "Input",
+        "Rows that are not finite, or zero where they have no direction.",
+        choices={"error": "refuse the input", "drop": "leave them out, counted"},
+    )
+    on_duplicate_ids: str = option(
+        "error",
+        "choice",
+        "Input",
+        "Rows that share an id.",
+        choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"},
+    )
 
     metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS)
-    margin: float | None = option(None, "number", "What is mined", "Margin m, in units of the metric. Default for cosine: "
-                                  "0.2 (pairs 0.5); the others have no principled default.", metavar="M")
-    band: str | None = option(None, "choice", "What is mined", "Which negatives, by distance x, the positive's p and the margin m. "
-                              "Default: semi-hard (pairs: violating).", choices=BANDS)  # type: ignore[assignment]
-    negatives: int | None = option(None, "integer", "What is mined", "Negatives k a pair. Default 1; pairs: 16 a row, 0 = all.",
-                                   flags=("-k", "--negatives"), metavar="K")  # type: ignore[assignment]
+    margin: float | None = option(
+        None,
+        "number",
+        "What is mined",
+        "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
+        metavar="M",
+    )
+    band: str = option(
+        None,
+        "choice",
+        "What is mined",
+        "Which negatives, by distance x, the positive's p and the margin m. Default: semi-hard (pairs: violating).",
+        choices=BANDS,
+    )
+    negatives: int = option(
+        None,
+        "integer",
+        "What is mined",
+        "Negatives k a pair. Default 1; pairs: 16 a row, 0 = all.",
+        flags=("-k", "--negatives"),
+        metavar="K",
+    )
     pick: str = option("nearest", "choice", "What is mined", "Which k of the eligible negatives.", choices=PICKS)
     skip: int = option(0, "integer", "What is mined", "Leave out the S nearest eligible negatives first.", metavar="S")
-    positives: str = option("easiest", "choice", "What is mined", "Which positives of an anchor.", choices=POSITIVE_RULES)
+    positives: str = option(
+        "easiest", "choice", "What is mined", "Which positives of an anchor.", choices=POSITIVE_RULES
+    )
     positives_per_anchor: int = option(1, "integer", "What is mined", "How many positives an anchor.", metavar="N")
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
-    drop_duplicates_within: float | None = option(0.0, "threshold", "What is mined", "Drop negatives within T of the anchor's or the "
-                                                  "positive's vector; 0: equal vectors only; none: off.", metavar="T|none")
-    drop_duplicates_of: str = option("both", "choice", "What is mined", "Whose near duplicates are dropped.", choices=DUPLICATES_OF)
-    keep_duplicate_positives: bool = option(False, "flag", "What is mined", "Do not pass over positives within T of the anchor.")
-    group_rule: str = option("both", "choice", "What is mined", "The kinds of pair that rows of one group may not form.", choices=GROUP_RULES)
+    drop_duplicates_within: float | None = option(
+        0.0,
+        "threshold",
+        "What is mined",
+        "Drop negatives within T of the anchor's or the positive's vector; 0: equal vectors only; none: off.",
+        metavar="T|none",
+    )
+    drop_duplicates_of: str = option(
+        "both", "choice", "What is mined", "Whose near duplicates are dropped.", choices=DUPLICATES_OF
+    )
+    keep_duplicate_positives: bool = option(
+        False, "flag", "What is mined", "Do not pass over positives within T of the anchor."
+    )
+    group_rule: str = option(
+        "both", "choice", "What is mined", "The kinds of pair that rows of one group may not form.", choices=GROUP_RULES
+    )
     seed: int = option(0, "integer", "What is mined", "Seed of every draw.", metavar="INT")
 
-    anchors: str | None = option(None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%")
-    anchors_per_label: int | None = option(None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N")
-    negatives_per_anchor: int | None = option(None, "integer", "Balance", "At most K rows an anchor, dealt round by round "
-                                              "over its positives (triplets).", metavar="K")
+    anchors: str | None = option(
+        None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%"
+    )
+    anchors_per_label: int | None = option(
+        None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N"
+    )
+    negatives_per_anchor: int | None = option(
+        None,
+        "integer",
+        "Balance",
+        "At most K rows an anchor, dealt round by round over its positives (triplets).",
+        metavar="K",
+    )
 
     emit: str = option("triplets", "choice", "Output", "Shape of the output.", choices=EMITS)
-    loss: str | None = option(None, "choice", "Output", "Loss column. Default: triplet (pairs: contrastive).", choices=LOSSES)
+    loss: str | None = option(
+        None, "choice", "Output", "Loss column. Default: triplet (pairs: contrastive).", choices=LOSSES
+    )
     swap: bool = option(False, "flag", "Output", "Loss with the smaller of d(a, n) and d(p, n); adds distance_pn.")
-    short_rows: str | None = option(None, "choice", "Output", "Pairs with fewer than k negatives. Default: keep (tuples: drop).",
-                                    choices=SHORT_ROWS)
-    scores: str | None = option(None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES)
+    short_rows: str | None = option(
+        None, "choice", "Output", "Pairs with fewer than k negatives. Default: keep (tuples: drop).", choices=SHORT_ROWS
+    )
+    scores: str | None = option(
+        None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES
+    )
     order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS)
     float64: bool = option(False, "flag", "Output", "Store distances and losses as double.")
 
@@ -131,20 +221,50 @@ class MineConfig:
 class Resources:
     """How it is mined: nothing here changes a byte of the output."""
 
-    vectors: str | None = option(None, "text", "Input", "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
-                                 metavar="GLOB")
-    max_rows: int | None = option(None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N")
-    require_rows: int | None = option(None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N")
-    max_short: str | None = option(None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%")
-    memory: str = option("auto", "size", "Resources", "Bound on what is allocated for data. auto: 60 % of what the machine has free.",
-                         metavar="SIZE")
-    scratch: str | None = option(None, "text", "Resources", "Folder for vectors that do not fit. Default: the output's folder.", metavar="DIR")
-    threads: int | None = option(None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N")
+    vectors: str | None = option(
+        None,
+        "text",
+        "Input",
+        "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
+        metavar="GLOB",
+    )
+    max_rows: int | None = option(
+        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N"
+    )
+    require_rows: int | None = option(
+        None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N"
+    )
+    max_short: str | None = option(
+        None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%"
+    )
+    memory: str = option(
+        "auto",
+        "size",
+        "Resources",
+        "Bound on what is allocated for data. auto: 60 % of what the machine has free.",
+        metavar="SIZE",
+    )
+    scratch: str | None = option(
+        None, "text", "Resources", "Folder for vectors that do not fit. Default: the output's folder.", metavar="DIR"
+    )
+    threads: int | None = option(
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
+    )
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output.")
     dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
-    progress: str = option("auto", "choice", "Resources", "Progress on standard error.",
-                           choices={"auto": "bar on a terminal, else lines", "bar": "a bar", "lines": "one line a minute", "none": "nothing"})
+    progress: str = option(
+        "auto",
+        "choice",
+        "Resources",
+        "Progress on standard error.",
+        choices={
+            "auto": "bar on a terminal, else lines",
+            "bar": "a bar",
+            "lines": "one line a minute",
+            "none": "nothing",
+        },
+    )
     screen: str = option("auto", "hidden", "", "auto, scan, f32: which arithmetic proposes (also MINESTREAM_SCREEN).")
     block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
     batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
@@ -258,7 +378,7 @@ def anchor_share(text: str | None, available: int) -> int:
         number = float(text[:-1]) if percent else int(text)
     except ValueError:
         raise UsageError(f"--anchors takes a number or a percentage, not {text!r}") from None
-    if not 0 < number or (percent and number > 100):
+    if not number > 0 or (percent and number > 100):
         raise UsageError(f"--anchors {text} asks for no anchor", "a number from 1, or a percentage up to 100%")
     wanted = -int(-number * available // 100) if percent else int(number)
     return min(wanted, available)

@@ -37,7 +37,9 @@ def key_ranks(ids: pa.Array | None, count: int) -> NDArray[np.int64]:
     return rank
 
 
-def prefixes(seed: int, tag: int, anchor_keys: NDArray[np.uint64], positive_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def prefixes(
+    seed: int, tag: int, anchor_keys: NDArray[np.uint64], positive_keys: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
     """What the draws of m (anchor, positive) pairs depend on besides the candidate, uint64[m]."""
     out = np.empty(anchor_keys.size, np.uint64)
     draw.draw_prefixes(np.uint64(seed % 2**64), np.uint64(tag), anchor_keys, positive_keys, out)

@@ -102,7 +102,12 @@ def _distances(loaded: Loaded, metric: str, left: Slots, right: Slots) -> Distan
         unique, at = np.unique(np.concatenate([a, b]), return_inverse=True)
         rows = loaded.store.take(unique)
         exact.paired_distances(
-            METRICS[metric].code, rows[at[: a.size]], square[a], rows[at[a.size :]], square[b], out[first : first + a.size]
+            METRICS[metric].code,
+            rows[at[: a.size]],
+            square[a],
+            rows[at[a.size :]],
+            square[b],
+            out[first : first + a.size],
         )
     return out
 
@@ -127,7 +132,7 @@ def _flat(picture: Picture) -> _Flat:
     """All triplets that are written; counts full, short and empty pairs."""
     config, chosen, found = picture.config, picture.chosen, picture.found
     counts = np.diff(found.start)
-    wanted = int(config.negatives or 0)
+    wanted = config.negatives
     stats = picture.stats
     stats.anchors += picture.anchors.size
     stats.pairs += counts.size
@@ -144,7 +149,13 @@ def _flat(picture: Picture) -> _Flat:
         keep[keep] = _dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
     return _Flat(
-        pair, place, picture.anchors[anchor_of_pair[pair]], chosen.slot[pair], found.slot[keep], chosen.x[pair], found.x[keep]
+        pair,
+        place,
+        picture.anchors[anchor_of_pair[pair]],
+        chosen.slot[pair],
+        found.slot[keep],
+        chosen.x[pair],
+        found.x[keep],
     )
 
 
@@ -261,7 +272,7 @@ def _emit_pairs(picture: Picture) -> pa.Table:
     """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
     loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
     counts = np.diff(found.start)
-    wanted = int(config.negatives or 0)
+    wanted = config.negatives
     picture.stats.anchors += picture.anchors.size
     picture.stats.full += int((counts >= wanted).sum())
     picture.stats.empty += int((counts == 0).sum()) if wanted else 0

@@ -87,12 +87,8 @@ class Parts:
         """The rows that count, `names` of their columns (None: all), a batch at a time."""
         for path in self.paths:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-                groups = [
-                    group for group in range(file.num_row_groups) if self._may_count(file.metadata, group)
-                ]
-                for batch in file.iter_batches(
-                    BATCH_ROWS, row_groups=groups, columns=names, use_threads=False
-                ):
+                groups = [group for group in range(file.num_row_groups) if self._may_count(file.metadata, group)]
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=names, use_threads=False):
                     table = pa.Table.from_batches([batch])
                     for name, interval in self.within.items():
                         table = table.filter(pa.array(interval.holds(words(table, name))))
@@ -128,9 +124,7 @@ class Parts:
                 start, held = low, 0
             held += count
             if held > rows_budget:
-                yield from (
-                    self.intervals(rows_budget, Interval(low, high)) if width > 1 else [Interval(low, high)]
-                )
+                yield from (self.intervals(rows_budget, Interval(low, high)) if width > 1 else [Interval(low, high)])
                 start, held = high + 1, 0
         if held:
             yield Interval(start, span.high)
@@ -193,9 +187,7 @@ def merge_pairs(paths: Iterable[Path], *, rows_budget: int = ROWS_BUDGET) -> Ite
     """
     by_left = Parts(tuple(paths), ("left_row",), lambda table: words(table, "left_row"), {})
     for lefts in by_left.intervals(rows_budget, last_row(by_left.paths, "left_row")):
-        within = Parts(
-            by_left.paths, ("right_row",), lambda table: words(table, "right_row"), {"left_row": lefts}
-        )
+        within = Parts(by_left.paths, ("right_row",), lambda table: words(table, "right_row"), {"left_row": lefts})
         rights = last_row(by_left.paths, "right_row")
         # One row may have more partners than the budget holds: those are cut by the other end.
         single = lefts.low == lefts.high

@@ -1,4 +1,4 @@
-"""Reads a source once: vectors into the store, labels, groups and ids into codes, and what is wrong with them into errors."""
+"""Reads a source once: vectors into the store, labels, groups and ids into codes, what is wrong into errors."""
 
 from __future__ import annotations
 
@@ -19,12 +19,22 @@ from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 from minestream.metric import METRICS
 from minestream.progress import Progress
 from minestream.relation import (
-    NO_CODES, UNLABELED, UNLABELED_WARNING_SHARE, Encoder, LabelReader, Labels, positive_counts,
+    NO_CODES,
+    UNLABELED,
+    UNLABELED_WARNING_SHARE,
+    Encoder,
+    LabelReader,
+    Labels,
+    positive_counts,
 )  # fmt: skip
 from minestream.source import RowBatch, Source
 from minestream.store import CarriedColumns, Store
 
-FORBIDS = {"both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES, "positives": FORBIDS_POSITIVES, "negatives": FORBIDS_NEGATIVES}
+FORBIDS = {
+    "both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES,
+    "positives": FORBIDS_POSITIVES,
+    "negatives": FORBIDS_NEGATIVES,
+}
 PASS_ROWS = 16_384
 
 
@@ -79,7 +89,7 @@ def load(source: Source, config: MineConfig, store_bytes: int, scratch: Path, pr
         When scratch is full.
     """
     reader = _Reader(source, config, store_bytes, scratch)
-    progress.stage("read", source.rows, "rows")
+    progress.stage("read", source.rows or 0, "rows")
     for batch in source.batches():
         reader.add(batch)
         progress.advance(len(batch.vectors))
@@ -204,15 +214,21 @@ class _Reader:
         column = self.source.columns.label
         used = np.unique(labels.members()[1])
         if not used.size:
-            raise InputError(f"column {column!r}: no row that takes part has a label ({self.source_rows:,} rows read)",
-                             "name another --label, or check --unlabeled-value")
+            raise InputError(
+                f"column {column!r}: no row that takes part has a label ({self.source_rows:,} rows read)",
+                "name another --label, or check --unlabeled-value",
+            )
         if used.size == 1 and not (labels.code == UNLABELED).any():
-            raise InputError(f"column {column!r}: all {taking_part:,} rows carry one label, so there is no negative",
-                             "name another --label")
+            raise InputError(
+                f"column {column!r}: all {taking_part:,} rows carry one label, so there is no negative",
+                "name another --label",
+            )
         if self.config.emit != "pairs" and not positives.any():
             grouped = " outside its own group (see --group-rule)" if self.source.columns.group else ""
-            raise InputError(f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
-                             "name another --label: triplets need at least one label with two rows")
+            raise InputError(
+                f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
+                "name another --label: triplets need at least one label with two rows",
+            )
 
 
 def _twins(store: Store, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:

@@ -58,7 +58,7 @@ class Metric:
     def canonical(self, linear: Distance) -> Distance:
         """The canonical distance x of a linear distance t >= 0 (any t for dot)."""
         scaled = linear * self.factor
-        return scaled**0.5 if self.root else scaled  # type: ignore[no-any-return]
+        return scaled**0.5 if self.root else scaled
 
 
 INFINITY = float("inf")
@@ -72,7 +72,14 @@ METRICS: dict[str, Metric] = {
         2, 2.0, False, False, True, "", False, INFINITY, "the squared Euclidean distance; --margin is in squared units"
     ),
     "dot": Metric(
-        3, 1.0, False, False, False, "the inner product", False, INFINITY,
+        3,
+        1.0,
+        False,
+        False,
+        False,
+        "the inner product",
+        False,
+        INFINITY,
         "minus the inner product: not a metric; --margin is in inner-product units",
     ),
 }

@@ -22,7 +22,7 @@ def negative_rule(config: MineConfig) -> Rule:
     if within is not None and of in ("both", "positive") and config.emit != "pairs":
         positive = EXCLUDE if within == 0 else WITHIN
     return Rule(
-        NEGATIVE, PICKS[config.pick].code, int(config.negatives or 0), config.skip, own, positive, within or 0.0,
+        NEGATIVE, PICKS[config.pick].code, config.negatives, config.skip, own, positive, within or 0.0,
         counts_nearer(config), METRICS[config.metric].code,
     )  # fmt: skip
 

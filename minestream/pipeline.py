@@ -34,7 +34,9 @@ from minestream.stats import Report, ShardStats, merged
 SCREENS = ("auto", "scan", "f32")
 
 
-def mine(inputs: Any, out: str | Path | None = None, *, progress_callback: Callback | None = None, **options: Any) -> Report:
+def mine(
+    inputs: Any, out: str | Path | None = None, *, progress_callback: Callback | None = None, **options: Any
+) -> Report:
     """Mine triplets, pairs or tuples from embeddings into Parquet.
 
     Parameters
@@ -102,9 +104,7 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
     _check_gates(miner.resources, total)
     miner.progress.stage("publish", len(parts), "parts")
     run.publish(
-        counts=total.answer,
-        replace_parts=rows,
-        extra=lambda: miner.report(output.final, [total], began).to_dict(),
+        counts=total.answer, replace_parts=rows, extra=lambda: miner.report(output.final, [total], began).to_dict()
     )
     return miner.report(output.final, [total], began)
 
@@ -162,7 +162,9 @@ class Miner:
     progress : Progress
     """
 
-    def __init__(self, source: Source, config: MineConfig, resources: Resources, scratch: Path, progress: Progress) -> None:
+    def __init__(
+        self, source: Source, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
+    ) -> None:
         self.source, self.config, self.resources, self.progress = source, config, resources, progress
         self.reading = ShardStats()
         self._scratch = Path(resources.scratch) if resources.scratch else scratch
@@ -245,7 +247,8 @@ class Miner:
         }  # fmt: skip
         total = merged([self.reading, *parts])
         return Report(
-            None if output is None else str(output), self.config.to_dict(), self.columns(), about, self.plan.facts, total,
+            None if output is None else str(output), self.config.to_dict(), self.columns(), about, self.plan.facts,
+            total,
             tuple(self.notes()), time.perf_counter() - began, complete,
         )  # fmt: skip
 
@@ -277,9 +280,15 @@ def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, s
 # ---------------------------------------------------------------- arrays and batches
 
 
-@dataclass(frozen=True)
+SHORT_NAMES = {
+    "anchor": "anchor_row", "positive": "positive_row", "negative": "negative_row", "left": "left_row",
+    "right": "right_row",
+}  # fmt: skip
+
+
+@dataclass
 class Mined:
-    """What mine_arrays found: a column by its short name, writable, in the order of the rows.
+    """What mine_arrays found: each column is an attribute (`anchor` for anchor_row), a writable array by row.
 
     Attributes
     ----------
@@ -290,19 +299,17 @@ class Mined:
     _table: pa.Table
     stats: ShardStats
 
-    SHORT = {"anchor": "anchor_row", "positive": "positive_row", "negative": "negative_row", "left": "left_row",
-             "right": "right_row"}  # fmt: skip
-
     def table(self) -> pa.Table:
         """The rows as the files hold them."""
         return self._table
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        column = Mined.SHORT.get(name, name)
+        column = SHORT_NAMES.get(name, name)
         if name.startswith("_") or column not in self._table.column_names:
             raise AttributeError(f"no column {name!r}; there are {', '.join(self._table.column_names)}")
-        values: NDArray[Any] = self._table[column].combine_chunks().to_numpy(zero_copy_only=False)
-        return np.array(values)
+        values = np.array(self._table[column].combine_chunks().to_numpy(zero_copy_only=False))
+        self.__dict__[name] = values
+        return values
 
     def torch(self) -> dict[str, Any]:
         """The numeric columns as torch tensors, by short name; torch must have been imported by the caller.
@@ -315,7 +322,7 @@ class Mined:
         torch = sys.modules.get("torch")
         if torch is None:
             raise UsageError("torch is not imported", "import torch before calling .torch()")
-        short = {column: name for name, column in Mined.SHORT.items()}
+        short = {column: name for name, column in SHORT_NAMES.items()}
         numeric = [f.name for f in self._table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
         columns = [name for name in numeric if self._table[name].null_count == 0]
         return {short.get(name, name): torch.from_numpy(getattr(self, name)) for name in columns}
@@ -344,17 +351,21 @@ def mine_arrays(embeddings: Any, labels: Any, *, ids: Any = None, groups: Any = 
         embeddings, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
         on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
     )  # fmt: skip
-    with reporter(resources.progress, None) as progress, tempfile.TemporaryDirectory() as folder:
-        with Miner(source, config, resources, Path(folder), progress) as miner:
-            parts = [miner.mine_shard(index) for index in range(len(miner.plan.shards))]
-            total = merged(stats for _, stats in parts)
-            table = pa.concat_tables([table for table, _ in parts])
-            if config.emit != "pairs" and config.order == "anchor":
-                return Mined(table, total)
-            return Mined(_finished_in_memory(miner, parts, total, Path(folder)), total)
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter(resources.progress, None))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        miner = stack.enter_context(Miner(source, config, resources, folder, progress))
+        parts = [miner.mine_shard(index) for index in range(len(miner.plan.shards))]
+        total = merged(stats for _, stats in parts)
+        table = pa.concat_tables([table for table, _ in parts])
+        if config.emit == "pairs" or config.order == "shuffled":
+            table = _finished_in_memory(miner, parts, total, folder)
+        return Mined(table, total)
 
 
-def _finished_in_memory(miner: Miner, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path) -> pa.Table:
+def _finished_in_memory(
+    miner: Miner, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
+) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     config = miner.config
     run = Output(folder / "mined").begin(

@@ -82,7 +82,7 @@ class Plan:
 def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[np.int64]:
     """At most how many rows each anchor gives, int64[A], from its number of positives."""
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    wanted = int(config.negatives or 0)
+    wanted = config.negatives
     if config.emit == "pairs":
         return most + (wanted or ALL_NEGATIVES)
     if config.emit == "tuples":
@@ -93,7 +93,7 @@ def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[
 
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS."""
-    negatives = max(1, int(config.negatives or ALL_NEGATIVES))
+    negatives = max(1, config.negatives or ALL_NEGATIVES)
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
     total = np.concatenate([[0], np.cumsum(most * negatives)])
     shards, first = [], 0

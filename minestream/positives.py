@@ -82,7 +82,7 @@ def _duplicate_rules(rule: Rule, pairs: Pairs, within: float) -> tuple[tuple[Pai
 
 
 def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:
-    return Pairs(np.arange(places.size + 1), *(field[places] for field in pairs[1:]))
+    return Pairs._make([np.arange(places.size + 1), *(field[places] for field in pairs[1:])])
 
 
 def _as_chosen(found: Found) -> Chosen:

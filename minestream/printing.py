@@ -49,9 +49,7 @@ def report_text(report: Report) -> str:
 def plan_text(report: Report) -> str:
     """The plan of a dry run."""
     rows = [*source_rows(report.source), *value_rows(report.plan, PLAN_LABELS)]
-    return sections(
-        {"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes
-    )
+    return sections({"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes)
 
 
 def describe_text(found: Mapping[str, Any]) -> str:
@@ -97,14 +95,9 @@ def source_rows(source: Mapping[str, Any]) -> list[Row]:
     """Rows of the source, those dropped by cause, those that take part."""
     rows: list[Row] = []
     if "rows" in source:
-        shape = [
-            f"{source['dimension']} values" if "dimension" in source else "",
-            str(source.get("dtype", "")),
-        ]
+        shape = [f"{source['dimension']} values" if "dimension" in source else "", str(source.get("dtype", ""))]
         rows.append(("rows in the source", whole(source["rows"]), ", ".join(filter(None, shape))))
-    rows.extend(
-        (f"  dropped: {cause}", whole(count), "") for cause, count in source.get("dropped", {}).items()
-    )
+    rows.extend((f"  dropped: {cause}", whole(count), "") for cause, count in source.get("dropped", {}).items())
     if "rows_taking_part" in source:
         rows.append(("rows that take part", whole(source["rows_taking_part"]), ""))
     return rows
@@ -121,18 +114,10 @@ def funnel_rows(stats: ShardStats, *, pairs: bool) -> list[Row]:
     rows.extend((f"  dropped: {rule}", whole(count), "at least") for rule, count in stats.dropped.items())
     rows.append((f"{subject} with k negatives", whole(stats.full), share(stats.full, counted)))
     rows.append(
-        (
-            f"{subject} with fewer (short)",
-            whole(stats.short),
-            because("the rules leave fewer", stats.short, counted),
-        )
+        (f"{subject} with fewer (short)", whole(stats.short), because("the rules leave fewer", stats.short, counted))
     )
     rows.append(
-        (
-            f"{subject} with none (empty)",
-            whole(stats.empty),
-            because("the rules leave none", stats.empty, counted),
-        )
+        (f"{subject} with none (empty)", whole(stats.empty), because("the rules leave none", stats.empty, counted))
     )
     rows.append(("rows written", whole(stats.rows), ""))
     if (passed := mean(stats.nearer_passed_over, stats.nearer_pairs)) is not None:
@@ -185,13 +170,9 @@ def value_rows(values: Mapping[str, Any], labels: Mapping[str, str] | None = Non
 
 def nested_text(title: str, values: Mapping[str, Any]) -> str:
     """Plain values under `title`, then each nested table under its own name."""
-    tables = {
-        title: value_rows({name: value for name, value in values.items() if not isinstance(value, Mapping)})
-    }
+    tables = {title: value_rows({name: value for name, value in values.items() if not isinstance(value, Mapping)})}
     tables |= {
-        name.replace("_", " "): value_rows(value)
-        for name, value in values.items()
-        if isinstance(value, Mapping)
+        name.replace("_", " "): value_rows(value) for name, value in values.items() if isinstance(value, Mapping)
     }
     return sections(tables)
 

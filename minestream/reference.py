@@ -134,9 +134,7 @@ class Vectors:
                     step = value - column
                     total += step * step
             if self.metric == "cosine":
-                total = np.minimum(
-                    2.0, np.maximum(0.0, 1.0 - total / np.sqrt(self.squares[row] * self.squares[part]))
-                )
+                total = np.minimum(2.0, np.maximum(0.0, 1.0 - total / np.sqrt(self.squares[row] * self.squares[part])))
             elif self.metric == "dot":
                 total = -total
             elif self.metric == "euclidean":
@@ -179,9 +177,7 @@ class Relation:
         self.bars_negatives = group_rule in ("both", "negatives")
         codes: dict[Any, int] = {}
         values = [None] * n if groups is None else groups
-        self.groups = np.array(
-            [-1 if g is None else codes.setdefault(g, len(codes)) for g in values], dtype=np.int64
-        )
+        self.groups = np.array([-1 if g is None else codes.setdefault(g, len(codes)) for g in values], dtype=np.int64)
         members: dict[Any, list[int]] = {}
         for row in self.labelled.tolist():
             for value in self.labels[row]:
@@ -195,9 +191,7 @@ class Relation:
             # UTF-8 bytes sort strings; equal ids (rows that do not take part) fall back to the row.
             sortable = [i.encode() if isinstance(i, str) else int(i) for i in ids]
             self.key[sorted(range(n), key=sortable.__getitem__)] = np.arange(n)
-            self.words = np.array(
-                [fnv1a_64(i) if isinstance(i, str) else int(i) & WORD for i in ids], dtype=np.uint64
-            )
+            self.words = np.array([fnv1a_64(i) if isinstance(i, str) else int(i) & WORD for i in ids], dtype=np.uint64)
 
     @staticmethod
     def _values(label: Any) -> tuple[Any, ...]:
@@ -229,8 +223,7 @@ class Relation:
             group = int(self.groups[row])
             barred = self.bars_positives and group >= 0
             return any(
-                len(self.members[value]) > (same_group[value, group] if barred else 1)
-                for value in self.labels[row]
+                len(self.members[value]) > (same_group[value, group] if barred else 1) for value in self.labels[row]
             )
 
         return np.array([row for row in self.labelled.tolist() if has(row)], dtype=np.int64)
@@ -422,8 +415,7 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "pairs: cosine or euclidean only": pairs and metric in ("dot", "sqeuclidean"),
         "pairs: band violating or any, pick nearest, no skip, swap or short_rows": pairs
         and plain not in [(usual, "nearest", 0, False, None) for usual in ("violating", "any")],
-        "contrastive: for pairs, and their only loss": given["loss"]
-        and (given["loss"] == "contrastive") != pairs,
+        "contrastive: for pairs, and their only loss": given["loss"] and (given["loss"] == "contrastive") != pairs,
         "negatives_per_anchor: triplets only": given["negatives_per_anchor"] and given["emit"] != "triplets",
         "negatives: at least 1, or 0 with pairs": k < (0 if pairs else 1),
         "weighted needs d >= 3": given["pick"] == "weighted" and d < 3,
@@ -530,9 +522,7 @@ def mine(
         if positives == "easiest":
             chosen = np.lexsort((key[rows], p, passed_over))
         elif positives == "random":
-            chosen = np.lexsort(
-                (key[rows], draw(seed, POSITIVES, words[anchor], 0, words[rows]), passed_over)
-            )
+            chosen = np.lexsort((key[rows], draw(seed, POSITIVES, words[anchor], 0, words[rows]), passed_over))
         elif positives == "hardest":
             chosen = np.lexsort((key[rows], -p))
         else:
@@ -600,9 +590,7 @@ def mine(
         found = [pair for pair in found if len(pair.negatives) >= (negatives if drops_short else 1)]
         if negatives_per_anchor is not None:
             # Round by round: every positive's first negative, then every positive's second.
-            rounds = sorted(
-                (place, i) for i, pair in enumerate(found) for place in range(len(pair.negatives))
-            )
+            rounds = sorted((place, i) for i, pair in enumerate(found) for place in range(len(pair.negatives)))
             quota = Counter(i for _, i in rounds[:negatives_per_anchor])
             found = [pair.first(quota[i]) for i, pair in enumerate(found) if quota[i]]
         pairs.extend(found)
@@ -616,9 +604,7 @@ def mine(
     if ids is not None:
         columns = with_ids(columns, ids)
     counts["rows"] = len(next(iter(columns.values())))
-    counts["pairs"] = (
-        counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]
-    )
+    counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]
     if order == "shuffled":
         columns = shuffled(columns, relation, seed)
     return Mined(columns, counts)

@@ -97,7 +97,9 @@ class Labels:
             return Labels(self.code[mask], NO_ROWS, NO_CODES, self.values)
         lengths = np.diff(self.set_start)
         start = np.concatenate([[0], np.cumsum(lengths[mask])])
-        return Labels(self.code[mask], start, self.set_code[np.repeat(mask, lengths)], self.values.filter(pa.array(mask)))
+        return Labels(
+            self.code[mask], start, self.set_code[np.repeat(mask, lengths)], self.values.filter(pa.array(mask))
+        )
 
 
 class LabelReader:

@@ -42,7 +42,9 @@ class Band:
 
 
 BANDS: dict[str, Band] = {
-    "semi-hard": Band("p < x < p + m", "farther than the positive, within the margin", AT_POSITIVE, False, AT_MARGIN, False),
+    "semi-hard": Band(
+        "p < x < p + m", "farther than the positive, within the margin", AT_POSITIVE, False, AT_MARGIN, False
+    ),
     "hard": Band("x <= p", "at least as near as the positive", NEVER_EDGE, True, AT_POSITIVE, True),
     "violating": Band("x < p + m", "everything within the margin (pairs: x < m)", NEVER_EDGE, True, AT_MARGIN, False),
     "easy": Band("x >= p + m", "beyond the margin: loss 0", AT_MARGIN, True, NEVER_EDGE, True),
@@ -92,9 +94,20 @@ class Emit:
 
 
 EMITS: dict[str, Emit] = {
-    "triplets": Emit("one row a (anchor, positive, negative)", ("triplet", "triplet-soft"), 1, 0.2, "keep", tuple(BANDS)),
-    "pairs": Emit("one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any")),
-    "tuples": Emit("one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop", tuple(BANDS)),
+    "triplets": Emit(
+        "one row a (anchor, positive, negative)", ("triplet", "triplet-soft"), 1, 0.2, "keep", tuple(BANDS)
+    ),
+    "pairs": Emit(
+        "one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any")
+    ),
+    "tuples": Emit(
+        "one row a (anchor, positive) with the list of its negatives",
+        ("triplet", "triplet-soft"),
+        1,
+        0.2,
+        "drop",
+        tuple(BANDS),
+    ),
 }
 
 GROUP_RULES: dict[str, str] = {
@@ -138,45 +151,121 @@ def _duplicates_fill_band(config: MineConfig) -> bool:
 
 # Asked in this order of a resolved configuration; every combination that passes is mined, every other is refused.
 VALID: tuple[Check, ...] = (
-    Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"), "--negatives must be at least 1",
-          "0 (= all) is for --emit pairs"),
-    Check(lambda c: c.margin is not None and not 0 < c.margin < float("inf"), "--margin must be a finite number above 0",
-          "cosine distances run from 0 to 2; 0.2 is the default for triplets"),
+    Check(
+        lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
+        "--negatives must be at least 1",
+        "0 (= all) is for --emit pairs",
+    ),
+    Check(
+        lambda c: c.margin is not None and not 0 < c.margin < float("inf"),
+        "--margin must be a finite number above 0",
+        "cosine distances run from 0 to 2; 0.2 is the default for triplets",
+    ),
     Check(lambda c: c.skip < 0, "--skip must be 0 or more", ""),
-    Check(lambda c: c.positives_per_anchor < 1, "--positives-per-anchor must be at least 1", "--positives all takes every one"),
-    Check(lambda c: c.anchors_per_label is not None and c.anchors_per_label < 1, "--anchors-per-label must be at least 1", ""),
-    Check(lambda c: c.negatives_per_anchor is not None and c.negatives_per_anchor < 1,
-          "--negatives-per-anchor must be at least 1", ""),
-    Check(lambda c: c.drop_duplicates_within is not None and not 0 <= c.drop_duplicates_within < float("inf"),
-          "--drop-duplicates-within must be a distance of 0 or more, or none", ""),
-    Check(lambda c: c.band not in EMITS[c.emit].bands, "this band has no meaning for --emit pairs",
-          "pairs are mined with --band violating (distance below the margin) or any"),
-    Check(lambda c: c.loss not in EMITS[c.emit].losses, "this loss does not belong to this --emit",
-          "triplets and tuples: triplet, triplet-soft; pairs: contrastive"),
-    Check(lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
-          "--emit pairs needs --metric cosine or euclidean", "the contrastive loss squares a distance"),
-    Check(lambda c: c.emit == "pairs" and c.skip > 0, "--skip has no meaning for --emit pairs", "pairs are taken from either end"),
-    Check(lambda c: c.emit == "pairs" and c.pick != "nearest", "--emit pairs takes --pick nearest only",
-          "an unordered pair is written when either end picks it among its nearest"),
-    Check(lambda c: c.emit == "pairs" and c.drop_duplicates_of == "positive",
-          "--drop-duplicates-of positive has no meaning for --emit pairs", "a pair has no positive; anchor and both work"),
-    Check(lambda c: c.swap and c.emit == "pairs", "--swap has no meaning for --emit pairs", "it swaps anchor and positive of a triplet"),
-    Check(lambda c: c.swap and c.emit == "tuples", "--swap is for --emit triplets", "its column distance_pn is one value a negative"),
+    Check(
+        lambda c: c.positives_per_anchor < 1,
+        "--positives-per-anchor must be at least 1",
+        "--positives all takes every one",
+    ),
+    Check(
+        lambda c: c.anchors_per_label is not None and c.anchors_per_label < 1,
+        "--anchors-per-label must be at least 1",
+        "",
+    ),
+    Check(
+        lambda c: c.negatives_per_anchor is not None and c.negatives_per_anchor < 1,
+        "--negatives-per-anchor must be at least 1",
+        "",
+    ),
+    Check(
+        lambda c: c.drop_duplicates_within is not None and not 0 <= c.drop_duplicates_within < float("inf"),
+        "--drop-duplicates-within must be a distance of 0 or more, or none",
+        "",
+    ),
+    Check(
+        lambda c: c.band not in EMITS[c.emit].bands,
+        "this band has no meaning for --emit pairs",
+        "pairs are mined with --band violating (distance below the margin) or any",
+    ),
+    Check(
+        lambda c: c.loss not in EMITS[c.emit].losses,
+        "this loss does not belong to this --emit",
+        "triplets and tuples: triplet, triplet-soft; pairs: contrastive",
+    ),
+    Check(
+        lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
+        "--emit pairs needs --metric cosine or euclidean",
+        "the contrastive loss squares a distance",
+    ),
+    Check(
+        lambda c: c.emit == "pairs" and c.skip > 0,
+        "--skip has no meaning for --emit pairs",
+        "pairs are taken from either end",
+    ),
+    Check(
+        lambda c: c.emit == "pairs" and c.pick != "nearest",
+        "--emit pairs takes --pick nearest only",
+        "an unordered pair is written when either end picks it among its nearest",
+    ),
+    Check(
+        lambda c: c.emit == "pairs" and c.drop_duplicates_of == "positive",
+        "--drop-duplicates-of positive has no meaning for --emit pairs",
+        "a pair has no positive; anchor and both work",
+    ),
+    Check(
+        lambda c: c.swap and c.emit == "pairs",
+        "--swap has no meaning for --emit pairs",
+        "it swaps anchor and positive of a triplet",
+    ),
+    Check(
+        lambda c: c.emit == "pairs" and c.short_rows == "drop",
+        "--short-rows has no meaning for --emit pairs",
+        "a pair is written when either end picks it, however few that end finds",
+    ),
+    Check(
+        lambda c: c.swap and c.emit == "tuples",
+        "--swap is for --emit triplets",
+        "its column distance_pn is one value a negative",
+    ),
     Check(lambda c: c.swap and c.margin is None, "--swap changes the loss, which needs --margin", "give --margin"),
-    Check(lambda c: c.negatives_per_anchor is not None and c.emit != "triplets",
-          "--negatives-per-anchor is for --emit triplets", "pairs: -k counts per row already; tuples: -k per pair"),
-    Check(_margin_missing, "this metric has no principled default margin: give --margin",
-          "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run"),
-    Check(lambda c: c.metric == "dot" and bool(c.drop_duplicates_within), "--drop-duplicates-within above 0 is not for --metric dot",
-          "dot is not a distance; 0 drops equal vectors"),
-    Check(lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
-          "--pick weighted is defined for unit rows only", "add --normalize, or use --metric cosine"),
-    Check(lambda c: c.emit == "tuples" and c.scores is None, "--scores must be chosen for this metric",
-          "negative-distance or none; similarity exists for cosine and dot"),
-    Check(lambda c: c.emit == "tuples" and c.scores == "similarity" and not METRICS[c.metric].similarity,
-          "this metric has no similarity", "--scores negative-distance or none"),
-    Check(lambda c: c.band == "easy" and c.margin is not None and c.margin > METRICS[c.metric].largest,
-          "--band easy can select nothing: no distance reaches the margin", "cosine distances end at 2"),
-    Check(_duplicates_fill_band, "--drop-duplicates-within reaches the margin: the band can select nothing",
-          "make it smaller than --margin"),
+    Check(
+        lambda c: c.negatives_per_anchor is not None and c.emit != "triplets",
+        "--negatives-per-anchor is for --emit triplets",
+        "pairs: -k counts per row already; tuples: -k per pair",
+    ),
+    Check(
+        _margin_missing,
+        "this metric has no principled default margin: give --margin",
+        "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run",
+    ),
+    Check(
+        lambda c: c.metric == "dot" and bool(c.drop_duplicates_within),
+        "--drop-duplicates-within above 0 is not for --metric dot",
+        "dot is not a distance; 0 drops equal vectors",
+    ),
+    Check(
+        lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
+        "--pick weighted is defined for unit rows only",
+        "add --normalize, or use --metric cosine",
+    ),
+    Check(
+        lambda c: c.emit == "tuples" and c.scores is None,
+        "--scores must be chosen for this metric",
+        "negative-distance or none; similarity exists for cosine and dot",
+    ),
+    Check(
+        lambda c: c.emit == "tuples" and c.scores == "similarity" and not METRICS[c.metric].similarity,
+        "this metric has no similarity",
+        "--scores negative-distance or none",
+    ),
+    Check(
+        lambda c: c.band == "easy" and c.margin is not None and c.margin > METRICS[c.metric].largest,
+        "--band easy can select nothing: no distance reaches the margin",
+        "cosine distances end at 2",
+    ),
+    Check(
+        _duplicates_fill_band,
+        "--drop-duplicates-within reaches the margin: the band can select nothing",
+        "make it smaller than --margin",
+    ),
 )

@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 from minestream.errors import ForkedProcess
 from minestream.kernels import drain, scan, sweep
 from minestream.kernels.choose import (
-    DUPLICATE, ELIGIBLE, FARTHEST, IN_GROUP, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Best, Pairs, Rule,
+    DUPLICATE,
+    ELIGIBLE,
+    FARTHEST,
+    IN_GROUP,
+    POSITIVE,
+    RANDOM,
+    TALLIES,
+    WEIGHTED,
+    WITHIN,
+    Best,
+    Pairs,
+    Rule,
 )  # fmt: skip
 from minestream.kernels.tile import TILES, host_tile
 from minestream.load import Loaded
@@ -82,7 +93,8 @@ class Workers:
         """Run all tasks; the first exception, or Ctrl-C, drops those that have not begun."""
         if os.getpid() != self._process:
             raise ForkedProcess(
-                "this miner was started in the parent process", "start mining in the child, or use the spawn start method"
+                "this miner was started in the parent process",
+                "start mining in the child, or use the spawn start method",
             )
         if self._pool is None:
             for task in tasks:
@@ -159,7 +171,9 @@ class _Answers:
         self._pieces: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]] = []
         self._nearer = np.zeros(self._pairs, np.int32)
 
-    def add(self, rule: Rule, rank: NDArray[np.int64], of_pair: NDArray[np.int64], best: Best, good: NDArray[np.bool_]) -> None:
+    def add(
+        self, rule: Rule, rank: NDArray[np.int64], of_pair: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
+    ) -> None:
         """Take the answers of the pairs `of_pair[good]` over from a strip's lists."""
         chosen = _chosen(rule, rank, best, good)
         counts = np.zeros(of_pair.size, np.int64)
@@ -190,7 +204,7 @@ def _chosen(
     rule: Rule, rank: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places (pair, entry) of the answers in a strip's lists, in the pick's order."""
-    filled = np.arange(best.key.shape[1])[None, :] < best.count[:, None]
+    filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
     filled &= good[:, None]
     if rule.take == 0:
         pair, entry = np.nonzero(filled)
@@ -235,7 +249,7 @@ def _sub_pairs(pairs: Pairs, places: NDArray[np.int64]) -> tuple[Pairs, NDArray[
     counts = pairs.start[places + 1] - pairs.start[places]
     of_pair = np.repeat(pairs.start[places], counts) + _counting(counts)
     start = np.concatenate([[0], np.cumsum(counts)])
-    return Pairs(start, *(field[of_pair] for field in pairs[1:])), of_pair
+    return Pairs._make([start, *(field[of_pair] for field in pairs[1:])]), of_pair
 
 
 def _gather(loaded: Loaded, slots: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -300,7 +314,14 @@ class _Setting:
     """What all strips of one search share."""
 
     def __init__(
-        self, loaded: Loaded, metric: Metric, rule: Rule, limits: Limits, workers: Workers, progress: Progress, stats: ShardStats
+        self,
+        loaded: Loaded,
+        metric: Metric,
+        rule: Rule,
+        limits: Limits,
+        workers: Workers,
+        progress: Progress,
+        stats: ShardStats,
     ) -> None:
         self.loaded, self.metric, self.rule, self.limits = loaded, metric, rule, limits
         self.workers, self.progress, self.stats = workers, progress, stats
@@ -366,7 +387,7 @@ class _Setting:
         square = self.loaded.rows.square[slots]
 
         def task(rows: slice) -> Callable[[], None]:
-            part = sweep.Prepared(*(field[rows] for field in out))
+            part = sweep.Prepared._make(field[rows] for field in out)
             return lambda: sweep.prepare(self.loaded.frame, vectors[rows], square[rows], self.mirrored, part)
 
         self.workers.run([task(rows) for rows in _slices(m, self.limits.threads)])
@@ -493,7 +514,8 @@ class _StripState:
             np.empty(size, np.float32),
         )  # fmt: skip
         size = drain.drain(
-            self.setting.loaded.rows, self.rule, self.pairs, self.anchors, self.edges, self.reach, self.gates, self.kept,
+            self.setting.loaded.rows, self.rule, self.pairs, self.anchors, self.edges, self.reach, self.gates,
+            self.kept,
             found, count, out,
         )  # fmt: skip
         self.kept = drain.Kept(out.start, out.slot[:size].copy(), out.low[:size].copy(), out.high[:size].copy())
@@ -539,10 +561,11 @@ class _StripState:
             narrowed = self.gates.cut < np.uint64(2**64 - 1)
         else:
             narrowed = self.reach.threshold > -np.inf
-        short = narrowed & (self.best.count < target) if rule.take else np.zeros(self.of_pair.size, bool)
+        short = narrowed & (self.best.found < target) if rule.take else np.zeros(self.of_pair.size, bool)
         bad = np.zeros(self.anchors.size, np.int64)
         np.add.at(bad, np.repeat(np.arange(self.anchors.size), np.diff(self.pairs.start)), short)
-        return (bad == 0) & ~self.reach.crowded
+        certified: NDArray[np.bool_] = (bad == 0) & ~self.reach.crowded
+        return certified
 
     def report(self, stats: ShardStats) -> None:
         """Add this strip's counts."""
@@ -570,5 +593,3 @@ def _edges(setting: _Setting, pairs: Pairs, h: NDArray[np.float64], own: NDArray
         affinity(high_closed, -np.inf, -1.0), affinity(pairs.low, np.inf, 1.0), affinity(high_closed, -np.inf, 1.0),
         affinity(pairs.low, np.inf, -1.0), affinity(pairs.floor, np.inf, 1.0), own,
     )  # fmt: skip
-
-

@@ -73,9 +73,7 @@ def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
                 "free some space; finished parts are kept, --resume goes on with them",
             ) from error
         if error.errno in PASSING:
-            raise TransientError(
-                f"writing {path} failed: {error.strerror}", "try again with --resume"
-            ) from error
+            raise TransientError(f"writing {path} failed: {error.strerror}", "try again with --resume") from error
         raise
 
 
@@ -145,12 +143,7 @@ def byte_streams(array: pa.Array) -> Iterator[Any]:
     elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         yield pc.list_value_length(array).cast(pa.int32()).fill_null(0).to_numpy()
         yield from byte_streams(array.flatten())
-    elif (
-        types.is_string(kind)
-        or types.is_large_string(kind)
-        or types.is_binary(kind)
-        or types.is_large_binary(kind)
-    ):
+    elif types.is_string(kind) or types.is_large_string(kind) or types.is_binary(kind) or types.is_large_binary(kind):
         filled = array.cast(pa.large_binary()).fill_null(b"")
         yield pc.binary_length(filled).cast(pa.int32()).to_numpy()
         if not len(array):
@@ -213,9 +206,7 @@ class PinnedWriter:
         pending = pa.concat_tables(self._pending)
         while pending.num_rows >= least_rows and pending.num_rows:
             # One chunk a column: pages would otherwise follow the caller's batches.
-            self._writer.write_table(
-                pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS
-            )
+            self._writer.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
             pending = pending.slice(ROW_GROUP_ROWS)
         self._pending, self._pending_rows = [pending], pending.num_rows
 
@@ -230,11 +221,7 @@ class PinnedWriter:
 
 
 def write_rows(
-    path: Path,
-    schema: pa.Schema,
-    tables: Iterable[pa.Table],
-    metadata: dict[str, str],
-    counts: Values,
+    path: Path, schema: pa.Schema, tables: Iterable[pa.Table], metadata: dict[str, str], counts: Values
 ) -> dict[str, Any]:
     """Write one pinned file, flush it to the disk, and return its {rows, bytes, crc32}.
 
@@ -295,9 +282,7 @@ def loss_formula(config: dict[str, Any]) -> str:
     return f"{loss}: {LOSSES[loss]}; {names}, m = {margin!r}, {config['metric']} distance"
 
 
-def file_metadata(
-    config: dict[str, Any], fingerprint: str, source: Any, columns: dict[str, Any]
-) -> dict[str, str]:
+def file_metadata(config: dict[str, Any], fingerprint: str, source: Any, columns: dict[str, Any]) -> dict[str, str]:
     """What every file says of itself, but for its counts and the CRC-32 of its rows."""
     return {
         "minestream.version": VERSION,
@@ -339,9 +324,7 @@ def refuse_differences(name: str, old: dict[str, Any], new: dict[str, Any]) -> N
     """Raise OutputError when the work recorded by manifest `old` is not that of `new`."""
     lines = differences(old, new)
     if lines:
-        raise OutputError(
-            f"{name} was begun otherwise:\n  " + "\n  ".join(lines), "--overwrite starts afresh"
-        )
+        raise OutputError(f"{name} was begun otherwise:\n  " + "\n  ".join(lines), "--overwrite starts afresh")
 
 
 def take_lock(handle: int, final: Path) -> None:
@@ -369,9 +352,7 @@ class Output:
         self.final = Path(out)
         self.single = self.final.suffix == ".parquet"
         self.partial = self.final.with_name(self.final.name + ".partial") if self.final.name else self.final
-        self.manifest = (
-            self.final.with_name(self.final.name + ".manifest.json") if self.final.name else self.final
-        )
+        self.manifest = self.final.with_name(self.final.name + ".manifest.json") if self.final.name else self.final
         self.temporary = self.final.parent / f".{self.final.name}.tmp-{os.getpid()}"
 
     def check(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
@@ -390,8 +371,7 @@ class Output:
         parent = self.final.parent
         if not self.final.name or not parent.is_dir():
             raise OutputError(
-                f"cannot write {self.final}: no folder {parent}",
-                "make the folder first, or choose another -o",
+                f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"
             )
         if not os.access(parent, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another -o")
@@ -400,26 +380,18 @@ class Output:
         if not self.occupied():
             if unfinished and not (resume or overwrite):
                 raise OutputError(
-                    f"unfinished work lies in {self.partial}",
-                    "--resume goes on with it, --overwrite starts afresh",
+                    f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
                 )
             return None
         done = read_json(self.manifest)
-        if (
-            resume
-            and done
-            and done.get("state") == "complete"
-            and not (unfinished and differences(unfinished, done))
-        ):
+        if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
             self.tidy()
             return done
         if not overwrite and not (resume and unfinished):
             also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
             raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
         if self.final.is_dir() and not all(path.match("part-*.parquet") for path in self.final.iterdir()):
-            raise OutputError(
-                f"{self.final} is a folder that holds other files: not overwritten", "choose another -o"
-            )
+            raise OutputError(f"{self.final} is a folder that holds other files: not overwritten", "choose another -o")
         return None
 
     def refuse_foreign(self) -> None:
@@ -429,9 +401,7 @@ class Output:
             with open(lock, "rb") as file:
                 take_lock(file.fileno(), self.final)
         elif os.path.lexists(self.partial) and (not self.partial.is_dir() or any(self.partial.iterdir())):
-            raise OutputError(
-                f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o"
-            )
+            raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
 
     def occupied(self) -> bool:
         """Whether something other than an empty folder stands under OUT's name."""
@@ -463,9 +433,7 @@ class Output:
         try:
             unfinished = read_json(self.partial / "manifest.json")
             if unfinished and resume:
-                refuse_differences(
-                    f"the unfinished work in {self.partial}", unfinished, json.loads(json.dumps(plan))
-                )
+                refuse_differences(f"the unfinished work in {self.partial}", unfinished, json.loads(json.dumps(plan)))
             self.clear(everything=not (unfinished and resume))
             with disk_errors(self.partial):
                 (self.partial / "parts").mkdir(exist_ok=True)
@@ -593,9 +561,7 @@ class Run:
             elif replace_parts is not None:
                 files = self._write_finished(replace_parts, further)
             else:
-                files = [
-                    {"name": self.part_path(index).name, **record} for index, record in enumerate(records)
-                ]
+                files = [{"name": self.part_path(index).name, **record} for index, record in enumerate(records)]
             kept = ("name", "rows", "bytes", "crc32")
             manifest = {
                 **self.plan,
@@ -618,13 +584,9 @@ class Run:
     def _write_finished(self, tables: Iterable[pa.Table], metadata: dict[str, str]) -> list[dict[str, Any]]:
         folder, schema, files = self.folder / "finished", pq.read_schema(self.part_path(0)), []
         folder.mkdir()
-        for index, cuts in itertools.groupby(
-            numbered_cuts(tables, FINISHED_PART_ROWS), key=lambda cut: cut[0]
-        ):
+        for index, cuts in itertools.groupby(numbered_cuts(tables, FINISHED_PART_ROWS), key=lambda cut: cut[0]):
             name = f"part-{index:05d}.parquet"
-            files.append(
-                {"name": name, **write_rows(folder / name, schema, (cut[1] for cut in cuts), metadata, {})}
-            )
+            files.append({"name": name, **write_rows(folder / name, schema, (cut[1] for cut in cuts), metadata, {})})
         if not files:
             name = "part-00000.parquet"
             files.append({"name": name, **write_rows(folder / name, schema, [], metadata, {})})

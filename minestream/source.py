@@ -138,9 +138,7 @@ def _open_parquet(path: str) -> _Table:
 
 
 def _ipc_options(schema: pa.Schema, names: list[str]) -> pa.ipc.IpcReadOptions:
-    return pa.ipc.IpcReadOptions(
-        included_fields=[schema.get_field_index(name) for name in names], use_threads=False
-    )
+    return pa.ipc.IpcReadOptions(included_fields=[schema.get_field_index(name) for name in names], use_threads=False)
 
 
 def _open_ipc_file(path: str) -> _Table:
@@ -157,10 +155,7 @@ def _open_ipc_file(path: str) -> _Table:
 
 def _open_ipc_stream(path: str) -> _Table:
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        with (
-            pa.OSFile(path) as handle,
-            pa.ipc.open_stream(handle, options=_ipc_options(schema, names)) as file,
-        ):
+        with pa.OSFile(path) as handle, pa.ipc.open_stream(handle, options=_ipc_options(schema, names)) as file:
             for batch in file:
                 yield _valid(batch).select(names)
 
@@ -176,10 +171,7 @@ def _valid(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 _STREAM_SUFFIXES = (".arrow", ".arrows", ".feather", ".ipc")
-_MAGIC: tuple[tuple[bytes, Callable[[str], _Table]], ...] = (
-    (b"PAR1", _open_parquet),
-    (b"ARROW1", _open_ipc_file),
-)
+_MAGIC: tuple[tuple[bytes, Callable[[str], _Table]], ...] = ((b"PAR1", _open_parquet), (b"ARROW1", _open_ipc_file))
 _SUFFIX_HINTS = {
     ".npy": "give it as --vectors, beside a Parquet file of labels and ids",
     ".csv": "convert it: pyarrow.parquet.write_table(pyarrow.csv.read_csv(path), ...)",
@@ -203,9 +195,7 @@ def _open_file(path: str) -> _Table:
         raise _unreadable(path, error) from error
     if suffix in (".parquet", ".pq"):
         raise InputError(f"{path}: unreadable or truncated: no Parquet file", "write or fetch the file again")
-    raise InputError(
-        f"{path}: neither Parquet nor Arrow IPC", _SUFFIX_HINTS.get(suffix, "write it as Parquet first")
-    )
+    raise InputError(f"{path}: neither Parquet nor Arrow IPC", _SUFFIX_HINTS.get(suffix, "write it as Parquet first"))
 
 
 def _open_object(thing: Any, number: str) -> _Table:
@@ -253,9 +243,7 @@ def _expand(text: str, suffix: str) -> list[str]:
     fixed = next(count for count, piece in enumerate(Path(path).parts) if glob.has_magic(piece))
     wanted = [name for name in matches if not _is_hidden(os.path.join(*Path(name).parts[fixed:]))]
     if not wanted:
-        raise InputError(
-            f"{text}: no file matches", "check the pattern; names that begin with . or _ are left out"
-        )
+        raise InputError(f"{text}: no file matches", "check the pattern; names that begin with . or _ are left out")
     return [found for name in wanted for found in (_expand(name, suffix) if os.path.isdir(name) else [name])]
 
 
@@ -375,9 +363,7 @@ def _type_vectors(table: _Table, name: str) -> _Vectors:
 
 def _check_dimension(vectors: _Vectors, column: str) -> None:
     if vectors.dimension == 0:
-        raise InputError(
-            f"{vectors.file}: column {column!r}: vectors of length 0", "check how they were written"
-        )
+        raise InputError(f"{vectors.file}: column {column!r}: vectors of length 0", "check how they were written")
     if vectors.dimension is not None and vectors.dimension > MAX_DIMENSION:
         raise InputError(
             f"{vectors.file}: column {column!r}: vectors of length {vectors.dimension}, over {MAX_DIMENSION}",
@@ -514,9 +500,7 @@ class Source:
         needed = ([] if npys else [columns.embedding]) + list(columns.kept)
         self._needed = needed or tables[0].schema.names[:1]
         counts = [table.rows for table in tables]
-        self.rows: int | None = (
-            None if None in counts else sum(count for count in counts if count is not None)
-        )
+        self.rows: int | None = None if None in counts else sum(count for count in counts if count is not None)
         self.schema = _kept_schema(tables, columns, bool(npys))
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
@@ -557,15 +541,12 @@ class Source:
     def _no_rows(self) -> InputError:
         names = ", ".join(table.name for table in self._tables[:3])
         more = "" if len(self._tables) <= 3 else f" and {len(self._tables) - 3} more"
-        return InputError(
-            f"{names}{more}: no rows", "there is nothing to mine: check how the input was written"
-        )
+        return InputError(f"{names}{more}: no rows", "there is nothing to mine: check how the input was written")
 
     def _unequal_rows(self, rows: int | None) -> InputError:
         vectors = sum(npy.rows for npy in self._npys)
         return InputError(
-            f"{self._npys[0].name}: the vectors have {vectors} rows, "
-            f"{self._tables[0].name}: the input has {rows}",
+            f"{self._npys[0].name}: the vectors have {vectors} rows, {self._tables[0].name}: the input has {rows}",
             "vectors and rows are aligned by position over all files: their numbers must be equal",
         )
 
@@ -598,14 +579,10 @@ class Source:
                     done += count
                     start_row += count
                 if done < whole.num_rows:
-                    raise self._unequal_rows(
-                        self.rows if self.rows is not None else start_row + whole.num_rows - done
-                    )
+                    raise self._unequal_rows(self.rows if self.rows is not None else start_row + whole.num_rows - done)
             found = self._file_rows[table.name]
             if table.rows is not None and found != table.rows:
-                raise InputError(
-                    f"{table.name}: {found} rows read, {table.rows} expected", "it has changed meanwhile"
-                )
+                raise InputError(f"{table.name}: {found} rows read, {table.rows} expected", "it has changed meanwhile")
         if start_row == 0:
             raise self._no_rows()
         if self._npys and start_row != sum(npy.rows for npy in self._npys):
@@ -679,17 +656,13 @@ class Source:
             Before a pass over `batches` has ended.
         """
         if not self._complete:
-            raise UsageError(
-                "the identity is known after a full pass only", "go through batches() to the end first"
-            )
+            raise UsageError("the identity is known after a full pass only", "go through batches() to the end first")
         things: list[_Table | _Npy] = [*self._tables, *self._npys]
         folders = [os.path.dirname(thing.name) for thing in things if _on_disk(thing)]
         common = os.path.commonpath(folders) if folders else ""
         return [
             {
-                "name": Path(os.path.relpath(thing.name, common)).as_posix()
-                if _on_disk(thing)
-                else thing.name,
+                "name": Path(os.path.relpath(thing.name, common)).as_posix() if _on_disk(thing) else thing.name,
                 "rows": self._file_rows[thing.name],
                 "crc32": {
                     kind: self._checksums[thing.name][kind].value()
@@ -817,9 +790,7 @@ def _distinct(tables: list[_Table], name: str) -> tuple[int, int] | None:
     countable = pat.is_integer(kind) or pat.is_string(kind) or pat.is_boolean(kind)
     if not countable or not table.repeatable or table.rows is None or table.rows > _COUNTED_ROWS:
         return None
-    values = pa.chunked_array(
-        [decode_plain(b.column(name)) for b in table.read([name], _COUNTED_ROWS)], type=kind
-    )
+    values = pa.chunked_array([decode_plain(b.column(name)) for b in table.read([name], _COUNTED_ROWS)], type=kind)
     return len(values), pc.count_distinct(values, mode="all").as_py()
 
 
@@ -903,9 +874,7 @@ def _matrix(embeddings: Any) -> np.ndarray:
         raise InputError(f"{_MEMORY}: embeddings of shape {matrix.shape}", "pass a matrix (rows, dimensions)")
     native = matrix.dtype.newbyteorder("=")
     if native not in ELEMENTS.values():
-        raise InputError(
-            f"{_MEMORY}: embeddings of {matrix.dtype}", "convert them: embeddings.astype(numpy.float32)"
-        )
+        raise InputError(f"{_MEMORY}: embeddings of {matrix.dtype}", "convert them: embeddings.astype(numpy.float32)")
     if 0 in matrix.shape:
         what = "no rows" if matrix.shape[0] == 0 else "vectors of length 0"
         raise InputError(f"{_MEMORY}: embeddings of shape {matrix.shape}: {what}", "there is nothing to mine")
@@ -918,9 +887,7 @@ def _values(values: Any, name: str, rows: int) -> pa.Array:
     if isinstance(plain_values, list | tuple):
         plain_values = [_scalar(value) for value in plain_values]
     try:
-        array = (
-            plain_values if isinstance(plain_values, pa.Array | pa.ChunkedArray) else pa.array(plain_values)
-        )
+        array = plain_values if isinstance(plain_values, pa.Array | pa.ChunkedArray) else pa.array(plain_values)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(
             f"{_MEMORY}: {name}: cannot be read as one value or list a row: {error}",

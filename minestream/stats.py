@@ -1,4 +1,4 @@
-"""Counters: what the answer holds (in the files), how the scan went (in the report and the manifest), and the report."""
+"""Counters: what the answer holds (in the files) and how the scan went (in the manifest); the report."""
 
 from __future__ import annotations
 

@@ -7,8 +7,9 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -45,10 +46,10 @@ class Store:
         self._budget_rows = max(1, budget_bytes // self.row_bytes)
         self._scratch = scratch
         self._descriptor: int | None = None
-        self._array: NDArray[np.generic] | None = None
+        self._array: NDArray[Any] | None = None
         if expected_rows is not None and expected_rows <= self._budget_rows:
             self._array = np.empty((expected_rows, dimension), self.dtype)
-        self._parts: list[NDArray[np.generic]] = []
+        self._parts: list[NDArray[Any]] = []
 
     @property
     def in_memory(self) -> bool:
@@ -59,7 +60,7 @@ class Store:
         """An empty store for as many rows of another dtype, in the same budget of bytes."""
         return Store(self.dimension, dtype, self._budget_rows * self.row_bytes, self._scratch, self.rows)
 
-    def append(self, vectors: NDArray[np.generic]) -> None:
+    def append(self, vectors: NDArray[Any]) -> None:
         """Add rows (m, d).
 
         Raises
@@ -99,15 +100,16 @@ class Store:
                 at += len(kept)
         self.rows = int(mask.sum())
 
-    def block(self, first: int, end: int) -> NDArray[np.generic]:
+    def block(self, first: int, end: int) -> NDArray[Any]:
         """Rows first ... end - 1 (m, d): a view in memory, else a new array read from scratch."""
         if self._array is not None:
-            return self._array[first:end]
+            rows: NDArray[Any] = self._array[first:end]
+            return rows
         out = np.empty((end - first, self.dimension), self.dtype)
         self._read(first, out)
         return out
 
-    def take(self, slots: NDArray[np.integer]) -> NDArray[np.generic]:
+    def take(self, slots: NDArray[Any]) -> NDArray[Any]:
         """The rows of ascending `slots` (m, d)."""
         if self._array is not None:
             return self._array[slots]
@@ -120,7 +122,7 @@ class Store:
             out[first:end] = run[slots[first:end] - slots[first]]
         return out
 
-    def whole(self) -> NDArray[np.generic] | None:
+    def whole(self) -> NDArray[Any] | None:
         """Every row, when in memory."""
         return self._array
 
@@ -142,9 +144,9 @@ class Store:
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
             self._write(part, int(at))
 
-    def _write(self, vectors: NDArray[np.generic], at: int | None = None) -> None:
+    def _write(self, vectors: NDArray[Any], at: int | None = None) -> None:
         assert self._descriptor is not None
-        data = memoryview(np.ascontiguousarray(vectors)).cast("B") if len(vectors) else memoryview(b"")
+        data = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8).data
         offset = (self.rows if at is None else at) * self.row_bytes
         try:
             while data:
@@ -160,9 +162,9 @@ class Store:
                 "point --scratch to a folder with more space, or raise --memory",
             ) from None
 
-    def _read(self, first: int, out: NDArray[np.generic]) -> None:
+    def _read(self, first: int, out: NDArray[Any]) -> None:
         assert self._descriptor is not None
-        data, offset = memoryview(out).cast("B"), first * self.row_bytes
+        data, offset = out.reshape(-1).view(np.uint8).data, first * self.row_bytes
         while data:
             done = os.preadv(self._descriptor, [data], offset)
             if done == 0:
@@ -170,10 +172,10 @@ class Store:
             data, offset = data[done:], offset + done
 
 
-def _runs(slots: NDArray[np.integer], breaks: NDArray[np.integer], span: int) -> Iterator[tuple[int, int]]:
+def _runs(slots: NDArray[Any], breaks: NDArray[Any], span: int) -> Iterator[tuple[int, int]]:
     """Ranges of ascending slots that are read together: no gap at a break, no run longer than `span` rows."""
     edges = [0, *breaks.tolist(), len(slots)]
-    for first, end in zip(edges[:-1], edges[1:], strict=True):
+    for first, end in pairwise(edges):
         while first < end:
             stop = int(np.searchsorted(slots[first:end], slots[first] + span)) + first
             yield first, stop
@@ -207,7 +209,9 @@ class CarriedColumns:
             self._batches.append(pa.concat_batches([batch]))
             return
         if self._writer is None:
-            self._file = tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-carry-")
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 (lives as long as this object)
+                dir=self._scratch, prefix=".minestream-carry-"
+            )
             self._writer = pa.ipc.new_file(self._file, batch.schema)
             for held in self._batches:
                 self._writer.write_batch(held)
@@ -222,7 +226,7 @@ class CarriedColumns:
             self._file.seek(0)
             self._reader = pa.ipc.open_file(self._file)
 
-    def take(self, places: NDArray[np.integer]) -> pa.Table:
+    def take(self, places: NDArray[Any]) -> pa.Table:
         """The rows at `places`, in that order: each batch that holds one is read once."""
         unique, inverse = np.unique(places, return_inverse=True)
         pieces = []
@@ -231,7 +235,7 @@ class CarriedColumns:
             pieces.append(batch.take(pa.array(unique[first:end] - self._starts[index])))
         return pa.Table.from_batches(pieces).combine_chunks().take(pa.array(inverse))
 
-    def _spans(self, unique: NDArray[np.integer]) -> Iterator[tuple[int, int, int]]:
+    def _spans(self, unique: NDArray[Any]) -> Iterator[tuple[int, int, int]]:
         edges = np.searchsorted(unique, self._starts)
         if not unique.size:
             yield 0, 0, 0

@@ -116,9 +116,7 @@ def regenerated(text: str) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; the exit code."""
     parser = argparse.ArgumentParser(description="Write the blocks of README.md that come from the tables.")
-    parser.add_argument(
-        "--check", action="store_true", help="exit 1 when README.md differs, and write nothing"
-    )
+    parser.add_argument("--check", action="store_true", help="exit 1 when README.md differs, and write nothing")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = parser.parse_args(arguments)
     try:

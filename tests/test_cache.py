@@ -63,18 +63,13 @@ class Runner:
         skipped = shutil.ignore_patterns("__pycache__", "data")
         shutil.copytree(REPOSITORY / "minestream", self.package, ignore=skipped)
         paths = [str(folder), os.environ.get("PYTHONPATH", "")]
-        self.environment = os.environ | {
-            "MINESTREAM_CACHE_DIR": str(self.cache),
-            "PYTHONPATH": os.pathsep.join(paths),
-        }
+        self.environment = os.environ | {"MINESTREAM_CACHE_DIR": str(self.cache), "PYTHONPATH": os.pathsep.join(paths)}
 
     def start(self, before: str = "", **variables: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", before + SCRIPT]
         pipe = subprocess.PIPE
         environment = self.environment | variables
-        return subprocess.Popen(
-            command, env=environment, cwd=self.folder, stdout=pipe, stderr=pipe, text=True
-        )
+        return subprocess.Popen(command, env=environment, cwd=self.folder, stdout=pipe, stderr=pipe, text=True)
 
     def finish(self, process: subprocess.Popen[str]) -> Outcome:
         output, errors = process.communicate(timeout=120)
@@ -126,9 +121,7 @@ def test_a_damaged_file_is_compiled_again(runner: Runner, damage: str) -> None:
         middle = len(content) // 2
         if damage == "flipped":
             content[middle] ^= 1
-        path.write_bytes(
-            {"empty": b"", "cut": content[:middle], "foreign": b"\x80\x04N."}.get(damage, content)
-        )
+        path.write_bytes({"empty": b"", "cut": content[:middle], "foreign": b"\x80\x04N."}.get(damage, content))
     assert runner.run() == Outcome(90.0, 0, 2, "")
     assert runner.run() == Outcome(90.0, 1, 0, "")
 
@@ -163,9 +156,7 @@ def test_the_users_cache_is_next_and_a_vanished_folder_is_harmless(runner: Runne
     assert runner.run(**home) == Outcome(90.0, 0, 2, "")
     assert runner.run(**home) == Outcome(90.0, 1, 0, "")
     shutil.rmtree(runner.folder / "home")
-    vanish = (
-        "import shutil\nfrom minestream.kernels.compiled import code_folder\nshutil.rmtree(code_folder())\n"
-    )
+    vanish = "import shutil\nfrom minestream.kernels.compiled import code_folder\nshutil.rmtree(code_folder())\n"
     assert runner.run(vanish, **home) == Outcome(90.0, 0, 2, "")
 
 
@@ -190,9 +181,7 @@ def test_a_temporary_folder_open_to_others_is_not_trusted(tmp_path: Path) -> Non
     assert not kernels._is_private(link)
 
 
-def test_a_kernel_that_does_not_compile_leaves_no_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_that_does_not_compile_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "code_folder", lambda: tmp_path)
 
     @compiled.kernel

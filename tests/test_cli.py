@@ -33,13 +33,7 @@ def a_report(**changes: Any) -> Report:
         active_loss_sum=18.0, pairs_computed=9900, eligible=500, nearer_passed_over=50, nearer_pairs=100,
         dropped={"equal vectors": 7}, seconds={"sweep": 0.5},
     )  # fmt: skip
-    source = {
-        "rows": 110,
-        "dimension": 8,
-        "dtype": "float",
-        "dropped": {"no label": 10},
-        "rows_taking_part": 100,
-    }
+    source = {"rows": 110, "dimension": 8, "dtype": "float", "dropped": {"no label": 10}, "rows_taking_part": 100}
     plan = {"pairs_to_compute": 9900, "shards": 1, "projected_bytes": 3 << 20, "projected_seconds": 90.0}
     values: dict[str, Any] = {
         "output": "x.triplets.parquet", "config": config.to_dict(), "columns": {}, "source": source,
@@ -149,9 +143,7 @@ def test_values_that_look_like_options_or_nothing(library: Callable[..., list[An
     errors.GateMissed, errors.TransientError, errors.Interrupted, errors.ForkedProcess,
 ])  # fmt: skip
 def test_an_error_is_words_and_its_exit_code(
-    capsys: pytest.CaptureFixture[str],
-    library: Callable[..., list[Any]],
-    error: type[errors.MinestreamError],
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], error: type[errors.MinestreamError]
 ) -> None:
     library("mine", error("what [x]", "do this"))
     code, out, err = output_of(capsys, "mine", "in.parquet")
@@ -159,9 +151,7 @@ def test_an_error_is_words_and_its_exit_code(
     assert code in errors.EXIT_CODES
 
 
-def test_interrupt_names_resume(
-    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
-) -> None:
+def test_interrupt_names_resume(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
     library("mine", KeyboardInterrupt())
     code, out, err = output_of(capsys, "mine", "in.parquet")
     assert (code, out) == (130, "")
@@ -171,9 +161,7 @@ def test_interrupt_names_resume(
     assert output_of(capsys, "describe", "x.parquet") == (130, "", "error: interrupted\n")
 
 
-def test_no_memory_is_a_lack_of_capacity(
-    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
-) -> None:
+def test_no_memory_is_a_lack_of_capacity(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
     library("mine", MemoryError())
     code, _, err = output_of(capsys, "mine", "in.parquet")
     assert code == 4
@@ -195,9 +183,7 @@ def test_a_reader_who_left_is_no_error(tmp_path: Path) -> None:
     assert err == "0\n"
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(FOREIGN_OPTIONS) - set(OPTION_FIELDS) - {"embedding_column", "k"})
-)
+@pytest.mark.parametrize("name", sorted(set(FOREIGN_OPTIONS) - set(OPTION_FIELDS) - {"embedding_column", "k"}))
 def test_options_of_other_tools_are_answered_with_ours(capsys: pytest.CaptureFixture[str], name: str) -> None:
     flag = "--" + name.replace("_", "-")
     for given in ([flag, "3"], [f"{flag}=3"]):
@@ -250,9 +236,7 @@ def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str
     assert f"error: {error['message']}\n" in err
 
 
-def test_verify_passes_its_options_on(
-    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
-) -> None:
+def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
     calls = library("verify", {"anchors": 5, "differences": []})
     code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--seed", "9")
     assert code == 0
@@ -264,9 +248,7 @@ def test_verify_passes_its_options_on(
     assert "row 3: negative_row 4, not 7" in out
 
 
-def test_sample_is_a_copy_and_overwrites_only_when_told(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_sample_is_a_copy_and_overwrites_only_when_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "digits.parquet"
     assert main(["sample", str(path)]) == 0
     original = (Path(minestream.__file__).parent / "data" / "digits.parquet").read_bytes()
@@ -328,15 +310,8 @@ def test_report_text_of_other_runs() -> None:
     assert printing.report_text(a_report(already=True)).startswith("already complete: x.triplets.parquet")
 
 
-def test_dry_run_prints_the_plan(
-    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
-) -> None:
-    plan = {
-        "pairs_to_compute": 9900,
-        "projected_bytes": 3 << 20,
-        "projected_seconds": 90.0,
-        "new_thing": {"a_rows": 7},
-    }
+def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
+    plan = {"pairs_to_compute": 9900, "projected_bytes": 3 << 20, "projected_seconds": 90.0, "new_thing": {"a_rows": 7}}
     library("mine", a_report(plan=plan, complete=False))
     _, out, _ = output_of(capsys, "mine", "x", "--dry-run")
     text = " ".join(out.split())

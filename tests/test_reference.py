@@ -9,16 +9,7 @@ import numpy as np
 import pytest
 from worlds import WORLDS, World
 
-from minestream.reference import (
-    Mined,
-    Vectors,
-    contrastive_loss,
-    draw,
-    fnv1a_64,
-    mine,
-    triplet_loss,
-    weighted_keys,
-)
+from minestream.reference import Mined, Vectors, contrastive_loss, draw, fnv1a_64, mine, triplet_loss, weighted_keys
 
 LINE = [0.0, 1.0, 1.0, 2.0, 3.0, 4.0]  # the anchor, its positive at 1, negatives at 1, 2, 3, 4
 LINE_LABELS = ["a", "a", "b", "b", "b", "b"]
@@ -32,10 +23,7 @@ def on_line(points: list[float], labels: list[Any], **options: Any) -> Mined:
 
 def rows_of(mined: Mined, *names: str) -> list[tuple[Any, ...]]:
     return list(
-        zip(
-            *(mined.columns[name] for name in names or ("anchor_row", "positive_row", "negative_row")),
-            strict=True,
-        )
+        zip(*(mined.columns[name] for name in names or ("anchor_row", "positive_row", "negative_row")), strict=True)
     )
 
 
@@ -63,8 +51,7 @@ def test_fnv1a(text: str, value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seed", "tag", "a", "p", "c"),
-    [(0, 1, 0, 0, 0), (7, 2, 3, 4, 5), (-1, 4, 2**64 - 1, 2**63, 12345678901234567890)],
+    ("seed", "tag", "a", "p", "c"), [(0, 1, 0, 0, 0), (7, 2, 3, 4, 5), (-1, 4, 2**64 - 1, 2**63, 12345678901234567890)]
 )
 def test_draw(seed: int, tag: int, a: int, p: int, c: int) -> None:
     assert draw(seed, tag, a, p, c).tolist() == [python_draw(seed, tag, a, p, c)]
@@ -154,14 +141,7 @@ def test_identical_rows_are_at_cosine_zero() -> None:
 def test_band_edges(band: str, negatives: list[int]) -> None:
     mined = on_line(LINE, LINE_LABELS, band=band, margin=2.0, negatives=9)
     assert rows_of(mined) == [(0, 1, row) for row in negatives]
-    assert mined.counts == {
-        "anchors": 1,
-        "pairs": 1,
-        "rows": len(negatives),
-        "full": 0,
-        "short": 1,
-        "empty": 0,
-    }
+    assert mined.counts == {"anchors": 1, "pairs": 1, "rows": len(negatives), "full": 0, "short": 1, "empty": 0}
 
 
 def test_margin_edge_is_the_rounded_sum() -> None:
@@ -273,9 +253,7 @@ def test_groups() -> None:
         "positives": [(0, 2, 3), (0, 2, 4), (0, 2, 5)],
     }
     for rule, rows in expected.items():
-        assert (
-            rows_of(on_line(points, labels, band="any", negatives=9, groups=groups, group_rule=rule)) == rows
-        )
+        assert rows_of(on_line(points, labels, band="any", negatives=9, groups=groups, group_rule=rule)) == rows
 
 
 def test_rows_without_a_group_do_not_form_one() -> None:
@@ -289,9 +267,7 @@ def test_anchors_without_a_positive_are_none() -> None:
     assert mined.columns["anchor_row"] == [0, 1]
     alone = on_line([0.0, 1.0, 2.0, 3.0], ["a", "a", "a", "b"], groups=["g", "g", "h", "i"], **settings)
     assert rows_of(alone) == [(0, 2, 3), (1, 2, 3), (2, 1, 3)]
-    assert (
-        on_line([0.0, 1.0, 2.0], ["a", "a", "b"], groups=["g", "g", "i"], **settings).counts["anchors"] == 0
-    )
+    assert on_line([0.0, 1.0, 2.0], ["a", "a", "b"], groups=["g", "g", "i"], **settings).counts["anchors"] == 0
 
 
 def test_multi_label() -> None:
@@ -333,12 +309,7 @@ def test_anchors_per_label_and_anchors() -> None:
             union |= set(sorted(carrying, key=luck.__getitem__)[:1])
         settings: dict[str, Any] = {"band": "any", "seed": seed, "only_anchors": None, "anchors_per_label": 1}
         assert set(on_line(points, labels, **settings).columns["anchor_row"]) == union
-        for wanted, count in (
-            (1, 1),
-            ("50%", math.ceil(len(union) / 2)),
-            ("100%", len(union)),
-            (99, len(union)),
-        ):
+        for wanted, count in ((1, 1), ("50%", math.ceil(len(union) / 2)), ("100%", len(union)), (99, len(union))):
             mined = on_line(points, labels, anchors=wanted, **settings)
             assert mined.columns["anchor_row"] == sorted(sorted(union, key=luck.__getitem__)[:count])
 
@@ -439,9 +410,7 @@ def test_harder_counts_those_before_band_and_skip() -> None:
     assert rows_of(mined, "negative_row", "harder") == [(4, 2), (5, 3)]
     hardest = on_line(LINE, LINE_LABELS, band="semi-hard", margin=9.0, positives="hardest")
     assert hardest.columns["harder"] == [None]
-    assert on_line(LINE, LINE_LABELS, band="violating", margin=9.0, positives="hardest").columns[
-        "harder"
-    ] == [0]
+    assert on_line(LINE, LINE_LABELS, band="violating", margin=9.0, positives="hardest").columns["harder"] == [0]
     assert on_line(LINE, LINE_LABELS, band="easy", margin=1.0).columns["harder"] == [None]
     assert on_line(LINE, LINE_LABELS, band="beyond").columns["harder"] == [None]
 
@@ -540,12 +509,7 @@ def test_triplet_golden_values(margin: float, raw: float, unit: float) -> None:
         losses = []
         for row in range(2):
             rows = np.stack([anchors[row], positives[row], negatives[row]])
-            settings: dict[str, Any] = {
-                "metric": "sqeuclidean",
-                "band": "any",
-                "margin": margin,
-                "float64": True,
-            }
+            settings: dict[str, Any] = {"metric": "sqeuclidean", "band": "any", "margin": margin, "float64": True}
             mined = mine(rows, labels=[1, 1, 2], normalize=normalize, only_anchors=[0], **settings)
             losses += mined.columns["loss"]
         assert round(math.fsum(losses) / 2, 6) == golden
@@ -597,13 +561,7 @@ def test_unlabelled_rows_are_ends_of_dissimilar_pairs_only_when_asked() -> None:
 
 
 def test_tuples() -> None:
-    settings: dict[str, Any] = {
-        "emit": "tuples",
-        "band": "any",
-        "margin": 2.0,
-        "negatives": 2,
-        "float64": True,
-    }
+    settings: dict[str, Any] = {"emit": "tuples", "band": "any", "margin": 2.0, "negatives": 2, "float64": True}
     ids = [10, 11, 12, 13, 14, 15]
     mined = on_line(LINE, LINE_LABELS, scores="negative-distance", ids=ids, **settings)
     assert mined.columns == {
@@ -632,9 +590,7 @@ def test_triplet_columns_and_types() -> None:
     rest = ["distance_ap", "distance_an", "loss", "harder", "anchor_label", "negative_label"]
     assert list(mined.columns) == ids + rows + rest
     assert type(mined.columns["loss"][0]) is np.float32
-    assert rows_of(mined, "anchor_id", "negative_id", "anchor_label", "negative_label") == [
-        ("u", "w", "a", "b")
-    ]
+    assert rows_of(mined, "anchor_id", "negative_id", "anchor_label", "negative_label") == [("u", "w", "a", "b")]
     double = on_line(LINE, LINE_LABELS, band="any", margin=0.1, float64=True)
     assert type(double.columns["loss"][0]) is float
 
@@ -683,9 +639,7 @@ def test_refusals(options: dict[str, Any]) -> None:
 # Every world against loops over Python floats
 
 
-def by_loops(
-    world: World, metric: str, band: str, m: float, k: int, anchors: range
-) -> list[tuple[int, int, int]]:
+def by_loops(world: World, metric: str, band: str, m: float, k: int, anchors: range) -> list[tuple[int, int, int]]:
     """Triplets of the easiest positive and the nearest negatives, duplicates of both dropped."""
     rows = world.embeddings.astype(np.float64).tolist()
     n = len(rows)
@@ -710,17 +664,9 @@ def by_loops(
         if not positives:
             continue
         p = min((rows[row] == rows[a], x[row], key(row), row) for row in positives)[-1]
-        low, high = {"hard": (-math.inf, x[p]), "semi-hard": (x[p], x[p] + m), "any": (-math.inf, math.inf)}[
-            band
-        ]
-        negatives = [
-            row for row in others if not values(row) & values(a) and rows[row] not in (rows[a], rows[p])
-        ]
-        eligible = [
-            row
-            for row in negatives
-            if low < x[row] and (x[row] < high or (band == "hard" and x[row] == high))
-        ]
+        low, high = {"hard": (-math.inf, x[p]), "semi-hard": (x[p], x[p] + m), "any": (-math.inf, math.inf)}[band]
+        negatives = [row for row in others if not values(row) & values(a) and rows[row] not in (rows[a], rows[p])]
+        eligible = [row for row in negatives if low < x[row] and (x[row] < high or (band == "hard" and x[row] == high))]
         found += [(a, p, row) for _, _, row in sorted((x[row], key(row), row) for row in eligible)[:k]]
     return found
 
@@ -729,17 +675,10 @@ def by_loops(
 def test_worlds_against_loops(name: str) -> None:
     world = WORLDS[name]()
     anchors = range(0, len(world.labels), 17)
-    settings: dict[str, Any] = {
-        "labels": world.labels,
-        "ids": world.ids,
-        "groups": world.groups,
-        "margin": 0.5,
-    }
+    settings: dict[str, Any] = {"labels": world.labels, "ids": world.ids, "groups": world.groups, "margin": 0.5}
     for metric in world.metrics:
         for band in ("hard", "semi-hard", "any"):
-            mined = mine(
-                world.embeddings, metric=metric, band=band, negatives=4, only_anchors=anchors, **settings
-            )
+            mined = mine(world.embeddings, metric=metric, band=band, negatives=4, only_anchors=anchors, **settings)
             assert rows_of(mined) == by_loops(world, metric, band, 0.5, 4, anchors)
 
 

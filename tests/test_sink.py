@@ -34,9 +34,7 @@ def rows_table(rows: int, start: int = 0) -> pa.Table:
         {
             "anchor_row": pa.array(numbers, pa.int64()),
             "anchor_id": pa.array([None if i % 7 == 0 else f"é{i}" for i in numbers], pa.string()),
-            "rows": pa.array(
-                [None if i % 5 == 0 else list(range(i % 4)) for i in numbers], pa.list_(pa.int64())
-            ),
+            "rows": pa.array([None if i % 5 == 0 else list(range(i % 4)) for i in numbers], pa.list_(pa.int64())),
             "loss": pa.array([None if i % 11 == 0 else i / 3 for i in numbers], pa.float32()),
             "flag": pa.array([None if i % 3 == 0 else i % 2 == 0 for i in numbers], pa.bool_()),
             "two": pa.array([None if i % 6 == 0 else [i, -i] for i in numbers], pa.list_(pa.float32(), 2)),
@@ -46,9 +44,7 @@ def rows_table(rows: int, start: int = 0) -> pa.Table:
     )
 
 
-def begin(
-    out: Path, *, resume: bool = False, overwrite: bool = False, parts: int = 3, **changed: Any
-) -> sink.Run:
+def begin(out: Path, *, resume: bool = False, overwrite: bool = False, parts: int = 3, **changed: Any) -> sink.Run:
     config = {**CONFIG.to_dict(), **changed.pop("config", {})}
     return sink.Output(out).begin(
         resume=resume, overwrite=overwrite, config=config, parts=parts,
@@ -193,16 +189,12 @@ def test_what_a_finishing_pass_counts_is_published(tmp_path: Path, name: str) ->
 
     with begin(tmp_path / name, parts=1) as run:
         run.write_part(0, rows_table(5), {})
-        run.publish(
-            counts=lambda: dict(seen), replace_parts=pass_on(), extra=lambda: {"pairs": seen["pairs"]}
-        )
+        run.publish(counts=lambda: dict(seen), replace_parts=pass_on(), extra=lambda: {"pairs": seen["pairs"]})
     manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
     assert manifest["counts"] == {"pairs": 4, "rows": 4}
     assert manifest["report"] == {"pairs": 4}
     if name == "out.parquet":
-        assert (
-            json.loads(pq.read_metadata(tmp_path / name).metadata[b"minestream.counts"]) == manifest["counts"]
-        )
+        assert json.loads(pq.read_metadata(tmp_path / name).metadata[b"minestream.counts"]) == manifest["counts"]
 
 
 def test_an_unfinished_run_is_not_published(tmp_path: Path) -> None:
@@ -305,9 +297,7 @@ def test_a_damaged_part_is_not_finished(tmp_path: Path) -> None:
         ({"parts": 4}, "parts: 3 -> 4"),
     ],
 )
-def test_a_resume_of_other_work_names_the_difference(
-    tmp_path: Path, changed: dict[str, Any], line: str
-) -> None:
+def test_a_resume_of_other_work_names_the_difference(tmp_path: Path, changed: dict[str, Any], line: str) -> None:
     with begin(tmp_path / "out") as run:
         run.write_part(0, rows_table(5), {})
     with pytest.raises(OutputError, match="begun otherwise") as caught:

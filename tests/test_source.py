@@ -136,10 +136,7 @@ def test_slices_and_pieces_keep_their_offsets(tmp_path: Path, layout: str) -> No
         (pa.array([True, None, False]), pa.bool_()),
         (pa.array([[1, 2], None, []], pa.list_(pa.int32())), pa.list_(pa.int32())),
         (pa.array([["a"], [None], []], pa.large_list(pa.large_string())), pa.list_(pa.string())),
-        (
-            pa.array([["a"], None, ["b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))),
-            pa.list_(pa.string()),
-        ),
+        (pa.array([["a"], None, ["b"]], pa.list_(pa.dictionary(pa.int8(), pa.string()))), pa.list_(pa.string())),
     ],
 )
 def test_every_label_type(values: pa.Array, expected: pa.DataType) -> None:
@@ -166,9 +163,7 @@ def test_a_tensor_extension_column_is_an_embedding() -> None:
 
 def test_groups_and_carried_columns(tmp_path: Path) -> None:
     content = table(camera=pa.array(["x", "y"] * 6).dictionary_encode(), text=[f"t{i}" for i in range(12)])
-    source = open_source(
-        write(tmp_path / "a.parquet", content), group_column="camera", carry=["text", "label"]
-    )
+    source = open_source(write(tmp_path / "a.parquet", content), group_column="camera", carry=["text", "label"])
     got = everything(source)
     assert source.columns.carry == ("text", "label")
     assert source.schema.names == ["label", "id", "camera", "text"]
@@ -316,9 +311,7 @@ def test_ragged_over_batches_and_row_numbers_over_files(tmp_path: Path) -> None:
     values[[2, 4]] = np.nan
     write(tmp_path / "a.parquet")
     write(tmp_path / "b.parquet", table(values))
-    with refused(
-        "b.parquet", "'embedding'", r"rows 2, 4 \(in the whole source: 14, 16\)", "--on-bad-rows drop"
-    ):
+    with refused("b.parquet", "'embedding'", r"rows 2, 4 \(in the whole source: 14, 16\)", "--on-bad-rows drop"):
         list(open_source(tmp_path).batches())
 
 
@@ -386,10 +379,7 @@ def test_folders_globs_and_their_order(tmp_path: Path) -> None:
     assert names(open_source(tmp_path)) == expected
     assert names(open_source(str(tmp_path / "**/*.parquet"))) == expected
     assert names(open_source([tmp_path / "b", tmp_path / "a"])) == expected
-    assert names(open_source([tmp_path / "b/2.parquet", str(tmp_path / "b/*.parquet")])) == [
-        "10.parquet",
-        "2.parquet",
-    ]
+    assert names(open_source([tmp_path / "b/2.parquet", str(tmp_path / "b/*.parquet")])) == ["10.parquet", "2.parquet"]
     assert names(open_source(tmp_path / "b/2.parquet")) == ["2.parquet"]
     assert open_source(tmp_path).rows == 36
 
@@ -462,9 +452,7 @@ def test_a_cut_ipc_file_and_stream(tmp_path: Path) -> None:
             list(open_source(tmp_path / name).batches())
 
 
-@pytest.mark.parametrize(
-    "error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")]
-)
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
     path = write(tmp_path / "a.parquet")
     opened = open_source(path)
@@ -498,9 +486,7 @@ def test_what_minestream_wrote_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["parquet", "table", "reader", "list reader"])
 def test_no_rows(tmp_path: Path, kind: str) -> None:
     empty = table(layout="list" if kind == "list reader" else "fixed").slice(0, 0)
-    source: Any = {"parquet": write(tmp_path / "a.parquet", empty), "table": empty}.get(
-        kind
-    ) or empty.to_reader()
+    source: Any = {"parquet": write(tmp_path / "a.parquet", empty), "table": empty}.get(kind) or empty.to_reader()
     with refused("no rows"):
         list(open_source(source).batches())
 
@@ -512,10 +498,7 @@ def test_no_rows(tmp_path: Path, kind: str) -> None:
         (table(matrix(width=4), "list"), ["different lengths", "a.parquet has 3", "b.parquet has 4"]),
         (table(matrix(dtype="float64")), ["element types", "a.parquet has float32", "b.parquet has float64"]),
         (table().drop_columns("label"), ["b.parquet", "no column 'label'"]),
-        (
-            table(label=["x"] * 12),
-            ["'label' has different types", "a.parquet has int64", "b.parquet has string"],
-        ),
+        (table(label=["x"] * 12), ["'label' has different types", "a.parquet has int64", "b.parquet has string"]),
     ],
 )
 @pytest.mark.parametrize("layout", ["fixed", "list"])

@@ -21,15 +21,7 @@ from llvmlite import ir
 
 from minestream.errors import UsageError
 from minestream.kernels.compiled import kernel
-from minestream.kernels.tile import (
-    TILES,
-    address,
-    build_tile,
-    host_tile,
-    tile_f32,
-    tile_shape,
-    trailing_zeros,
-)
+from minestream.kernels.tile import TILES, address, build_tile, host_tile, tile_f32, tile_shape, trailing_zeros
 
 REPOSITORY = Path(__file__).parents[1]
 UNIT = 2.0**-24

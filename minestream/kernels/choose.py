@@ -71,7 +71,7 @@ class Best(NamedTuple):
     key: NDArray[np.uint64]  # [pairs, capacity]
     slot: NDArray[np.int32]  # [pairs, capacity]
     x: NDArray[np.float64]  # [pairs, capacity]
-    count: NDArray[np.int64]  # [pairs]
+    found: NDArray[np.int64]  # [pairs]
     near_key: NDArray[np.uint64]  # [pairs, skip]: the S nearest, where the pick has another order
     near_slot: NDArray[np.int32]
     near_count: NDArray[np.int64]
@@ -211,7 +211,7 @@ def offer(
         return
     best.tally[ELIGIBLE] += 1
     key = pick_key(rows, rule, row.size, pairs.prefix[pair], b, x)
-    count, capacity = best.count[pair], best.key.shape[1]
+    count, capacity = best.found[pair], best.key.shape[1]
     skips = best.near_key.shape[1]
     if skips == 0 and count == capacity and rule.take:
         if not precedes(key, b, rows.rank, best.key[pair], best.slot[pair], count - 1):
@@ -222,9 +222,9 @@ def offer(
         return
     if rule.take == 0:
         best.key[pair, count], best.slot[pair, count], best.x[pair, count] = key, b, x
-        best.count[pair] = count + 1
+        best.found[pair] = count + 1
         return
-    best.count[pair] = insert(key, b, x, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
+    best.found[pair] = insert(key, b, x, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
     if skips:
         near = best.near_key[pair]
         spare = np.empty(skips, np.float64)

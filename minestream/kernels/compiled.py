@@ -48,15 +48,9 @@ _dispatchers: list[KernelDispatcher] = []
 @overload
 def kernel(function: Function, /) -> Function: ...
 @overload
+def kernel(*, fastmath: bool | set[str] = False, boundscheck: bool | None = None) -> Callable[[Function], Function]: ...
 def kernel(
-    *, fastmath: bool | set[str] = False, boundscheck: bool | None = None
-) -> Callable[[Function], Function]: ...
-def kernel(
-    function: Function | None = None,
-    /,
-    *,
-    fastmath: bool | set[str] = False,
-    boundscheck: bool | None = None,
+    function: Function | None = None, /, *, fastmath: bool | set[str] = False, boundscheck: bool | None = None
 ) -> Function | Callable[[Function], Function]:
     """Compile a module-level function with numba, without the interpreter lock, and keep the code on disk.
 
@@ -88,7 +82,7 @@ def kernel(
             options["boundscheck"] = boundscheck
         dispatcher: Any = KernelDispatcher(python_function, targetoptions=options)
         _dispatchers.append(dispatcher)
-        return dispatcher  # type: ignore[no-any-return]
+        return dispatcher
 
     return decorate if function is None else decorate(function)
 
@@ -140,9 +134,7 @@ def _file_digest(path: str | Path) -> str:
 
 # Taken now, before the kernels are imported: a file edited between its import and its first compile must not
 # have the old code kept under the digest of the new.
-KERNELS_DIGEST = " ".join(
-    f"{path.name} {_file_digest(path)}" for path in sorted(Path(__file__).parent.glob("*.py"))
-)
+KERNELS_DIGEST = " ".join(f"{path.name} {_file_digest(path)}" for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
 class CompileLock:
@@ -258,9 +250,7 @@ class KernelFiles(NullCache):  # type: ignore[misc]
         code = self._function.__code__
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         types = repr(sigutils.normalize_signature(sig))
-        key = "\0".join(
-            [name, str(code.co_firstlineno), code.co_code.hex(), self._stamp, self._options, types]
-        )
+        key = "\0".join([name, str(code.co_firstlineno), code.co_code.hex(), self._stamp, self._options, types])
         return folder / f"{self._function.__name__}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.kernel"
 
     def _read(self, path: Path, target_context: Any) -> Any:

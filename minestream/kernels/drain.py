@@ -23,7 +23,7 @@ CROWD_FLOOR = 2048
 
 
 class Edges(NamedTuple):
-    """The band of each pair as affinities, widened (may be inside) or narrowed (certainly inside) by the anchor's error."""
+    """Each pair's band as affinities, widened (may be inside) or narrowed (surely inside) by the anchor's error."""
 
     far: NDArray[np.float64]  # [pairs]
     near: NDArray[np.float64]
@@ -112,7 +112,8 @@ def _threshold(
 
 @kernel
 def _cut(
-    rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, kept: Kept, first: int, end: int, a: int, pair: int, target: int,
+    rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, kept: Kept, first: int, end: int, a: int, pair: int,
+    target: int,
     cut: np.uint64,
 ) -> np.uint64:  # fmt: skip
     """The target-th smallest draw among the certainly eligible of one pair; `cut` when there are fewer."""
@@ -152,7 +153,16 @@ def _saturates(
 
 @kernel
 def _raise(
-    rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, reach: Reach, gates: Gates, kept: Kept, i: int, a: int, target: int
+    rows: Rows,
+    rule: Rule,
+    pairs: Pairs,
+    edges: Edges,
+    reach: Reach,
+    gates: Gates,
+    kept: Kept,
+    i: int,
+    a: int,
+    target: int,
 ) -> None:
     """New thresholds of one anchor's pairs from what is kept."""
     first, end = kept.start[i], kept.start[i + 1]
@@ -181,7 +191,7 @@ def set_gates(rule: Rule, pairs: Pairs, edges: Edges, reach: Reach, gates: Gates
     """The gates of anchor i from its pairs' thresholds: the hull, and disjoint intervals, nearest first."""
     first, end = pairs.start[i], pairs.start[i + 1]
     gates.hull_low[i], gates.hull_high[i] = CLOSED, UNGATED
-    gates.count[i] = 0
+    gates.intervals[i] = 0
     if reach.crowded[i] or first == end:
         return
     for pair in range(first, end):
@@ -204,7 +214,7 @@ def set_gates(rule: Rule, pairs: Pairs, edges: Edges, reach: Reach, gates: Gates
         else:
             last += 1
             gates.low[last], gates.high[last] = gates.low[pair], gates.high[pair]
-    gates.count[i] = last - first + 1
+    gates.intervals[i] = last - first + 1
 
 
 @kernel

@@ -31,7 +31,7 @@ def distance(metric: int, total: float, square_a: float, square_b: float) -> flo
 @kernel
 def uses_differences(metric: int) -> bool:
     """Whether the metric sums squared differences rather than products."""
-    return metric == EUCLIDEAN or metric == SQEUCLIDEAN
+    return metric in (EUCLIDEAN, SQEUCLIDEAN)
 
 
 @kernel

@@ -1,11 +1,22 @@
-"""The scan: canonical distances of every anchor to every row, and the rules on each. Small inputs and the last resort."""
+"""The scan: canonical distances of every anchor to every row, with the rules on each: small inputs, last resort."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from minestream.kernels.choose import (
-    GROUP_NEGATIVE, GROUP_POSITIVE, IN_GROUP, NEGATIVE, POSITIVE, WITHIN, Best, Pairs, Rows, Rule, offer, relation,
+    GROUP_NEGATIVE,
+    GROUP_POSITIVE,
+    IN_GROUP,
+    NEGATIVE,
+    POSITIVE,
+    WITHIN,
+    Best,
+    Pairs,
+    Rows,
+    Rule,
+    offer,
+    relation,
 )  # fmt: skip
 from minestream.kernels.compiled import kernel
 from minestream.kernels.exact import distance, uses_differences

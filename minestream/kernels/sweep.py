@@ -28,8 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.choose import (
-    DUPLICATE, GROUP_NEGATIVE, GROUP_POSITIVE, IN_GROUP, NEGATIVE, POSITIVE, RANDOM, Pairs, Rows, Rule,
-    passes_duplicates, relation,
+    DUPLICATE,
+    GROUP_NEGATIVE,
+    GROUP_POSITIVE,
+    IN_GROUP,
+    NEGATIVE,
+    POSITIVE,
+    RANDOM,
+    Pairs,
+    Rows,
+    Rule,
+    passes_duplicates,
+    relation,
 )  # fmt: skip
 from minestream.kernels.compiled import kernel
 from minestream.kernels.draw import mix
@@ -79,7 +89,7 @@ class Gates(NamedTuple):
     hull_high: NDArray[np.float32]  # [A]
     low: NDArray[np.float32]  # [pairs] the anchor's intervals, descending
     high: NDArray[np.float32]  # [pairs]
-    count: NDArray[np.int64]  # [A] intervals
+    intervals: NDArray[np.int64]  # [A] how many
     cut: NDArray[np.uint64]  # [pairs] draws up to here
 
 
@@ -209,14 +219,14 @@ def _in_gates(
             if inside and mix(pairs.prefix[pair] + draw_key) <= gates.cut[pair]:
                 return True
         return False
-    at, end = first, first + gates.count[i]
+    at, end = first, first + gates.intervals[i]
     while at < end:  # the first interval that does not lie above [low, high]
         middle = (at + end) // 2
         if gates.low[middle] <= high:
             end = middle
         else:
             at = middle + 1
-    return at < first + gates.count[i] and low <= gates.high[at]
+    return at < first + gates.intervals[i] and low <= gates.high[at]
 
 
 @kernel

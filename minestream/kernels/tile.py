@@ -116,9 +116,7 @@ def build_tile(module: ir.Module, name: str, rows: int, columns: int, lanes: int
             empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
             value = builder.insert_element(empty, value, I32(0))
         undefined = ir.Constant(value.type, ir.Undefined)
-        return builder.shuffle_vector(
-            value, undefined, ir.Constant(ir.VectorType(I32, lanes), [lane] * lanes)
-        )
+        return builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, lanes), [lane] * lanes))
 
     biases = [load(bias, start, vector) for start in starts]
     builder.branch(loop)
@@ -138,10 +136,7 @@ def build_tile(module: ir.Module, name: str, rows: int, columns: int, lanes: int
         else:
             a_value = spread(load(a, builder.add(a_offset, I64(row)), F32))
         after.append(
-            [
-                builder.call(fma, [a_value, each, acc])
-                for each, acc in zip(b_vectors, before[row], strict=True)
-            ]
+            [builder.call(fma, [a_value, each, acc]) for each, acc in zip(b_vectors, before[row], strict=True)]
         )
     next_step = builder.add(step, I64(1))
     step.add_incoming(I64(0), entry)
@@ -315,9 +310,7 @@ def host_tile() -> str:
             raise UsageError(f"{TILE_VARIABLE}: no tile {asked!r}", nearest_name(asked, list(TILES)))
         return asked
     features = set(host_cpu()[1].split(","))
-    return next(
-        name for name, tile in TILES.items() if features.issuperset(f"+{each}" for each in tile.features)
-    )
+    return next(name for name, tile in TILES.items() if features.issuperset(f"+{each}" for each in tile.features))
 
 
 @intrinsic
