@@ -28,7 +28,7 @@ from minestream.relation import (
     positive_counts,
 )  # fmt: skip
 from minestream.source import RowBatch, Source
-from minestream.store import CarriedColumns, Store
+from minestream.store import CarriedColumns, Store, release_memory
 
 FORBIDS = {
     "both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES,
@@ -93,7 +93,10 @@ def load(source: Source, config: MineConfig, store_bytes: int, scratch: Path, pr
     for batch in source.batches():
         reader.add(batch)
         progress.advance(len(batch.vectors))
-    return reader.finish()
+    release_memory()
+    loaded = reader.finish()
+    release_memory()
+    return loaded
 
 
 class _Reader:

@@ -271,7 +271,7 @@ class Keys:
 def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, scan: bool) -> Limits:
     """Sizes of blocks and groups of anchors for a budget of bytes."""
     per_row = row_bytes + 12 * dimension + 64
-    block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget // 8 // per_row))
+    block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget // 16 // per_row))
     per_anchor = ANCHOR_STATE_BYTES + 16 * dimension
     group = min(16_384, max(512, budget // 4 // per_anchor))
     return Limits(thread_count(resources), resources.block_rows or int(block), int(group), scan)

@@ -43,7 +43,10 @@ SCAN_ROWS = 4_096  # inputs up to here are scanned: fewer kernels to load, and a
 STRIP_ROWS = 512
 SCAN_STRIP_ROWS = 64
 PROBE_SHARE = 0.04
-PROBE_ROWS = 512  # the first step of the probe; each further one is twice as long
+PROBE_ROWS = 4_096  # at most: the blocks go on narrowing the gates from there
+PROBE_STEP = 4  # the first step of the probe, in rows looked for; each further one is twice as long
+BLOCK_SHARE = 0.25  # a block is at most this share of the rows seen before it, so that gates narrow in time
+LEAST_BLOCK_ROWS = 2_048
 UNIT_BYTES = 1 << 17  # packed anchors, and packed columns, of one unit of the sweep: both stay in the L2 cache
 UNIT_PANELS = 16
 BUFFER_ENTRIES = 1 << 15
@@ -364,19 +367,23 @@ class _Setting:
     def probe_blocks(self) -> Iterator[sweep.Block]:
         """A seeded sample of the rows, in steps of growing length."""
         n = self.loaded.store.rows
-        count = min(n, max(PROBE_ROWS, int(n * PROBE_SHARE)))
+        step = max(2 * self.tile_columns, PROBE_STEP * (self.rule.take + self.rule.skip))
+        count = min(n, max(step, min(PROBE_ROWS, int(n * PROBE_SHARE))))
         sample = np.random.default_rng(0).permutation(n)[:count].astype(np.int32)
-        first, step = 0, PROBE_ROWS
+        first = 0
         while first < count:
             slots = np.sort(sample[first : min(first + step, first + self.limits.block_rows)])
             yield self.packed(slots, self.loaded.store.take(slots))
-            first, step = first + slots.size, 2 * step
+            first, step = first + slots.size, first + slots.size
 
     def blocks(self) -> Iterator[sweep.Block]:
-        """All rows in order."""
-        for first in range(0, self.loaded.store.rows, self.limits.block_rows):
-            end = min(self.loaded.store.rows, first + self.limits.block_rows)
+        """All rows in order, in blocks that grow with what was seen."""
+        n, first = self.loaded.store.rows, 0
+        while first < n:
+            rows = min(self.limits.block_rows, max(LEAST_BLOCK_ROWS, int((first + PROBE_ROWS) * BLOCK_SHARE)))
+            end = min(n, first + rows)
             yield self.packed(np.arange(first, end, dtype=np.int32), self.loaded.store.block(first, end))
+            first = end
 
     def prepared(self, slots: NDArray[np.int32], vectors: NDArray[Any]) -> sweep.Prepared:
         """Rows in the frame, prepared by all threads."""
@@ -446,7 +453,8 @@ class _StripState:
         count, pair_count = self.anchors.size, self.of_pair.size
         unique, inverse = np.unique(self.anchors, return_inverse=True)
         ready = setting.prepared(unique.astype(np.int32), setting.loaded.store.take(unique))
-        self.edges = _edges(setting, self.pairs, ready.h[inverse], ready.own[inverse])
+        self.h = ready.h[inverse]
+        self.edges = _edges(setting, self.pairs, self.h, ready.own[inverse])
         panels = -(-count // setting.tile_rows)
         packed = np.empty((panels, setting.loaded.store.dimension, setting.tile_rows), np.float32)
         sweep.pack_panels(ready.z, inverse, setting.mirrored, packed)
@@ -561,11 +569,33 @@ class _StripState:
             narrowed = self.gates.cut < np.uint64(2**64 - 1)
         else:
             narrowed = self.reach.threshold > -np.inf
-        short = narrowed & (self.best.found < target) if rule.take else np.zeros(self.of_pair.size, bool)
+        short = np.zeros(self.of_pair.size, bool)
+        if rule.take:
+            short = narrowed & ((self.best.found < target) | self._beyond_reach(target))
         bad = np.zeros(self.anchors.size, np.int64)
         np.add.at(bad, np.repeat(np.arange(self.anchors.size), np.diff(self.pairs.start)), short)
         certified: NDArray[np.bool_] = (bad == 0) & ~self.reach.crowded
         return certified
+
+    def _beyond_reach(self, target: int) -> NDArray[np.bool_]:
+        """Pairs whose target-th answer lies where not every row was kept for them (only where enough were found).
+
+        Thresholds count rows that may turn out to lie within T of the positive, and rows kept for another pair of
+        the anchor are offered too: then enough answers can be found without those in between.
+        """
+        if self.rule.positive_duplicates != WITHIN:
+            return np.zeros(self.of_pair.size, bool)
+        if self.rule.pick == RANDOM:
+            beyond: NDArray[np.bool_] = self.best.key[:, target - 1] > self.gates.cut
+            return beyond
+        enough = self.best.found >= target
+        x = np.where(enough, self.best.x[:, target - 1], 0.0)
+        scale = self.setting.loaded.frame.scale
+        of_anchor = np.repeat(np.arange(self.anchors.size), np.diff(self.pairs.start))
+        h, t = self.h[of_anchor], self.setting.metric.linear(x) * scale * scale
+        # A row not kept lies, canonically, below the threshold less its anchor's share of the error.
+        least = self.reach.threshold - self.edges.own[of_anchor] + 2.0**-48 * (np.abs(h) + np.abs(t))
+        return enough & (h - t < least)
 
     def report(self, stats: ShardStats) -> None:
         """Add this strip's counts."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +20,13 @@ from numpy.typing import NDArray
 from minestream.errors import CapacityError
 
 READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
+
+
+def release_memory() -> None:
+    """Give memory that Arrow and the C library hold but no longer use back to the system, where that can be asked."""
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Store:

@@ -20,6 +20,7 @@ from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Survivors, round_do
 
 CROWD = 64  # survivors kept per row looked for; an anchor with more goes to the scan
 CROWD_FLOOR = 2048
+FEW = 48  # new survivors up to here are inserted one by one, more are sorted
 
 
 class Edges(NamedTuple):
@@ -76,7 +77,16 @@ def _merge(kept: Kept, found: Survivors, count: int, out: Kept) -> None:
 
 
 @kernel
-def _sort(kept: Kept, first: int, end: int) -> None:
+def _sort(kept: Kept, first: int, fresh: int, end: int) -> None:
+    """Sort the entries first ... end - 1, of which those before `fresh` are sorted already."""
+    if end - fresh <= FEW:
+        for e in range(fresh, end):
+            slot, low, high, at = kept.slot[e], kept.low[e], kept.high[e], e
+            while at > first and kept.low[at - 1] < low:
+                kept.slot[at], kept.low[at], kept.high[at] = kept.slot[at - 1], kept.low[at - 1], kept.high[at - 1]
+                at -= 1
+            kept.slot[at], kept.low[at], kept.high[at] = slot, low, high
+        return
     order = np.argsort(-kept.low[first:end])
     kept.slot[first:end] = kept.slot[first:end][order]
     kept.low[first:end], kept.high[first:end] = kept.low[first:end][order], kept.high[first:end][order]
@@ -96,14 +106,18 @@ def _first_at_most(kept: Kept, first: int, end: int, affinity: float) -> int:
 
 @kernel
 def _threshold(
-    rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, kept: Kept, first: int, end: int, a: int, pair: int, target: int
+    rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, kept: Kept, i: int, a: int, pair: int, target: int
 ) -> float:
     """The target-th best lower bound among the certainly eligible of one pair; -inf when there are fewer."""
+    first, end = kept.start[i], kept.start[i + 1]
     seen = 0
+    alone = pairs.start[i + 1] - pairs.start[i] == 1  # then the sweep has asked already
     for e in range(_first_at_most(kept, first, end, edges.near_sure[pair]), end):
         if kept.low[e] < edges.far_sure[pair]:
             break
-        if kept.high[e] <= edges.near_sure[pair] and passes_duplicates(rows, rule, pairs, pair, a, kept.slot[e]):
+        if kept.high[e] > edges.near_sure[pair]:
+            continue
+        if alone or passes_duplicates(rows, rule, pairs, pair, a, kept.slot[e]):
             seen += 1
             if seen == target:
                 return float(kept.low[e])
@@ -174,7 +188,7 @@ def _raise(
         if rule.pick == RANDOM:
             gates.cut[pair] = _cut(rows, rule, pairs, edges, kept, first, end, a, pair, target, gates.cut[pair])
         else:
-            found = _threshold(rows, rule, pairs, edges, kept, first, end, a, pair, target)
+            found = _threshold(rows, rule, pairs, edges, kept, i, a, pair, target)
             reach.threshold[pair] = max(reach.threshold[pair], found)
 
 
@@ -231,6 +245,7 @@ def _mark(
 ) -> None:  # fmt: skip
     """Mark the entries of anchor i that a pair still wants."""
     first, end = kept.start[i], kept.start[i + 1]
+    alone = pairs.start[i + 1] - pairs.start[i] == 1
     widest = np.float32(0.0)
     for e in range(first, end):
         wanted[e] = False
@@ -244,7 +259,7 @@ def _mark(
                 continue
             if rule.pick == RANDOM and mix(pairs.prefix[pair] + rows.draw_key[kept.slot[e]]) > gates.cut[pair]:
                 continue
-            wanted[e] = passes_duplicates(rows, rule, pairs, pair, a, kept.slot[e])
+            wanted[e] = alone or passes_duplicates(rows, rule, pairs, pair, a, kept.slot[e])
 
 
 @kernel
@@ -271,10 +286,11 @@ def drain(
     to = 0
     for i in range(anchors.size):
         first, end = out.start[i], out.start[i + 1]
-        fresh = end - first > kept.start[i + 1] - kept.start[i]
+        held = kept.start[i + 1] - kept.start[i]
+        fresh = end - first > held
         a = anchors[i]
         if fresh:
-            _sort(out, first, end)
+            _sort(out, first, first + held, end)
             _raise(rows, rule, pairs, edges, reach, gates, out, i, a, target)
             _mark(rows, rule, pairs, edges, reach, gates, out, i, a, wanted)
         out.start[i] = to
