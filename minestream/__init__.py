@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from minestream._version import VERSION
 
 if TYPE_CHECKING:
-    from minestream.audit import describe, verify
+    from minestream.audit import verify
     from minestream.config import MineConfig, Resources
+    from minestream.contents import describe
     from minestream.errors import (
         CapacityError,
         ForkedProcess,
@@ -54,8 +55,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "minestream.audit": ("describe", "verify"),
+    "minestream.audit": ("verify",),
     "minestream.config": ("MineConfig", "Resources"),
+    "minestream.contents": ("describe",),
     "minestream.errors": (
         "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
         "OutputError", "TransientError", "UsageError", "VerifyMismatch",

@@ -1,13 +1,14 @@
 """The command line: parse, call the library function of the same name, print.
 
-The options of `mine` are made from `config.OPTION_FIELDS`; what is printed is made by `printing`. Neither
-NumPy nor rich is imported before a command needs it, so that `--help` answers at once.
+The options of `mine` are made from `config.OPTION_FIELDS`; what is printed is made by `printing`. Nothing heavy
+is imported before a command needs it, so that `--help` answers at once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field
@@ -17,6 +18,7 @@ from typing import Any
 import click
 
 import minestream
+from minestream import printing
 from minestream.config import FOREIGN_OPTIONS, GROUPS, OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 
@@ -32,34 +34,19 @@ def flags_of(spec: Field[Any]) -> tuple[str, ...]:
     return flags or (flag_of(spec.name),)
 
 
-def names_of(spec: Field[Any]) -> str:
-    """The options of a field with what they take, as help prints them: `-k, --negatives K`."""
-    metavar = spec.metadata["metavar"] or ("NAME" if spec.metadata["kind"] == "choice" else "")
-    return f"{', '.join(flags_of(spec))} {metavar}".strip()
-
-
-def help_of(spec: Field[Any]) -> str:
-    """The help of a field with its default, where the text or the choices do not say it already."""
-    text: str = spec.metadata["help"]
-    untold = spec.metadata["kind"] not in ("choice", "flag", "repeat") and spec.default is not None
-    return f"{text} Default: {spec.default}." if untold and "default" not in text.lower() else text
-
-
-def meaning(choice: object) -> str:
-    """What a choice means: its condition, where it has one, and its line of help."""
-    if isinstance(choice, str):
-        return choice
-    condition = getattr(choice, "condition", "")
-    help_text = str(getattr(choice, "help", ""))
-    return f"{condition}: {help_text}" if condition else help_text
-
-
 def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
-    """The lines of help of one field: the option, then each of its choices."""
-    yield names_of(spec), help_of(spec)
-    for name, choice in (spec.metadata["choices"] or {}).items():
+    """The lines of help of one field: the option with what it takes, then each of its choices."""
+    about = spec.metadata
+    metavar = about["metavar"] or ("NAME" if about["kind"] == "choice" else "")
+    told = about["kind"] in ("choice", "flag", "repeat") or spec.default is None or "default" in about["help"].lower()
+    yield (
+        f"{', '.join(flags_of(spec))} {metavar}".strip(),
+        about["help"] + ("" if told else f" Default: {spec.default}."),
+    )
+    for name, choice in (about["choices"] or {}).items():
+        condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
         default = " (default)" if name == spec.default else ""
-        yield f"    {name}", meaning(choice) + default
+        yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
 
 
 def visible_fields() -> list[Field[Any]]:
@@ -140,7 +127,7 @@ def cli() -> None:
       minestream sample digits.parquet
       minestream mine digits.parquet
       minestream describe digits.triplets.parquet
-      minestream verify digits.triplets.parquet --sample 100
+      minestream verify digits.triplets.parquet
     """
 
 
@@ -166,12 +153,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
         raise Interrupted(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
-    if as_json:
-        show_json(report.to_dict())
-        return
-    from minestream import printing
-
-    show(printing.report_text(report) if report.complete else printing.plan_text(report))
+    show_result(report.to_dict(), as_json, printing.report_text if report.complete else printing.plan_text, report)
 
 
 @cli.command(short_help="Say what is in a mined file.")
@@ -185,37 +167,28 @@ def describe(path: str, as_json: bool) -> None:
       minestream describe digits.triplets.parquet
     """
     found = minestream.describe(path)
-    if as_json:
-        show_json(found)
-        return
-    from minestream import printing
-
-    show(printing.describe_text(found))
+    show_result(found, as_json, printing.describe_text, found)
 
 
 @cli.command(short_help="Check a mined file against its source.")
 @click.argument("path", metavar="OUT")
-@click.option("--sample", type=click.IntRange(min=0), required=True, metavar="N", help="Anchors to derive again.")
+@click.option(
+    "--sample", type=click.IntRange(min=0), default=100, metavar="N", help="Anchors to derive again. Default: 100."
+)
 @click.option("--source", metavar="PATH", help="The mined input, when it is neither beside OUT nor here.")
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors.")
 @json_option
-def verify(path: str, sample: int, source: str | None, seed: int, as_json: bool) -> int:
+def verify(path: str, sample: int, source: str | None, seed: int, as_json: bool) -> None:
     """Check OUT against its checksums, then derive N anchors again from the source and compare row by row.
 
     The reference that derives them shares no code with the fast path.
 
     \b
     Example:
-      minestream verify digits.triplets.parquet --sample 100
+      minestream verify digits.triplets.parquet
     """
     found = minestream.verify(path, sample=sample, source=source, seed=seed)
-    if as_json:
-        show_json(found)
-    else:
-        from minestream import printing
-
-        show(printing.verify_text(found))
-    return 1 if found.get("differences") else 0
+    show_result(found, as_json, printing.verify_text, found)
 
 
 @cli.command(short_help="Write a real sample: handwritten digits.")
@@ -250,9 +223,9 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def show_json(value: dict[str, Any]) -> None:
-    """Print one JSON document."""
-    show(json.dumps(value, indent=2))
+def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:
+    """Print what a command found: `value` as JSON, or the text about `told`."""
+    show(json.dumps(value, indent=2) if as_json else text(told))
 
 
 def usage_error(error: click.UsageError) -> UsageError:
@@ -272,24 +245,22 @@ def fail(error: MinestreamError, as_json: bool) -> int:
         print(f"hint: {error.hint}", file=sys.stderr)
     if as_json:
         what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        show_json({"error": what | {"exit_code": error.exit_code}})
+        show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))
     return error.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code. What is nobody's mistake but ours is raised.
-
-    Parameters
-    ----------
-    arguments : sequence of str, optional
-        Default: those of the process.
-    """
+    """Run a command line (default: the process's); the exit code. What is nobody's mistake but ours is raised."""
+    if arguments is None:
+        # What ends a job politely is an interrupt too: parts are kept, nothing half written stays.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given
     try:
         with cli.make_context("minestream", given or ["--help"]) as context:
-            return int(cli.invoke(context) or 0)
+            cli.invoke(context)
+        return 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
     except click.UsageError as error:

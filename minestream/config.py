@@ -56,7 +56,7 @@ class MineConfig:
         None,
         "text",
         "Input",
-        "Column of the embeddings (found by itself).",
+        "Column of the embeddings. Default: found by name, else by type.",
         flags=("--embedding", "--embedding-column"),
         metavar="COL",
     )
@@ -64,7 +64,7 @@ class MineConfig:
         None,
         "text",
         "Input",
-        "Column of the labels: int, string, bool, or lists of them.",
+        "Column of the labels: int, string, bool, or lists of them. Default: found likewise.",
         flags=("--label", "--label-column"),
         metavar="COL",
     )
@@ -94,7 +94,7 @@ class MineConfig:
         "error",
         "choice",
         "Input",
-        "Rows that are not finite, or zero where they have no direction.",
+        "Rows with NaN or inf, and zero rows where the metric needs a direction.",
         choices={"error": "refuse the input", "drop": "leave them out, counted"},
     )
     on_duplicate_ids: str = option(
@@ -124,7 +124,7 @@ class MineConfig:
         None,
         "integer",
         "What is mined",
-        "Negatives k a pair. Default 1; pairs: 16 a row, 0 = all.",
+        "Negatives k for each (anchor, positive). Default: 1 (--emit pairs: 16 a row, 0 = all).",
         flags=("-k", "--negatives"),
         metavar="K",
     )
@@ -133,13 +133,13 @@ class MineConfig:
     positives: str = option(
         "easiest", "choice", "What is mined", "Which positives of an anchor.", choices=POSITIVE_RULES
     )
-    positives_per_anchor: int = option(1, "integer", "What is mined", "How many positives an anchor.", metavar="N")
+    positives_per_anchor: int = option(1, "integer", "What is mined", "Positives for each anchor.", metavar="N")
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
         0.0,
         "threshold",
         "What is mined",
-        "Drop negatives within T of the anchor's or the positive's vector; 0: equal vectors only; none: off.",
+        "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only; none: off.",
         metavar="T|none",
     )
     drop_duplicates_of: str = option(
@@ -241,7 +241,7 @@ class Resources:
         "auto",
         "size",
         "Resources",
-        "Bound on what is allocated for data. auto: 60 % of what the machine has free.",
+        "Bound on what is allocated for data. auto (default): 60 % of what is free.",
         metavar="SIZE",
     )
     scratch: str | None = option(
@@ -251,7 +251,7 @@ class Resources:
         None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
     )
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
-    overwrite: bool = option(False, "flag", "Output", "Replace an existing output.")
+    overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
     dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
     progress: str = option(
         "auto",

@@ -180,6 +180,7 @@ def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> Distances |
 
 def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_]) -> None:
     values = np.asarray(stored, np.float64)
+    picture.stats.losses += values.size
     picture.stats.active_rows += int(active.sum())
     picture.stats.loss_sum += math.fsum(values)
     picture.stats.active_loss_sum += math.fsum(values[active])
@@ -219,7 +220,7 @@ def _emit_triplets(picture: Picture) -> pa.Table:
     losses = _losses(picture, flat, nearest_to)
     if losses is not None and config.margin is not None:
         columns["loss"] = _decimals(losses, picture.decimals)
-        _count_losses(picture, columns["loss"], nearest_to < flat.p + config.margin)
+        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
     columns["harder"] = _harder(picture, flat)
     columns["anchor_label"] = loaded.labels.take(flat.anchor)
     columns["negative_label"] = loaded.labels.take(flat.negative)
@@ -241,12 +242,11 @@ def _emit_tuples(picture: Picture) -> pa.Table:
         columns["negative_ids"] = _lists(lengths, loaded.ids.take(pa.array(flat.negative)))
     if config.scores != "none":
         columns["scores"] = _scores(picture, flat, first, lengths)
-    nearest_to = flat.x
-    losses = _losses(picture, flat, nearest_to)
+    losses = _losses(picture, flat, flat.x)
     if losses is not None and config.margin is not None:
         stored = _decimals(losses, picture.decimals)
         columns["losses"] = _lists(lengths, stored)
-        _count_losses(picture, stored, nearest_to < flat.p + config.margin)
+        _count_losses(picture, stored, flat.x < flat.p + config.margin)
     columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in single.items()}
     columns["negative_rows"] = _lists(lengths, _rows_of(loaded, flat.negative))
     for role, slots in single.items():

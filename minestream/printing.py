@@ -11,170 +11,168 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
+from minestream.config import MineConfig
 from minestream.progress import short_number, short_time
-from minestream.stats import Report, ShardStats, mean
+from minestream.stats import Report, mean
 
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
+SHOWN_FILES = 3
+CHOICES = ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed")
 
-Row = tuple[str, str, str]  # what, how much, and a remark
-Rows = Iterable[Row]
+Row = tuple[str, str] | tuple[str, str, str]  # what, how much, and a remark
 
-PLAN_LABELS = {
-    "pairs_to_compute": "pairs to compute",
-    "bytes": "projected bytes",
-    "seconds": "projected seconds",
-    "projected_bytes": "projected bytes",
-    "projected_seconds": "projected seconds",
-}
+# Counter, what it counts (of --emit pairs it is anchors, not pairs, that are short), and the remark.
+FUNNEL = (
+    ("anchors", "anchors", ""),
+    ("pairs", "pairs (anchor, positive)", ""),
+    ("eligible", "eligible negatives", "at least: those that were looked at closely"),
+    ("dropped", "  dropped: {rule}", "at least"),
+    ("full", "{subject} with k negatives", "{share}"),
+    ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
+    ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
+    ("rows", "rows written", ""),
+)
 
 
 def report_text(report: Report) -> str:
     """The closing report of a run: funnel, losses, seconds, notes, and what to try next."""
     if report.already:
         return f"already complete: {report.output}\n" + sections(notes=report.notes)
-    stats, pairs = report.stats, report.config.get("emit") == "pairs"
-    tables = {
-        f"mined {report.output}" if report.output else "mined": config_rows(report.config),
-        "funnel": [*source_rows(report.source), *funnel_rows(stats, pairs=pairs)],
-        "loss": loss_rows(report.stats),
-        "seconds": second_rows(stats, report.seconds),
+    stats, config = report.stats, report.config
+    means = mean(stats.loss_sum, stats.losses), mean(stats.active_loss_sum, stats.active_rows)
+    rate = f"{short_number(stats.pairs_computed / max(report.seconds, 1e-9))} pairs computed a second"
+    tables: dict[str, list[Row]] = {
+        f"mined {report.output}" if report.output else "mined": config_rows(config),
+        "funnel": [*source_rows(report.source), *funnel_rows(stats.to_dict(), config)],
+        "loss": loss_rows(*means, stats.active_rows, mean(stats.active_rows, stats.losses)),
+        "seconds": [
+            *((name, f"{spent:,.2f}") for name, spent in stats.seconds.items()),
+            ("whole run", f"{report.seconds:,.2f}", rate if stats.pairs_computed else ""),
+        ],
     }
-    return sections(tables, [*report.notes, *alternative(report.config)])
+    notes = list(report.notes)
+    if config["positives"] == "easiest" and config["emit"] != "pairs":
+        flags = "--positives random --positives-per-anchor 4"
+        notes.append(f"the positive is the anchor's nearest; {flags} gives the in-batch behaviour")
+    return sections(tables, notes)
 
 
 def plan_text(report: Report) -> str:
     """The plan of a dry run."""
-    rows = [*source_rows(report.source), *value_rows(report.plan, PLAN_LABELS)]
+    rows = [*source_rows(report.source), *value_rows(report.plan)]
     return sections({"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes)
 
 
 def describe_text(found: Mapping[str, Any]) -> str:
-    """What `describe` found: its plain values first, then a table for each nested one."""
-    return nested_text("", found)
+    """What `describe` found, on one screen."""
+    config, source = found["config"], found["source"]
+    files = "1 file" if found["files"] == 1 else f"{found['files']:,} files"
+    origin = ", ".join(f"{file['name']} ({file['rows']:,} rows)" for file in source[:SHOWN_FILES])
+    more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
+    tables: dict[str, list[Row]] = {
+        found["output"]: [
+            ("rows", f"{found['rows']:,} in {files} of {size_text(found['bytes'])}, minestream {found['version']}"),
+            *config_rows(config),
+            *other_options(config),
+            ("labels", found["labels"]),
+            ("loss", found["loss"]),
+            ("source", origin + more),
+        ],
+        "funnel": funnel_rows(found.get("report", {}).get("stats", {}) | found["counts"], config),
+        f"quantiles, of {found['quantiles_of']}": quantile_rows(found["quantiles"]),
+    }
+    if "mean_loss" in found:
+        names = ("mean_loss", "mean_active_loss", "active_rows", "active_fraction")
+        tables["loss"] = loss_rows(*(found[name] for name in names))
+    return sections(tables)
+
+
+def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """One line a quantile, one column each of what was measured."""
+    columns = {name: values for name, values in quantiles.items() if values}
+    if not columns:
+        return []
+    head = "".join(f"{name:>13}" for name in columns)
+    names = next(iter(columns.values()))
+    return [("", head), *((q, "".join(f"{values[q]:13.6g}" for values in columns.values())) for q in names)]
 
 
 def verify_text(found: Mapping[str, Any]) -> str:
-    """What `verify` found; its `differences`, a list or a count, one a line at the end."""
-    differences = found.get("differences")
-    title = "verify: differences found" if differences else "verify: no difference"
-    text = nested_text(title, {name: value for name, value in found.items() if name != "differences"})
-    if isinstance(differences, list | tuple):
-        return "\n".join([text, *(f"differs: {difference}" for difference in differences)])
-    return f"{text}\ndiffers: {differences}" if differences else text
+    """What `verify` compared; a difference is an error and never comes here."""
+    return sections({"verify: no difference": value_rows(found)})
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:
     """The choices that decide most, and the margin in other units."""
-    rows = []
-    for name in ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed"):
-        if config.get(name) is not None:
-            remark = margin_equivalent(config) if name == "margin" else ""
-            rows.append((name, plain_value(name, config[name]), remark))
-    return rows
+    rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})
+    return [(name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows]
 
 
 def margin_equivalent(config: Mapping[str, Any]) -> str:
     """The margin in another metric, where a factor converts it: on unit rows, and never for euclidean."""
-    margin, metric = config.get("margin"), config.get("metric")
-    if margin is None:
-        return ""
+    margin, metric, unit = config["margin"], config["metric"], config["normalize"]
     if metric == "cosine":
-        return f"= {2 * margin:g} in squared Euclidean distance of unit rows"
-    if metric == "sqeuclidean" and config.get("normalize"):
-        return f"= {margin / 2:g} in cosine distance"
-    if metric == "dot" and config.get("normalize"):
-        return f"= {margin:g} in cosine distance"
-    return "in squared units" if metric == "sqeuclidean" else ""
+        return f" = {2 * margin:g} in squared Euclidean distance of unit rows"
+    if unit and metric in ("sqeuclidean", "dot"):
+        return f" = {margin / 2 if metric == 'sqeuclidean' else margin:g} in cosine distance"
+    return " in squared units" if metric == "sqeuclidean" else ""
+
+
+def other_options(config: Mapping[str, Any]) -> list[Row]:
+    """The other options that differ from their defaults, in one line; none when none does."""
+    defaults = MineConfig(emit=config["emit"]).resolved().to_dict()
+    told = {*CHOICES, "loss"}
+    changed = {name: value for name, value in config.items() if name not in told and value != defaults.get(name)}
+    return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []
 
 
 def source_rows(source: Mapping[str, Any]) -> list[Row]:
     """Rows of the source, those dropped by cause, those that take part."""
+    return [
+        ("rows in the source", f"{source['rows']:,}", f"{source['dimension']} values, {source['dtype']}"),
+        *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
+        ("rows that take part", f"{source['rows_taking_part']:,}"),
+    ]
+
+
+def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row]:
+    """From anchors to rows written, as far as it was counted."""
+    pairs = config["emit"] == "pairs"
+    counted = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
     rows: list[Row] = []
-    if "rows" in source:
-        shape = [f"{source['dimension']} values" if "dimension" in source else "", str(source.get("dtype", ""))]
-        rows.append(("rows in the source", whole(source["rows"]), ", ".join(filter(None, shape))))
-    rows.extend((f"  dropped: {cause}", whole(count), "") for cause, count in source.get("dropped", {}).items())
-    if "rows_taking_part" in source:
-        rows.append(("rows that take part", whole(source["rows_taking_part"]), ""))
+    for name, label, remark in FUNNEL:
+        if name == "dropped":
+            rows += [(label.format(rule=rule), f"{count:,}", remark) for rule, count in stats.get(name, {}).items()]
+        elif name in stats and not (pairs and name == "pairs"):
+            share = f"{100 * stats[name] / counted:.1f} %" if counted else ""
+            told = remark.format(share=share) if stats[name] else ""
+            rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", told))
+    if passed := stats.get("nearer_pairs"):
+        remark = f"a pair, estimated over {passed:,} pairs"
+        rows.append(("nearer negatives passed over", f"{stats['nearer_passed_over'] / passed:,.1f}", remark))
     return rows
 
 
-def funnel_rows(stats: ShardStats, *, pairs: bool) -> list[Row]:
-    """From anchors to rows written. Of --emit pairs it is anchors, not pairs, that are short."""
-    subject = "anchors" if pairs else "pairs"
-    counted = stats.full + stats.short + stats.empty
-    rows: list[Row] = [("anchors", whole(stats.anchors), "")]
-    if not pairs:
-        rows.append(("pairs (anchor, positive)", whole(stats.pairs), ""))
-    rows.append(("eligible negatives", whole(stats.eligible), "at least: those that were looked at closely"))
-    rows.extend((f"  dropped: {rule}", whole(count), "at least") for rule, count in stats.dropped.items())
-    rows.append((f"{subject} with k negatives", whole(stats.full), share(stats.full, counted)))
-    rows.append(
-        (f"{subject} with fewer (short)", whole(stats.short), because("the rules leave fewer", stats.short, counted))
-    )
-    rows.append(
-        (f"{subject} with none (empty)", whole(stats.empty), because("the rules leave none", stats.empty, counted))
-    )
-    rows.append(("rows written", whole(stats.rows), ""))
-    if (passed := mean(stats.nearer_passed_over, stats.nearer_pairs)) is not None:
-        remark = f"a pair, estimated over {whole(stats.nearer_pairs)} pairs"
-        rows.append(("nearer negatives passed over", f"{passed:,.1f}", remark))
-    return rows
-
-
-def loss_rows(stats: ShardStats) -> list[Row]:
+def loss_rows(overall: float | None, active: float | None, active_rows: int | None, share: float | None) -> list[Row]:
     """The means over all rows and over active rows, separately; none of nothing."""
-    overall, active = mean(stats.loss_sum, stats.rows), mean(stats.active_loss_sum, stats.active_rows)
-    rows: list[Row] = []
+    found: list[Row] = []
     if overall is not None:
-        rows.append(("mean over all rows", f"{overall:.6f}", ""))
+        found.append(("mean over all rows", f"{overall:.6f}"))
     if active is not None:
-        rows.append(("mean over active rows", f"{active:.6f}", "active: within the margin"))
-    if stats.rows:
-        rows.append(("active rows", whole(stats.active_rows), share(stats.active_rows, stats.rows)))
-    return rows
+        found.append(("mean over active rows", f"{active:.6f}", "active: within the margin"))
+    if share is not None:
+        found.append(("active rows", f"{active_rows:,}", f"{100 * share:.1f} %"))
+    return found
 
 
-def second_rows(stats: ShardStats, seconds: float) -> list[Row]:
-    """Seconds by stage and of the whole run, with the rate."""
-    rows: list[Row] = [(name, f"{spent:,.2f}", "") for name, spent in stats.seconds.items()]
-    rate = f"{short_number(stats.pairs_computed / seconds)} pairs computed a second" if seconds > 0 else ""
-    rows.append(("whole run", f"{seconds:,.2f}", rate if stats.pairs_computed else ""))
-    return rows
-
-
-def alternative(config: Mapping[str, Any]) -> list[str]:
-    """The line that names the other common choice of positives."""
-    if config.get("positives") != "easiest" or config.get("emit") == "pairs":
-        return []
-    flags = "--positives random --positives-per-anchor 4"
-    return [f"the positive is the anchor's nearest; {flags} gives the in-batch behaviour"]
-
-
-def value_rows(values: Mapping[str, Any], labels: Mapping[str, str] | None = None) -> list[Row]:
+def value_rows(values: Mapping[str, Any]) -> list[Row]:
     """Any values by name; a nested table is indented below its name."""
     rows: list[Row] = []
     for name, value in values.items():
-        label = (labels or {}).get(name, name.replace("_", " "))
-        if isinstance(value, Mapping):
-            rows.append((label, "", ""))
-            rows.extend((f"  {inner}", text, remark) for inner, text, remark in value_rows(value))
-        else:
-            rows.append((label, plain_value(name, value), ""))
+        nested = value_rows(value) if isinstance(value, Mapping) else []
+        rows.append((name.replace("_", " "), "" if nested else plain_value(name, value)))
+        rows.extend((f"  {inner}", text) for inner, text, *_ in nested)
     return rows
-
-
-def nested_text(title: str, values: Mapping[str, Any]) -> str:
-    """Plain values under `title`, then each nested table under its own name."""
-    tables = {title: value_rows({name: value for name, value in values.items() if not isinstance(value, Mapping)})}
-    tables |= {
-        name.replace("_", " "): value_rows(value) for name, value in values.items() if isinstance(value, Mapping)
-    }
-    return sections(tables)
 
 
 def plain_value(name: str, value: object) -> str:
@@ -191,64 +189,46 @@ def plain_value(name: str, value: object) -> str:
         return size_text(value)
     if name.endswith("seconds"):
         return short_time(value)
-    return whole(value) if isinstance(value, int) and name != "seed" else f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 
 def size_text(size: float) -> str:
     """Bytes in binary units: 512 B, 80.1 KiB, 1.5 GiB."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024 or unit == "TiB":
+            break
         size /= 1024
-    return f"{size:.1f} TiB"
+    return f"{size:.{0 if unit == 'B' else 1}f} {unit}"
 
 
-def whole(count: int) -> str:
-    """A count with thousands apart."""
-    return f"{count:,}"
+def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[str] = ()) -> str:
+    """Titled tables, those without rows left out, then one line a note; colours only for a terminal."""
+    from rich.console import Console
+    from rich.text import Text
 
-
-def share(part: int, of: int) -> str:
-    """A part in percent, or nothing of nothing."""
-    return f"{100 * part / of:.1f} %" if of else ""
-
-
-def because(reason: str, part: int, of: int) -> str:
-    """A part in percent with its reason, or nothing when there is no part."""
-    return f"{share(part, of)}: {reason}" if part else ""
-
-
-def sections(tables: Mapping[str, Rows] | None = None, notes: Iterable[str] = ()) -> str:
-    """Titled tables, then one line a note; colours only for a terminal."""
     terminal = sys.stdout.isatty()
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        width=shutil.get_terminal_size().columns if terminal else PLAIN_COLUMNS,
-        markup=False,
-        highlight=False,
-        emoji=False,
-    )
-    with console.capture() as captured:
-        for title, rows in (tables or {}).items():
-            if title:
-                console.print(Text(title, style="bold"), soft_wrap=True)
-            if grid := aligned(list(rows)):
-                console.print(grid)
-                console.print()
-    lines = [line.rstrip() for line in captured.get().splitlines()]
+    width = shutil.get_terminal_size().columns if terminal else PLAIN_COLUMNS
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=width, markup=False, highlight=False, emoji=False)
+    for title, rows in (tables or {}).items():
+        if table := list(rows):
+            console.print(Text(title, style="bold"), soft_wrap=True)
+            console.print(aligned(table))
+            console.print()
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
     return "\n".join([*lines, *notes]).strip("\n")
 
 
-def aligned(rows: list[Row]) -> Table | None:
-    """Rows as a table without lines, numbers to the right where there is nothing else; None of no rows."""
-    if not rows:
-        return None
-    numbers = all(value[:1].isdigit() or value[:1] in ("", "-") for _, value, _ in rows)
+def aligned(rows: list[Row]) -> Any:
+    """Rows as a table without lines, numbers to the right where there is nothing else."""
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = all(row[1][:1].isdigit() or row[1][:1] in ("", "-") for row in rows)
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(justify="right" if numbers else "left", overflow="fold")
     grid.add_column(style="dim")
     for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
+        grid.add_row(*map(Text, row))
     return grid

@@ -8,13 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from minestream.errors import UsageError, nearest_name
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
@@ -23,36 +21,28 @@ LINE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins."""
+    """A stage begins: `total` of `unit` (rows, pairs, parts) are to be done, 0 when that is not known."""
 
     stage: str
-    """Its name, such as `sweep`."""
     total: int
-    """How much there is to do, in `unit`; 0 when that is not known."""
     unit: str
-    """What is counted, in the plural: rows, pairs, parts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """Some of a stage is done."""
+    """Of the stage that began last, `done` of `total` are done so far."""
 
     stage: str
-    """The stage that began last."""
     done: int
-    """How much of it is done so far, in `unit`."""
     total: int
-    """How much there is to do, in `unit`; 0 when that is not known."""
     unit: str
-    """What is counted, in the plural."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something the user should know now."""
+    """One line that the user should read now."""
 
     text: str
-    """One line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,34 +54,18 @@ Event: TypeAlias = StageStarted | Advanced | Note | Finished
 Callback: TypeAlias = Callable[[Event], object]
 
 
-class Consumer(Protocol):
-    """What shows events; `close` is called once, however the run ended."""
+class Silent:
+    """Shows nothing; the base of what shows something."""
 
     def handle(self, event: Event) -> None:
         """Show one event. Never called by two threads at a time."""
 
     def close(self) -> None:
-        """Leave standard error clean."""
+        """Leave standard error clean; called once, however the run ended."""
 
 
-class Silent:
-    """Shows nothing."""
-
-    def handle(self, event: Event) -> None:
-        """Show nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class Lines:
-    """A line on standard error for a stage that takes long, then one a minute.
-
-    Parameters
-    ----------
-    clock : callable
-        Seconds that never run backwards.
-    """
+class Lines(Silent):
+    """A line on standard error for a stage that takes long, then one a minute; `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -109,29 +83,25 @@ class Lines:
             self._next = now + LINE_SECONDS
             print(progress_line(event, now - self._start), file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        """Do nothing: every line is complete."""
 
-
-class Bar:
+class Bar(Silent):
     """A bar with rate and remaining time on standard error, which goes away at the end."""
 
     def __init__(self) -> None:
+        from rich import progress
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._bar: RichProgress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[counts]}", markup=False),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[counts]}", markup=False),
+            progress.TimeRemainingColumn(),
             console=Console(stderr=True, markup=False, highlight=False, emoji=False),
             transient=True,
-            # What a caller writes to standard output meanwhile stays its own.
-            redirect_stdout=False,
+            redirect_stdout=False,  # what a caller writes there meanwhile stays its own
         )
         self._task: TaskID | None = None
-        self._start = time.monotonic()
+        self._start = 0.0
         self._bar.start()
 
     def handle(self, event: Event) -> None:
@@ -152,36 +122,28 @@ class Bar:
         self._bar.stop()
 
 
-CONSUMERS: dict[str, Callable[[], Consumer]] = {"bar": Bar, "lines": Lines, "none": Silent}
+CONSUMERS: dict[str, Callable[[], Silent]] = {"bar": Bar, "lines": Lines, "none": Silent}
 
 
 class Progress:
     """What a pipeline tells about itself; a context manager. Its methods may be called from any thread.
 
-    Parameters
-    ----------
-    consumer : Consumer
-        What shows the events.
-    callback : callable, optional
-        Called with every event as well, by one thread at a time. What it raises stops the run.
+    `callback` is called with every event as well, by one thread at a time; what it raises stops the run.
     """
 
-    def __init__(self, consumer: Consumer, callback: Callback | None = None) -> None:
+    def __init__(self, consumer: Silent, callback: Callback | None = None) -> None:
         self._consumer = consumer
         self._callback = callback
         self._stage = StageStarted("", 0, "")
         self._done = 0
-        # Reentrant, for a callback that itself notes something.
-        self._lock = threading.RLock()
+        self._lock = threading.RLock()  # reentrant, for a callback that itself notes something
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._send(Finished())
         finally:
             self._consumer.close()
@@ -210,14 +172,7 @@ class Progress:
 
 
 def reporter(mode: str, callback: Callback | None = None) -> Progress:
-    """A Progress that shows itself by `mode`.
-
-    Parameters
-    ----------
-    mode : {"auto", "bar", "lines", "none"}
-        auto is a bar when standard error is a terminal, else lines.
-    callback : callable, optional
-        Called with every event as well.
+    """A Progress that shows itself by `mode`: bar, lines, none; auto is a bar on a terminal, else lines.
 
     Raises
     ------
@@ -249,16 +204,12 @@ def progress_line(event: Advanced, seconds: float) -> str:
 
 def short_number(number: float) -> str:
     """A number in four characters or so: 999, 1.2 k, 35 k, 4.0 M, 1.5 G, 2.0 T."""
-    scale = 1.0
-    for letter in ("", " k", " M", " G"):
-        if number < 999.5 * scale:
-            return _digits(number / scale, whole=not letter) + letter
-        scale *= 1000
-    return _digits(number / scale, whole=False) + " T"
-
-
-def _digits(number: float, *, whole: bool) -> str:
-    return f"{number:.1f}" if number < 9.95 and not (whole and number == int(number)) else f"{number:.0f}"
+    for letter in ("", " k", " M", " G", " T"):
+        if number < 999.5 or letter == " T":
+            break
+        number /= 1000
+    whole = number >= 9.95 or (not letter and number == int(number))
+    return f"{number:.{0 if whole else 1}f}{letter}"
 
 
 def short_time(seconds: float) -> str:
@@ -266,6 +217,4 @@ def short_time(seconds: float) -> str:
     if seconds < 59.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -23,7 +23,8 @@ class ShardStats:
     full: int = 0
     short: int = 0
     empty: int = 0
-    active_rows: int = 0
+    losses: int = 0  # loss values: one a row, in tuples one a negative
+    active_rows: int = 0  # loss values inside the margin
     loss_sum: float = 0.0
     active_loss_sum: float = 0.0
 
@@ -128,7 +129,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it, with the means."""
         values = asdict(self)
-        values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.rows)
+        values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.losses)
         values["stats"]["mean_active_loss"] = mean(self.stats.active_loss_sum, self.stats.active_rows)
         return values
 

@@ -121,7 +121,8 @@ class Store:
     def take(self, slots: NDArray[Any]) -> NDArray[Any]:
         """The rows of ascending `slots` (m, d)."""
         if self._array is not None:
-            return self._array[slots]
+            rows: NDArray[Any] = self._array[slots]
+            return rows
         out = np.empty((len(slots), self.dimension), self.dtype)
         span = max(1, READ_BYTES // self.row_bytes)
         breaks = np.flatnonzero(np.diff(slots) > max(1, span // 16)) + 1

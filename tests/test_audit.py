@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from minestream import audit, reference, sink
+from minestream import audit, contents, printing, reference, sink, writer
 from minestream.config import MineConfig
 from minestream.errors import InputError, VerifyMismatch
 from minestream.source import open_source
@@ -56,7 +56,10 @@ def output_columns(config: MineConfig, data: pa.Table, **only: Any) -> tuple[pa.
     for name in config.carry:
         values = data[name].to_pylist()
         for end in ("anchor", "positive", "negative"):
-            columns[f"{end}_{name}"] = [values[row] for row in columns[f"{end}_row"]]
+            if f"{end}_row" in columns:
+                columns[f"{end}_{name}"] = [values[row] for row in columns[f"{end}_row"]]
+            else:
+                columns[f"{end}_{name}s"] = [[values[row] for row in rows] for rows in columns[f"{end}_rows"]]
     number = pa.float64() if config.float64 else pa.float32()
     kinds = {"harder": pa.int32(), "scores": pa.list_(number), "losses": pa.list_(number)}
     kinds |= dict.fromkeys(("distance_ap", "distance_an", "distance_pn", "distance", "loss"), number)
@@ -89,7 +92,7 @@ def mine_output(
         for index in range(parts):
             piece = table.slice(edges[index], edges[index + 1] - edges[index])
             run.write_part(index, piece, {"rows": piece.num_rows})
-        run.publish(counts=counts, extra={"seconds": 1.0})
+        run.publish(counts=lambda: counts, extra=lambda: {"seconds": 1.0})
     return folder / out
 
 
@@ -98,7 +101,7 @@ def rewrite(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     metadata = {k.decode(): v.decode() for k, v in pq.read_metadata(path).metadata.items()}
     table = change(pq.read_table(path))
     kept = {k: v for k, v in metadata.items() if k.startswith("minestream.") and k != "minestream.rows_crc32"}
-    sink.write_rows(path, table.schema, [table], kept, json.loads(kept["minestream.counts"]))
+    writer.write_rows(path, table.schema, [table], kept, lambda: json.loads(kept["minestream.counts"]))
     path.with_name(path.name + ".manifest.json").unlink(missing_ok=True)
 
 
@@ -140,7 +143,7 @@ def test_what_the_reference_gives_is_verified(tmp_path: Path, name: str, out: st
     assert found["rows_compared"] > 0
     assert found.get("pairs_not_checked", 0) == 0
     assert audit.verify(path.with_name(path.name + ".manifest.json"), sample=5, seed=9)["differences"] == []
-    json.dumps(audit.describe(path))
+    json.dumps(contents.describe(path))
 
 
 def test_every_column_is_compared(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_flipped_bytes_are_found(tmp_path: Path) -> None:
     column = pq.read_metadata(path).row_group(0).column(5)
     raw[column.data_page_offset + column.total_compressed_size - 2] ^= 0x10
     path.write_bytes(raw)
-    with pytest.raises(VerifyMismatch, match="cannot be read"):
+    with pytest.raises(VerifyMismatch, match="cannot be read as Parquet"):
         audit.verify(path, sample=0)
 
 
@@ -219,7 +222,7 @@ def test_parts_are_compared_with_the_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one part of a folder"):
         audit.verify(path / "part-00000.parquet", sample=1)
     os.rename(path / "part-00002.parquet", tmp_path / "kept")
-    with pytest.raises(VerifyMismatch, match="3 files, found 2"):
+    with pytest.raises(VerifyMismatch, match=r"file by the manifest: expected .*part-00002.*, found None"):
         audit.verify(path, sample=0)
     os.rename(path / "part-00001.parquet", path / "part-00002.parquet")
     (tmp_path / "mined.manifest.json").unlink()
@@ -257,6 +260,24 @@ def test_another_source_is_refused(tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+def test_carried_columns_of_tuples_are_compared(tmp_path: Path) -> None:
+    path = mine_output(tmp_path, emit="tuples", negatives=2, carry=("text",))
+    assert audit.verify(path, sample=20)["differences"] == []
+    rewrite(path, with_value("negative_texts", 1, ["text 1", "text 2"]))
+    with pytest.raises(VerifyMismatch, match="row 1, column negative_texts"):
+        audit.verify(path, sample=ROWS)
+
+
+def test_an_arrow_source_is_read_once_unless_columns_are_carried(tmp_path: Path) -> None:
+    path = mine_output(tmp_path)
+    stream = pa.RecordBatchReader.from_batches(source_table().schema, source_table().to_batches(max_chunksize=7))
+    assert audit.verify(path, sample=5, source=stream)["anchors"] == 5
+    longer = pa.concat_tables([source_table(), source_table()])
+    for other in (longer, pa.RecordBatchReader.from_batches(longer.schema, longer.to_batches())):
+        with pytest.raises(InputError, match=f"is not what was mined: rows: .*, recorded {ROWS}"):
+            audit.verify(path, sample=5, source=other)
+
+
 def test_labels_that_mean_none(tmp_path: Path) -> None:
     data = source_table()
     values = [label.as_py() for label in data["label"]]
@@ -286,7 +307,7 @@ def test_bad_rows_and_duplicate_ids_take_no_part(tmp_path: Path) -> None:
 
 def test_describe_says_what_is_in_a_file(tmp_path: Path) -> None:
     path = mine_output(tmp_path, band="violating", negatives=4)
-    found = audit.describe(path)
+    found = contents.describe(path)
     table = pq.read_table(path)
     losses = table["loss"].to_pylist()
     assert found["rows"] == found["counts"]["rows"] == table.num_rows
@@ -302,35 +323,61 @@ def test_describe_says_what_is_in_a_file(tmp_path: Path) -> None:
     assert "share a label" in found["labels"]
     assert "max(0, (p + m) - x)" in found["loss"]
     assert found["report"] == {"seconds": 1.0}
-    assert audit.describe(tmp_path / "mined.parquet.manifest.json") == found
+    assert contents.describe(tmp_path / "mined.parquet.manifest.json") == found
 
 
 def test_describe_works_without_the_manifest(tmp_path: Path) -> None:
     path = mine_output(tmp_path, "mined", parts=3, band="any", negatives=5)
-    found = audit.describe(path)
+    found = contents.describe(path)
     assert 0 < found["active_fraction"] < 1
     assert found["mean_active_loss"] > found["mean_loss"] > 0
     (tmp_path / "mined.manifest.json").unlink()
-    alone = audit.describe(path)
+    alone = contents.describe(path)
     assert alone["counts"] == {"rows": found["rows"]}
     assert {**alone, "counts": 0} == {k: v for k, v in {**found, "counts": 0}.items() if k != "report"}
 
 
 def test_quantiles_of_many_values_are_of_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = mine_output(tmp_path, "mined", parts=3, band="any", negatives=5)
-    exact = audit.describe(path)["quantiles"]["loss"]
-    monkeypatch.setattr(audit, "EXACT_VALUES", 100)
-    found = audit.describe(path)
-    assert found["quantiles_of"] == "an even sample of the values"
+    exact = contents.describe(path)["quantiles"]["loss"]
+    monkeypatch.setattr(contents, "SAMPLED_VALUES", 100)
+    found = contents.describe(path)
+    assert found["quantiles_of"] == "a random sample of about 100 values"
+    for name in ("min", "max"):
+        assert found["quantiles"]["loss"][name] == exact[name]
     assert abs(found["quantiles"]["loss"]["median"] - exact["median"]) < 0.2
+
+
+def test_a_damaged_file_is_an_input_error(tmp_path: Path) -> None:
+    path = mine_output(tmp_path)
+    raw = bytearray(path.read_bytes())
+    column = pq.read_metadata(path).row_group(0).column(pq.read_schema(path).get_field_index("loss"))
+    raw[column.data_page_offset + column.total_compressed_size - 2] ^= 0x10
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="cannot be read as Parquet"):
+        contents.describe(path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("out", ["mined.parquet", "mined"])
+def test_the_description_fits_a_screen(tmp_path: Path, name: str, out: str) -> None:
+    path = mine_output(tmp_path, out, **CONFIGS[name])
+    for _ in range(2):
+        text = printing.describe_text(contents.describe(path))
+        assert text.count("\n") < 45
+        for changed in ("order shuffled", "swap yes", "float64 yes", "unlabeled negative"):
+            option, value = changed.split()
+            wanted = {"yes": True}.get(value, value)
+            assert (changed in text) == (CONFIGS[name].get(option) == wanted)
+        path.with_name(f"{out}.manifest.json").unlink(missing_ok=True)
 
 
 def test_active_rows_of_soft_losses_are_those_within_the_margin(tmp_path: Path) -> None:
     options: dict[str, Any] = {"band": "any", "negatives": 5}
-    hinge = audit.describe(mine_output(tmp_path, **options))
-    soft = audit.describe(mine_output(tmp_path, loss="triplet-soft", **options))
+    hinge = contents.describe(mine_output(tmp_path, **options))
+    soft = contents.describe(mine_output(tmp_path, loss="triplet-soft", **options))
     assert soft["active_rows"] == hinge["active_rows"] < hinge["rows"]
-    tuples = audit.describe(mine_output(tmp_path, emit="tuples", loss="triplet-soft", **options))
+    tuples = contents.describe(mine_output(tmp_path, emit="tuples", loss="triplet-soft", **options))
     assert tuples["active_rows"] is None
 
 
@@ -346,5 +393,5 @@ def test_what_is_no_output_is_refused(tmp_path: Path, what: str) -> None:
     elif what == "unfinished":
         (tmp_path / "unfinished.partial").mkdir()
     with pytest.raises(InputError) as caught:
-        audit.describe(path)
+        contents.describe(path)
     assert ("--resume" in str(caught.value)) == (what == "unfinished")

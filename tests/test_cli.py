@@ -29,7 +29,7 @@ def a_report(**changes: Any) -> Report:
     """A small complete report."""
     config, _ = split_options({})
     stats = ShardStats(
-        anchors=100, pairs=100, rows=95, full=95, short=0, empty=5, active_rows=90, loss_sum=19.0,
+        anchors=100, pairs=100, rows=95, full=95, short=0, empty=5, losses=95, active_rows=90, loss_sum=19.0,
         active_loss_sum=18.0, pairs_computed=9900, eligible=500, nearer_passed_over=50, nearer_pairs=100,
         dropped={"equal vectors": 7}, seconds={"sweep": 0.5},
     )  # fmt: skip
@@ -200,7 +200,6 @@ def test_options_of_other_tools_are_answered_with_ours(capsys: pytest.CaptureFix
         (["mine"], "INPUT"),
         (["mine", "x", "--margin"], "--margin"),
         (["mne", "x"], "mne"),
-        (["verify", "x"], "--sample"),
         (["verify", "x", "--sample", "-3"], "--sample"),
         (["describe"], "OUT"),
     ],
@@ -226,9 +225,7 @@ def test_json_is_the_only_thing_on_standard_output(
     assert json.loads(output_of(capsys, "verify", "x", "--sample", "5", "--json")[1]) == {"anchors": 5}
 
 
-@pytest.mark.parametrize(
-    "given", [["mine", "x", "--num-negatives", "3"], ["verify", "x"], ["mine", "x", "--seed", "y"]]
-)
+@pytest.mark.parametrize("given", [["mine", "x", "--num-negatives", "3"], ["verify"], ["mine", "x", "--seed", "y"]])
 def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
     code, out, err = output_of(capsys, *given, "--json")
     error = json.loads(out)["error"]
@@ -241,11 +238,13 @@ def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], librar
     code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--seed", "9")
     assert code == 0
     assert "no difference" in out
-    assert calls == [(("x",), {"sample": 5, "source": "s", "seed": 9})]
-    library("verify", {"anchors": 5, "differences": ["row 3: negative_row 4, not 7"]})
-    code, out, _ = output_of(capsys, "verify", "x", "--sample", "5")
-    assert code == 1
-    assert "row 3: negative_row 4, not 7" in out
+    assert main(["verify", "x"]) == 0
+    assert calls == [
+        (("x",), {"sample": 5, "source": "s", "seed": 9}), (("x",), {"sample": 100, "source": None, "seed": 0}),
+    ]  # fmt: skip
+    capsys.readouterr()
+    library("verify", errors.VerifyMismatch("row 3: negative_row 4, not 7"))
+    assert output_of(capsys, "verify", "x") == (1, "", "error: row 3: negative_row 4, not 7\n")
 
 
 def test_sample_is_a_copy_and_overwrites_only_when_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -325,12 +324,59 @@ def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Ca
         assert expected in text, expected
 
 
-def test_describe_text_nests() -> None:
-    found = {"path": "a[b].parquet", "rows": 1234, "config": {"margin": 0.2, "carry": [], "swap": False}}
-    lines = [line.split() for line in printing.describe_text(found).splitlines()]
-    assert ["path", "a[b].parquet"] in lines
-    assert ["rows", "1,234"] in lines
-    assert ["swap", "no"] in lines
+def test_describe_text_is_one_screen_of_what_matters() -> None:
+    config = a_report().config | {"skip": 2, "swap": True}
+    counts = {"anchors": 90, "full": 80, "short": 10, "empty": 0, "rows": 1234}
+    found = {
+        "output": "a[b].parquet", "version": "1", "files": 2, "bytes": 2048, "rows": 1234, "config": config,
+        "labels": "in words", "loss": "a formula", "counts": counts, "columns": {}, "mean_loss": 0.25,
+        "mean_active_loss": 0.5, "active_rows": 617, "active_fraction": 0.5, "quantiles_of": "every value",
+        "source": [{"name": f"{place}.parquet", "rows": 1000, "crc32": {}} for place in range(5)],
+        "quantiles": {"distance_ap": {"min": 0.125, "max": 0.5}, "loss": {"min": 1e-9, "max": 123456.5}},
+    }  # fmt: skip
+    lines = [" ".join(line.split()) for line in printing.describe_text(found).splitlines()]
+    for expected in (
+        "a[b].parquet", "rows 1,234 in 2 files of 2.0 KiB, minestream 1", "band semi-hard",
+        "others skip 2, swap yes", "loss a formula",
+        "source 0.parquet (1,000 rows), 1.parquet (1,000 rows), 2.parquet (1,000 rows) and 2 more",
+        "pairs with fewer (short) 10 11.1 %: the rules leave fewer", "distance_ap loss", "min 0.125 1e-09",
+        "mean over active rows 0.500000 active: within the margin", "active rows 617 50.0 %",
+    ):  # fmt: skip
+        assert expected in lines, expected
+    assert len(lines) < 45
+
+
+INTERRUPTED = """
+import os, signal, sys
+from minestream import cli, sink
+real, calls = sink.write_rows, []
+def write_rows(*arguments):
+    calls.append(1)
+    if len(calls) == {moment}:
+        os.kill(os.getpid(), signal.{name})
+    return real(*arguments)
+sink.write_rows = write_rows
+sys.argv = ["minestream", "mine", {source!r}, "-o", {out!r}, "--progress", "none"]
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", [1, 2])
+def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, moment: int) -> None:
+    source, out = str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")
+    assert main(["sample", source]) == 0
+    script = INTERRUPTED.format(moment=moment, name=name, source=source, out=out)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == (
+        "error: interrupted: finished parts are kept\nhint: the same command with --resume goes on from there\n"
+    )
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"in.parquet"}
+    work = {"", "/lock", "/manifest.json", "/parts", "/parts/part-00000.parquet", "/part-00000.json"}
+    assert left == ({f"out.parquet.partial{name}" for name in work} if moment == 2 else set())
+    assert main(["mine", source, "-o", out, "--resume", "--progress", "none"]) == 0
+    assert not (tmp_path / "out.parquet.partial").exists()
 
 
 def test_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:

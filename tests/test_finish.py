@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from minestream import finish, reference
-from minestream.sink import PinnedWriter
 from minestream.stats import ShardStats
+from minestream.writer import PinnedWriter
 
 BUDGETS = (1, 7, 100, 10**6)
 
@@ -31,6 +32,18 @@ def write_parts(folder: Path, tables: list[pa.Table]) -> list[Path]:
             writer.write(table)
             writer.close({})
     return paths
+
+
+def merge(paths: list[Path], budget: int = finish.ROWS_BUDGET) -> Iterator[pa.Table]:
+    tables = finish.finishing_pass(paths, emit="pairs", order="anchor", rows_budget=budget)
+    assert tables is not None
+    return tables
+
+
+def shuffle(paths: list[Path], emit: str, seed: int, keys: Keys, budget: int) -> Iterator[pa.Table]:
+    tables = finish.finishing_pass(paths, emit=emit, order="shuffled", seed=seed, keys=keys, rows_budget=budget)
+    assert tables is not None
+    return tables
 
 
 def pair_parts(rows: int, hub: bool) -> list[pa.Table]:
@@ -57,7 +70,7 @@ def all_pairs(tables: list[pa.Table]) -> list[tuple[int, int, float]]:
 @pytest.mark.parametrize("hub", [False, True])
 def test_merge_is_sorted_unique_and_within_the_budget(tmp_path: Path, budget: int, hub: bool) -> None:
     tables = pair_parts(60, hub)
-    merged = list(finish.merge_pairs(write_parts(tmp_path, tables), rows_budget=budget))
+    merged = list(merge(write_parts(tmp_path, tables), budget))
     assert max(table.num_rows for table in merged) <= max(budget, 1)
     rows = [tuple(row.values()) for table in merged for row in table.to_pylist()]
     assert rows == all_pairs(tables)
@@ -66,7 +79,7 @@ def test_merge_is_sorted_unique_and_within_the_budget(tmp_path: Path, budget: in
 def test_sums_count_a_pair_of_two_parts_once(tmp_path: Path) -> None:
     tables = pair_parts(60, hub=True)
     total = ShardStats(rows=10**6, loss_sum=1e9)
-    merged = finish.merge_pairs(write_parts(tmp_path, tables), rows_budget=20)
+    merged = merge(write_parts(tmp_path, tables), 20)
     expected = all_pairs(tables)
     assert sum(table.num_rows for table in finish.summed(merged, total)) == len(expected) == total.rows
     assert total.loss_sum == total.active_loss_sum == sum(loss for _, _, loss in expected)
@@ -92,14 +105,14 @@ def test_shuffled_order_is_draw_4(tmp_path: Path, emit: str, seed: int, budget: 
     words = [0 if name is None else keys.draw_key[next(places)] for name in finish.ROWS_OF[emit]]
     luck = reference.draw(seed, 4, *words)
     expected = [rows[i] for i in np.lexsort((*[keys.rank[v] for v in reversed(values)], luck))]
-    found = finish.shuffled(write_parts(tmp_path, tables), emit, seed, keys, rows_budget=budget)
+    found = shuffle(write_parts(tmp_path, tables), emit, seed, keys, budget)
     assert [tuple(row[n] for n in names) for table in found for row in table.to_pylist()] == expected
 
 
 def test_equal_draws_go_in_key_order(tmp_path: Path) -> None:
     keys = Keys(np.zeros(9, np.uint64), np.arange(9)[::-1].copy())
     table = pa.table({name: np.arange(9) for name in ("anchor_row", "positive_row", "negative_row")})
-    (found,) = finish.shuffled(write_parts(tmp_path, [table]), "triplets", 0, keys, rows_budget=2)
+    (found,) = shuffle(write_parts(tmp_path, [table]), "triplets", 0, keys, 2)
     assert found.column("anchor_row").to_pylist() == list(range(9))[::-1]
 
 
@@ -113,4 +126,4 @@ def test_only_pairs_and_shuffled_orders_need_a_pass(tmp_path: Path) -> None:
 
 def test_parts_without_rows_give_no_rows(tmp_path: Path) -> None:
     paths = write_parts(tmp_path, [pair_parts(20, hub=False)[-1]])
-    assert list(finish.merge_pairs(paths)) == []
+    assert list(merge(paths)) == []

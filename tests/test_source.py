@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
-from minestream.errors import InputError, UsageError
+from minestream.errors import InputError, TransientError, UsageError
 from minestream.source import RowBatch, Source, arrays_source, open_source
 
 DTYPES = ("float16", "float32", "float64", "int8")
@@ -243,9 +244,9 @@ SPARK = pa.array(
          ["2 columns hold one float", "column_stack"]),
         ({"embedding": FLOATS, "label": pa.array([1.0] * 4)}, {}, ["cannot be the label", "double", "int64"]),
         ({"embedding": FLOATS, "label": pa.array([[1.0]] * 4)}, {}, ["cannot be the label", "float labels"]),
-        ({"embedding": FLOATS, "label": WORDS, "id": pa.array([1.0] * 4)}, {},
+        ({"embedding": FLOATS, "label": WORDS, "id": pa.array([1.0] * 4)}, {"id": "id"},
          ["cannot be the id", "float ids"]),
-        ({"embedding": FLOATS, "label": WORDS, "id": pa.array([b"x"] * 4)}, {},
+        ({"embedding": FLOATS, "label": WORDS, "id": pa.array([b"x"] * 4)}, {"id": "id"},
          ["cannot be the id", "pyarrow.string"]),
         ({"embedding": FLOATS, "label": WORDS, "id": pa.array([1, None, None, 2])}, {},
          ["'id'", "null id in rows 1, 2", "--id"]),
@@ -256,6 +257,22 @@ SPARK = pa.array(
 def test_columns_are_refused(columns: dict[str, Any], given: dict[str, Any], words: list[str]) -> None:
     with refused(*words):
         list(open_source(pa.table(columns), **given).batches())
+
+
+def test_an_unusable_column_that_nobody_named_is_noted() -> None:
+    floats, words = pa.array([1.0] * 4), {"embedding": FLOATS, "label": WORDS}
+    for columns, found in (
+        ({**words, "id": floats}, (None, ["column 'id' is double: not used as ids"])),
+        ({**words, "id": pa.array([b"x"] * 4)}, (None, ["column 'id' is binary: not used as ids"])),
+        ({**words, "id": floats, "pid": NUMBERS}, ("pid", ["column 'id' is double: not used as ids"])),
+        ({**words, "id": NUMBERS}, ("id", [])),
+    ):
+        source = open_source(pa.table(columns))
+        assert (source.columns.id, source.notes) == found
+    unlabelled = open_source(pa.table({"embedding": FLOATS, "label": floats}), require_label=False)
+    assert (unlabelled.columns.label, unlabelled.notes) == (None, ["column 'label' is double: not used as labels"])
+    with refused("cannot be the id", "float ids"):
+        arrays_source(matrix(4), [0, 0, 1, 1], ids=[1.0, 2.0, 3.0, 4.0])
 
 
 def test_two_columns_of_one_name() -> None:
@@ -452,8 +469,21 @@ def test_a_cut_ipc_file_and_stream(tmp_path: Path) -> None:
             list(open_source(tmp_path / name).batches())
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(5, "Input/output error")])
-def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), InputError, "permission"),
+        (OSError(errno.EINVAL, "Invalid argument"), InputError, "unreadable or truncated.*Invalid argument"),
+        (OSError("Corrupt snappy compressed data"), InputError, "unreadable or truncated.*snappy"),
+        (OSError(errno.EIO, "Input/output error"), TransientError, "Input/output error.*try again"),
+        (OSError(errno.ESTALE, "Stale file handle"), TransientError, "Stale.*try again"),
+        (TimeoutError(errno.ETIMEDOUT, "Timed out"), TransientError, "Timed out.*try again"),
+        (ConnectionResetError(errno.ECONNRESET, "Reset"), TransientError, "Reset.*try again"),
+    ],
+)
+def test_a_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, kind: type[Exception], words: str
+) -> None:
     path = write(tmp_path / "a.parquet")
     opened = open_source(path)
 
@@ -461,10 +491,17 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise error
 
     monkeypatch.setattr(pq, "ParquetFile", fail)
-    words = "permission" if isinstance(error, PermissionError) else "Input/output error"
-    with refused("a.parquet", words):
-        open_source(path)
-    with refused("a.parquet", words):
+    for attempt in (lambda: open_source(path), lambda: list(opened.batches())):
+        with pytest.raises(kind, match=f"(?s)a.parquet.*{words}"):
+            attempt()
+
+
+def test_npy_that_fails_while_it_is_read(tmp_path: Path) -> None:
+    rows = write(tmp_path / "a.parquet", table().drop_columns("embedding"))
+    np.save(tmp_path / "v.npy", matrix())
+    opened = open_source(rows, vectors=tmp_path / "v.npy", batch_rows=5)
+    (tmp_path / "v.npy").write_bytes((tmp_path / "v.npy").read_bytes()[:-5])
+    with refused("v.npy", "truncated", "rows 10 to 11"):
         list(opened.batches())
 
 

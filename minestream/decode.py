@@ -1,0 +1,208 @@
+"""From Arrow columns to what is mined: a matrix of vectors, plain labels and ids; bad rows and checksums."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+
+from minestream.columns import plain
+from minestream.errors import InputError
+
+NORM_LIMITS = (1e-150, 1e150)
+# A float32 sum of squares within these proves that the float64 one is within NORM_LIMITS.
+_SURE_LIMITS = (1e-20, 1e30)
+_SHOWN_ROWS = 5
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run of rows comes from: an input, its first row there, and its first row in the source."""
+
+    file: str
+    row: int
+    start_row: int
+
+    def rows(self, positions: Sequence[int] | np.ndarray) -> str:
+        """Up to five of `positions`, counted from this place, in words."""
+        shown = positions[:_SHOWN_ROWS]
+        more = f" and {len(positions) - len(shown)} more" if len(positions) > len(shown) else ""
+        inside, overall = (", ".join(str(int(p) + first) for p in shown) for first in (self.row, self.start_row))
+        return (
+            f"{'row' if len(positions) == 1 else 'rows'} {inside}{more}"
+            f"{'' if inside == overall else f' (in the whole source: {overall})'}"
+        )
+
+    def refusal(self, column: str, what: str, positions: Sequence[int] | np.ndarray, hint: str) -> InputError:
+        """The error that `what` is wrong in the rows at `positions`."""
+        return InputError(f"{self.file}: column {column!r}: {what} in {self.rows(positions)}", hint)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What the vectors of an input are; the length is None where only its rows tell."""
+
+    file: str
+    dtype: np.dtype
+    length: int | None
+
+    def must_match(self, other: Vectors, row: str = "") -> None:
+        """Refuse `other`, found from `row` on, unless its vectors are like these."""
+        for what, mine, its in (("element types", self.dtype, other.dtype), ("lengths", self.length, other.length)):
+            if its is not None and its != mine:
+                ours, theirs = f"{self.file} has", f"{other.file} has"
+                if self.file == other.file:
+                    ours, theirs = "the first rows have", f"those from {row} on have"
+                raise InputError(
+                    f"{other.file}: vectors of different {what}: {ours} {mine}, {theirs} {its}",
+                    "every vector must be alike: mend or convert them, or mine the files apart",
+                )
+
+
+# ---------------------------------------------------------------- columns
+
+
+def decode_plain(array: pa.Array) -> pa.Array:
+    """`array` in its plain type (see `columns.plain`); no copy of what is plain already."""
+    array = _stored(array)
+    wanted = plain(array.type)
+    return array if array.type == wanted else array.cast(wanted)
+
+
+def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
+    """Ids as int64 or string; an `InputError` on nulls and on unsigned ids beyond int64."""
+    if array.null_count:
+        raise place.refusal(name, "null id", _nulls(array), "fill the ids, or name another column with --id")
+    array = decode_plain(array)
+    if pat.is_string(array.type):
+        return array
+    if array.type == pa.uint64():
+        beyond = np.flatnonzero(array.to_numpy() > np.iinfo(np.int64).max)
+        if beyond.size:
+            raise place.refusal(name, "id beyond int64", beyond, "cast it: column.cast(pyarrow.string())")
+    return array.cast(pa.int64())
+
+
+def decode_vectors(array: pa.Array, name: str, place: Place) -> np.ndarray:
+    """A column of lists (m rows, maybe a slice) as a read-only view (m, d) of its values, dtype as stored.
+
+    Raises `InputError` on null rows, null elements, and rows of different lengths.
+    """
+    array = _stored(array)
+    if array.null_count:
+        hint = "drop these rows: table.filter(pyarrow.compute.is_valid(table[name]))"
+        raise place.refusal(name, "null embedding", _nulls(array), hint)
+    if pat.is_fixed_size_list(array.type):
+        width = array.type.list_size
+    else:
+        width = one_length(np.diff(array.offsets.to_numpy()), name, place)
+    flat = array.flatten()
+    if flat.null_count:
+        raise place.refusal(name, "null elements", np.unique(_nulls(flat) // width), "fill them or drop these rows")
+    matrix: np.ndarray = flat.to_numpy(zero_copy_only=True).reshape(len(array), width)
+    return matrix
+
+
+def one_length(lengths: np.ndarray, name: str, place: Place) -> int:
+    """The one value of `lengths`, of which there is at least one; an `InputError` when there are several."""
+    other = np.flatnonzero(lengths != lengths[0])
+    if other.size:
+        shown = ", ".join(str(length) for length in lengths[other[:_SHOWN_ROWS]])
+        raise InputError(
+            f"{place.file}: column {name!r}: vectors of different lengths: {place.rows([0])} has {lengths[0]}, "
+            f"{place.rows(other)} have {shown}",
+            "every row needs the same length: drop or mend these rows",
+        )
+    return int(lengths[0])
+
+
+def _stored(array: pa.Array) -> pa.Array:
+    while isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    return array
+
+
+def _nulls(array: pa.Array) -> np.ndarray:
+    return np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
+
+
+# ---------------------------------------------------------------- bad rows
+
+
+def bad_rows(vectors: np.ndarray, zero_is_bad: bool) -> dict[str, np.ndarray]:
+    """Positions of bad rows by kind, for the kinds that occur.
+
+    Cost: one pass over the (m, d) vectors, 2 m d flops; only rows that float32 leaves in doubt are widened.
+    """
+    if vectors.dtype == np.int8:
+        found = {"zero norm": np.flatnonzero(~vectors.any(axis=1))}
+    else:
+        quick = vectors.astype(np.float32) if vectors.dtype == np.float16 else vectors
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            norms = np.einsum("ij,ij->i", quick, quick)
+            rows = np.flatnonzero(~((norms >= _SURE_LIMITS[0]) & (norms <= _SURE_LIMITS[1])))
+            wide = vectors[rows].astype(np.float64)
+            norms = np.einsum("ij,ij->i", wide, wide)
+        finite = np.isfinite(wide).all(axis=1)
+        inside = (norms >= NORM_LIMITS[0]) & (norms <= NORM_LIMITS[1])
+        found = {
+            "not finite": rows[~finite],
+            "norm out of range": rows[finite & ~inside & (norms != 0)],
+            "zero norm": rows[norms == 0],
+        }
+    return {kind: rows for kind, rows in found.items() if rows.size and (zero_is_bad or kind != "zero norm")}
+
+
+# ---------------------------------------------------------------- checksums
+
+
+class Checksum:
+    """A running CRC-32 of a column that does not depend on how its rows are cut.
+
+    A column is several streams of numbers (validity, lengths, values), each with its own CRC-32; the checksum is
+    the CRC-32 of their little-endian 4-byte values. Cost: one pass over the bytes, interpreter lock released.
+    """
+
+    def __init__(self) -> None:
+        self._running: list[int] = []
+
+    def add(self, column: np.ndarray | pa.Array) -> None:
+        """Add rows of a C-contiguous matrix, or of a plain array of ints, bools, strings, or lists of them."""
+        streams = [column] if isinstance(column, np.ndarray) else list(_streams(column))
+        self._running = [
+            zlib.crc32(np.ascontiguousarray(stream).reshape(-1).view(np.uint8).data, crc)
+            for stream, crc in zip(streams, self._running or [0] * len(streams), strict=True)
+        ]
+
+    def value(self) -> int:
+        """The checksum so far, in [0, 2^32)."""
+        return zlib.crc32(struct.pack(f"<{len(self._running)}I", *self._running))
+
+
+def _streams(array: pa.Array) -> Iterator[np.ndarray]:
+    """The numbers that say what a plain array holds, nulls as zero or empty, whatever its offset."""
+    yield array.is_valid().to_numpy(zero_copy_only=False)
+    if pat.is_list(array.type):
+        yield pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+        yield from _streams(array.flatten())
+    elif pat.is_string(array.type):
+        filled = pc.fill_null(array, "")
+        yield pc.binary_length(filled).to_numpy()
+        yield _text(filled)
+    else:
+        yield pc.fill_null(array, False if pat.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False)
+
+
+def _text(array: pa.Array) -> np.ndarray:
+    """The bytes of all strings of an array without nulls, one after another."""
+    _, ends, text = array.buffers()
+    if len(array) == 0 or text is None:
+        return np.zeros(0, np.uint8)
+    first, last = np.frombuffer(ends, np.int32)[[array.offset, array.offset + len(array)]]
+    return np.frombuffer(text, np.uint8)[first:last]

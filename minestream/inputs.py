@@ -1,0 +1,366 @@
+"""Inputs: paths, folders, globs and Arrow objects, opened as readers of record batches."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from minestream.columns import ELEMENTS
+from minestream.decode import Place, one_length
+from minestream.errors import InputError, MinestreamError, TransientError, UsageError
+
+MEMORY, STREAM = "<memory>", "<stream>"
+VECTORS = "vectors"
+_READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+_TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
+_BUFFER_BYTES = 1 << 20
+_COUNTED_ROWS = 50_000
+
+Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
+Opener = Callable[[str], "Input"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, a table in memory or a stream: ``reader(names, batch_rows)`` yields batches with these columns."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    reader: Reader
+    on_disk: bool = True
+    repeatable: bool = True
+
+    def read(self, names: list[str], batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
+        """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours."""
+        try:
+            for batch in self.reader(names, batch_rows):
+                batch.validate()  # IPC carries buffers unverified
+                wanted = batch.select(names)
+                for start in range(0, batch.num_rows, batch_rows):
+                    yield wanted.slice(start, batch_rows)
+        except _READ_ERRORS as error:
+            raise unreadable(self.name, error) from error
+
+    def distinct(self, name: str) -> tuple[int, int] | None:
+        """(rows, distinct values) of a column, or None where counting is not cheap."""
+        if self.rows is None or self.rows > _COUNTED_ROWS or self.schema.names.count(name) > 1:
+            return None
+        kind = self.schema.field(name).type
+        if pat.is_nested(kind):
+            return None
+        column = pa.chunked_array([batch.column(name) for batch in self.read([name], _COUNTED_ROWS)], kind)
+        try:
+            return self.rows, len(column.unique())
+        except pa.ArrowNotImplementedError:
+            return None
+
+
+_REASONS = {
+    FileNotFoundError: ("does not exist", "check the path"),
+    PermissionError: ("may not be read (permission denied)", "check the permissions"),
+}
+
+
+def unreadable(name: str, error: BaseException) -> MinestreamError:
+    """`error`, met while reading `name`, in the user's terms."""
+    for kind, (what, hint) in _REASONS.items():
+        if isinstance(error, kind):
+            return InputError(f"{name}: {what}", hint)
+    detail = " ".join(str(error).split())[:200]
+    if isinstance(error, OSError) and error.errno in _TRANSIENT:
+        return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")
+    return InputError(f"{name}: unreadable or truncated: {detail}", "write or fetch the file again")
+
+
+class Lane:
+    """The rows of several inputs, one after another, to be taken in pieces."""
+
+    def __init__(self, inputs: list[Input], names: list[str], batch_rows: int) -> None:
+        self._batches = _placed(inputs, names, batch_rows)
+        self._current: tuple[Place, pa.RecordBatch] | None = None
+
+    def ready(self) -> int:
+        """How many rows can be taken at once; 0 at the end."""
+        if self._current is None:
+            self._current = next(self._batches, None)
+        return self._current[1].num_rows if self._current else 0
+
+    def take(self, count: int) -> tuple[Place, pa.RecordBatch]:
+        """The next `count` rows, at most as many as are ready, and where they come from."""
+        assert self._current is not None
+        place, batch = self._current
+        left = Place(place.file, place.row + count, place.start_row + count), batch.slice(count)
+        self._current = left if left[1].num_rows else None
+        return place, batch.slice(0, count)
+
+    def skip(self) -> int:
+        """Pass over the rows that are left: how many."""
+        return sum(self.take(count)[1].num_rows for count in iter(self.ready, 0))
+
+
+def _placed(inputs: list[Input], names: list[str], batch_rows: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    start_row = 0
+    for each in inputs:
+        row = 0
+        for batch in each.read(names, batch_rows):
+            yield Place(each.name, row, start_row + row), batch
+            row += batch.num_rows
+        if each.rows is not None and row != each.rows:
+            raise InputError(f"{each.name}: {row} rows read, {each.rows} expected", "it has changed meanwhile")
+        start_row += row
+
+
+# ---------------------------------------------------------------- kinds of files
+
+
+def _open_parquet(path: str) -> Input:
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        # A dataset scan of one large row group took 600 MB more.
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
+            yield from file.iter_batches(batch_rows, columns=names, use_threads=False)
+
+    with pq.ParquetFile(path, pre_buffer=False) as file:
+        schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
+    return Input(path, schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader)
+
+
+def _open_ipc(path: str, streamed: bool = False) -> Input:
+    opener = pa.ipc.open_stream if streamed else pa.ipc.open_file
+
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        fields = [schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        with pa.OSFile(path) as handle, opener(handle, options=options) as file:
+            yield from file if streamed else map(file.get_batch, range(file.num_record_batches))
+
+    with pa.OSFile(path) as handle, opener(handle) as file:
+        schema, rows = file.schema, None if streamed else file.count_rows()
+    return Input(path, schema, rows, reader)
+
+
+def _open_npy(path: str) -> Input:
+    """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
+    try:
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
+    except (OSError, ValueError, EOFError) as error:
+        raise unreadable(path, error) from error
+    if not isinstance(mapped, np.memmap):
+        raise InputError(f"{path}: no .npy array", "save it with numpy.save")
+    kind = _vectors_type(mapped, path)
+    if not mapped.flags.c_contiguous:
+        raise InputError(f"{path}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
+    (rows, width), stored, offset = mapped.shape, mapped.dtype, mapped.offset
+
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with open(path, "rb") as handle:
+            handle.seek(offset)
+            for start in range(0, rows, batch_rows):
+                block = np.empty((min(batch_rows, rows - start), width), stored)
+                if handle.readinto(block.data) < block.nbytes:
+                    raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")
+                yield pa.record_batch([_vectors_array(block)], [VECTORS])
+
+    return Input(path, pa.schema([(VECTORS, kind)]), rows, reader)
+
+
+_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc}
+_BY_SUFFIX: dict[str, Opener] = {
+    **dict.fromkeys((".parquet", ".pq"), _open_parquet),
+    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
+}
+_HINTS = {
+    ".npy": "give it as --vectors, beside a Parquet file of labels and ids",
+    ".csv": "convert it: pyarrow.parquet.write_table(pyarrow.csv.read_csv(path), ...)",
+    ".jsonl": "convert it: pyarrow.parquet.write_table(pyarrow.json.read_json(path), ...)",
+}
+
+
+def _open_file(path: str) -> Input:
+    """A file by its first bytes, whatever its name; by its suffix when these tell nothing."""
+    suffix = Path(path).suffix.lower()
+    try:
+        with open(path, "rb") as handle:
+            head = handle.read(8)
+        opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
+        if opener is not None:
+            return opener(path)
+    except _READ_ERRORS as error:
+        raise unreadable(path, error) from error
+    raise InputError(f"{path}: neither Parquet nor Arrow IPC", _HINTS.get(suffix, "write it as Parquet first"))
+
+
+# ---------------------------------------------------------------- Arrow objects
+
+
+def _open_object(thing: Any, number: str) -> Input:
+    """A table, a record batch, a reader, or anything with ``__arrow_c_stream__``."""
+    if isinstance(thing, pa.Table | pa.RecordBatch):
+        table = pa.table(thing)
+
+        def slices(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+            yield from table.select(names).to_batches(max_chunksize=batch_rows)
+
+        return Input(MEMORY + number, table.schema, table.num_rows, slices, on_disk=False)
+    stream = thing if isinstance(thing, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(thing)
+    # The first rows are kept, so that they can be looked at before the one pass.
+    first = list(islice((batch for batch in stream if batch.num_rows), 1))
+
+    def once(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        return chain(first, stream)
+
+    return Input(STREAM + number, stream.schema, None, once, on_disk=False, repeatable=False)
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _vectors_type(matrix: np.ndarray, name: str) -> pa.DataType:
+    """The Arrow type of the rows of `matrix`; refuses what holds no vectors."""
+    if matrix.ndim != 2:
+        raise InputError(f"{name}: an array of shape {matrix.shape}, not 2-D", "shape it (rows, dimensions)")
+    if matrix.shape[1] == 0:
+        raise InputError(f"{name}: vectors of length 0", "check how they were made")
+    dtype = matrix.dtype.newbyteorder("=")
+    if dtype not in ELEMENTS.values():
+        raise InputError(f"{name}: vectors of {matrix.dtype}", "convert them: array.astype(numpy.float32)")
+    return pa.list_(pa.from_numpy_dtype(dtype), matrix.shape[1])
+
+
+def _vectors_array(matrix: np.ndarray) -> pa.Array:
+    """The rows of `matrix` as fixed-size lists; no copy of what is C-contiguous and of native byte order."""
+    native = np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("="))
+    return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
+
+
+def table_of(embeddings: Any, columns: dict[str, Any]) -> pa.Table:
+    """Arrays, tensors or lists as a table of the column "embedding" and those of `columns` that are not None."""
+    given = _to_numpy(embeddings)
+    if isinstance(given, list | tuple) and given:
+        vectors = [np.asarray(_to_numpy(vector)) for vector in given]
+        one_length(np.array([vector.size for vector in vectors]), "embeddings", Place(MEMORY, 0, 0))
+        given = np.stack(vectors)
+        given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
+    matrix = np.asarray(given)
+    if matrix.shape[:1] == (0,):
+        raise InputError(f"{MEMORY}: embeddings of no rows", "there is nothing to mine")
+    _vectors_type(matrix, f"{MEMORY}: embeddings")
+    named = {name: _column(values, name, len(matrix)) for name, values in columns.items() if values is not None}
+    return pa.table({"embedding": _vectors_array(matrix), **named})
+
+
+def _column(values: Any, name: str, rows: int) -> pa.Array:
+    given = _to_numpy(values)
+    if isinstance(given, list | tuple):
+        given = [value.tolist() if isinstance(value, np.ndarray) else value for value in map(_to_numpy, given)]
+    try:
+        array = given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(
+            f"{MEMORY}: {name}: cannot be read as one value or list a row: {error}",
+            "pass ints, strings, bools, or for multi-labels one list of them a row",
+        ) from error
+    if len(array) != rows:
+        raise InputError(f"{MEMORY}: {name}: {len(array)} values for {rows} embeddings", "pass one a row")
+    return array
+
+
+def _to_numpy(thing: Any) -> Any:
+    """A torch tensor, known by its methods (torch is never imported), as a NumPy array; others as is."""
+    if hasattr(thing, "detach") and hasattr(thing, "cpu"):
+        tensor = thing.detach().cpu()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return thing
+
+
+# ---------------------------------------------------------------- paths
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether a piece of `path` begins with . or _, as markers and temporary files of writing tools do."""
+    return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
+
+
+def _stop(error: OSError) -> None:
+    raise unreadable(str(error.filename), error)
+
+
+def _in_folder(folder: str, suffix: str) -> list[str]:
+    found = [
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder, onerror=_stop)
+        for name in names
+        if name.lower().endswith(suffix) and not _is_hidden(os.path.relpath(os.path.join(place, name), folder))
+    ]
+    if not found:
+        raise InputError(f"{folder}: no *{suffix} in this folder", "name the files, or a glob pattern")
+    return found
+
+
+def _expand(text: str, suffix: str) -> list[str]:
+    """The files that a path, a folder or a glob pattern stands for."""
+    path = os.path.expanduser(text)
+    if "://" in path:
+        raise InputError(f"{text}: not a local path", "fetch it first, or pass a pyarrow reader")
+    if os.path.isdir(path):
+        return _in_folder(path, suffix)
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    pieces = Path(path).parts
+    fixed = next(count for count, piece in enumerate(pieces) if glob.has_magic(piece))
+    base, pattern = Path(*pieces[:fixed]), os.path.join(*pieces[fixed:])
+    names = [name for name in glob.glob(pattern, root_dir=base, recursive=True) if not _is_hidden(name)]
+    if not names:
+        raise InputError(f"{text}: no file matches", "check the pattern; names that begin with . or _ are left out")
+    found = [str(base / name) for name in names]
+    return [file for name in found for file in (_in_folder(name, suffix) if os.path.isdir(name) else [name])]
+
+
+def _resolve(inputs: list[Any], suffix: str) -> list[str]:
+    """All files of `inputs`: absolute, sorted, each once.
+
+    Links are not followed: download caches link to files that are named by a hash.
+    """
+    return sorted({os.path.abspath(path) for item in inputs for path in _expand(os.fspath(item), suffix)})
+
+
+def _listed(given: Any) -> list[Any]:
+    return list(given) if isinstance(given, list | tuple) else [given]
+
+
+def open_inputs(given: Any) -> list[Input]:
+    """Open a path, an Arrow object, or a list of either; files in sorted path order, each once."""
+    items = _listed(given)
+    if not items:
+        raise InputError("no input", "give a Parquet file, a folder or a glob pattern")
+    if all(isinstance(item, str | os.PathLike) for item in items):
+        return [_open_file(path) for path in _resolve(items, ".parquet")]
+    for item in items:
+        if not hasattr(item, "__arrow_c_stream__") and not isinstance(item, pa.RecordBatch):
+            raise UsageError(
+                f"an input of type {type(item).__name__} among {len(items)} is not understood",
+                "give paths only, or Arrow tables and readers only; for arrays use mine_arrays",
+            )
+    numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
+    try:
+        return [_open_object(item, number) for item, number in zip(items, numbers, strict=True)]
+    except _READ_ERRORS as error:
+        raise unreadable(STREAM, error) from error
+
+
+def open_vectors(given: Any) -> list[Input]:
+    """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
+    return [_open_npy(path) for path in _resolve(_listed(given), ".npy")]

@@ -1,0 +1,207 @@
+"""Pinned Parquet files: their bytes depend on rows and metadata alone; and what such a file says of itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from minestream._version import VERSION
+from minestream.rules import LOSSES
+
+ROW_GROUP_ROWS = 131_072
+
+
+class RowsCrc:
+    """CRC-32 of rows, the same however they are cut into tables.
+
+    Each column is a fixed number of byte streams with a running CRC each: validity (one byte a row), then
+    values (nulls as zero bytes), or int32 lengths and the streams of the children. Their CRC is the value.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._streams = [[0 for _ in byte_streams(pa.array([], field.type))] for field in schema]
+
+    def update(self, table: pa.Table) -> None:
+        """Take further rows."""
+        for running, column in zip(self._streams, table.columns, strict=True):
+            for chunk in column.chunks:
+                for place, data in enumerate(byte_streams(chunk)):
+                    running[place] = zlib.crc32(data, running[place])
+
+    def value(self) -> str:
+        """Eight hexadecimal digits for the rows so far."""
+        running = np.array([crc for column in self._streams for crc in column], dtype="<u4")
+        return f"{zlib.crc32(running.tobytes()):08x}"
+
+
+def byte_streams(array: pa.Array) -> Iterator[Any]:
+    """The bytes of one chunk of a column; the number of streams depends on the type alone."""
+    kind = array.type
+    valid = array.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8)
+    yield valid
+    if pat.is_null(kind):
+        return
+    if pat.is_struct(kind):
+        for child in array.flatten():
+            yield from byte_streams(child)
+    elif pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
+        yield pc.list_value_length(array).cast(pa.int32()).fill_null(0).to_numpy()
+        yield from byte_streams(array.flatten())
+    elif pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
+        filled = array.cast(pa.large_binary()).fill_null(b"")
+        yield pc.binary_length(filled).cast(pa.int32()).to_numpy()
+        _, offsets, letters = filled.buffers()
+        ends = np.frombuffer(offsets or bytes(8), np.int64)[filled.offset : filled.offset + len(array) + 1]
+        yield memoryview(letters or b"")[ends[0] : ends[-1]]
+    else:
+        plain = array.cast(pa.uint8()) if pat.is_boolean(kind) else array
+        width = plain.type.bit_width // 8
+        start, size = plain.offset * width, len(plain) * width
+        values = np.frombuffer(plain.buffers()[1] or b"", np.uint8)[start : start + size].reshape(-1, width)
+        yield np.where(valid[:, None], values, np.uint8(0)) if plain.null_count else values
+
+
+def pinned_type(kind: pa.DataType) -> pa.DataType:
+    """`kind` with list elements named as Parquet names them: else rewriting a file would change it."""
+    if pat.is_fixed_size_list(kind):
+        return pa.list_(pa.field("element", pinned_type(kind.value_type)), kind.list_size)
+    if pat.is_list(kind) or pat.is_large_list(kind):
+        make = pa.list_ if pat.is_list(kind) else pa.large_list
+        return make(pa.field("element", pinned_type(kind.value_type)))
+    return kind
+
+
+class PinnedWriter:
+    """One Parquet file, whose bytes do not depend on the tables its rows come in; metadata of `schema` is left out."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
+        self.rows = 0
+        self._crc = RowsCrc(self.schema)
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self.parquet = pq.ParquetWriter(
+            file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
+            write_page_checksum=True, data_page_size=2**20,
+        )  # fmt: skip
+
+    def write(self, table: pa.Table) -> None:
+        """Take further rows; whole row groups are written at once."""
+        table = table.cast(self.schema)
+        self._crc.update(table)
+        self.rows += table.num_rows
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        if self._pending_rows >= ROW_GROUP_ROWS:
+            self._flush(ROW_GROUP_ROWS)
+
+    def _flush(self, least_rows: int) -> None:
+        pending = pa.concat_tables(self._pending)
+        while pending.num_rows >= least_rows:
+            # One chunk a column: pages would otherwise follow the caller's batches.
+            self.parquet.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            pending = pending.slice(ROW_GROUP_ROWS)
+        self._pending, self._pending_rows = [pending], pending.num_rows
+
+    def close(self, metadata: dict[str, str]) -> str:
+        """Write what is left and the footer with `metadata`; returns the CRC-32 of the rows."""
+        if self._pending:
+            self._flush(1)
+        crc = self._crc.value()
+        self.parquet.add_key_value_metadata({**metadata, "minestream.rows_crc32": crc})
+        self.parquet.close()
+        return crc
+
+
+def write_rows(
+    path: Path,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    metadata: dict[str, str],
+    counts: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Write one pinned file, flush it to the disk, and return its {rows, bytes, crc32}.
+
+    `counts` is asked after the last row, when a finishing pass has counted too; the rows are counted here.
+    """
+    with open(path, "wb") as file:
+        writer = PinnedWriter(file, schema)
+        with closing(writer.parquet):  # on an error too, while the file is open
+            for table in tables:
+                writer.write(table)
+            counted = json.dumps({**counts(), "rows": writer.rows}, sort_keys=True)
+            crc = writer.close({**metadata, "minestream.counts": counted})
+        file.flush()
+        os.fsync(file.fileno())
+        return {"rows": writer.rows, "bytes": file.tell(), "crc32": crc}
+
+
+def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
+    """The rows of several Parquet files, in order, at most `batch_rows` at a time."""
+    for path in paths:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            for batch in file.iter_batches(batch_rows, use_threads=False):
+                yield pa.Table.from_batches([batch])
+
+
+def stretches(tables: Iterable[pa.Table], rows: int) -> Iterator[Iterator[pa.Table]]:
+    """The same rows in stretches of `rows` rows, each to be used up before the next; of no rows one stretch."""
+
+    def numbered() -> Iterator[tuple[int, pa.Table]]:
+        seen = 0
+        for table in tables:
+            start = 0
+            while start < table.num_rows:
+                piece = table.slice(start, rows - seen % rows)
+                yield seen // rows, piece
+                start, seen = start + piece.num_rows, seen + piece.num_rows
+
+    number = -1
+    for number, pieces in itertools.groupby(numbered(), key=lambda piece: piece[0]):  # noqa: B007
+        yield (piece for _, piece in pieces)
+    if number < 0:
+        yield iter(())
+
+
+def label_convention(config: dict[str, Any]) -> str:
+    """What the labels made of two rows, in words."""
+    if config["emit"] == "pairs":
+        text = "column label: 1 = similar (the rows share a label), 0 = dissimilar (they do not)"
+    else:
+        text = "anchor and positive share a label, anchor and negative do not"
+    value = config.get("unlabeled_value")
+    without = "rows without a label" if value is None else f"rows without a label (null or {value})"
+    return f"{text}; {without} {'take no part' if config['unlabeled'] == 'ignore' else 'may be negatives'}"
+
+
+def loss_formula(config: dict[str, Any]) -> str:
+    """The formula of the loss column, in words; says so when there is no such column."""
+    if config["margin"] is None:
+        return "no loss column: it needs a margin"
+    x = "min(distance_an, distance_pn)" if config.get("swap") else "distance_an"
+    names = "D = distance" if config["emit"] == "pairs" else f"p = distance_ap, x = {x}"
+    loss, margin = config["loss"], config["margin"]
+    return f"{loss}: {LOSSES[loss]}; {names}, m = {margin!r}, {config['metric']} distance"
+
+
+def metadata_of(plan: dict[str, Any]) -> dict[str, str]:
+    """What every file of a run says of itself, but for its counts and the CRC-32 of its rows."""
+    return {
+        "minestream.version": VERSION,
+        "minestream.fingerprint": plan["fingerprint"],
+        "minestream.labels": label_convention(plan["config"]),
+        "minestream.loss": loss_formula(plan["config"]),
+        **{f"minestream.{name}": json.dumps(plan[name], sort_keys=True) for name in ("config", "columns", "source")},
+    }
