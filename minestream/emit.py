@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from minestream.answers import Found
 from minestream.config import MineConfig
 from minestream.kernels import exact
 from minestream.kernels.choose import NEARER_CAP
@@ -19,7 +20,6 @@ from minestream.losses import TRIPLET_LOSSES, contrastive
 from minestream.metric import METRICS
 from minestream.negatives import counts_nearer
 from minestream.positives import Chosen
-from minestream.search import Found
 from minestream.stats import ShardStats
 
 Slots = NDArray[np.int32]

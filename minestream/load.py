@@ -77,6 +77,12 @@ class Loaded:
     dropped: dict[str, int]
     notes: list[str] = field(default_factory=list)
 
+    def gather(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The vectors of slots in any order, as float64 (m, d)."""
+        unique, inverse = np.unique(slots, return_inverse=True)
+        rows: NDArray[np.float64] = self.store.take(unique).astype(np.float64)[inverse]
+        return rows
+
 
 def load(source: Source, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress) -> Loaded:
     """Read the source through.

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.answers import Found
 from minestream.config import MineConfig
 from minestream.draws import TAG_POSITIVES, prefixes
 from minestream.kernels.choose import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
 from minestream.load import Loaded
 from minestream.metric import METRICS
-from minestream.search import Found
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
 PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists

@@ -69,5 +69,6 @@ def test_the_listed_files_exist() -> None:
 
 
 def test_the_check_finds_what_is_missing() -> None:
-    sample = 'class Open:\n    """Text."""\n    def bare(self): ...\n    def _own(self): ...\ndef lone(): ...\ndef _own(): ...\n'
+    methods = '    """Text."""\n    def bare(self): ...\n    def _own(self): ...\n'
+    sample = f"class Open:\n{methods}def lone(): ...\ndef _own(): ...\n"
     assert list(undocumented(ast.parse(sample))) == ["Open.bare (line 3)", "lone (line 5)"]

@@ -95,7 +95,7 @@ def canonical(metric: str, vectors: np.ndarray[Any, Any], rows: np.ndarray[Any, 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_distances_are_the_references_bit_for_bit(metric: str, dtype: str) -> None:
-    for d in range(1, 101):
+    for d in [*range(1, 40), 63, 64, 65, 99, 100]:
         vectors = rows_of(dtype, 21, d)
         rows = np.random.default_rng(d).permutation(21)[: 1 + d % 21]  # not a multiple of the eight side by side
         expected = reference.Vectors(vectors, metric, False, np.arange(21)).distances(0, rows)
@@ -157,14 +157,8 @@ def _roots(values: np.ndarray, out_root: np.ndarray) -> None:
 def test_elementary_functions_are_those_of_python() -> None:
     """The compiled loop and the reference must call the same scalar functions, never a vectorised look-alike."""
     rng = np.random.default_rng(0)
-    values = np.concatenate(
-        [
-            rng.random(4000),
-            1 + 1e-8 * rng.normal(size=2000),
-            10.0 ** rng.uniform(-300, 300, 3000),
-            700 * rng.random(997),
-        ]
-    )
+    around_one, anywhere = 1 + 1e-8 * rng.normal(size=2000), 10.0 ** rng.uniform(-300, 300, 3000)
+    values = np.concatenate([rng.random(4000), around_one, anywhere, 700 * rng.random(997)])
     values = np.concatenate([values, [5e-324, 1.0, np.finfo(float).max]])
     assert values.size == 10_000
     log, exp, log1p, root = (np.empty(values.size) for _ in range(4))

@@ -1,0 +1,132 @@
+"""The answers of a search: the bounded lists of its strips, brought together pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.choose import (
+    DUPLICATE,
+    ELIGIBLE,
+    IN_GROUP,
+    POSITIVE,
+    RANDOM,
+    TALLIES,
+    WEIGHTED,
+    Best,
+    Pairs,
+    Rule,
+)
+from minestream.stats import ShardStats
+
+
+@dataclass(frozen=True)
+class Found:
+    """The answer of a search, pair by pair in the pick's order.
+
+    Attributes
+    ----------
+    start : int64[pairs + 1]
+    slot : int32[found]
+    x : float64[found]
+        Canonical distances.
+    nearer : int32[pairs]
+        Candidates nearer than the band (where the rule counts them), up to NEARER_CAP.
+    """
+
+    start: NDArray[np.int64]
+    slot: NDArray[np.int32]
+    x: NDArray[np.float64]
+    nearer: NDArray[np.int32]
+
+
+class Answers:
+    """Collects what strips found, in any order of pairs."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs.positive.size
+        self._pieces: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]] = []
+        self._nearer = np.zeros(self._pairs, np.int32)
+
+    def add(
+        self, rule: Rule, rank: NDArray[np.int64], of_pair: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
+    ) -> None:
+        """Take the answers of the pairs `of_pair[good]` over from a strip's lists."""
+        chosen = _chosen(rule, rank, best, good)
+        counts = np.zeros(of_pair.size, np.int64)
+        np.add.at(counts, chosen[0], 1)
+        self._pieces.append((of_pair[good], counts[good], best.slot[chosen], best.x[chosen]))
+        self._nearer[of_pair[good]] = best.nearer[good]
+
+    def finish(self) -> Found:
+        """Everything, by pair."""
+        counts = np.zeros(self._pairs, np.int64)
+        for of_pair, count, _, _ in self._pieces:
+            counts[of_pair] = count
+        start = np.concatenate([[0], np.cumsum(counts)])
+        slot, x = np.empty(start[-1], np.int32), np.empty(start[-1], np.float64)
+        for of_pair, count, slots, distances in self._pieces:
+            places = np.repeat(start[of_pair], count) + counting(count)
+            slot[places], x[places] = slots, distances
+        return Found(start, slot, x, self._nearer)
+
+
+def counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, and so on."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - counts, counts)
+
+
+def _chosen(
+    rule: Rule, rank: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places (pair, entry) of the answers in a strip's lists, in the pick's order."""
+    filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
+    filled &= good[:, None]
+    if rule.take == 0:
+        pair, entry = np.nonzero(filled)
+        order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
+        return pair[order], entry[order]
+    if best.near_key.shape[1]:
+        for near in range(best.near_key.shape[1]):
+            listed = near < best.near_count
+            filled &= ~(listed[:, None] & (best.slot == best.near_slot[:, near, None]))
+        filled &= np.cumsum(filled, axis=1) <= rule.take
+    else:
+        filled[:, : rule.skip] = False
+        filled[:, rule.skip + rule.take :] = False
+    pair, entry = np.nonzero(filled)
+    return pair, entry
+
+
+def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
+    near = rule.skip if rule.pick in (RANDOM, WEIGHTED) else 0
+    return Best(
+        np.empty((pairs, capacity), np.uint64), np.empty((pairs, capacity), np.int32), np.empty((pairs, capacity)),
+        np.zeros(pairs, np.int64), np.empty((pairs, near), np.uint64), np.empty((pairs, near), np.int32),
+        np.zeros(pairs, np.int64), np.zeros(pairs, np.int32), np.zeros(TALLIES, np.int64),
+    )  # fmt: skip
+
+
+def count_tally(stats: ShardStats, tally: NDArray[np.int64], wanted: int) -> None:
+    if wanted == POSITIVE:
+        return
+    stats.eligible += int(tally[ELIGIBLE])
+    stats.drop("group", int(tally[IN_GROUP]))
+    stats.drop("duplicate", int(tally[DUPLICATE]))
+
+
+def groups_of(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for first in range(0, places.size, size):
+        yield places[first : first + size]
+
+
+def sub_pairs(pairs: Pairs, places: NDArray[np.int64]) -> tuple[Pairs, NDArray[np.int64]]:
+    """The pairs of some anchors, and which pairs they are."""
+    counts = pairs.start[places + 1] - pairs.start[places]
+    of_pair = np.repeat(pairs.start[places], counts) + counting(counts)
+    start = np.concatenate([[0], np.cumsum(counts)])
+    return Pairs._make([start, *(field[of_pair] for field in pairs[1:])]), of_pair
