@@ -17,7 +17,7 @@ def draw_keys(ids: pa.Array | None, rows: NDArray[np.int64]) -> NDArray[np.uint6
     if ids is None:
         return rows.astype(np.uint64)
     if not pa.types.is_string(ids.type):
-        return np.asarray(ids, np.int64).view(np.uint64)
+        return np.array(ids, np.int64).view(np.uint64)  # a copy: read-only arrays compile kernels anew
     texts = ids.cast(pa.large_string())
     _, offsets, data = texts.buffers()
     start = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]

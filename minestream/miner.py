@@ -17,6 +17,7 @@ from minestream.config import MineConfig, Resources
 from minestream.emit import Picture, emit, schema_of
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
+from minestream.kernels.compiled import compiles_first
 from minestream.load import Loaded, choose_anchors, load
 from minestream.metric import METRICS
 from minestream.negatives import negative_pairs, negative_rule
@@ -62,6 +63,8 @@ class Miner:
         self._scratch = Path(resources.scratch) if resources.scratch else scratch
         if not self._scratch.is_dir():
             raise UsageError(f"--scratch {self._scratch} is no folder", "make it first")
+        if compiles_first():
+            progress.note("compiling kernels for this processor, once: some 10 to 20 seconds")
         budget = memory_budget(resources)
         screen = screen_of(resources)
         with self.reading.stage("read"):

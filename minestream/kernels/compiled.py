@@ -137,6 +137,12 @@ def _file_digest(path: str | Path) -> str:
 KERNELS_DIGEST = " ".join(f"{path.name} {_file_digest(path)}" for path in sorted(Path(__file__).parent.glob("*.py")))
 
 
+def compiles_first() -> bool:
+    """Whether no compiled kernel is kept yet, so that the first run of each must compile it."""
+    folder = code_folder()
+    return folder is None or not any(folder.glob("*.kernel"))
+
+
 class CompileLock:
     """One compiler among all processes that share a folder: from the first miss to the end of that compile.
 
