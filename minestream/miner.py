@@ -127,7 +127,7 @@ class Miner:
 
     def notes(self) -> list[str]:
         """What the user should know, one line each."""
-        notes = list(self.loaded.notes)
+        notes = [*self.source.notes, *self.loaded.notes]
         if self.config.margin is None:
             notes.append("no --margin: the loss column is left out")
         if cache_note():
