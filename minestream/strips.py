@@ -284,20 +284,33 @@ class Strip:
 
         def task() -> None:
             loaded = self.setting.loaded
-            vectors = loaded.store.whole()
-            at = self.kept.slot.astype(np.int64)
-            if vectors is None:
-                unique, at = np.unique(self.kept.slot, return_inverse=True)
-                vectors = loaded.store.take(unique)
             capacity = self.rule.take + self.rule.skip if rule.take else int(np.diff(self.kept.start).max(initial=1))
             self.best = empty_best(rule, self.of_pair.size, max(1, capacity))
-            drain.refine(
-                loaded.rows, self.rule, self.pairs, self.best, self.anchors, loaded.gather(self.anchors),
-                positive_vectors(loaded, self.rule, self.pairs), self.edges, self.reach, self.kept, vectors, at,
-            )  # fmt: skip
+            anchor_vectors = loaded.gather(self.anchors)
+            positives = positive_vectors(loaded, self.rule, self.pairs)
+            for first, last, vectors, at in self._gathered():
+                drain.refine(
+                    loaded.rows, self.rule, self.pairs, self.best, self.anchors, anchor_vectors, positives, self.edges,
+                    self.reach, self.kept, first, last, vectors, at,
+                )  # fmt: skip
             self.certified = self._certified(rule)
 
         return task
+
+    def _gathered(self) -> Iterator[tuple[int, int, NDArray[Any], NDArray[np.int64]]]:
+        """Ranges of anchors, rows that hold the vectors of their survivors, and which row each survivor has there."""
+        store, start = self.setting.loaded.store, self.kept.start
+        whole = store.whole()
+        if whole is not None:
+            yield 0, self.anchors.size, whole, self.kept.slot.astype(np.int64)
+            return
+        first = 0
+        while first < self.anchors.size:
+            last = int(np.searchsorted(start, start[first] + self.setting.limits.block_rows, side="right")) - 1
+            last = max(last, first + 1)
+            unique, at = np.unique(self.kept.slot[start[first] : start[last]], return_inverse=True)
+            yield first, last, store.take(unique), at
+            first = last
 
     def _certified(self, rule: Rule) -> NDArray[np.bool_]:
         """Anchors all of whose pairs are proven: enough found within reach, or the whole band was open."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from assertions import assert_same_rows
 from worlds import World
 
@@ -166,3 +168,20 @@ def fits(world: World, cell: dict[str, str]) -> bool:
         return False
     labels = [tuple(label) if isinstance(label, list) else label for label in world.labels]
     return len(set(labels)) > 1 and (cell["emit"] == "pairs" or len(set(labels)) < len(labels))
+
+
+# ---------------------------------------------------------------- sizes that no result depends on
+
+
+def our_modules() -> list[Any]:
+    """The modules of the package that are loaded."""
+    return [module for name, module in sorted(sys.modules.items()) if name.startswith("minestream")]
+
+
+def set_sizes(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
+    """Set constants of the package, wherever they are."""
+    for name, value in sizes.items():
+        having = [module for module in our_modules() if name in vars(module)]
+        assert having, f"no module has {name}"
+        for module in having:
+            monkeypatch.setattr(module, name, value)

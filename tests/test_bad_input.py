@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import set_sizes
 
-from minestream import plan
 from minestream.cli import main
 from minestream.pipeline import Miner
 
@@ -216,7 +216,7 @@ class Stop(BaseException):
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
     """Parts of four anchors; the shard after so many raises."""
-    monkeypatch.setattr(plan, "PART_ANCHORS", 4)
+    set_sizes(monkeypatch, PART_ANCHORS=4)
     original = Miner.mine_shard
 
     def stopping(self: Miner, index: int) -> Any:
@@ -240,7 +240,7 @@ def test_a_resume_that_does_not_match(
         with pytest.raises(Stop):
             main(["mine", "rows.parquet", "-o", "out.parquet"])
     capsys.readouterr()
-    monkeypatch.setattr(plan, "PART_ANCHORS", 4)
+    set_sizes(monkeypatch, PART_ANCHORS=4)
     assert parts_of("out.parquet") == 2
     to = ["-o", "out.parquet"]
     refused(OUTPUT, "rows.parquet", words=["--resume", "--overwrite"], out=to)
@@ -298,7 +298,7 @@ def test_no_space_in_the_output_keeps_the_parts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(Path("rows.parquet"), good())
-    monkeypatch.setattr(plan, "PART_ANCHORS", 4)
+    set_sizes(monkeypatch, PART_ANCHORS=4)
     with monkeypatch.context() as patched:
         original = os.replace
 

@@ -14,12 +14,6 @@ MOST_LINES = 400
 LONGER = {  # file: (lines it may have, why it is one file)
     "reference.py": (650, "the specification leans on nothing, so that it can be read alone"),
     "kernels/tile.py": (450, "the tile's vector code and its shapes on each processor belong together"),
-    "search.py": (650, "scan and sweep are two ways to one answer and share what collects it"),
-    "pipeline.py": (450, "the front door is read from top to bottom"),
-    "audit.py": (600, "describe and verify read the same files"),
-    "sink.py": (650, "what is renamed when must be seen together to be believed"),
-    "columns.py": (600, "how columns are found and what is said when they are not"),
-    "source.py": (950, "the kinds of input and their checks, one pass over all"),
 }
 INHERITED = {"KernelDispatcher.compile", "KernelFiles.cache_path"}  # documented by numba, where they are defined
 

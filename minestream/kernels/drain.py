@@ -321,21 +321,26 @@ def refine(
     edges: Edges,
     reach: Reach,
     kept: Kept,
+    first_anchor: int,
+    last_anchor: int,
     vectors: np.ndarray,
     at: np.ndarray,
 ) -> None:
-    """Canonical distances of what was kept, offered to the pairs. Cost: kept x d in float64.
+    """Canonical distances of what the anchors first_anchor ... last_anchor - 1 kept, offered to their pairs.
+
+    Cost: kept x d in float64.
 
     Parameters
     ----------
     anchor_vectors : float64 (A, d)
     positives : float64 (pairs, d), or (0, d) unless duplicates go by a threshold above 0
     vectors : (rows, d) of any stored dtype
-    at : int64[kept], the row of `vectors` that holds each entry
+    at : int64[entries of these anchors], the row of `vectors` that holds each
     """
+    base = kept.start[first_anchor]
     d = anchor_vectors.shape[1]
     row = np.empty(d, np.float64)
-    for i in range(anchors.size):
+    for i in range(first_anchor, last_anchor):
         first, end = kept.start[i], kept.start[i + 1]
         if reach.crowded[i] or pairs.start[i] == pairs.start[i + 1]:
             continue
@@ -348,7 +353,16 @@ def refine(
             nearest = _first_at_most(kept, first, end, top)
         x = np.empty(end - nearest, np.float64)
         slots = kept.slot[nearest:end]
-        distances_to(rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, at[nearest:end], slots, x)
+        distances_to(
+            rule.metric,
+            anchor_vectors[i],
+            rows.square[a],
+            vectors,
+            rows.square,
+            at[nearest - base : end - base],
+            slots,
+            x,
+        )
         for pair in range(pairs.start[i], pairs.start[i + 1]):
             if rule.count_nearer:
                 for e in range(first, nearest):
@@ -359,7 +373,7 @@ def refine(
                     continue
                 if rule.positive_duplicates == WITHIN:
                     for j in range(d):
-                        row[j] = np.float64(vectors[at[nearest + e], j])
+                        row[j] = np.float64(vectors[at[nearest - base + e], j])
                 offer(rows, rule, pairs, best, pair, a, slots[e], x[e], row, positives)
             if reach.saturated[pair]:
                 best.nearer[pair] = NEARER_CAP
