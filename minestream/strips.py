@@ -29,7 +29,7 @@ PROBE_ROWS = 4_096  # at most: the blocks go on narrowing the gates from there
 PROBE_STEP = 4  # the first step of the probe, in rows looked for; each further one is twice as long
 BLOCK_SHARE = 0.25  # a block is at most this share of the rows seen before it, so that gates narrow in time
 LEAST_BLOCK_ROWS = 2_048
-UNIT_BYTES = 1 << 17  # packed anchors, and packed columns, of one unit of the sweep: both stay in the L2 cache
+UNIT_BYTES = 1 << 18  # packed anchors, and packed columns, of one unit of the sweep: both stay in the L2 cache
 UNIT_PANELS = 16
 BUFFER_ENTRIES = 1 << 15
 

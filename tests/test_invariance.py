@@ -14,7 +14,7 @@ import pytest
 from support import set_sizes
 from worlds import clustered
 
-from minestream import mine, mine_batches, pipeline, plan
+from minestream import mine, mine_batches, pipeline
 from minestream.errors import OutputError
 from minestream.store import CarriedColumns, Store
 

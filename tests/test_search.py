@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import mined, our_modules, set_sizes
+from support import distance_sample, mined, our_modules, set_sizes
 from worlds import World, clustered
 
 from minestream import search
@@ -129,29 +129,20 @@ def world(name: str) -> World:
 
 
 def fitted(name: str, case: str, metric: str) -> dict[str, Any]:
-    """A case with a margin and a threshold that this world's distances fill, few enough rows to be cheap."""
-    whole, options = world(name), dict(CASES[case])
-    rows = whole.embeddings.astype(np.float64)
-    step = max(1, len(rows) // 400)
-    some = rows[::step]
-    if metric == "cosine":
-        some = some / np.linalg.norm(some, axis=1, keepdims=True)
-    distances = np.linalg.norm(some[:40, None] - some[None], axis=2)
-    if metric == "dot":
-        distances = np.abs(rows[::step][:40] @ rows[::step].T)
-    elif metric == "cosine":
-        distances = distances**2 / 2
-    elif metric == "sqeuclidean":
-        distances = distances**2
-    near = distances[distances > 0]
-    # Far clusters: the margin must reach from one class into the next.
-    share = 0.5 if name in ("tight_classes", "far_offset") and "emit" not in options else 0.1
-    options["margin"] = min(float(np.quantile(near, share)), 1.9 if metric == "cosine" else np.inf)
+    """A case with a margin and a threshold that this world's own distances fill."""
+    options = dict(CASES[case])
+    near = np.sort(np.abs(sampled_distances(name, metric)))
+    # Where classes are tight the margin must reach from one into the next; all pairs of a wide one would be many.
+    share = 0.005 if options.get("negatives") == 0 else 0.5 if name == "tight_classes" else 0.3
+    options["margin"] = float(np.quantile(near, share))
     if options.get("drop_duplicates_within") == "T":
         options["drop_duplicates_within"] = 0.0 if metric == "dot" else float(np.quantile(near, 0.002)) / 2
-    if options.get("emit") == "pairs" and options["negatives"] == 0:
-        options["margin"] = float(np.quantile(near, 0.005))
     return {"metric": metric, "anchors": "80", "seed": 5, "float64": True, **options}
+
+
+@cache
+def sampled_distances(name: str, metric: str) -> np.ndarray[Any, Any]:
+    return distance_sample(world(name), metric)
 
 
 def assert_screens_agree(name: str, may_be_empty: bool = False, **options: Any) -> Any:

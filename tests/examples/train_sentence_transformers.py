@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.losses import TripletDistanceMet
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util import resolve_ids
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import set_seed
 
 import minestream
 
@@ -53,6 +54,7 @@ def recall_at_1(model: SentenceTransformer, labelled: list[tuple[str, str]]) -> 
 
 def main() -> None:
     """Embed, mine, train; print what it was worth."""
+    set_seed(0)
     found = sorted(documentation().items())
     held_out, kept = found[::4], [item for place, item in enumerate(found) if place % 4]
     texts, labels = [text for text, _ in kept], [label for _, label in kept]
