@@ -8,10 +8,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Found
+from minestream.answers import Answers, Found, empty_best
 from minestream.config import MineConfig
 from minestream.draws import TAG_POSITIVES, prefixes
-from minestream.kernels.choose import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
+from minestream.kernels.choose import (
+    EXCLUDE,
+    FARTHEST,
+    IGNORE,
+    KEY_ORDER,
+    NEAREST,
+    POSITIVE,
+    RANDOM,
+    Pairs,
+    Rule,
+    equal_positives,
+)
 from minestream.load import Loaded
 from minestream.metric import METRICS
 
@@ -63,22 +74,33 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
     )
     if not passes_over or within is None:
         return _as_chosen(search(anchors, pairs, rule))
-    others, twins = _duplicate_rules(rule, pairs, within)
-    found = search(anchors, *others)
+    if within == 0:
+        found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
+    else:
+        found = search(anchors, pairs._replace(low=np.full(anchors.size, np.nextafter(within, np.inf))), rule)
     counts = np.diff(found.start)
     short = np.flatnonzero(counts < np.minimum(take, loaded.positives[anchors]))
     if not short.size:
         return _as_chosen(found)
-    again = search(anchors[short], _of_anchors(twins[0], short), twins[1])
+    own = _of_anchors(pairs, short)
+    if within == 0:
+        again = _equal_positives(loaded, anchors[short], own, rule)
+    else:
+        again = search(anchors[short], own._replace(high=np.full(short.size, within)), rule)
     return _appended(found, again, short, take)
 
 
-def _duplicate_rules(rule: Rule, pairs: Pairs, within: float) -> tuple[tuple[Pairs, Rule], tuple[Pairs, Rule]]:
-    """What finds the positives that are no duplicates of the anchor, and what finds those that are."""
-    if within == 0:
-        return (pairs, rule._replace(own_duplicates=EXCLUDE)), (pairs, rule._replace(own_duplicates=ONLY))
-    beyond = pairs._replace(low=np.full(pairs.low.size, np.nextafter(within, np.inf)))
-    return (beyond, rule), (pairs._replace(high=np.full(pairs.high.size, within)), rule)
+def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The positives whose vectors equal the anchor's: from its twin set, without a search."""
+    rows = loaded.rows
+    members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
+    sets = rows.twin[members]
+    first, end = (np.searchsorted(sets, rows.twin[anchors], side) for side in ("left", "right"))
+    best = empty_best(rule, anchors.size, rule.take)
+    equal_positives(rows, rule, pairs, best, anchors, first, end, members)
+    answers = Answers(pairs)
+    answers.add(rule, rows.rank, np.arange(anchors.size), best, np.ones(anchors.size, bool))
+    return answers.finish()
 
 
 def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:

@@ -47,10 +47,13 @@ def search(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rul
     must_scan = rule.pick == WEIGHTED or (rule.pick == RANDOM and rule.skip > 0)
     if not (setting.limits.scan or must_scan):
         sweeping = Sweeping(setting, rule)
+        hopeless = []
         for attempt, widening in enumerate(RETRIES):
             if left.size:
                 setting.stats.resweeps += left.size if attempt else 0
-                left = sweeping.sweep_all(anchors, pairs, left, widening, found)
+                left, crowded = sweeping.sweep_all(anchors, pairs, left, widening, found)
+                hopeless.append(crowded)
+        left = np.concatenate([left, *hopeless])
         setting.stats.scanned_anchors += left.size
     for group in groups_of(left, setting.limits.group_anchors):
         scan_anchors(setting, rule, anchors, pairs, group, found)

@@ -82,13 +82,13 @@ class Sweeping:
 
     def sweep_all(
         self, anchors: NDArray[np.int32], pairs: Pairs, left: NDArray[np.int64], widening: int, found: Answers
-    ) -> NDArray[np.int64]:
-        """Sweep the anchors at places `left`; the places that could not be certified."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Sweep the anchors at places `left`: the places to sweep again with more kept, and those to scan."""
         rule = self.rule
         wide = rule._replace(take=rule.take * widening, skip=rule.skip * widening) if widening > 1 else rule
         if self.by_label:
             left = left[np.argsort(self.loaded.rows.label[anchors[left]], kind="stable")]
-        uncertain = []
+        uncertain, crowded = [left[:0]], [left[:0]]
         for group in groups_of(left, self.limits.group_anchors):
             strips = [Strip(self, wide, anchors, pairs, places) for places in groups_of(group, STRIP_ROWS)]
             if rule.take:
@@ -100,11 +100,12 @@ class Sweeping:
                 self.workers.run([strip.sweeper(block) for strip in strips])
             self.workers.run([strip.refiner(rule) for strip in strips])
             for strip in strips:
-                uncertain.append(strip.places[~strip.certified])
+                uncertain.append(strip.places[~strip.certified & ~strip.reach.crowded])
+                crowded.append(strip.places[strip.reach.crowded])
                 good = np.repeat(strip.certified, np.diff(strip.pairs.start))
                 found.add(rule, self.loaded.rows.rank, strip.of_pair, strip.best, good)
                 strip.report(self.stats)
-        return np.sort(np.concatenate(uncertain)) if uncertain else left[:0]
+        return np.sort(np.concatenate(uncertain)), np.sort(np.concatenate(crowded))
 
     def probe_blocks(self) -> Iterator[sweep.Block]:
         """A seeded sample of the rows, in steps of growing length."""

@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from minestream.cli import OUTPUT_HELP, help_of, meaning, names_of, visible_fields  # noqa: E402
+from minestream.cli import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
 from minestream.config import GROUPS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
 from minestream.metric import METRICS  # noqa: E402
@@ -44,6 +44,12 @@ def code(text: str) -> str:
     return f"`{text}`"
 
 
+def meaning(choice: object) -> str:
+    """What a choice means: its condition, where it has one, and its line of help."""
+    condition, text = getattr(choice, "condition", ""), str(getattr(choice, "help", choice))
+    return f"{condition}: {text}" if condition else text
+
+
 def choices(title: str, named: Mapping[str, object]) -> str:
     """A table of names with their meanings."""
     return table((title, "meaning"), ((code(name), meaning(choice)) for name, choice in named.items()))
@@ -59,7 +65,8 @@ def option_row(spec: Field[Any]) -> tuple[str, str]:
     """One option: its names, its help, and its choices with the default in bold."""
     named = spec.metadata["choices"] or {}
     listed = ", ".join(f"**{code(name)}**" if name == spec.default else code(name) for name in named)
-    return code(names_of(spec)), f"{help_of(spec)} {listed}".strip()
+    names, text = next(iter(option_rows(spec)))
+    return code(names), f"{text} {listed}".strip()
 
 
 def options() -> str:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from minestream.kernels.compiled import kernel
 from minestream.kernels.draw import WEIGHT_END, mix, sortable, unit_distance, weighted_key
-from minestream.kernels.exact import distance, pair_total
+from minestream.kernels.exact import distance, pair_total, uses_differences
 
 POSITIVE, NEGATIVE, NEITHER = 1, -1, 0
 GROUP_POSITIVE, GROUP_NEGATIVE = 2, -2  # would be, but rows of one group may not
 FORBIDS_POSITIVES, FORBIDS_NEGATIVES = 1, 2
 
 NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST = 0, 1, 2, 3, 4
-IGNORE, EXCLUDE, ONLY, WITHIN = 0, 1, 2, 3
+IGNORE, EXCLUDE, WITHIN = 0, 1, 2
 
 NEARER_CAP = 1000  # negatives nearer than a pair's band are counted up to here
 
@@ -47,7 +47,7 @@ class Rule(NamedTuple):
     pick: int  # NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST
     take: int  # k; 0 = all
     skip: int  # S nearest eligible left out
-    own_duplicates: int  # equal to the anchor: IGNORE, EXCLUDE, ONLY
+    own_duplicates: int  # equal to the anchor: IGNORE, EXCLUDE
     positive_duplicates: int  # equal to, or within `within` of, the positive: IGNORE, EXCLUDE, WITHIN
     within: float
     count_nearer: bool
@@ -79,7 +79,7 @@ class Best(NamedTuple):
     tally: NDArray[np.int64]  # [TALLIES]
 
 
-@kernel
+@kernel(inline=True)
 def share_label(rows: Rows, a: int, b: int) -> bool:
     """Whether two labelled slots share a label."""
     if rows.label[a] == rows.label[b]:
@@ -97,7 +97,7 @@ def share_label(rows: Rows, a: int, b: int) -> bool:
     return False
 
 
-@kernel
+@kernel(inline=True)
 def relation(rows: Rows, a: int, b: int) -> int:
     """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be."""
     if a == b:
@@ -111,15 +111,15 @@ def relation(rows: Rows, a: int, b: int) -> int:
     return POSITIVE if positive else NEGATIVE
 
 
-@kernel
+@kernel(inline=True)
 def passes_duplicates(rows: Rows, rule: Rule, pairs: Pairs, pair: int, a: int, b: int) -> bool:
     """The duplicate rules that compare equality only."""
-    if rule.own_duplicates != IGNORE and (rows.twin[a] == rows.twin[b]) != (rule.own_duplicates == ONLY):
+    if rule.own_duplicates == EXCLUDE and rows.twin[a] == rows.twin[b]:
         return False
     return rule.positive_duplicates != EXCLUDE or rows.twin[b] != rows.twin[pairs.positive[pair]]
 
 
-@kernel
+@kernel(inline=True)
 def insert(
     key: np.uint64,
     slot: int,
@@ -145,13 +145,13 @@ def insert(
     return place + 1
 
 
-@kernel
+@kernel(inline=True)
 def precedes(key: np.uint64, slot: int, rank: np.ndarray, keys: np.ndarray, slots: np.ndarray, at: int) -> bool:
     """Whether (key, rank) of the slot comes before entry `at` of a list."""
     return key < keys[at] or (key == keys[at] and rank[slot] < rank[slots[at]])
 
 
-@kernel
+@kernel(inline=True)
 def pick_key(rows: Rows, rule: Rule, dimension: int, prefix: np.uint64, b: int, x: float) -> np.uint64:
     """The key by which the rule's pick sorts, smallest first."""
     if rule.pick == NEAREST:
@@ -166,7 +166,7 @@ def pick_key(rows: Rows, rule: Rule, dimension: int, prefix: np.uint64, b: int, 
     return sortable(weighted_key(dimension, unit_distance(rule.metric, x), draw))
 
 
-@kernel
+@kernel(inline=True)
 def near_positive(
     rows: Rows, rule: Rule, pairs: Pairs, pair: int, b: int, row: np.ndarray, positives: np.ndarray
 ) -> bool:
@@ -179,6 +179,35 @@ def near_positive(
 
 
 @kernel
+def equal_positives(
+    rows: Rows, rule: Rule, pairs: Pairs, best: Best, anchors: np.ndarray, first: np.ndarray, end: np.ndarray,
+    members: np.ndarray,
+) -> None:  # fmt: skip
+    """Offer every anchor the positives whose vectors equal its own; cost: the sizes of their twin sets.
+
+    Parameters
+    ----------
+    pairs, best : one pair an anchor
+    first, end : int64[A], the stretch of `members` that holds the anchor's twin set
+    members : int32[n], slots by twin set, in key order
+    """
+    spare = np.empty(0, np.float64)
+    for i in range(anchors.size):
+        a = anchors[i]
+        x = distance(
+            rule.metric, 0.0 if uses_differences(rule.metric) else rows.square[a], rows.square[a], rows.square[a]
+        )
+        for at in range(first[i], end[i]):
+            b = members[at]
+            if relation(rows, a, b) != POSITIVE:
+                continue
+            key = pick_key(rows, rule, spare.size, pairs.prefix[i], b, x)
+            best.found[i] = insert(key, b, x, rows.rank, best.key[i], best.slot[i], best.x[i], best.found[i])
+            if rule.pick == NEAREST and best.found[i] == rule.take:
+                break
+
+
+@kernel(inline=True)
 def offer(
     rows: Rows,
     rule: Rule,

@@ -48,9 +48,16 @@ _dispatchers: list[KernelDispatcher] = []
 @overload
 def kernel(function: Function, /) -> Function: ...
 @overload
-def kernel(*, fastmath: bool | set[str] = False, boundscheck: bool | None = None) -> Callable[[Function], Function]: ...
 def kernel(
-    function: Function | None = None, /, *, fastmath: bool | set[str] = False, boundscheck: bool | None = None
+    *, fastmath: bool | set[str] = False, inline: bool = False, boundscheck: bool | None = None
+) -> Callable[[Function], Function]: ...
+def kernel(
+    function: Function | None = None,
+    /,
+    *,
+    fastmath: bool | set[str] = False,
+    inline: bool = False,
+    boundscheck: bool | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Compile a module-level function with numba, without the interpreter lock, and keep the code on disk.
 
@@ -60,6 +67,8 @@ def kernel(
         May call other kernels and intrinsics. A closure is compiled but not kept.
     fastmath : bool or set of str, optional
         LLVM's flags, as for numba; only loops that carry no proof may have any.
+    inline : bool, optional
+        Always inlined into other kernels: for small functions of many arrays, which a call would copy.
     boundscheck : bool, optional
         As for numba; None follows `NUMBA_BOUNDSCHECK`.
 
@@ -78,6 +87,8 @@ def kernel(
         if config.DISABLE_JIT:
             return python_function
         options: dict[str, Any] = {"nopython": True, "nogil": True, "fastmath": fastmath}
+        if inline:
+            options["forceinline"] = True
         if boundscheck is not None:
             options["boundscheck"] = boundscheck
         dispatcher: Any = KernelDispatcher(python_function, targetoptions=options)

@@ -92,7 +92,7 @@ def _sort(kept: Kept, first: int, fresh: int, end: int) -> None:
     kept.low[first:end], kept.high[first:end] = kept.low[first:end][order], kept.high[first:end][order]
 
 
-@kernel
+@kernel(inline=True)
 def _first_at_most(kept: Kept, first: int, end: int, affinity: float) -> int:
     """The first entry whose lower bound is at most `affinity`."""
     while first < end:
@@ -104,7 +104,7 @@ def _first_at_most(kept: Kept, first: int, end: int, affinity: float) -> int:
     return first
 
 
-@kernel
+@kernel(inline=True)
 def _threshold(
     rows: Rows, rule: Rule, pairs: Pairs, edges: Edges, kept: Kept, i: int, a: int, pair: int, target: int
 ) -> float:
@@ -192,7 +192,7 @@ def _raise(
             reach.threshold[pair] = max(reach.threshold[pair], found)
 
 
-@kernel
+@kernel(inline=True)
 def pair_gate(rule: Rule, edges: Edges, reach: Reach, i: int, pair: int) -> tuple[float, float]:
     """The affinities, as (upper bound at least, lower bound at most), that a pair of anchor i still wants."""
     low = max(edges.far[pair], reach.threshold[pair] - 2 * edges.own[i])

@@ -33,7 +33,7 @@ def bits_of(typing_context: Any, value: Any) -> Any:
     return types.uint64(types.float64), codegen
 
 
-@kernel
+@kernel(inline=True)
 def mix(z: np.uint64) -> np.uint64:
     """splitmix64's finaliser M."""
     z ^= z >> np.uint64(30)
@@ -76,14 +76,14 @@ def text_keys(offsets: np.ndarray, data: np.ndarray, out_key: np.ndarray) -> Non
         out_key[i] = h
 
 
-@kernel
+@kernel(inline=True)
 def sortable(value: float) -> np.uint64:
     """An unsigned integer that orders as the float64 does; -0.0 counts as 0.0."""
     bits = bits_of(value + 0.0)
     return ~bits if bits & SIGN_BIT else bits | SIGN_BIT
 
 
-@kernel
+@kernel(inline=True)
 def unit_distance(metric: int, x: float) -> float:
     """The Euclidean distance of unit rows whose distance under the metric's code is x."""
     if metric == 0:

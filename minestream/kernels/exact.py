@@ -16,7 +16,7 @@ from minestream.kernels.draw import GOLDEN, bits_of, mix
 COSINE, EUCLIDEAN, SQEUCLIDEAN, DOT = 0, 1, 2, 3
 
 
-@kernel
+@kernel(inline=True)
 def distance(metric: int, total: float, square_a: float, square_b: float) -> float:
     """The canonical distance from the sum over coordinates (of products, or of squared differences)."""
     if metric == COSINE:
@@ -28,7 +28,7 @@ def distance(metric: int, total: float, square_a: float, square_b: float) -> flo
     return 0.0 - total
 
 
-@kernel
+@kernel(inline=True)
 def uses_differences(metric: int) -> bool:
     """Whether the metric sums squared differences rather than products."""
     return metric in (EUCLIDEAN, SQEUCLIDEAN)

@@ -207,7 +207,7 @@ def pack_panels(z: np.ndarray, order: np.ndarray, negate: bool, out_panels: np.n
                     out_panels[p, j, r] = np.float32(0.0)
 
 
-@kernel
+@kernel(inline=True)
 def _in_gates(
     rule: Rule, pairs: Pairs, gates: Gates, i: int, draw_key: np.uint64, low: np.float32, high: np.float32
 ) -> bool:
@@ -229,7 +229,7 @@ def _in_gates(
     return at < first + gates.intervals[i] and low <= gates.high[at]
 
 
-@kernel
+@kernel(inline=True)
 def _wanted_by_some(rows: Rows, rule: Rule, pairs: Pairs, i: int, a: int, b: int) -> bool:
     """Whether the equality duplicate rules let slot b through for some pair of anchor i."""
     for pair in range(pairs.start[i], pairs.start[i + 1]):
