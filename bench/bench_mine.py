@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import environment, median_ratio, settle_environment, write_results
+from common import median_ratio, settle_environment, write_results
 
 settle_environment()
 
@@ -80,19 +79,20 @@ def measure(path: Path, rows: int | None, k: int, runs: int) -> list[dict[str, A
         peaks: dict[str, int] = {}
         for _ in range(runs):
             for job, options in jobs.items():
-                took, peaks[job] = mined(source, folder, options)
-                seconds[job].append(took)
+                seconds_taken, peaks[job] = mined(source, folder, options)
+                seconds[job].append(seconds_taken)
             start = time.perf_counter()
             faiss_flat.search(unit, k)
             seconds["faiss"].append(time.perf_counter() - start)
     n, d = unit.shape
     for job in jobs:
+        took = float(np.median(seconds[job]))
         results.append(
             {
                 "data": path.stem, "rows": n, "dimension": d, "k": k if job == "nearest" else 1, "job": job,
-                "minestream_seconds": float(np.median(seconds[job])), "faiss_seconds": float(np.median(seconds["faiss"])),
+                "minestream_seconds": took, "faiss_seconds": float(np.median(seconds["faiss"])),
                 "ratio": median_ratio(seconds["faiss"], seconds[job]), "peak_bytes": peaks[job],
-                "gf_eq": 2 * n * n * d / float(np.median(seconds[job])) / 1e9, "runs": runs,
+                "gf_eq": 2 * n * n * d / took / 1e9, "runs": runs,
             }
         )  # fmt: skip
         print(results[-1], flush=True)
@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("-k", type=int, default=16)
     given = parser.parse_args()
     results = [row for path in given.files for row in measure(path, given.rows, given.k, given.runs)]
-    print(write_results("mine", results), environment()["cpu"], resource.getpagesize())
+    print(write_results("mine", results))
 
 
 if __name__ == "__main__":

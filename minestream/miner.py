@@ -72,9 +72,13 @@ class Miner:
         store = self.loaded.store
         scan = screen == "scan" or (screen == "auto" and store.rows <= SCAN_ROWS)
         self.anchors = choose_anchors(self.loaded, config)
+        positives = self.loaded.positives[self.anchors]
+        everything = scan or self.loaded.labels.multiple
+        self._pairs = store.rows + (np.full(positives.size, store.rows) if everything else positives + 1)
         self.plan: Plan = make_plan(
             config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
-            positives=self.loaded.positives[self.anchors], in_memory=store.in_memory, scan=scan, budget_bytes=budget,
+            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, scan=scan,
+            budget_bytes=budget,
         )  # fmt: skip
         self.limits = _limits(store.dimension, store.row_bytes, resources, budget, scan)
         self.workers = Workers(self.limits.threads)
@@ -108,6 +112,11 @@ class Miner:
         with stats.stage("rows"):
             table = emit(Picture(loaded, config, anchors, chosen, found, stats))
         return table, stats
+
+    def pairs_of(self, index: int) -> int:
+        """Pairs to compute for one shard."""
+        first, end = self.plan.shards[index]
+        return int(self._pairs[first:end].sum())
 
     def columns(self) -> dict[str, Any]:
         """The input columns used, by role."""

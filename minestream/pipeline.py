@@ -58,7 +58,9 @@ def mine(
     began = time.perf_counter()
     config, resources = split_options(options)
     output = Output(default_output(inputs, config.emit) if out is None else Path(out))
-    finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
+    finished = None
+    if not resources.dry_run:
+        finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
         return _already(output, finished)
@@ -76,10 +78,12 @@ def mine(
             )
         )  # fmt: skip
         for index in range(len(miner.plan.shards)):
-            if run.finished(index) is None:
-                table, stats = miner.mine_shard(index)
-                with stats.stage("write"):
-                    run.write_part(index, table, stats.to_dict())
+            if run.finished(index) is not None:
+                progress.advance(miner.pairs_of(index))
+                continue
+            table, stats = miner.mine_shard(index)
+            with stats.stage("write"):
+                run.write_part(index, table, stats.to_dict())
         return _publish(miner, run, output, began)
 
 
@@ -124,7 +128,7 @@ def _already(output: Output, manifest: dict[str, Any]) -> Report:
     return Report(
         str(output.final), told["config"], told["columns"], told["source"], told["plan"],
         ShardStats.from_dict({k: v for k, v in told["stats"].items() if not k.startswith("mean_")}),
-        (f"{output.final} is already complete",), told["seconds"], True, True,
+        (), told["seconds"], True, True,
     )  # fmt: skip
 
 

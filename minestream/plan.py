@@ -18,7 +18,7 @@ PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
 
 MEMORY_SHARE = 0.6
-SWEEP_RATE = 7e10  # float32 operations a second and thread, for the projection only
+SWEEP_RATE = 5e10  # float32 operations a second and thread, for the projection only
 SCAN_RATE = 4e9
 MAX_BLOCK_ROWS = 32_768
 MIN_BLOCK_ROWS = 1_024
@@ -115,6 +115,7 @@ def make_plan(
     dimension: int,
     row_bytes: int,
     positives: NDArray[np.int64],
+    pairs: int,
     in_memory: bool,
     scan: bool,
     budget_bytes: int,
@@ -135,7 +136,7 @@ def make_plan(
         )
     threads = thread_count(resources)
     held = rows * row_bytes if in_memory else 0
-    codes = rows * 64
+    codes = rows * 160
     step = MIN_BLOCK_ROWS * (row_bytes + 8 * dimension + 64)
     if held + codes + step > budget_bytes:
         raise CapacityError(
@@ -143,7 +144,6 @@ def make_plan(
             f"vectors {held:,}, one step of the sweep {step:,}",
             "raise --memory",
         )
-    pairs = positives.size * rows
     rate = (SCAN_RATE if scan else SWEEP_RATE) * threads
     return Plan(
         shards,

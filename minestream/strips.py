@@ -223,9 +223,11 @@ class Strip:
         """The task of sweeping one block."""
 
         def task() -> None:
+            before = int(self.progress_counts[1])
             self._sweep(block)
             if not probing:
-                self.setting.progress.advance(self.anchors.size * block.slots.size)
+                tile = self.setting.tile_rows * self.setting.tile_columns
+                self.setting.progress.advance((int(self.progress_counts[1]) - before) * tile)
 
         return task
 
