@@ -103,6 +103,7 @@ def _chosen(
 
 
 def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
+    """Lists for the best of `pairs` pairs, `capacity` each, with nothing in them."""
     near = rule.skip if rule.pick in (RANDOM, WEIGHTED) else 0
     return Best(
         np.empty((pairs, capacity), np.uint64), np.empty((pairs, capacity), np.int32), np.empty((pairs, capacity)),
@@ -112,6 +113,7 @@ def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
 
 
 def count_tally(stats: ShardStats, tally: NDArray[np.int64], wanted: int) -> None:
+    """Add what kernels counted to the stats; positives are not counted."""
     if wanted == POSITIVE:
         return
     stats.eligible += int(tally[ELIGIBLE])
@@ -120,6 +122,7 @@ def count_tally(stats: ShardStats, tally: NDArray[np.int64], wanted: int) -> Non
 
 
 def groups_of(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    """The places in groups of at most `size`."""
     for first in range(0, places.size, size):
         yield places[first : first + size]
 

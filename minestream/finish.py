@@ -40,9 +40,12 @@ class Keys(Protocol):
     """What the shuffled order needs: K and key order of every source row."""
 
     @property
-    def draw_key(self) -> Words: ...
+    def draw_key(self) -> Words:
+        """K of every source row."""
+
     @property
-    def rank(self) -> NDArray[np.int64]: ...
+    def rank(self) -> NDArray[np.int64]:
+        """Key order of every source row."""
 
 
 def words(table: pa.Table, name: str) -> Words:

@@ -45,6 +45,7 @@ class Limits:
 
 
 def positive_vectors(loaded: Loaded, rule: Rule, pairs: Pairs) -> NDArray[np.float64]:
+    """The vectors of the pairs' positives, float64 (pairs, d); none unless the rule compares distances to them."""
     if rule.positive_duplicates != WITHIN or not pairs.positive.size:
         return np.empty((0, loaded.store.dimension))
     return loaded.gather(pairs.positive)

@@ -45,5 +45,6 @@ class Workers:
 
 
 def slices(count: int, parts: int) -> Iterable[slice]:
+    """`count` things cut into at most `parts` even slices."""
     edges = np.linspace(0, count, parts + 1).astype(int)
     return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True) if b > a]
