@@ -45,6 +45,7 @@ def report_text(report: Report) -> str:
         f"mined {report.output}" if report.output else "mined": config_rows(config),
         "funnel": [*source_rows(report.source), *funnel_rows(stats.to_dict(), config)],
         "loss": loss_rows(*means, stats.active_rows, mean(stats.active_rows, stats.losses)),
+        "search": search_rows(report),
         "seconds": [
             *((name, f"{spent:,.2f}") for name, spent in stats.seconds.items()),
             ("whole run", f"{report.seconds:,.2f}", rate if stats.pairs_computed else ""),
@@ -150,6 +151,19 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
     if passed := stats.get("nearer_pairs"):
         remark = f"a pair, estimated over {passed:,} pairs"
         rows.append(("nearer negatives passed over", f"{stats['nearer_passed_over'] / passed:,.1f}", remark))
+    return rows
+
+
+def search_rows(report: Report) -> list[Row]:
+    """How the negatives and positives were found: by which screen, and what it left to slower ways."""
+    stats = report.stats
+    rows: list[Row] = [("screen", str(report.plan.get("screen", "")))] if "screen" in report.plan else []
+    if stats.survivors and stats.anchors:
+        rows.append(("survivors an anchor", f"{stats.survivors / stats.anchors:,.0f}", "made exact in float64"))
+    if stats.resweeps:
+        rows.append(("searches repeated", f"{stats.resweeps:,}", "too few survivors were kept to prove the answer"))
+    if stats.scanned_anchors:
+        rows.append(("searches scanned", f"{stats.scanned_anchors:,}", "in float64, pair by pair: slow"))
     return rows
 
 

@@ -54,6 +54,7 @@ def search(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rul
                 left, crowded = sweeping.sweep_all(anchors, pairs, left, widening, found)
                 hopeless.append(crowded)
         left = np.concatenate([left, *hopeless])
+    if not setting.limits.scan:
         setting.stats.scanned_anchors += left.size
     for group in groups_of(left, setting.limits.group_anchors):
         scan_anchors(setting, rule, anchors, pairs, group, found)
