@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 import minestream
-from minestream import printing
+from minestream import printing, signals
 from minestream.config import FOREIGN_OPTIONS, GROUPS, OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 
@@ -253,7 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's); the exit code. What is nobody's mistake but ours is raised."""
     if arguments is None:
         # What ends a job politely is an interrupt too: parts are kept, nothing half written stays.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signals.interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given

@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import numpy as np
 
+from minestream import signals
 from minestream.errors import ForkedProcess
 
 
@@ -27,8 +28,10 @@ class Workers:
             )
         if self._pool is None:
             for task in tasks:
+                signals.check()
                 task()
             return
+        signals.check()
         futures = [self._pool.submit(task) for task in tasks]
         try:
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
