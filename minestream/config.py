@@ -205,7 +205,7 @@ class MineConfig:
         anchor_share(config.anchors, 1)
         for check in VALID:
             if check.refuses(config):
-                raise UsageError(check.message, check.hint)
+                raise UsageError(check.message.format(**config.to_dict()), check.hint)
         return config
 
     def to_dict(self) -> dict[str, Any]:

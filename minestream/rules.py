@@ -132,7 +132,7 @@ ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A row of VALID: configurations for which `refuses` holds mean nothing and are refused with `message`."""
+    """A row of VALID: where `refuses` holds, the configuration means nothing; `message` names its fields in braces."""
 
     refuses: Callable[[MineConfig], bool]
     message: str
@@ -184,12 +184,12 @@ VALID: tuple[Check, ...] = (
     ),
     Check(
         lambda c: c.band not in EMITS[c.emit].bands,
-        "this band has no meaning for --emit pairs",
+        "--band {band} has no meaning for --emit pairs",
         "pairs are mined with --band violating (distance below the margin) or any",
     ),
     Check(
         lambda c: c.loss not in EMITS[c.emit].losses,
-        "this loss does not belong to this --emit",
+        "--loss {loss} does not belong to --emit {emit}",
         "triplets and tuples: triplet, triplet-soft; pairs: contrastive",
     ),
     Check(
@@ -235,7 +235,7 @@ VALID: tuple[Check, ...] = (
     ),
     Check(
         _margin_missing,
-        "this metric has no principled default margin: give --margin",
+        "--metric {metric} has no principled default margin: give --margin",
         "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run",
     ),
     Check(
@@ -250,12 +250,12 @@ VALID: tuple[Check, ...] = (
     ),
     Check(
         lambda c: c.emit == "tuples" and c.scores is None,
-        "--scores must be chosen for this metric",
+        "--scores must be chosen for --metric {metric}",
         "negative-distance or none; similarity exists for cosine and dot",
     ),
     Check(
         lambda c: c.emit == "tuples" and c.scores == "similarity" and not METRICS[c.metric].similarity,
-        "this metric has no similarity",
+        "--metric {metric} has no similarity",
         "--scores negative-distance or none",
     ),
     Check(
