@@ -169,7 +169,7 @@ def stretches(tables: Iterable[pa.Table], rows: int) -> Iterator[Iterator[pa.Tab
                 start, seen = start + piece.num_rows, seen + piece.num_rows
 
     number = -1
-    for number, pieces in itertools.groupby(numbered(), key=lambda piece: piece[0]):  # noqa: B007
+    for number, pieces in itertools.groupby(numbered(), key=lambda piece: piece[0]):  # noqa: B007 (read after the loop)
         yield (piece for _, piece in pieces)
     if number < 0:
         yield iter(())

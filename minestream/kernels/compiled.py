@@ -199,7 +199,7 @@ class CompileLock:
 _compile_lock = CompileLock()
 
 
-class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]
+class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]  # numba is not typed
     """numba's dispatcher of one function, with our files behind it."""
 
     def __init__(self, py_func: Any, **settings: Any) -> None:
@@ -211,7 +211,7 @@ class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]
             return super().compile(sig)
 
 
-class KernelFiles(NullCache):  # type: ignore[misc]
+class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed
     """The compiled signatures of one function: a file each, complete and checked, or not there.
 
     Parameters
