@@ -1,9 +1,10 @@
-"""The answers of a search: the bounded lists of its strips, brought together pair by pair."""
+"""The answers of a search: bounded lists, or all that was taken, brought together pair by pair."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,12 @@ from minestream.kernels.choose import (
     Best,
     Pairs,
     Rule,
+    sort_lists,
 )
 from minestream.stats import ShardStats
+
+if TYPE_CHECKING:
+    from minestream.kernels.absorb import Taken
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,30 @@ class Answers:
         return Found(start, slot, x, self._nearer)
 
 
+def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
+    """The answers in bounded lists."""
+    pair, entry = _chosen(rule, rank, best, np.ones(best.found.size, bool))
+    counts = np.bincount(pair, minlength=best.found.size)
+    return Found(np.concatenate([[0], np.cumsum(counts)]), best.slot[pair, entry], best.x[pair, entry], best.nearer)
+
+
+def taken_of(
+    rank: NDArray[np.int64], pairs: NDArray[np.int64], pieces: list[Taken], nearer: NDArray[np.int32]
+) -> Found:
+    """The answers among what was taken for `pairs`, in their order; each pair's by key, then in key order."""
+    if not pieces:
+        return Found(np.zeros(pairs.size + 1, np.int64), np.empty(0, np.int32), np.empty(0), nearer)
+    pair = np.concatenate([piece.pair for piece in pieces])
+    slot = np.concatenate([piece.slot for piece in pieces])
+    x = np.concatenate([piece.x for piece in pieces])
+    key = np.concatenate([piece.key for piece in pieces])
+    order = np.argsort(pairs)
+    place = order[np.searchsorted(pairs[order], pair)]
+    order = np.lexsort((rank[slot], key, place))
+    counts = np.bincount(place, minlength=pairs.size)
+    return Found(np.concatenate([[0], np.cumsum(counts)]), slot[order], x[order], nearer)
+
+
 def counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, and so on."""
     ends = np.cumsum(counts)
@@ -83,13 +112,14 @@ def counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 def _chosen(
     rule: Rule, rank: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places (pair, entry) of the answers in a strip's lists, in the pick's order."""
+    """Places (pair, entry) of the answers in lists, which this sorts, in the pick's order."""
     filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
     filled &= good[:, None]
     if rule.take == 0:
         pair, entry = np.nonzero(filled)
         order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
         return pair[order], entry[order]
+    sort_lists(rank, best)
     if best.near_key.shape[1]:
         for near in range(best.near_key.shape[1]):
             listed = near < best.near_count
@@ -108,7 +138,7 @@ def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
     return Best(
         np.empty((pairs, capacity), np.uint64), np.empty((pairs, capacity), np.int32), np.empty((pairs, capacity)),
         np.zeros(pairs, np.int64), np.empty((pairs, near), np.uint64), np.empty((pairs, near), np.int32),
-        np.zeros(pairs, np.int64), np.zeros(pairs, np.int32), np.zeros(TALLIES, np.int64),
+        np.empty((pairs, near)), np.zeros(pairs, np.int64), np.zeros(pairs, np.int32), np.zeros(TALLIES, np.int64),
     )  # fmt: skip
 
 

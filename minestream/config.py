@@ -265,7 +265,7 @@ class Resources:
             "none": "nothing",
         },
     )
-    screen: str = option("auto", "hidden", "", "auto, scan, f32: which arithmetic proposes (also MINESTREAM_SCREEN).")
+    screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
     block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
     batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
 

@@ -21,6 +21,7 @@ import pyarrow.types as pat
 from minestream.columns import ELEMENTS
 from minestream.decode import Place, one_length
 from minestream.errors import InputError, MinestreamError, TransientError, UsageError
+from minestream.workers import ahead
 
 MEMORY, STREAM = "<memory>", "<stream>"
 VECTORS = "vectors"
@@ -131,7 +132,7 @@ def _open_parquet(path: str) -> Input:
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         # A dataset scan of one large row group took 600 MB more.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
-            yield from file.iter_batches(batch_rows, columns=names, use_threads=False)
+            yield from ahead(file.iter_batches(batch_rows, columns=names, use_threads=False))
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
         schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata

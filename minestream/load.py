@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minestream.config import MineConfig, anchor_share
 from minestream.draws import anchor_draws, draw_keys, key_ranks
 from minestream.errors import InputError
-from minestream.kernels import exact, sweep
+from minestream.kernels import codes, exact
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 from minestream.metric import METRICS
 from minestream.progress import Progress
@@ -47,7 +47,7 @@ class Loaded:
     store : Store
     rows : Rows
         The relation as kernels read it.
-    frame : sweep.Frame
+    frame : codes.Frame
         How rows become float32 rows for the sweep.
     source_row : int64[n]
         Position of each slot in the unfiltered source.
@@ -66,7 +66,7 @@ class Loaded:
 
     store: Store
     rows: Rows
-    frame: sweep.Frame
+    frame: codes.Frame
     source_row: NDArray[np.int64]
     labels: Labels
     ids: pa.Array | None
@@ -276,17 +276,17 @@ def _prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]
     return unit, square
 
 
-def _frame(store: Store, square: NDArray[np.float64], metric: str) -> sweep.Frame:
+def _frame(store: Store, square: NDArray[np.float64], metric: str) -> codes.Frame:
     """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
     unit_rows = METRICS[metric].unit_rows
     total = np.zeros(store.dimension)
     blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
     for first, end in blocks:
-        sweep.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
+        codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
     centre = total / store.rows
-    widest = max(sweep.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
+    widest = max(codes.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
     scale = 2.0 ** -math.floor(math.log2(widest)) if widest > 0 else 1.0
-    return sweep.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)
+    return codes.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)
 
 
 def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:

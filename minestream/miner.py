@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +14,48 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.answers import Found
 from minestream.config import MineConfig, Resources
 from minestream.emit import Picture, emit, schema_of
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
 from minestream.kernels.compiled import compiles_first
+from minestream.lanes import GROUP_ROWS
 from minestream.load import Loaded, choose_anchors, load
 from minestream.metric import METRICS
 from minestream.negatives import negative_pairs, negative_rule
 from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
 from minestream.positives import choose_positives
 from minestream.progress import Progress
-from minestream.search import SCAN_ROWS, search
+from minestream.screens import SCREENS, Codes, usable_screens
+from minestream.search import SCAN_ROWS, search, search_once
+from minestream.setting import Limits, Setting
 from minestream.source import Source
 from minestream.stats import Report, ShardStats, merged
-from minestream.strips import Limits, Setting
 from minestream.workers import Workers
 
-SCREENS = ("auto", "scan", "f32")
-ANCHOR_STATE_BYTES = 4_096  # survivors, gates and answers of an anchor, as planned for
+ANCHOR_STATE_BYTES = 256  # gates, edges and lanes of an anchor, and of a pair, as planned for
+PAIR_STATE_BYTES = 160
 
 
-def screen_of(resources: Resources) -> str:
-    """The arithmetic that proposes: as asked for, or by MINESTREAM_SCREEN, else auto."""
-    screen = os.environ.get("MINESTREAM_SCREEN", "auto") if resources.screen == "auto" else resources.screen
-    if screen not in SCREENS:
-        raise UsageError(f"no screen {screen!r}", nearest_name(screen, list(SCREENS)))
-    return screen
+def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
+    """The arithmetic that proposes, the first choice first: as asked for, or by MINESTREAM_SCREEN, else the host's.
+
+    None stands for the scan.
+
+    Raises
+    ------
+    UsageError
+        For a screen that there is not, or that this processor has no instructions for.
+    """
+    asked = os.environ.get("MINESTREAM_SCREEN", "auto") if resources.screen == "auto" else resources.screen
+    if asked not in ("auto", "scan", *SCREENS):
+        raise UsageError(f"no screen {asked!r}", nearest_name(asked, ["auto", "scan", *SCREENS]))
+    usable = usable_screens(dimension)
+    if asked in SCREENS:
+        if asked not in usable:
+            raise UsageError(f"screen {asked!r}: this processor has no such instructions, or rows are too long for it")
+        return (asked,)
+    return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
 
 
 class Miner:
@@ -66,21 +82,22 @@ class Miner:
         if compiles_first():
             progress.note("compiling kernels for this processor, once: some 10 to 20 seconds")
         budget = memory_budget(resources)
-        screen = screen_of(resources)
+        self._budget = budget
+        self._codes: dict[str, Codes] = {}
         with self.reading.stage("read"):
             self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress)
         store = self.loaded.store
-        scan = screen == "scan" or (screen == "auto" and store.rows <= SCAN_ROWS)
+        screens = screens_of(resources, store.rows, store.dimension)
         self.anchors = choose_anchors(self.loaded, config)
         positives = self.loaded.positives[self.anchors]
-        everything = scan or self.loaded.labels.multiple
+        everything = not screens or self.loaded.labels.multiple
         self._pairs = store.rows + (np.full(positives.size, store.rows) if everything else positives + 1)
         self.plan: Plan = make_plan(
             config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
-            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, scan=scan,
+            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, screens=screens,
             budget_bytes=budget,
         )  # fmt: skip
-        self.limits = _limits(store.dimension, store.row_bytes, resources, budget, scan)
+        self.limits = _limits(store.dimension, store.row_bytes, resources, budget, screens)
         self.workers = Workers(self.limits.threads)
         self.schema = schema_of(self.loaded, config)
         self._check_weighted()
@@ -93,25 +110,60 @@ class Miner:
 
     def __exit__(self, *error: object) -> None:
         self.workers.close()
+        for codes in self._codes.values():
+            codes.close()
         self.loaded.store.close()
 
-    def mine_shard(self, index: int) -> tuple[pa.Table, ShardStats]:
-        """One shard's journey: positives, negatives, rows."""
-        config, loaded, stats = self.config, self.loaded, ShardStats()
-        first, end = self.plan.shards[index]
-        anchors = self.anchors[first:end]
-        setting = Setting(loaded, METRICS[config.metric], self.limits, self.workers, self.progress, stats)
+    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, pa.Table, ShardStats]]:
+        """The journey of some shards: positives, negatives, rows; each is handed out when it is done, in order.
 
-        def find(slots: NDArray[np.int32], pairs: Any, rule: Any) -> Found:
-            return search(setting, slots, pairs, rule)
+        Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
+        """
+        config, loaded = self.config, self.loaded
+        for shards in self._rounds(todo):
+            stats = ShardStats()
+            setting = Setting(
+                loaded, METRICS[config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
+            )
+            groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
+            anchors = np.concatenate(groups)
+            with stats.stage("positives"):
+                chosen = choose_positives(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
+            negatives = negative_pairs(loaded, config, anchors, chosen)
+            found = search(setting, groups, negatives, negative_rule(config))
+            first = 0
+            for index, group in zip(shards, groups, strict=True):
+                own = chosen.of_anchors(first, first + group.size)
+                answer = next(found)
+                with stats.stage("rows"):
+                    table = emit(Picture(loaded, config, group, own, answer, stats))
+                yield index, table, stats.taken()
+                first += group.size
 
-        with stats.stage("positives"):
-            chosen = choose_positives(loaded, config, anchors, find)
-        with stats.stage("negatives"):
-            found = find(anchors, negative_pairs(loaded, config, anchors, chosen), negative_rule(config))
-        with stats.stage("rows"):
-            table = emit(Picture(loaded, config, anchors, chosen, found, stats))
-        return table, stats
+    def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
+        """Shards in runs whose answers so far fit a quarter of the memory; of answers without bound GROUP_ROWS."""
+        config = self.config
+        pairs = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
+        state = ANCHOR_STATE_BYTES + pairs * (PAIR_STATE_BYTES + 20 * (config.negatives + config.skip))
+        most = max(1, self._budget // 4 // state) if config.negatives else GROUP_ROWS
+        together: list[int] = []
+        count = 0
+        for index in todo:
+            first, end = self.plan.shards[index]
+            if together and count + end - first > most:
+                yield together
+                together, count = [], 0
+            together.append(index)
+            count += end - first
+        if together:
+            yield together
+
+    def _codes_of(self, screen: str) -> Codes:
+        if screen not in self._codes:
+            self._codes[screen] = Codes(
+                self.loaded, screen, self.workers, self.limits.threads, self._budget // 4, self._scratch
+            )
+        return self._codes[screen]
 
     def pairs_of(self, index: int) -> int:
         """Pairs to compute for one shard."""
@@ -151,8 +203,12 @@ class Miner:
             "dropped": loaded.dropped, "rows_taking_part": loaded.store.rows,
         }  # fmt: skip
         total = merged([self.reading, *parts])
+        plan = dict(self.plan.facts)
+        if self._codes:
+            rates = {name: codes.peak_rate for name, codes in self._codes.items()}
+            plan |= {"screen": ", ".join(rates), "tile_gf_a_second": round((list(rates.values())[-1] or 0) / 1e9, 1)}
         return Report(
-            None if output is None else str(output), self.config.to_dict(), self.columns(), about, self.plan.facts,
+            None if output is None else str(output), self.config.to_dict(), self.columns(), about, plan,
             total,
             tuple(self.notes()), time.perf_counter() - began, complete,
         )  # fmt: skip
@@ -173,10 +229,9 @@ class Keys:
     rank: NDArray[np.int64]
 
 
-def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, scan: bool) -> Limits:
+def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, screens: tuple[str, ...]) -> Limits:
     """Sizes of blocks and groups of anchors for a budget of bytes."""
     per_row = row_bytes + 12 * dimension + 64
     block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget // 16 // per_row))
-    per_anchor = ANCHOR_STATE_BYTES + 16 * dimension
-    group = min(16_384, max(512, budget // 4 // per_anchor))
-    return Limits(thread_count(resources), resources.block_rows or int(block), int(group), scan)
+    group = min(16_384, max(512, budget // 4 // (4_096 + 16 * dimension)))
+    return Limits(thread_count(resources), resources.block_rows or int(block), int(group), screens)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from minestream.errors import GateMissed, UsageError
 from minestream.finish import finishing_pass, summed
 from minestream.miner import Miner
 from minestream.progress import Callback, reporter
+from minestream.screens import usable_screens
 from minestream.sink import Output, Run, default_output, refuse_differences
 from minestream.source import Source, arrays_source, open_source
 from minestream.stats import Report, ShardStats, merged
+from minestream.workers import Behind
 
 
 def mine(
@@ -77,13 +80,11 @@ def mine(
                 parts=len(miner.plan.shards),
             )
         )  # fmt: skip
-        for index in range(len(miner.plan.shards)):
-            if run.finished(index) is not None:
-                progress.advance(miner.pairs_of(index))
-                continue
-            table, stats = miner.mine_shard(index)
-            with stats.stage("write"):
-                run.write_part(index, table, stats.to_dict())
+        todo = [index for index in range(len(miner.plan.shards)) if run.finished(index) is None]
+        progress.advance(sum(miner.pairs_of(index) for index in range(len(miner.plan.shards)) if index not in todo))
+        with Behind() as writing:
+            for index, table, stats in miner.mine_shards(todo):
+                writing.run(partial(run.write_part, index, table, stats.to_dict()))
         return _publish(miner, run, output, began)
 
 
@@ -215,7 +216,7 @@ def mine_arrays(embeddings: Any, labels: Any, *, ids: Any = None, groups: Any = 
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         miner = stack.enter_context(Miner(source, config, resources, folder, progress))
-        parts = [miner.mine_shard(index) for index in range(len(miner.plan.shards))]
+        parts = [(table, stats) for _, table, stats in miner.mine_shards(range(len(miner.plan.shards)))]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if config.emit == "pairs" or config.order == "shuffled":
@@ -271,8 +272,8 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
 
     def batches() -> Iterator[pa.RecordBatch]:
         with stack:
-            for index in range(len(miner.plan.shards)):
-                yield from miner.mine_shard(index)[0].to_batches()
+            for _, table, _ in miner.mine_shards(range(len(miner.plan.shards))):
+                yield from table.to_batches()
 
     return pa.RecordBatchReader.from_batches(miner.schema, batches())
 
@@ -282,10 +283,6 @@ def warmup(dtype: Any = np.float32) -> float:
     began = time.perf_counter()
     vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype)
     labels = np.arange(64) % 4
-    screens: tuple[Callable[[], Mined], ...] = (
-        lambda: mine_arrays(vectors, labels, screen="scan"),
-        lambda: mine_arrays(vectors, labels, screen="f32"),
-    )
-    for run in screens:
-        run()
+    for screen in ("scan", *usable_screens(8)):
+        mine_arrays(vectors, labels, screen=screen)
     return time.perf_counter() - began

@@ -18,7 +18,7 @@ PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
 
 MEMORY_SHARE = 0.6
-SWEEP_RATE = 5e10  # float32 operations a second and thread, for the projection only
+SWEEP_RATES = {"f32": 1.5e11, "i8": 4e11}  # operations a second and thread, both sides counted: a projection
 SCAN_RATE = 4e9
 MAX_BLOCK_ROWS = 32_768
 MIN_BLOCK_ROWS = 1_024
@@ -117,7 +117,7 @@ def make_plan(
     positives: NDArray[np.int64],
     pairs: int,
     in_memory: bool,
-    scan: bool,
+    screens: tuple[str, ...],
     budget_bytes: int,
 ) -> Plan:
     """Cut the work and project it.
@@ -144,13 +144,13 @@ def make_plan(
             f"vectors {held:,}, one step of the sweep {step:,}",
             "raise --memory",
         )
-    rate = (SCAN_RATE if scan else SWEEP_RATE) * threads
+    rate = (SWEEP_RATES[screens[0]] if screens else SCAN_RATE) * threads
     return Plan(
         shards,
         {
             "rows": rows, "dimension": dimension, "anchors": int(positives.size), "pairs_to_compute": pairs,
             "shards": len(shards), "rows_at_most": most_rows, "vectors_bytes": rows * row_bytes,
             "vectors_in": "memory" if in_memory else "scratch", "memory_bytes": budget_bytes, "threads": threads,
-            "screen": "scan" if scan else "f32", "projected_seconds": round(2.0 * pairs * dimension / rate, 1),
+            "screen": screens[0] if screens else "scan", "projected_seconds": round(2.0 * pairs * dimension / rate, 1),
         },
     )  # fmt: skip

@@ -37,6 +37,11 @@ class Chosen(NamedTuple):
     slot: NDArray[np.int32]
     x: NDArray[np.float64]
 
+    def of_anchors(self, first: int, end: int) -> Chosen:
+        """Those of the anchors first ... end - 1."""
+        own = slice(int(self.start[first]), int(self.start[end]))
+        return Chosen(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own])
+
 
 Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
 

@@ -15,6 +15,7 @@ from minestream.config import MineConfig
 from minestream.progress import short_number, short_time
 from minestream.stats import Report, mean
 
+LEAST_SWEEP_SECONDS = 0.2  # shorter ones say nothing of the rate
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
 SHOWN_FILES = 3
 CHOICES = ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed")
@@ -158,12 +159,21 @@ def search_rows(report: Report) -> list[Row]:
     """How the negatives and positives were found: by which screen, and what it left to slower ways."""
     stats = report.stats
     rows: list[Row] = [("screen", str(report.plan.get("screen", "")))] if "screen" in report.plan else []
-    if stats.survivors and stats.anchors:
-        rows.append(("survivors an anchor", f"{stats.survivors / stats.anchors:,.0f}", "made exact in float64"))
-    if stats.resweeps:
-        rows.append(("searches repeated", f"{stats.resweeps:,}", "too few survivors were kept to prove the answer"))
-    if stats.scanned_anchors:
-        rows.append(("searches scanned", f"{stats.scanned_anchors:,}", "in float64, pair by pair: slow"))
+    if stats.tiles and stats.anchors:
+        passed = stats.survivors / stats.anchors
+        rows.append(
+            ("survivors an anchor", f"{passed:,.0f}", f"{100 * stats.tiles_hit / stats.tiles:.0f} % of the tiles")
+        )
+        rows.append(("distances made exact", f"{stats.exact_distances / stats.anchors:,.0f}", "an anchor, in float64"))
+    seconds, dimension = stats.seconds.get("sweep", 0.0), report.source["dimension"]
+    if stats.tiles and seconds > LEAST_SWEEP_SECONDS:
+        equal = 2.0 * stats.anchors * report.source["rows_taking_part"] * dimension / seconds / 1e9
+        rows.append(("sweep", f"{equal:,.0f} GF-eq", "2 x anchors x rows x dimension a second"))
+        if peak := report.plan.get("tile_gf_a_second"):
+            share = 2.0 * dimension * stats.tile_values / seconds / 1e9 / peak
+            rows.append(("of the tile's peak", f"{share:.0%}", f"{peak:,.0f} GF a second, measured here"))
+    if stats.screens_changed:
+        rows.append(("screen changed", f"{stats.screens_changed:,}", "in vain made exact: a sharper one is faster"))
     return rows
 
 

@@ -1,12 +1,11 @@
-"""The search: for every pair, the exact best candidates by one rule, by the sweep (strips.py) or by the scan.
+"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweeping.py) or by the scan.
 
-Positives and negatives are found by the same search; only the rule differs. A pair that the sweep cannot certify is
-swept again with more survivors kept, at most twice, and then scanned.
+Positives and negatives are found by the same search; only the rule differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,54 +13,63 @@ from numpy.typing import NDArray
 
 from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
 from minestream.kernels import scan
-from minestream.kernels.choose import RANDOM, WEIGHTED, Pairs, Rule
-from minestream.strips import Setting, Sweeping, positive_vectors
+from minestream.kernels.choose import WITHIN, Pairs, Rule
+from minestream.setting import Setting
+from minestream.sweeping import Sweeping
 
 SCAN_ROWS = 4_096  # inputs up to here are scanned: fewer kernels to load, and as fast
 SCAN_STRIP_ROWS = 64
-RETRIES = (1, 4, 16)  # how many times the rows looked for are kept, try by try
 
 
-def search(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     """The best candidates of every pair of every anchor.
 
     Parameters
     ----------
-    anchors : int32[A]
-        Slots.
+    groups : sequence of int32[A]
+        Slots of anchors, none twice; a group's answers come together, as soon as they are final.
     pairs : Pairs
-        CSR by anchor, bands in canonical distance, closed.
+        CSR by anchor, over all groups; bands in canonical distance, closed.
     rule : Rule
 
-    Returns
-    -------
+    Yields
+    ------
     Found
-        By pair, in the order of `pairs`.
+        Of each group in order, by pair in the order of `pairs`.
 
     Notes
     -----
-    Cost: 2 A n d float32 operations and about 3 (k + S) canonical distances a pair; the scan A n d in float64.
+    Cost: of A anchors among n rows A (2 n - A) d operations of the screen, and d in float64 for every survivor; the
+    scan A n d in float64.
     """
-    found = Answers(pairs)
-    left = np.arange(anchors.size)
-    must_scan = rule.pick == WEIGHTED or (rule.pick == RANDOM and rule.skip > 0)
-    if not (setting.limits.scan or must_scan):
-        sweeping = Sweeping(setting, rule)
-        hopeless = []
-        for attempt, widening in enumerate(RETRIES):
-            if left.size:
-                setting.stats.resweeps += left.size if attempt else 0
-                left, crowded = sweeping.sweep_all(anchors, pairs, left, widening, found)
-                hopeless.append(crowded)
-        left = np.concatenate([left, *hopeless])
-    if not setting.limits.scan:
-        setting.stats.scanned_anchors += left.size
-    for group in groups_of(left, setting.limits.group_anchors):
-        scan_anchors(setting, rule, anchors, pairs, group, found)
-    return found.finish()
+    if not setting.limits.screens:
+        yield from _scanned(setting, groups, pairs, rule)
+        return
+    sweeping = Sweeping(setting, groups, pairs, rule)
+    for group in sweeping.run():
+        sweeping.report()
+        yield sweeping.answers(group)
 
 
-def scan_anchors(
+def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The answers of one group."""
+    (found,) = search(setting, [anchors], pairs, rule)
+    return found
+
+
+def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+    anchors = np.concatenate(groups)
+    first = 0
+    for group in groups:
+        own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
+        found = Answers(own)
+        for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
+            _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found)
+        first += group.size
+        yield found.finish()
+
+
+def _scan_anchors(
     setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers
 ) -> None:
     """Scan the anchors at places `group` over all rows."""
@@ -72,7 +80,8 @@ def scan_anchors(
         own, of_pair = sub_pairs(pairs, places)
         slots = anchors[places]
         vectors = loaded.gather(slots)
-        positives = positive_vectors(loaded, rule, own)
+        within = rule.positive_duplicates == WITHIN and own.positive.size
+        positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
         strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
     for first in range(0, loaded.store.rows, setting.limits.block_rows):
         block = loaded.store.block(first, min(loaded.store.rows, first + setting.limits.block_rows))
@@ -81,7 +90,8 @@ def scan_anchors(
             slots, vectors, positives, own, _, best = strip
 
             def run() -> None:
-                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, block, first)
+                at = np.arange(own.positive.size)
+                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, first)
                 setting.progress.advance(slots.size * len(block))
 
             return run

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from minestream._version import VERSION
 from minestream.errors import CapacityError, OutputError, TransientError
 from minestream.stats import ShardStats
-from minestream.writer import metadata_of, part_tables, stretches, write_rows
+from minestream.writer import RowsFile, metadata_of, part_tables, stretches, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -256,12 +256,15 @@ class Run:
         self._lock: int | None = lock
         self._may_replace = may_replace
         self._metadata = metadata_of(plan)
+        self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
+        self._in_single = 0
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, *error: object) -> None:
         """Release the lock; finished parts stay for --resume, and without any nothing stays."""
+        self._drop_single()
         if self._lock is not None:
             if self.parts():
                 self.output.clear(keep_parts=True)
@@ -299,6 +302,26 @@ class Run:
             os.replace(temporary, path)
             sync_folder(path.parent)
             write_json(self.folder / f"{path.stem}.json", {**record, "stats": stats})
+            self._add_to_single(index, table)
+
+    def _add_to_single(self, index: int, table: pa.Table) -> None:
+        """Let the one file grow while mining goes on; only a finishing pass, or a resumed run, writes it afterwards."""
+        config = self.plan["config"]
+        if not self.output.single or config["emit"] == "pairs" or config["order"] != "anchor":
+            return
+        if index == 0 and self._single is None:
+            self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
+        if self._single is not None and index == self._in_single:
+            self._single.write(table)
+            self._in_single += 1
+        else:
+            self._drop_single()
+
+    def _drop_single(self) -> None:
+        single, self._single = self._single, None
+        if single is not None:
+            with suppress(OSError), single:  # it is thrown away, and a full disk has been told of
+                pass
 
     def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
         """Put the output under its name, write the manifest, and remove the unfinished work.
@@ -335,9 +358,15 @@ class Run:
 
     def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
         """All rows as one file in the work folder."""
+        path = self.folder / "single.tmp"
+        if rows is None and self._single is not None and self._in_single == self.plan["parts"]:
+            single, self._single = self._single, None
+            with single as file:
+                record = file.finish(counts())
+            return path, [{"name": self.output.final.name, **record}]
+        self._drop_single()
         if rows is None:
             rows = part_tables(map(self.part_path, range(self.plan["parts"])))
-        path = self.folder / "single.tmp"
         record = write_rows(path, pq.read_schema(self.part_path(0)), rows, self._metadata, counts)
         return path, [{"name": self.output.final.name, **record}]
 

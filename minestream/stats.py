@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 
@@ -29,12 +30,15 @@ class ShardStats:
     active_loss_sum: float = 0.0
 
     pairs_computed: int = 0
+    tiles: int = 0  # from here on of the search for negatives
+    tile_values: int = 0
+    tiles_hit: int = 0
     survivors: int = 0
+    exact_distances: int = 0
+    screens_changed: int = 0  # searches that went on with a sharper screen
     eligible: int = 0  # at least: among survivors
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
-    resweeps: int = 0
-    scanned_anchors: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -65,6 +69,14 @@ class ShardStats:
                     mine[key] = mine.get(key, 0) + number
             else:
                 setattr(self, name, mine + value)
+
+    def taken(self) -> ShardStats:
+        """What was counted so far; this one begins anew."""
+        taken = copy.deepcopy(self)
+        fresh = ShardStats()
+        for each in fields(self):
+            setattr(self, each.name, getattr(fresh, each.name))
+        return taken
 
     def to_dict(self) -> dict[str, Any]:
         """Every counter by name, as JSON holds it."""

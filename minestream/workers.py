@@ -1,15 +1,18 @@
-"""Our threads: kernels run on them in parallel, outside the interpreter lock."""
+"""Our threads: kernels run on them in parallel, outside the interpreter lock; reading and writing go on beside them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 
 from minestream import signals
 from minestream.errors import ForkedProcess
+
+Item = TypeVar("Item")
 
 
 class Workers:
@@ -45,6 +48,45 @@ class Workers:
         """Let the threads go."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def ahead(items: Iterable[Item]) -> Iterator[Item]:
+    """The same items, each made by a thread of its own while the one before it is in use."""
+    source, end = iter(items), object()
+    with ThreadPoolExecutor(1, "minestream-ahead") as pool:
+        future = pool.submit(next, source, end)
+        while (item := future.result()) is not end:
+            future = pool.submit(next, source, end)
+            yield item  # type: ignore[misc]
+
+
+class Behind:
+    """Runs one task at a time in a thread of its own while its caller goes on; errors are raised at the next call."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, "minestream-behind")
+        self._last: Future[None] | None = None
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        try:
+            if error[0] is None:
+                self.wait()  # an interrupt lands here, and the task is waited for all the same
+        finally:
+            self._pool.shutdown()
+
+    def run(self, task: Callable[[], None]) -> None:
+        """Start a task when the one before it is done."""
+        self.wait()
+        self._last = self._pool.submit(task)
+
+    def wait(self) -> None:
+        """Wait for the last task, and raise its error."""
+        last, self._last = self._last, None
+        if last is not None:
+            last.result()
 
 
 def slices(count: int, parts: int) -> Iterable[slice]:

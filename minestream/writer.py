@@ -19,6 +19,7 @@ import pyarrow.types as pat
 
 from minestream._version import VERSION
 from minestream.rules import LOSSES
+from minestream.workers import ahead
 
 ROW_GROUP_ROWS = 131_072
 
@@ -125,6 +126,34 @@ class PinnedWriter:
         return crc
 
 
+class RowsFile:
+    """A pinned file in the making; `finish` flushes it to the disk. As a context manager it is closed in any case."""
+
+    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str]) -> None:
+        self._metadata = metadata
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        self._writer = PinnedWriter(self._file, schema)
+
+    def __enter__(self) -> RowsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._file, closing(self._writer.parquet):  # on an error too, while the file is open
+            pass
+
+    def write(self, table: pa.Table) -> None:
+        """Take further rows."""
+        self._writer.write(table)
+
+    def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
+        """Write the footer with `counts` and the rows counted here; returns {rows, bytes, crc32}."""
+        counted = json.dumps({**counts, "rows": self._writer.rows}, sort_keys=True)
+        crc = self._writer.close({**self._metadata, "minestream.counts": counted})
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"rows": self._writer.rows, "bytes": self._file.tell(), "crc32": crc}
+
+
 def write_rows(
     path: Path,
     schema: pa.Schema,
@@ -136,23 +165,17 @@ def write_rows(
 
     `counts` is asked after the last row, when a finishing pass has counted too; the rows are counted here.
     """
-    with open(path, "wb") as file:
-        writer = PinnedWriter(file, schema)
-        with closing(writer.parquet):  # on an error too, while the file is open
-            for table in tables:
-                writer.write(table)
-            counted = json.dumps({**counts(), "rows": writer.rows}, sort_keys=True)
-            crc = writer.close({**metadata, "minestream.counts": counted})
-        file.flush()
-        os.fsync(file.fileno())
-        return {"rows": writer.rows, "bytes": file.tell(), "crc32": crc}
+    with RowsFile(path, schema, metadata) as file:
+        for table in tables:
+            file.write(table)
+        return file.finish(counts())
 
 
 def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """The rows of several Parquet files, in order, at most `batch_rows` at a time."""
     for path in paths:
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in file.iter_batches(batch_rows, use_threads=False):
+            for batch in ahead(file.iter_batches(batch_rows, use_threads=False)):
                 yield pa.Table.from_batches([batch])
 
 

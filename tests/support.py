@@ -178,7 +178,7 @@ def our_modules() -> list[Any]:
     return [module for name, module in sorted(sys.modules.items()) if name.startswith("minestream")]
 
 
-def set_sizes(monkeypatch: pytest.MonkeyPatch, **sizes: int) -> None:
+def set_sizes(monkeypatch: pytest.MonkeyPatch, **sizes: int | float | tuple[int, int]) -> None:
     """Set constants of the package, wherever they are."""
     for name, value in sizes.items():
         having = [module for module in our_modules() if name in vars(module)]

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -217,14 +217,15 @@ class Stop(BaseException):
 def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
     """Parts of four anchors; the shard after so many raises."""
     set_sizes(monkeypatch, PART_ANCHORS=4)
-    original = Miner.mine_shard
+    original = Miner.mine_shards
 
-    def stopping(self: Miner, index: int) -> Any:
-        if index == after:
-            raise error
-        return original(self, index)
+    def stopping(self: Miner, todo: Any) -> Iterator[Any]:
+        for found in original(self, todo):
+            if found[0] == after:
+                raise error
+            yield found
 
-    monkeypatch.setattr(Miner, "mine_shard", stopping)
+    monkeypatch.setattr(Miner, "mine_shards", stopping)
 
 
 def parts_of(out: str) -> int:

@@ -14,12 +14,14 @@ from support import assert_sides_agree
 from worlds import World
 
 from minestream import mine_arrays, reference
-from minestream.kernels import drain, exact, scan
+from minestream.kernels import absorb, exact, scan
 from minestream.kernels.compiled import KernelDispatcher, kernel
 from minestream.metric import METRICS
 
 FUSED = re.compile(r"\b(v?fn?m(add|sub)\w*|fml[as]\w*)\b")  # x86 vfmadd..., arm64 fmadd, fmla
 PRODUCT = re.compile(r"\b(v?mul[sp]d|fmul)\b")
+PACKED_PRODUCT = re.compile(r"\b(v?mulpd|fmul\s+v\d|fmul\.2d)")
+EXACT = ("squares", "distances_to", "paired_distances", "scan", "absorb", "collect")
 DTYPES = ("float32", "float64", "int8")
 
 
@@ -50,18 +52,22 @@ def kernels_of(module: Any) -> dict[str, Any]:
 
 def test_exact_and_scan_hold_no_fused_multiply_add() -> None:
     """Fused, a product is not rounded: other values, and other ones on every processor."""
-    vectors = rows_of("float32", 40, 3)
+    vectors = rows_of("float32", 40, 19)
+    labels = np.arange(40) % 4
     canonical("cosine", vectors, np.arange(40))  # so that kernels called by kernels have a signature of their own
     for screen, normalize in (("scan", True), ("f32", False)):
-        labels = np.arange(40) % 4
         mine_arrays(vectors, labels, metric="euclidean", margin=1.0, swap=True, screen=screen, normalize=normalize)
-    refine = {"refine": drain.refine}  # what the sweep's survivors go through, with distances_to inside
-    for name, dispatcher in (kernels_of(exact) | kernels_of(scan) | refine).items():
+    mine_arrays(vectors, labels, metric="euclidean", margin=1.0, emit="pairs", negatives=0, screen="f32")
+    found = kernels_of(exact) | kernels_of(scan) | kernels_of(absorb)
+    assert found.keys() >= set(EXACT)
+    for name, dispatcher in found.items():
         assert not dispatcher.targetoptions.get("fastmath"), name
-        if name in ("squares", "distances_to", "paired_distances", "scan", "refine"):
+        if name in EXACT:
             text = assembly_of(dispatcher, dispatcher.signatures[0])
             assert not FUSED.search(text), (name, FUSED.search(text))
             assert PRODUCT.search(text), f"{name}: this is no machine code of sums of products"
+            if name == "distances_to":
+                assert PACKED_PRODUCT.search(text), "eight pairs are not side by side"
 
 
 def test_the_search_for_fused_multiply_adds_finds_them() -> None:
@@ -88,19 +94,49 @@ def canonical(metric: str, vectors: np.ndarray[Any, Any], rows: np.ndarray[Any, 
     exact.squares(vectors, square)
     out = np.empty(rows.size)
     anchor = vectors[0].astype(np.float64)
-    exact.distances_to(METRICS[metric].code, anchor, square[0], vectors, square, rows, rows.astype(np.int32), out)
+    slots, total = rows.astype(np.int32), np.empty(8)
+    exact.distances_to(METRICS[metric].code, anchor, square[0], vectors, square, rows, slots, total, out)
     return out
+
+
+def total_in_order(differences: bool, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """One pair, coordinate by coordinate, by Python."""
+    total = 0.0
+    for x, y in zip(map(float, a), map(float, b), strict=True):
+        total += (x - y) * (x - y) if differences else x * y
+    return total
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_distances_are_the_references_bit_for_bit(metric: str, dtype: str) -> None:
-    for d in [*range(1, 40), 63, 64, 65, 99, 100]:
+    for d in [*range(1, 41), 63, 64, 65, 99, 100, 384]:
         vectors = rows_of(dtype, 21, d)
         rows = np.random.default_rng(d).permutation(21)[: 1 + d % 21]  # not a multiple of the eight side by side
         expected = reference.Vectors(vectors, metric, False, np.arange(21)).distances(0, rows)
         found = canonical(metric, vectors, rows)
         np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64), err_msg=f"d = {d}")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", ["sqeuclidean", "dot"])
+def test_eight_pairs_side_by_side_add_as_one_alone(metric: str, dtype: str) -> None:
+    """Over rows whose sums depend on the order, at any alignment, the same row twice among the eight."""
+    differences = metric == "sqeuclidean"
+    for d in [*range(1, 41), 384]:
+        vectors = rows_of(dtype, 12, d, seed=1)
+        if dtype != "int8":
+            vectors *= (10.0 ** np.random.default_rng(d).integers(-4, 5, d)).astype(dtype)
+        rows = np.random.default_rng(d).integers(0, 12, 1 + d % 19)
+        totals = [total_in_order(differences, vectors[0], vectors[row]) for row in rows]
+        expected = np.array([total if differences else 0.0 - total for total in totals])
+        side_by_side = canonical(metric, vectors, rows)
+        alone = np.concatenate([canonical(metric, vectors, rows[i : i + 1]) for i in range(rows.size)])
+        np.testing.assert_array_equal(side_by_side.view(np.int64), expected.view(np.int64), err_msg=f"d = {d}")
+        np.testing.assert_array_equal(alone.view(np.int64), expected.view(np.int64), err_msg=f"d = {d}")
+        wide = vectors.astype(np.float64)
+        found = [exact.pair_total(METRICS[metric].code, wide[0], wide[row]) for row in rows]
+        assert found == totals
 
 
 @pytest.mark.parametrize("metric", METRICS)

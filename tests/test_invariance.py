@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from worlds import clustered
 
 from minestream import mine, mine_batches, pipeline
 from minestream.errors import OutputError
+from minestream.screens import usable_screens
 from minestream.store import CarriedColumns, Store
 
 ROWS = 900
+SCREENS = ("scan", *reversed(usable_screens(8)))
 JOBS: dict[str, dict[str, Any]] = {
     "semi-hard": {"negatives": 3, "positives_per_anchor": 2},
     "random": {"pick": "random", "positives": "random", "positives_per_anchor": 2, "negatives": 3, "order": "shuffled"},
@@ -87,7 +90,7 @@ def assert_unchanged(expected: dict[str, str], source: Any, folder: Path, **opti
 
 
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("screen", ["scan", "f32", "auto"])
+@pytest.mark.parametrize("screen", [*SCREENS, "auto"])
 def test_screen(job: str, screen: str, source: Path, baseline: dict[str, Any], tmp_path: Path) -> None:
     assert_unchanged(baseline[job], source, tmp_path, screen=screen, **JOBS[job])
 
@@ -101,14 +104,14 @@ def test_screen_by_environment(
     assert digests(tmp_path / "mined.parquet")[""] == baseline["semi-hard"][""]
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32"])
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("threads", [1, 5])
 @pytest.mark.parametrize("job", ["semi-hard", "pairs"])
 def test_threads(job: str, threads: int, screen: str, source: Path, baseline: dict[str, Any], tmp_path: Path) -> None:
     assert_unchanged(baseline[job], source, tmp_path, screen=screen, threads=threads, **JOBS[job])
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32"])
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("block_rows", [13, 200, 899])
 @pytest.mark.parametrize("job", ["semi-hard", "random", "near duplicates"])
 def test_block_rows(
@@ -123,14 +126,16 @@ def test_batch_split(job: str, batch_rows: int, source: Path, baseline: dict[str
     assert_unchanged(baseline[job], source, tmp_path, batch_rows=batch_rows, **JOBS[job])
 
 
-@pytest.mark.parametrize("strips", [(1, 1), (5, 3), (100, 20)])
-def test_strips_and_groups_of_anchors(
-    strips: tuple[int, int], source: Path, baseline: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("many_parts")
+@pytest.mark.parametrize("sizes", [(1, 1, 7), (300, 3, 100), (100, 20, 333)])
+@pytest.mark.parametrize("job", ["semi-hard", "pairs"])
+def test_strips_blocks_and_groups_of_anchors(
+    job: str, sizes: tuple[int, int, int], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_sizes(monkeypatch, STRIP_ROWS=strips[0] * 16, SCAN_STRIP_ROWS=strips[1])
-    for screen in ("scan", "f32"):
-        (tmp_path / screen).mkdir()
-        assert_unchanged(baseline["semi-hard"], source, tmp_path / screen, screen=screen, **JOBS["semi-hard"])
+    expected = run(source, tmp_path / "mined.parquet", screen="scan", **JOBS[job])
+    set_sizes(monkeypatch, GROUP_ROWS=sizes[0], SCAN_STRIP_ROWS=sizes[1], BLOCK_ROWS=sizes[2])
+    for screen in SCREENS:
+        assert run(source, tmp_path / "mined.parquet", screen=screen, overwrite=True, **JOBS[job]) == expected
 
 
 @pytest.mark.parametrize("layout", [{"row_group_size": 64}, {"row_group_size": 1}, {"compression": "gzip"}, {}])
@@ -161,12 +166,12 @@ def test_memory_budget(options: dict[str, Any], tmp_path: Path, monkeypatch: pyt
         report = mine(path, out, memory=memory, progress="none", threads=2, **options)
         assert report.plan["vectors_in"] == where
         assert bool(spilled) == (where == "scratch")
-        assert report.plan["screen"] == "f32"
+        assert report.plan["screen"].startswith(SCREENS[-1])
         outs[where] = digests(out)
     assert outs["scratch"] == outs["memory"]
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32"])
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("job", ["near duplicates", "pairs", "tuples"])
 def test_vectors_and_carried_columns_in_scratch(
     job: str, screen: str, source: Path, baseline: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,15 +205,16 @@ def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def watched(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """The shards that are mined from here on; the run ends when it wants more than `most`."""
     mined: list[int] = []
-    original = pipeline.Miner.mine_shard
+    original = pipeline.Miner.mine_shards
 
-    def watching(self: Any, index: int) -> Any:
-        if len(mined) == most:
-            raise Stop
-        mined.append(index)
-        return original(self, index)
+    def watching(self: Any, todo: Any) -> Iterator[Any]:
+        for found in original(self, todo):
+            if len(mined) == most:
+                raise Stop
+            mined.append(found[0])
+            yield found
 
-    monkeypatch.setattr(pipeline.Miner, "mine_shard", watching)
+    monkeypatch.setattr(pipeline.Miner, "mine_shards", watching)
     return mined
 
 
@@ -233,7 +239,7 @@ def test_resume_point(job: str, out: str, source: Path, tmp_path: Path, monkeypa
                 mine(source, folder / out, progress="none", **options)
         with monkeypatch.context() as patched:
             mined = watched(patched, shards)
-            assert run(source, folder / out, resume=True, screen="f32", **options) == expected
+            assert run(source, folder / out, resume=True, screen=SCREENS[-1], **options) == expected
         assert mined == list(range(parts, shards)), "finished parts are not mined again"
         assert sorted(path.name for path in folder.iterdir()) == sorted([out, f"{out}.manifest.json"])
         assert mine(source, folder / out, resume=True, progress="none", **options).already
@@ -336,7 +342,7 @@ PERMUTED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32"])
+@pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("job", PERMUTED)
 def test_permuting_rows_that_have_ids(job: str, screen: str, tmp_path: Path) -> None:
     """Over a grid full of ties: with ids, row numbers decide nothing."""

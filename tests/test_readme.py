@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,3 +52,41 @@ def test_links_lead_to_files_of_the_project() -> None:
     targets = [part.split(")")[0] for part in README.split("](")[1:]]
     missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
     assert missing == []
+
+
+# ---------------------------------------------------------------- the part on speed
+
+
+ENVIRONMENT = {"cpu": "Processor", "cores": 2, "date": "2026-01-02", "packages": {"minestream": "1", "numpy": "2"}}
+MINED = {
+    "data": "stem", "rows": 60_000, "dimension": 384, "job": "nearest", "k": 16, "faiss_k": 16, "seconds": 4.04,
+    "faiss_seconds": 20.2, "ratio": 5.0, "sweep_ratio": None, "peak_bytes": 4e8, "faiss_peak_bytes": 3e8, "runs": 3,
+}  # fmt: skip
+
+
+def written_speed(folder: Path, **results: Any) -> str:
+    """The part made from these rows of results, by the name of their file."""
+    for name, rows in results.items():
+        (folder / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, "rows": rows}))
+    spec = importlib.util.spec_from_file_location("report", ROOT / "bench" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    text: str = report.speed(folder)
+    return text
+
+
+def test_speed_is_not_told_before_it_is_measured(tmp_path: Path) -> None:
+    assert written_speed(tmp_path).startswith("Not measured yet")
+
+
+def test_speed_tells_what_was_measured_and_nothing_else(tmp_path: Path) -> None:
+    tiles = [{"d": d, "f32_over_matmul": 1.04 + d / 1000, "i8_over_f32": None} for d in (64, 128)]
+    text = written_speed(tmp_path, mine=[MINED], tile=tiles)
+    assert "2 cores of Processor, 2026-01-02: minestream 1, numpy 2." in text
+    row = "| stem | 60,000 x 384 | `--band any -k 16` | 4.0 s | 20.2 s | 5.0 | none | 400 MB | 300 MB |"
+    assert row in text.splitlines()
+    assert text.endswith(
+        "- **Tile** (d = 64, 128): the float32 tile, gates included, runs at 1.1 to 1.2 times numpy's matmul."
+    )

@@ -24,6 +24,7 @@ IGNORE, EXCLUDE, WITHIN = 0, 1, 2
 NEARER_CAP = 1000  # negatives nearer than a pair's band are counted up to here
 
 ELIGIBLE, IN_GROUP, DUPLICATE, TALLIES = 0, 1, 2, 3
+BEYOND, BEFORE, INSIDE = 0, 1, 2
 
 
 class Rows(NamedTuple):
@@ -66,7 +67,7 @@ class Pairs(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best so far of each pair, sorted by (key, rank) unless all are taken."""
+    """The best so far of each pair: a heap by (key, rank) whose first entry is the worst, or all that was taken."""
 
     key: NDArray[np.uint64]  # [pairs, capacity]
     slot: NDArray[np.int32]  # [pairs, capacity]
@@ -74,6 +75,7 @@ class Best(NamedTuple):
     found: NDArray[np.int64]  # [pairs]
     near_key: NDArray[np.uint64]  # [pairs, skip]: the S nearest, where the pick has another order
     near_slot: NDArray[np.int32]
+    near_x: NDArray[np.float64]
     near_count: NDArray[np.int64]
     nearer: NDArray[np.int32]  # [pairs] up to NEARER_CAP
     tally: NDArray[np.int64]  # [TALLIES]
@@ -119,30 +121,57 @@ def passes_duplicates(rows: Rows, rule: Rule, pairs: Pairs, pair: int, a: int, b
     return rule.positive_duplicates != EXCLUDE or rows.twin[b] != rows.twin[pairs.positive[pair]]
 
 
-@kernel(inline=True)
-def insert(
-    key: np.uint64,
-    slot: int,
-    x: float,
-    rank: np.ndarray,
-    keys: np.ndarray,
-    slots: np.ndarray,
-    xs: np.ndarray,
+@kernel
+def _sink(
+    key: np.uint64, slot: int, x: float, rank: np.ndarray, keys: np.ndarray, slots: np.ndarray, xs: np.ndarray,
     count: int,
-) -> int:
-    """Put one candidate into a list sorted by (key, rank), if it belongs there; returns the new count."""
-    place = count
-    if count == keys.size:
-        place -= 1
-    at = place
-    while at > 0 and (key < keys[at - 1] or (key == keys[at - 1] and rank[slot] < rank[slots[at - 1]])):
-        at -= 1
-    if at == place and count == keys.size and not precedes(key, slot, rank, keys, slots, place):
-        return count
-    for move in range(place, at, -1):
-        keys[move], slots[move], xs[move] = keys[move - 1], slots[move - 1], xs[move - 1]
+) -> None:  # fmt: skip
+    """Put a candidate in the place of the first entry of a heap of `count`."""
+    at = 0
+    while 2 * at + 1 < count:
+        child = 2 * at + 1
+        if child + 1 < count and precedes(keys[child], slots[child], rank, keys, slots, child + 1):
+            child += 1
+        if not precedes(key, slot, rank, keys, slots, child):
+            break
+        keys[at], slots[at], xs[at] = keys[child], slots[child], xs[child]
+        at = child
     keys[at], slots[at], xs[at] = key, slot, x
-    return place + 1
+
+
+@kernel
+def insert(
+    key: np.uint64, slot: int, x: float, rank: np.ndarray, keys: np.ndarray, slots: np.ndarray, xs: np.ndarray,
+    count: int,
+) -> int:  # fmt: skip
+    """Put one candidate into a heap by (key, rank) whose first entry is the last; returns the new count.
+
+    A full heap takes only what precedes its first entry, in its place. Cost: log2 of its size.
+    """
+    if count == keys.size:
+        if precedes(key, slot, rank, keys, slots, 0):
+            _sink(key, slot, x, rank, keys, slots, xs, count)
+        return count
+    at = count
+    while at > 0:
+        parent = (at - 1) // 2
+        if precedes(key, slot, rank, keys, slots, parent):
+            break
+        keys[at], slots[at], xs[at] = keys[parent], slots[parent], xs[parent]
+        at = parent
+    keys[at], slots[at], xs[at] = key, slot, x
+    return count + 1
+
+
+@kernel
+def sort_lists(rank: np.ndarray, best: Best) -> None:
+    """The heaps of all pairs as lists sorted by (key, rank), in place."""
+    for pair in range(best.found.size):
+        keys, slots, xs = best.key[pair], best.slot[pair], best.x[pair]
+        for end in range(best.found[pair] - 1, 0, -1):
+            key, slot, x = keys[end], slots[end], xs[end]
+            keys[end], slots[end], xs[end] = keys[0], slots[0], xs[0]
+            _sink(key, slot, x, rank, keys, slots, xs, end)
 
 
 @kernel(inline=True)
@@ -168,12 +197,12 @@ def pick_key(rows: Rows, rule: Rule, dimension: int, prefix: np.uint64, b: int, 
 
 @kernel(inline=True)
 def near_positive(
-    rows: Rows, rule: Rule, pairs: Pairs, pair: int, b: int, row: np.ndarray, positives: np.ndarray
+    rows: Rows, rule: Rule, pairs: Pairs, pair: int, b: int, row: np.ndarray, positives: np.ndarray, at: np.ndarray
 ) -> bool:
     """Whether slot b (its vector: row float64[d]) lies within the threshold of the pair's positive."""
     if rule.positive_duplicates != WITHIN:
         return False
-    total = pair_total(rule.metric, positives[pair], row)
+    total = pair_total(rule.metric, positives[at[pair]], row)
     square = rows.square[pairs.positive[pair]]
     return distance(rule.metric, total, square, rows.square[b]) <= rule.within
 
@@ -191,7 +220,6 @@ def equal_positives(
     first, end : int64[A], the stretch of `members` that holds the anchor's twin set
     members : int32[n], slots by twin set, in key order
     """
-    spare = np.empty(0, np.float64)
     for i in range(anchors.size):
         a = anchors[i]
         x = distance(
@@ -201,10 +229,30 @@ def equal_positives(
             b = members[at]
             if relation(rows, a, b) != POSITIVE:
                 continue
-            key = pick_key(rows, rule, spare.size, pairs.prefix[i], b, x)
+            key = pick_key(rows, rule, 0, pairs.prefix[i], b, x)
             best.found[i] = insert(key, b, x, rows.rank, best.key[i], best.slot[i], best.x[i], best.found[i])
             if rule.pick == NEAREST and best.found[i] == rule.take:
                 break
+
+
+@kernel(inline=True)
+def place_of(rows: Rows, rule: Rule, pairs: Pairs, best: Best, pair: int, a: int, b: int, x: float) -> int:
+    """Where candidate b, of the wanted relation and at canonical distance x, stands to a pair of anchor a.
+
+    BEYOND: no answer. BEFORE: nearer than the band, and counted. INSIDE: eligible. The last two but for the
+    threshold T of the positive's duplicates.
+    """
+    if x > pairs.high[pair]:
+        return BEYOND
+    below = x < pairs.low[pair]
+    if below and not (rule.count_nearer and x >= pairs.floor[pair] and best.nearer[pair] < NEARER_CAP):
+        return BEYOND
+    if not passes_duplicates(rows, rule, pairs, pair, a, b):
+        best.tally[DUPLICATE] += 1
+        return BEYOND
+    if rule.pick == WEIGHTED and unit_distance(rule.metric, x) >= WEIGHT_END:
+        return BEYOND
+    return BEFORE if below else INSIDE
 
 
 @kernel(inline=True)
@@ -219,23 +267,18 @@ def offer(
     x: float,
     row: np.ndarray,
     positives: np.ndarray,
+    at: np.ndarray,
 ) -> None:
     """Offer candidate b, of the wanted relation and at canonical distance x, to one pair of anchor a.
 
-    `row` float64[d] and `positives` float64 (pairs, d) are read only when duplicates go by a threshold above 0.
+    `row` float64[d], and `positives` (m, d) in whose rows `at` int64[pairs] the positives stand, are read only when
+    duplicates go by a threshold above 0.
     """
-    if x > pairs.high[pair]:
+    place = place_of(rows, rule, pairs, best, pair, a, b, x)
+    if place == BEYOND:
         return
-    below = x < pairs.low[pair]
-    if below and not (rule.count_nearer and x >= pairs.floor[pair] and best.nearer[pair] < NEARER_CAP):
-        return
-    if not passes_duplicates(rows, rule, pairs, pair, a, b):
-        best.tally[DUPLICATE] += 1
-        return
-    if rule.pick == WEIGHTED and unit_distance(rule.metric, x) >= WEIGHT_END:
-        return
-    if below:
-        if not near_positive(rows, rule, pairs, pair, b, row, positives):
+    if place == BEFORE:
+        if not near_positive(rows, rule, pairs, pair, b, row, positives, at):
             best.nearer[pair] += 1
         return
     best.tally[ELIGIBLE] += 1
@@ -243,9 +286,9 @@ def offer(
     count, capacity = best.found[pair], best.key.shape[1]
     skips = best.near_key.shape[1]
     if skips == 0 and count == capacity and rule.take:
-        if not precedes(key, b, rows.rank, best.key[pair], best.slot[pair], count - 1):
+        if not precedes(key, b, rows.rank, best.key[pair], best.slot[pair], 0):
             return
-    if near_positive(rows, rule, pairs, pair, b, row, positives):
+    if near_positive(rows, rule, pairs, pair, b, row, positives, at):
         best.tally[DUPLICATE] += 1
         best.tally[ELIGIBLE] -= 1
         return
@@ -255,9 +298,7 @@ def offer(
         return
     best.found[pair] = insert(key, b, x, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
     if skips:
-        near = best.near_key[pair]
-        spare = np.empty(skips, np.float64)
-        nearest = sortable(x)
         best.near_count[pair] = insert(
-            nearest, b, x, rows.rank, near, best.near_slot[pair], spare, best.near_count[pair]
-        )
+            sortable(x), b, x, rows.rank, best.near_key[pair], best.near_slot[pair], best.near_x[pair],
+            best.near_count[pair],
+        )  # fmt: skip

@@ -32,7 +32,7 @@ from numba.core.registry import CPUDispatcher
 
 from minestream._version import VERSION
 from minestream.kernels import cache_root
-from minestream.kernels.tile import host_cpu, host_tile
+from minestream.kernels.shapes import host_cpu, host_tiles
 
 if sys.platform != "win32":
     import fcntl
@@ -49,14 +49,14 @@ _dispatchers: list[KernelDispatcher] = []
 def kernel(function: Function, /) -> Function: ...
 @overload
 def kernel(
-    *, fastmath: bool | set[str] = False, inline: bool = False, boundscheck: bool | None = None
+    *, inline: bool = False, allocates: bool = False, boundscheck: bool | None = None
 ) -> Callable[[Function], Function]: ...
 def kernel(
     function: Function | None = None,
     /,
     *,
-    fastmath: bool | set[str] = False,
     inline: bool = False,
+    allocates: bool = False,
     boundscheck: bool | None = None,
 ) -> Function | Callable[[Function], Function]:
     """Compile a module-level function with numba, without the interpreter lock, and keep the code on disk.
@@ -65,10 +65,11 @@ def kernel(
     ----------
     function : function
         May call other kernels and intrinsics. A closure is compiled but not kept.
-    fastmath : bool or set of str, optional
-        LLVM's flags, as for numba; only loops that carry no proof may have any.
     inline : bool, optional
         Always inlined into other kernels: for small functions of many arrays, which a call would copy.
+    allocates : bool, optional
+        Whether it makes arrays. Else no references are counted: threads that slice one array would wait for each
+        other at its counter, and spend more time there than on the work.
     boundscheck : bool, optional
         As for numba; None follows `NUMBA_BOUNDSCHECK`.
 
@@ -86,7 +87,7 @@ def kernel(
     def decorate(python_function: Function) -> Function:
         if config.DISABLE_JIT:
             return python_function
-        options: dict[str, Any] = {"nopython": True, "nogil": True, "fastmath": fastmath}
+        options: dict[str, Any] = {"nopython": True, "nogil": True, "_nrt": allocates}
         if inline:
             options["forceinline"] = True
         if boundscheck is not None:
@@ -125,9 +126,9 @@ def code_folder() -> Path | None:
     switches = [config.OPT, config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT]
     switches += [config.LOOP_VECTORIZE, config.SLP_VECTORIZE]
     versions = [VERSION, sys.version, numba.__version__, llvmlite.__version__]
-    for part in [*versions, *host_cpu(), host_tile(), *map(str, switches), KERNELS_DIGEST]:
+    for part in [*versions, *host_cpu(), *host_tiles().values(), *map(str, switches), KERNELS_DIGEST]:
         digest.update(part.encode() + b"\0")
-    folder = root / f"{VERSION}-{host_cpu()[0]}-{host_tile()}-{digest.hexdigest()[:24]}"
+    folder = root / f"{VERSION}-{host_cpu()[0]}-{'-'.join(host_tiles().values())}-{digest.hexdigest()[:24]}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError:

@@ -33,6 +33,16 @@ def bits_of(typing_context: Any, value: Any) -> Any:
     return types.uint64(types.float64), codegen
 
 
+@intrinsic
+def float_of(typing_context: Any, bits: Any) -> Any:
+    """The float64 with these bits."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.DoubleType())
+
+    return types.float64(types.uint64), codegen
+
+
 @kernel(inline=True)
 def mix(z: np.uint64) -> np.uint64:
     """splitmix64's finaliser M."""
@@ -84,6 +94,12 @@ def sortable(value: float) -> np.uint64:
 
 
 @kernel(inline=True)
+def value_of(key: np.uint64) -> float:
+    """The float64 whose `sortable` is key."""
+    return float_of(key ^ SIGN_BIT if key & SIGN_BIT else ~key)
+
+
+@kernel(inline=True)
 def unit_distance(metric: int, x: float) -> float:
     """The Euclidean distance of unit rows whose distance under the metric's code is x."""
     if metric == 0:
@@ -95,6 +111,15 @@ def unit_distance(metric: int, x: float) -> float:
     return math.sqrt(max(0.0, 2.0 + 2.0 * x))
 
 
+@kernel(inline=True)
+def of_unit_distance(metric: int, distance: float) -> float:
+    """The x whose unit_distance this is."""
+    if metric == 1:
+        return distance
+    square = distance * distance
+    return square if metric == 2 else square / 2 - (1.0 if metric == 3 else 0.0)
+
+
 @kernel
 def weighted_key(dimension: int, distance: float, draw: np.uint64) -> float:
     """log(-log u) - log w, smallest first: w is the inverse density of distances on the sphere (Wu 2017, 4.2)."""
@@ -102,3 +127,17 @@ def weighted_key(dimension: int, distance: float, draw: np.uint64) -> float:
     cut = max(distance, WEIGHT_CUTOFF)
     log_weight = (2 - dimension) * math.log(cut) - ((dimension - 3) / 2) * math.log(1 - cut * cut / 4)
     return math.log(-math.log(u)) - log_weight
+
+
+@kernel
+def weighted_reach(dimension: int, key: float) -> float:
+    """The distance from which on no draw gives a key of at most `key`; at most WEIGHT_END."""
+    likeliest = np.uint64(2**64 - 1)
+    low, high = WEIGHT_CUTOFF, WEIGHT_END
+    for _ in range(50):
+        middle = (low + high) / 2
+        if weighted_key(dimension, middle, likeliest) - 1e-9 <= key:
+            low = middle
+        else:
+            high = middle
+    return high

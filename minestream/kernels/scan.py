@@ -53,7 +53,7 @@ def _totals(metric: int, anchor: np.ndarray, columns: np.ndarray, out_total: np.
 
 
 @kernel
-def scan(
+def _scan(
     rows: Rows,
     rule: Rule,
     pairs: Pairs,
@@ -61,22 +61,15 @@ def scan(
     anchors: np.ndarray,
     anchor_vectors: np.ndarray,
     positives: np.ndarray,
+    positive_at: np.ndarray,
     vectors: np.ndarray,
     first_slot: int,
+    columns: np.ndarray,
+    total: np.ndarray,
+    row: np.ndarray,
 ) -> None:
-    """Offer every row of a block to every pair of every anchor. Cost: A m d in float64.
-
-    Parameters
-    ----------
-    anchors : int32[A], slots
-    anchor_vectors : float64 (A, d)
-    positives : float64 (pairs, d), or (0, d) unless duplicates go by a threshold above 0
-    vectors : (m, d) of any stored dtype, the rows of slots first_slot ...
-    """
+    """scan() with its scratch."""
     d = vectors.shape[1]
-    columns = np.empty((d, COLUMNS), np.float64)
-    total = np.empty(COLUMNS, np.float64)
-    row = np.empty(d, np.float64)
     for first in range(0, vectors.shape[0], COLUMNS):
         count = _widen(vectors, first, columns)
         for i in range(anchors.size):
@@ -96,4 +89,35 @@ def scan(
                     for j in range(d):
                         row[j] = columns[j, c]
                 for pair in range(pairs.start[i], pairs.start[i + 1]):
-                    offer(rows, rule, pairs, best, pair, a, b, x, row, positives)
+                    offer(rows, rule, pairs, best, pair, a, b, x, row, positives, positive_at)
+
+
+@kernel(allocates=True)
+def scan(
+    rows: Rows,
+    rule: Rule,
+    pairs: Pairs,
+    best: Best,
+    anchors: np.ndarray,
+    anchor_vectors: np.ndarray,
+    positives: np.ndarray,
+    positive_at: np.ndarray,
+    vectors: np.ndarray,
+    first_slot: int,
+) -> None:
+    """Offer every row of a block to every pair of every anchor. Cost: A m d in float64.
+
+    Parameters
+    ----------
+    anchors : int32[A], slots
+    anchor_vectors : float64 (A, d)
+    positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
+    vectors : (m, d) of any stored dtype, the rows of slots first_slot ...
+    """
+    d = vectors.shape[1]
+    columns, total = np.empty((d, COLUMNS), np.float64), np.empty(COLUMNS, np.float64)
+    row = np.empty(d, np.float64)
+    _scan(
+        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors, first_slot, columns, total,
+        row,
+    )  # fmt: skip

@@ -1,116 +1,83 @@
-"""The sweep: rows prepared in float32 with a proven error, packed into panels, and multiplied tile by tile.
+"""The sweep: a tile at a time, rows against columns, both of which may look for the other.
 
-The affinity of anchor a and column b is `<z_a, z_b> + bias_b`, z = (row - centre) * scale in float32. For the
-metrics that ignore translations bias_b = -|z_b|^2 / 2, and `t = h_a - affinity` with h_a = |z_a|^2 / 2 is half the
-squared distance; for dot, <a, b> = <z_a, z_b> + <mu, z_b> + <a, mu>, so bias_b = <mu, z_b> and h_a = -<a, mu>. The
-farthest are found as the nearest of the mirrored problem: z_a and the biases change sign.
-
-Error of one affinity against the canonical distance, as a share of the row plus a share of the column, so that
-no maximum over a file enters and one long row widens only its own gates. With u = 2^-24, A = |z_a|, B = |z_b| and
-AB <= (A^2 + B^2) / 2:
-
-- rounding to float32: |z - exact z| <= rho = u |z| (1.01) + the rounding of the normalisation, which moves t by at
-  most (rho_a + rho_b)(A + B) + (rho_a + rho_b)^2 / 2;
-- the tile, d fused multiply-adds from the bias on: gamma_{d+2} (|bias_b| + AB);
-- the canonical distance itself, in float64: (d + 8) 2^-52 of 1 (cosine) or of A^2 + B^2;
-- underflow: d 2^-120.
-
-A column's share is added to its bias (so that the computed affinity is an upper bound but for the row's share) and
-kept, doubled, as `slack`: affinity - slack is a lower bound but for the row's share.
+Rows that take part stand in lanes: a search's anchors first. Of two anchors each is the other's candidate, and one
+product serves both, so only tiles above the diagonal are multiplied. What passes a gate leaves as a survivor.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.choose import (
-    DUPLICATE,
     GROUP_NEGATIVE,
     GROUP_POSITIVE,
     IN_GROUP,
     NEGATIVE,
     POSITIVE,
     RANDOM,
+    WEIGHTED,
     Pairs,
     Rows,
     Rule,
-    passes_duplicates,
     relation,
 )  # fmt: skip
+from minestream.kernels.codes import PAD, Frame
 from minestream.kernels.compiled import kernel
-from minestream.kernels.draw import mix
-from minestream.kernels.tile import address, tile_f32, tile_shape, trailing_zeros
+from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
+from minestream.kernels.exact import canonical_distance
+from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, tile, tile_shape, trailing_zeros
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
-PAD = np.float32(-2e30)  # the bias of a column that is no row: passes no gate
 CLOSED = np.float32(np.inf)  # the gate nothing passes
-
-UNIT_ROUNDOFF = 2.0**-24
-DOUBLE_ROUNDOFF = 2.0**-53
+NO_LABEL = np.int32(-1)
 
 
-class Frame(NamedTuple):
-    """How rows become float32 rows: z = (row [/ its norm] - centre) * scale."""
+class Lanes(NamedTuple):
+    """The rows in the order of a search, anchors first."""
 
-    centre: NDArray[np.float64]  # [d]
-    scale: float  # a power of two: max |z| of all rows lies in [1, 2), or 1 when all rows are the centre
-    unit_rows: bool
-    dot: bool
-
-
-class Prepared(NamedTuple):
-    """Rows ready to be packed."""
-
-    z: NDArray[np.float32]  # [m, d]
-    h: NDArray[np.float64]  # [m] t = h - affinity
-    bias: NDArray[np.float32]  # [m] share of the error included
-    slack: NDArray[np.float32]  # [m] twice that share
-    own: NDArray[np.float64]  # [m] the row's share when it is an anchor
-
-
-class Strip(NamedTuple):
-    """Anchors swept together, packed."""
-
-    anchors: NDArray[np.int32]  # [A] slots
-    panels: NDArray[np.float32]  # [panels, d, tile rows]
-    code: NDArray[np.int32]  # [panels * tile rows]
-    first_panel: NDArray[np.int64]  # [panels] column panels to sweep: from here ...
-    last_panel: NDArray[np.int64]  # [panels] ... to before here
+    slot: NDArray[np.int32]  # [n]
+    code: NDArray[np.int32]  # [n] label
+    scale: NDArray[np.float32]  # [n] the rest as codes.Terms
+    bias: NDArray[np.float32]
+    slack: NDArray[np.float32]
+    start: NDArray[np.int32]
 
 
 class Gates(NamedTuple):
-    """What each anchor still lets through: the hull for the tile, disjoint intervals or draws for what passes it."""
+    """What each anchor still lets through: the hull for the tile, disjoint intervals or keys for what passes it."""
 
     hull_low: NDArray[np.float32]  # [A]
     hull_high: NDArray[np.float32]  # [A]
     low: NDArray[np.float32]  # [pairs] the anchor's intervals, descending
     high: NDArray[np.float32]  # [pairs]
     intervals: NDArray[np.int64]  # [A] how many
+    reach: NDArray[np.float32]  # [pairs] from the probe: nothing farther is needed
     cut: NDArray[np.uint64]  # [pairs] draws up to here
+    key: NDArray[np.float64]  # [pairs] weighted keys up to here
+    near: NDArray[np.float32]  # [pairs] from here on whatever the key
+    nearest: NDArray[np.float64]  # [A] a linear distance in the frame is at least this less the affinity
 
 
-class Block(NamedTuple):
-    """Candidates swept together, packed."""
+class Side(NamedTuple):
+    """Consecutive lanes, packed for one side of the tile."""
 
-    panels: NDArray[np.float32]  # [panels, d, tile columns]
-    bias: NDArray[np.float32]  # [panels * tile columns]
-    code: NDArray[np.int32]
-    slack: NDArray[np.float32]
-    slots: NDArray[np.int32]  # -1 in pads
-    largest_slack: float
+    first: int
+    lanes: int
+    panels: NDArray[np.float32] | NDArray[np.int32]  # [panels, words, width]
+    terms: NDArray[np.float32]  # [panels, 2 + 2 * intervals, width], see tile()
+    start: NDArray[np.int32]  # [panels * width]
+    labels: NDArray[np.int32]  # [panels, 2] the least and the largest label
 
 
 class Survivors(NamedTuple):
-    """A buffer of pairs that passed: affinity bounds but for the anchor's share of the error."""
+    """A buffer of pairs that passed."""
 
-    anchor: NDArray[np.int32]  # place in the strip
-    slot: NDArray[np.int32]
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
+    anchor: NDArray[np.int32]  # lane
+    candidate: NDArray[np.int32]  # lane
+    high: NDArray[np.float32]  # affinity, an upper bound but for the anchor's share of the error
 
 
 @kernel
@@ -126,97 +93,77 @@ def round_down(value: float) -> np.float32:
 
 
 @kernel
-def widest(vectors: np.ndarray, square: np.ndarray, unit_rows: bool, centre: np.ndarray) -> float:
-    """The largest |row - centre| of any coordinate of any row."""
-    largest = 0.0
-    for i in range(vectors.shape[0]):
-        norm = math.sqrt(square[i]) if unit_rows else 1.0
-        for j in range(centre.size):
-            largest = max(largest, abs(np.float64(vectors[i, j]) / norm - centre[j]))
-    return largest
-
-
-@kernel
-def coordinate_sums(vectors: np.ndarray, square: np.ndarray, unit_rows: bool, out_sum: np.ndarray) -> None:
-    """Add the rows, divided by their norms if so asked, to out_sum float64[d]."""
-    for i in range(vectors.shape[0]):
-        norm = math.sqrt(square[i]) if unit_rows else 1.0
-        for j in range(out_sum.size):
-            out_sum[j] += np.float64(vectors[i, j]) / norm
-
-
-@kernel
-def prepare(frame: Frame, vectors: np.ndarray, square: np.ndarray, mirrored: bool, out: Prepared) -> None:
-    """Rows into the frame, with biases and error shares (see the head of this file). square: float64[m]."""
-    m, d = vectors.shape
-    gamma = (d + 2) * UNIT_ROUNDOFF / (1.0 - (d + 2) * UNIT_ROUNDOFF)
-    sign = -1.0 if mirrored else 1.0
-    mu_square = 0.0
-    for j in range(d):
-        mu_square += frame.centre[j] * frame.centre[j]
-    mu = math.sqrt(mu_square) * frame.scale
-    tiny = d * 2.0**-120
-    for i in range(m):
-        norm = math.sqrt(square[i]) if frame.unit_rows else 1.0
-        z_square = 0.0
-        mu_z = 0.0
-        for j in range(d):
-            z = np.float32((np.float64(vectors[i, j]) / norm - frame.centre[j]) * frame.scale)
-            out.z[i, j] = z
-            z_square += np.float64(z) * np.float64(z)
-            mu_z += np.float64(z) * frame.centre[j]
-        length = math.sqrt(z_square)
-        rho = 1.01 * UNIT_ROUNDOFF * length + math.sqrt(float(d)) * 2.0**-148
-        if frame.unit_rows:
-            rho += frame.scale * (d + 8) * DOUBLE_ROUNDOFF
-        moved = rho * length + (rho * rho / UNIT_ROUNDOFF + UNIT_ROUNDOFF * z_square) / 2 + rho * rho
-        if frame.dot:
-            bias = mu_z * frame.scale
-            h = -bias - mu * mu  # <a, mu> = <z_a, mu> + |mu|^2 in scaled units
-            canonical = 4 * (d + 8) * DOUBLE_ROUNDOFF * (length + mu) * (length + mu)
-            moved += rho * mu
-        else:
-            bias = -z_square / 2
-            h = z_square / 2
-            canonical = (d + 8) * 2 * DOUBLE_ROUNDOFF * z_square
-            if frame.unit_rows:
-                canonical += (d + 8) * 2 * DOUBLE_ROUNDOFF * frame.scale * frame.scale
-        shared = (moved + canonical) * 1.01 + tiny
-        column = (shared + gamma * (abs(bias) + z_square / 2)) * 1.01
-        column += 2.0**-22 * (abs(bias) + column)
-        out.h[i] = h
-        out.own[i] = (shared + gamma * z_square / 2 + 2.0**-50 * abs(h)) * 1.01
-        out.bias[i] = np.float32(sign * bias + column)
-        out.slack[i] = np.float32(column * 2.0 * 1.0001)
-
-
-@kernel
-def pack_panels(z: np.ndarray, order: np.ndarray, negate: bool, out_panels: np.ndarray) -> None:
-    """Rows z float32 (m, d) taken in `order`, coordinate by coordinate: out_panels (panels, d, width), zero padded."""
-    count, d, width = out_panels.shape
-    sign = np.float32(-1.0) if negate else np.float32(1.0)
-    for p in range(count):
+def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> None:
+    """All of a side that does not change from step to step: scales times `sign`, biases, starts, labels."""
+    width = out.terms.shape[2]
+    for p in range(out.terms.shape[0]):
+        least, largest = np.int32(2**31 - 1), np.int32(-(2**31))
         for r in range(width):
             at = p * width + r
-            if at < order.size:
-                i = order[at]
-                for j in range(d):
-                    out_panels[p, j, r] = sign * z[i, j]
+            if at < count:
+                lane = first + at
+                out.terms[p, SCALE, r] = lanes.scale[lane] * np.float32(sign)
+                out.terms[p, BIAS, r] = lanes.bias[lane]
+                out.start[at] = lanes.start[lane]
+                least, largest = min(least, lanes.code[lane]), max(largest, lanes.code[lane])
             else:
-                for j in range(d):
-                    out_panels[p, j, r] = np.float32(0.0)
+                out.terms[p, SCALE, r], out.terms[p, BIAS, r] = np.float32(0.0), PAD
+                out.start[at] = 0
+        out.labels[p, 0], out.labels[p, 1] = least, largest
+
+
+@kernel
+def open_gates(rule: Rule, pairs: Pairs, gates: Gates, looking: bool, other_slack: float, out: Side) -> None:
+    """The gates of a side's lanes as the tile reads them: closed unless the side is `looking` and has anchors.
+
+    An anchor's intervals, or their hull where keys decide, go into as many as the side has room for; where there are
+    more, neighbours are joined.
+
+    other_slack : the largest slack of the other side, by which upper ends are widened
+    """
+    width = out.terms.shape[2]
+    room = (out.terms.shape[1] - LOW) // INTERVAL
+    for p in range(out.terms.shape[0]):
+        for r in range(width):
+            lane = out.first + p * width + r
+            for interval in range(room):
+                out.terms[p, LOW + INTERVAL * interval, r] = CLOSED
+                out.terms[p, HIGH + INTERVAL * interval, r] = UNGATED
+            if not looking or lane >= gates.hull_low.size or lane >= out.first + out.lanes:
+                continue
+            count = gates.intervals[lane]
+            if room == 1 or rule.pick in (RANDOM, WEIGHTED):
+                out.terms[p, LOW, r] = gates.hull_low[lane]
+                out.terms[p, HIGH, r] = round_up(np.float64(gates.hull_high[lane]) + other_slack * 1.01)
+                continue
+            for place in range(count):
+                interval = INTERVAL * (place if count <= room else place * room // count)
+                pair = pairs.start[lane] + place
+                high = round_up(np.float64(gates.high[pair]) + other_slack * 1.01)
+                out.terms[p, LOW + interval, r] = min(out.terms[p, LOW + interval, r], gates.low[pair])
+                out.terms[p, HIGH + interval, r] = max(out.terms[p, HIGH + interval, r], high)
 
 
 @kernel(inline=True)
-def _in_gates(
-    rule: Rule, pairs: Pairs, gates: Gates, i: int, draw_key: np.uint64, low: np.float32, high: np.float32
-) -> bool:
-    """Whether an affinity within [low, high] may be wanted by a pair of anchor i."""
+def wanted(
+    rows: Rows, rule: Rule, frame: Frame, pairs: Pairs, lanes: Lanes, gates: Gates, i: int, lane: int,
+    high: np.float32,
+) -> bool:  # fmt: skip
+    """Whether anchor i may still want the candidate in `lane`, whose affinity is at most `high`."""
+    low = high - lanes.slack[lane] * np.float32(1.001)
     first = pairs.start[i]
-    if rule.pick == RANDOM:
+    if rule.pick in (RANDOM, WEIGHTED):
+        draw_key = rows.draw_key[lanes.slot[lane]]
         for pair in range(first, pairs.start[i + 1]):
-            inside = high >= gates.low[pair] and low <= gates.high[pair]
-            if inside and mix(pairs.prefix[pair] + draw_key) <= gates.cut[pair]:
+            if high < gates.low[pair] or low > gates.high[pair]:
+                continue
+            if high >= gates.near[pair]:
+                return True
+            draw = mix(pairs.prefix[pair] + draw_key)
+            if rule.pick == RANDOM:
+                if draw <= gates.cut[pair]:
+                    return True
+            elif least_weighted_key(rule, frame, gates.nearest[i] - high, draw) <= gates.key[pair]:
                 return True
         return False
     at, end = first, first + gates.intervals[i]
@@ -229,126 +176,132 @@ def _in_gates(
     return at < first + gates.intervals[i] and low <= gates.high[at]
 
 
-@kernel(inline=True)
-def _wanted_by_some(rows: Rows, rule: Rule, pairs: Pairs, i: int, a: int, b: int) -> bool:
-    """Whether the equality duplicate rules let slot b through for some pair of anchor i."""
-    for pair in range(pairs.start[i], pairs.start[i + 1]):
-        if passes_duplicates(rows, rule, pairs, pair, a, b):
-            return True
-    return False
-
-
 @kernel
-def open_gates(rule: Rule, rows: Rows, gates: Gates, largest_slack: float, out_gates: np.ndarray) -> None:
-    """The tile's gates, float32 (4, padded anchors): low and high for same codes, then for other codes."""
-    sets = rows.set_start.size > 0
-    for i in range(out_gates.shape[1]):
-        low, high = CLOSED, CLOSED
-        if i < gates.hull_low.size:
-            low = gates.hull_low[i]
-            high = round_up(np.float64(gates.hull_high[i]) + largest_slack * 1.01)
-        out_gates[0, i] = low if rule.wanted == POSITIVE else CLOSED
-        out_gates[2, i] = low if rule.wanted == NEGATIVE or sets else CLOSED
-        out_gates[1, i] = high
-        out_gates[3, i] = high
+def least_weighted_key(rule: Rule, frame: Frame, t: float, draw: np.uint64) -> float:
+    """The least key of a candidate at a linear distance, in the frame, of at least t: weights fall with distance."""
+    x = canonical_distance(rule.metric, t / (frame.scale * frame.scale)) * (1.0 - 1e-12)
+    distance = unit_distance(rule.metric, x)
+    if distance >= WEIGHT_END:
+        return np.inf
+    return weighted_key(frame.centre.size, distance, draw) - 1e-9
 
 
 @kernel
 def sweep(
     rows: Rows,
     rule: Rule,
+    frame: Frame,
     pairs: Pairs,
-    strip: Strip,
+    lanes: Lanes,
     gates: Gates,
-    block: Block,
-    tile_gates: np.ndarray,
+    left: Side,
+    right: Side,
     unit_panels: tuple[int, int],
-    start_unit: int,
-    mask: np.ndarray,
-    affinity: np.ndarray,
+    first_unit: int,
+    end_unit: int,
+    masks: np.ndarray,
+    products: np.ndarray,
+    found: int,
     out: Survivors,
-    out_progress: np.ndarray,
+    out_counts: np.ndarray,
     tally: np.ndarray,
-) -> int:
-    """Multiply a strip with a block and keep what passes the gates. Cost: 2 A m d.
+) -> tuple[int, int]:
+    """Multiply two sides and keep what passes the gates of either. Cost: 2 m n d.
 
     The work is cut into units of (row panels, column panels); a unit is begun only when the buffer could hold
-    all of it, so that the caller may empty the buffer, raise the gates and call again.
+    all of it, so that the caller may empty the buffer, narrow the gates and call again.
 
     Parameters
     ----------
-    tile_gates : float32 (4, padded anchors), from open_gates
     unit_panels : (row panels, column panels) of a unit
-    start_unit : the unit to begin with
-    mask, affinity : uint64[tile rows], float32[tile rows * tile columns], scratch
-    out : room for at least one unit
-    out_progress : int64[4]: survivors written, tiles multiplied, tiles with a survivor, values multiplied
+    first_unit, end_unit : the units to do
+    masks, products : uint64 (2, tile rows), float32[tile rows * tile columns], scratch
+    found : survivors in the buffer so far
+    out : room for `found` and at least one unit
+    out_counts : int64[2], added to: tiles multiplied, tiles with a survivor
     tally : int64[TALLIES], added to
 
     Returns
     -------
-    int
-        The unit to go on with, or -1 at the end.
+    unit, found : int
+        The unit to go on with (end_unit at the end), and how many survivors there are now.
     """
-    tile_rows, tile_columns = tile_shape()
-    row_panels, column_panels, d = strip.panels.shape[0], block.panels.shape[0], strip.panels.shape[1]
+    tile_rows, tile_columns = tile_shape(address(left.panels, 0))
+    row_panels, column_panels, words = left.panels.shape[0], right.panels.shape[0], left.panels.shape[1]
     unit_rows, unit_columns = unit_panels
+    terms = left.terms.shape[1]
+    intervals = (terms - LOW) // INTERVAL
     across = (column_panels + unit_columns - 1) // unit_columns
-    units = across * ((row_panels + unit_rows - 1) // unit_rows)
-    room = unit_rows * unit_columns * tile_rows * tile_columns
-    found = 0
-    for unit in range(start_unit, units):
-        if found + room > out.slot.size:
-            out_progress[0] = found
-            return unit
+    room = 2 * unit_rows * unit_columns * tile_rows * tile_columns
+    by_label = rows.set_start.size == 0
+    for unit in range(first_unit, end_unit):
+        if found + room > out.anchor.size:
+            return unit, found
         for j in range(unit % across * unit_columns, min(column_panels, (unit % across + 1) * unit_columns)):
+            column = right.first + j * tile_columns
             for i in range(unit // across * unit_rows, min(row_panels, (unit // across + 1) * unit_rows)):
-                if j < strip.first_panel[i] or j >= strip.last_panel[i]:
+                row = left.first + i * tile_rows
+                if column + tile_columns - 1 <= row:
                     continue
-                row, column = i * tile_rows, j * tile_columns
-                out_progress[1] += 1
-                passed = tile_f32(
-                    address(strip.panels, row * d),
-                    address(block.panels, column * d),
-                    d,
-                    address(block.bias, column),
-                    address(block.code, column),
-                    address(tile_gates, row),
-                    address(tile_gates, tile_gates.shape[1] + row),
-                    address(tile_gates, 2 * tile_gates.shape[1] + row),
-                    address(tile_gates, 3 * tile_gates.shape[1] + row),
-                    address(strip.code, row),
-                    address(mask, 0),
-                    address(affinity, 0),
+                if by_label:
+                    least, largest = left.labels[i, 0], left.labels[i, 1]
+                    other_least, other_largest = right.labels[j, 0], right.labels[j, 1]
+                    if rule.wanted == POSITIVE:
+                        if largest < other_least or other_largest < least:
+                            continue
+                    elif least >= 0 and least == largest and least == other_least and least == other_largest:
+                        continue
+                out_counts[0] += 1
+                passed = tile(
+                    address(left.panels, i * words * tile_rows),
+                    address(right.panels, j * words * tile_columns),
+                    words,
+                    intervals,
+                    address(left.terms, i * terms * tile_rows),
+                    address(right.terms, j * terms * tile_columns),
+                    address(right.start, j * tile_columns),
+                    address(masks, 0),
+                    address(masks, tile_rows),
+                    address(products, 0),
                 )
                 if passed == 0:
                     continue
-                out_progress[2] += 1
+                out_counts[1] += 1
                 for r in range(tile_rows):
-                    bits = mask[r]
+                    of_row, of_column = masks[0, r], masks[1, r]
+                    bits = of_row | of_column
+                    a = row + r
                     while bits != 0:
                         c = np.int64(trailing_zeros(bits))
-                        bits &= bits - np.uint64(1)
-                        place, b = row + r, block.slots[column + c]
-                        high = affinity[r * tile_columns + c]
-                        low = high - block.slack[column + c] * np.float32(1.001)
-                        if not _in_gates(rule, pairs, gates, place, rows.draw_key[b], low, high):
+                        bit = bits & (~bits + np.uint64(1))
+                        bits ^= bit
+                        b = column + c
+                        if b <= a:
                             continue
-                        a = strip.anchors[place]
-                        kind = relation(rows, a, b)
+                        if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
+                            continue
+                        product = products[r * tile_columns + c]
+                        for_row = of_row & bit != 0 and wanted(
+                            rows, rule, frame, pairs, lanes, gates, a, b, product + lanes.bias[b]
+                        )
+                        for_column = of_column & bit != 0 and wanted(
+                            rows, rule, frame, pairs, lanes, gates, b, a, product + lanes.bias[a]
+                        )
+                        if not (for_row or for_column):
+                            continue
+                        kind = relation(rows, lanes.slot[a], lanes.slot[b])
                         if kind != rule.wanted:
                             if (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
                                 kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
                             ):
-                                tally[IN_GROUP] += 1
+                                tally[IN_GROUP] += np.int64(for_row) + np.int64(for_column)
                             continue
-                        if not _wanted_by_some(rows, rule, pairs, place, a, b):
-                            tally[DUPLICATE] += 1
-                            continue
-                        out.anchor[found] = place
-                        out.slot[found] = b
-                        out.low[found] = low
-                        out.high[found] = high
-                        found += 1
-    out_progress[0] = found
-    return -1
+                        if for_row:
+                            out.anchor[found], out.candidate[found] = a, b
+                            out.high[found] = product + lanes.bias[b]
+                            found += 1
+                        if for_column:
+                            out.anchor[found], out.candidate[found] = b, a
+                            out.high[found] = product + lanes.bias[a]
+                            found += 1
+    return end_unit, found

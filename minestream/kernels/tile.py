@@ -1,73 +1,35 @@
-"""The float32 register tile as LLVM vector code: one named function per (instruction set, shape).
+"""Register tiles as LLVM vector code: one named function per (screen, instruction set, shape).
 
 A tile multiplies `rows` packed rows by `columns` packed columns with all accumulators in registers, compares
-them with its gates there, and touches memory only when a value passes. A kernel calls `tile_f32`, which
-becomes the host's tile when the kernel is compiled; the folder of compiled kernels is keyed by the tile's
-name (`compiled.py`), so code of one shape is never loaded by a process that uses another.
+them with the gates of both sides there, and touches memory only when a value passes. A kernel calls `tile`, which
+becomes the host's tile of the panels' type when the kernel is compiled; the folder of compiled kernels is keyed by
+the tiles' names (`compiled.py`), so code of one shape is never loaded by a process that uses another.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from functools import cache, reduce
-from typing import Any, NamedTuple
+from functools import reduce
+from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
-from numba.core.codegen import get_host_cpu_features
+from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from minestream.errors import UsageError, nearest_name
-
-TILE_VARIABLE = "MINESTREAM_TILE"
+from minestream.kernels.shapes import TILES, Tile, host_tile, host_tiles
 
 F32 = ir.FloatType()
+I8 = ir.IntType(8)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 
-TILE_SIGNATURE = types.uint64(
-    types.CPointer(types.float32),  # a
-    types.CPointer(types.float32),  # b
-    types.intp,  # k
-    types.CPointer(types.float32),  # bias
-    types.CPointer(types.int32),  # code_b
-    types.CPointer(types.float32),  # lo_same
-    types.CPointer(types.float32),  # hi_same
-    types.CPointer(types.float32),  # lo_other
-    types.CPointer(types.float32),  # hi_other
-    types.CPointer(types.int32),  # code_a
-    types.CPointer(types.uint64),  # out_mask
-    types.CPointer(types.float32),  # out_acc
-)
+SCALE, BIAS, LOW, HIGH = range(4)  # float32 values a row has beside its coordinates, see `tile`
+INTERVAL = 2  # LOW and HIGH of an interval
 
 
-class Tile(NamedTuple):
-    """A register tile: its shape, the width of its vectors, and the instruction set that it is made for.
-
-    Attributes
-    ----------
-    rows, columns : int
-        Shape of the accumulators; `columns` is at most 64, the bits of a row's mask.
-    lanes : int
-        float32 values in a vector register.
-    features : tuple of str
-        LLVM's names of the CPU features that the shape needs; none for the shape that fits everywhere.
-    function : intrinsic
-        To be called from kernels, with the arguments of `tile_f32`.
-    """
-
-    rows: int
-    columns: int
-    lanes: int
-    features: tuple[str, ...]
-    function: Any
-
-
-def build_tile(module: ir.Module, name: str, rows: int, columns: int, lanes: int) -> ir.Function:
+def build_tile(module: ir.Module, name: str, shape: Tile) -> ir.Function:
     """Add the tile of one shape to an LLVM module, or find it there.
 
     Parameters
@@ -76,284 +38,279 @@ def build_tile(module: ir.Module, name: str, rows: int, columns: int, lanes: int
         Where the function goes.
     name : str
         Its symbol, private to the module.
-    rows, columns, lanes : int
-        Shape of the tile and of its vectors; `lanes` divides `columns`, and `columns` <= 64.
+    shape : Tile
 
     Returns
     -------
     llvmlite.ir.Function
-        With the arguments of `tile_f32`. Not inlined: the register allocation of its loop must not depend
+        With the arguments of `tile`. Not inlined: the register allocation of its loop must not depend
         on the caller, and a call is nothing beside 2 * rows * columns * k operations.
     """
     if name in module.globals:
         return module.globals[name]
-    vector = ir.VectorType(F32, lanes)
-    pointers = {"f": F32.as_pointer(), "i": I32.as_pointer(), "m": I64.as_pointer(), "k": I64}
-    function = ir.Function(module, ir.FunctionType(I64, [pointers[kind] for kind in "ffkfiffffimf"]), name)
-    function.linkage = "internal"
-    function.attributes.add("noinline")
-    function.attributes.add("nounwind")
-    a, b, k, bias, code_b, lo_same, hi_same, lo_other, hi_other, code_a, out_mask, out_acc = function.args
-    fma_type = ir.FunctionType(vector, [vector, vector, vector])
-    fma = cgutils.get_or_insert_function(module, fma_type, f"llvm.fma.v{lanes}f32")
+    return _Builder(module, name, shape).function
 
-    entry, loop, gates, passed, end = (
-        function.append_basic_block(label) for label in ("entry", "loop", "gates", "passed", "end")
-    )
-    builder = ir.IRBuilder(entry)
-    starts = range(0, columns, lanes)
 
-    def load(pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> ir.Value:
+class _Builder:
+    """Writes one tile, block by block."""
+
+    def __init__(self, module: ir.Module, name: str, shape: Tile) -> None:
+        self.module, self.shape = module, shape
+        self.floats, self.ints = ir.VectorType(F32, shape.lanes), ir.VectorType(I32, shape.lanes)
+        self.starts = range(0, shape.columns, shape.lanes)
+        word = F32 if shape.screen == "f32" else I32
+        pointers = {"w": word, "f": F32, "i": I32, "m": I64}
+        kinds = [I64 if kind == "n" else pointers[kind].as_pointer() for kind in "wwnnffimmf"]
+        self.function = ir.Function(module, ir.FunctionType(I64, kinds), name)
+        self.function.linkage = "internal"
+        self.function.attributes.add("noinline")
+        self.function.attributes.add("nounwind")
+        (self.a, self.b, self.k, self.intervals, self.row_terms, self.column_terms, self.column_start,
+         self.out_row_masks, self.out_column_masks, self.out_products) = self.function.args  # fmt: skip
+        entry, loop, gates, keep, masks, end = (
+            self.function.append_basic_block(label) for label in ("entry", "loop", "gates", "keep", "masks", "end")
+        )
+        self.builder = ir.IRBuilder(entry)
+        accumulators = self._multiply(entry, loop, gates)
+        found = self._each_interval(loop, gates, accumulators, self._any_passes)
+        none = self.builder.icmp_unsigned("==", found, I64(0))
+        passed = self.builder.append_basic_block("passed")
+        self.builder.cbranch(none, end, passed)
+        nothing = self.builder.block
+        self.builder.position_at_end(passed)
+        self.builder.branch(keep)
+        self.builder.position_at_end(keep)
+        self._keep(accumulators)
+        self.builder.branch(masks)
+        union = self._each_interval(keep, masks, accumulators, self._add_masks)
+        self.builder.branch(end)
+        something = self.builder.block
+        self.builder.position_at_end(end)
+        answer = self.builder.phi(I64)
+        answer.add_incoming(I64(0), nothing)
+        answer.add_incoming(union, something)
+        self.builder.ret(answer)
+
+    def _each_interval(
+        self, before: ir.Block, block: ir.Block, accumulators: list[list[ir.Value]], test: Callable[..., ir.Value]
+    ) -> ir.Value:
+        """The union of what `test` finds, interval by interval of the gates; ends in a block of its own."""
+        builder = self.builder
+        builder.position_at_end(block)
+        interval, union = builder.phi(I64), builder.phi(I64)
+        found = builder.or_(union, test(accumulators, interval))
+        following = builder.add(interval, I64(1))
+        for phi, first, value in ((interval, I64(0), following), (union, I64(0), found)):
+            phi.add_incoming(first, before)
+            phi.add_incoming(value, builder.block)
+        done = builder.append_basic_block(f"{block.name}_done")
+        builder.cbranch(builder.icmp_signed("<", following, self.intervals), block, done)
+        builder.position_at_end(done)
+        return found
+
+    def _load(self, pointer: ir.Value, offset: ir.Value | int, kind: ir.Type) -> ir.Value:
         """`lanes` elements (vector `kind`) or one (scalar `kind`), at any alignment."""
         element = kind.element if isinstance(kind, ir.VectorType) else kind
         index = offset if isinstance(offset, ir.Value) else I64(offset)
-        where = builder.gep(pointer, [index], source_etype=element)
-        return builder.load(where, align=4, typ=kind)
+        where = self.builder.gep(pointer, [index], source_etype=element)
+        return self.builder.load(where, align=4, typ=kind)
 
-    def spread(value: ir.Value, lane: int = 0) -> ir.Value:
+    def _spread(self, value: ir.Value, lane: int = 0) -> ir.Value:
         """A vector with one scalar, or one lane of a vector, in every lane."""
+        lanes = self.shape.lanes
         if not isinstance(value.type, ir.VectorType):
             empty = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-            value = builder.insert_element(empty, value, I32(0))
+            value = self.builder.insert_element(empty, value, I32(0))
         undefined = ir.Constant(value.type, ir.Undefined)
-        return builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, lanes), [lane] * lanes))
+        return self.builder.shuffle_vector(value, undefined, ir.Constant(ir.VectorType(I32, lanes), [lane] * lanes))
 
-    biases = [load(bias, start, vector) for start in starts]
-    builder.branch(loop)
+    def _multiplier(self) -> Callable[[ir.Value, ir.Value, ir.Value], ir.Value]:
+        """accumulator + a * b, as a function of (a, b, accumulator)."""
+        shape, builder = self.shape, self.builder
+        if shape.screen == "f32":
+            kind = ir.FunctionType(self.floats, [self.floats] * 3)
+            fma = cgutils.get_or_insert_function(self.module, kind, f"llvm.fma.v{shape.lanes}f32")
+            return lambda a, b, accumulator: builder.call(fma, [a, b, accumulator])
+        octets = ir.VectorType(I8, 4 * shape.lanes)
+        kind = ir.FunctionType(self.ints, [self.ints, octets, octets])
+        dot = cgutils.get_or_insert_function(self.module, kind, f"llvm.{shape.multiply}")
 
-    builder.position_at_end(loop)
-    step = builder.phi(I64)
-    before = [[builder.phi(vector) for _ in starts] for _ in range(rows)]
-    b_offset = builder.mul(step, I64(columns))
-    a_offset = builder.mul(step, I64(rows))
-    b_vectors = [load(b, builder.add(b_offset, I64(start)), vector) for start in starts]
-    after = []
-    for row in range(rows):
-        if lanes == 4:  # NEON multiplies by a lane of a register; x86 broadcasts from memory
-            if row % lanes == 0:
-                a_vector = load(a, builder.add(a_offset, I64(row)), vector)
-            a_value = spread(a_vector, row % lanes)
-        else:
-            a_value = spread(load(a, builder.add(a_offset, I64(row)), F32))
-        after.append(
-            [builder.call(fma, [a_value, each, acc]) for each, acc in zip(b_vectors, before[row], strict=True)]
-        )
-    next_step = builder.add(step, I64(1))
-    step.add_incoming(I64(0), entry)
-    step.add_incoming(next_step, loop)
-    for row in range(rows):
-        for column, start_value in enumerate(biases):
-            before[row][column].add_incoming(start_value, entry)
-            before[row][column].add_incoming(after[row][column], loop)
-    builder.cbranch(builder.icmp_signed("<", next_step, k), loop, gates)
+        def multiply(a: ir.Value, b: ir.Value, accumulator: ir.Value) -> ir.Value:
+            return builder.call(dot, [accumulator, builder.bitcast(a, octets), builder.bitcast(b, octets)])
 
-    codes = ir.VectorType(I32, lanes)
+        return multiply
 
-    def row_tests(row: int) -> list[ir.Value]:
-        """A vector of i1 per vector of accumulators: does the value pass its row's gate?"""
-        code = spread(load(code_a, row, I32))
-        bounds = [spread(load(each, row, F32)) for each in (lo_same, lo_other, hi_same, hi_other)]
-        tests = []
-        for start, acc in zip(starts, after[row], strict=True):
-            same = builder.icmp_signed("==", load(code_b, start, codes), code)
-            above = builder.fcmp_ordered(">=", acc, builder.select(same, bounds[0], bounds[1]))
-            below = builder.fcmp_ordered("<=", acc, builder.select(same, bounds[2], bounds[3]))
-            tests.append(builder.and_(above, below))
-        return tests
+    def _multiply(self, entry: ir.Block, loop: ir.Block, after_loop: ir.Block) -> list[list[ir.Value]]:
+        """The loop over coordinates (int8: over groups of four)."""
+        shape, builder = self.shape, self.builder
+        f32 = shape.screen == "f32"
+        vector, word = (self.floats, F32) if f32 else (self.ints, I32)
+        zero = ir.Constant(vector, [0.0] * shape.lanes) if f32 else None
+        starting = [zero or self._load(self.column_start, start, vector) for start in self.starts]
+        multiply = self._multiplier()
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        step = builder.phi(I64)
+        before = [[builder.phi(vector) for _ in self.starts] for _ in range(shape.rows)]
+        b_offset = builder.mul(step, I64(shape.columns))
+        a_offset = builder.mul(step, I64(shape.rows))
+        b_vectors = [self._load(self.b, builder.add(b_offset, I64(start)), vector) for start in self.starts]
+        after = []
+        for row in range(shape.rows):
+            if shape.lanes == 4:  # NEON multiplies by a lane of a register; x86 broadcasts from memory
+                if row % shape.lanes == 0:
+                    a_vector = self._load(self.a, builder.add(a_offset, I64(row)), vector)
+                a_value = self._spread(a_vector, row % shape.lanes)
+            else:
+                a_value = self._spread(self._load(self.a, builder.add(a_offset, I64(row)), word))
+            after.append([multiply(a_value, each, acc) for each, acc in zip(b_vectors, before[row], strict=True)])
+        next_step = builder.add(step, I64(1))
+        step.add_incoming(I64(0), entry)
+        step.add_incoming(next_step, loop)
+        for row in range(shape.rows):
+            for column, start_value in enumerate(starting):
+                before[row][column].add_incoming(start_value, entry)
+                before[row][column].add_incoming(after[row][column], loop)
+        builder.cbranch(builder.icmp_signed("<", next_step, self.k), loop, after_loop)
+        return after
 
-    def bits_of(test: ir.Value) -> ir.Value:
-        return builder.zext(builder.bitcast(test, ir.IntType(lanes)), I64)
+    def _row_term(self, term: int, row: int, interval: ir.Value | None = None) -> ir.Value:
+        return self._spread(self._load(self.row_terms, self._place(term, self.shape.rows, row, interval), F32))
 
-    def store_mask(row: int, mask: ir.Value) -> None:
-        builder.store(mask, builder.gep(out_mask, [I64(row)], source_etype=I64))
-        # No instruction, but no load or store moves across it: the compiler would otherwise select the
-        # bounds of all rows before it compares the first, and spill 24 vectors in every tile.
-        builder.fence("seq_cst", targetscope="singlethread")
+    def _column_term(self, term: int, start: int, interval: ir.Value | None = None) -> ir.Value:
+        place = self._place(term, self.shape.columns, start, interval)
+        return self._load(self.column_terms, place, self.floats)
 
-    builder.position_at_end(gates)
-    found: ir.Value = I64(0)
-    for row in range(rows):
-        any_vector = reduce(builder.or_, row_tests(row))
-        store_mask(row, bits_of(any_vector))
-        found = builder.or_(found, bits_of(any_vector))
-    builder.cbranch(builder.icmp_unsigned("!=", found, I64(0)), passed, end)
+    def _place(self, term: int, width: int, at: int, interval: ir.Value | None) -> ir.Value | int:
+        if interval is None:
+            return term * width + at
+        return self.builder.add(self.builder.mul(interval, I64(INTERVAL * width)), I64(term * width + at))
 
-    # Most tiles pass nothing: the test of each vector is made again, here, from gates read anew, because
-    # carrying 24 of them from above would cost every tile.
-    builder.position_at_end(passed)
-    for row in range(rows):
-        for start, acc in zip(starts, after[row], strict=True):
-            where = builder.gep(out_acc, [I64(row * columns + start)], source_etype=F32)
-            builder.store(acc, builder.bitcast(where, vector.as_pointer()), align=4)
-    union: ir.Value = I64(0)
-    for row in range(rows):
-        mask: ir.Value = I64(0)
-        for start, test in zip(starts, row_tests(row), strict=True):
-            mask = builder.or_(mask, builder.shl(bits_of(test), I64(start)))
-        store_mask(row, mask)
-        union = builder.or_(union, mask)
-    builder.branch(end)
+    def _product(self, row: int, start: int, accumulator: ir.Value) -> ir.Value:
+        """The inner product that an accumulator stands for; of int8 still without the row's scale."""
+        if self.shape.screen == "f32":
+            return accumulator
+        return self.builder.fmul(self.builder.sitofp(accumulator, self.floats), self._column_term(SCALE, start))
 
-    builder.position_at_end(end)
-    answer = builder.phi(I64)
-    answer.add_incoming(I64(0), gates)
-    answer.add_incoming(union, passed)
-    builder.ret(answer)
-    return function
+    def _sum(self, row: int, product: ir.Value, bias: ir.Value) -> ir.Value:
+        if self.shape.screen == "f32":
+            return self.builder.fadd(product, bias)
+        kind = ir.FunctionType(self.floats, [self.floats] * 3)
+        fma = cgutils.get_or_insert_function(self.module, kind, f"llvm.fma.v{self.shape.lanes}f32")
+        return self.builder.call(fma, [product, self._row_term(SCALE, row), bias])
+
+    def _between(self, value: ir.Value, low: ir.Value, high: ir.Value | None) -> ir.Value:
+        above = self.builder.fcmp_ordered(">=", value, low)
+        if high is None:
+            return above
+        return self.builder.and_(above, self.builder.fcmp_ordered("<=", value, high))
+
+    def _tests(
+        self, row: int, accumulators: list[ir.Value], interval: ir.Value
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """Vectors of i1 of one row: is the column wanted by the row, is the row wanted by the column?"""
+        ends = self.shape.screen == "f32"  # int8 is for gates that end at the nearest: upper ends are not compared
+        low, bias = self._row_term(LOW, row, interval), self._row_term(BIAS, row)
+        high = self._row_term(HIGH, row, interval) if ends else None
+        of_row, of_column = [], []
+        for start, accumulator in zip(self.starts, accumulators, strict=True):
+            product = self._product(row, start, accumulator)
+            mine = self._sum(row, product, self._column_term(BIAS, start))
+            theirs = self._sum(row, product, bias)
+            of_row.append(self._between(mine, low, high))
+            column_high = self._column_term(HIGH, start, interval) if ends else None
+            of_column.append(self._between(theirs, self._column_term(LOW, start, interval), column_high))
+        return of_row, of_column
+
+    def _bits(self, test: ir.Value) -> ir.Value:
+        return self.builder.zext(self.builder.bitcast(test, ir.IntType(self.shape.lanes)), I64)
+
+    def _store_mask(self, out: ir.Value, row: int, mask: ir.Value) -> None:
+        self.builder.store(mask, self.builder.gep(out, [I64(row)], source_etype=I64))
+        # No instruction, but no load or store moves across it: the compiler would otherwise load the terms
+        # of all rows before it compares the first, and spill 24 vectors in every tile.
+        self.builder.fence("seq_cst", targetscope="singlethread")
+
+    def _any_passes(self, accumulators: list[list[ir.Value]], interval: ir.Value) -> ir.Value:
+        """Whether any value passes; most tiles end here."""
+        found: ir.Value = I64(0)
+        for row in range(self.shape.rows):
+            of_row, of_column = self._tests(row, accumulators[row], interval)
+            any_of_row = self._bits(reduce(self.builder.or_, [*of_row, *of_column]))
+            self._store_mask(self.out_row_masks, row, any_of_row)
+            found = self.builder.or_(found, any_of_row)
+        return found
+
+    def _keep(self, accumulators: list[list[ir.Value]]) -> None:
+        """Store all products, and empty masks."""
+        builder = self.builder
+        for row in range(self.shape.rows):
+            for start, accumulator in zip(self.starts, accumulators[row], strict=True):
+                product = self._product(row, start, accumulator)
+                if self.shape.screen == "i8":
+                    product = builder.fmul(product, self._row_term(SCALE, row))
+                where = builder.gep(self.out_products, [I64(row * self.shape.columns + start)], source_etype=F32)
+                builder.store(product, builder.bitcast(where, self.floats.as_pointer()), align=4)
+            for out in (self.out_row_masks, self.out_column_masks):
+                self._store_mask(out, row, I64(0))
+
+    def _add_masks(self, accumulators: list[list[ir.Value]], interval: ir.Value) -> ir.Value:
+        """Add what passes to both masks. The tests are made again: to carry them would cost every tile."""
+        builder = self.builder
+        union: ir.Value = I64(0)
+        for row in range(self.shape.rows):
+            tests = self._tests(row, accumulators[row], interval)
+            for out, side in zip((self.out_row_masks, self.out_column_masks), tests, strict=True):
+                mask = self._load(out, row, I64)
+                for start, test in zip(self.starts, side, strict=True):
+                    mask = builder.or_(mask, builder.shl(self._bits(test), I64(start)))
+                self._store_mask(out, row, mask)
+                union = builder.or_(union, mask)
+        return union
 
 
-def _tile_code(name: str, rows: int, columns: int, lanes: int) -> Callable[..., Any]:
-    """What an intrinsic returns to have numba call the tile of one shape."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = build_tile(builder.module, f"minestream_{name}", rows, columns, lanes)
-        typed = zip(arguments, function.args, strict=True)
-        return builder.call(function, [builder.bitcast(value, formal.type) for value, formal in typed])
-
-    return codegen
+def _screen_of(panels: Any) -> str:
+    """The screen whose panels an argument points to."""
+    return "f32" if panels.dtype == types.float32 else "i8"
 
 
 @intrinsic
-def tile_f32_avx512_8x48(
+def tile(
     typing_context: Any,
     a: Any,
     b: Any,
     k: Any,
-    bias: Any,
-    code_b: Any,
-    lo_same: Any,
-    hi_same: Any,
-    lo_other: Any,
-    hi_other: Any,
-    code_a: Any,
-    out_mask: Any,
-    out_acc: Any,
+    intervals: Any,
+    row_terms: Any,
+    column_terms: Any,
+    column_start: Any,
+    out_row_masks: Any,
+    out_column_masks: Any,
+    out_products: Any,
 ) -> Any:
-    """`tile_f32` for AVX-512: 24 accumulators of 16 lanes."""
-    return TILE_SIGNATURE, _tile_code("tile_f32_avx512_8x48", 8, 48, 16)
-
-
-@intrinsic
-def tile_f32_avx2_6x16(
-    typing_context: Any,
-    a: Any,
-    b: Any,
-    k: Any,
-    bias: Any,
-    code_b: Any,
-    lo_same: Any,
-    hi_same: Any,
-    lo_other: Any,
-    hi_other: Any,
-    code_a: Any,
-    out_mask: Any,
-    out_acc: Any,
-) -> Any:
-    """`tile_f32` for AVX2 with FMA: 12 accumulators of 8 lanes."""
-    return TILE_SIGNATURE, _tile_code("tile_f32_avx2_6x16", 6, 16, 8)
-
-
-@intrinsic
-def tile_f32_generic_8x12(
-    typing_context: Any,
-    a: Any,
-    b: Any,
-    k: Any,
-    bias: Any,
-    code_b: Any,
-    lo_same: Any,
-    hi_same: Any,
-    lo_other: Any,
-    hi_other: Any,
-    code_a: Any,
-    out_mask: Any,
-    out_acc: Any,
-) -> Any:
-    """`tile_f32` for NEON and everything else: 24 accumulators of 4 lanes."""
-    return TILE_SIGNATURE, _tile_code("tile_f32_generic_8x12", 8, 12, 4)
-
-
-# The first whose features the host has is the host's; the order is that of speed.
-TILES: dict[str, Tile] = {
-    "avx512_8x48": Tile(8, 48, 16, ("avx512f",), tile_f32_avx512_8x48),
-    "avx2_6x16": Tile(6, 16, 8, ("avx2", "fma"), tile_f32_avx2_6x16),
-    "generic_8x12": Tile(8, 12, 4, (), tile_f32_generic_8x12),
-}
-
-
-def host_cpu() -> tuple[str, str]:
-    """The CPU that numba compiles for.
-
-    Returns
-    -------
-    name, features : str
-        LLVM's words, features as "+avx2,-avx512f,...". `NUMBA_CPU_NAME` and `NUMBA_CPU_FEATURES` count as
-        they do for numba; features that a name alone implies are not listed, so set both.
-    """
-    name = llvm.get_host_cpu_name() if config.CPU_NAME is None else config.CPU_NAME
-    features = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-    return name, features
-
-
-@cache
-def host_tile() -> str:
-    """The name in `TILES` of the tile that this process compiles: asked once, then fixed.
-
-    Raises
-    ------
-    UsageError
-        `$MINESTREAM_TILE` is set and names no tile.
-    """
-    asked = os.environ.get(TILE_VARIABLE)
-    if asked:
-        if asked not in TILES:
-            raise UsageError(f"{TILE_VARIABLE}: no tile {asked!r}", nearest_name(asked, list(TILES)))
-        return asked
-    features = set(host_cpu()[1].split(","))
-    return next(name for name, tile in TILES.items() if features.issuperset(f"+{each}" for each in tile.features))
-
-
-@intrinsic
-def tile_f32(
-    typing_context: Any,
-    a: Any,
-    b: Any,
-    k: Any,
-    bias: Any,
-    code_b: Any,
-    lo_same: Any,
-    hi_same: Any,
-    lo_other: Any,
-    hi_other: Any,
-    code_a: Any,
-    out_mask: Any,
-    out_acc: Any,
-) -> Any:
-    """The affinities of one tile, kept only where they pass their row's gate. For kernels.
+    """The inner products of one tile, kept only where they pass a gate of their row or column. For kernels.
 
     Parameters
     ----------
-    a : float32*, (k, rows)
-        Packed rows, coordinate by coordinate.
-    b : float32*, (k, columns)
-        Packed columns, coordinate by coordinate.
+    a : float32* or int32*, (k, rows)
+        Packed rows, coordinate by coordinate; in int32 four codes of a byte each, 128 added where the tile has
+        unsigned rows.
+    b : float32* or int32*, (k, columns)
+        Packed columns, likewise; codes -127 ... 127.
     k : intp
-        Coordinates, at least 1.
-    bias : float32*, (columns,)
-        Where the accumulators of a column start: acc[r, c] = bias[c] + sum over i of a[i, r] b[i, c],
-        i ascending, one fused multiply-add each: |error| <= gamma_k (|bias[c]| + sum |a[i, r] b[i, c]|)
-        barring underflow.
-    code_b : int32*, (columns,)
-        Codes of the columns.
-    lo_same, hi_same, lo_other, hi_other : float32*, (rows,)
-        Gates, both ends closed: the value passes when lo <= acc <= hi, with the `same` pair of the row where
-        code_a[r] == code_b[c] and the `other` pair elsewhere. NaN passes nothing.
-    code_a : int32*, (rows,)
-        Codes of the rows.
-    out_mask : uint64*, (rows,)
-        Bit c of out_mask[r] is set when value (r, c) passes. Of no meaning when nothing passed.
-    out_acc : float32*, (rows * columns,)
-        All accumulators, row after row. Written only if a value of the tile passes.
+        Coordinates, or groups of four, at least 1.
+    intervals : intp
+        How many intervals a gate has, at least 1; those not needed are closed (low = infinity).
+    row_terms : float32*, (2 + 2 * intervals, rows)
+        Scale, bias, then low and high of each interval, of each row.
+    column_terms : float32*, (2 + 2 * intervals, columns)
+        The same of each column.
+    column_start : int32*, (columns,)
+        Where int8 accumulators start: -128 * sum of the column's codes where rows are unsigned, else 0.
+    out_row_masks, out_column_masks : uint64*, (rows,)
+        Bit c of element r: value (r, c) passes the gate of row r; of column c. Of no meaning when nothing passed.
+    out_products : float32*, (rows * columns,)
+        The products, row after row. Written only if a value of the tile passes.
 
     Returns
     -------
@@ -362,24 +319,38 @@ def tile_f32(
 
     Notes
     -----
-    Inputs are contiguous, of any alignment, and do not overlap the outputs.
+    float32: product = sum over i of a[i, r] b[i, c], i ascending, one fused multiply-add each:
+    |error| <= gamma_k sum |a[i, r] b[i, c]| barring underflow. int8: the accumulator is exact, product =
+    accumulator * scale[c] * scale[r] with three roundings.
+
+    The row's gate compares product + bias[c] with low[r] (and high[r]), the column's product + bias[r] with low[c]
+    (and high[c]); all ends are closed, int8 knows no high, NaN passes nothing. Inputs are contiguous, of any
+    alignment, and do not overlap the outputs.
     """
-    shape = TILES[host_tile()]
-    return TILE_SIGNATURE, _tile_code(f"tile_f32_{host_tile()}", shape.rows, shape.columns, shape.lanes)
+    name = host_tiles()[_screen_of(a)]
+    word = types.float32 if TILES[name].screen == "f32" else types.int32
+    outputs = [types.uint64, types.uint64, types.float32]
+    pointed = [types.float32, types.float32, types.int32, *outputs]
+    signature = types.uint64(
+        types.CPointer(word), types.CPointer(word), types.intp, types.intp, *map(types.CPointer, pointed)
+    )
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = build_tile(builder.module, f"minestream_tile_{name}", TILES[name])
+        typed = zip(arguments, function.args, strict=True)
+        return builder.call(function, [builder.bitcast(value, formal.type) for value, formal in typed])
+
+    return signature, codegen
 
 
 @intrinsic
-def tile_shape(typing_context: Any) -> Any:
-    """(rows, columns) of `tile_f32`, as int64 and fixed when the kernel is compiled. For kernels.
-
-    A kernel that returns it lets its caller compare it with `TILES[host_tile()]`, by which the panels
-    were packed.
-    """
-    tile = TILES[host_tile()]
-    signature = types.UniTuple(types.int64, 2)()
+def tile_shape(typing_context: Any, panels: Any) -> Any:
+    """(rows, columns) of the `tile` of such panels, as int64 and fixed when the kernel is compiled. For kernels."""
+    shape = host_tile(_screen_of(panels))
+    signature = types.UniTuple(types.int64, 2)(panels)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return context.make_tuple(builder, signature.return_type, [I64(tile.rows), I64(tile.columns)])
+        return context.make_tuple(builder, signature.return_type, [I64(shape.rows), I64(shape.columns)])
 
     return signature, codegen
 
@@ -411,3 +382,17 @@ def trailing_zeros(typing_context: Any, value: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return signature, codegen
+
+
+@intrinsic
+def prefetch(typing_context: Any, pointer: Any) -> Any:
+    """Ask the memory for the cache line at a pointer. For kernels."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        octet = I8.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [octet, I32, I32, I32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [builder.bitcast(arguments[0], octet), I32(0), I32(3), I32(1)])
+        return context.get_dummy_value()
+
+    return types.void(pointer), codegen

@@ -1,0 +1,244 @@
+"""Gates: how far each anchor still looks, from its bands, from the probe and from the best found so far.
+
+A gate is as far as the worst of as many candidates as are looked for, widened by the proven error, so that it never
+turns away a row that the answer needs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.choose import (
+    FARTHEST,
+    NEARER_CAP,
+    NEAREST,
+    RANDOM,
+    WEIGHTED,
+    Best,
+    Pairs,
+    Rows,
+    Rule,
+    passes_duplicates,
+)
+from minestream.kernels.codes import Frame
+from minestream.kernels.compiled import kernel
+from minestream.kernels.draw import (
+    WEIGHT_END,
+    mix,
+    of_unit_distance,
+    sortable,
+    unit_distance,
+    value_of,
+    weighted_key,
+    weighted_reach,
+)
+from minestream.kernels.exact import DOT, canonical_distance, linear_distance
+from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, round_down, round_up
+
+NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
+
+
+class Edges(NamedTuple):
+    """Each pair's band as affinities, widened by the anchor's share of the error; unbounded ends are infinite."""
+
+    far: NDArray[np.float64]  # [pairs]
+    near: NDArray[np.float64]
+    surely_far: NDArray[np.float64]  # the same narrowed: what lies between is certainly inside
+    surely_near: NDArray[np.float64]
+    floor: NDArray[np.float64]  # nearer ones are counted up to this affinity
+    h: NDArray[np.float64]  # [A] see codes.Terms
+    own: NDArray[np.float64]
+
+
+@kernel(inline=True)
+def farthest_affinity(rule: Rule, frame: Frame, edges: Edges, i: int, x: float) -> float:
+    """Rows of anchor i at canonical distances up to x (FARTHEST: from x on) have at least this affinity."""
+    t = linear_distance(rule.metric, x) * frame.scale * frame.scale
+    slack = edges.own[i] + 2.0**-48 * (abs(edges.h[i]) + abs(t))
+    return (t - edges.h[i] if rule.pick == FARTHEST else edges.h[i] - t) - slack
+
+
+@kernel
+def pair_gate(
+    rule: Rule, frame: Frame, edges: Edges, gates: Gates, best: Best, exact: bool, i: int, pair: int
+) -> tuple[float, float]:
+    """The affinities, (upper bound at least, lower bound at most), that a pair of anchor i still wants.
+
+    `exact`: whether `best` holds candidates (and not what the probe keeps there).
+    """
+    low, high = max(edges.far[pair], np.float64(gates.reach[pair])), edges.near[pair]
+    if rule.count_nearer and best.nearer[pair] < NEARER_CAP:
+        high = edges.floor[pair]
+    capacity = rule.take + rule.skip
+    if rule.take == 0:
+        return low, high
+    full = exact and best.found[pair] == capacity
+    if rule.pick in (NEAREST, FARTHEST):
+        if full:
+            low = max(low, farthest_affinity(rule, frame, edges, i, best.x[pair, 0]))
+        return low, high
+    if rule.skip and exact and best.near_count[pair] == rule.skip:
+        near = round_down(farthest_affinity(rule, frame, edges, i, best.near_x[pair, 0]))
+        gates.near[pair] = max(gates.near[pair], near)
+    if full and rule.pick == RANDOM:
+        gates.cut[pair] = min(gates.cut[pair], best.key[pair, 0])
+    if rule.pick == WEIGHTED:
+        if full:
+            gates.key[pair] = min(gates.key[pair], value_of(best.key[pair, 0]))
+        x = of_unit_distance(rule.metric, weighted_reach(frame.centre.size, gates.key[pair])) * (1 + 1e-9)
+        x += 2e-9 if rule.metric == DOT else 0.0
+        low = max(low, min(farthest_affinity(rule, frame, edges, i, x), np.float64(gates.near[pair])))
+    return low, high
+
+
+@kernel
+def set_gates(
+    rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best, exact: bool, i: int
+) -> None:
+    """The gates of anchor i: the hull, and for nearest and farthest disjoint intervals, nearest first."""
+    first, end = pairs.start[i], pairs.start[i + 1]
+    gates.hull_low[i], gates.hull_high[i] = CLOSED, UNGATED
+    gates.intervals[i] = 0
+    if first == end:
+        return
+    for pair in range(first, end):
+        low, high = pair_gate(rule, frame, edges, gates, best, exact, i, pair)
+        gates.low[pair], gates.high[pair] = max(round_down(low), UNGATED), round_up(high)
+        gates.hull_low[i] = min(gates.hull_low[i], gates.low[pair])
+        gates.hull_high[i] = max(gates.hull_high[i], gates.high[pair])
+    if rule.pick in (RANDOM, WEIGHTED):
+        return
+    for pair in range(first + 1, end):
+        low, high, at = gates.low[pair], gates.high[pair], pair
+        while at > first and gates.high[at - 1] < high:
+            gates.low[at], gates.high[at] = gates.low[at - 1], gates.high[at - 1]
+            at -= 1
+        gates.low[at], gates.high[at] = low, high
+    last = first
+    for pair in range(first + 1, end):
+        if gates.high[pair] >= gates.low[last]:
+            gates.low[last] = min(gates.low[last], gates.low[pair])
+        else:
+            last += 1
+            gates.low[last], gates.high[last] = gates.low[pair], gates.high[pair]
+    gates.intervals[i] = last - first + 1
+
+
+@kernel
+def set_all_gates(rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best) -> None:
+    """set_gates of every anchor."""
+    for i in range(gates.hull_low.size):
+        set_gates(rule, frame, pairs, edges, gates, best, True, i)
+
+
+@kernel
+def _insert_key(keys: np.ndarray, count: int, key: np.uint64) -> int:
+    """Put a key into a heap of the least ones, the largest first, if it belongs there; returns the new count."""
+    if count == keys.size:
+        if key >= keys[0]:
+            return count
+        at = 0
+        while 2 * at + 1 < count:
+            child = 2 * at + 1
+            if child + 1 < count and keys[child + 1] > keys[child]:
+                child += 1
+            if keys[child] <= key:
+                break
+            keys[at] = keys[child]
+            at = child
+        keys[at] = key
+        return count
+    at = count
+    while at > 0 and keys[(at - 1) // 2] < key:
+        keys[at] = keys[(at - 1) // 2]
+        at = (at - 1) // 2
+    keys[at] = key
+    return count + 1
+
+
+@kernel
+def _largest_key(
+    rows: Rows, rule: Rule, frame: Frame, pairs: Pairs, lanes: Lanes, edges: Edges, gates: Gates, i: int, pair: int,
+    lane: int, low: np.float32,
+) -> np.uint64:  # fmt: skip
+    """The largest key that a candidate of affinity at least `low` can have: of random picks its draw."""
+    draw = mix(pairs.prefix[pair] + rows.draw_key[lanes.slot[lane]])
+    if rule.pick == RANDOM:
+        return draw
+    t = (gates.nearest[i] + 2 * edges.own[i] - low) / (frame.scale * frame.scale)
+    distance = unit_distance(rule.metric, canonical_distance(rule.metric, t)) * (1 + 1e-12)
+    if distance >= WEIGHT_END:
+        return NO_KEY
+    return sortable(weighted_key(frame.centre.size, distance, draw) + 1e-9)
+
+
+@kernel
+def probe(
+    rows: Rows,
+    rule: Rule,
+    frame: Frame,
+    pairs: Pairs,
+    lanes: Lanes,
+    edges: Edges,
+    gates: Gates,
+    best: Best,
+    found: Survivors,
+    counts: np.ndarray,
+    first_anchor: int,
+    last_anchor: int,
+) -> None:
+    """First gates of the anchors first_anchor ... last_anchor - 1 from survivors among a sample of the rows.
+
+    No distance is made exact: of the rows that are certainly eligible the bounds of the keys are kept, in best.key,
+    and the last of as many as are looked for is a gate. Parameters are those of absorb().
+    """
+    for b in range(counts.size):
+        for e in range(counts[b]):
+            i, lane, high = int(found.anchor[b, e]), int(found.candidate[b, e]), found.high[b, e]
+            if i < first_anchor or i >= last_anchor:
+                continue
+            low = high - lanes.slack[lane] * np.float32(1.001)
+            near_key = sortable(2 * edges.own[i] - np.float64(low))
+            for pair in range(pairs.start[i], pairs.start[i + 1]):
+                if low < edges.surely_far[pair] or high > edges.surely_near[pair]:
+                    continue
+                key = near_key
+                if rule.pick in (RANDOM, WEIGHTED):
+                    key = _largest_key(rows, rule, frame, pairs, lanes, edges, gates, i, pair, lane, low)
+                count = best.found[pair]
+                useless = key == NO_KEY or (count == best.key.shape[1] and key >= best.key[pair, 0])
+                if useless and not best.near_key.shape[1]:
+                    continue
+                if not passes_duplicates(rows, rule, pairs, pair, lanes.slot[i], lanes.slot[lane]):
+                    continue
+                if best.near_key.shape[1]:
+                    best.near_count[pair] = _insert_key(best.near_key[pair], best.near_count[pair], near_key)
+                if useless:
+                    continue
+                best.found[pair] = _insert_key(best.key[pair], count, key)
+    for i in range(first_anchor, last_anchor):
+        for pair in range(pairs.start[i], pairs.start[i + 1]):
+            if rule.skip and best.near_key.shape[1] and best.near_count[pair] == rule.skip:
+                gates.near[pair] = round_down(-value_of(best.near_key[pair, 0]))
+            if best.found[pair] < rule.take + rule.skip:
+                continue
+            key = best.key[pair, 0]
+            if rule.pick == RANDOM:
+                gates.cut[pair] = key
+            elif rule.pick == WEIGHTED:
+                gates.key[pair] = value_of(key)
+            else:
+                gates.reach[pair] = round_down(-value_of(key))
+        set_gates(rule, frame, pairs, edges, gates, best, False, i)
+
+
+@kernel
+def remember(rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best) -> None:
+    """Let gates keep what the answers so far taught them, so that these may be dropped."""
+    for i in range(gates.hull_low.size):
+        for pair in range(pairs.start[i], pairs.start[i + 1]):
+            low, _ = pair_gate(rule, frame, edges, gates, best, True, i, pair)
+            gates.reach[pair] = max(gates.reach[pair], round_down(low))

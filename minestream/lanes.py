@@ -1,0 +1,165 @@
+"""The order of the rows in a search, and their bands as affinities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import codes, gates, sweep
+from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Pairs, Rows, Rule
+from minestream.setting import Setting
+
+GROUP_ROWS = 16_384  # anchors swept together, at least half of it
+SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all; more where more is looked for
+SAMPLE_SHARE = 0.04
+SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
+
+
+class Order:
+    """Lanes: anchors that are candidates too, leg by leg; anchors only; candidates only; the probe's sample again.
+
+    Within each the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones.
+
+    Attributes
+    ----------
+    slot : int32[lanes]
+    place : int64[anchors]
+        Which anchor, of all groups one after another, a lane holds.
+    lane_of_place : int64[anchors]
+    leg : int64[anchors]
+        The last of the groups that a lane's group is swept with.
+    both, anchors, rows : int
+        Where the second, third and fourth kind begin.
+    group_start : int64[groups + 1]
+    """
+
+    def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], rule: Rule) -> None:
+        label = setting.loaded.rows.label
+        offered = _offered(setting, rule)
+        slots = np.concatenate(groups)
+        sizes = np.array([group.size for group in groups])
+        self.group_start = np.concatenate([[0], np.cumsum(sizes)])
+        leg = np.repeat(_legs(sizes), sizes)
+        leg[~offered[slots]] = sizes.size  # behind all others
+        self.place = np.lexsort((label[slots], leg))
+        self.leg = leg[self.place]
+        self.both, self.anchors = int((self.leg < sizes.size).sum()), int(slots.size)
+        candidates = np.flatnonzero(offered)
+        offered[slots] = False
+        others = np.flatnonzero(offered)
+        others = others[np.argsort(label[others], kind="stable")]
+        self.rows = self.anchors + others.size
+        sample = np.random.default_rng(0).permutation(candidates)[: _sample_size(rule, candidates.size)]
+        if rule.wanted == POSITIVE:  # only like labels meet
+            sample = sample[np.argsort(label[sample], kind="stable")]
+        self.slot = np.concatenate([slots[self.place], others, sample]).astype(np.int32)
+        self.lane_of_place = np.empty(self.anchors, np.int64)
+        self.lane_of_place[self.place] = np.arange(self.anchors)
+
+
+def _sample_size(rule: Rule, rows: int) -> int:
+    """Rows that the probe looks at."""
+    if not rule.take:
+        return 0
+    least = SAMPLE_LENGTHS * (rule.take + rule.skip)
+    return min(rows, max(least, min(SAMPLE_ROWS, int(rows * SAMPLE_SHARE))))
+
+
+def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each group the last of those that it is swept with: consecutive ones of GROUP_ROWS anchors or more."""
+    leg, first, total = np.empty(sizes.size, np.int64), 0, 0
+    for index, size in enumerate(sizes.tolist()):
+        total += size
+        if total >= GROUP_ROWS // 2 or index == sizes.size - 1:
+            leg[first : index + 1] = index
+            first, total = index + 1, 0
+    return leg
+
+
+def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
+    """Which rows are candidates: of equal rows with one label and group only as many as an anchor may need.
+
+    Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.
+    """
+    rows = setting.loaded.rows
+    n = rows.label.size
+    if not rule.take or rule.pick not in (NEAREST, FARTHEST):
+        return np.ones(n, bool)
+    enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
+    if np.bincount(rows.twin).max(initial=0) <= enough:
+        return np.ones(n, bool)
+    classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
+    keys: list[NDArray[Any]] = [rows.rank, *classes, rows.twin]
+    order = np.lexsort(keys)
+    offered = np.zeros(n, bool)
+    offered[order] = _nth(np.stack([key[order] for key in keys[1:]])) < enough
+    if rule.wanted == NEGATIVE and not rows.set_start.size:
+        _keep_enough_negatives(rows, offered, enough)
+    return offered
+
+
+def _nth(keys: NDArray[Any]) -> NDArray[np.int64]:
+    """How many columns just before each one are equal to it, of columns in sorted order."""
+    size = keys.shape[1]
+    new = np.ones(size, bool)
+    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
+    return np.arange(size) - np.maximum.accumulate(np.where(new, np.arange(size), 0))
+
+
+def _keep_enough_negatives(rows: Rows, offered: NDArray[np.bool_], enough: int) -> None:
+    """Of a set of equal rows offer only the first, in key order, among which every label and group finds enough."""
+    order = np.flatnonzero(offered)
+    order = order[np.lexsort((rows.rank[order], rows.twin[order]))]
+    starts = np.flatnonzero(np.diff(rows.twin[order], prepend=-1))
+    for first, end in zip(starts, [*starts[1:], order.size], strict=True):
+        if end - first <= enough:
+            continue
+        members = order[first:end]
+        out = np.zeros(members.size, np.int64)  # of the members so far, at most how many share a label, or a group
+        for kind in (rows.label, rows.group):
+            if kind.size:
+                by_kind = np.argsort(kind[members], kind="stable")
+                nth = np.empty(members.size, np.int64)
+                nth[by_kind] = _nth(kind[members][by_kind][None, :])
+                out += np.maximum.accumulate(nth + 1)
+        offered[members[np.arange(1, members.size + 1) - out > enough]] = False
+
+
+def edges_of(
+    setting: Setting, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
+) -> gates.Edges:
+    """Bands as affinities, widened; unbounded edges are infinite."""
+    metric = setting.metric
+    scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
+    of_anchor = np.repeat(np.arange(h.size), np.diff(pairs.start))
+    pair_h, pair_own = h[of_anchor], own[of_anchor]
+    sign = -1.0 if rule.pick == FARTHEST else 1.0
+
+    def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
+        bounded = np.isfinite(x) & ((x > 0) | dot)
+        t = metric.linear(np.where(bounded, x, 0.0)) * scale * scale
+        slack = pair_own + 2.0**-48 * (np.abs(pair_h) + np.abs(t))
+        return np.where(bounded, sign * (pair_h - t) + outwards * slack, unbounded)
+
+    high_closed = np.where((pairs.high <= 0) & (not dot), np.finfo(float).tiny, pairs.high)
+    farther, nearer = (high_closed, pairs.low) if sign > 0 else (pairs.low, high_closed)
+    return gates.Edges(
+        affinity(farther, -np.inf, -1.0), affinity(nearer, np.inf, 1.0), affinity(farther, -np.inf, 1.0),
+        affinity(nearer, np.inf, -1.0), affinity(pairs.floor, np.inf, 1.0), h, own,
+    )  # fmt: skip
+
+
+def move_gates(
+    gates: sweep.Gates, pairs: Pairs, before: codes.Terms, after: codes.Terms, anchors: NDArray[np.int32], sign: float
+) -> None:
+    """Let the gates that the probe found fit other codes of the same rows.
+
+    What such a gate stands for is a distance; as an affinity it moves with h, and with the anchor's share of the error.
+    """
+    moved = sign * (after.h - before.h)[anchors] + (before.own - after.own)[anchors]
+    of_pair = np.repeat(moved, np.diff(pairs.start))
+    for gate in (gates.reach, gates.near):
+        gate[:] = np.where(np.isfinite(gate), np.nextafter((gate + of_pair).astype(np.float32), -np.inf), gate)

@@ -1,0 +1,45 @@
+"""What all searches of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from minestream.load import Loaded
+from minestream.metric import Metric
+from minestream.progress import Progress
+from minestream.stats import ShardStats
+from minestream.workers import Workers
+
+if TYPE_CHECKING:
+    from minestream.screens import Codes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at a time: sizes that memory decides and no result depends on."""
+
+    threads: int
+    block_rows: int
+    group_anchors: int
+    screens: tuple[str, ...]  # to choose from, the first unless another is predicted to be faster; none: scan
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all searches of a run share; `codes` makes, once, the codes of a screen."""
+
+    loaded: Loaded
+    metric: Metric
+    limits: Limits
+    workers: Workers
+    progress: Progress
+    stats: ShardStats
+    codes: Callable[[str], Codes]
+    timed: bool = True  # whether stages of a search are timed one by one
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Add the seconds of the block to a stage of the search."""
+        return self.stats.stage(name) if self.timed else nullcontext()

@@ -1,0 +1,400 @@
+"""A search by the sweep: lanes, steps of it that grow, and between two steps what was found narrows the gates.
+
+A probe sweeps a seeded sample of the rows in steps of growing length and gives every anchor a first gate. Then the
+anchors of each group meet all rows behind them, both sides at once, and when that is done their answers are final.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.answers import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
+from minestream.kernels import absorb, gates, sweep
+from minestream.kernels.choose import FARTHEST, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
+from minestream.lanes import GROUP_ROWS, Order, edges_of, move_gates
+from minestream.screens import Codes, worth_changing
+from minestream.setting import Setting
+from minestream.workers import ahead, slices
+
+SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is SAMPLE_GROWTH times as long
+SAMPLE_GROWTH = 2
+STEP_SHARE = 1.0
+LEAST_ROWS = 2_048
+BLOCK_ROWS = 16_384
+UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
+UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
+BUFFER_ENTRIES = 1 << 18
+TASKS_PER_THREAD = 8
+MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
+PEAK_UNITS = 32
+TAKEN_ENTRIES = 1 << 18
+
+
+class Sweeping:
+    """One search: the slots of all anchors of all groups, their pairs (CSR by anchor), and the rule."""
+
+    def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
+        self.setting, self.rule, self.loaded = setting, rule, setting.loaded
+        self.workers, self.stats, self.threads = setting.workers, setting.stats, setting.limits.threads
+        self.mirrored = rule.pick == FARTHEST
+        self.order = Order(setting, groups, rule)
+        self.pairs, _ = sub_pairs(pairs, self.order.place)
+        self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
+        count, pair_count = self.order.anchors, self.pairs.positive.size
+        self.gates = sweep.Gates(
+            np.empty(count, np.float32), np.empty(count, np.float32), np.empty(pair_count, np.float32),
+            np.empty(pair_count, np.float32), np.zeros(count, np.int64), np.full(pair_count, sweep.UNGATED),
+            np.full(pair_count, 2**64 - 1, np.uint64), np.full(pair_count, np.inf),
+            np.full(pair_count, -np.inf if rule.skip else np.inf, np.float32), np.empty(count),
+        )  # fmt: skip
+        self.taken: list[list[absorb.Taken]] = [[] for _ in groups]
+        self.tally = np.zeros(TALLIES, np.int64)
+        self.exact = np.zeros(2, np.int64)
+        self.tiles = np.zeros(2, np.int64)
+        self.survivors = 0
+        self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
+        self.screens = deque(setting.limits.screens)
+        self.use(setting.codes(self.screens.popleft()))
+
+    def use(self, codes: Codes) -> None:
+        """Sweep with the codes of this screen."""
+        self.codes, terms, slot = codes, codes.terms, self.order.slot
+        bias = terms.mirrored if self.mirrored else terms.bias
+        start = terms.start if codes.tile.unsigned_rows else np.zeros_like(terms.start)
+        self.lanes = sweep.Lanes(
+            slot, self.loaded.rows.label[slot], terms.scale[slot], bias[slot], terms.slack[slot], start[slot]
+        )  # fmt: skip
+        own = slot[: self.order.anchors]
+        self.edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
+        self.gates.nearest[:] = terms.h[own] - terms.own[own]
+        gates.set_all_gates(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+        # int8 compares lower ends only: its gates are hulls.
+        most_pairs = int(np.diff(self.pairs.start).max(initial=1))
+        by_key = self.rule.pick in (RANDOM, WEIGHTED)
+        self.intervals = 1 if codes.name == "i8" or by_key else min(MOST_INTERVALS, most_pairs)
+        tile, row_bytes = codes.tile, 4 * codes.words
+        self.unit_panels = (
+            min(UNIT_PANELS[0], max(1, UNIT_BYTES[0] // (row_bytes * tile.rows))),
+            min(UNIT_PANELS[1], max(1, UNIT_BYTES[1] // (row_bytes * tile.columns))),
+        )
+
+        size = 2 * self.unit_panels[0] * self.unit_panels[1] * tile.rows * tile.columns + BUFFER_ENTRIES
+        shape = (self.threads, size)
+        self.found = sweep.Survivors(np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32))
+        self.counts = np.zeros(self.threads, np.int64)
+
+    def _reconsider(self, tiles: int, vain: int) -> None:
+        """Go on with the next screen where that is predicted, from all steps so far, to be faster.
+
+        tiles, vain : of the last step, tiles multiplied, and distances made exact that a sharper screen would not let
+            through.
+        """
+        if not self.screens:
+            return
+        self.swept += np.array([tiles, vain])
+        tiles, vain = self.swept.tolist()
+        values = tiles * self.codes.tile.rows * self.codes.tile.columns
+        if not worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, values, vain):
+            return
+        anchors, before = self.order.slot[: self.order.anchors], self.codes.terms
+        codes = self.setting.codes(self.screens.popleft())
+        move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
+        self.stats.screens_changed += 1
+        self.use(codes)
+
+    def run(self) -> Iterator[int]:
+        """Sweep; yields each group when its answers are final, in order."""
+        anchors, done, first = self.order.anchors, 0, 0
+        self._probe()
+        late = self.order.both < anchors  # anchors that are no candidates are complete at the end only
+        while first < self.order.both:
+            leg = self.order.leg[first]
+            end = int(np.searchsorted(self.order.leg[: self.order.both], leg, side="right"))
+            while first < end:  # no longer than a share of what has been seen, so that gates narrow in time
+                size = min(
+                    BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (self.order.slot.size - self.order.rows + first)))
+                )
+                stop = min(end, first + size)
+                self._sweep_rows(first, stop)
+                first = stop
+            while not late and done <= leg:
+                yield done
+                done += 1
+        if late:
+            self._sweep_rows(self.order.both, anchors, first_column=anchors)
+        yield from range(done, self.order.group_start.size - 1)
+
+    def _probe(self) -> None:
+        """First gates of all anchors, from the sample, in steps of growing length."""
+        first, size = self.order.rows, SAMPLE_STEP * (self.rule.take + self.rule.skip)
+        while first < self.order.slot.size:
+            end = min(first + size, self.order.slot.size)
+            right = self._side(first, end, rows=False)
+            for start in range(0, self.order.anchors, GROUP_ROWS):
+                left = self._side(start, min(start + GROUP_ROWS, self.order.anchors), rows=True)
+                self._step(left, right, looking=True, looked_for=False, probing=True)
+            first, size = end, SAMPLE_GROWTH * size
+        if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
+            gates.remember(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+        self.best.found[:] = 0
+        self.best.near_count[:] = 0
+        self.best.nearer[:] = 0
+
+    def _sweep_rows(self, first: int, end: int, first_column: int | None = None) -> None:
+        """Rows first ... end - 1 against all lanes from themselves on."""
+        anchors = self.order.anchors
+        column = first if first_column is None else first_column
+        left, codes = self._side(first, end, rows=True), self.codes
+        for start, stop, held in self._blocks(column):
+            if codes is self.codes:
+                right = self._side(start, stop, rows=False, held=held)
+            else:  # the screen has changed
+                if left.panels.dtype != self.codes.screen.word:
+                    left = self._side(first, end, rows=True)
+                right = self._side(start, stop, rows=False)
+            # Lanes between self.order.both and anchors are no candidates, those from there on no anchors.
+            self._step(left, right, looking=start < self.order.both or start >= anchors, looked_for=start < anchors)
+
+    def _blocks(self, first: int) -> Iterator[tuple[int, int, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
+        """Lanes from `first` on in blocks that do not straddle a change of role, with their codes, read ahead."""
+        size = min(BLOCK_ROWS, self.setting.limits.block_rows)
+        spans = []
+        for end in (self.order.both, self.order.anchors, self.order.rows):
+            while first < end:
+                spans.append((first, min(end, first + size)))
+                first = spans[-1][1]
+        codes, slot = self.codes, self.order.slot
+        blocks = ((start, stop, codes.rows_of(slot[start:stop])) for start, stop in spans)
+        return blocks if codes.store.in_memory else ahead(blocks)
+
+    def _side(
+        self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
+    ) -> sweep.Side:
+        codes, tile = self.codes, self.codes.tile
+        width = tile.rows if rows else tile.columns
+        flip = codes.row_flip(self.mirrored) if rows else 0
+        words, at = held or codes.rows_of(self.order.slot[first:end])
+        panels = codes.pack(words, at, width, flip, self.workers, self.threads)
+        count = len(panels)
+        side = sweep.Side(
+            first, end - first, panels, np.empty((count, 2 + 2 * self.intervals, width), np.float32),
+            np.empty(count * width, np.int32), np.empty((count, 2), np.int32),
+        )  # fmt: skip
+        sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
+        return side
+
+    def _step(
+        self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool, probing: bool = False
+    ) -> None:
+        """One rectangle (or triangle) of the sweep, as often interrupted as buffers are full."""
+        unit_rows, unit_columns = self.unit_panels
+        units = -(-len(left.panels) // unit_rows) * -(-len(right.panels) // unit_columns)
+        todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
+        slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
+        if not probing and self.codes.peak_rate is None:
+            self._measure_peak(left, right, units)
+        lock, before = threading.Lock(), (int(self.tiles[0]), self.exact.copy())
+        while todo:
+            sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
+            sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
+            self.counts[:] = 0
+            with self.setting.stage("sweep"):
+                self.workers.run([self._sweeper(left, right, todo, lock, thread) for thread in range(self.threads)])
+            with self.setting.stage("refine"):
+                if probing and self.rule.positive_duplicates != WITHIN:
+                    self._learn(left)
+                else:
+                    self._absorb(left, right)
+        if probing:
+            return
+        after = np.maximum(np.arange(left.first, left.first + left.lanes) + 1, right.first)
+        above = int(np.maximum(right.first + right.lanes - after, 0).sum())
+        served = above * (int(looking) + int(looked_for))
+        self.setting.progress.advance(served)
+        exact = self.exact - before[1]
+        self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
+
+    def _measure_peak(self, left: sweep.Side, right: sweep.Side, units: int) -> None:
+        """How fast the tile is here when nothing passes, by all threads at once: for the report."""
+        for side in (left, right):
+            sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, side)
+        tiles, share = self.tiles.copy(), max(1, min(PEAK_UNITS, units // self.threads))
+        began = time.perf_counter()
+        tasks = [
+            self._sweeper(left, right, deque([(thread * share, (thread + 1) * share)]), threading.Lock(), thread)
+            for thread in range(self.threads)
+        ]
+        self.workers.run(tasks)
+        seconds = time.perf_counter() - began
+        tile, done = self.codes.tile, int(self.tiles[0] - tiles[0])
+        self.codes.peak_rate = 2.0 * self.loaded.store.dimension * done * tile.rows * tile.columns / seconds
+        self.tiles[:] = tiles
+
+    def _sweeper(
+        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], lock: Any, thread: int
+    ) -> Callable[[], None]:
+        """The task of one thread: unit after unit until none is left or its buffer is full."""
+        tile = self.codes.tile
+        out = sweep.Survivors._make(field[thread] for field in self.found)
+        masks, products = np.zeros((2, tile.rows), np.uint64), np.empty(tile.rows * tile.columns, np.float32)
+        tiles, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
+
+        def task() -> None:
+            found = 0
+            while todo:
+                try:
+                    first, end = todo.popleft()
+                except IndexError:
+                    break
+                unit, found = sweep.sweep(
+                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.gates, left, right,
+                    self.unit_panels, first, end, masks, products, found, out, tiles, tally,
+                )  # fmt: skip
+                if unit < end:
+                    todo.append((unit, end))
+                    break
+            with lock:
+                self.counts[thread] = found
+                self.tiles += tiles
+                self.tally += tally
+
+        return task
+
+    def _absorb(self, left: sweep.Side, right: sweep.Side) -> None:
+        """Make exact what was found, by all threads, each for its own anchors."""
+        total = int(self.counts.sum())
+        if not total:
+            return
+        self.survivors += total
+        anchors = self.order.anchors
+        left_end = min(left.first + left.lanes, anchors)
+        right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)
+        ranges = [(left.first, left_end), (right_first, right_end)]
+        tasks = self.threads
+        cuts = [
+            (first + part.start, first + part.stop)
+            for first, end in ranges
+            if end > first
+            for part in slices(end - first, tasks)
+        ]
+        vectors, at, positive_at = self._vectors([left, right])
+        lock = threading.Lock()
+        self.workers.run([self._absorber(first, end, vectors, at, positive_at, lock) for first, end in cuts])
+
+    def _learn(self, left: sweep.Side) -> None:
+        """Narrow the gates of the anchors on the left by what the probe found."""
+        self.survivors += int(self.counts.sum())
+
+        def task(part: slice) -> Callable[[], None]:
+            return lambda: gates.probe(
+                self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
+                self.best, self.found, self.counts, left.first + part.start, left.first + part.stop,
+            )  # fmt: skip
+
+        self.workers.run([task(part) for part in slices(left.lanes, self.threads)])
+
+    def _vectors(self, sides: list[sweep.Side]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        """Rows that hold the vectors of both sides, and where each lane, and each pair's positive, stands there."""
+        whole = self.loaded.store.whole()
+        within = self.rule.within > 0
+        if whole is not None:
+            positive_at = self.pairs.positive.astype(np.int64) if within else np.empty(0, np.int64)
+            return whole, self.order.slot.astype(np.int64), positive_at
+        lanes = np.unique(np.concatenate([np.arange(side.first, side.first + side.lanes) for side in sides]))
+        wanted = self.order.slot[lanes]
+        pair = np.empty(0, np.int64)
+        if within:
+            own = lanes[lanes < self.order.anchors]
+            counts = self.pairs.start[own + 1] - self.pairs.start[own]
+            pair = np.repeat(self.pairs.start[own], counts) + counting(counts)
+            wanted = np.concatenate([wanted, self.pairs.positive[pair]])
+        unique, back = np.unique(wanted, return_inverse=True)
+        at = np.zeros(self.order.slot.size, np.int64)
+        at[lanes] = back[: lanes.size]
+        positive_at = np.zeros(self.pairs.positive.size if within else 0, np.int64)
+        positive_at[pair] = back[lanes.size :]
+        return self.loaded.store.take(unique), at, positive_at
+
+    def _absorber(
+        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
+        lock: Any,
+    ) -> Callable[[], None]:  # fmt: skip
+        exact = np.zeros(2, np.int64)
+        own = self.best._replace(tally=np.zeros(TALLIES, np.int64))
+
+        def task() -> None:
+            if self.rule.take:
+                absorb.absorb(
+                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
+                    own, self.found, self.counts, first, end, vectors, at, positive_at, exact,
+                )  # fmt: skip
+                pieces = []
+            else:
+                pieces = list(self._collected(first, end, vectors, at, positive_at, own, exact))
+            with lock:
+                self.exact += exact
+                self.tally += own.tally
+                for piece in pieces:
+                    self._keep(piece)
+
+        return task
+
+    def _collected(
+        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
+        best: Any, exact: NDArray[np.int64],
+    ) -> Iterator[absorb.Taken]:  # fmt: skip
+        size = TAKEN_ENTRIES
+        while first < end:
+            out = absorb.Taken(
+                np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size), np.empty(size, np.uint64)
+            )
+            first, written = absorb.collect(
+                self.loaded.rows, self.rule, self.pairs, self.lanes, best, self.found, self.counts, first, end,
+                vectors, at, positive_at, out, exact,
+            )  # fmt: skip
+            if written:
+                yield absorb.Taken._make(field[:written].copy() for field in out)
+            elif first < end:
+                size *= 4
+
+    def _keep(self, piece: absorb.Taken) -> None:
+        """File what was taken under the groups of its pairs."""
+        anchor = np.searchsorted(self.pairs.start, piece.pair, side="right") - 1
+        group = np.searchsorted(self.order.group_start, self.order.place[anchor], side="right") - 1
+        for index in np.unique(group):
+            self.taken[index].append(absorb.Taken._make(field[group == index] for field in piece))
+
+    def answers(self, group: int) -> Found:
+        """What the pairs of a group found, in the order of its pairs."""
+        lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
+        counts = self.pairs.start[lanes + 1] - self.pairs.start[lanes]
+        pair = np.repeat(self.pairs.start[lanes], counts) + counting(counts)
+        best = self.best._replace(
+            **{name: getattr(self.best, name)[pair] for name in self.best._fields if name != "tally"}
+        )
+        if self.rule.take:
+            return found_of(self.rule, self.loaded.rows.rank, best)
+        pieces, self.taken[group] = self.taken[group], []
+        return taken_of(self.loaded.rows.rank, pair, pieces, best.nearer)
+
+    def report(self) -> None:
+        """Add what was counted since the last report to the stats; how it went only where that is timed."""
+        tile = self.codes.tile
+        self.stats.pairs_computed += int(self.tiles[0]) * tile.rows * tile.columns
+        if self.setting.timed:
+            self.stats.tiles += int(self.tiles[0])
+            self.stats.tile_values += int(self.tiles[0]) * tile.rows * tile.columns
+            self.stats.tiles_hit += int(self.tiles[1])
+            self.stats.survivors += self.survivors
+            self.stats.exact_distances += int(self.exact[0])
+        count_tally(self.stats, self.tally, self.rule.wanted)
+        self.survivors = 0
+        for counter in (self.tiles, self.exact, self.tally):
+            counter[:] = 0
