@@ -1,114 +1,90 @@
 """How long does mining take end to end, beside a whole exact search that only finds neighbours?
 
-    python bench/bench_mine.py FILE.parquet [FILE.parquet ...] [--rows N] [--runs 3] [-k 16]
+    python bench/bench_mine.py FILE.parquet[:ROWS[:LABELS]] ... [--runs 3] [-k 16]
 
-minestream is timed as a user starts it: a new process, Parquet in, Parquet out, warm kernel cache. The peer is timed
-in this process and without reading or labels: its search alone. Runs are interleaved; ratios are of medians.
+minestream is timed as a user starts it: a new process, Parquet in, Parquet out, warm kernel cache. The peer, faiss
+IndexFlatIP, is timed without start, reading and index: its search for k neighbours alone, whatever the job. Each run is
+a process of its own; runs are interleaved and ratios paired. Some anchors of every output are verified, untimed.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from common import median_ratio, settle_environment, write_results
+import data
+import mining
+from common import median_ratio, question_parser, rounded, write_results
 
-settle_environment()
-
-import numpy as np  # noqa: E402 (after the environment is settled)
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-from peers import faiss_flat  # noqa: E402
-
-THREADS = len(os.sched_getaffinity(0))
+PEER = "faiss_flat"
 
 
-def read(path: Path, rows: int | None) -> pa.Table:
-    """The id, label and embedding of a prefix of a file."""
-    table = pq.read_table(path, columns=["id", "label", "embedding"])
-    return table if rows is None else table.slice(0, rows)
+def jobs(k: int) -> dict[str, list[str]]:
+    """The options of each job: as exact search, as most users start, and as in-batch mining."""
+    return {
+        "nearest": mining.nearest(k),
+        "default": [],
+        "bulk": ["--positives", "random", "--positives-per-anchor", "4"],
+    }
 
 
-def matrix(table: pa.Table) -> np.ndarray:
-    """The embeddings (n, d)."""
-    column = table["embedding"].combine_chunks()
-    return np.array(column.flatten().to_numpy().reshape(-1, column.type.list_size), np.float32)
+def measure(given: data.DataFile, k: int, runs: int, folder: Path) -> list[dict[str, Any]]:
+    """The rows of one data set, one a job."""
+    source = given.written(folder)
+    out = folder / "out.parquet"
+    mining.need(PEER, source, k)
+    peers = []
+    mined: dict[str, list[mining.Mined]] = {job: [] for job in jobs(k)}
+    for run in range(runs):
+        peers.append(mining.search(PEER, source, k))
+        for job, options in jobs(k).items():
+            mined[job].append(mining.mine(source, out, options))
+            if run == 0:
+                mining.verify(out, source)
+    return [figures(given.name, job, k, mined[job], peers) for job in mined]
 
 
-def mined(path: Path, folder: Path, options: list[str]) -> tuple[float, int]:
-    """Seconds and peak bytes of one whole run of the command."""
-    command = [sys.executable, "-m", "minestream", "mine", str(path), "-o", str(folder / "out.parquet"), "--overwrite",
-               "--progress", "none", "--json", "--threads", str(THREADS), *options]  # fmt: skip
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"failed: {' '.join(command)}")
-    return time.perf_counter() - start, usage.ru_maxrss * 1024
-
-
-def validate(unit: np.ndarray, k: int) -> None:
-    """Compare the peer's similarities of 200 rows with float64 brute force before it is timed."""
-    rows = np.linspace(0, len(unit) - 1, 200).astype(int)
-    found = np.sort(faiss_flat.search(unit, k)[0][rows], axis=1)
-    expected = np.sort(unit[rows].astype(np.float64) @ unit.T.astype(np.float64), axis=1)[:, -k:]
-    if np.abs(found - expected).max() > 1e-5:
-        raise SystemExit("the peer's answer is wrong: not timed")
-
-
-def measure(path: Path, rows: int | None, k: int, runs: int) -> list[dict[str, Any]]:
-    """The rows of one data set: nearest negatives, and the default command."""
-    table = read(path, rows)
-    unit = faiss_flat.prepare(matrix(table), THREADS)
-    results = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = folder / path.name
-        pq.write_table(table, source, row_group_size=8192)
-        jobs = {"nearest": ["--band", "any", "-k", str(k)], "default": []}
-        for options in jobs.values():
-            mined(source, folder, [*options, "--anchors", "1"])  # warms the kernel cache
-        validate(unit[:20_000], k)
-        seconds: dict[str, list[float]] = {name: [] for name in (*jobs, "faiss")}
-        peaks: dict[str, int] = {}
-        for _ in range(runs):
-            for job, options in jobs.items():
-                seconds_taken, peaks[job] = mined(source, folder, options)
-                seconds[job].append(seconds_taken)
-            start = time.perf_counter()
-            faiss_flat.search(unit, k)
-            seconds["faiss"].append(time.perf_counter() - start)
-    n, d = unit.shape
-    for job in jobs:
-        took = float(np.median(seconds[job]))
-        results.append(
-            {
-                "data": path.stem, "rows": n, "dimension": d, "k": k if job == "nearest" else 1, "job": job,
-                "minestream_seconds": took, "faiss_seconds": float(np.median(seconds["faiss"])),
-                "ratio": median_ratio(seconds["faiss"], seconds[job]), "peak_bytes": peaks[job],
-                "gf_eq": 2 * n * n * d / took / 1e9, "runs": runs,
-            }
-        )  # fmt: skip
-        print(results[-1], flush=True)
-    return results
+def figures(name: str, job: str, k: int, mined: list[mining.Mined], peers: list[mining.Searched]) -> dict[str, Any]:
+    """One row of results; k is the peer's."""
+    report = mined[-1].report
+    stats, anchors = report["stats"], report["stats"]["anchors"]
+    rows, dimension = peers[0].report["rows"], peers[0].report["dimension"]
+    seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run in peers]
+    sweep = [run.sweep_seconds for run in mined]
+    return {
+        "data": name, "rows": rows, "dimension": dimension, "job": job, "k": report["config"]["negatives"],
+        "seconds": median(seconds), "all_seconds": seconds, "stages": mining.stage_medians(mined),
+        "faiss_k": k, "faiss_seconds": median(peer_seconds), "all_faiss_seconds": peer_seconds,
+        "ratio": median_ratio(peer_seconds, seconds),
+        "sweep_ratio": median_ratio(peer_seconds, sweep) if min(sweep) > 0 else None,
+        "peak_bytes": max(run.peak_bytes for run in mined),
+        "faiss_peak_bytes": max(run.peak_bytes for run in peers),
+        "gf_eq": mining.billions(rows, dimension, median(seconds)), "screen": report["plan"]["screen"],
+        "screens_changed": stats["screens_changed"],
+        "mined_rows": stats["rows"], "pairs": stats["pairs"], "short": stats["short"], "empty": stats["empty"],
+        "survivors_an_anchor": stats["survivors"] / anchors,
+        "exact_distances_an_anchor": stats["exact_distances"] / anchors,
+        "tiles": stats["tiles"], "tiles_hit": stats["tiles_hit"] / stats["tiles"] if stats["tiles"] else None,
+        "runs": len(mined),
+    }  # fmt: skip
 
 
 def main() -> None:
     """Measure every file and write bench/results/mine.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path)
-    parser.add_argument("--rows", type=int)
-    parser.add_argument("--runs", type=int, default=3)
+    parser = question_parser(__doc__, runs=3)
+    parser.add_argument("files", nargs="+", type=data.DataFile.parse, help=data.DATA_HELP)
     parser.add_argument("-k", type=int, default=16)
     given = parser.parse_args()
-    results = [row for path in given.files for row in measure(path, given.rows, given.k, given.runs)]
-    print(write_results("mine", results))
+    mining.warm_up()
+    rows = []
+    for file in given.files:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(file, given.k, given.runs, Path(folder))
+        print(*map(rounded, found), sep="\n", flush=True)
+        rows += found
+    write_results(given.results, "mine", rows)
 
 
 if __name__ == "__main__":

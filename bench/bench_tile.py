@@ -1,156 +1,225 @@
-"""Is the fused float32 tile, gates included, as fast as a plain matrix product that gates nothing?
+"""Are the register tiles, gates and survivors included, as fast as a plain matrix product that gates nothing?
 
     python bench/bench_tile.py [--runs 9]
 
-Two threads sweep 3,840 x 7,680 Gaussian rows through gates that keep about 0.1 % of the values; the peer is
-numpy's float32 matmul on two threads, once into one large array and once in blocks of rows that reuse a
-small one (no n x n array to touch, so the kinder figure). Ratios are against the faster of the two.
+Threads sweep 3,840 x 7,680 Gaussian rows through gates that keep about 0.1 % of the values, once in float32 and once
+in int8; the peer is numpy's float32 matmul on as many threads, once into one large array and once in blocks of rows
+that reuse a small one (no n x n array to touch, so the kinder figure). Ratios are against the faster of the two.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import common
 import numpy as np
 
 from minestream.kernels.compiled import kernel
-from minestream.kernels.tile import TILES, address, host_tile, tile_f32, trailing_zeros
+from minestream.kernels.shapes import Tile, host_tile, host_tiles
+from minestream.kernels.tile import BIAS, HIGH, LOW, SCALE, address, tile, tile_shape, trailing_zeros
 
-ROWS = 3840
+ROWS = 3840  # both sizes are multiples of every tile's shape
 COLUMNS = 7680
 DIMENSIONS = (64, 128, 384, 768)
 GROUP_BYTES = 192 * 1024  # column panels swept together stay in a core's second-level cache
 PASSING = 1e-3
-STRIP_PANELS = 40
+STRIP_ROWS = 320
 BLOCK_ROWS = 480
+LARGEST_CODE = 127
+INTERVALS = 1  # a gate is one interval
+TERMS = 2 + 2 * INTERVALS
+SURVIVORS = 4096  # a power of two
+
+
+class Side(NamedTuple):
+    """Packed rows of one side, as `tile` reads them."""
+
+    panels: np.ndarray  # (panels, words, width), float32 or int32
+    terms: np.ndarray  # float32 (panels, 4, width)
+    start: np.ndarray  # int32 (panels * width,)
 
 
 @kernel
 def sweep_strip(
-    a, b, bias, codes_a, codes_b, gates, first, last, group, out_mask, out_acc, out_row, out_column, out_affinity
-):
-    """Gate all columns against row panels first..last-1; how many values passed.
+    left: Side,
+    right: Side,
+    first: int,
+    last: int,
+    group: int,
+    masks: np.ndarray,
+    products: np.ndarray,
+    out_row: np.ndarray,
+    out_column: np.ndarray,
+    out_product: np.ndarray,
+) -> int:
+    """Gate all columns against row panels first..last-1; how many values passed a gate of their row or column.
 
-    a : float32 (row panels, k, MR); b : float32 (column panels, k, NR); bias : float32 (columns,)
-    codes_a, codes_b : int32 (rows,), (columns,); gates : float32 (4, rows), lo and hi of same, then of other
-    out_mask : uint64 (MR,); out_acc : float32 (MR * NR,); survivors overwrite each other in out_row,
-    out_column (int32) and out_affinity (float32), whose length is a power of two.
+    group : column panels swept together
+    masks : uint64 (2, rows of a tile); products : float32 (values of a tile,)
+    Survivors overwrite each other in out_row, out_column (int32) and out_product (float32), whose length is a
+    power of two.
     """
-    k, mr = a.shape[1], a.shape[2]
-    panels, nr = b.shape[0], b.shape[2]
-    rows = a.shape[0] * mr
-    wrap = out_row.shape[0] - 1
+    rows, columns = tile_shape(address(left.panels, 0))
+    words = left.panels.shape[1]
+    panels = right.panels.shape[0]
+    wrap = out_row.size - 1
     passed = 0
     for start in range(0, panels, group):
-        stop = min(start + group, panels)
         for i in range(first, last):
-            row = i * mr
-            for j in range(start, stop):
-                found = tile_f32(
-                    address(a, i * k * mr),
-                    address(b, j * k * nr),
-                    k,
-                    address(bias, j * nr),
-                    address(codes_b, j * nr),
-                    address(gates, row),
-                    address(gates, rows + row),
-                    address(gates, 2 * rows + row),
-                    address(gates, 3 * rows + row),
-                    address(codes_a, row),
-                    address(out_mask, 0),
-                    address(out_acc, 0),
+            for j in range(start, min(start + group, panels)):
+                found = tile(
+                    address(left.panels, i * words * rows),
+                    address(right.panels, j * words * columns),
+                    words,
+                    INTERVALS,
+                    address(left.terms, i * TERMS * rows),
+                    address(right.terms, j * TERMS * columns),
+                    address(right.start, j * columns),
+                    address(masks, 0),
+                    address(masks, rows),
+                    address(products, 0),
                 )
                 if found == 0:
                     continue
-                for r in range(mr):
-                    mask = out_mask[r]
-                    while mask != 0:
-                        c = np.int64(trailing_zeros(mask))
-                        mask &= mask - np.uint64(1)
-                        out_row[passed & wrap] = row + r
-                        out_column[passed & wrap] = j * nr + c
-                        out_affinity[passed & wrap] = out_acc[r * nr + c]
+                for r in range(rows):
+                    bits = masks[0, r] | masks[1, r]
+                    while bits != 0:
+                        c = np.int64(trailing_zeros(bits))
+                        bits &= bits - np.uint64(1)
+                        out_row[passed & wrap] = i * rows + r
+                        out_column[passed & wrap] = j * columns + c
+                        out_product[passed & wrap] = products[r * columns + c]
                         passed += 1
     return passed
 
 
-def packed(matrix: np.ndarray, width: int) -> np.ndarray:
-    """(n, d) -> (panels, d, width), C-contiguous; `width` divides n."""
-    n, d = matrix.shape
-    return np.ascontiguousarray(matrix.reshape(n // width, width, d).transpose(0, 2, 1))
+def packed(words: np.ndarray, width: int) -> np.ndarray:
+    """(n, words) -> (panels, words, width), C-contiguous; `width` divides n."""
+    n, count = words.shape
+    return np.ascontiguousarray(words.reshape(n // width, width, count).transpose(0, 2, 1))
+
+
+def terms(scale: np.ndarray, threshold: float, width: int) -> np.ndarray:
+    """Scale, bias and gates of every row, by panel: float32 (panels, 4, width)."""
+    out = np.empty((scale.size // width, TERMS, width), np.float32)
+    out[:, SCALE] = scale.reshape(-1, width)
+    out[:, BIAS], out[:, LOW], out[:, HIGH] = 0, threshold, np.inf
+    return out
+
+
+def float_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[Side, Side]:
+    """Both sides in float32."""
+    shape = host_tile("f32")
+    sides = [
+        Side(packed(rows, width), terms(np.ones(len(rows)), threshold, width), np.zeros(len(rows), np.int32))
+        for rows, width in ((left, shape.rows), (right, shape.columns))
+    ]
+    return sides[0], sides[1]
+
+
+def quantised(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as int8 codes (n, d) and scales float32 (n,)."""
+    scale = np.abs(rows).max(axis=1) / LARGEST_CODE
+    return np.rint(rows / scale[:, None]).astype(np.int8), scale.astype(np.float32)
+
+
+def byte_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[Side, Side]:
+    """Both sides in int8, four codes a word."""
+    shape = host_tile("i8")
+    (codes_left, scale_left), (codes_right, scale_right) = quantised(left), quantised(right)
+    offset = 128 if shape.unsigned_rows else 0
+    octets = (codes_left.astype(np.int16) + offset).astype(np.uint8)
+    start = -offset * codes_right.sum(axis=1, dtype=np.int32)
+    return (
+        Side(packed(octets.view(np.int32), shape.rows), terms(scale_left, threshold, shape.rows), start[:0]),
+        Side(packed(codes_right.view(np.int32), shape.columns), terms(scale_right, threshold, shape.columns), start),
+    )
+
+
+def byte_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """What the int8 tile computes: sums of codes are below 2^24, so exact in float32 whatever their order."""
+    (codes_left, scale_left), (codes_right, scale_right) = quantised(left), quantised(right)
+    sums = codes_left.astype(np.float32) @ codes_right.astype(np.float32).T
+    products: np.ndarray = sums * scale_right * scale_left[:, None]
+    return products
+
+
+def sweeper(sides: tuple[Side, Side], shape: Tile, pool: ThreadPoolExecutor) -> Callable[[], int]:
+    """A sweep of all rows on all threads; it returns how many values passed."""
+    left, right = sides
+    panel_bytes = right.panels[0].nbytes
+    group = max(1, GROUP_BYTES // panel_bytes)
+    strip_panels = STRIP_ROWS // shape.rows
+
+    def strip(first: int) -> int:
+        scratch = np.empty((2, shape.rows), np.uint64), np.empty(shape.rows * shape.columns, np.float32)
+        survivors = [np.empty(SURVIVORS, dtype) for dtype in (np.int32, np.int32, np.float32)]
+        last = min(first + strip_panels, len(left.panels))
+        return int(sweep_strip(left, right, first, last, group, *scratch, *survivors))
+
+    return lambda: sum(pool.map(strip, range(0, len(left.panels), strip_panels)))
+
+
+def validate(passed: int, expected: int, what: str) -> None:
+    """Compare counts; roundings may differ at the very edge of the gate."""
+    if abs(passed - expected) > max(4, expected // 1000):
+        raise SystemExit(f"{what}: the tile passed {passed} values, numpy {expected}")
 
 
 def measure(d: int, runs: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
-    """One row of results: GFLOP/s of the tile and of both peers at one number of coordinates."""
+    """One row of results: 10^9 operations a second of the tiles and of both peers at one number of coordinates."""
     generator = np.random.default_rng(d)
     left = generator.standard_normal((ROWS, d), dtype=np.float32)
     right = generator.standard_normal((COLUMNS, d), dtype=np.float32)
-    tile = TILES[host_tile()]
-    a, b = packed(left, tile.rows), packed(right, tile.columns)
-    group = max(1, GROUP_BYTES // (4 * d * tile.columns))
-    bias = np.zeros(COLUMNS, np.float32)
-    codes_a = generator.integers(0, 10, ROWS, dtype=np.int32)
-    codes_b = generator.integers(0, 10, COLUMNS, dtype=np.int32)
     product = left @ right.T
-    threshold = np.quantile(product[:64], 1 - PASSING)
-    gates = np.full((4, ROWS), threshold, np.float32)
-    gates[1] = gates[3] = np.inf
-    product_block = np.empty((BLOCK_ROWS, COLUMNS), np.float32)
-    strips = range(0, a.shape[0], STRIP_PANELS)
-
-    def strip(first: int) -> int:
-        scratch = (np.empty(tile.rows, np.uint64), np.empty(tile.rows * tile.columns, np.float32))
-        survivors = (np.empty(4096, np.int32), np.empty(4096, np.int32), np.empty(4096, np.float32))
-        last = min(first + STRIP_PANELS, a.shape[0])
-        found: int = sweep_strip(a, b, bias, codes_a, codes_b, gates, first, last, group, *scratch, *survivors)
-        return found
-
-    def sweep() -> int:
-        return sum(pool.map(strip, strips))
+    threshold = float(np.quantile(product[:64], 1 - PASSING))
+    block = np.empty((BLOCK_ROWS, COLUMNS), np.float32)
 
     def matmul() -> None:
         np.matmul(left, right.T, out=product)
 
     def matmul_blocks() -> None:
         for start in range(0, ROWS, BLOCK_ROWS):
-            np.matmul(left[start : start + BLOCK_ROWS], right.T, out=product_block)
+            np.matmul(left[start : start + BLOCK_ROWS], right.T, out=block)
 
-    expected = int(np.count_nonzero(product >= threshold))
-    passed = sweep()
-    if abs(passed - expected) > max(4, expected // 1000):  # roundings differ at the very edge of the gate
-        raise SystemExit(f"d = {d}: the tile passed {passed} values, numpy {expected}")
-    seconds = common.interleaved({"tile": sweep, "matmul": matmul, "blocks": matmul_blocks}, runs)
-    flops = 2.0 * ROWS * COLUMNS * d
-    rates = {name: flops / statistics.median(each) / 1e9 for name, each in seconds.items()}
+    contenders: dict[str, Callable[[], object]] = {"matmul": matmul, "blocks": matmul_blocks}
+    made = {"f32": (float_sides, product), "i8": (byte_sides, byte_products(left, right))}
+    for screen, name in host_tiles().items():
+        sides, values = made[screen]
+        sweep = sweeper(sides(left, right, threshold), host_tile(screen), pool)
+        validate(sweep(), int(np.count_nonzero(values >= np.float32(threshold))), f"{name}, d = {d}")
+        contenders[screen] = sweep
+    seconds = common.interleaved(contenders, runs)
+    return {"d": d, "runs": runs, **figures(seconds, 2.0 * ROWS * COLUMNS * d)}
+
+
+def figures(seconds: dict[str, list[float]], operations: float) -> dict[str, Any]:
+    """Rates, and ratios paired by run; i8 figures are null on a host without such a tile."""
+    rates = {name: operations / median(each) / 1e9 for name, each in seconds.items()}
     best = max(("matmul", "blocks"), key=rates.__getitem__)
     return {
-        "d": d,
-        "tile": host_tile(),
-        "tile_gflops": round(rates["tile"], 1),
-        "numpy_gflops": round(rates["matmul"], 1),
-        "numpy_blocks_gflops": round(rates["blocks"], 1),
-        "ratio": round(common.median_ratio(seconds[best], seconds["tile"]), 3),
-        "passed": passed / (ROWS * COLUMNS),
-        "runs": runs,
+        "tiles": host_tiles(),
+        "matmul_gflops": rates["matmul"],
+        "matmul_blocks_gflops": rates["blocks"],
+        "f32_gflops": rates["f32"],
+        "i8_gops": rates.get("i8"),
+        "f32_over_matmul": common.median_ratio(seconds[best], seconds["f32"]),
+        "i8_over_f32": common.median_ratio(seconds["f32"], seconds["i8"]) if "i8" in seconds else None,
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=9)
-    options = parser.parse_args()
-    with ThreadPoolExecutor(common.BLAS_THREADS) as pool:
-        rows = [measure(d, options.runs, pool) for d in DIMENSIONS]
-    for row in rows:
-        print(
-            f"d = {row['d']:3d}   tile {row['tile_gflops']:6.1f}   numpy {row['numpy_gflops']:6.1f}   "
-            f"numpy in blocks {row['numpy_blocks_gflops']:6.1f} GFLOP/s   ratio {row['ratio']:.2f}"
-        )
-    print(common.write_results("tile", rows))
+    """Measure every number of coordinates and write bench/results/tile.json."""
+    given = common.question_parser(__doc__, runs=9).parse_args()
+    rows = []
+    with ThreadPoolExecutor(common.THREADS) as pool:
+        for d in DIMENSIONS:
+            rows.append(measure(d, given.runs, pool))
+            print(common.rounded(rows[-1]), flush=True)
+    common.write_results(given.results, "tile", rows)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the blocks of README.md that come from the tables: options, exit codes, bands, picks and their like.
+"""Write the blocks of README.md that come from the tables (options, bands, picks) and from what was measured.
 
 A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a README holds any of them or none.
 
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+
+from report import speed  # noqa: E402
 
 from minestream.cli import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
 from minestream.config import GROUPS  # noqa: E402
@@ -94,6 +96,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": lambda: choices("metric", METRICS),
     "emits": lambda: choices("emit", EMITS),
     "losses": lambda: choices("loss", LOSSES),
+    "speed": speed,
 }
 
 
@@ -122,7 +125,7 @@ def regenerated(text: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the blocks of README.md that come from the tables.")
+    parser = argparse.ArgumentParser(description="Write the generated blocks of README.md.")
     parser.add_argument("--check", action="store_true", help="exit 1 when README.md differs, and write nothing")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = parser.parse_args(arguments)

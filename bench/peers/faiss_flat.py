@@ -7,16 +7,31 @@ from typing import Any
 import faiss
 import numpy as np
 
+from peers import brute
 
-def prepare(vectors: np.ndarray, threads: int) -> Any:
-    """Rows (n, d) float32, divided by their norms; not timed."""
+CLAIM = "the k rows nearest to every row, itself and its own label included"
+
+
+def prepare(vectors: np.ndarray, labels: np.ndarray, threads: int) -> tuple[Any, np.ndarray]:
+    """The index, and the unit rows it is asked for."""
     faiss.omp_set_num_threads(threads)
-    unit = vectors / np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return np.ascontiguousarray(unit, np.float32)
-
-
-def search(unit: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k rows with the largest inner product of every row: similarities and rows, (n, k)."""
+    unit = brute.normalised(vectors)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)
+    return index, unit
+
+
+def search(prepared: tuple[Any, np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Similarities and rows, (n, k)."""
+    index, unit = prepared
     return index.search(unit, k)  # type: ignore[no-any-return]
+
+
+def pairs(found: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Anchors and negatives."""
+    return brute.pairs_of(found[1])
+
+
+def check(vectors: np.ndarray, labels: np.ndarray, k: int, found: tuple[np.ndarray, np.ndarray]) -> None:
+    """Raise WrongAnswer unless these are the nearest rows."""
+    brute.check_nearest(vectors, None, k, *found)

@@ -1,0 +1,124 @@
+"""Runs of `minestream mine` and of peers, each in a process of its own, and what their reports hold."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common import BENCH, THREADS, Run, launched
+
+BESIDE_SEARCH = ("read", "positives", "rows", "write")
+CHECK_ROWS = 5_000
+VERIFIED_ANCHORS = 20
+
+
+def nearest(k: int) -> list[str]:
+    """The options that ask for what exact search gives: the k nearest rows of other labels."""
+    return ["--band", "any", "-k", str(k)]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One process and the JSON that it printed."""
+
+    run: Run
+    report: dict[str, Any]
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most the process had in memory."""
+        return self.run.peak_bytes
+
+
+class Mined(Reported):
+    """One whole run of the command, from process start to finished Parquet; `report` is what --json prints."""
+
+    @property
+    def seconds(self) -> float:
+        """From process start to its end."""
+        return self.run.seconds
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Seconds by stage, with what lies before and between them: `start` (interpreter, imports) and `rest`."""
+        staged: dict[str, float] = self.report["stats"]["seconds"]
+        inside = self.report["seconds"]
+        return staged | {"start": self.seconds - inside, "rest": inside - sum(staged.values())}
+
+    @property
+    def sweep_seconds(self) -> float:
+        """The stage that multiplies; 0 where nothing was swept."""
+        return self.stages.get("sweep", 0.0)
+
+    @property
+    def staged_search_seconds(self) -> float:
+        """The stages sweep and refine."""
+        return self.sweep_seconds + self.stages.get("refine", 0.0)
+
+    @property
+    def search_seconds(self) -> float:
+        """All that is neither start, reading, positives, rows nor writing: codes and packing too."""
+        return self.seconds - sum(self.stages.get(name, 0.0) for name in ("start", *BESIDE_SEARCH))
+
+
+class Searched(Reported):
+    """One run of a peer: `report` holds the seconds of its search alone."""
+
+    @property
+    def seconds(self) -> float:
+        """Its search; neither start nor reading nor preparing."""
+        seconds: float = self.report["seconds"]
+        return seconds
+
+
+def mine(
+    path: Path, out: Path, options: Sequence[str], *, threads: int = THREADS, variables: Mapping[str, str] | None = None
+) -> Mined:
+    """Run `minestream mine` as a user starts it."""
+    fixed = ["--overwrite", "--progress", "none", "--json", "--threads", str(threads)]
+    command: list[str | Path] = ["-m", "minestream", "mine", path, "-o", out, *fixed, *options]
+    run = launched(command, threads=threads, variables=variables)
+    return Mined(run, json.loads(run.printed))
+
+
+def warm_up() -> None:
+    """Compile every kernel that a job may come to need: one whose screen changes half-way needs both."""
+    launched(["-c", "import minestream; minestream.warmup()"])
+
+
+def verify(out: Path, source: Path) -> None:
+    """Derive some anchors of a mined file again with the reference; ends the program at any difference."""
+    launched(["-m", "minestream", "verify", out, "--sample", str(VERIFIED_ANCHORS), "--source", source])
+
+
+def search(peer: str, path: Path, k: int, *, threads: int = THREADS) -> Searched:
+    """Run a peer on a file."""
+    run = launched([BENCH / "peer.py", peer, path, "-k", str(k), "--threads", str(threads)], threads=threads)
+    return Searched(run, json.loads(run.printed.splitlines()[-1]))
+
+
+def check(peer: str, path: Path, k: int) -> str | None:
+    """Compare a peer with float64 brute force on a sample; the package that it lacks, or None when all is well."""
+    run = launched([BENCH / "peer.py", peer, f"{path}:{CHECK_ROWS}", "-k", str(k), "--check"])
+    missing: str | None = json.loads(run.printed.splitlines()[-1])["missing"]
+    return missing
+
+
+def need(peer: str, path: Path, k: int) -> None:
+    """check(), for a benchmark that is nothing without the peer."""
+    if missing := check(peer, path, k):
+        raise SystemExit(f"{peer} needs {missing}: pip install -e '.[bench]'")
+
+
+def stage_medians(runs: Sequence[Mined]) -> dict[str, float]:
+    """The median over runs of every stage."""
+    return {name: statistics.median(run.stages[name] for run in runs) for name in runs[0].stages}
+
+
+def billions(rows: int, dimension: int, seconds: float) -> float:
+    """GF-eq: what a full float32 scan of all pairs would have to run at, in 10^9 operations a second."""
+    return 2.0 * rows * rows * dimension / seconds / 1e9

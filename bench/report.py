@@ -1,0 +1,163 @@
+"""The README's part on speed, made from what the benchmarks wrote: scripts/readme.py puts it into the block `speed`.
+
+    python bench/report.py [FOLDER]    print it from the results in FOLDER (default: bench/results)
+
+Only what has been measured is told; the standard library is enough.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent / "results"
+WIDTH = 120
+NOTHING = "Not measured yet: `python bench/run.py full FOLDER` writes what this part is made from."
+JOBS = {"nearest": "`--band any -k {k}`", "default": "default", "bulk": "`--positives random --positives-per-anchor 4`"}
+TITLES = (
+    "data", "rows x values", "job", "minestream, whole run", "faiss, search alone", "faiss / minestream",
+    "faiss / our sweep", "our peak memory", "faiss's",
+)  # fmt: skip
+
+Results = dict[str, Any]
+
+
+def speed(folder: Path = RESULTS) -> str:
+    """The whole part as Markdown: the machine, one table, and a line for each other question."""
+    found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
+    if not found.keys() & {"mine", *LINES}:
+        return NOTHING
+    measured = f"Measured on {machine(next(iter(found.values()))['environment'])}."
+    tables = [mine(found["mine"])] if "mine" in found else []
+    lines = [filled(f"- {tell(found[name])}", "  ") for name, tell in LINES.items() if name in found]
+    return "\n\n".join(filter(None, [filled(measured), *tables, "\n".join(lines)]))
+
+
+def machine(environment: dict[str, Any]) -> str:
+    """Where and with what it was measured."""
+    packages = environment["packages"]
+    versions = [f"{name} {packages[name]}" for name in ("minestream", "faiss-cpu", "numpy") if name in packages]
+    return f"{environment['cores']} cores of {environment['cpu']}, {environment['date']}: {', '.join(versions)}"
+
+
+def mine(results: Results) -> str:
+    """End to end, with the sentence that says what is compared."""
+    rows = [mine_row(row) for row in results["rows"]]
+    told = (
+        f"Whole runs, from process start to finished Parquet, beside the search alone of faiss IndexFlatIP for "
+        f"{results['rows'][0]['faiss_k']} neighbours, which knows no labels and has its vectors in memory already. "
+        f"Medians of {fewest_runs(results)} interleaved runs. The job is what differs from the default; the last "
+        f"ratio is that of faiss's search to the sweep stage alone."
+    )
+    return f"{filled(told)}\n\n{table(TITLES, rows)}"
+
+
+def mine_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    return (
+        row["data"], f"{row['rows']:,} x {row['dimension']}", JOBS[row["job"]].format(k=row["k"]),
+        f"{row['seconds']:.1f} s", f"{row['faiss_seconds']:.1f} s", times(row["ratio"]), times(row["sweep_ratio"]),
+        megabytes(row["peak_bytes"]), megabytes(row["faiss_peak_bytes"]),
+    )  # fmt: skip
+
+
+def tile(results: Results) -> str:
+    """The register tiles."""
+    rows = results["rows"]
+    dimensions = ", ".join(str(row["d"]) for row in rows)
+    text = f"the float32 tile, gates included, runs at {span(rows, 'f32_over_matmul')} numpy's matmul"
+    if all(row["i8_over_f32"] for row in rows):
+        text += f", the int8 tile at {span(rows, 'i8_over_f32')} the float32 tile"
+    return f"**Tile** (d = {dimensions}): {text}."
+
+
+def sweep(results: Results) -> str:
+    """The search alone, real and synthetic sets."""
+    rows = sorted(results["rows"], key=lambda row: float(row["ratio_whole_search"]))
+    worst = rows[0]
+    return (
+        f"**Search alone** (k = {worst['k']}, {', '.join(row['data'] for row in rows)}): "
+        f"{span(rows, 'ratio_whole_search')} faiss's search, codes and packing included; slowest on {worst['data']}, "
+        f"{worst['rows']:,} x {worst['dimension']}."
+    )
+
+
+def scaling(results: Results) -> str:
+    """Exponents in rows."""
+    counts = [row["rows"] for row in results["rows"] if row["axis"] == "rows"]
+    named = {"sweep": "the sweep", "whole": "the whole run", "faiss": "faiss's search"}
+    exponents = results["exponents"]
+    told = [f"{text} as n^{exponents[name]:.2f}" for name, text in named.items() if exponents[name]]
+    return f"**Growth** with n rows ({min(counts):,} to {max(counts):,}): {', '.join(told)}."
+
+
+def memory(results: Results) -> str:
+    """A small budget beside plenty."""
+    small, plenty = results["rows"]
+    same = "the same bytes as" if results["same_bytes"] else "OTHER BYTES THAN"
+    return (
+        f"**Memory**: `--memory {small['memory']}` on {small['data']}, {small['rows']:,} x {small['dimension']}: "
+        f"peak {megabytes(small['peak_bytes'])}, {small['seconds']:.1f} s, {same} with {plenty['memory']} "
+        f"(peak {megabytes(plenty['peak_bytes'])}, {plenty['seconds']:.1f} s)."
+    )
+
+
+def start(results: Results) -> str:
+    """Cold and warm starts."""
+    rows = {row["job"]: row for row in results["rows"]}
+    jobs = {"scan": "1,797 digits as they are scanned", "sweep": "through the sweep"}
+    told = [
+        f"{text} {rows[job]['warm_seconds']:.1f} s ({rows[job]['cold_seconds']:.1f} s the first time, kernels compiled)"
+        for job, text in jobs.items()
+    ]
+    return f"**Start**: {', '.join(told)}; `--help` {results['help_seconds']:.2f} s."
+
+
+LINES: dict[str, Callable[[Results], str]] = {
+    "sweep": sweep,
+    "tile": tile,
+    "scaling": scaling,
+    "memory": memory,
+    "start": start,
+}
+
+
+def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    titles = list(titles)
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def filled(text: str, indent: str = "") -> str:
+    """Text in lines of the README's width; those after the first are indented."""
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def times(ratio: float | None) -> str:
+    """A ratio, or that there is none."""
+    return f"{ratio:.1f}" if ratio else "none"
+
+
+def span(rows: list[dict[str, Any]], name: str) -> str:
+    """The least and the largest ratio of a column."""
+    least, largest = (f"{pick(row[name] for row in rows):.2g}" for pick in (min, max))
+    return f"{least} times" if least == largest else f"{least} to {largest} times"
+
+
+def megabytes(size: float) -> str:
+    """Bytes in MB, as the README counts them."""
+    return f"{size / 1e6:,.0f} MB"
+
+
+def fewest_runs(results: Results) -> int:
+    """How many runs the medians are of, at least."""
+    return min(int(row["runs"]) for row in results["rows"])
+
+
+if __name__ == "__main__":
+    print(speed(Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS))
