@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import codes, gates, sweep
-from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Pairs, Rows, Rule
+from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, Pairs, Rows, Rule
 from minestream.setting import Setting
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all; more where more is looked for
 SAMPLE_SHARE = 0.04
+SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is as long as all before it
 SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
 
 
@@ -26,6 +27,8 @@ class Order:
     Attributes
     ----------
     slot : int32[lanes]
+    steps : list of (int, int)
+        Parts of the sample that the probe looks at one after another.
     place : int64[anchors]
         Which anchor, of all groups one after another, a lane holds.
     lane_of_place : int64[anchors]
@@ -53,11 +56,22 @@ class Order:
         others = others[np.argsort(label[others], kind="stable")]
         self.rows = self.anchors + others.size
         sample = np.random.default_rng(0).permutation(candidates)[: _sample_size(rule, candidates.size)]
-        if rule.wanted == POSITIVE:  # only like labels meet
-            sample = sample[np.argsort(label[sample], kind="stable")]
+        self.steps = _steps(rule, sample.size)
+        for first, end in self.steps:  # of positives only like labels meet
+            sample[first:end] = sample[first:end][np.argsort(label[sample[first:end]], kind="stable")]
         self.slot = np.concatenate([slots[self.place], others, sample]).astype(np.int32)
         self.lane_of_place = np.empty(self.anchors, np.int64)
         self.lane_of_place[self.place] = np.arange(self.anchors)
+
+
+def _steps(rule: Rule, size: int) -> list[tuple[int, int]]:
+    """The sample in steps of growing length."""
+    steps, end = [], 0
+    while end < size:
+        first = end
+        end = min(size, first + max(first, SAMPLE_STEP * (rule.take + rule.skip)))
+        steps.append((first, end))
+    return steps
 
 
 def _sample_size(rule: Rule, rows: int) -> int:

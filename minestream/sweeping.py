@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from minestream.answers import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
 from minestream.kernels import absorb, gates, sweep
 from minestream.kernels.choose import FARTHEST, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
-from minestream.lanes import GROUP_ROWS, Order, edges_of, move_gates
+from minestream.lanes import Order, edges_of, move_gates
 from minestream.screens import Codes, worth_changing
 from minestream.setting import Setting
 from minestream.workers import ahead, slices
 
-SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is SAMPLE_GROWTH times as long
-SAMPLE_GROWTH = 2
+PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
 STEP_SHARE = 1.0
 LEAST_ROWS = 2_048
 BLOCK_ROWS = 16_384
@@ -133,14 +132,12 @@ class Sweeping:
 
     def _probe(self) -> None:
         """First gates of all anchors, from the sample, in steps of growing length."""
-        first, size = self.order.rows, SAMPLE_STEP * (self.rule.take + self.rule.skip)
-        while first < self.order.slot.size:
-            end = min(first + size, self.order.slot.size)
-            right = self._side(first, end, rows=False)
-            for start in range(0, self.order.anchors, GROUP_ROWS):
-                left = self._side(start, min(start + GROUP_ROWS, self.order.anchors), rows=True)
+        after = self.order.rows
+        rights = [self._side(after + first, after + end, rows=False) for first, end in self.order.steps]
+        for start in range(0, self.order.anchors, PROBE_ROWS):
+            left = self._side(start, min(start + PROBE_ROWS, self.order.anchors), rows=True)
+            for right in rights:
                 self._step(left, right, looking=True, looked_for=False, probing=True)
-            first, size = end, SAMPLE_GROWTH * size
         if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
             gates.remember(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
         self.best.found[:] = 0

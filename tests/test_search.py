@@ -343,7 +343,7 @@ def test_buffers_and_steps_of_any_size(case: str, monkeypatch: pytest.MonkeyPatc
     options = {"anchors": "300", **fitted("blobs", case, "euclidean")}
     set_sizes(
         monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TASKS_PER_THREAD=1, TAKEN_ENTRIES=1, GROUP_ROWS=100,
-        SAMPLE_ROWS=3, SAMPLE_SHARE=0.0, MOST_INTERVALS=2, PART_ANCHORS=32,
+        PROBE_ROWS=70, SAMPLE_ROWS=3, SAMPLE_SHARE=0.0, MOST_INTERVALS=2, PART_ANCHORS=32,
     )  # fmt: skip
     assert_screens_agree(some, block_rows=131, **options)
     set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), BLOCK_ROWS=400, SAMPLE_ROWS=900)

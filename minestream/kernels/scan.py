@@ -19,37 +19,9 @@ from minestream.kernels.choose import (
     relation,
 )  # fmt: skip
 from minestream.kernels.compiled import kernel
-from minestream.kernels.exact import distance, uses_differences
+from minestream.kernels.exact import distances_to
 
-COLUMNS = 32  # rows whose distances are computed side by side, one SIMD lane each
-
-
-@kernel
-def _widen(vectors: np.ndarray, first: int, out_columns: np.ndarray) -> int:
-    """Up to COLUMNS rows as float64, transposed: out_columns float64 (d, COLUMNS); returns how many."""
-    count = min(COLUMNS, vectors.shape[0] - first)
-    for j in range(vectors.shape[1]):
-        for c in range(count):
-            out_columns[j, c] = np.float64(vectors[first + c, j])
-        for c in range(count, COLUMNS):
-            out_columns[j, c] = 0.0
-    return count
-
-
-@kernel
-def _totals(metric: int, anchor: np.ndarray, columns: np.ndarray, out_total: np.ndarray) -> None:
-    """The sums over coordinates of one anchor to COLUMNS rows; vector lanes are rows, so each sum keeps its order."""
-    for c in range(COLUMNS):
-        out_total[c] = 0.0
-    if uses_differences(metric):
-        for j in range(anchor.size):
-            for c in range(COLUMNS):
-                t = anchor[j] - columns[j, c]
-                out_total[c] += t * t
-    else:
-        for j in range(anchor.size):
-            for c in range(COLUMNS):
-                out_total[c] += anchor[j] * columns[j, c]
+CHUNK_ROWS = 64  # rows that all anchors meet before the next ones: they stay in the cache
 
 
 @kernel
@@ -63,20 +35,24 @@ def _scan(
     positives: np.ndarray,
     positive_at: np.ndarray,
     vectors: np.ndarray,
-    first_slot: int,
-    columns: np.ndarray,
+    at: np.ndarray,
+    slots: np.ndarray,
     total: np.ndarray,
+    x: np.ndarray,
     row: np.ndarray,
 ) -> None:
-    """scan() with its scratch."""
-    d = vectors.shape[1]
-    for first in range(0, vectors.shape[0], COLUMNS):
-        count = _widen(vectors, first, columns)
+    """scan() with its scratch; at, slots int64[m], int32[m]: the rows of the block and their slots."""
+    for first in range(0, at.size, CHUNK_ROWS):
+        end = min(at.size, first + CHUNK_ROWS)
         for i in range(anchors.size):
             a = anchors[i]
-            _totals(rule.metric, anchor_vectors[i], columns, total)
-            for c in range(count):
-                b = first_slot + first + c
+            distances_to(
+                rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, at[first:end], slots[first:end],
+                total,
+                x,
+            )  # fmt: skip
+            for c in range(end - first):
+                b = slots[first + c]
                 kind = relation(rows, a, b)
                 if kind != rule.wanted:
                     if (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
@@ -84,12 +60,11 @@ def _scan(
                     ):
                         best.tally[IN_GROUP] += 1
                     continue
-                x = distance(rule.metric, total[c], rows.square[a], rows.square[b])
                 if rule.positive_duplicates == WITHIN:
-                    for j in range(d):
-                        row[j] = columns[j, c]
+                    for j in range(row.size):
+                        row[j] = np.float64(vectors[first + c, j])
                 for pair in range(pairs.start[i], pairs.start[i + 1]):
-                    offer(rows, rule, pairs, best, pair, a, b, x, row, positives, positive_at)
+                    offer(rows, rule, pairs, best, pair, a, b, x[c], row, positives, positive_at)
 
 
 @kernel(allocates=True)
@@ -114,10 +89,9 @@ def scan(
     positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
     vectors : (m, d) of any stored dtype, the rows of slots first_slot ...
     """
-    d = vectors.shape[1]
-    columns, total = np.empty((d, COLUMNS), np.float64), np.empty(COLUMNS, np.float64)
-    row = np.empty(d, np.float64)
+    m, d = vectors.shape
     _scan(
-        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors, first_slot, columns, total,
-        row,
+        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors, np.arange(m),
+        np.arange(first_slot, first_slot + m).astype(np.int32), np.empty(8, np.float64),
+        np.empty(CHUNK_ROWS, np.float64), np.empty(d, np.float64),
     )  # fmt: skip
