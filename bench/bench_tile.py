@@ -20,6 +20,7 @@ import numpy as np
 from minestream.kernels.compiled import kernel
 from minestream.kernels.shapes import Tile, host_tile, host_tiles
 from minestream.kernels.tile import BIAS, HIGH, LOW, SCALE, address, tile, tile_shape, trailing_zeros
+from minestream.workers import apart
 
 ROWS = 3840  # both sizes are multiples of every tile's shape
 COLUMNS = 7680
@@ -155,7 +156,7 @@ def sweeper(sides: tuple[Side, Side], shape: Tile, pool: ThreadPoolExecutor) -> 
     strip_panels = STRIP_ROWS // shape.rows
 
     def strip(first: int) -> int:
-        scratch = np.empty((2, shape.rows), np.uint64), np.empty(shape.rows * shape.columns, np.float32)
+        scratch = apart((2, shape.rows), np.uint64), apart((shape.rows * shape.columns,), np.float32)
         survivors = [np.empty(SURVIVORS, dtype) for dtype in (np.int32, np.int32, np.float32)]
         last = min(first + strip_panels, len(left.panels))
         return int(sweep_strip(left, right, first, last, group, *scratch, *survivors))

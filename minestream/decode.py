@@ -151,10 +151,12 @@ def bad_rows(vectors: np.ndarray, zero_is_bad: bool) -> dict[str, np.ndarray]:
             norms = np.einsum("ij,ij->i", wide, wide)
         finite = np.isfinite(wide).all(axis=1)
         inside = (norms >= NORM_LIMITS[0]) & (norms <= NORM_LIMITS[1])
+        # Squares that underflow have no direction either; where zero rows are good they are not zero rows.
+        zero = norms == 0 if zero_is_bad else ~wide.any(axis=1)
         found = {
             "not finite": rows[~finite],
-            "norm out of range": rows[finite & ~inside & (norms != 0)],
-            "zero norm": rows[norms == 0],
+            "norm out of range": rows[finite & ~inside & ~zero],
+            "zero norm": rows[zero],
         }
     return {kind: rows for kind, rows in found.items() if rows.size and (zero_is_bad or kind != "zero norm")}
 

@@ -21,7 +21,7 @@ from minestream.kernels.choose import FARTHEST, RANDOM, TALLIES, WEIGHTED, WITHI
 from minestream.lanes import Order, edges_of, move_gates
 from minestream.screens import Codes, worth_changing
 from minestream.setting import Setting
-from minestream.workers import ahead, slices
+from minestream.workers import ahead, apart, slices
 
 PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
 STEP_SHARE = 1.0
@@ -240,8 +240,8 @@ class Sweeping:
         """The task of one thread: unit after unit until none is left or its buffer is full."""
         tile = self.codes.tile
         out = sweep.Survivors._make(field[thread] for field in self.found)
-        masks, products = np.zeros((2, tile.rows), np.uint64), np.empty(tile.rows * tile.columns, np.float32)
-        tiles, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
+        masks, products = apart((2, tile.rows), np.uint64), apart((tile.rows * tile.columns,), np.float32)
+        tiles, tally = apart((2,), np.int64), apart((TALLIES,), np.int64)
 
         def task() -> None:
             found = 0

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minestream import signals
 from minestream.errors import ForkedProcess
 
 Item = TypeVar("Item")
+
+APART_BYTES = 256
 
 
 class Workers:
@@ -87,6 +91,14 @@ class Behind:
         last, self._last = self._last, None
         if last is not None:
             last.result()
+
+
+def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """A small array of zeros for one thread, on cache lines of its own: what two threads write must not share one."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    lines = np.zeros(size + 2 * APART_BYTES, np.uint8)
+    own: NDArray[Any] = lines[APART_BYTES : APART_BYTES + size].view(dtype).reshape(shape)
+    return own
 
 
 def slices(count: int, parts: int) -> Iterable[slice]:

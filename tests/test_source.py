@@ -12,6 +12,7 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from minestream import mine_arrays
 from minestream.errors import InputError, TransientError, UsageError
 from minestream.source import RowBatch, Source, arrays_source, open_source
 
@@ -768,3 +769,10 @@ def test_identity_names_do_not_depend_on_the_place(tmp_path: Path) -> None:
         for name in ("x/a.parquet", "y/a.parquet"):
             write(tmp_path / place / name)
     assert identity(tmp_path / "here") == identity(tmp_path / "there/deeper")
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e-310])
+def test_rows_whose_squares_underflow_are_out_of_range(size: float) -> None:
+    vectors = np.full((6, 3), size)
+    with pytest.raises(InputError, match="norm out of range"):
+        mine_arrays(vectors, [0, 0, 0, 1, 1, 1], metric="euclidean", margin=1.0)
