@@ -24,7 +24,7 @@ from minestream.setting import Setting
 from minestream.workers import ahead, apart, slices
 
 PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
-STEP_SHARE = 1.0
+STEP_SHARE = 1.0  # rows of a step, as a share of those seen before it, and at least LEAST_ROWS
 LEAST_ROWS = 2_048
 BLOCK_ROWS = 16_384
 UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
@@ -32,7 +32,7 @@ UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
 BUFFER_ENTRIES = 1 << 18
 TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
-PEAK_UNITS = 32
+PEAK_UNITS = 32  # that a thread multiplies to measure the tile
 TAKEN_ENTRIES = 1 << 18
 
 

@@ -61,7 +61,7 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         future = pool.submit(next, source, end)
         while (item := future.result()) is not end:
             future = pool.submit(next, source, end)
-            yield item  # type: ignore[misc]
+            yield item  # type: ignore[misc]  # not `end`, which next() gives at the end only
 
 
 class Behind:

@@ -18,8 +18,9 @@ from minestream.config import MineConfig, split_options
 from minestream.metric import METRICS
 from minestream.pipeline import Mined
 from minestream.rules import BANDS, EMITS, PICKS, POSITIVE_RULES
+from minestream.screens import usable_screens
 
-SCREENS = ("scan", "f32")
+SCREENS = ("scan", *reversed(usable_screens(8)))
 REFERENCE_OPTIONS = frozenset(inspect.signature(reference.mine).parameters)
 AXES: dict[str, tuple[str, ...]] = {
     "metric": tuple(METRICS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import support
 from assertions import table_columns
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from minestream.errors import InputError
 from minestream.metric import METRICS
 
 ALLOWED = [cell for cell in CELLS if allowed(cell)]
-SCREENS = st.sampled_from(["scan", "f32"])
+SCREENS = st.sampled_from(support.SCREENS)
 
 
 def examples(count: int) -> Any:
