@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,20 @@ SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further
 SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
 
 
-class Order:
-    """Lanes: anchors that are candidates too, leg by leg; anchors only; candidates only; the probe's sample again.
+class Span(NamedTuple):
+    """Lanes first ... end - 1 of one leg (the last of the groups swept together) and one role."""
 
-    Within each the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones.
+    first: int
+    end: int
+    leg: int
+    anchors: bool
+    candidates: bool
+
+
+class Order:
+    """Lanes: leg by leg the anchors that are candidates too and those that are not; candidates only; the sample again.
+
+    Within each span the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones.
 
     Attributes
     ----------
@@ -32,10 +43,10 @@ class Order:
     place : int64[anchors]
         Which anchor, of all groups one after another, a lane holds.
     lane_of_place : int64[anchors]
-    leg : int64[anchors]
-        The last of the groups that a lane's group is swept with.
-    both, anchors, rows : int
-        Where the second, third and fourth kind begin.
+    anchors, rows : int
+        Where the candidates only, and the sample, begin.
+    spans : list of Span
+        All lanes but the sample.
     group_start : int64[groups + 1]
     """
 
@@ -45,16 +56,15 @@ class Order:
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = np.concatenate([[0], np.cumsum(sizes)])
-        leg = np.repeat(_legs(sizes), sizes)
-        leg[~offered[slots]] = sizes.size  # behind all others
-        self.place = np.lexsort((label[slots], leg))
-        self.leg = leg[self.place]
-        self.both, self.anchors = int((self.leg < sizes.size).sum()), int(slots.size)
+        leg, alone = np.repeat(_legs(sizes), sizes), ~offered[slots]
+        self.place = np.lexsort((label[slots], alone, leg))
+        self.anchors = int(slots.size)
         candidates = np.flatnonzero(offered)
         offered[slots] = False
         others = np.flatnonzero(offered)
         others = others[np.argsort(label[others], kind="stable")]
         self.rows = self.anchors + others.size
+        self.spans = _spans(leg[self.place], alone[self.place], self.rows)
         sample = np.random.default_rng(0).permutation(candidates)[: _sample_size(rule, candidates.size)]
         self.steps = _steps(rule, sample.size)
         for first, end in self.steps:  # of positives only like labels meet
@@ -62,6 +72,18 @@ class Order:
         self.slot = np.concatenate([slots[self.place], others, sample]).astype(np.int32)
         self.lane_of_place = np.empty(self.anchors, np.int64)
         self.lane_of_place[self.place] = np.arange(self.anchors)
+
+
+def _spans(leg: NDArray[np.int64], alone: NDArray[np.bool_], rows: int) -> list[Span]:
+    """The spans of anchors by their leg and whether they are no candidates, and that of the candidates only."""
+    changes = (np.diff(leg) != 0) | (np.diff(alone.view(np.int8)) != 0)
+    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), leg.size]
+    spans = [
+        Span(first, end, int(leg[first]), True, not alone[first])
+        for first, end in itertools.pairwise(edges)
+        if end > first
+    ]
+    return [*spans, Span(leg.size, rows, -1, False, True)] if rows > leg.size else spans
 
 
 def _steps(rule: Rule, size: int) -> list[tuple[int, int]]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig, Resources
-from minestream.emit import Picture, emit, schema_of
+from minestream.emit import Picture, schema_of
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
 from minestream.kernels.compiled import compiles_first
@@ -114,8 +113,8 @@ class Miner:
             codes.close()
         self.loaded.store.close()
 
-    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, pa.Table, ShardStats]]:
-        """The journey of some shards: positives, negatives, rows; each is handed out when it is done, in order.
+    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+        """The journey of some shards: positives, negatives; each handed out when it is done, in order.
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
@@ -135,9 +134,7 @@ class Miner:
             for index, group in zip(shards, groups, strict=True):
                 own = chosen.of_anchors(first, first + group.size)
                 answer = next(found)
-                with stats.stage("rows"):
-                    table = emit(Picture(loaded, config, group, own, answer, stats))
-                yield index, table, stats.taken()
+                yield index, Picture(loaded, config, group, own, answer, stats.taken())
                 first += group.size
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:

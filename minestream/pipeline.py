@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig, Resources, short_share, split_options
+from minestream.emit import Picture, emit
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import finishing_pass, summed
 from minestream.miner import Miner
@@ -83,9 +84,14 @@ def mine(
         todo = [index for index in range(len(miner.plan.shards)) if run.finished(index) is None]
         progress.advance(sum(miner.pairs_of(index) for index in range(len(miner.plan.shards)) if index not in todo))
         with Behind() as writing:
-            for index, table, stats in miner.mine_shards(todo):
-                writing.run(partial(run.write_part, index, table, stats.to_dict()))
+            for index, picture in miner.mine_shards(todo):
+                writing.run(partial(_write, run, index, picture))
         return _publish(miner, run, output, began)
+
+
+def _write(run: Run, index: int, picture: Picture) -> None:
+    table = emit(picture)  # which counts, too
+    run.write_part(index, table, picture.stats.to_dict())
 
 
 def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
@@ -216,7 +222,7 @@ def mine_arrays(embeddings: Any, labels: Any, *, ids: Any = None, groups: Any = 
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         miner = stack.enter_context(Miner(source, config, resources, folder, progress))
-        parts = [(table, stats) for _, table, stats in miner.mine_shards(range(len(miner.plan.shards)))]
+        parts = [(emit(picture), picture.stats) for _, picture in miner.mine_shards(range(len(miner.plan.shards)))]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if config.emit == "pairs" or config.order == "shuffled":
@@ -272,8 +278,8 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
 
     def batches() -> Iterator[pa.RecordBatch]:
         with stack:
-            for _, table, _ in miner.mine_shards(range(len(miner.plan.shards))):
-                yield from table.to_batches()
+            for _, picture in miner.mine_shards(range(len(miner.plan.shards))):
+                yield from emit(picture).to_batches()
 
     return pa.RecordBatchReader.from_batches(miner.schema, batches())
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minestream.answers import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
 from minestream.kernels import absorb, gates, sweep
 from minestream.kernels.choose import FARTHEST, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
-from minestream.lanes import Order, edges_of, move_gates
+from minestream.lanes import Order, Span, edges_of, move_gates
 from minestream.screens import Codes, worth_changing
 from minestream.setting import Setting
 from minestream.workers import ahead, apart, slices
@@ -110,24 +110,19 @@ class Sweeping:
 
     def run(self) -> Iterator[int]:
         """Sweep; yields each group when its answers are final, in order."""
-        anchors, done, first = self.order.anchors, 0, 0
         self._probe()
-        late = self.order.both < anchors  # anchors that are no candidates are complete at the end only
-        while first < self.order.both:
-            leg = self.order.leg[first]
-            end = int(np.searchsorted(self.order.leg[: self.order.both], leg, side="right"))
-            while first < end:  # no longer than a share of what has been seen, so that gates narrow in time
-                size = min(
-                    BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (self.order.slot.size - self.order.rows + first)))
-                )
-                stop = min(end, first + size)
-                self._sweep_rows(first, stop)
+        done, sample = 0, self.order.slot.size - self.order.rows
+        own = [span for span in self.order.spans if span.anchors]
+        for number, span in enumerate(own):
+            first = span.first
+            while first < span.end:  # no longer than a share of what has been seen, so that gates narrow in time
+                size = min(BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (sample + first))))
+                stop = min(span.end, first + size)
+                self._sweep_rows(first, stop, span.candidates)
                 first = stop
-            while not late and done <= leg:
-                yield done
-                done += 1
-        if late:
-            self._sweep_rows(self.order.both, anchors, first_column=anchors)
+            if number + 1 == len(own) or own[number + 1].leg > span.leg:
+                yield from range(done, span.leg + 1)
+                done = span.leg + 1
         yield from range(done, self.order.group_start.size - 1)
 
     def _probe(self) -> None:
@@ -144,32 +139,35 @@ class Sweeping:
         self.best.near_count[:] = 0
         self.best.nearer[:] = 0
 
-    def _sweep_rows(self, first: int, end: int, first_column: int | None = None) -> None:
-        """Rows first ... end - 1 against all lanes from themselves on."""
-        anchors = self.order.anchors
-        column = first if first_column is None else first_column
+    def _sweep_rows(self, first: int, end: int, candidates: bool) -> None:
+        """Rows first ... end - 1, which are candidates too or not, against all lanes from themselves on."""
         left, codes = self._side(first, end, rows=True), self.codes
-        for start, stop, held in self._blocks(column):
+        for block, held in self._blocks(first, candidates):
             if codes is self.codes:
-                right = self._side(start, stop, rows=False, held=held)
+                right = self._side(block.first, block.end, rows=False, held=held)
             else:  # the screen has changed
                 if left.panels.dtype != self.codes.screen.word:
                     left = self._side(first, end, rows=True)
-                right = self._side(start, stop, rows=False)
-            # Lanes between self.order.both and anchors are no candidates, those from there on no anchors.
-            self._step(left, right, looking=start < self.order.both or start >= anchors, looked_for=start < anchors)
+                right = self._side(block.first, block.end, rows=False)
+            self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
 
-    def _blocks(self, first: int) -> Iterator[tuple[int, int, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
-        """Lanes from `first` on in blocks that do not straddle a change of role, with their codes, read ahead."""
+    def _blocks(
+        self, first: int, candidates: bool
+    ) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
+        """Lanes from `first` on in blocks of one role, with their codes, read ahead; what can form no pair is left out.
+
+        candidates : whether the rows that meet them are candidates
+        """
         size = min(BLOCK_ROWS, self.setting.limits.block_rows)
-        spans = []
-        for end in (self.order.both, self.order.anchors, self.order.rows):
-            while first < end:
-                spans.append((first, min(end, first + size)))
-                first = spans[-1][1]
+        blocks = [
+            span._replace(first=start, end=min(span.end, start + size))
+            for span in self.order.spans
+            if span.candidates or (span.anchors and candidates)
+            for start in range(max(first, span.first), span.end, size)
+        ]
         codes, slot = self.codes, self.order.slot
-        blocks = ((start, stop, codes.rows_of(slot[start:stop])) for start, stop in spans)
-        return blocks if codes.store.in_memory else ahead(blocks)
+        held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
+        return held if codes.store.in_memory else ahead(held)
 
     def _side(
         self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
