@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,16 +21,22 @@ from numpy.typing import NDArray
 from minestream import reference
 from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, reading
 from minestream.errors import InputError, VerifyMismatch
-from minestream.source import Source, open_source
+from minestream.recorded import read_recorded
+from minestream.rules import EMITS
 from minestream.writer import RowsCrc
 
+ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "left", "right")
+RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
 OTHER_ENDS = 4  # pairs: for each sampled anchor, so many partners at most are derived too
 BATCH_ROWS = 65_536
 
 Rows = NDArray[np.int64]
 
 
-def verify(path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0) -> dict[str, Any]:
+def verify(
+    path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0, corpus: Any = None,
+    qrels: Any = None,
+) -> dict[str, Any]:  # fmt: skip
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
 
     Parameters
@@ -44,6 +51,8 @@ def verify(path: str | os.PathLike[str], *, sample: int = 100, source: Any = Non
         working directory.
     seed : int
         Seed of the sample.
+    corpus, qrels : path or Arrow object, optional
+        The other tables that were mined, where they are not found by their names either.
 
     Returns
     -------
@@ -65,8 +74,11 @@ def verify(path: str | os.PathLike[str], *, sample: int = 100, source: Any = Non
     """
     mined = mined_output(path)
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
-    if sample > 0:
-        found |= Derivation(mined, source).check(sample, np.random.default_rng(seed))
+    if EMITS[mined.about["config"]["emit"]].trainer:
+        found["anchors"] = "none: a trainer's rows do not say where they come from"
+    elif sample > 0:
+        given = {"": source, "corpus": corpus, "known positives": qrels}
+        found |= Derivation(mined, given).check(sample, np.random.default_rng(seed))
     return {**found, "differences": []}
 
 
@@ -111,101 +123,6 @@ def rows_crc(path: Path) -> tuple[int, str]:
     return rows, crc.value()
 
 
-# ---------------------------------------------------------------- the source
-
-
-def open_recorded(mined: MinedOutput, source: Any) -> Source:
-    """Open the source of a mined output with the options it was mined with; InputError when it is not found."""
-    config, columns = mined.about["config"], mined.about["columns"]
-    paths = find_source(mined, source)
-    options = {name: config[name] for name in ("metric", "normalize", "on_bad_rows", "carry")}
-    options |= {name: columns.get(name) or config[name] for name in ("embedding", "label", "id")}
-    options["group_column"] = columns.get("group") or config["group_column"]
-    vectors = [path for path in paths if str(path).endswith(".npy")]
-    if vectors:
-        options |= {"vectors": vectors, "embedding": config["embedding"]}
-    return open_source([path for path in paths if path not in vectors], require_label=False, **options)
-
-
-def find_source(mined: MinedOutput, source: Any) -> list[Any]:
-    """The inputs: `source`, or the recorded names in it, beside the output, or in the working directory."""
-    names = [entry["name"] for entry in mined.about["source"]]
-    given = list(source) if isinstance(source, list | tuple) else [] if source is None else [source]
-    one_folder = len(given) == 1 and isinstance(given[0], str | os.PathLike) and Path(given[0]).is_dir()
-    folders = [Path(given[0])] if one_folder else [] if given else [mined.path.absolute().parent, Path.cwd()]
-    for folder in folders:
-        if all((folder / name).exists() for name in names):
-            return [str(folder / name) for name in names]
-    if given:
-        return given
-    looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
-    raise InputError(f"the source ({', '.join(names[:3])}) is not in {looked}", "name the mined input with --source")
-
-
-def same(what: str, recorded: Any, found: Any) -> None:
-    """Raise InputError unless a fact about the source is as recorded."""
-    if recorded != found:
-        raise InputError(
-            f"the source is not what was mined: {what}: {found}, recorded {recorded}",
-            "give the mined input with --source, or mine again",
-        )
-
-
-class SourceRows:
-    """All rows of the source of a mined output, as the reference takes them; refuses another source."""
-
-    def __init__(self, mined: MinedOutput, source: Any) -> None:
-        config, recorded = mined.about["config"], mined.about["source"]
-        self._source = open_recorded(mined, source)
-        self._carry = config["carry"]
-        self.count = sum(entry["rows"] for entry in recorded if "vectors" in entry["crc32"])
-        same("rows", self.count, self._source.rows or self.count)
-        self.vectors = np.empty((self.count, self._source.dimension), self._source.dtype)
-        self.takes_part = np.zeros(self.count, bool)
-        columns: dict[str, list[Any]] = {"labels": [], "ids": [], "groups": []}
-        for batch in self._source.batches():
-            start, end = batch.start_row, batch.start_row + len(batch.vectors)
-            same("rows", self.count, max(self.count, end))
-            self.vectors[start:end], self.takes_part[start:end] = batch.vectors, ~batch.bad
-            for name, values in columns.items():
-                array = getattr(batch, name)
-                values.extend([] if array is None else array.to_pylist())
-        identity = self._source.identity()
-        same("files", len(recorded), len(identity))
-        for old, new in zip(recorded, identity, strict=True):
-            for fact in ("rows", "crc32"):
-                same(f"{fact} of {new['name']}", old[fact], new[fact])
-        if config["unlabeled_value"] is not None:
-            columns["labels"] = [without(config["unlabeled_value"], label) for label in columns["labels"]]
-        self.labels = columns["labels"] or [None] * self.count
-        self.ids, self.groups = columns["ids"] or None, columns["groups"] or None
-        if self.ids is not None and config["on_duplicate_ids"] != "error":
-            rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
-            kept = {self.ids[row]: row for row in rows.tolist()}
-            self.takes_part[:] = False
-            self.takes_part[list(kept.values())] = True
-
-    def carried(self, rows: Rows) -> dict[str, dict[int, Any]]:
-        """The carried values of the sorted `rows`, by column and row, from another pass over the source."""
-        found: dict[str, dict[int, Any]] = {name: {} for name in self._carry}
-        for batch in self._source.batches() if found else ():
-            assert batch.carry is not None
-            low, high = np.searchsorted(rows, [batch.start_row, batch.start_row + len(batch.vectors)])
-            taken = batch.carry.take(pa.array(rows[low:high] - batch.start_row))
-            for name, values in found.items():
-                values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
-        return found
-
-
-def without(value: str, label: Any) -> Any:
-    """The label, or None where its text is `value`; element by element in a list."""
-    if isinstance(label, list):
-        return [without(value, element) for element in label]
-    if isinstance(label, bool):
-        return None if str(label).lower() == value.lower() else label
-    return None if str(label) == value else label
-
-
 # ---------------------------------------------------------------- rows again
 
 
@@ -224,12 +141,17 @@ class Stored(NamedTuple):
 class Derivation:
     """The rows of some anchors, as stored and as the reference derives them."""
 
-    def __init__(self, mined: MinedOutput, source: Any) -> None:
+    def __init__(self, mined: MinedOutput, given: Mapping[str, Any]) -> None:
         self.mined, self.config = mined, mined.about["config"]
         self.schema = pq.read_schema(mined.files[0])
         self.pairs = self.config["emit"] == "pairs"
-        self.ends = ["left_row", "right_row"] if self.pairs else ["anchor_row"]  # the columns that hold anchors
-        self.source = SourceRows(mined, source)
+        anchor = "query_row" if self.config["two_tables"] else "anchor_row"
+        self.ends = ["left_row", "right_row"] if self.pairs else [anchor]  # the columns that hold anchors
+        self.keys = [*self.ends, "positive_row", "negative_row"]
+        self.capped = self.config["max_uses"] is not None
+        if self.capped and self.config["emit"] == "tuples":
+            raise InputError("tuples with --max-uses cannot be derived again", "--sample 0 checks the checksums")
+        self.source = read_recorded(mined, given)
 
     def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
         """Derive sampled anchors and compare; returns what was compared."""
@@ -238,6 +160,9 @@ class Derivation:
         counts = {"anchors": len(anchors), "anchors_absent": absent, "rows_compared": len(found)}
         if self.pairs:
             return counts | self.compare_pairs(anchors, found, expected, rng)
+        if self.capped:
+            self.compare_reserves(found, expected)
+            return counts | {"uses_of_the_most_used": self.most_uses()}
         self.compare(found, expected)
         return counts
 
@@ -252,21 +177,21 @@ class Derivation:
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Rows, int]:
         """Up to `count` anchors in row order, spread over those in the output and over the other rows."""
-        present = np.zeros(self.source.count, bool)
+        present = np.zeros(self.source.anchors.count, bool)
         for file, start, batch in self.batches(self.ends):
             for name in self.ends:
                 rows = batch.column(name).to_numpy()
                 for place in np.flatnonzero((rows < 0) | (rows >= len(present))).tolist():
                     expect(Stored(file, start + place, {}).at(name), f"0..{len(present) - 1}", rows[place].item())
                 present[rows] = True
-        inside, others = np.flatnonzero(present), np.flatnonzero(~present & self.source.takes_part)
+        inside, others = np.flatnonzero(present), np.flatnonzero(~present & self.source.anchors.takes_part)
         absent = min(len(others), max(count // 4, count - len(inside)))
         chosen = np.concatenate([spread(inside, count - absent, rng), spread(others, absent, rng)])
         return np.sort(chosen), absent
 
     def rows_of(self, anchors: Rows) -> Iterator[Stored]:
         """The rows of the output of `anchors`; of pairs, those that touch them."""
-        chosen = np.zeros(self.source.count, bool)
+        chosen = np.zeros(self.source.anchors.count, bool)
         chosen[anchors] = True
         for file, start, batch in self.batches():
             touched = [chosen[batch.column(name).to_numpy()] for name in self.ends]
@@ -282,10 +207,12 @@ class Derivation:
             rules["anchors"] = int(rules["anchors"])
         if self.pairs:
             rules["short_rows"] = None
-        columns = reference.mine(
-            source.vectors, labels=source.labels, ids=source.ids, groups=source.groups,
-            takes_part=source.takes_part, only_anchors=anchors.tolist(), **rules,
-        ).columns  # fmt: skip
+        if self.capped:  # who takes what is known of all pairs together only; what a pair may take is known of it alone
+            reserve = RESERVE_TIMES * self.config["negatives"] + RESERVE_MORE
+            rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
+            rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
+        rules |= source.arguments()
+        columns = reference.mine(source.anchors.vectors, only_anchors=anchors.tolist(), **rules).columns
         columns |= self.carried(columns)
         expect(f"{self.mined.path}: columns", sorted(columns), sorted(self.schema.names))
         # Stored values are compared, so those expected take the way through the stored type.
@@ -294,15 +221,16 @@ class Derivation:
 
     def carried(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """The carried columns of every end; of a tuple's negatives, lists of them."""
-        ends = {name.removesuffix("_row"): rows for name, rows in columns.items() if name.endswith("_row")}
-        lists = {name.removesuffix("_rows"): rows for name, rows in columns.items() if name.endswith("_rows")}
-        needed = {row for rows in ends.values() for row in rows}
-        needed |= {row for tuples in lists.values() for rows in tuples for row in rows}
         found: dict[str, list[Any]] = {}
-        for name, values in self.source.carried(np.array(sorted(needed), np.int64)).items():
-            found |= {f"{end}_{name}": [values[row] for row in rows] for end, rows in ends.items()}
-            for end, tuples in lists.items():
-                found[f"{end}_{name}s"] = [[values[row] for row in rows] for rows in tuples]
+        for table, roles in ((self.source.anchors, ANCHOR_ROLES), (self.source.candidates, CANDIDATE_ROLES)):
+            ends = {role: columns[f"{role}_row"] for role in roles if f"{role}_row" in columns}
+            lists = {role: columns[f"{role}_rows"] for role in roles if f"{role}_rows" in columns}
+            needed = {row for rows in ends.values() for row in rows}
+            needed |= {row for tuples in lists.values() for rows in tuples for row in rows}
+            for name, values in table.carried(np.array(sorted(needed), np.int64)).items():
+                found |= {f"{end}_{name}": [values[row] for row in rows] for end, rows in ends.items()}
+                for end, tuples in lists.items():
+                    found[f"{end}_{name}s"] = [[values[row] for row in rows] for rows in tuples]
         return found
 
     def compare(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
@@ -316,6 +244,25 @@ class Derivation:
         for wanted in expected[len(found) :]:
             last = found[-1] if found else Stored(self.mined.files[0], 0, {})
             expect(last.at("every column"), f"one more row after it: {wanted}", "none")
+
+    def compare_reserves(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
+        """Every stored row is one that its pair may take."""
+        by_key = {tuple(row[name] for name in self.keys): row | {"harder": None} for row in expected}
+        for row in found:
+            key = tuple(row.values[name] for name in self.keys)
+            if key not in by_key:
+                expect(row.at(", ".join(self.keys)), "a negative among the pair's best", key)
+            self.compare([row], [by_key[key]])
+
+    def most_uses(self) -> int:
+        """How often the most used negative is used; VerifyMismatch when that is too often."""
+        uses: Counter[int] = Counter()
+        for _, _, batch in self.batches(["negative_row"]):
+            uses.update(batch.column("negative_row").to_pylist())
+        most = max(uses.values(), default=0)
+        if most > self.config["max_uses"]:
+            expect(f"{self.mined.path}: uses of a negative", f"at most {self.config['max_uses']}", most)
+        return most
 
     def compare_pairs(
         self, anchors: Rows, found: list[Stored], expected: list[dict[str, Any]], rng: np.random.Generator

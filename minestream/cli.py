@@ -19,8 +19,9 @@ import click
 
 import minestream
 from minestream import printing, signals
-from minestream.config import FOREIGN_OPTIONS, GROUPS, OPTION_FIELDS, flag_of, unknown_option
+from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
+from minestream.options import FOREIGN_OPTIONS, GROUPS
 
 OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
 JSON_HELP = "Print JSON and nothing else on standard output."
@@ -176,9 +177,13 @@ def describe(path: str, as_json: bool) -> None:
     "--sample", type=click.IntRange(min=0), default=100, metavar="N", help="Anchors to derive again. Default: 100."
 )
 @click.option("--source", metavar="PATH", help="The mined input, when it is neither beside OUT nor here.")
+@click.option("--corpus", metavar="PATH", help="The mined corpus, likewise.")
+@click.option("--qrels", metavar="PATH", help="The known positives, likewise.")
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors.")
 @json_option
-def verify(path: str, sample: int, source: str | None, seed: int, as_json: bool) -> None:
+def verify(
+    path: str, sample: int, source: str | None, corpus: str | None, qrels: str | None, seed: int, as_json: bool
+) -> None:
     """Check OUT against its checksums, then derive N anchors again from the source and compare row by row.
 
     The reference that derives them shares no code with the fast path.
@@ -187,7 +192,7 @@ def verify(path: str, sample: int, source: str | None, seed: int, as_json: bool)
     Example:
       minestream verify digits.triplets.parquet
     """
-    found = minestream.verify(path, sample=sample, source=source, seed=seed)
+    found = minestream.verify(path, sample=sample, source=source, seed=seed, corpus=corpus, qrels=qrels)
     show_result(found, as_json, printing.verify_text, found)
 
 

@@ -233,11 +233,16 @@ class Candidates:
 
 
 def find_columns(
-    seen: Candidates, given: dict[str, str | None], carry: tuple[str, ...], require_label: bool, vectors: str | None
+    seen: Candidates,
+    given: dict[str, str | None],
+    carry: tuple[str, ...],
+    require_label: bool | None,
+    vectors: str | None,
 ) -> tuple[Columns, list[str]]:
     """Find the columns, by the names `given` to roles or by themselves; notes tell which known names are not used.
 
-    An optional label is taken only by name. `vectors` is what to call vectors that come from elsewhere.
+    An optional label (False) is taken only by one of its names, an unwanted one (None) only if it is given. `vectors`
+    is what to call vectors that come from elsewhere.
     """
     if vectors and given["embedding"] is not None:
         raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")
@@ -250,7 +255,7 @@ def find_columns(
     if chosen.get("embedding") in carry:
         raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
     for role in ("id", "label"):
-        if role not in chosen:
+        if role not in chosen and not (role == "label" and require_label is None):
             taken = set(chosen.values())
             must = role == "label" and require_label
             found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)

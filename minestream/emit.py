@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from minestream.answers import Found
 from minestream.config import MineConfig
-from minestream.kernels import exact
+from minestream.guide import pair_distances
 from minestream.kernels.choose import NEARER_CAP
 from minestream.load import Loaded
 from minestream.losses import TRIPLET_LOSSES, contrastive
-from minestream.metric import METRICS
-from minestream.negatives import counts_nearer
+from minestream.negatives import counts_nearer, knows_harder, part_emit
 from minestream.positives import Chosen
+from minestream.rules import EMITS
 from minestream.stats import ShardStats
 
 Slots = NDArray[np.int32]
@@ -42,13 +42,14 @@ class Picture:
     @property
     def decimals(self) -> pa.DataType:
         """The type of distances and losses."""
-        return pa.float64() if self.config.float64 else pa.float32()
+        # Uses are dealt when all parts are there, and then it is asked again which rows lie inside the margin.
+        return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
 
 
 def emit(picture: Picture) -> pa.Table:
     """The rows of one shard, in the order of its part; counts them, and the time, into the shard's stats."""
     with picture.stats.stage("rows"):
-        return EMITTERS[picture.config.emit](picture)
+        return EMITTERS[part_emit(picture.config)](picture)
 
 
 def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
@@ -63,18 +64,19 @@ def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
 
 
 def _named(loaded: Loaded, role: str, slots: Slots) -> dict[str, pa.Array]:
-    return {} if loaded.ids is None else {f"{role}_id": loaded.ids.take(pa.array(slots))}
+    ids = loaded.table(role).take_ids(slots)
+    return {} if ids is None else {f"{role}_id": ids}
 
 
 def _rows_of(loaded: Loaded, slots: Slots) -> pa.Array:
     return pa.array(loaded.source_row[slots], pa.int64())
 
 
-def _carried(loaded: Loaded, role: str, slots: Slots) -> dict[str, pa.Array]:
-    if loaded.carried is None:
+def _carried(picture: Picture, role: str, slots: Slots) -> dict[str, pa.Array]:
+    table = picture.loaded.table(role).take_carried(slots) if picture.config.carry else None
+    if table is None:
         return {}
-    table = loaded.carried.take(loaded.carried_place[slots])
-    return {f"{role}_{name}": table[name].combine_chunks() for name in table.column_names}
+    return {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
 
 
 def _plain(array: Any) -> pa.Array:
@@ -92,25 +94,6 @@ def _lists(lengths: NDArray[np.int64], values: pa.Array) -> pa.Array:
 
 def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
     return pa.array(values).cast(kind, safe=False)
-
-
-def _distances(loaded: Loaded, metric: str, left: Slots, right: Slots) -> Distances:
-    """Canonical distances of pairs of slots."""
-    out = np.empty(left.size, np.float64)
-    square = loaded.rows.square
-    for first in range(0, left.size, 65_536):
-        a, b = left[first : first + 65_536], right[first : first + 65_536]
-        unique, at = np.unique(np.concatenate([a, b]), return_inverse=True)
-        rows = loaded.store.take(unique)
-        exact.paired_distances(
-            METRICS[metric].code,
-            rows[at[: a.size]],
-            square[a],
-            rows[at[a.size :]],
-            square[b],
-            out[first : first + a.size],
-        )
-    return out
 
 
 # ---------------------------------------------------------------- triplets and tuples
@@ -134,20 +117,18 @@ def _flat(picture: Picture) -> _Flat:
     config, chosen, found = picture.config, picture.chosen, picture.found
     counts = np.diff(found.start)
     wanted = config.negatives
-    stats = picture.stats
-    stats.anchors += picture.anchors.size
-    stats.pairs += counts.size
-    stats.full += int((counts >= wanted).sum())
-    stats.empty += int((counts == 0).sum())
-    stats.short += int(((counts > 0) & (counts < wanted)).sum())
+    picture.stats.anchors += picture.anchors.size
+    picture.stats.pairs += counts.size
+    count_pairs(picture.stats, counts, wanted)
     pair = np.repeat(np.arange(counts.size), counts)
     place = np.arange(pair.size) - found.start[pair]
     anchor_of_pair = np.repeat(np.arange(picture.anchors.size), np.diff(chosen.start))
     keep = np.ones(pair.size, bool)
-    if config.short_rows == "drop":
+    final = config.max_uses is None  # else this is a reserve
+    if final and config.short_rows == "drop" and not EMITS[config.emit].trainer:
         keep &= counts[pair] >= wanted
-    if config.negatives_per_anchor is not None:
-        keep[keep] = _dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
+    if final and config.negatives_per_anchor is not None:
+        keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
     return _Flat(
         pair,
@@ -160,9 +141,14 @@ def _flat(picture: Picture) -> _Flat:
     )
 
 
-def _dealt(
-    anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.int64], most: int
-) -> NDArray[np.bool_]:
+def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> None:
+    """Count full, short and empty pairs by their numbers of negatives."""
+    stats.full += int((counts >= wanted).sum())
+    stats.empty += int((counts == 0).sum())
+    stats.short += int(((counts > 0) & (counts < wanted)).sum())
+
+
+def dealt(anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
     """Which entries an anchor keeps when it deals out `most`: every pair's first, then every pair's second, ..."""
     order = np.lexsort((pair, place, anchor))
     sorted_anchor = anchor[order]
@@ -190,7 +176,7 @@ def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_])
 def _harder(picture: Picture, flat: _Flat) -> pa.Array:
     """How many of the anchor's negatives precede each one; null where the scan does not know."""
     config = picture.config
-    if config.pick == "nearest" and config.band in HARDER_BANDS:
+    if knows_harder(config) and config.band in HARDER_BANDS:
         before = np.zeros(flat.pair.size, np.int64)
     elif counts_nearer(config):
         before = picture.found.nearer[flat.pair].astype(np.int64)
@@ -206,7 +192,7 @@ def _harder(picture: Picture, flat: _Flat) -> pa.Array:
 def _emit_triplets(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
-    roles = {"anchor": flat.anchor, "positive": flat.positive, "negative": flat.negative}
+    roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns: dict[str, Any] = {}
     for role, slots in roles.items():
         columns |= _named(loaded, role, slots)
@@ -215,7 +201,7 @@ def _emit_triplets(picture: Picture) -> pa.Table:
     columns["distance_an"] = _decimals(flat.x, picture.decimals)
     nearest_to = flat.x
     if config.swap:
-        distance_pn = _distances(loaded, config.metric, flat.positive, flat.negative)
+        distance_pn = pair_distances(loaded.store, loaded.rows.square, config.metric, flat.positive, flat.negative)
         columns["distance_pn"] = _decimals(distance_pn, picture.decimals)
         nearest_to = np.minimum(flat.x, distance_pn)
     losses = _losses(picture, flat, nearest_to)
@@ -223,10 +209,11 @@ def _emit_triplets(picture: Picture) -> pa.Table:
         columns["loss"] = _decimals(losses, picture.decimals)
         _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
     columns["harder"] = _harder(picture, flat)
-    columns["anchor_label"] = loaded.labels.take(flat.anchor)
-    columns["negative_label"] = loaded.labels.take(flat.negative)
+    if loaded.labeled:
+        columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
+        columns["negative_label"] = loaded.labels.take(flat.negative)
     for role, slots in roles.items():
-        columns |= _carried(loaded, role, slots)
+        columns |= _carried(picture, role, slots)
     picture.stats.rows += flat.pair.size
     return _table(columns)
 
@@ -234,36 +221,58 @@ def _emit_triplets(picture: Picture) -> pa.Table:
 def _emit_tuples(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
-    pairs, first, lengths = np.unique(flat.pair, return_index=True, return_counts=True)
-    single = {"anchor": flat.anchor[first], "positive": flat.positive[first]}
-    columns: dict[str, Any] = {}
-    for role, slots in single.items():
-        columns |= _named(loaded, role, slots)
-    if loaded.ids is not None:
-        columns["negative_ids"] = _lists(lengths, loaded.ids.take(pa.array(flat.negative)))
-    if config.scores != "none":
-        columns["scores"] = _scores(picture, flat, first, lengths)
+    roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
+    columns: dict[str, Any] = {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
+    for role, slots in roles.items():
+        columns |= _named(loaded, role, slots) | {f"{role}_row": _rows_of(loaded, slots)}
     losses = _losses(picture, flat, flat.x)
     if losses is not None and config.margin is not None:
-        stored = _decimals(losses, picture.decimals)
-        columns["losses"] = _lists(lengths, stored)
-        _count_losses(picture, stored, flat.x < flat.p + config.margin)
-    columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in single.items()}
-    columns["negative_rows"] = _lists(lengths, _rows_of(loaded, flat.negative))
-    for role, slots in single.items():
-        columns |= _carried(loaded, role, slots)
-    for name, values in _carried(loaded, "negative", flat.negative).items():
-        columns[f"{name}s"] = _lists(lengths, values)
-    picture.stats.rows += pairs.size
+        columns["loss"] = _decimals(losses, picture.decimals)
+        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
+    for role, slots in roles.items():
+        columns |= _carried(picture, role, slots)
+    tuples = tuples_of(config, _table(columns))
+    picture.stats.rows += tuples.num_rows
+    return tuples
+
+
+def tuples_of(config: MineConfig, triplets: pa.Table) -> pa.Table:
+    """Triplets, those of a pair behind one another, as one row a pair; distances are float64."""
+    role = config.anchor_role
+    anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
+    new = np.ones(anchor.size, bool)
+    new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
+    first = np.flatnonzero(new)
+    lengths = np.diff(np.append(first, anchor.size))
+    decimals = pa.float64() if config.float64 else pa.float32()
+    single, there = triplets.take(pa.array(first)), set(triplets.column_names)
+    columns: dict[str, Any] = {
+        f"{name}_id": single[f"{name}_id"] for name in (role, "positive") if f"{name}_id" in there
+    }
+    if "negative_id" in there:
+        columns["negative_ids"] = _lists(lengths, triplets["negative_id"])
+    if config.scores != "none":
+        columns["scores"] = _scores(config, triplets, first, lengths, decimals)
+    if "loss" in there:
+        columns["losses"] = _lists(lengths, triplets["loss"].cast(decimals, safe=False))
+    columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
+    columns["negative_rows"] = _lists(lengths, triplets["negative_row"])
+    columns |= {
+        f"{name}_{carried}": single[f"{name}_{carried}"] for name in (role, "positive") for carried in config.carry
+    }
+    columns |= {f"negative_{name}s": _lists(lengths, triplets[f"negative_{name}"]) for name in config.carry}
     return _table(columns)
 
 
-def _scores(picture: Picture, flat: _Flat, first: NDArray[np.int64], lengths: NDArray[np.int64]) -> pa.Array:
+def _scores(
+    config: MineConfig, triplets: pa.Table, first: NDArray[np.int64], lengths: NDArray[np.int64], kind: pa.DataType
+) -> pa.Array:
     """The positive's and the negatives' similarity or negative distance, a list a tuple."""
-    order = np.argsort(np.concatenate([first * 2, np.arange(flat.pair.size) * 2 + 1]), kind="stable")
-    x = np.concatenate([flat.p[first], flat.x])[order]
-    similar = picture.config.scores == "similarity" and picture.config.metric == "cosine"
-    return _lists(lengths + 1, _decimals(1.0 - x if similar else -x, picture.decimals))
+    p, x = (triplets[name].to_numpy() for name in ("distance_ap", "distance_an"))
+    order = np.argsort(np.concatenate([first * 2, np.arange(x.size) * 2 + 1]), kind="stable")
+    both = np.concatenate([p[first], x])[order]
+    similar = config.scores == "similarity" and config.metric == "cosine"
+    return _lists(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 
 
 # ---------------------------------------------------------------- pairs
@@ -299,7 +308,7 @@ def _emit_pairs(picture: Picture) -> pa.Table:
     if config.margin is not None:
         columns["loss"] = _decimals(contrastive(distance, similar, config.margin), picture.decimals)
     for role, slots in roles.items():
-        columns |= _carried(loaded, role, slots)
+        columns |= _carried(picture, role, slots)
     picture.stats.rows += order.size
     return _table(columns)
 

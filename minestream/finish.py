@@ -8,44 +8,40 @@ are gathered and sorted one at a time. The rows that come out, and their order, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from minestream.config import MineConfig
 from minestream.draws import prefixes
+from minestream.emit import tuples_of
 from minestream.kernels import draw
+from minestream.keys import Keys
+from minestream.negatives import part_emit
+from minestream.rules import finished_late
 from minestream.stats import ShardStats
-from minestream.writer import ROW_GROUP_ROWS, stretches
+from minestream.uses import as_stored, kept_tables, kept_uses
+from minestream.writer import ROW_GROUP_ROWS, part_tables, stretches
 
 ROWS_BUDGET = 2**20
 BINS = 2**16
 BATCH_ROWS = 65_536
 TAG_SHUFFLED = 4
 
-ROWS_OF: dict[str, tuple[str | None, str | None, str | None]] = {  # a, p, c of draw 4; None: K = 0
-    "triplets": ("anchor_row", "positive_row", "negative_row"),
-    "tuples": ("anchor_row", "positive_row", None),
+# a, p, c of draw 4, of whose rows the table's keys are; None: K = 0
+ROWS_OF: dict[str, tuple[str | None, str | None, str | None]] = {
+    "triplets": ("{anchor}_row", "positive_row", "negative_row"),
+    "tuples": ("{anchor}_row", "positive_row", None),
     "pairs": ("left_row", None, "right_row"),
 }
 
 Words = NDArray[np.uint64]
-
-
-class Keys(Protocol):
-    """What the shuffled order needs: K and key order of every source row."""
-
-    @property
-    def draw_key(self) -> Words:
-        """K of every source row."""
-
-    @property
-    def rank(self) -> NDArray[np.int64]:
-        """Key order of every source row."""
 
 
 def words(table: pa.Table, name: str) -> Words:
@@ -60,8 +56,9 @@ class Parts:
     names: tuple[str, ...]  # the columns that positions are made of
     last = 2**64 - 1  # no position is larger
 
-    def __init__(self, paths: Iterable[Path]) -> None:
+    def __init__(self, paths: Iterable[Path], masks: Sequence[NDArray[np.bool_]] | None = None) -> None:
         self.paths = tuple(paths)
+        self.masks = masks  # of each part the rows that stay; then all row groups are read
 
     def positions(self, table: pa.Table) -> Words:
         """Position of every row of a table that has the columns `names`."""
@@ -77,7 +74,8 @@ class Parts:
 
     def tables(self, names: tuple[str, ...] | None, low: int, high: int) -> Iterator[pa.Table]:
         """The rows at positions low..high, `names` of their columns (None: all), a batch at a time."""
-        for path in self.paths:
+        for index, path in enumerate(self.paths):
+            first = 0
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
                 every = range(file.num_row_groups)
                 groups = [group for group in every if self.may_hold(file.metadata.row_group(group), low, high)]
@@ -85,6 +83,9 @@ class Parts:
                     table = pa.Table.from_batches([batch])
                     positions = self.positions(table)
                     inside = (positions >= np.uint64(low)) & (positions <= np.uint64(high))
+                    if self.masks is not None:
+                        inside &= self.masks[index][first : first + table.num_rows]
+                        first += table.num_rows
                     yield table.filter(pa.array(inside))
 
     def intervals(self, rows_budget: int, low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -140,22 +141,28 @@ class ByPair(Parts):
 class ByDraw(Parts):
     """Rows at their draw 4; equal draws go in key order."""
 
-    def __init__(self, paths: Iterable[Path], emit: str, seed: int, keys: Keys) -> None:
-        super().__init__(paths)
-        self.names = tuple(name for name in ROWS_OF[emit] if name)
-        self._roles, self._seed, self._keys = ROWS_OF[emit], seed, keys
+    def __init__(
+        self, paths: Iterable[Path], emit: str, anchor: str, seed: int, keys: dict[str, Keys],
+        masks: Sequence[NDArray[np.bool_]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(paths, masks)
+        self._roles = tuple(name and name.format(anchor=anchor) for name in ROWS_OF[emit])
+        self.names = tuple(name for name in self._roles if name)
+        self._seed, self._keys = seed, {
+            name: keys["anchor" if name in (self._roles[0], "left_row") else "candidate"] for name in self.names
+        }  # fmt: skip
 
     def positions(self, table: pa.Table) -> Words:
         """draw(4, a, p, c) of every row."""
         none = np.zeros(table.num_rows, np.uint64)
-        a, p, c = (none if name is None else self._keys.draw_key[words(table, name)] for name in self._roles)
+        a, p, c = (none if name is None else self._keys[name].draw_key[words(table, name)] for name in self._roles)
         out = np.empty(table.num_rows, np.uint64)
         draw.draws(prefixes(self._seed, TAG_SHUFFLED, a, p), c, out)
         return out
 
     def order(self, table: pa.Table) -> NDArray[np.int64]:
         """By draw, then by key order of the rows named."""
-        ranks = [self._keys.rank[words(table, name)] for name in self.names]
+        ranks = [self._keys[name].rank[words(table, name)] for name in self.names]
         return np.lexsort((*reversed(ranks), self.positions(table)))
 
 
@@ -173,31 +180,55 @@ def without_repeats(pairs: pa.Table) -> pa.Table:
     return pairs.filter(pa.array(first))
 
 
-def finishing_pass(
-    paths: Iterable[Path],
-    *,
-    emit: str,
-    order: str,
-    seed: int = 0,
-    keys: Keys | None = None,
+def needs_finishing(config: MineConfig) -> bool:
+    """Whether the output is made when all parts are there, and not of the parts as they come."""
+    return finished_late(config.emit, config.order, config.max_uses)
+
+
+def finished_rows(
+    config: MineConfig,
+    paths: Sequence[Path],
+    keys: dict[str, Keys],
+    total: ShardStats,
+    shape: Callable[[Iterator[pa.Table]], Iterator[pa.Table]] | None = None,
     rows_budget: int = ROWS_BUDGET,
 ) -> Iterator[pa.Table] | None:
     """The rows of the finished output, or None when the parts in their order are that already.
 
-    At most `rows_budget` rows are held at a time, and about twice their bytes allocated; order shuffled needs `keys`
-    and reads the parts once for each such table.
+    Parameters
+    ----------
+    keys : of anchors and of candidates
+    total : ShardStats
+        What a finishing pass counts anew is set here, for pairs when the last row has been read.
+    shape : function, optional
+        Makes a trainer's rows of triplets.
+    rows_budget : int
+        Rows held at a time, in about twice their bytes. An order reads the parts once for each such table.
     """
-    if order == "shuffled":
-        if keys is None:
-            raise ValueError("a shuffled order needs the keys")
-        parts: Parts = ByDraw(paths, emit, seed, keys)
-    elif emit == "pairs":
-        parts = ByPair(paths)
-    else:
+    if not needs_finishing(config):
         return None
-    tables = parts.in_order(rows_budget)
-    # The copies of a pair that two parts hold have one position, so they stand together.
-    return map(without_repeats, tables) if emit == "pairs" else tables
+    if config.emit == "pairs":
+        parts = _shuffled(config, paths, keys, None) if config.order == "shuffled" else ByPair(paths)
+        # The copies of a pair that two parts hold have one position, so they stand together.
+        return summed(map(without_repeats, parts.in_order(rows_budget)), total)
+    masks = None if config.max_uses is None else kept_uses(config, paths, keys, total)
+    if config.order == "shuffled" and part_emit(config) == config.emit:
+        ordered = _shuffled(config, paths, keys, masks).in_order(rows_budget)
+        if masks is None:
+            return ordered
+        columns = pq.read_schema(paths[0]).empty_table()  # of no rows the columns are told all the same
+        return (as_stored(table, config.float64) for table in chain([columns], ordered))
+    whole = part_tables(paths) if masks is None else kept_tables(paths, masks)
+    if config.emit == "tuples":
+        return (tuples_of(config, table) for table in whole)
+    stored = (as_stored(table, config.float64) for table in whole)
+    return stored if shape is None else shape(stored)
+
+
+def _shuffled(
+    config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], masks: Sequence[NDArray[np.bool_]] | None
+) -> Parts:
+    return ByDraw(paths, config.emit, config.anchor_role, config.seed, keys, masks)
 
 
 def summed(pairs: Iterable[pa.Table], total: ShardStats) -> Iterator[pa.Table]:

@@ -122,19 +122,26 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     """
     rows = setting.loaded.rows
     n = rows.label.size
+    candidates = np.arange(n) >= setting.loaded.first_candidate
     if not rule.take or rule.pick not in (NEAREST, FARTHEST):
-        return np.ones(n, bool)
+        return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
+    enough += _longest(rows.known_start) + _longest(rows.barred_start)  # of listed rows the relation is their own
     if np.bincount(rows.twin).max(initial=0) <= enough:
-        return np.ones(n, bool)
+        return candidates
     classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
     keys: list[NDArray[Any]] = [rows.rank, *classes, rows.twin]
     order = np.lexsort(keys)
+    order = order[candidates[order]]
     offered = np.zeros(n, bool)
     offered[order] = _nth(np.stack([key[order] for key in keys[1:]])) < enough
     if rule.wanted == NEGATIVE and not rows.set_start.size:
         _keep_enough_negatives(rows, offered, enough)
     return offered
+
+
+def _longest(start: NDArray[np.int64]) -> int:
+    return int(np.diff(start).max(initial=0)) if start.size else 0
 
 
 def _nth(keys: NDArray[Any]) -> NDArray[np.int64]:

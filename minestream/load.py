@@ -1,41 +1,44 @@
-"""Reads a source once: vectors into the store, labels, groups and ids into codes, what is wrong into errors."""
+"""Reads the sources once: vectors into the store, labels, groups and ids into codes, what is wrong into errors."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream.config import MineConfig, anchor_share
-from minestream.draws import anchor_draws, draw_keys, key_ranks
+from minestream.config import MineConfig
+from minestream.draws import draw_keys, key_ranks
 from minestream.errors import InputError
-from minestream.kernels import codes, exact
+from minestream.guide import Guide, load_guide
+from minestream.kernels import codes
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
-from minestream.metric import METRICS
+from minestream.listed import cast_ids, csr, places_of
+from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
+from minestream.reader import Table, TableReader
 from minestream.relation import (
     NO_CODES,
+    NO_ROWS,
     UNLABELED,
     UNLABELED_WARNING_SHARE,
     Encoder,
     LabelReader,
     Labels,
     positive_counts,
-)  # fmt: skip
-from minestream.source import RowBatch, Source
-from minestream.store import CarriedColumns, Store, release_memory
+)
+from minestream.sources import Sources
+from minestream.store import Store, release_memory
 
 FORBIDS = {
     "both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES,
     "positives": FORBIDS_POSITIVES,
     "negatives": FORBIDS_NEGATIVES,
 }
-PASS_ROWS = 16_384
 
 
 @dataclass
@@ -49,16 +52,16 @@ class Loaded:
         The relation as kernels read it.
     frame : codes.Frame
         How rows become float32 rows for the sweep.
+    tables : (Table, Table)
+        Of anchors and of candidates: the same where there is one.
     source_row : int64[n]
-        Position of each slot in the unfiltered source.
+        Position of each slot in its unfiltered table.
     labels : Labels
-    ids : pyarrow.Array or None
-    carried : CarriedColumns or None
-        By place of appending; `carried_place` int64[n] says where each slot is.
+    labeled : bool
+        Whether there is a label column.
     positives : int64[n]
-        How many positives each slot has (see relation.positive_counts).
-    source_rows : int
-        Rows of the source, before anything was dropped.
+        How many positives each slot has (see relation.positive_counts); 0 for what is no anchor.
+    guide : Guide or None
     dropped : dict of str to int
         Rows that take no part, by cause.
     notes : list of str
@@ -67,15 +70,32 @@ class Loaded:
     store: Store
     rows: Rows
     frame: codes.Frame
+    tables: tuple[Table, Table]
     source_row: NDArray[np.int64]
     labels: Labels
-    ids: pa.Array | None
-    carried: CarriedColumns | None
-    carried_place: NDArray[np.int64]
+    labeled: bool
     positives: NDArray[np.int64]
-    source_rows: int
+    guide: Guide | None
     dropped: dict[str, int]
     notes: list[str] = field(default_factory=list)
+
+    def table(self, role: str) -> Table:
+        """The table that rows of a role stand in."""
+        return self.tables[0] if role in ("anchor", "query", "left") else self.tables[1]
+
+    @property
+    def first_candidate(self) -> int:
+        """Slots from here on are candidates."""
+        return self.tables[1].first
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of all tables, before anything was dropped."""
+        return sum(table.source_rows for table in self.each_table())
+
+    def each_table(self) -> list[Table]:
+        """The tables, one or two."""
+        return list(self.tables[: 1 if self.tables[0] is self.tables[1] else 2])
 
     def gather(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
         """The vectors of slots in any order, as float64 (m, d)."""
@@ -84,227 +104,251 @@ class Loaded:
         return rows
 
 
-def load(source: Source, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress) -> Loaded:
-    """Read the source through.
+def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress) -> Loaded:
+    """Read the sources through.
 
     Raises
     ------
     InputError
-        For rows that cannot be mined, duplicate ids, or labels that give no pair.
+        For rows that cannot be mined, duplicate or unknown ids, labels or lists that give no pair.
     CapacityError
         When scratch is full.
     """
-    reader = _Reader(source, config, store_bytes, scratch)
-    progress.stage("read", source.rows or 0, "rows")
-    for batch in source.batches():
-        reader.add(batch)
-        progress.advance(len(batch.vectors))
+    progress.stage("read", sources.rows or 0, "rows")
+    store = Store(sources.dimension, sources.dtype, store_bytes, scratch, sources.rows)
+    label_type = sources.anchors.label_type
+    labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
+    readers = []
+    for source in sources:
+        reader = TableReader(source, config, store, labels, groups, store_bytes, scratch)
+        for batch in source.batches():
+            reader.add(batch)
+            progress.advance(len(batch.vectors))
+        readers.append(reader)
+    store.seal()
     release_memory()
-    loaded = reader.finish()
+    loaded = _Joined(sources, config, store, labels.finish(), groups.finish()[0], readers).loaded(scratch)
     release_memory()
     return loaded
 
 
-class _Reader:
-    """Gathers batches; finish() turns them into Loaded."""
+class _Joined:
+    """The tables read, as one row of slots; `loaded` turns them into Loaded."""
 
-    def __init__(self, source: Source, config: MineConfig, store_bytes: int, scratch: Path) -> None:
-        self.source, self.config = source, config
-        self.store = Store(source.dimension, source.dtype, store_bytes, scratch, source.rows)
-        assert source.label_type is not None
-        self.labels = LabelReader(source.label_type, config.unlabeled_value)
-        self.groups = Encoder()
-        self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
-        self.ids: list[pa.Array] = []
-        self.id_rows: list[NDArray[np.int64]] = []
-        self.rows: list[NDArray[np.int64]] = []
-        self.hashes: list[NDArray[np.uint64]] = []
-        self.source_rows = 0
-        self.unlabeled = 0
-        self.minus_one = 0
+    def __init__(
+        self, sources: Sources, config: MineConfig, store: Store, labels: Labels, group: NDArray[np.int32],
+        readers: list[TableReader],
+    ) -> None:  # fmt: skip
+        self.sources, self.config, self.store, self.labels, self.group = sources, config, store, labels, group
+        self.readers = readers
+        self.notes = [*sources.notes]
+        self.dropped: dict[str, int] = {}
 
-    def add(self, batch: RowBatch) -> None:
-        assert batch.labels is not None
-        count = len(batch.vectors)
-        labels, labeled = self.labels.labeled(batch.labels)
-        rows = np.arange(batch.start_row, batch.start_row + count)
-        if batch.ids is not None:
-            good = pa.array(~batch.bad)
-            self.ids.append(batch.ids.filter(good))
-            self.id_rows.append(rows[~batch.bad])
-        if pa.types.is_integer(labels.type):
-            self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
-        keep = ~batch.bad & (labeled | (self.config.unlabeled == "negative"))
-        self.unlabeled += int((~labeled & ~batch.bad).sum())
-        mask = pa.array(keep)
-        self.labels.add(labels.filter(mask))
-        if batch.groups is not None:
-            self.groups.add(batch.groups.filter(mask))
-        if self.carried is not None and batch.carry is not None:
-            self.carried.append(batch.carry.filter(mask))
-        vectors = batch.vectors[keep] if not keep.all() else batch.vectors
-        if vectors.dtype == np.float16:
-            vectors = vectors.astype(np.float32)
-        hashes = np.empty(len(vectors), np.uint64)
-        exact.row_hashes(vectors, hashes)
-        self.hashes.append(hashes)
-        self.store.append(vectors)
-        self.rows.append(rows[keep])
-        self.source_rows += count
-
-    def finish(self) -> Loaded:
-        config, store = self.config, self.store
-        store.seal()
-        source_row = np.concatenate(self.rows)
-        labels = self.labels.finish()
-        group = self.groups.finish()[0] if self.source.columns.group else NO_CODES
-        place = np.arange(source_row.size)
-        dropped = {f"bad: {kind}": count for kind, count in self.source.bad_rows.items()}
-        if config.unlabeled == "ignore" and self.unlabeled:
-            dropped["unlabelled"] = self.unlabeled
-        if self.carried is not None:
-            self.carried.seal()
-        hashes = np.concatenate(self.hashes)
-        ids, replaced = self._unique_ids()
-        if replaced.size:
-            dropped["replaced: duplicate id"] = replaced.size
-            keep = ~np.isin(source_row, replaced)
-            store.keep(keep)
-            source_row, labels, place, hashes = source_row[keep], labels.keep(keep), place[keep], hashes[keep]
-            group = group[keep] if group.size else group
-        own_ids = None if ids is None else ids.take(pa.array(np.searchsorted(self._id_rows, source_row)))
-        forbids = FORBIDS[config.group_rule] if group.size else 0
-        positives = positive_counts(labels, group, bool(forbids & FORBIDS_POSITIVES))
-        self._refuse_labels(labels, positives, int(source_row.size))
-        twin = _twins(store, hashes)
-        store, square = _prepared(store, config.normalize)
-        rows = Rows(
-            labels.code, labels.set_start, labels.set_code, group, twin, key_ranks(own_ids, source_row.size),
-            draw_keys(own_ids, source_row), square, forbids,
+    def loaded(self, scratch: Path) -> Loaded:
+        """Join them."""
+        config, readers = self.config, self.readers
+        for reader in readers:
+            reader.finish()
+            self._count({f"bad: {kind}": count for kind, count in reader.source.bad_rows.items()})
+            if config.unlabeled == "ignore" and not config.listed_positives:
+                self._count({"unlabelled": reader.unlabeled})
+        hashes = self._kept(np.concatenate([part for reader in readers for part in reader.hashes]))
+        first, tables = 0, []
+        for reader in readers:
+            tables.append(reader.table(first))
+            first = tables[-1].end
+        both = tables[0], tables[-1]
+        rows = self._rows(both, hashes)
+        positives = self._positives(rows, both)
+        store, square = prepared(self.store, config.normalize)
+        rows = rows._replace(square=square)
+        guide = None
+        if self.sources.guides:
+            source_rows = [reader.source_row for reader in readers]
+            guide = load_guide(self.sources.guides, config, tables, source_rows, scratch)
+        self._warn_of_minus_one()
+        return Loaded(
+            store, rows, frame_of(store, square, config.metric), both,
+            np.concatenate([reader.source_row for reader in readers]), self.labels,
+            self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.notes,
         )  # fmt: skip
-        loaded = Loaded(
-            store, rows, _frame(store, square, config.metric), source_row, labels, own_ids, self.carried, place,
-            positives, self.source_rows, dropped,
+
+    def _count(self, causes: dict[str, int]) -> None:
+        for cause, count in causes.items():
+            if count:
+                self.dropped[cause] = self.dropped.get(cause, 0) + count
+
+    def _kept(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Drop rows that a duplicate id replaces, and those excluded; the hashes of the others."""
+        masks = []
+        excluded = self._excluded()
+        for reader, out in zip(self.readers, excluded, strict=True):
+            replaced = np.isin(reader.source_row, reader.replaced())
+            self._count({"replaced: duplicate id": int(replaced.sum())})
+            barred = np.isin(reader.source_row, out) & ~replaced
+            self._count({"excluded": int(barred.sum())})
+            masks.append(~(replaced | barred))
+        keep = np.concatenate(masks)
+        if keep.all():
+            return hashes
+        for reader, mask in zip(self.readers, masks, strict=True):
+            reader.keep(mask)
+        self.store.keep(keep)
+        self.labels = self.labels.keep(keep)
+        self.group = self.group[keep] if self.group.size else self.group
+        return hashes[keep]
+
+    def _excluded(self) -> list[NDArray[np.int64]]:
+        """The source rows of each table that --exclude-rows names."""
+        listed = self.sources.excluded
+        if listed is None:
+            return [NO_ROWS for _ in self.readers]
+        if listed.rows is not None:
+            reader = self.readers[0]
+            beyond = listed.rows[(listed.rows < 0) | (listed.rows >= reader.source_rows)]
+            if beyond.size:
+                raise InputError(
+                    f"{listed.name}: row {beyond[0]} is not among the {reader.source_rows:,} rows of the input",
+                    "check that it belongs to this input",
+                )
+            return [listed.rows]
+        found = []
+        unknown = np.ones(len(listed.ids or []), bool)
+        for reader in self.readers:
+            own = reader.known_ids
+            values = None if own is None or listed.ids is None else cast_ids(listed.ids, own.type)
+            if own is None or values is None:
+                found.append(NO_ROWS)
+                continue
+            every = pa.concat_arrays([own, *reader.bad_ids])
+            unknown &= np.asarray(pc.is_null(pc.index_in(values, value_set=every)))
+            found.append(reader.known_rows[np.asarray(pc.is_in(own, value_set=values))])
+        if unknown.any():
+            if self.config.on_missing_ids == "error":
+                first = listed.ids[int(np.flatnonzero(unknown)[0])].as_py() if listed.ids is not None else None
+                raise InputError(
+                    f"{listed.name}: {int(unknown.sum()):,} of {unknown.size:,} ids are not among the rows, the first "
+                    f"is {first!r}",
+                    "leave such rows out with --on-missing-ids drop",
+                )
+            self.notes.append(f"{int(unknown.sum()):,} ids of --exclude-rows are unknown")
+        return found
+
+    def _rows(self, tables: tuple[Table, Table], hashes: NDArray[np.uint64]) -> Rows:
+        """The relation as kernels read it; squares come later."""
+        n = tables[1].end
+        each = [tables[0]] if tables[0] is tables[1] else list(tables)
+        source_rows = [reader.source_row for reader in self.readers]
+        rank = [key_ranks(table.ids, table.end - table.first) for table in each]
+        keys = [draw_keys(table.ids, rows) for table, rows in zip(each, source_rows, strict=True)]
+        group = self.group if self.sources.columns.group else NO_CODES
+        forbids = FORBIDS[self.config.group_rule] if group.size else 0
+        known = self._listed(self.sources.known, tables, n, "--qrels")
+        barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
+        return Rows(
+            self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
+            twins(self.store, hashes), np.concatenate(rank), np.concatenate(keys), np.empty(0), forbids,
         )  # fmt: skip
-        if self.minus_one > UNLABELED_WARNING_SHARE * self.source_rows and config.unlabeled_value != "-1":
-            share = self.minus_one / self.source_rows
-            loaded.notes.append(
-                f"{share:.0%} of the rows carry the label -1: if that means unlabelled, add --unlabeled-value -1"
-            )
-        return loaded
 
-    def _unique_ids(self) -> tuple[pa.Array | None, NDArray[np.int64]]:
-        """The ids of all good rows, and the source rows that a duplicate id replaces."""
-        if not self.ids:
-            return None, np.empty(0, np.int64)
-        ids = pa.concat_arrays(self.ids)
-        self._id_rows = np.concatenate(self.id_rows)
-        if pc.count_distinct(ids).as_py() == len(ids):
-            return ids, np.empty(0, np.int64)
-        code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
-        column, policy = self.source.columns.id, self.config.on_duplicate_ids
-        if policy == "error":
-            many = np.bincount(code)
-            at = np.flatnonzero(many[code] > 1)
-            first = [f"{ids[int(i)].as_py()!r} in rows {self._id_rows[np.flatnonzero(code == code[i])][:3].tolist()}"
-                     for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
-            raise InputError(
-                f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
-                "add --on-duplicate-ids last (or first), or name another --id",
-            )
-        order = code if policy == "first" else code[::-1]
-        winner = np.unique(order, return_index=True)[1]
-        winner = winner if policy == "first" else code.size - 1 - winner
-        losers = np.ones(code.size, bool)
-        losers[winner] = False
-        return ids, self._id_rows[losers]
+    def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(query slot, corpus slot) of the rows that are one item, because they have one id."""
+        queries, corpus = tables
+        nothing = NO_ROWS, NO_ROWS
+        if queries is corpus or (self.config.listed_positives and not self.config.shared_ids):
+            return nothing
+        if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:
+            if self.config.shared_ids:
+                raise InputError("--shared-ids: the tables have no ids of one type", "name the columns with --id")
+            return nothing
+        at = np.asarray(pc.index_in(queries.ids, value_set=corpus.ids).fill_null(-1), np.int64)
+        query = np.flatnonzero(at >= 0)
+        return query + queries.first, at[query] + corpus.first
 
-    def _refuse_labels(self, labels: Labels, positives: NDArray[np.int64], taking_part: int) -> None:
-        column = self.source.columns.label
+    def _listed(
+        self, listed: Any, tables: tuple[Table, Table], n: int, option: str,
+        more: tuple[NDArray[np.int64], NDArray[np.int64]] = (NO_ROWS, NO_ROWS),
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # fmt: skip
+        """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
+        left, right = more
+        one_table = tables[0] is tables[1]
+        if listed is not None:
+            ends = []
+            for values, reader, table, what in (
+                (listed.left, self.readers[0], tables[0], "the rows" if one_table else "the queries"),
+                (listed.right, self.readers[-1], tables[1], "the rows" if one_table else "the corpus"),
+            ):
+                unknown: list[int] = []
+                at = places_of(
+                    values,
+                    reader.every_id(),
+                    f"{option} {listed.name}",
+                    what,
+                    self.config.on_missing_ids,
+                    self.notes,
+                    unknown.append,
+                )
+                if unknown and unknown[0]:
+                    self.notes.append(f"{option}: {unknown[0]:,} pairs left out, their ids are not among {what}")
+                ends.append(np.where(at < table.end - table.first, at + table.first, -1))
+                ends[-1][at < 0] = -1
+            taking_part = (ends[0] >= 0) & (ends[1] >= 0)
+            left = np.concatenate([left, ends[0][taking_part]])
+            right = np.concatenate([right, ends[1][taking_part]])
+        if not left.size and listed is None:
+            return NO_ROWS, NO_CODES
+        return csr(n, left, right, both_ways=one_table)
+
+    def _positives(self, rows: Rows, tables: tuple[Table, Table]) -> NDArray[np.int64]:
+        """How many positives each anchor has; InputError when none has one, or there can be no negative."""
+        config, labels = self.config, self.labels
+        positives = positive_counts(labels, rows, tables[1].first)
+        if config.listed_positives:
+            without = int((positives[: tables[0].end] == 0).sum())
+            if not positives.any():
+                raise InputError(
+                    f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
+                    "check that --qrels belongs to these tables",
+                )
+            if without and config.two_tables:
+                self.notes.append(f"{without:,} queries have no positive and are skipped")
+            return positives
+        self._refuse_labels(positives, tables)
+        return positives
+
+    def _refuse_labels(self, positives: NDArray[np.int64], tables: tuple[Table, Table]) -> None:
+        labels, column = self.labels, self.sources.columns.label
         used = np.unique(labels.members()[1])
+        read = sum(reader.source_rows for reader in self.readers)
         if not used.size:
             raise InputError(
-                f"column {column!r}: no row that takes part has a label ({self.source_rows:,} rows read)",
+                f"column {column!r}: no row that takes part has a label ({read:,} rows read)",
                 "name another --label, or check --unlabeled-value",
             )
         if used.size == 1 and not (labels.code == UNLABELED).any():
             raise InputError(
-                f"column {column!r}: all {taking_part:,} rows carry one label, so there is no negative",
+                f"column {column!r}: all {labels.code.size:,} rows carry one label, so there is no negative",
                 "name another --label",
             )
         if self.config.emit != "pairs" and not positives.any():
-            grouped = " outside its own group (see --group-rule)" if self.source.columns.group else ""
+            grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
+            if self.config.two_tables:
+                raise InputError(
+                    f"column {column!r}: no query shares a label with another item of the corpus{grouped}",
+                    "check the labels of both tables, or list the positives with --qrels",
+                )
             raise InputError(
                 f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
                 "name another --label: triplets need at least one label with two rows",
             )
+        without = int((positives[: tables[0].end] == 0).sum())
+        if self.config.two_tables and without:
+            self.notes.append(f"{without:,} queries have no positive and are skipped")
 
-
-def _twins(store: Store, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """A code per set of rows equal element by element, from equal hashes whose rows were compared."""
-    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    twin = first[inverse].astype(np.int32)  # the first slot with the hash
-    doubtful = np.flatnonzero(counts[inverse] > 1)
-    for at in range(0, doubtful.size, PASS_ROWS):
-        slots = doubtful[at : at + PASS_ROWS]
-        firsts, back = np.unique(twin[slots], return_inverse=True)
-        differs = (store.take(slots) != store.take(firsts)[back]).any(axis=1)
-        for collided in np.unique(hashes[slots[differs]]):
-            members = np.flatnonzero(hashes == collided)
-            _, first_of, set_of = np.unique(store.take(members), axis=0, return_index=True, return_inverse=True)
-            twin[members] = members[first_of[set_of.reshape(-1)]]
-    return twin
-
-
-def _prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
-    """The store that distances are computed from (normalised rows if asked), and dot(a, a) of its rows."""
-    square = np.empty(store.rows, np.float64)
-    for first in range(0, store.rows, PASS_ROWS):
-        end = min(store.rows, first + PASS_ROWS)
-        exact.squares(store.block(first, end), square[first:end])
-    if not normalize:
-        return store, square
-    unit = store.like(np.dtype(np.float64))
-    for first in range(0, store.rows, PASS_ROWS):
-        end = min(store.rows, first + PASS_ROWS)
-        rows = np.empty((end - first, store.dimension), np.float64)
-        exact.normalize(store.block(first, end), square[first:end].copy(), rows)
-        exact.squares(rows, square[first:end])
-        unit.append(rows)
-    unit.seal()
-    store.close()
-    return unit, square
-
-
-def _frame(store: Store, square: NDArray[np.float64], metric: str) -> codes.Frame:
-    """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
-    unit_rows = METRICS[metric].unit_rows
-    total = np.zeros(store.dimension)
-    blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
-    for first, end in blocks:
-        codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
-    centre = total / store.rows
-    widest = max(codes.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
-    scale = 2.0 ** -math.floor(math.log2(widest)) if widest > 0 else 1.0
-    return codes.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)
-
-
-def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
-    """The slots mined for, ascending: those with a positive (pairs: with a label), thinned by the balance options."""
-    able = loaded.rows.label >= 0 if config.emit == "pairs" else loaded.positives > 0
-    draws = anchor_draws(config.seed, loaded.rows.draw_key)
-    order = np.lexsort((loaded.rows.rank, draws))
-    place = np.empty(order.size, np.int64)
-    place[order] = np.arange(order.size)
-    if config.anchors_per_label is not None:
-        rows, codes = loaded.labels.members()
-        rows, codes = rows[able[rows]], codes[able[rows]]
-        sorting = np.lexsort((place[rows], codes))
-        rows, codes = rows[sorting], codes[sorting]
-        nth = np.arange(rows.size) - np.searchsorted(codes, codes)
-        able = np.zeros_like(able)
-        able[rows[nth < config.anchors_per_label]] = True
-    slots = np.flatnonzero(able)
-    wanted = anchor_share(config.anchors, slots.size)
-    kept = slots[np.argsort(place[slots])[:wanted]]
-    return np.sort(kept).astype(np.int32)
+    def _warn_of_minus_one(self) -> None:
+        read = sum(reader.source_rows for reader in self.readers)
+        minus_one = sum(reader.minus_one for reader in self.readers)
+        if minus_one > UNLABELED_WARNING_SHARE * read and self.config.unlabeled_value != "-1":
+            self.notes.append(
+                f"{minus_one / read:.0%} of the rows carry the label -1: if that means unlabelled, add "
+                "--unlabeled-value -1"
+            )

@@ -5,31 +5,32 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minestream.anchors import choose_anchors
 from minestream.config import MineConfig, Resources
 from minestream.emit import Picture, schema_of
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
 from minestream.kernels.compiled import compiles_first
+from minestream.keys import Keys
 from minestream.lanes import GROUP_ROWS
-from minestream.load import Loaded, choose_anchors, load
+from minestream.limits import limited_search
+from minestream.load import Loaded, load
 from minestream.metric import METRICS
-from minestream.negatives import negative_pairs, negative_rule
 from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
-from minestream.positives import choose_positives
 from minestream.progress import Progress
 from minestream.screens import SCREENS, Codes, usable_screens
-from minestream.search import SCAN_ROWS, search, search_once
+from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
-from minestream.source import Source
+from minestream.sources import Sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.task import make_task
 from minestream.workers import Workers
 
 ANCHOR_STATE_BYTES = 256  # gates, edges and lanes of an anchor, and of a pair, as planned for
@@ -62,7 +63,7 @@ class Miner:
 
     Parameters
     ----------
-    source : Source
+    source : Sources
         Read once, here.
     config, resources : MineConfig, Resources
     scratch : Path
@@ -71,7 +72,7 @@ class Miner:
     """
 
     def __init__(
-        self, source: Source, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
+        self, source: Sources, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
     ) -> None:
         self.source, self.config, self.resources, self.progress = source, config, resources, progress
         self.reading = ShardStats()
@@ -89,8 +90,9 @@ class Miner:
         screens = screens_of(resources, store.rows, store.dimension)
         self.anchors = choose_anchors(self.loaded, config)
         positives = self.loaded.positives[self.anchors]
+        candidates = store.rows - self.loaded.first_candidate
         everything = not screens or self.loaded.labels.multiple
-        self._pairs = store.rows + (np.full(positives.size, store.rows) if everything else positives + 1)
+        self._pairs = candidates + (np.full(positives.size, candidates) if everything else positives + 1)
         self.plan: Plan = make_plan(
             config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
             positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, screens=screens,
@@ -127,9 +129,9 @@ class Miner:
             groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
             anchors = np.concatenate(groups)
             with stats.stage("positives"):
-                chosen = choose_positives(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
-            negatives = negative_pairs(loaded, config, anchors, chosen)
-            found = search(setting, groups, negatives, negative_rule(config))
+                task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
+            chosen = task.chosen
+            found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
             first = 0
             for index, group in zip(shards, groups, strict=True):
                 own = chosen.of_anchors(first, first + group.size)
@@ -169,25 +171,33 @@ class Miner:
 
     def columns(self) -> dict[str, Any]:
         """The input columns used, by role."""
-        found = self.source.columns
-        return {
-            "embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
-            "carry": list(found.carry),
-        }  # fmt: skip
+        anchors, *corpus = (
+            {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
+             "carry": list(found.carry)}
+            for found in (source.columns for source in self.source)
+        )  # fmt: skip
+        return anchors | ({"corpus": corpus[0]} if corpus else {})
 
-    def keys(self) -> Keys:
-        """K and key order by source row, for a shuffled order."""
-        rows = self.loaded.rows
-        draw_key = np.zeros(self.loaded.source_rows, np.uint64)
-        rank = np.zeros(self.loaded.source_rows, np.int64)
-        draw_key[self.loaded.source_row], rank[self.loaded.source_row] = rows.draw_key, rows.rank
+    def keys(self) -> dict[str, Keys]:
+        """K and key order by source row, of anchors and candidates, for draws over the whole output."""
+        return {role: self._keys_of(role) for role in ("anchor", "candidate")}
+
+    def _keys_of(self, role: str) -> Keys:
+        loaded, table = self.loaded, self.loaded.table(role)
+        own = slice(table.first, table.end)
+        draw_key, rank = np.zeros(table.source_rows, np.uint64), np.zeros(table.source_rows, np.int64)
+        at = loaded.source_row[own]
+        draw_key[at], rank[at] = loaded.rows.draw_key[own], loaded.rows.rank[own]
         return Keys(draw_key, rank)
 
     def notes(self) -> list[str]:
         """What the user should know, one line each."""
-        notes = [*self.source.notes, *self.loaded.notes]
+        notes = [note for source in self.source for note in source.notes] + self.loaded.notes
         if self.config.margin is None:
             notes.append("no --margin: the loss column is left out")
+        config = self.config
+        if config.margin is not None and config.two_tables and config.band == "any" and not config.similarity_filters:
+            notes.append("--margin fills the loss column and selects nothing; did you mean --absolute-margin?")
         if cache_note():
             notes.append(cache_note())
         return notes
@@ -216,14 +226,6 @@ class Miner:
                 f"--pick weighted needs vectors of 3 coordinates or more, these have {self.source.dimension}",
                 "the density of distances on a circle has no such weight; use --pick random",
             )
-
-
-@dataclass(frozen=True)
-class Keys:
-    """K and key order of every source row."""
-
-    draw_key: NDArray[np.uint64]
-    rank: NDArray[np.int64]
 
 
 def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, screens: tuple[str, ...]) -> Limits:

@@ -16,17 +16,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config import MineConfig, Resources, short_share, split_options
+from minestream.config import Resources, split_options
 from minestream.emit import Picture, emit
 from minestream.errors import GateMissed, UsageError
-from minestream.finish import finishing_pass, summed
+from minestream.finish import finished_rows, needs_finishing
+from minestream.inputs import MEMORY
+from minestream.listed import pairs_table, read_pairs, read_rows
 from minestream.miner import Miner
 from minestream.progress import Callback, reporter
 from minestream.screens import usable_screens
-from minestream.sink import Output, Run, default_output, refuse_differences
-from minestream.source import Source, arrays_source, open_source
+from minestream.sink import Output, Run, refuse_differences
+from minestream.source import Source, arrays_source
+from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.values import short_share
 from minestream.workers import Behind
+from minestream.writer import default_output
 
 
 def mine(
@@ -60,8 +65,8 @@ def mine(
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
     began = time.perf_counter()
-    config, resources = split_options(options)
-    output = Output(default_output(inputs, config.emit) if out is None else Path(out))
+    config, resources, tables = split_options(options)
+    output = Output(default_output(inputs, config.emit) if out is None else Path(out), config.emit)
     finished = None
     if not resources.dry_run:
         finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
@@ -70,14 +75,14 @@ def mine(
         return _already(output, finished)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        source = _open(inputs, config, resources)
-        miner = stack.enter_context(Miner(source, config, resources, output.final.parent, progress))
+        sources = open_sources(inputs, config, tables, resources)
+        miner = stack.enter_context(Miner(sources, config, resources, output.final.parent, progress))
         if resources.dry_run:
             return miner.report(None, [], began, complete=False)
         run = stack.enter_context(
             output.begin(
                 resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
-                fingerprint=config.fingerprint(), source=source.identity(), columns=miner.columns(),
+                fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
                 parts=len(miner.plan.shards),
             )
         )  # fmt: skip
@@ -100,13 +105,12 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
     paths = [run.part_path(index) for index in range(len(parts))]
-    rows = finishing_pass(paths, emit=config.emit, order=config.order, seed=config.seed, keys=miner.keys())
-    if rows is not None and config.emit == "pairs":
-        rows = summed(rows, total)
-    if config.emit != "pairs":
+    rows = finished_rows(config, paths, miner.keys(), total)
+    counted_late = config.emit == "pairs" or config.max_uses is not None
+    if not counted_late:
         _check_gates(miner.resources, total)
 
-    def counts() -> dict[str, int]:  # pairs are counted by the finishing pass, before anything is published
+    def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
         _check_gates(miner.resources, total)
         return total.answer()
 
@@ -139,17 +143,9 @@ def _already(output: Output, manifest: dict[str, Any]) -> Report:
     )  # fmt: skip
 
 
-def _open(inputs: Any, config: MineConfig, resources: Resources) -> Source:
-    return open_source(
-        inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
-        carry=config.carry, vectors=resources.vectors, metric=config.metric, normalize=config.normalize,
-        on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
-    )  # fmt: skip
-
-
 SHORT_NAMES = {
-    "anchor": "anchor_row", "positive": "positive_row", "negative": "negative_row", "left": "left_row",
-    "right": "right_row",
+    "anchor": "anchor_row", "query": "query_row", "positive": "positive_row", "negative": "negative_row",
+    "left": "left_row", "right": "right_row",
 }  # fmt: skip
 
 
@@ -195,7 +191,11 @@ class Mined:
         return {short.get(name, name): torch.from_numpy(getattr(self, name)) for name in columns}
 
 
-def mine_arrays(embeddings: Any, labels: Any, *, ids: Any = None, groups: Any = None, **options: Any) -> Mined:
+def mine_arrays(
+    embeddings: Any, labels: Any = None, *, ids: Any = None, groups: Any = None, corpus: Any = None,
+    corpus_labels: Any = None, corpus_ids: Any = None, corpus_groups: Any = None, guide: Any = None,
+    corpus_guide: Any = None, **options: Any,
+) -> Mined:  # fmt: skip
     """Mine arrays in memory.
 
     Parameters
@@ -203,29 +203,52 @@ def mine_arrays(embeddings: Any, labels: Any, *, ids: Any = None, groups: Any = 
     embeddings : array (n, d)
         NumPy, torch (any device; bfloat16 becomes float32), or lists.
     labels : array or list of length n
-        Ints, strings, or lists of them; None is unlabelled.
+        Ints, strings, or lists of them; None is unlabelled. Not needed with `qrels`.
     ids, groups : array or list of length n, optional
+    corpus : array (m, d), optional
+        Where positives and negatives come from; `embeddings` are then the queries.
+    corpus_labels, corpus_ids, corpus_groups : array or list of length m, optional
+    guide, corpus_guide : arrays (n, e), (m, e), optional
+        A second embedding: see --guide.
     **options
-        As for mine().
+        As for mine(). `qrels` and `exclude` may be lists of pairs of ids; without ids these are row numbers.
 
     Returns
     -------
     Mined
     """
     options.setdefault("progress", "none")
-    config, resources = split_options(options)
-    source = arrays_source(
-        embeddings, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
-        on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
+    listed = {name: pairs_table(options[name]) for name in ("qrels", "exclude") if options.get(name) is not None}
+    options |= (
+        listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
+    )
+    config, resources, tables = split_options(options)
+    numbered = listed and ids is None
+
+    def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None) -> Source:
+        return arrays_source(
+            vectors, labels, ids=range(len(vectors)) if numbered and ids is None else ids, groups=groups,
+            metric=config.metric, normalize=config.normalize, on_bad_rows=config.on_bad_rows,
+            batch_rows=resources.batch_rows, require_label=needs_label,
+        )  # fmt: skip
+
+    needs_label = not config.listed_positives
+    known, barred = (read_pairs(listed[name], f"--{name}") if name in listed else None for name in ("qrels", "exclude"))
+    excluded = None if tables.exclude_rows is None else read_rows(tables.exclude_rows, ids is not None)
+    guides = [opened(each, None, None, None, None) for each in (guide, corpus_guide) if each is not None]
+    sources = Sources(
+        opened(embeddings, labels, ids, groups, needs_label),
+        None if corpus is None else opened(corpus, corpus_labels, corpus_ids, corpus_groups, needs_label),
+        known, barred, excluded, tuple(guides),
     )  # fmt: skip
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        miner = stack.enter_context(Miner(source, config, resources, folder, progress))
+        miner = stack.enter_context(Miner(sources, config, resources, folder, progress))
         parts = [(emit(picture), picture.stats) for _, picture in miner.mine_shards(range(len(miner.plan.shards)))]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
-        if config.emit == "pairs" or config.order == "shuffled":
+        if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
         return Mined(table, total)
 
@@ -235,7 +258,7 @@ def _finished_in_memory(
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     config = miner.config
-    run = Output(folder / "mined").begin(
+    run = Output(folder / "mined", config.emit).begin(
         resume=False, overwrite=False, config=config.to_dict(), fingerprint=config.fingerprint(),
         source=miner.source.identity(), columns=miner.columns(), parts=len(parts),
     )  # fmt: skip
@@ -243,10 +266,9 @@ def _finished_in_memory(
         for index, (table, stats) in enumerate(parts):
             run.write_part(index, table, stats.to_dict())
         paths = [run.part_path(index) for index in range(len(parts))]
-        rows = finishing_pass(paths, emit=config.emit, order=config.order, seed=config.seed, keys=miner.keys())
-        assert rows is not None
-        rows = summed(rows, total) if config.emit == "pairs" else rows
-        return pa.concat_tables([parts[0][0].slice(0, 0), *rows])
+        rows = finished_rows(config, paths, miner.keys(), total)
+        found = list(rows or ())
+        return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
 
 def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
@@ -262,16 +284,18 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
     pyarrow.RecordBatchReader
         Reading it mines; closing it, or dropping it, stops the mining.
     """
-    config, resources = split_options({"progress": "none", **options})
-    if config.emit == "pairs" or config.order == "shuffled":
-        what = "--emit pairs" if config.emit == "pairs" else "--order shuffled"
+    config, resources, tables = split_options({"progress": "none", **options})
+    if needs_finishing(config):
+        what = "--emit pairs" if config.emit == "pairs" else "--order shuffled" if config.order == "shuffled" else (
+            "--max-uses" if config.max_uses is not None else f"--emit {config.emit}"
+        )  # fmt: skip
         raise UsageError(f"{what} needs all rows before the first can be handed out", "use mine() or mine_arrays()")
-    source = _open(inputs, config, resources)
+    sources = open_sources(inputs, config, tables, resources)
     stack = ExitStack()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     progress = stack.enter_context(reporter(resources.progress, None))
     try:
-        miner = stack.enter_context(Miner(source, config, resources, folder, progress))
+        miner = stack.enter_context(Miner(sources, config, resources, folder, progress))
     except BaseException:
         stack.close()
         raise

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config import MineConfig, Resources, parse_memory
+from minestream.config import MineConfig, Resources
 from minestream.errors import CapacityError
+from minestream.values import parse_memory
 
 PART_ANCHORS = 16_384
 PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Answers, Found, empty_best
+from minestream.answers import Answers, Found, counting, empty_best
 from minestream.config import MineConfig
 from minestream.draws import TAG_POSITIVES, prefixes
+from minestream.guide import pair_distances
+from minestream.kernels import draw
 from minestream.kernels.choose import (
     EXCLUDE,
     FARTHEST,
@@ -25,6 +27,7 @@ from minestream.kernels.choose import (
 )
 from minestream.load import Loaded
 from minestream.metric import METRICS
+from minestream.relation import usable_known
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
 PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists
@@ -65,8 +68,11 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
 
     Notes
     -----
-    Cost: the pairs within each label, once; twice for anchors that have too few positives but duplicates.
+    Cost: the pairs within each label, once; twice for anchors that have too few positives but duplicates. Listed
+    positives without labels: their distances only.
     """
+    if config.listed_positives and not loaded.labeled:
+        return _listed(loaded, config, anchors)
     take = 0 if config.positives == "all" else config.positives_per_anchor
     within = config.drop_duplicates_within
     passes_over = config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives
@@ -95,10 +101,35 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
     return _appended(found, again, short, take)
 
 
+def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> Chosen:
+    """The positive rule over the listed pairs of every anchor."""
+    rows, within = loaded.rows, config.drop_duplicates_within
+    left, right = usable_known(rows)
+    first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
+    anchor = np.repeat(np.arange(anchors.size), end - first)
+    slot = right[np.repeat(first, end - first) + counting(end - first)].astype(np.int32)
+    own = anchors[anchor]
+    x = pair_distances(loaded.store, rows.square, config.metric, own, slot)
+    passed_over = np.zeros(slot.size, bool)
+    if config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives:
+        passed_over = rows.twin[own] == rows.twin[slot] if within == 0 else x <= within
+    keys: dict[str, NDArray[Any]] = {"easiest": x, "hardest": -x, "all": np.zeros(slot.size)}
+    if config.positives == "random":
+        none = np.zeros(slot.size, np.uint64)
+        keys["random"] = np.empty(slot.size, np.uint64)
+        draw.draws(prefixes(config.seed, TAG_POSITIVES, rows.draw_key[own], none), rows.draw_key[slot], keys["random"])
+    order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
+    counts = np.bincount(anchor, minlength=anchors.size)
+    most = slot.size if config.positives == "all" else config.positives_per_anchor
+    order = order[counting(counts) < most]
+    return Chosen(np.concatenate([[0], np.cumsum(np.minimum(counts, most))]), slot[order], x[order])
+
+
 def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
     """The positives whose vectors equal the anchor's: from its twin set, without a search."""
     rows = loaded.rows
     members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
+    members = members[members >= loaded.first_candidate]
     sets = rows.twin[members]
     first, end = (np.searchsorted(sets, rows.twin[anchors], side) for side in ("left", "right"))
     best = empty_best(rule, anchors.size, rule.take)

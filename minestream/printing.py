@@ -9,10 +9,12 @@ import io
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from minestream.config import MineConfig
 from minestream.progress import short_number, short_time
+from minestream.rules import EMITS
 from minestream.stats import Report, mean
 
 LEAST_SWEEP_SECONDS = 0.2  # shorter ones say nothing of the rate
@@ -28,6 +30,7 @@ FUNNEL = (
     ("pairs", "pairs (anchor, positive)", ""),
     ("eligible", "eligible negatives", "at least: those that were looked at closely"),
     ("dropped", "  dropped: {rule}", "at least"),
+    ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
     ("full", "{subject} with k negatives", "{share}"),
     ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
     ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
@@ -122,8 +125,8 @@ def margin_equivalent(config: Mapping[str, Any]) -> str:
 
 def other_options(config: Mapping[str, Any]) -> list[Row]:
     """The other options that differ from their defaults, in one line; none when none does."""
-    defaults = MineConfig(emit=config["emit"]).resolved().to_dict()
-    told = {*CHOICES, "loss"}
+    defaults = MineConfig(emit="triplets" if EMITS[config["emit"]].trainer else config["emit"]).resolved().to_dict()
+    told = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
     changed = {name: value for name, value in config.items() if name not in told and value != defaults.get(name)}
     return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []
 
@@ -145,7 +148,7 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
     for name, label, remark in FUNNEL:
         if name == "dropped":
             rows += [(label.format(rule=rule), f"{count:,}", remark) for rule, count in stats.get(name, {}).items()]
-        elif name in stats and not (pairs and name == "pairs"):
+        elif name in stats and not (pairs and name == "pairs") and (name != "fallbacks" or stats[name]):
             share = f"{100 * stats[name] / counted:.1f} %" if counted else ""
             told = remark.format(share=share) if stats[name] else ""
             rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", told))

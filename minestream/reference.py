@@ -4,6 +4,9 @@ It imports nothing of ours and shares no code with the fast path, so that agreem
 something. Sums run over coordinates 0..d-1 in a Python loop with one accumulator a candidate, never
 through BLAS or a NumPy reduction; log, exp and log1p are scalar ``math`` calls. Memory is the stored rows and
 O(n) beside them; one anchor costs O(n d) flops and one sort.
+
+Anchors are rows of the query table, candidates (positives and negatives) rows of the corpus. Of one table both are
+the same.
 """
 
 import math
@@ -11,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -25,9 +29,10 @@ Mask = npt.NDArray[np.bool_]
 
 WORD = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
-POSITIVES, NEGATIVES, ANCHORS, SHUFFLED = 1, 2, 3, 4  # tags of the draws
+POSITIVES, NEGATIVES, ANCHORS, SHUFFLED, USES = 1, 2, 3, 4, 5  # tags of the draws
 BLOCK_ROWS = 1024  # rows widened and transposed at a time: bounds memory, changes no value
 HARDER_CAP = 1000
+NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
 NAMES = {
     "metric": "cosine euclidean sqeuclidean dot",
     "band": "hard semi-hard violating easy any beyond",
@@ -41,7 +46,12 @@ NAMES = {
     "short_rows": "keep drop",
     "scores": "similarity negative-distance none",
     "order": "anchor shuffled",
+    "reference": "pair min max mean",
+    "fallback": "none farthest",
 }
+LIMITS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
+CAPS = ("max_per_negative_label", "max_uses")
+OF_CORPUS = ("corpus_labels", "corpus_ids", "corpus_groups", "corpus_takes_part", "corpus_guide")
 
 
 @dataclass(frozen=True)
@@ -63,10 +73,11 @@ class Pair:
     x: Floats
     harder: list[int | None]
 
-    def first(self, count: int) -> "Pair":
-        """The same pair with its first `count` negatives."""
-        cut = slice(0, count)
-        return Pair(self.anchor, self.positive, self.p, self.negatives[cut], self.x[cut], self.harder[cut])
+    def only(self, places: Sequence[int]) -> "Pair":
+        """The same pair with the negatives at these places."""
+        kept = np.array(places, dtype=np.int64)
+        harder = [self.harder[place] for place in places]
+        return Pair(self.anchor, self.positive, self.p, self.negatives[kept], self.x[kept], harder)
 
 
 def fnv1a_64(text: str) -> int:
@@ -120,9 +131,10 @@ class Vectors:
             squares[part] = total
         return squares
 
-    def distances(self, row: int, rows: Rows) -> Floats:
-        """Distances x from `row` to each of `rows`."""
-        origin = self._columns(np.array([row]))[:, 0]
+    def distances(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Floats:
+        """Distances x from `row`, of the table `home` if given, to each of `rows` of this one."""
+        home = home or self
+        origin = home._columns(np.array([row]))[:, 0]
         found = np.empty(len(rows))
         for start in range(0, len(rows), BLOCK_ROWS):
             part = rows[start : start + BLOCK_ROWS]
@@ -134,7 +146,7 @@ class Vectors:
                     step = value - column
                     total += step * step
             if self.metric == "cosine":
-                total = np.minimum(2.0, np.maximum(0.0, 1.0 - total / np.sqrt(self.squares[row] * self.squares[part])))
+                total = np.minimum(2.0, np.maximum(0.0, 1.0 - total / np.sqrt(home.squares[row] * self.squares[part])))
             elif self.metric == "dot":
                 total = -total
             elif self.metric == "euclidean":
@@ -142,55 +154,51 @@ class Vectors:
             found[start : start + BLOCK_ROWS] = total
         return found
 
-    def equal(self, row: int, rows: Rows) -> Mask:
-        """Which of `rows` equal `row` element by element as stored (-0.0 = 0.0)."""
+    def equal(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Mask:
+        """Which of `rows` equal `row`, of the table `home` if given, element by element as stored (-0.0 = 0.0)."""
+        # Widened, for two tables may store other types; that is exact.
+        origin = (home or self).stored[row].astype(np.float64)
         left = np.arange(len(rows))
         for j in range(self.stored.shape[1]):
             if not len(left):
                 break
-            left = left[self.stored[rows[left], j] == self.stored[row, j]]
+            left = left[self.stored[rows[left], j].astype(np.float64) == origin[j]]
         mask = np.zeros(len(rows), dtype=bool)
         mask[left] = True
         return mask
 
 
-class Relation:
-    """Who is positive and negative to whom, by labels and groups; key order and K of every row."""
+class Table:
+    """The rows of one table: who takes part, labels, groups, key order and K."""
 
     def __init__(
         self,
-        labels: Sequence[Any],
+        count: int,
+        labels: Sequence[Any] | None,
         ids: Sequence[int | str] | None,
         groups: Sequence[Any] | None,
         takes_part: Sequence[bool] | Mask | None,
-        group_rule: str,
-        unlabeled: str,
+        group_codes: dict[Any, int],
     ) -> None:
-        n = len(labels)
-        part = np.ones(n, dtype=bool) if takes_part is None else np.asarray(takes_part, dtype=bool)
-        self.used: Rows = np.flatnonzero(part)
-        self.labels = [self._values(label) if part[row] else () for row, label in enumerate(labels)]
-        labelled = np.array([len(values) > 0 for values in self.labels], dtype=bool)
-        self.labelled: Rows = np.flatnonzero(labelled)
-        self.negative_able = part if unlabeled == "negative" else labelled
-        self.bars_positives = group_rule in ("both", "positives")
-        self.bars_negatives = group_rule in ("both", "negatives")
-        codes: dict[Any, int] = {}
-        values = [None] * n if groups is None else groups
-        self.groups = np.array([-1 if g is None else codes.setdefault(g, len(codes)) for g in values], dtype=np.int64)
-        members: dict[Any, list[int]] = {}
-        for row in self.labelled.tolist():
-            for value in self.labels[row]:
-                members.setdefault(value, []).append(row)
-        self.members = {value: np.array(rows, dtype=np.int64) for value, rows in members.items()}
+        self.part: Mask = np.ones(count, dtype=bool) if takes_part is None else np.asarray(takes_part, dtype=bool)
+        self.used: Rows = np.flatnonzero(self.part)
+        self.given_labels = labels
+        given = [None] * count if labels is None else labels
+        self.labels = [self._values(label) if self.part[row] else () for row, label in enumerate(given)]
+        self.labelled = np.array([len(values) > 0 for values in self.labels], dtype=bool)
+        self.groups: Rows = np.full(count, -1)
+        if groups is not None:  # codes are shared by the tables: equal groups, equal codes
+            codes = [-1 if g is None else group_codes.setdefault(g, len(group_codes)) for g in groups]
+            self.groups = np.array(codes, dtype=np.int64)
+        self.ids = ids
         if ids is None:
-            self.key: Rows = np.arange(n)
-            self.words: Words = np.arange(n, dtype=np.uint64)
+            self.key: Rows = np.arange(count)
+            self.words: Words = np.arange(count, dtype=np.uint64)
         else:
-            self.key = np.empty(n, dtype=np.int64)
+            self.key = np.empty(count, dtype=np.int64)
             # UTF-8 bytes sort strings; equal ids (rows that do not take part) fall back to the row.
             sortable = [i.encode() if isinstance(i, str) else int(i) for i in ids]
-            self.key[sorted(range(n), key=sortable.__getitem__)] = np.arange(n)
+            self.key[sorted(range(count), key=sortable.__getitem__)] = np.arange(count)
             self.words = np.array([fnv1a_64(i) if isinstance(i, str) else int(i) & WORD for i in ids], dtype=np.uint64)
 
     @staticmethod
@@ -198,15 +206,72 @@ class Relation:
         several = isinstance(label, list | tuple | set | np.ndarray)
         return tuple(dict.fromkeys(v for v in (label if several else [label]) if v is not None))
 
+    def rows_by(self, values: Iterable[Iterable[Any]]) -> dict[Any, Rows]:
+        """The rows that take part by each of their values."""
+        found: dict[Any, list[int]] = {}
+        for row, several in enumerate(values):
+            for value in several if self.part[row] else ():
+                found.setdefault(value, []).append(row)
+        return {value: np.array(rows, dtype=np.int64) for value, rows in found.items()}
+
+
+class Relation:
+    """Who is positive and negative to whom, by labels, known positives, exclusions, ids and groups."""
+
+    def __init__(
+        self,
+        queries: Table,
+        corpus: Table,
+        known_positives: Iterable[tuple[int, int]] | None,
+        excluded: Iterable[tuple[int, int]] | None,
+        shared_ids: bool,
+        group_rule: str,
+        unlabeled: str,
+    ) -> None:
+        self.queries, self.corpus = queries, corpus
+        self.one_table = queries is corpus
+        self.by_pairs = known_positives is not None
+        self.listed = self._by_anchor(() if known_positives is None else known_positives)
+        self.excluded = self._by_anchor(() if excluded is None else excluded)
+        # With known positives every row takes part, labelled or not.
+        self.negative_able = corpus.part if self.by_pairs or unlabeled == "negative" else corpus.labelled
+        self.bars_positives = group_rule in ("both", "positives")
+        self.bars_negatives = group_rule in ("both", "negatives")
+        self.members = corpus.rows_by(corpus.labels)
+        self.items: dict[Any, Rows] = {}  # corpus rows by the id that makes them a query's own item
+        if not self.one_table and (shared_ids or not self.by_pairs) and corpus.ids is not None:
+            self.items = corpus.rows_by([i] for i in corpus.ids)
+
+    def _by_anchor(self, pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
+        """The candidates of each anchor in `pairs`, both taking part; of one table pairs are unordered."""
+        found: dict[int, set[int]] = {}
+        for one, other in pairs:
+            if self.queries.part[one] and self.corpus.part[other]:
+                found.setdefault(int(one), set()).add(int(other))
+                if self.one_table:
+                    found.setdefault(int(other), set()).add(int(one))
+        return found
+
+    def neither(self, anchor: int) -> set[int]:
+        """Candidates that are neither positive nor negative, groups aside: the row itself, excluded, the same item."""
+        found = set(self.excluded.get(anchor, ()))
+        if self.one_table:
+            found.add(anchor)
+        elif self.queries.ids is not None:
+            found.update(self.items.get(self.queries.ids[anchor], NO_ROWS).tolist())
+        return found
+
     def partners(self, anchor: int) -> tuple[Rows, Rows]:
         """Positives and negatives of a row, each in row order."""
-        positive = np.zeros(len(self.key), dtype=bool)
-        for value in self.labels[anchor]:
-            positive[self.members[value]] = True
+        positive = np.zeros(len(self.corpus.key), dtype=bool)
+        for value in self.queries.labels[anchor]:
+            positive[self.members.get(value, NO_ROWS)] = True
+        positive[list(self.listed.get(anchor, ()))] = True
         negative = self.negative_able & ~positive
-        positive[anchor] = False
-        if self.groups[anchor] >= 0:
-            elsewhere = self.groups != self.groups[anchor]
+        neither = list(self.neither(anchor))
+        positive[neither] = negative[neither] = False
+        if self.queries.groups[anchor] >= 0:
+            elsewhere = self.corpus.groups != self.queries.groups[anchor]
             if self.bars_positives:
                 positive &= elsewhere
             if self.bars_negatives:
@@ -214,32 +279,45 @@ class Relation:
         return np.flatnonzero(positive), np.flatnonzero(negative)
 
     def with_positive(self) -> Rows:
-        """Labelled rows with at least one positive, by counting: O(labels), no scan a row."""
+        """Rows with at least one positive, by counting: O(labels and pairs), no scan a row."""
         same_group: Counter[tuple[Any, int]] = Counter()
         for value, rows in self.members.items():
-            same_group.update((value, group) for group in self.groups[rows].tolist())
+            same_group.update((value, group) for group in self.corpus.groups[rows].tolist())
 
         def has(row: int) -> bool:
-            group = int(self.groups[row])
+            group = int(self.queries.groups[row])
             barred = self.bars_positives and group >= 0
-            return any(
-                len(self.members[value]) > (same_group[value, group] if barred else 1) for value in self.labels[row]
-            )
+            neither = self.neither(row)
 
-        return np.array([row for row in self.labelled.tolist() if has(row)], dtype=np.int64)
+            def apart(rows: set[int]) -> list[int]:
+                return [other for other in rows if not barred or self.corpus.groups[other] != group]
+
+            def count(value: Any) -> int:
+                found = len(self.members.get(value, NO_ROWS)) - (same_group[value, group] if barred else 0)
+                return found - sum(value in self.corpus.labels[other] for other in apart(neither))
+
+            listed = apart(self.listed.get(row, set()) - neither)
+            return bool(listed) or any(count(value) > 0 for value in self.queries.labels[row])
+
+        return np.array([row for row in self.queries.used.tolist() if has(row)], dtype=np.int64)
+
+    def pair_ends(self) -> Rows:
+        """Rows that pairs are mined for: one may stand alone, it still has dissimilar partners."""
+        return self.queries.used if self.by_pairs else np.flatnonzero(self.queries.labelled)
 
     def choose_anchors(self, rows: Rows, per_label: int | None, anchors: int | str | None, seed: int) -> Rows:
         """The anchors left by --anchors-per-label, then --anchors, in row order."""
-        luck = draw(seed, ANCHORS, self.words[rows], 0, 0)
-        rows = rows[np.lexsort((self.key[rows], luck))]
+        luck = draw(seed, ANCHORS, self.queries.words[rows], 0, 0)
+        rows = rows[np.lexsort((self.queries.key[rows], luck))]
         if per_label is not None:
             taken: Counter[Any] = Counter()
             kept = []
             for row in rows.tolist():
                 # In draw order a row is among its label's first N exactly when fewer than N came before it.
-                if any(taken[value] < per_label for value in self.labels[row]):
+                values = self.queries.labels[row]
+                if not values or any(taken[value] < per_label for value in values):
                     kept.append(row)
-                taken.update(self.labels[row])
+                taken.update(values)
             rows = np.array(kept, dtype=np.int64)
         if isinstance(anchors, str):  # exact: 0.07 * 100 is not 7 in binary
             rows = rows[: math.ceil(Fraction(anchors.strip().removesuffix("%")) * len(rows) / 100)]
@@ -297,6 +375,98 @@ def in_band(x: Floats, p: float, margin: float | None, band: str) -> Mask:
     return x < bound if band == "violating" else (p < x) & (x < bound)
 
 
+def similarity(x: Floats, metric: str) -> Floats:
+    """1 - x for cosine, -x for dot."""
+    return 1.0 - x if metric == "cosine" else -x
+
+
+@dataclass(frozen=True)
+class Near:
+    """An anchor's positives in row order and its negatives in (x, key) order; distances by the embedding, the guide."""
+
+    anchor: int
+    positives: Rows
+    negatives: Rows
+    p: list[Floats]
+    x: list[Floats]
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Predicates on the similarity of negatives; None is no predicate."""
+
+    most: float | None
+    least: float | None
+    absolute: float | None
+    relative: float | None
+    reference: str
+    metric: str
+
+    def measured_from(self, p: Floats, i: int) -> float:
+        """The reference similarity of the i-th of the positives at distances p."""
+        found: list[float] = similarity(p, self.metric).tolist()
+        if self.reference == "min":
+            return min(found)
+        if self.reference == "max":
+            return max(found)
+        return math.fsum(found) / len(found) if self.reference == "mean" else found[i]
+
+    def passing(self, near: Near, i: int) -> Mask:
+        """Which negatives pass for the i-th positive: by the embedding, and by the guide if there is one."""
+        kept = np.ones(len(near.negatives), dtype=bool)
+        for p, x in zip(near.p, near.x, strict=True):
+            s, s_ref = similarity(x, self.metric), self.measured_from(p, i)
+            if self.most is not None:
+                kept &= s <= self.most
+            if self.least is not None:
+                kept &= s >= self.least
+            if self.absolute is not None:
+                kept &= s <= s_ref - self.absolute
+            if self.relative is not None:
+                kept &= s <= s_ref - abs(s_ref) * self.relative
+        return kept
+
+
+def under_label_cap(places: Rows, labels: list[tuple[Any, ...]], most: int) -> Rows:
+    """Of negatives in their order, with `labels`, those all of whose labels were kept fewer than `most` times."""
+    kept: Counter[Any] = Counter()
+    chosen = []
+    for place, values in zip(places.tolist(), labels, strict=True):
+        if all(kept[value] < most for value in values):
+            chosen.append(place)
+            kept.update(values)
+    return np.array(chosen, dtype=np.int64)
+
+
+def deal(pairs: list[Pair], k: int, most: int, relation: Relation, seed: int) -> list[Pair]:
+    """Every pair's first k negatives that fewer than `most` pairs took before it, in order of draw 5."""
+    a = np.array([pair.anchor for pair in pairs], dtype=np.int64)
+    p = np.array([pair.positive for pair in pairs], dtype=np.int64)
+    luck = draw(seed, USES, relation.queries.words[a], relation.corpus.words[p], 0)
+    dealt = list(pairs)
+    uses: Counter[int] = Counter()
+    for i in np.lexsort((relation.corpus.key[p], relation.queries.key[a], luck)).tolist():
+        free = [place for place, row in enumerate(pairs[i].negatives.tolist()) if uses[row] < most]
+        dealt[i] = pairs[i].only(free[:k])
+        uses.update(dealt[i].negatives.tolist())
+    return dealt
+
+
+def dealt_by_rounds(pairs: list[Pair], most: int) -> list[Pair]:
+    """At most that many negatives over the pairs of one anchor."""
+    # Round by round: every positive's first negative, then every positive's second.
+    rounds = sorted((place, i) for i, pair in enumerate(pairs) for place in range(len(pair.negatives)))
+    quota = Counter(i for _, i in rounds[:most])
+    return [pair.only(range(quota[i])) for i, pair in enumerate(pairs) if quota[i]]
+
+
+def multi_similarity(p: Floats, x: Floats, epsilon: float) -> tuple[Mask, Mask]:
+    """Which positives and which negatives of an anchor, at cosine distances p and x, lie across the other kind."""
+    s_p, s_n = similarity(p, "cosine"), similarity(x, "cosine")
+    nearest, farthest = max(s_n.tolist(), default=-math.inf), min(s_p.tolist(), default=math.inf)
+    return s_p - epsilon < nearest, s_n + epsilon > farthest
+
+
 def as_column(values: list[float], float64: bool) -> list[Any]:
     """Float values as they are stored."""
     with np.errstate(over="ignore"):  # past float32's range the stored value is infinite
@@ -321,7 +491,7 @@ class Losses:
 
 
 def triplet_columns(
-    pairs: list[Pair], losses: Losses | None, swapped: Vectors | None, labels: Sequence[Any], float64: bool
+    pairs: list[Pair], losses: Losses | None, swapped: Vectors | None, relation: Relation, float64: bool
 ) -> dict[str, list[Any]]:
     """One row a negative; `swapped` adds distance_pn."""
     repeated = [pair for pair in pairs for _ in pair.harder]
@@ -339,8 +509,9 @@ def triplet_columns(
     if losses is not None:
         columns["loss"] = as_column([value for pair in pairs for value in losses.of(pair)], float64)
     columns["harder"] = [place for pair in pairs for place in pair.harder]
-    columns["anchor_label"] = [labels[pair.anchor] for pair in repeated]
-    columns["negative_label"] = [labels[row] for row in negatives]
+    for name, labels in (("anchor", relation.queries.given_labels), ("negative", relation.corpus.given_labels)):
+        if labels is not None:
+            columns[f"{name}_label"] = [labels[row] for row in columns[f"{name}_row"]]
     return columns
 
 
@@ -378,11 +549,12 @@ def pair_columns(
     return columns
 
 
-def with_ids(columns: dict[str, list[Any]], ids: Sequence[Any]) -> dict[str, list[Any]]:
-    """The id columns first, one for each column of rows."""
+def with_ids(columns: dict[str, list[Any]], relation: Relation) -> dict[str, list[Any]]:
+    """The id columns first, one for each column of rows of a table that has ids."""
     named: dict[str, list[Any]] = {}
     for name, rows in columns.items():
-        if "_row" in name:
+        ids = (relation.queries if name == "anchor_row" else relation.corpus).ids
+        if "_row" in name and ids is not None:
             named[name.replace("_row", "_id")] = [
                 [ids[r] for r in row] if isinstance(row, list) else ids[row] for row in rows
             ]
@@ -395,9 +567,10 @@ def shuffled(columns: dict[str, list[Any]], relation: Relation, seed: int) -> di
         names: tuple[str | None, ...] = ("left_row", None, "right_row")
     else:
         names = ("anchor_row", "positive_row", "negative_row" if "negative_row" in columns else None)
+    tables = (relation.queries, relation.corpus, relation.corpus)
     rows = [None if name is None else np.array(columns[name], dtype=np.int64) for name in names]
-    a, p, c = (0 if part is None else relation.words[part] for part in rows)
-    keys = [relation.key[part] for part in rows if part is not None]
+    a, p, c = (0 if part is None else table.words[part] for table, part in zip(tables, rows, strict=True))
+    keys = [table.key[part] for table, part in zip(tables, rows, strict=True) if part is not None]
     places = np.lexsort((*reversed(keys), draw(seed, SHUFFLED, a, p, c))).tolist()
     return {name: [values[place] for place in places] for name, values in columns.items()}
 
@@ -408,8 +581,14 @@ def refuse(given: dict[str, Any], d: int) -> None:
         if given[name] is not None and given[name] not in valid.split():
             raise ValueError(f"{name}={given[name]!r}: expected one of {valid}")
     metric, band, scores, k = given["metric"], given["band"], given["scores"], given["negatives"]
-    pairs = given["emit"] == "pairs"
+    pairs, two_tables = given["emit"] == "pairs", given["corpus"] is not None
     plain = (band, given["pick"], given["skip"], given["swap"], given["short_rows"])
+
+    def among(*names: str) -> bool:
+        return any(given[name] is not None for name in names)
+
+    filtered, farthest = among(*LIMITS), given["fallback"] != "none"
+    capped = among(*CAPS)
     wrong = {
         "this band needs a margin": given["margin"] is None and band in ("semi-hard", "violating", "easy"),
         "pairs: cosine or euclidean only": pairs and metric in ("dot", "sqeuclidean"),
@@ -423,6 +602,20 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "scores must be chosen for Euclidean tuples": given["emit"] == "tuples"
         and metric in ("euclidean", "sqeuclidean")
         and scores in (None, "similarity"),
+        "labels or known positives": not among("labels", "known_positives"),
+        "corpus: needed by what is said of it": not two_tables and among(*OF_CORPUS),
+        "labels: of both tables, or of neither": two_tables and among("labels") != among("corpus_labels"),
+        "guide: of both tables, or of neither": two_tables and among("guide") != among("corpus_guide"),
+        "shared_ids: of two tables": two_tables and given["shared_ids"] and not (among("ids") and among("corpus_ids")),
+        "pairs: one table, no filters, guide, caps or fallback": pairs
+        and (two_tables or filtered or among("guide") or capped or farthest),
+        "filters: similarities of cosine and dot only": filtered and metric not in ("cosine", "dot"),
+        "caps: at least 1": any(given[cap] is not None and given[cap] < 1 for cap in CAPS),
+        "fallback: pick nearest, no skip, guide or caps": farthest
+        and (given["pick"] != "nearest" or given["skip"] or among("guide") or capped),
+        "epsilon: all pairs of cosine, band any": among("epsilon")
+        and (given["emit"], metric, band, k, given["positives"]) != ("pairs", "cosine", "any", 0, "all"),
+        "positive_margin: pairs only": among("positive_margin") and not pairs,
     }
     for reason, applies in wrong.items():
         if applies:
@@ -432,10 +625,18 @@ def refuse(given: dict[str, Any], d: int) -> None:
 def mine(
     embeddings: npt.NDArray[Any],
     *,
-    labels: Sequence[Any],
+    labels: Sequence[Any] | None = None,
     ids: Sequence[int | str] | None = None,
     groups: Sequence[Any] | None = None,
     takes_part: Sequence[bool] | Mask | None = None,
+    corpus: npt.NDArray[Any] | None = None,
+    corpus_labels: Sequence[Any] | None = None,
+    corpus_ids: Sequence[int | str] | None = None,
+    corpus_groups: Sequence[Any] | None = None,
+    corpus_takes_part: Sequence[bool] | Mask | None = None,
+    known_positives: Iterable[tuple[int, int]] | None = None,
+    excluded: Iterable[tuple[int, int]] | None = None,
+    shared_ids: bool = False,
     metric: str = "cosine",
     normalize: bool = False,
     margin: float | None = None,
@@ -443,16 +644,28 @@ def mine(
     negatives: int = 1,
     pick: str = "nearest",
     skip: int = 0,
+    fallback: str = "none",
+    max_similarity: float | None = None,
+    min_similarity: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    reference: str = "pair",
+    guide: npt.NDArray[Any] | None = None,
+    corpus_guide: npt.NDArray[Any] | None = None,
     positives: str = "easiest",
     positives_per_anchor: int = 1,
     anchors: int | str | None = None,
     anchors_per_label: int | None = None,
     negatives_per_anchor: int | None = None,
+    max_per_negative_label: int | None = None,
+    max_uses: int | None = None,
     group_rule: str = "both",
     unlabeled: str = "ignore",
     keep_duplicate_positives: bool = False,
     drop_duplicates_within: float | None = 0.0,
     drop_duplicates_of: str = "both",
+    epsilon: float | None = None,
+    positive_margin: float | None = None,
     emit: str = "triplets",
     loss: str | None = None,
     swap: bool = False,
@@ -469,18 +682,31 @@ def mine(
     ----------
     embeddings : ndarray, shape (n, d), float16, float32, float64 or int8
         Rows as stored; those that take part are finite and not bad rows.
-    labels : sequence of n int, str, bool, None, or lists of these
+    labels : sequence of n int, str, bool, None, or lists of these; optional with known positives
         None and empty lists are unlabelled; None inside a list is ignored.
     ids, groups : sequence of n, optional
         Without ids the row number is the key; a None group is no group.
     takes_part : n bools, optional
         False rows are nobody's anchor, positive or negative; row numbers still count them.
+    corpus : ndarray, shape (m, d), optional
+        The table of the candidates, with `corpus_labels`, `corpus_ids`, `corpus_groups` and `corpus_takes_part` of m;
+        `embeddings` are then the queries. Without it candidates are the rows of `embeddings`.
+    known_positives, excluded : pairs (anchor row, candidate row), optional
+        Unordered in one table. Pairs with a row that takes no part say nothing. An excluded pair is neither.
+    shared_ids : bool
+        Of two tables, rows with the same id are the same item, so neither; so they are without known positives.
     margin : float, optional
         In units of the distance; None leaves the loss out. No default is resolved here.
+    fallback : str
+        farthest: a pair without a negative takes the farthest that pass all but the band.
+    guide, corpus_guide : ndarray, shape (n, d2) and (m, d2), optional
+        A second embedding, by whose similarities the filters must hold too.
     anchors : int or "P%", optional
-        At most that many anchors, after `anchors_per_label`.
+        At most that many anchors, after `anchors_per_label`, which does not limit unlabelled anchors.
     drop_duplicates_within : float or None
         T; None neither removes negatives nor passes over positives.
+    epsilon, positive_margin : float, optional
+        For pairs: multi-similarity's rule; the distance that similar pairs must exceed.
     only_anchors : iterable of int, optional
         Derive these anchors only, of those that the anchor rules select from the whole.
 
@@ -496,115 +722,157 @@ def mine(
 
     Notes
     -----
-    O(a n d) flops for a anchors; memory O(n) beside the stored rows.
+    O(a m d) flops for a anchors (with `max_uses` all of them); memory O(n + m) and the answer beside the stored rows.
     """
     given = dict(locals())
-    n, d = embeddings.shape
+    d = embeddings.shape[1]
     refuse(given, d)
-    relation = Relation(labels, ids, groups, takes_part, group_rule, unlabeled)
-    vectors = Vectors(embeddings, metric, normalize, relation.used)
-    key, words = relation.key, relation.words
+    group_codes: dict[Any, int] = {}
+    queries = candidates = Table(len(embeddings), labels, ids, groups, takes_part, group_codes)
+    if corpus is not None:
+        candidates = Table(len(corpus), corpus_labels, corpus_ids, corpus_groups, corpus_takes_part, group_codes)
+    relation = Relation(queries, candidates, known_positives, excluded, shared_ids, group_rule, unlabeled)
+    filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, metric)
+    key, words = candidates.key, candidates.words
     within = drop_duplicates_within
 
-    def duplicates(row: int, rows: Rows, known: Floats | None = None) -> Mask:
-        """Which of `rows` are duplicates of `row`; `known` saves computing their distances again."""
+    def both(stored: npt.NDArray[Any], of_corpus: npt.NDArray[Any] | None) -> tuple[Vectors, Vectors]:
+        home = Vectors(stored, metric, normalize, queries.used)
+        return home, home if of_corpus is None else Vectors(of_corpus, metric, normalize, candidates.used)
+
+    home, vectors = both(embeddings, corpus)
+    guides = [] if guide is None else [both(guide, corpus_guide)]
+
+    def duplicates(of: Vectors, row: int, rows: Rows, known: Floats | None = None) -> Mask:
+        """Which candidates are duplicates of a row of `of`; `known` saves computing their distances again."""
         if within is None:
             return np.zeros(len(rows), dtype=bool)
         if within == 0:
-            return vectors.equal(row, rows)
-        return (vectors.distances(row, rows) if known is None else known) <= within
+            return vectors.equal(row, rows, of)
+        return (vectors.distances(row, rows, of) if known is None else known) <= within
 
-    def choose_positives(anchor: int, rows: Rows) -> tuple[list[int], list[float]]:
-        p = vectors.distances(anchor, rows)
+    def look_around(anchor: int) -> Near:
+        """All positives, and all negatives but the anchor's duplicates."""
+        positive_rows, rows = relation.partners(anchor)
+        x = vectors.distances(anchor, rows, home)
+        if drop_duplicates_of != "positive":
+            kept = ~duplicates(home, anchor, rows, x)
+            rows, x = rows[kept], x[kept]
+        nearest = np.lexsort((key[rows], x))
+        p = vectors.distances(anchor, positive_rows, home)
+        near = Near(anchor, positive_rows, rows[nearest], [p], [x[nearest]])
+        for of_queries, of_corpus in guides:
+            near.p.append(of_corpus.distances(anchor, near.positives, of_queries))
+            near.x.append(of_corpus.distances(anchor, near.negatives, of_queries))
+        return near
+
+    def choose_positives(near: Near) -> list[int]:
+        """Places of the chosen positives, in the rule's order."""
+        rows, p = near.positives, near.p[0]
         passed_over = np.zeros(len(rows), dtype=bool)
         if positives in ("easiest", "random") and not keep_duplicate_positives:
-            passed_over = duplicates(anchor, rows, p)
+            passed_over = duplicates(home, near.anchor, rows, p)
         if positives == "easiest":
             chosen = np.lexsort((key[rows], p, passed_over))
         elif positives == "random":
-            chosen = np.lexsort((key[rows], draw(seed, POSITIVES, words[anchor], 0, words[rows]), passed_over))
+            luck = draw(seed, POSITIVES, queries.words[near.anchor], 0, words[rows])
+            chosen = np.lexsort((key[rows], luck, passed_over))
         elif positives == "hardest":
             chosen = np.lexsort((key[rows], -p))
         else:
             chosen = np.argsort(key[rows])
-        if positives != "all":
-            chosen = chosen[:positives_per_anchor]
-        return rows[chosen].tolist(), p[chosen].tolist()
+        places: list[int] = chosen.tolist()
+        return places if positives == "all" else places[:positives_per_anchor]
 
-    def nearest_first(anchor: int, rows: Rows) -> tuple[Rows, Floats]:
-        """Negatives in (x, key) order, without the anchor's duplicates."""
-        x = vectors.distances(anchor, rows)
-        if drop_duplicates_of != "positive":
-            kept = ~duplicates(anchor, rows, x)
-            rows, x = rows[kept], x[kept]
-        nearest = np.lexsort((key[rows], x))
-        return rows[nearest], x[nearest]
+    counted = (
+        pick == "nearest" and fallback == "none" and all(given[rule] is None for rule in (*LIMITS, *CAPS, "guide"))
+    )
+    counted = counted and (band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest"))
+    wanted = negatives if max_uses is None else 4 * negatives + 32  # what a pair is dealt from
 
-    def choose_negatives(anchor: int, positive: int, p: float, rows: Rows, x: Floats) -> Pair:
+    def choose_negatives(near: Near, i: int) -> Pair:
+        """The i-th positive with its negatives in the pick's order."""
+        positive, p = int(near.positives[i]), float(near.p[0][i])
+        kept = filters.passing(near, i)
         if drop_duplicates_of != "anchor":
-            kept = ~duplicates(positive, rows)
-            rows, x = rows[kept], x[kept]
+            kept &= ~duplicates(vectors, positive, near.negatives)
+        rows, x = near.negatives[kept], near.x[0][kept]
         eligible = np.flatnonzero(in_band(x, p, margin, band))[skip:]
+        if max_per_negative_label is not None:
+            named = [candidates.labels[row] for row in rows[eligible].tolist()]
+            eligible = under_label_cap(eligible, named, max_per_negative_label)
         if pick != "nearest" and len(eligible):
-            luck = draw(seed, NEGATIVES, words[anchor], words[positive], words[rows[eligible]])
+            luck = draw(seed, NEGATIVES, queries.words[near.anchor], words[positive], words[rows[eligible]])
             sort_by: Floats | Words = luck
             if pick == "weighted":
                 sort_by = weighted_keys(x[eligible], luck, metric, d)
                 possible = sort_by < np.inf
                 eligible, sort_by = eligible[possible], sort_by[possible]
             eligible = eligible[np.lexsort((key[rows[eligible]], sort_by))]
-        eligible = eligible[:negatives]
-        counted = pick == "nearest" and (
-            band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest")
-        )
+        if fallback == "farthest" and not len(eligible):
+            eligible = np.lexsort((key[rows], -x))
+        eligible = eligible[:wanted]
         harder = [min(place, HARDER_CAP) if counted else None for place in eligible.tolist()]
-        return Pair(anchor, positive, p, rows[eligible], x[eligible], harder)
+        return Pair(near.anchor, positive, p, rows[eligible], x[eligible], harder)
 
-    # A pair's row may stand alone with its label: it still has dissimilar partners.
-    candidates = relation.labelled if emit == "pairs" else relation.with_positive()
-    selected = relation.choose_anchors(candidates, anchors_per_label, anchors, seed)
-    if only_anchors is not None:
-        selected = selected[np.isin(selected, np.array(list(only_anchors), dtype=np.int64))]
     counts = dict.fromkeys(("anchors", "pairs", "rows", "full", "short", "empty"), 0)
+
+    def count(size: int) -> None:
+        counts["full" if size >= negatives else "short" if size else "empty"] += 1
+
+    def choose_ends(near: Near) -> list[tuple[int, int, float]]:
+        """The pairs that a row picks: (other row, y, distance)."""
+        p, x = near.p[0], near.x[0]
+        similar = choose_positives(near)
+        # Violating: D < m, whatever the positives.
+        dissimilar = np.flatnonzero(in_band(x, 0.0, margin, band)).tolist()[: negatives or None]
+        count(len(dissimilar))
+        if epsilon is not None:
+            far, close = multi_similarity(p, x, epsilon)
+            similar, dissimilar = [i for i in similar if far[i]], [i for i in dissimilar if close[i]]
+        if positive_margin is not None:
+            similar = [i for i in similar if p[i] > positive_margin]
+        ends = [(int(near.positives[i]), 1, float(p[i])) for i in similar]
+        return ends + [(int(near.negatives[i]), 0, float(x[i])) for i in dissimilar]
+
+    rows = relation.pair_ends() if emit == "pairs" else relation.with_positive()
+    whole = relation.choose_anchors(rows, anchors_per_label, anchors, seed)
+    selected = whole
+    if only_anchors is not None:
+        selected = whole[np.isin(whole, np.array(list(only_anchors), dtype=np.int64))]
     counts["anchors"] = len(selected)
-    drops_short = (short_rows or ("drop" if emit == "tuples" else "keep")) == "drop"
-    pairs: list[Pair] = []
-    joined: dict[tuple[int, int], tuple[int, float]] = {}
-    for anchor in selected.tolist():
-        positive_rows, negative_rows = relation.partners(anchor)
-        chosen, distances = choose_positives(anchor, positive_rows)
-        rows, x = nearest_first(anchor, negative_rows)
-        if emit == "pairs":
-            inside = in_band(x, 0.0, margin, band)  # violating: D < m, whatever the positives
-            rows, x = rows[inside], x[inside]
-            rows, x = (rows, x) if negatives == 0 else (rows[:negatives], x[:negatives])
-            counts["full" if len(rows) >= negatives else "short" if len(rows) else "empty"] += 1
-            ends = [(row, 1, p) for row, p in zip(chosen, distances, strict=True)]
-            ends += [(row, 0, distance) for row, distance in zip(rows.tolist(), x.tolist(), strict=True)]
-            joined.update({(min(anchor, row), max(anchor, row)): (y, distance) for row, y, distance in ends})
-            continue
-        found = [choose_negatives(anchor, row, p, rows, x) for row, p in zip(chosen, distances, strict=True)]
-        for pair in found:
-            size = len(pair.negatives)
-            counts["full" if size == negatives else "short" if size else "empty"] += 1
-        found = [pair for pair in found if len(pair.negatives) >= (negatives if drops_short else 1)]
-        if negatives_per_anchor is not None:
-            # Round by round: every positive's first negative, then every positive's second.
-            rounds = sorted((place, i) for i, pair in enumerate(found) for place in range(len(pair.negatives)))
-            quota = Counter(i for _, i in rounds[:negatives_per_anchor])
-            found = [pair.first(quota[i]) for i, pair in enumerate(found) if quota[i]]
-        pairs.extend(found)
-    losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
     if emit == "pairs":
+        joined: dict[tuple[int, int], tuple[int, float]] = {}
+        for anchor in selected.tolist():
+            ends = choose_ends(look_around(anchor))
+            joined.update({(min(anchor, row), max(anchor, row)): (y, distance) for row, y, distance in ends})
         columns = pair_columns(joined, margin, float64)
-    elif emit == "tuples":
-        columns = tuple_columns(pairs, losses, scores or "similarity", metric, float64)
     else:
-        columns = triplet_columns(pairs, losses, vectors if swap else None, labels, float64)
-    if ids is not None:
-        columns = with_ids(columns, ids)
+        pairs: list[Pair] = []
+        for anchor in (selected if max_uses is None else whole).tolist():
+            near = look_around(anchor)
+            pairs += [choose_negatives(near, i) for i in choose_positives(near)]
+        if max_uses is not None:
+            pairs = deal(pairs, negatives, max_uses, relation, seed)
+            returned = set(selected.tolist())
+            pairs = [pair for pair in pairs if pair.anchor in returned]
+        for pair in pairs:
+            count(len(pair.negatives))
+        drops_short = (short_rows or ("drop" if emit == "tuples" else "keep")) == "drop"
+        pairs = [pair for pair in pairs if len(pair.negatives) >= (negatives if drops_short else 1)]
+        if negatives_per_anchor is not None:
+            by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
+            pairs = [pair for several in by_anchor for pair in dealt_by_rounds(several, negatives_per_anchor)]
+        losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
+        if emit == "tuples":
+            columns = tuple_columns(pairs, losses, scores or "similarity", metric, float64)
+        else:
+            columns = triplet_columns(pairs, losses, vectors if swap else None, relation, float64)
+    columns = with_ids(columns, relation)
     counts["rows"] = len(next(iter(columns.values())))
     counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]
     if order == "shuffled":
         columns = shuffled(columns, relation, seed)
+    if corpus is not None:
+        columns = {name.replace("anchor_", "query_"): values for name, values in columns.items()}
     return Mined(columns, counts)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from minestream.kernels.choose import FORBIDS_POSITIVES, Rows
 
 UNLABELED = -1
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
@@ -155,22 +158,76 @@ def _set_codes(start: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np
     return out
 
 
-def positive_counts(labels: Labels, group: NDArray[np.int32], groups_forbid: bool) -> NDArray[np.int64]:
-    """How many positives each row has: exact for single labels, for sets the sum over its labels (0 only if none).
+def positive_counts(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
+    """How many positives each row has among the slots from `first_candidate` on: 0 only if none, else at most this.
 
-    Parameters
-    ----------
-    group : int32[n] or [0]
-        -1 in none.
-    groups_forbid : bool
-        Whether rows of one group form no positive pairs.
+    Overlaps are several labels shared, and pairs that are listed and share a label: they count more than once. Of two
+    tables (first_candidate > 0) the rows of the second have none.
     """
-    rows, codes = labels.members()
-    counts = np.bincount(codes, minlength=1)
-    per_member = counts[codes] - 1 if rows.size else NO_ROWS
-    if groups_forbid and group.size and rows.size:
-        in_group = group[rows] >= 0
-        key = codes.astype(np.int64) * (int(group.max()) + 1) + group[rows]
-        _, inverse, together = np.unique(key[in_group], return_inverse=True, return_counts=True)
-        per_member[in_group] -= together[inverse] - 1
-    return np.bincount(rows, weights=per_member, minlength=labels.code.size).astype(np.int64)
+    n = labels.code.size
+    counts = _by_label(labels, rows, first_candidate) + _by_list(rows, n)
+    counts -= _barred_by_label(labels, rows, n)
+    if first_candidate:
+        counts[first_candidate:] = 0
+    return counts
+
+
+def _groups_forbid(rows: Rows) -> bool:
+    return bool(rows.group.size and rows.group_forbids & FORBIDS_POSITIVES)
+
+
+def _by_label(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
+    member, codes = labels.members()
+    if not member.size:
+        return np.zeros(labels.code.size, np.int64)
+    candidate = member >= first_candidate
+    per_member = np.bincount(codes[candidate], minlength=int(codes.max()) + 1)[codes] - candidate
+    if _groups_forbid(rows):
+        in_group = rows.group[member] >= 0
+        key = codes.astype(np.int64) * (int(rows.group.max()) + 1) + rows.group[member]
+        _, inverse = np.unique(key[in_group], return_inverse=True)
+        together = np.bincount(inverse, weights=candidate[in_group])[inverse].astype(np.int64)
+        per_member[in_group] -= together - candidate[in_group]
+    return np.bincount(member, weights=per_member, minlength=labels.code.size).astype(np.int64)
+
+
+def listed_pairs(start: NDArray[np.int64], members: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted lists as pairs of slots."""
+    return np.repeat(np.arange(start.size - 1), np.diff(start)), members.astype(np.int64)
+
+
+def usable_known(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The listed positives, as pairs of slots, that neither an exclusion nor a group takes away; sorted."""
+    left, right = listed_pairs(rows.known_start, rows.known)
+    keep = np.ones(left.size, bool)
+    if rows.barred_start.size:
+        n = rows.barred_start.size - 1
+        barred_left, barred_right = listed_pairs(rows.barred_start, rows.barred)
+        keep &= ~np.isin(left * n + right, barred_left * n + barred_right)
+    if _groups_forbid(rows):
+        keep &= (rows.group[left] < 0) | (rows.group[left] != rows.group[right])
+    return left[keep], right[keep]
+
+
+def _by_list(rows: Rows, n: int) -> NDArray[np.int64]:
+    if not rows.known_start.size:
+        return np.zeros(n, np.int64)
+    return np.bincount(usable_known(rows)[0], minlength=n)
+
+
+def _barred_by_label(labels: Labels, rows: Rows, n: int) -> NDArray[np.int64]:
+    """How often _by_label counted pairs that are excluded."""
+    if not rows.barred_start.size:
+        return np.zeros(n, np.int64)
+    left, right = listed_pairs(rows.barred_start, rows.barred)
+    if _groups_forbid(rows):
+        apart = (rows.group[left] < 0) | (rows.group[left] != rows.group[right])
+        left, right = left[apart], right[apart]
+    if labels.multiple:
+        sets = [set(labels.set_code[a:b].tolist()) for a, b in itertools.pairwise(labels.set_start.tolist())]
+        shared = np.array(
+            [len(sets[a] & sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)], np.int64
+        )
+    else:
+        shared = ((labels.code[left] == labels.code[right]) & (labels.code[left] >= 0)).astype(np.int64)
+    return np.bincount(left, weights=shared, minlength=n).astype(np.int64)

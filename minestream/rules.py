@@ -1,15 +1,8 @@
-"""The rules of mining as tables of names, text and data: bands, picks, positive rules, emits, losses, and VALID."""
+"""The rules of mining as tables of names, text and data: bands, picks, positive rules, emits, losses, presets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from minestream.metric import METRICS
-
-if TYPE_CHECKING:
-    from minestream.config import MineConfig
 
 NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: nowhere, at p, at p + margin
 
@@ -49,6 +42,7 @@ BANDS: dict[str, Band] = {
     "violating": Band("x < p + m", "everything within the margin (pairs: x < m)", NEVER_EDGE, True, AT_MARGIN, False),
     "easy": Band("x >= p + m", "beyond the margin: loss 0", AT_MARGIN, True, NEVER_EDGE, True),
     "any": Band("every x", "every negative", NEVER_EDGE, True, NEVER_EDGE, True),
+    "beyond": Band("x > p", "farther than the positive", AT_POSITIVE, False, NEVER_EDGE, True),
 }
 BAND_ALIASES = {"semihard": "semi-hard", "semi_hard": "semi-hard"}
 
@@ -83,14 +77,40 @@ LOSSES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """One shape of output rows and the defaults that go with it."""
+    """One shape of output rows and the defaults that go with it.
+
+    Attributes
+    ----------
+    losses, bands : tuple of str
+        What may be asked for; the first is the default.
+    cosine_margin : float
+        The default margin of cosine distances.
+    scores : str
+        The default of --scores, where the metric has a similarity.
+    trainer : bool
+        Whether rows are made from triplets for a trainer, when all of them are there.
+    text : bool
+        Whether they hold texts.
+    suffix : str
+        Of the one file they are written to.
+    """
 
     help: str
-    losses: tuple[str, ...]  # the first is the default
+    losses: tuple[str, ...]
     negatives: int
     cosine_margin: float
     short_rows: str
-    bands: tuple[str, ...]  # the first is the default
+    bands: tuple[str, ...]
+    scores: str | None = None
+    trainer: bool = False
+    text: bool = False
+    suffix: str = ".parquet"
+
+
+def _trainer(help: str, scores: str = "none", short_rows: str = "keep", text: bool = True, suffix: str = "") -> Emit:
+    return Emit(
+        help, ("triplet", "triplet-soft"), 1, 0.2, short_rows, tuple(BANDS), scores, True, text, suffix or ".parquet"
+    )
 
 
 EMITS: dict[str, Emit] = {
@@ -101,14 +121,82 @@ EMITS: dict[str, Emit] = {
         "one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any")
     ),
     "tuples": Emit(
-        "one row a (anchor, positive) with the list of its negatives",
-        ("triplet", "triplet-soft"),
-        1,
-        0.2,
-        "drop",
-        tuple(BANDS),
+        "one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop",
+        tuple(BANDS), "similarity",
     ),
+    "st-triplets": _trainer("sentence-transformers: anchor, positive, negative, scores", "similarity"),
+    "st-tuples": _trainer(
+        "sentence-transformers: anchor, positive, negative_1 ... negative_k, scores", "similarity", "drop"
+    ),
+    "st-labeled-pairs": _trainer("sentence-transformers: anchor, document, label (or score)"),
+    "st-labeled-lists": _trainer("sentence-transformers: query, documents, labels (or scores)"),
+    "flagembedding": _trainer(
+        "FlagEmbedding: JSON lines of query, pos, neg, their scores", "similarity", suffix=".jsonl"
+    ),
+    "tevatron": _trainer("Tevatron: query_id, query_text, ids of positives and negatives"),
+    "trec": _trainer("a run: lines of query id, document id, score", "similarity", text=False, suffix=".trec"),
+    "pylate": _trainer("PyLate: query_id, document_ids, scores", "similarity", "drop", text=False),
+    "pml": _trainer("pytorch-metric-learning: anchor_idx, positive_idx, negative_idx", text=False),
+}  # fmt: skip
+
+
+def finished_late(emit: str, order: str, max_uses: int | None) -> bool:
+    """Whether rows are made when all parts are there, and not of the parts as they come."""
+    return EMITS[emit].trainer or emit == "pairs" or order != "anchor" or max_uses is not None
+
+
+FALLBACKS: dict[str, str] = {"none": "nothing", "farthest": "the farthest negatives, whatever the band (TFA)"}
+MISSING_IDS: dict[str, str] = {"error": "refuse them", "drop": "leave such pairs and rows out, counted"}
+REFERENCES: dict[str, str] = {
+    "pair": "the similarity of the pair's own positive",
+    "min": "of the anchor's farthest positive",
+    "max": "of its nearest positive",
+    "mean": "the mean over all its positives",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A name for several options, and whose rule they are."""
+
+    options: dict[str, object]
+    help: str
+
+
+PRESETS: dict[str, Preset] = {
+    "facenet": Preset(
+        {"metric": "sqeuclidean", "normalize": True, "margin": 0.2, "positives": "all", "band": "semi-hard"},
+        "FaceNet: every positive, semi-hard negatives, squared Euclidean on unit rows, margin 0.2",
+    ),
+    "easy-positive": Preset(
+        {"positives": "easiest", "positives_per_anchor": 1, "band": "beyond"},
+        "Xuan 2020: the easiest positive, the nearest negative beyond it, however far",
+    ),
+    "batch-hard": Preset(
+        {"positives": "hardest", "positives_per_anchor": 1, "band": "any", "negatives": 1,
+         "drop_duplicates_within": None},
+        "Hermans 2017: the hardest positive, the nearest negative",
+    ),
+    "tfa": Preset(
+        {"metric": "euclidean", "normalize": True, "margin": 1.0, "positives": "all", "band": "beyond",
+         "fallback": "farthest", "negatives": 1, "drop_duplicates_within": None},
+        "TensorFlow Addons: every positive, the nearest negative beyond it, else the farthest",
+    ),
+    "multi-similarity": Preset(
+        {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1,
+         "drop_duplicates_within": None},
+        "Wang 2019: pairs that are hard against the other kind, epsilon 0.1",
+    ),
+    "pair-margin": Preset(
+        {"emit": "pairs", "metric": "euclidean", "normalize": True, "band": "violating", "negatives": 0,
+         "positives": "all", "margin": 0.8, "positive_margin": 0.2, "drop_duplicates_within": None},
+        "similar pairs farther apart than 0.2, dissimilar ones nearer than 0.8",
+    ),
+    "nv-retriever": Preset(
+        {"relative_margin": 0.05, "band": "any"},
+        "NV-Retriever TopK-PercPos: the nearest below 95 % of the positive's similarity",
+    ),
+}  # fmt: skip
 
 GROUP_RULES: dict[str, str] = {
     "both": "rows of one group form neither positive nor negative pairs",
@@ -126,146 +214,10 @@ SCORES: dict[str, str] = {
     "none": "no column scores",
     "negative-distance": "minus the distance",
 }
-SHORT_ROWS: dict[str, str] = {"keep": "keep what there is", "drop": "leave out pairs with fewer than k negatives"}
+SHORT_ROWS: dict[str, str] = {
+    "keep": "keep what there is",
+    "drop": "leave out pairs with fewer than k negatives",
+    "pad-random": "fill up with negatives drawn by the seed (trainer formats)",
+    "repeat": "repeat the pair's own negatives (trainer formats)",
+}
 ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded order over the whole output"}
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A row of VALID: where `refuses` holds, the configuration means nothing; `message` names its fields in braces."""
-
-    refuses: Callable[[MineConfig], bool]
-    message: str
-    hint: str
-
-
-def _margin_missing(config: MineConfig) -> bool:
-    needs = config.emit != "pairs" and BANDS[config.band].needs_margin
-    return config.margin is None and (needs or (config.emit == "pairs" and config.band == "violating"))
-
-
-def _duplicates_fill_band(config: MineConfig) -> bool:
-    within, margin = config.drop_duplicates_within, config.margin
-    return config.emit == "pairs" and config.band == "violating" and bool(within and margin and within >= margin)
-
-
-# Asked in this order of a resolved configuration; every combination that passes is mined, every other is refused.
-VALID: tuple[Check, ...] = (
-    Check(
-        lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
-        "--negatives must be at least 1",
-        "0 (= all) is for --emit pairs",
-    ),
-    Check(
-        lambda c: c.margin is not None and not 0 < c.margin < float("inf"),
-        "--margin must be a finite number above 0",
-        "cosine distances run from 0 to 2; 0.2 is the default for triplets",
-    ),
-    Check(lambda c: c.skip < 0, "--skip must be 0 or more", ""),
-    Check(
-        lambda c: c.positives_per_anchor < 1,
-        "--positives-per-anchor must be at least 1",
-        "--positives all takes every one",
-    ),
-    Check(
-        lambda c: c.anchors_per_label is not None and c.anchors_per_label < 1,
-        "--anchors-per-label must be at least 1",
-        "",
-    ),
-    Check(
-        lambda c: c.negatives_per_anchor is not None and c.negatives_per_anchor < 1,
-        "--negatives-per-anchor must be at least 1",
-        "",
-    ),
-    Check(
-        lambda c: c.drop_duplicates_within is not None and not 0 <= c.drop_duplicates_within < float("inf"),
-        "--drop-duplicates-within must be a distance of 0 or more, or none",
-        "",
-    ),
-    Check(
-        lambda c: c.band not in EMITS[c.emit].bands,
-        "--band {band} has no meaning for --emit pairs",
-        "pairs are mined with --band violating (distance below the margin) or any",
-    ),
-    Check(
-        lambda c: c.loss not in EMITS[c.emit].losses,
-        "--loss {loss} does not belong to --emit {emit}",
-        "triplets and tuples: triplet, triplet-soft; pairs: contrastive",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
-        "--emit pairs needs --metric cosine or euclidean",
-        "the contrastive loss squares a distance",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.skip > 0,
-        "--skip has no meaning for --emit pairs",
-        "pairs are taken from either end",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.pick != "nearest",
-        "--emit pairs takes --pick nearest only",
-        "an unordered pair is written when either end picks it among its nearest",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.drop_duplicates_of == "positive",
-        "--drop-duplicates-of positive has no meaning for --emit pairs",
-        "a pair has no positive; anchor and both work",
-    ),
-    Check(
-        lambda c: c.swap and c.emit == "pairs",
-        "--swap has no meaning for --emit pairs",
-        "it swaps anchor and positive of a triplet",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.short_rows == "drop",
-        "--short-rows has no meaning for --emit pairs",
-        "a pair is written when either end picks it, however few that end finds",
-    ),
-    Check(
-        lambda c: c.swap and c.emit == "tuples",
-        "--swap is for --emit triplets",
-        "its column distance_pn is one value a negative",
-    ),
-    Check(lambda c: c.swap and c.margin is None, "--swap changes the loss, which needs --margin", "give --margin"),
-    Check(
-        lambda c: c.negatives_per_anchor is not None and c.emit != "triplets",
-        "--negatives-per-anchor is for --emit triplets",
-        "pairs: -k counts per row already; tuples: -k per pair",
-    ),
-    Check(
-        _margin_missing,
-        "--metric {metric} has no principled default margin: give --margin",
-        "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run",
-    ),
-    Check(
-        lambda c: c.metric == "dot" and bool(c.drop_duplicates_within),
-        "--drop-duplicates-within above 0 is not for --metric dot",
-        "dot is not a distance; 0 drops equal vectors",
-    ),
-    Check(
-        lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
-        "--pick weighted is defined for unit rows only",
-        "add --normalize, or use --metric cosine",
-    ),
-    Check(
-        lambda c: c.emit == "tuples" and c.scores is None,
-        "--scores must be chosen for --metric {metric}",
-        "negative-distance or none; similarity exists for cosine and dot",
-    ),
-    Check(
-        lambda c: c.emit == "tuples" and c.scores == "similarity" and not METRICS[c.metric].similarity,
-        "--metric {metric} has no similarity",
-        "--scores negative-distance or none",
-    ),
-    Check(
-        lambda c: c.band == "easy" and c.margin is not None and c.margin > METRICS[c.metric].largest,
-        "--band easy can select nothing: no distance reaches the margin",
-        "cosine distances end at 2",
-    ),
-    Check(
-        _duplicates_fill_band,
-        "--drop-duplicates-within reaches the margin: the band can select nothing",
-        "make it smaller than --margin",
-    ),
-)

@@ -83,7 +83,7 @@ def _scan_anchors(
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
         strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
-    for first in range(0, loaded.store.rows, setting.limits.block_rows):
+    for first in range(loaded.first_candidate, loaded.store.rows, setting.limits.block_rows):
         block = loaded.store.block(first, min(loaded.store.rows, first + setting.limits.block_rows))
 
         def task(strip: Any, block: Any = block, first: int = first) -> Callable[[], None]:

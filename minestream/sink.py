@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import glob
 import json
 import os
 import shutil
@@ -20,31 +19,18 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from minestream._version import VERSION
 from minestream.errors import CapacityError, OutputError, TransientError
+from minestream.rules import EMITS, finished_late
 from minestream.stats import ShardStats
-from minestream.writer import RowsFile, metadata_of, part_tables, stretches, write_rows
+from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PASSING = (errno.EIO, errno.ETIMEDOUT)
 
 Values = Callable[[], dict[str, Any]]
-
-
-def default_output(inputs: Any, emit: str) -> Path:
-    """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`.
-
-    The stem is that of the first input file, a folder's name, or minestream for an input that is no path.
-    """
-    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
-    if not isinstance(first, str | os.PathLike):
-        return Path(f"minestream.{emit}.parquet")
-    matches = [] if os.path.exists(first) else sorted(glob.glob(os.fspath(first), recursive=True))
-    path = Path(matches[0] if matches else first)
-    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{emit}.parquet")
 
 
 @contextmanager
@@ -96,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two runs to be the same work, by the name a user knows it by."""
-    files = {f"source file {file['name']}": file for file in manifest.get("source", [])}
+    files = {f"source file {file['name']}{file.get('role', '')}": file for file in manifest.get("source", [])}
     about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
     return {**manifest.get("config", {}), **files, **about}
 
@@ -135,9 +121,12 @@ def take_lock(handle: int, final: Path) -> None:
 class Output:
     """The places of one output (OUT, the folder of unfinished work, the manifest that stays) and what stands there."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, emit: str = "triplets") -> None:
         self.final = Path(out)
-        self.single = self.final.suffix == ".parquet"  # else a folder of parts
+        self.lines = EMITS[emit].suffix != ".parquet"  # of text
+        self.single = self.lines or self.final.suffix == ".parquet"  # else a folder of parts
+        if self.lines and self.final.suffix == ".parquet":
+            raise OutputError(f"{self.final}: --emit {emit} writes lines", f"end the name in {EMITS[emit].suffix}")
         self.partial = self.final.parent / f"{self.final.name}.partial"
         self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
 
@@ -307,7 +296,7 @@ class Run:
     def _add_to_single(self, index: int, table: pa.Table) -> None:
         """Let the one file grow while mining goes on; only a finishing pass, or a resumed run, writes it afterwards."""
         config = self.plan["config"]
-        if not self.output.single or config["emit"] == "pairs" or config["order"] != "anchor":
+        if not self.output.single or finished_late(config["emit"], config["order"], config["max_uses"]):
             return
         if index == 0 and self._single is None:
             self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
@@ -334,17 +323,15 @@ class Run:
         if len(records) != self.plan["parts"] or not records:
             raise ValueError(f"{len(records)} of {self.plan['parts']} parts are finished")
         if self.output.occupied() and not self._may_replace:
-            raise OutputError(
-                f"{self.output.final} appeared during the run; the parts are kept", "--resume replaces it"
-            )
+            what = f"{self.output.final} appeared during the run; the parts are kept"
+            raise OutputError(what, "--resume replaces it")
         with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
+            ready = self.folder / "parts"
+            files = [{"name": self.part_path(index).name, **record} for index, record in enumerate(records)]
             if self.output.single:
                 ready, files = self._one_file(replace_parts, counts)
             elif replace_parts is not None:
                 ready, files = self._finished_parts(replace_parts)
-            else:
-                ready = self.folder / "parts"
-                files = [{"name": self.part_path(index).name, **record} for index, record in enumerate(records)]
             manifest = {
                 **self.plan,
                 "state": "complete",
@@ -367,12 +354,15 @@ class Run:
         self._drop_single()
         if rows is None:
             rows = part_tables(map(self.part_path, range(self.plan["parts"])))
-        record = write_rows(path, pq.read_schema(self.part_path(0)), rows, self._metadata, counts)
+        schema, rows = schema_ahead(rows, self.part_path(0))
+        lines = self.output.lines
+        record = write_lines(path, rows) if lines else write_rows(path, schema, rows, self._metadata, counts)
         return path, [{"name": self.output.final.name, **record}]
 
     def _finished_parts(self, rows: Iterable[pa.Table]) -> tuple[Path, list[dict[str, Any]]]:
         """The rows of a finishing pass as a folder of parts in the work folder."""
-        folder, schema, files = self.folder / "finished", pq.read_schema(self.part_path(0)), []
+        folder, files = self.folder / "finished", []
+        schema, rows = schema_ahead(rows, self.part_path(0))
         folder.mkdir()
         for index, tables in enumerate(stretches(rows, FINISHED_PART_ROWS)):
             name = f"part-{index:05d}.parquet"

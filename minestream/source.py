@@ -268,7 +268,7 @@ def open_source(
     normalize: bool = False,
     on_bad_rows: str = "error",
     batch_rows: int = 8192,
-    require_label: bool = True,
+    require_label: bool | None = True,
 ) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
@@ -289,8 +289,8 @@ def open_source(
         Whether bad rows are refused, or marked and counted.
     batch_rows : int
         Most rows of a batch.
-    require_label : bool
-        Whether a label must be found; otherwise a column is taken only by name.
+    require_label : bool or None
+        Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
 
     Raises
     ------
@@ -331,7 +331,7 @@ def arrays_source(
     normalize: bool = False,
     on_bad_rows: str = "error",
     batch_rows: int = 8192,
-    require_label: bool = True,
+    require_label: bool | None = True,
 ) -> Source:
     """A source over arrays: NumPy, torch tensors (any device, bfloat16 becomes float32) or lists.
 

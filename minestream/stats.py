@@ -37,6 +37,7 @@ class ShardStats:
     exact_distances: int = 0
     screens_changed: int = 0  # searches that went on with a sharper screen
     eligible: int = 0  # at least: among survivors
+    fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)

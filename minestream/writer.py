@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import json
 import os
@@ -18,10 +19,23 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from minestream._version import VERSION
-from minestream.rules import LOSSES
+from minestream.rules import EMITS, LOSSES
 from minestream.workers import ahead
 
 ROW_GROUP_ROWS = 131_072
+
+
+def default_output(inputs: Any, emit: str) -> Path:
+    """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`, or as the emit's files are called.
+
+    The stem is that of the first input file, a folder's name, or minestream for an input that is no path.
+    """
+    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+    if not isinstance(first, str | os.PathLike):
+        return Path(f"minestream.{emit}{EMITS[emit].suffix}")
+    matches = [] if os.path.exists(first) else sorted(glob.glob(os.fspath(first), recursive=True))
+    path = Path(matches[0] if matches else first)
+    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{emit}{EMITS[emit].suffix}")
 
 
 class RowsCrc:
@@ -171,6 +185,26 @@ def write_rows(
         return file.finish(counts())
 
 
+def schema_ahead(tables: Iterable[pa.Table], path: Path) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """The schema of some tables, where there are none that of a file, and the tables."""
+    every = iter(tables)
+    first = next(every, None)
+    return (pq.read_schema(path), every) if first is None else (first.schema, itertools.chain([first], every))
+
+
+def write_lines(path: Path, tables: Iterable[pa.Table]) -> dict[str, Any]:
+    """Write the one column of text of some tables as lines, flush them to the disk, and return {rows, bytes, crc32}."""
+    rows, crc = 0, 0
+    with open(path, "wb") as file:
+        for table in tables:
+            text = "".join(f"{line}\n" for line in table.column(0).to_pylist()).encode()
+            rows, crc = rows + table.num_rows, zlib.crc32(text, crc)
+            file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        return {"rows": rows, "bytes": file.tell(), "crc32": f"{crc:08x}"}
+
+
 def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
     """The rows of several Parquet files, in order, at most `batch_rows` at a time."""
     for path in paths:
@@ -202,8 +236,12 @@ def label_convention(config: dict[str, Any]) -> str:
     """What the labels made of two rows, in words."""
     if config["emit"] == "pairs":
         text = "column label: 1 = similar (the rows share a label), 0 = dissimilar (they do not)"
+    elif config["listed_positives"]:
+        text = "anchor and positive are a listed pair or share a label, if there are labels; anchor and negative not"
     else:
         text = "anchor and positive share a label, anchor and negative do not"
+    if config["listed_positives"]:
+        return text
     value = config.get("unlabeled_value")
     without = "rows without a label" if value is None else f"rows without a label (null or {value})"
     return f"{text}; {without} {'take no part' if config['unlabeled'] == 'ignore' else 'may be negatives'}"

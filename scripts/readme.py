@@ -22,10 +22,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 from report import speed  # noqa: E402
 
 from minestream.cli import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
-from minestream.config import GROUPS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
 from minestream.metric import METRICS  # noqa: E402
-from minestream.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES  # noqa: E402
+from minestream.options import GROUPS  # noqa: E402
+from minestream.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SHORT_ROWS  # noqa: E402
 
 BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
 MARK = re.compile(r"<!-- (?:begin|end): [\w-]+ -->")
@@ -82,6 +82,15 @@ def options() -> str:
     return "\n\n".join(parts)
 
 
+def presets() -> str:
+    """The presets with the options they stand for."""
+    rows = (
+        (code(name), preset.help, ", ".join(code(f"{option}={value}") for option, value in preset.options.items()))
+        for name, preset in PRESETS.items()
+    )
+    return table(("preset", "rule", "options"), rows)
+
+
 def exit_codes() -> str:
     """The exit codes."""
     return table(("exit code", "meaning"), ((str(number), text) for number, text in EXIT_CODES.items()))
@@ -96,6 +105,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics": lambda: choices("metric", METRICS),
     "emits": lambda: choices("emit", EMITS),
     "losses": lambda: choices("loss", LOSSES),
+    "references": lambda: choices("reference", REFERENCES),
+    "short-rows": lambda: choices("short rows", SHORT_ROWS),
+    "presets": presets,
     "speed": speed,
 }
 

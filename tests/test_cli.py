@@ -16,7 +16,8 @@ import minestream
 from minestream import errors, printing
 from minestream.cli import flags_of, main, visible_fields
 from minestream.cli import mine as mine_command
-from minestream.config import FOREIGN_OPTIONS, OPTION_FIELDS, split_options
+from minestream.config import OPTION_FIELDS, split_options
+from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.stats import Report, ShardStats
 
 SAMPLE_VALUES = {
@@ -27,7 +28,7 @@ SAMPLE_VALUES = {
 
 def a_report(**changes: Any) -> Report:
     """A small complete report."""
-    config, _ = split_options({})
+    config, *_ = split_options({})
     stats = ShardStats(
         anchors=100, pairs=100, rows=95, full=95, short=0, empty=5, losses=95, active_rows=90, loss_sum=19.0,
         active_loss_sum=18.0, pairs_computed=9900, eligible=500, nearer_passed_over=50, nearer_pairs=100,
@@ -81,7 +82,7 @@ def test_help_shows_every_option_once_and_each_choice(capsys: pytest.CaptureFixt
 def test_help_groups_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = output_of(capsys, "mine", "--help")
     titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == ["Input", "What is mined", "Balance", "Output", "Resources", "Exit codes"]
+    assert titles == [*GROUPS, "Exit codes"]
     assert all(text in out for text in errors.EXIT_CODES.values())
 
 
@@ -235,12 +236,13 @@ def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str
 
 def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
     calls = library("verify", {"anchors": 5, "differences": []})
-    code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--seed", "9")
+    code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--corpus", "c", "--seed", "9")
     assert code == 0
     assert "no difference" in out
     assert main(["verify", "x"]) == 0
     assert calls == [
-        (("x",), {"sample": 5, "source": "s", "seed": 9}), (("x",), {"sample": 100, "source": None, "seed": 0}),
+        (("x",), {"sample": 5, "source": "s", "seed": 9, "corpus": "c", "qrels": None}),
+        (("x",), {"sample": 100, "source": None, "seed": 0, "corpus": None, "qrels": None}),
     ]  # fmt: skip
     capsys.readouterr()
     library("verify", errors.VerifyMismatch("row 3: negative_row 4, not 7"))

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from minestream import finish, reference
+from minestream.config import MineConfig
+from minestream.keys import Keys
 from minestream.stats import ShardStats
 from minestream.writer import PinnedWriter
 
 BUDGETS = (1, 7, 100, 10**6)
-
-
-@dataclass(frozen=True)
-class Keys:
-    draw_key: np.ndarray
-    rank: np.ndarray
 
 
 def write_parts(folder: Path, tables: list[pa.Table]) -> list[Path]:
@@ -34,14 +30,21 @@ def write_parts(folder: Path, tables: list[pa.Table]) -> list[Path]:
     return paths
 
 
+def finished(
+    paths: list[Path], keys: Keys | None = None, budget: int = finish.ROWS_BUDGET, **config: Any
+) -> Iterator[pa.Table] | None:
+    both = {} if keys is None else {"anchor": keys, "candidate": keys}
+    return finish.finished_rows(MineConfig(**config), paths, both, ShardStats(), rows_budget=budget)
+
+
 def merge(paths: list[Path], budget: int = finish.ROWS_BUDGET) -> Iterator[pa.Table]:
-    tables = finish.finishing_pass(paths, emit="pairs", order="anchor", rows_budget=budget)
+    tables = finished(paths, budget=budget, emit="pairs")
     assert tables is not None
     return tables
 
 
 def shuffle(paths: list[Path], emit: str, seed: int, keys: Keys, budget: int) -> Iterator[pa.Table]:
-    tables = finish.finishing_pass(paths, emit=emit, order="shuffled", seed=seed, keys=keys, rows_budget=budget)
+    tables = finished(paths, keys, budget, emit=emit, order="shuffled", seed=seed)
     assert tables is not None
     return tables
 
@@ -92,7 +95,7 @@ def test_sums_count_a_pair_of_two_parts_once(tmp_path: Path) -> None:
 def test_shuffled_order_is_draw_4(tmp_path: Path, emit: str, seed: int, budget: int) -> None:
     rng = np.random.default_rng(1)
     keys = Keys(rng.integers(0, 2**64, 60, dtype=np.uint64), rng.permutation(60))
-    names = [name for name in finish.ROWS_OF[emit] if name]
+    names = [name.format(anchor="anchor") for name in finish.ROWS_OF[emit] if name]
     if emit == "pairs":
         tables = pair_parts(60, hub=False)
         rows = [row[:2] for row in all_pairs(tables)]
@@ -118,10 +121,8 @@ def test_equal_draws_go_in_key_order(tmp_path: Path) -> None:
 
 def test_only_pairs_and_shuffled_orders_need_a_pass(tmp_path: Path) -> None:
     paths = write_parts(tmp_path, pair_parts(20, hub=False))
-    assert finish.finishing_pass(paths, emit="triplets", order="anchor") is None
-    assert finish.finishing_pass(paths, emit="pairs", order="anchor") is not None
-    with pytest.raises(ValueError, match="keys"):
-        finish.finishing_pass(paths, emit="pairs", order="shuffled")
+    assert finished(paths, emit="triplets") is None
+    assert finished(paths, emit="pairs") is not None
 
 
 def test_parts_without_rows_give_no_rows(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def test_vectors_and_carried_columns_in_scratch(
         begin(self, dimension, dtype, 10 * dimension * 4, *rest)
 
     monkeypatch.setattr(Store, "__init__", small)
-    monkeypatch.setattr("minestream.load.CarriedColumns", lambda budget, scratch: CarriedColumns(100, scratch))
+    monkeypatch.setattr("minestream.reader.CarriedColumns", lambda budget, scratch: CarriedColumns(100, scratch))
     report = mine(source, tmp_path / "mined.parquet", screen=screen, progress="none", batch_rows=64, **JOBS[job])
     assert report.plan["vectors_in"] == "scratch"
     assert digests(tmp_path / "mined.parquet")[""] == baseline[job][""]

@@ -77,7 +77,7 @@ def mined_or_skipped(world: World, screen: str, **options: Any) -> Any:
 def test_both_screens_mine_what_the_reference_mines(world: World, cell: dict[str, str], seed: int) -> None:
     assume(fits(world, cell) and has_answer(world))
     options = drawn_options(world, cell, np.random.default_rng(seed))
-    config, _ = split_options(options)
+    config, *_ = split_options(options)
     if config.emit != "pairs":
         everywhere = {**reference_rules(config), "anchors": None, "anchors_per_label": None}
         whole = reference.mine(

@@ -32,6 +32,7 @@ from minestream.progress import reporter
 from minestream.screens import Codes, usable_screens
 from minestream.setting import Limits, Setting
 from minestream.source import arrays_source
+from minestream.sources import Sources
 from minestream.stats import ShardStats
 from minestream.sweeping import Sweeping
 from minestream.workers import Workers
@@ -430,10 +431,10 @@ def _products(
 
 
 def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Loaded:
-    config, _ = split_options({"metric": metric, "band": "any"})
+    config, *_ = split_options({"metric": metric, "band": "any"})
     source = arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric)
     with reporter("none", None) as progress:
-        return load(source, config, 2**30, Path("."), progress)
+        return load(Sources(source), config, 2**30, Path("."), progress)
 
 
 @contextmanager

@@ -421,4 +421,4 @@ def test_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: 
     (tmp_path / "data").mkdir()
     for file in ("a", "b"):
         (tmp_path / "data" / f"{file}.parquet").touch()
-    assert sink.default_output(given, "pairs") == Path(name)
+    assert writer.default_output(given, "pairs") == Path(name)

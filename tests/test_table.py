@@ -75,7 +75,7 @@ def test_cells_that_are_refused(cell: Cell) -> None:
 
 def test_every_other_cell_is_accepted() -> None:
     for cell in ALLOWED:
-        config, _ = split_options(completed(cell))
+        config, *_ = split_options(completed(cell))
         assert {axis: getattr(config, axis) for axis in AXES} == cell
 
 
@@ -188,7 +188,7 @@ def test_every_cell_in_every_world(cell: Cell) -> None:
 def test_worlds_without_an_answer_are_refused(name: str, screen: str) -> None:
     """Where the reference finds nothing the input is an error, with the label column in it."""
     nothing = world(name)
-    config, _ = split_options({})
+    config, *_ = split_options({})
     assert not reference_rows(nothing, config)["anchor_row"]
     with pytest.raises(InputError, match="label"):
         minestream.mine_arrays(nothing.embeddings, nothing.labels, screen=screen)

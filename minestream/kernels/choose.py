@@ -33,6 +33,10 @@ class Rows(NamedTuple):
     label: NDArray[np.int32]  # [n] code of the label, or of the set of labels; -1 unlabelled
     set_start: NDArray[np.int64]  # [n + 1] or [0]
     set_code: NDArray[np.int32]  # sorted label codes of each slot
+    known_start: NDArray[np.int64]  # [n + 1] or [0]: sorted slots that are positives because they are listed
+    known: NDArray[np.int32]
+    barred_start: NDArray[np.int64]  # likewise those that are neither
+    barred: NDArray[np.int32]
     group: NDArray[np.int32]  # [n] or [0]; -1 in none
     twin: NDArray[np.int32]  # [n] equal where vectors are equal element by element
     rank: NDArray[np.int64]  # [n] place in key order
@@ -100,11 +104,29 @@ def share_label(rows: Rows, a: int, b: int) -> bool:
 
 
 @kernel(inline=True)
+def is_listed(start: np.ndarray, members: np.ndarray, a: int, b: int) -> bool:
+    """Whether slot b stands in the sorted list of slot a; no lists at all: no."""
+    if start.size == 0:
+        return False
+    first, end = start[a], start[a + 1]
+    while first < end:
+        middle = (first + end) // 2
+        if members[middle] < b:
+            first = middle + 1
+        else:
+            end = middle
+    return first < start[a + 1] and members[first] == b
+
+
+@kernel(inline=True)
 def relation(rows: Rows, a: int, b: int) -> int:
-    """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be."""
-    if a == b:
+    """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be.
+
+    The same from either side, when both may be anchors.
+    """
+    if a == b or is_listed(rows.barred_start, rows.barred, a, b):
         return NEITHER
-    positive = share_label(rows, a, b)
+    positive = share_label(rows, a, b) or is_listed(rows.known_start, rows.known, a, b)
     if rows.group.size and rows.group[a] >= 0 and rows.group[a] == rows.group[b]:
         if positive and rows.group_forbids & FORBIDS_POSITIVES:
             return GROUP_POSITIVE

@@ -233,7 +233,8 @@ def sweep(
     intervals = (terms - LOW) // INTERVAL
     across = (column_panels + unit_columns - 1) // unit_columns
     room = 2 * unit_rows * unit_columns * tile_rows * tile_columns
-    by_label = rows.set_start.size == 0
+    # Labels tell what a tile may hold: not where a row has several, nor of positives where they are listed.
+    by_label = rows.set_start.size == 0 and (rule.wanted != POSITIVE or rows.known_start.size == 0)
     for unit in range(first_unit, end_unit):
         if found + room > out.anchor.size:
             return unit, found

@@ -1,0 +1,294 @@
+"""Conversion of native triplets to trainer formats: one pass, a few thousand rows in memory, however they are cut."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.errors import UsageError
+from minestream.shapes import SHAPES, Block, anchor_role, as_array, changes, spans
+from minestream.texts import CarriedTexts, JoinedTexts, Texts, text_column
+from minestream.trainers import FORMATS, ROLES, Format, chosen
+
+__all__ = [
+    "FORMATS", "CarriedTexts", "Counts", "Format", "JoinedTexts", "Texts", "as_lines", "convert",
+    "text_column", "whole_anchors",
+]  # fmt: skip
+
+BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
+
+Rows = NDArray[np.int64]
+Distances = NDArray[np.float64]
+
+Padding = Callable[[int, int, Rows, int], tuple[Rows, Distances]]
+"""(anchor_row, positive_row, rows it has, how many) -> so many further negatives, fewer if there are no more."""
+NegativesOf = Callable[[Rows], Mapping[str, pa.Array]]
+
+
+@dataclass
+class Counts:
+    """What a conversion did: rows written; pairs read, those with fewer than k negatives, those left out; entries."""
+
+    rows: int = 0
+    pairs: int = 0
+    short: int = 0
+    dropped: int = 0
+    padded: int = 0
+    repeated: int = 0
+
+
+# ---------------------------------------------------------------- short pairs
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A block whose pairs are to have k negatives, or at most k; counts what it does to them."""
+
+    block: Block
+    counts: Counts
+    padding: Padding | None
+    negatives_of: NegativesOf | None
+
+    @cached_property
+    def have(self) -> Rows:
+        """How many negatives each pair has, k at most."""
+        return np.minimum(self.lengths, self.block.k)
+
+    @cached_property
+    def lengths(self) -> Rows:
+        """How many rows each pair has."""
+        return np.diff(np.append(self.first, self.block.table.num_rows))
+
+    @property
+    def first(self) -> Rows:
+        """The first row of each pair."""
+        return self.block.pairs
+
+    def fit(self, rule: str) -> pa.Table:
+        """The rows that the rule for short pairs leaves and adds."""
+        short = int((self.have < self.block.k).sum())
+        self.counts.pairs += self.have.size
+        self.counts.short += short
+        unchanged = (self.have == self.lengths).all() and (rule == "keep" or not short)
+        return self.block.table if unchanged else FITTINGS[rule](self)
+
+    def some(self, pairs: NDArray[np.bool_]) -> pa.Table:
+        """The rows of some pairs."""
+        return self.block.table.take(pa.array(spans(self.first[pairs], self.have[pairs])))
+
+    def keep(self) -> pa.Table:
+        """All pairs, as they are."""
+        return self.some(np.ones(self.first.size, bool))
+
+    def drop(self) -> pa.Table:
+        """The full pairs."""
+        self.counts.dropped += int((self.have < self.block.k).sum())
+        return self.some(self.have == self.block.k)
+
+    def repeat(self) -> pa.Table:
+        """All pairs, their own negatives over again."""
+        self.counts.repeated += int((self.block.k - self.have).sum())
+        at = self.first[:, None] + np.arange(self.block.k) % self.have[:, None]
+        return self.block.table.take(pa.array(at.ravel()))
+
+    def pad(self) -> pa.Table:
+        """All pairs, filled up with other candidates; those for which there are too few are left out."""
+        full, padded, more = self.have == self.block.k, [], []
+        for pair in np.flatnonzero(~full).tolist():
+            found = self._candidates(pair)
+            if len(found[0]) == self.block.k - self.have[pair]:
+                padded.append(pair)
+                more.append(found)
+        if not padded:
+            return self.drop()
+        full[padded] = True
+        self.counts.dropped += int((~full).sum())
+        at = np.repeat(self.first[padded], self.block.k - self.have[padded])
+        self.counts.padded += at.size
+        rows, distances = (np.concatenate(column) for column in zip(*more, strict=True))
+        order = np.argsort(np.append(np.repeat(self.first[full], self.have[full]), at), kind="stable")
+        return pa.concat_tables([self.some(full), self._others(at, rows, distances)]).take(pa.array(order))
+
+    def _candidates(self, pair: int) -> tuple[Rows, Distances]:
+        assert self.padding is not None
+        at, count = int(self.first[pair]), int(self.have[pair])
+        rows = self.block.rows
+        own = rows["negative"][at : at + count]
+        found = self.padding(int(rows["anchor"][at]), int(rows["positive"][at]), own, self.block.k - count)
+        return found[0][: self.block.k - count], found[1][: self.block.k - count]
+
+    def _others(self, at: Rows, rows: Rows, distances: Distances) -> pa.Table:
+        """Rows like those at `at`, with other negatives."""
+        table = self.block.table.take(pa.array(at))
+        values = {"negative_row": pa.array(rows, pa.int64()), "distance_an": pa.array(distances, pa.float64())}
+        others = [name for name in table.column_names if name.startswith("negative_") and name not in values]
+        if others:
+            assert self.negatives_of is not None, f"what are {', '.join(others)} of padded rows? give negatives_of"
+            found = self.negatives_of(rows)
+            values |= {name: found[name] for name in others}
+        for name, column in values.items():
+            field = table.field(name)
+            table = table.set_column(table.column_names.index(name), field, column.cast(field.type, safe=False))
+        return table
+
+
+FITTINGS: dict[str, Callable[[Fitting], pa.Table]] = {
+    "keep": Fitting.keep,
+    "drop": Fitting.drop,
+    "pad-random": Fitting.pad,
+    "repeat": Fitting.repeat,
+}
+
+
+# ---------------------------------------------------------------- the whole
+
+
+def whole_anchors(tables: Iterable[pa.Table], block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
+    """The same rows in tables that end where an anchor ends, of about `block_rows` rows unless an anchor has more."""
+    held: list[pa.Table] = []
+    rows, due = 0, block_rows
+    for table in tables:
+        held.append(table)
+        rows += table.num_rows
+        if rows > due:
+            joined = pa.concat_tables(held)
+            starts = changes(joined[f"{anchor_role(joined.column_names)}_row"].to_numpy())
+            wanted = np.searchsorted(starts, np.arange(block_rows, rows, block_rows)).clip(max=starts.size - 1)
+            ends = np.unique(starts[wanted]).tolist()
+            for first, end in pairwise([0, *ends]):
+                if end > first:
+                    yield joined.slice(first, end - first)
+            held = [joined.slice(ends[-1])]
+            rows = held[0].num_rows
+            due = max(block_rows, 2 * rows)  # a large anchor is not looked through again for every table
+    if held:
+        yield pa.concat_tables(held)
+
+
+def convert(
+    name: str,
+    tables: Iterable[pa.Table],
+    *,
+    k: int,
+    metric: str,
+    scores: str | None = None,
+    short_rows: str | None = None,
+    texts: Texts | CarriedTexts | None = None,
+    padding: Padding | None = None,
+    negatives_of: NegativesOf | None = None,
+    counts: Counts | None = None,
+) -> Iterator[pa.Table]:
+    """Native triplets as rows of a trainer format.
+
+    Parameters
+    ----------
+    name : str
+        A key of FORMATS.
+    tables : iterable of pyarrow.Table
+        Triplets in the order of the native output, cut anywhere.
+    k : int
+        Negatives of a full pair; of more the first k are taken.
+    metric : str
+    scores : {"similarity", "negative-distance", "none"}, optional
+        Computed in float64 from the stored distance, kept as float32. Default: the format's.
+    short_rows : {"keep", "drop", "pad-random", "repeat"}, optional
+        Default: the format's.
+    texts : Texts or CarriedTexts, optional
+        Needed by the formats that hold texts.
+    padding : callable, optional
+        For pad-random: (anchor_row, positive_row, rows it has, how many) -> (rows, distances), drawn by the caller,
+        who knows what may be a negative; a pair that gets fewer is left out.
+    negatives_of : callable, optional
+        For pad-random, where triplets have ids or carry texts: rows -> their negative_id, negative_TEXT, by column.
+    counts : Counts, optional
+        Filled while the tables are read.
+
+    Yields
+    ------
+    pyarrow.Table
+        At least one, though it may hold no rows, unless there was no table.
+
+    Raises
+    ------
+    UsageError
+        At the call, for what the format cannot carry or lacks.
+    InputError
+        For a null text that is needed, naming the row; for ids that do not fit.
+
+    Notes
+    -----
+    Holds the triplets and texts of about 16,384 rows, or of one anchor if it has more.
+    """
+    scores, short_rows = chosen(name, metric, scores, short_rows)
+    if FORMATS[name].needs_text and texts is None:
+        raise UsageError(f"--emit {name} holds texts", "name their column: --text COL")
+    if short_rows == "pad-random" and padding is None:
+        raise UsageError(
+            "--short-rows pad-random needs to know what may be a negative", f"minestream mine --emit {name} does"
+        )
+    offset = None if scores == "none" else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
+    told = Counts() if counts is None else counts
+
+    def converted() -> Iterator[pa.Table]:
+        for table in whole_anchors(_needed(table, texts) for table in tables):
+            if offset is not None and "distance_ap" not in table.column_names:
+                raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
+            fitting = Fitting(Block(table, texts, offset, k), told, padding, negatives_of)
+            shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, offset, k)))
+            told.rows += shaped.num_rows
+            yield shaped
+
+    return converted()
+
+
+def _needed(table: pa.Table, texts: Texts | CarriedTexts | None) -> pa.Table:
+    anchor = anchor_role(table.column_names)
+    names = {f"{role}_{what}" for role in (anchor, *ROLES[1:]) for what in ("id", "row")}
+    names |= {"distance_ap", "distance_an"}
+    if isinstance(texts, CarriedTexts):
+        names |= {f"{anchor}_{texts.query}", *(f"{role}_{texts.document}" for role in ROLES[1:])}
+    return table.select([name for name in table.column_names if name in names])
+
+
+# ---------------------------------------------------------------- lines
+
+
+def as_lines(name: str, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Converted rows of a format of lines as tables of one column, the lines; `writer.write_lines` writes them.
+
+    Floats are the shortest text of their float32; the keys of JSON stand in column order.
+    """
+    for table in tables:
+        columns = [_told(column).to_pylist() for column in table.columns]
+        lines = LINES[FORMATS[name].suffix](table.column_names, zip(*columns, strict=True))
+        yield pa.table({"line": pa.array(lines, pa.string())})
+
+
+def _json_lines(names: list[str], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    return [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in rows]
+
+
+def _tab_lines(names: list[str], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    return ["\t".join(map(str, row)) for row in rows]
+
+
+LINES: dict[str, Callable[[list[str], Iterable[tuple[Any, ...]]], list[str]]] = {
+    ".jsonl": _json_lines,
+    ".trec": _tab_lines,
+}
+
+
+def _told(column: pa.ChunkedArray) -> pa.Array:
+    """float32 as the float64 of the same shortest text; other columns as they are."""
+    array = as_array(column)
+    if pa.types.is_list(array.type):
+        return pa.ListArray.from_arrays(array.offsets, _told(array.values))
+    return array.cast(pa.string()).cast(pa.float64()) if array.type == pa.float32() else array

@@ -1,0 +1,53 @@
+"""What an option of the command line is, and what other tools call theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, field
+from typing import Any
+
+from minestream.errors import UsageError, nearest_name
+
+GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
+
+
+def option(
+    default: Any,
+    kind: str,
+    group: str,
+    help: str,
+    *,
+    flags: tuple[str, ...] = (),
+    choices: Mapping[str, object] | None = None,
+    metavar: str = "",
+) -> Any:
+    """A field that is also an option; `kind` names how the command line reads it (cli.py), or hidden."""
+    meta = {"kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar}
+    return field(default=default, metadata=meta)
+
+
+def long_flag(spec: Field[Any]) -> str:
+    """The long command-line option of a field."""
+    flags: tuple[str, ...] = spec.metadata["flags"]
+    long = [flag for flag in flags if flag.startswith("--")]
+    return long[0] if long else "--" + spec.name.replace("_", "-")
+
+
+def check_choice(spec: Field[Any], value: object) -> None:
+    """Refuse a value outside the field's choices, naming the nearest one."""
+    choices = spec.metadata["choices"]
+    if choices is None or value is None or value in choices:
+        return
+    raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_name(str(value), list(choices)))
+
+
+FOREIGN_OPTIONS: dict[str, str] = {
+    "num_negatives": "--negatives (-k)", "range_min": "--skip", "range_max": "nothing: every candidate is looked at",
+    "n_negatives": "--negatives (-k)", "hn_mining": "--band", "type_of_triplets": "--band", "miner": "--band",
+    "top_k": "--negatives (-k)", "k": "--negatives (-k)", "alpha": "--margin", "p_positives": "--positives",
+    "sampling_strategy": "--pick", "batch_size": "--memory", "num_workers": "--threads", "n_jobs": "--threads",
+    "output_format": "--emit", "output_scores": "--scores", "embedding_column": "--embedding", "labels": "--label",
+    "distance": "--metric", "include_positives": "--emit tuples", "output": "-o", "random_state": "--seed",
+    "max_score": "--max-similarity", "min_score": "--min-similarity", "hard_negatives_to_mine": "--negatives (-k)",
+    "positive_margin_type": "--relative-margin or --absolute-margin",
+}  # fmt: skip

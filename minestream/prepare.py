@@ -1,0 +1,63 @@
+"""What is computed of the rows once, before any search: twins, norms, the frame of the screens."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import codes, exact
+from minestream.metric import METRICS
+from minestream.store import Store
+
+PASS_ROWS = 16_384
+
+
+def twins(store: Store, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
+    """A code per set of rows equal element by element, from equal hashes whose rows were compared."""
+    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    twin = first[inverse].astype(np.int32)  # the first slot with the hash
+    doubtful = np.flatnonzero(counts[inverse] > 1)
+    for at in range(0, doubtful.size, PASS_ROWS):
+        slots = doubtful[at : at + PASS_ROWS]
+        firsts, back = np.unique(twin[slots], return_inverse=True)
+        differs = (store.take(slots) != store.take(firsts)[back]).any(axis=1)
+        for collided in np.unique(hashes[slots[differs]]):
+            members = np.flatnonzero(hashes == collided)
+            _, first_of, set_of = np.unique(store.take(members), axis=0, return_index=True, return_inverse=True)
+            twin[members] = members[first_of[set_of.reshape(-1)]]
+    return twin
+
+
+def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
+    """The store that distances are computed from (normalised rows if asked), and dot(a, a) of its rows."""
+    square = np.empty(store.rows, np.float64)
+    for first in range(0, store.rows, PASS_ROWS):
+        end = min(store.rows, first + PASS_ROWS)
+        exact.squares(store.block(first, end), square[first:end])
+    if not normalize:
+        return store, square
+    unit = store.like(np.dtype(np.float64))
+    for first in range(0, store.rows, PASS_ROWS):
+        end = min(store.rows, first + PASS_ROWS)
+        rows = np.empty((end - first, store.dimension), np.float64)
+        exact.normalize(store.block(first, end), square[first:end].copy(), rows)
+        exact.squares(rows, square[first:end])
+        unit.append(rows)
+    unit.seal()
+    store.close()
+    return unit, square
+
+
+def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> codes.Frame:
+    """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
+    unit_rows = METRICS[metric].unit_rows
+    total = np.zeros(store.dimension)
+    blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
+    for first, end in blocks:
+        codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
+    centre = total / store.rows
+    widest = max(codes.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
+    scale = 2.0 ** -math.floor(math.log2(widest)) if widest > 0 else 1.0
+    return codes.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)

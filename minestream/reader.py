@@ -1,0 +1,141 @@
+"""One table on its way into the store: its ids, its carried columns, and which of its rows take part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config import MineConfig
+from minestream.errors import InputError
+from minestream.kernels import exact
+from minestream.relation import NO_ROWS, Encoder, LabelReader
+from minestream.source import RowBatch, Source
+from minestream.store import CarriedColumns, Store
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the outside knows of the rows of one table: slots `first` ... `end` - 1."""
+
+    first: int
+    end: int
+    ids: pa.Array | None
+    carried: CarriedColumns | None
+    carried_place: NDArray[np.int64]
+    source_rows: int  # before anything was dropped
+
+    def take_ids(self, slots: NDArray[np.int32]) -> pa.Array | None:
+        """The ids of slots."""
+        return None if self.ids is None else self.ids.take(pa.array(slots - self.first))
+
+    def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
+        """The carried columns of slots."""
+        return None if self.carried is None else self.carried.take(self.carried_place[slots - self.first])
+
+
+class TableReader:
+    """Gathers the batches of one table: vectors, labels and groups go where those of the other go, too."""
+
+    def __init__(
+        self, source: Source, config: MineConfig, store: Store, labels: LabelReader, groups: Encoder, store_bytes: int,
+        scratch: Path,
+    ) -> None:  # fmt: skip
+        self.source, self.config, self.store, self.labels, self.groups = source, config, store, labels, groups
+        self.first = store.rows
+        self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
+        self.ids: list[pa.Array] = []
+        self.id_rows: list[NDArray[np.int64]] = []
+        self.bad_ids: list[pa.Array] = []
+        self.rows: list[NDArray[np.int64]] = []
+        self.hashes: list[NDArray[np.uint64]] = []
+        self.source_rows = self.unlabeled = self.minus_one = 0
+
+    def add(self, batch: RowBatch) -> None:
+        """The next rows of the table."""
+        count = len(batch.vectors)
+        given = pa.nulls(count, self.labels.kind) if batch.labels is None else batch.labels
+        labels, labeled = self.labels.labeled(given)
+        rows = np.arange(batch.start_row, batch.start_row + count)
+        if batch.ids is not None:
+            self.ids.append(batch.ids.filter(pa.array(~batch.bad)))
+            self.bad_ids.append(batch.ids.filter(pa.array(batch.bad)))
+            self.id_rows.append(rows[~batch.bad])
+        if pa.types.is_integer(labels.type):
+            self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
+        every = self.config.listed_positives or self.config.unlabeled == "negative"
+        keep = ~batch.bad & (labeled | every)
+        self.unlabeled += int((~labeled & ~batch.bad).sum())
+        mask = pa.array(keep)
+        self.labels.add(labels.filter(mask))
+        if batch.groups is not None:
+            self.groups.add(batch.groups.filter(mask))
+        if self.carried is not None and batch.carry is not None:
+            self.carried.append(batch.carry.filter(mask))
+        vectors = batch.vectors[keep] if not keep.all() else batch.vectors
+        if vectors.dtype != self.store.dtype:
+            vectors = vectors.astype(self.store.dtype)
+        hashes = np.empty(len(vectors), np.uint64)
+        exact.row_hashes(vectors, hashes)
+        self.hashes.append(hashes)
+        self.store.append(vectors)
+        self.rows.append(rows[keep])
+        self.source_rows += count
+
+    def finish(self) -> None:
+        """No more batches come."""
+        if self.carried is not None:
+            self.carried.seal()
+        self.source_row = np.concatenate(self.rows)
+        self.place = np.arange(self.source_row.size)
+        self.known_ids = pa.concat_arrays(self.ids) if self.ids else None
+        self.known_rows = np.concatenate(self.id_rows) if self.ids else NO_ROWS
+
+    def replaced(self) -> NDArray[np.int64]:
+        """The source rows that a duplicate id replaces."""
+        ids = self.known_ids
+        if ids is None or pc.count_distinct(ids).as_py() == len(ids):
+            return NO_ROWS
+        code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
+        column, policy = self.source.columns.id, self.config.on_duplicate_ids
+        if policy == "error":
+            many = np.bincount(code)
+            at = np.flatnonzero(many[code] > 1)
+            first = [f"{ids[int(i)].as_py()!r} in rows {self.known_rows[np.flatnonzero(code == code[i])][:3].tolist()}"
+                     for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
+            raise InputError(
+                f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
+                "add --on-duplicate-ids last (or first), or name another --id",
+            )
+        order = code if policy == "first" else code[::-1]
+        winner = np.unique(order, return_index=True)[1]
+        winner = winner if policy == "first" else code.size - 1 - winner
+        losers = np.ones(code.size, bool)
+        losers[winner] = False
+        return self.known_rows[losers]
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Only these of the rows take part."""
+        self.source_row, self.place = self.source_row[mask], self.place[mask]
+
+    def own_ids(self) -> pa.Array | None:
+        """The ids of the rows that take part."""
+        if self.known_ids is None:
+            return None
+        return self.known_ids.take(pa.array(np.searchsorted(self.known_rows, self.source_row)))
+
+    def every_id(self) -> pa.Array | None:
+        """The ids of all rows, those that take no part behind the others."""
+        own = self.own_ids()
+        if own is None or self.known_ids is None:
+            return None
+        return pa.concat_arrays([own, self.known_ids, *self.bad_ids])
+
+    def table(self, first: int) -> Table:
+        """What the outside knows."""
+        end = first + self.source_row.size
+        return Table(first, end, self.own_ids(), self.carried, self.place, self.source_rows)

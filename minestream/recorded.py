@@ -1,0 +1,240 @@
+"""The tables that a mined output came from, found again and read as the reference takes them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.contents import MinedOutput
+from minestream.errors import InputError
+from minestream.listed import ListedPairs, read_pairs, read_rows
+from minestream.source import Source, open_source
+
+Rows = NDArray[np.int64]
+PATHS = {
+    "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
+    "excluded rows": "--exclude-rows", "guide": "--guide-queries",
+}  # fmt: skip
+
+
+def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
+    """What the output recorded of the tables of a role; "" is INPUT's."""
+    return [entry for entry in mined.about["source"] if entry.get("role", "") == role]
+
+
+def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
+    """The tables of a role: as given, or by their recorded names beside the output or in the working directory."""
+    names = [entry["name"] for entry in entries(mined, role)]
+    own = given.get(role)
+    paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
+    one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and Path(paths[0]).is_dir()
+    folders = [Path(paths[0])] if one_folder else [] if paths else [mined.path.absolute().parent, Path.cwd()]
+    if not paths and isinstance(given.get(""), str | os.PathLike):
+        beside = Path(given[""])
+        folders.append(beside if beside.is_dir() else beside.absolute().parent)
+    for folder in folders:
+        if all((folder / name).exists() for name in names):
+            return [str(folder / name) for name in names]
+    if paths:
+        return paths
+    looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
+    what = "the source" if not role else f"the table of {role}"
+    raise InputError(f"{what} ({', '.join(names[:3])}) is not in {looked}", f"name the mined input with {PATHS[role]}")
+
+
+def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[str, ...] | None = None) -> Source:
+    """Open INPUT ("") or the corpus with the options it was mined with."""
+    config = mined.about["config"]
+    columns = mined.about["columns"] if not role else mined.about["columns"]["corpus"]
+    options = {name: config[name] for name in ("metric", "normalize", "on_bad_rows")}
+    options["carry"] = config["carry"] if carry is None else carry
+    options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
+    options["group_column"] = columns.get("group") or config["group_column"]
+    vectors = [path for path in paths if str(path).endswith(".npy")]
+    if vectors:
+        options |= {"vectors": vectors, "embedding": config["embedding"]}
+    needs_label = None if columns.get("label") is None else False
+    return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
+
+
+def same(what: str, recorded: Any, found: Any, option: str = "--source") -> None:
+    """Raise InputError unless a fact about a table is as recorded."""
+    if recorded != found:
+        raise InputError(
+            f"the source is not what was mined: {what}: {found}, recorded {recorded}",
+            f"give the mined input with {option}, or mine again",
+        )
+
+
+def same_files(recorded: list[dict[str, Any]], found: list[dict[str, Any]], option: str) -> None:
+    """Raise InputError unless all files of a table are as recorded."""
+    same("files", len(recorded), len(found), option)
+    for old, new in zip(recorded, found, strict=True):
+        for fact in ("rows", "crc32"):
+            same(f"{fact} of {new['name']}", old[fact], new[fact], option)
+
+
+class TableRows:
+    """All rows of one table of a mined output; refuses another table."""
+
+    def __init__(self, mined: MinedOutput, role: str, paths: list[Any]) -> None:
+        config, recorded = mined.about["config"], entries(mined, role)
+        self.source = open_recorded(mined, role, paths)
+        self._carry = config["carry"]
+        self.count = sum(entry["rows"] for entry in recorded if "vectors" in entry["crc32"])
+        same("rows", self.count, self.source.rows or self.count, PATHS[role])
+        self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
+        self.takes_part = np.zeros(self.count, bool)
+        columns: dict[str, list[Any]] = {"labels": [], "ids": [], "groups": []}
+        for batch in self.source.batches():
+            start, end = batch.start_row, batch.start_row + len(batch.vectors)
+            same("rows", self.count, max(self.count, end), PATHS[role])
+            self.vectors[start:end], self.takes_part[start:end] = batch.vectors, ~batch.bad
+            for name, values in columns.items():
+                array = getattr(batch, name)
+                values.extend([] if array is None else array.to_pylist())
+        same_files(recorded, self.source.identity(), PATHS[role])
+        if config["unlabeled_value"] is not None:
+            columns["labels"] = [without(config["unlabeled_value"], label) for label in columns["labels"]]
+        self.labels = columns["labels"] or None
+        self.ids, self.groups = columns["ids"] or None, columns["groups"] or None
+        if self.ids is not None and config["on_duplicate_ids"] != "error":
+            rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
+            kept = {self.ids[row]: row for row in rows.tolist()}
+            self.takes_part[:] = False
+            self.takes_part[list(kept.values())] = True
+
+    def row_of(self) -> dict[str, int]:
+        """The row that takes part under each id, by the id's text."""
+        return {str(self.ids[row]): row for row in np.flatnonzero(self.takes_part).tolist()} if self.ids else {}
+
+    def carried(self, rows: Rows) -> dict[str, dict[int, Any]]:
+        """The carried values of the sorted `rows`, by column and row, from another pass over the table."""
+        found: dict[str, dict[int, Any]] = {name: {} for name in self._carry}
+        for batch in self.source.batches() if found else ():
+            assert batch.carry is not None
+            low, high = np.searchsorted(rows, [batch.start_row, batch.start_row + len(batch.vectors)])
+            taken = batch.carry.take(pa.array(rows[low:high] - batch.start_row))
+            for name, values in found.items():
+                values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
+        return found
+
+
+def without(value: str, label: Any) -> Any:
+    """The label, or None where its text is `value`; element by element in a list."""
+    if isinstance(label, list):
+        return [without(value, element) for element in label]
+    if isinstance(label, bool):
+        return None if str(label).lower() == value.lower() else label
+    return None if str(label) == value else label
+
+
+@dataclass
+class SourceRows:
+    """Everything that a mined output came from, as the reference takes it."""
+
+    anchors: TableRows
+    corpus: TableRows | None
+    known: list[tuple[int, int]] | None
+    excluded: list[tuple[int, int]] | None
+    guides: list[NDArray[Any]]
+
+    @property
+    def candidates(self) -> TableRows:
+        """The table that positives and negatives come from."""
+        return self.anchors if self.corpus is None else self.corpus
+
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of the reference."""
+        anchors, corpus = self.anchors, self.corpus
+        found: dict[str, Any] = {
+            "labels": anchors.labels or (None if self.known is not None else [None] * anchors.count),
+            "ids": anchors.ids, "groups": anchors.groups, "takes_part": anchors.takes_part,
+            "known_positives": self.known, "excluded": self.excluded,
+        }  # fmt: skip
+        if corpus is not None:
+            found |= {
+                "corpus": corpus.vectors, "corpus_labels": corpus.labels, "corpus_ids": corpus.ids,
+                "corpus_groups": corpus.groups, "corpus_takes_part": corpus.takes_part,
+            }  # fmt: skip
+        return found | dict(zip(("guide", "corpus_guide"), self.guides, strict=False))
+
+
+def read_recorded(mined: MinedOutput, given: Mapping[str, Any]) -> SourceRows:
+    """Find and read every table; InputError where one is not found or is not the one that was mined."""
+    config = mined.about["config"]
+    anchors = TableRows(mined, "", find(mined, "", given))
+    corpus = TableRows(mined, "corpus", find(mined, "corpus", given)) if config["two_tables"] else None
+    if entries(mined, "excluded rows"):
+        _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
+    known = _listed(mined, "known positives", given, anchors, corpus or anchors)
+    excluded = _listed(mined, "excluded pairs", given, anchors, corpus or anchors)
+    return SourceRows(anchors, corpus, known, excluded, _guides(mined, given, anchors, corpus))
+
+
+def _listed(
+    mined: MinedOutput, role: str, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
+) -> list[tuple[int, int]] | None:
+    """Pairs of rows that both take part."""
+    if not entries(mined, role):
+        return None
+    (path,) = find(mined, role, given)
+    pairs: ListedPairs = read_pairs(path, PATHS[role])
+    if role == "known positives":
+        pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
+    same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
+    left, right = anchors.row_of(), candidates.row_of()
+    both = zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True)
+    return [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+
+
+def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:
+    (path,) = find(mined, "excluded rows", given)
+    listed = read_rows(path, any(table.ids is not None for table in tables))
+    same_files(entries(mined, "excluded rows"), [listed.identity()], "--exclude-rows")
+    if listed.rows is not None:
+        tables[0].takes_part[listed.rows] = False
+        return
+    names = {str(value) for value in (listed.ids.to_pylist() if listed.ids is not None else [])}
+    for table in tables:
+        table.takes_part[[row for name, row in table.row_of().items() if name in names]] = False
+
+
+def _guides(
+    mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, corpus: TableRows | None
+) -> list[NDArray[Any]]:
+    """The guide's vectors of every table, by row."""
+    config, recorded = mined.about["config"], entries(mined, "guide")
+    if not recorded:
+        return []
+    tables = [anchors] if corpus is None else [anchors, corpus]
+    paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
+    if config["guide_tables"]:
+        found = find(mined, "guide", given)
+        paths = [[path] for path in found]
+    identity, guides = [], []
+    for table, own in zip(tables, paths, strict=True):
+        source = open_source(
+            own, embedding=config["guide"], id=None if config["guide_tables"] else mined.about["columns"].get("id"),
+            metric=config["metric"], normalize=config["normalize"], require_label=None,
+        )  # fmt: skip
+        vectors: list[NDArray[Any]] = []
+        ids: list[Any] = []
+        for batch in source.batches():
+            vectors.append(batch.vectors)
+            ids += [] if batch.ids is None else batch.ids.to_pylist()
+        every = np.concatenate(vectors)
+        if config["guide_tables"]:
+            at = {name: row for row, name in enumerate(ids)}
+            every = every[[at[name] for name in table.ids or []]]
+        guides.append(every)
+        identity += source.identity()
+    same_files(recorded, identity, "--guide-queries")
+    return guides

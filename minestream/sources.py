@@ -1,0 +1,185 @@
+"""Everything a run reads: INPUT, the corpus, what is listed, the guide."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from minestream.config import MineConfig, Resources, Tables
+from minestream.errors import InputError, UsageError
+from minestream.inputs import open_inputs
+from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
+from minestream.source import Columns, Source, open_source
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The tables of a run, opened.
+
+    Attributes
+    ----------
+    anchors : Source
+        INPUT: the rows mined for.
+    corpus : Source or None
+        Where candidates live; None: INPUT.
+    known, barred : ListedPairs or None
+        Pairs that are positives, that are neither.
+    excluded : ListedRows or None
+        Rows that take no part.
+    guides : tuple of Source
+        Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
+    notes : list of str
+    """
+
+    anchors: Source
+    corpus: Source | None = None
+    known: ListedPairs | None = None
+    barred: ListedPairs | None = None
+    excluded: ListedRows | None = None
+    guides: tuple[Source, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of INPUT."""
+        return self.anchors.columns
+
+    @property
+    def dimension(self) -> int:
+        """Of all vectors."""
+        return self.anchors.dimension
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A type that holds the vectors of both tables without loss."""
+        return np.result_type(*(source.dtype for source in self))
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of all tables; None when a stream is among them."""
+        counts = [source.rows for source in self]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What was read: an entry a file, and one for each list."""
+        found = self.anchors.identity()
+        found += [entry | {"role": "corpus"} for entry in (self.corpus.identity() if self.corpus else [])]
+        found += [self.known.identity("known positives")] if self.known else []
+        found += [self.barred.identity("excluded pairs")] if self.barred else []
+        found += [self.excluded.identity()] if self.excluded else []
+        return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
+
+
+def open_sources(inputs: Any, config: MineConfig, tables: Tables, resources: Resources) -> Sources:
+    """Open what a run reads; the lists are read through.
+
+    Raises
+    ------
+    MinestreamError
+        UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
+    """
+    # Of queries with known positives a label counts only when it is named: passages carry many a column "label".
+    label: bool | None = True
+    if tables.qrels is not None:
+        label = None if tables.corpus is not None and config.label is None else False
+    anchors = _open(inputs, config, resources, label, carry=_carried(config, config.query_text))
+    corpus = None
+    if tables.corpus is not None:
+        named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
+        corpus = _open(tables.corpus, named, alone, label, carry=_carried(config, None))
+        _refuse_unlike(anchors, corpus)
+    known = barred = excluded = None
+    notes: list[str] = []
+    if tables.qrels is not None:
+        known, low = read_pairs(tables.qrels, "--qrels").graded(config.min_grade)
+        if low:
+            notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
+        if not len(known.left):
+            raise InputError(
+                f"{known.name}: all {low:,} pairs are graded below {config.min_grade:g}", "lower --min-grade"
+            )
+    if tables.exclude is not None:
+        barred = read_pairs(tables.exclude, "--exclude")
+    if tables.exclude_rows is not None:
+        by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
+        if not by_id and corpus is not None:
+            raise UsageError(
+                "--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id"
+            )
+        excluded = read_rows(tables.exclude_rows, by_id)
+    guides = _open_guides(inputs, config, tables, resources)
+    return Sources(anchors, corpus, known, barred, excluded, guides, notes)
+
+
+def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
+    """The configuration without the names of embedding and id that the corpus has not: there they are looked for."""
+    if not isinstance(corpus, str | os.PathLike):
+        return config
+    names = open_inputs(corpus)[0].schema.names
+    absent: dict[str, Any] = {role: None for role in ("embedding", "id") if getattr(config, role) not in names}
+    return replace(config, **absent)
+
+
+def _carried(config: MineConfig, own_text: str | None) -> tuple[str, ...]:
+    """The columns handed through: those asked for, and the text of a trainer format."""
+    text = own_text or config.text
+    return tuple(dict.fromkeys([*config.carry, *([text] if text else [])]))
+
+
+def _open(inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...]) -> Source:
+    return open_source(
+        inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
+        carry=carry, vectors=resources.vectors, metric=config.metric, normalize=config.normalize,
+        on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
+    )  # fmt: skip
+
+
+def _refuse_unlike(anchors: Source, corpus: Source) -> None:
+    """Raise InputError when the two tables do not fit together."""
+    if anchors.dimension != corpus.dimension:
+        raise InputError(
+            f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
+            "embed both with one model",
+        )
+    for what in ("label", "group"):
+        ours, theirs = getattr(anchors.columns, what), getattr(corpus.columns, what)
+        if (ours is None) != (theirs is None):
+            raise InputError(
+                f"only one of the tables has a {what} column ({ours or theirs!r})", f"name both {what}s alike"
+            )
+    if anchors.label_type != corpus.label_type:
+        raise InputError(
+            f"the labels of the queries are {anchors.label_type}, those of the corpus {corpus.label_type}",
+            "cast one of them",
+        )
+
+
+def _open_guides(inputs: Any, config: MineConfig, tables: Tables, resources: Resources) -> tuple[Source, ...]:
+    """The guide's vectors of each table."""
+    if not config.guided:
+        return ()
+    given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
+    if config.guide_tables:
+        given = [tables.guide_queries] if tables.corpus is None else [tables.guide_queries, tables.guide_corpus]
+        if any(table is None for table in given):
+            raise UsageError("the guide's vectors of one table are missing", "give --guide-queries and --guide-corpus")
+    elif not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
+        raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
+    guides = tuple(
+        open_source(
+            each, embedding=config.guide, id=None if config.guide_tables else config.id, metric=config.metric,
+            normalize=config.normalize, on_bad_rows="error", batch_rows=resources.batch_rows, require_label=None,
+        )
+        for each in given
+    )  # fmt: skip
+    if len({guide.dimension for guide in guides}) > 1:
+        raise InputError("the guide's vectors of queries and corpus differ in length", "embed both with one model")
+    return guides

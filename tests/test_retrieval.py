@@ -1,0 +1,286 @@
+"""Queries and a corpus, known positives, filters, guides, caps: against the reference; and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from retrieval import assert_task_agrees, drawn_options, make_task
+from support import SCREENS
+
+import minestream
+from minestream import filters, mine, mine_arrays
+from minestream.cli import main
+from minestream.errors import InputError, UsageError
+
+KINDS = [  # two tables, known positives, labels
+    (two, known, labels)
+    for two in (False, True)
+    for known in (False, True)
+    for labels in (None, "single", "several")
+    if known or labels
+]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(("two_tables", "known", "labels"), KINDS)
+def test_tasks_are_mined_as_the_reference_mines_them(
+    seed: int, two_tables: bool, known: bool, labels: str | None
+) -> None:
+    task = make_task(seed, two_tables, known, labels)
+    rng = np.random.default_rng([seed, two_tables, known])
+    for turn in range(3):
+        assert_task_agrees(task, drawn_options(task, rng), (SCREENS[(seed + turn) % len(SCREENS)],))
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "percent": {"relative_margin": 0.05},
+    "margin below the farthest positive": {"absolute_margin": 0.1, "reference": "min"},
+    "margin below the nearest positive": {"absolute_margin": 0.1, "reference": "max"},
+    "margin below the mean": {"absolute_margin": 0.05, "reference": "mean"},
+    "window": {"max_similarity": 0.8, "min_similarity": 0.0},
+    "guide": {"guided": True, "absolute_margin": 0.0},
+    "cap": {"max_per_negative_label": 1, "negatives": 4},
+    "cap before a random pick": {"max_per_negative_label": 1, "negatives": 4, "pick": "random"},
+    "skip among what the guide lets through": {"guided": True, "max_similarity": 0.5, "skip": 2, "pick": "random"},
+    "uses": {"max_uses": 1, "negatives": 3},
+    "uses of tuples": {"max_uses": 2, "negatives": 3, "emit": "tuples"},
+    "fallback": {"band": "semi-hard", "margin": 0.01, "fallback": "farthest", "positives": "easiest"},
+    "dot": {"metric": "dot", "relative_margin": 0.2},
+}
+
+
+@pytest.mark.parametrize("two_tables", [False, True])
+@pytest.mark.parametrize("name", CASES)
+def test_each_rule_on_every_screen(name: str, two_tables: bool) -> None:
+    rows = 0
+    for seed in (1, 2, 5):
+        rows += assert_task_agrees(make_task(seed, two_tables, True, "single"), {"negatives": 2, **CASES[name]}) or 0
+    assert rows  # else nothing was compared
+
+
+def test_a_query_with_a_thousand_positives() -> None:
+    rng = np.random.default_rng(0)
+    queries = rng.standard_normal((3, 8)).astype(np.float32)
+    corpus = rng.standard_normal((1500, 8)).astype(np.float32)
+    known = [(0, row) for row in range(1000)] + [(1, 1200)]
+    found = mine_arrays(queries, corpus=corpus, qrels=known, negatives=600)
+    assert found.stats.answer() == {
+        "anchors": 2,
+        "pairs": 1001,
+        "rows": 500 * 1000 + 600,
+        "full": 1,
+        "short": 1000,
+        "empty": 0,
+    }
+    assert not np.isin(found.negative[found.query == 0], np.arange(1000)).any()
+
+
+# ---------------------------------------------------------------- filters as intervals
+
+
+@pytest.mark.parametrize("bound", [1.0, 0.0, -1.0, 0.95, 1.0 - 2**-53, 1e-300, 0.1 + 0.2, 2.0, -1.5])
+def test_filter_intervals_end_at_the_last_double_that_passes(bound: float) -> None:
+    least = float(filters.least_distance(lambda x: 1.0 - x <= bound, 1)[0])
+    if np.isfinite(least):
+        assert 1.0 - least <= bound
+        assert least == 0 or not 1.0 - np.nextafter(least, -np.inf) <= bound
+    else:
+        assert bound < -1.0
+    largest = float(filters.largest_distance(lambda x: 1.0 - x >= bound, 1)[0])
+    if largest >= 0:
+        assert 1.0 - largest >= bound
+        assert largest == 2.0 or not 1.0 - np.nextafter(largest, np.inf) >= bound
+    else:
+        assert bound > 1.0
+
+
+# ---------------------------------------------------------------- files
+
+
+def vectors(count: int, seed: int = 0, d: int = 8) -> pa.Array:
+    values = np.random.default_rng(seed).standard_normal(count * d).astype(np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values), d)
+
+
+@pytest.fixture
+def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Five queries, forty passages, six listed pairs: q.parquet, c.parquet, p.parquet in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"id": [f"q{i}" for i in range(5)], "embedding": vectors(5)}), "q.parquet")
+    pq.write_table(pa.table({"id": [f"d{i}" for i in range(40)], "embedding": vectors(40, 1)}), "c.parquet")
+    pairs = [(0, 3), (0, 4), (1, 7), (2, 9), (3, 11), (3, 12)]
+    write_pairs([(f"q{a}", f"d{b}") for a, b in pairs])
+    return tmp_path
+
+
+def write_pairs(pairs: list[tuple[Any, Any]], **columns: Any) -> None:
+    left, right = (list(side) for side in zip(*pairs, strict=True))
+    pq.write_table(pa.table({"query_id": left, "positive_id": right, **columns}), "p.parquet")
+
+
+def run(**options: Any) -> pa.Table:
+    options = {"corpus": "c.parquet", "qrels": "p.parquet", "overwrite": True, "progress": "none", **options}
+    mine("q.parquet", "out.parquet", **options)
+    return pq.read_table("out.parquet")
+
+
+@pytest.mark.usefixtures("tables")
+def test_columns_and_defaults_of_two_tables() -> None:
+    table = run()
+    assert table.column_names == [
+        "query_id", "positive_id", "negative_id", "query_row", "positive_row", "negative_row", "distance_ap",
+        "distance_an", "harder",
+    ]  # fmt: skip
+    assert table["query_id"].to_pylist() == ["q0", "q0", "q1", "q2", "q3", "q3"]
+    listed = set(zip(table["query_id"].to_pylist(), table["positive_id"].to_pylist(), strict=True))
+    assert not listed & set(zip(table["query_id"].to_pylist(), table["negative_id"].to_pylist(), strict=True))
+    assert minestream.verify("out.parquet", sample=5)["differences"] == []
+
+
+@pytest.mark.usefixtures("tables")
+def test_beir_and_trec_files_say_the_same_as_parquet() -> None:
+    expected = run()
+    rows = pq.read_table("p.parquet").to_pydict()
+    both = list(zip(rows["query_id"], rows["positive_id"], strict=True))
+    Path("p.tsv").write_text(
+        "query-id\tcorpus-id\tscore\n" + "".join(f"{a}\t{b}\t1\n" for a, b in both) + "q4\td1\t0\n"
+    )
+    Path("p.qrels").write_text("".join(f"{a} 0 {b} 2\n" for a, b in both) + "\nq4 0 d1 0\n")
+    assert run(qrels="p.tsv").equals(expected)
+    assert run(qrels="p.qrels").equals(expected)
+    assert run(qrels="p.qrels", min_grade=0).num_rows == expected.num_rows + 1
+    assert minestream.verify("out.parquet", sample=5)["differences"] == []
+
+
+@pytest.mark.usefixtures("tables")
+def test_exclusions_of_pairs_and_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    first = run(negatives=1)
+    worst = first["negative_id"][0].as_py()
+    pq.write_table(pa.table({"query_id": ["q0"], "negative_id": [worst]}), "e.parquet")
+    second = run(negatives=1, exclude="e.parquet")
+    assert second["negative_id"][0].as_py() != worst
+    assert minestream.verify("out.parquet", sample=5)["differences"] == []
+    pq.write_table(pa.table({"id": [worst, "q1"]}), "rows.parquet")
+    third = run(exclude_rows="rows.parquet")
+    assert worst not in third["negative_id"].to_pylist()
+    assert "q1" not in third["query_id"].to_pylist()
+    assert minestream.verify("out.parquet", sample=5)["differences"] == []
+    pq.write_table(pa.table({"id": ["nobody"]}), "rows.parquet")
+    with pytest.raises(InputError, match="nobody"):
+        run(exclude_rows="rows.parquet")
+    assert run(exclude_rows="rows.parquet", on_missing_ids="drop").equals(run())
+
+
+@pytest.mark.usefixtures("tables")
+def test_ids_are_cast_where_nothing_is_lost() -> None:
+    rows = pq.read_table("c.parquet")
+    pq.write_table(rows.set_column(0, "id", pa.array(range(40))), "c.parquet")
+    write_pairs([("q0", "3"), ("q1", "12")])
+    assert run()["positive_id"].to_pylist() == [3, 12]
+    write_pairs([("q0", "3"), ("q1", "012")])
+    with pytest.raises(InputError, match="'012'"):
+        run()
+
+
+@pytest.mark.usefixtures("tables")
+def test_shared_ids_and_two_tables_with_labels() -> None:
+    labels = [0, 0, 1, 1, 2]
+    queries = pa.table({"id": ["d1", "d2", "d3", "d4", "d5"], "label": labels, "embedding": vectors(5)})
+    corpus = pa.table(
+        {"id": [f"d{i}" for i in range(40)], "label": [i % 3 for i in range(40)], "embedding": vectors(40, 1)}
+    )
+    table = mine_two(queries, corpus, positives="all")
+    pairs = set(zip(table["query_id"].to_pylist(), table["positive_id"].to_pylist(), strict=True))
+    assert not {(name, name) for name in queries["id"].to_pylist()} & pairs
+    assert table.column_names[-2:] == ["query_label", "negative_label"]
+
+
+def mine_two(queries: pa.Table, corpus: pa.Table, **options: Any) -> pa.Table:
+    mine(queries, "out.parquet", corpus=corpus, overwrite=True, progress="none", **options)
+    return pq.read_table("out.parquet")
+
+
+@pytest.mark.usefixtures("tables")
+def test_guide_columns_and_tables_agree() -> None:
+    guide = vectors(5, 5), vectors(40, 6)
+    for name, column in zip(("q", "c"), guide, strict=True):
+        rows = pq.read_table(f"{name}.parquet")
+        pq.write_table(rows.append_column("guide", column), f"{name}.parquet")
+        order = np.random.default_rng(0).permutation(len(column))
+        pq.write_table(pa.table({"id": rows["id"], "embedding": column}).take(pa.array(order)), f"g{name}.parquet")
+    plain = run(absolute_margin=0.0, embedding="embedding")
+    by_column = run(absolute_margin=0.0, guide="guide", embedding="embedding")
+    assert not by_column.equals(plain)
+    by_table = run(absolute_margin=0.0, guide_queries="gq.parquet", guide_corpus="gc.parquet", embedding="embedding")
+    assert by_table.equals(by_column)
+    assert minestream.verify("out.parquet", sample=5)["differences"] == []
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda: write_pairs([("q0", "x1")]), "1 of 1 ids are not among the corpus, the first is 'x1'"),
+        (lambda: write_pairs([("x0", "d1"), ("q1", "d2")]), "1 of 2 ids are not among the queries"),
+        (lambda: pq.write_table(pq.read_table("p.parquet").slice(0, 0), "p.parquet"), "no pairs"),
+        (lambda: pq.write_table(pa.table({"query_id": ["q0"], "other": ["d1"]}), "p.parquet"), "positive_id"),
+        (lambda: write_pairs([("q0", "d1")], score=["good"]), "not all are numbers"),
+        (lambda: write_pairs([("q0", "d1"), ("q1", "d2")], score=[1.0, float("nan")]), "null, the first in pair 1"),
+        (lambda: write_pairs([("q0", "d1")], score=[0]), "graded below 1"),
+        (lambda: write_pairs([("q0", "d1"), ("q1", None)]), "null id"),
+        (lambda: pq.write_table(pa.table({"id": ["d1"], "embedding": vectors(1, d=5)}), "c.parquet"), "8 coordinates"),
+    ],
+)  # fmt: skip
+def test_bad_lists_are_refused(change: Callable[[], None], message: str) -> None:
+    change()
+    with pytest.raises(InputError, match=message):
+        run()
+
+
+@pytest.mark.usefixtures("tables")
+def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
+    write_pairs([("q0", "d1"), ("q1", "x"), ("y", "d2")])
+    report = mine(
+        "q.parquet", "o.parquet", corpus="c.parquet", qrels="p.parquet", on_missing_ids="drop", progress="none"
+    )
+    assert report.stats.pairs == 1
+    notes = "\n".join(report.notes)
+    assert "1 pairs left out, their ids are not among the queries" in notes
+    assert "4 queries have no positive and are skipped" in notes
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"band": "hard", "absolute_margin": 0.1}, "can select nothing"),
+        ({"band": "semi-hard", "margin": 0.1, "absolute_margin": 0.1}, "can select nothing"),
+        ({"min_similarity": 0.5, "max_similarity": 0.4}, "nothing can be selected"),
+        ({"metric": "euclidean", "max_similarity": 0.5}, "no similarity"),
+        ({"guide": "g"}, "changes nothing"),
+        ({"emit": "pairs"}, "one table"),
+        ({"fallback": "farthest", "pick": "random"}, "--pick nearest"),
+        ({"max_uses": 0}, "at least 1"),
+        ({"epsilon": 0.1}, "--emit pairs"),
+        ({"short_rows": "repeat"}, "trainer formats"),
+        ({"emit": "st-triplets"}, "--text"),
+        ({"relative_margin": float("nan")}, "finite"),
+    ],
+)
+@pytest.mark.usefixtures("tables")
+def test_options_that_mean_nothing_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(**options)
+
+
+@pytest.mark.usefixtures("tables")
+def test_margin_without_a_filter_says_what_may_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "q.parquet", "--corpus", "c.parquet", "--qrels", "p.parquet", "--margin", "0.1"]) == 0
+    assert "did you mean --absolute-margin?" in capsys.readouterr().out
+    assert "loss" in pq.read_table("q.triplets.parquet").column_names
