@@ -22,6 +22,10 @@ TITLES = (
     "data", "rows x values", "job", "minestream, whole run", "faiss, search alone", "faiss / minestream",
     "faiss / our sweep", "our peak memory", "faiss's",
 )  # fmt: skip
+RETRIEVAL_TITLES = (
+    "filter", "positive", "negatives", "sentence-transformers'", "queries short, ours / its", "minestream",
+    "sentence-transformers (call)", "ratio", "peak memory, ours / its",
+)  # fmt: skip
 
 Results = dict[str, Any]
 
@@ -29,10 +33,10 @@ Results = dict[str, Any]
 def speed(folder: Path = RESULTS) -> str:
     """The whole part as Markdown: the machine, one table, and a line for each other question."""
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    if not found.keys() & {"mine", *LINES}:
+    if not found.keys() & {*TABLES, *LINES}:
         return NOTHING
     measured = f"Measured on {machine(next(iter(found.values()))['environment'])}."
-    tables = [mine(found["mine"])] if "mine" in found else []
+    tables = [tell(found[name]) for name, tell in TABLES.items() if name in found]
     lines = [filled(f"- {tell(found[name])}", "  ") for name, tell in LINES.items() if name in found]
     return "\n\n".join(filter(None, [filled(measured), *tables, "\n".join(lines)]))
 
@@ -62,6 +66,32 @@ def mine_row(row: dict[str, Any]) -> tuple[str, ...]:
         row["data"], f"{row['rows']:,} x {row['dimension']}", JOBS[row["job"]].format(k=row["k"]),
         f"{row['seconds']:.1f} s", f"{row['faiss_seconds']:.1f} s", times(row["ratio"]), times(row["sweep_ratio"]),
         megabytes(row["peak_bytes"]), megabytes(row["faiss_peak_bytes"]),
+    )  # fmt: skip
+
+
+def retrieval(results: Results) -> str:
+    """Queries, a corpus and known positives, beside sentence-transformers."""
+    rows = results["rows"]
+    first = rows[0]
+    told = (
+        f"Queries and a corpus of {first['data']} ({first['queries']:,} and {first['corpus']:,} rows x "
+        f"{first['dimension']}), one known positive each, {first['k']} negatives, beside sentence-transformers' "
+        f"mine_hard_negatives with faiss and its default window: the same vectors and filter, each a process from "
+        f"Parquet to Parquet, medians of {fewest_runs(results)} runs in turn. Nothing is encoded; the time of the "
+        f"other's call alone, without its imports and files, is in brackets. The positive is the nearest row of the "
+        f"query's label, or one drawn from it. Ours are all that exist, its own the first of ours."
+    )
+    return f"{filled(told)}\n\n{table(RETRIEVAL_TITLES, [retrieval_row(row) for row in rows])}"
+
+
+def retrieval_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    return (
+        f"`--{row['option'].replace('_', '-')} {row['value']}`", row["positives"], f"{row['rows']:,}",
+        f"{row['peer_rows']:,} ({row['peer_rows'] / row['rows']:.1%})",
+        f"{row['short_queries']:,} / {row['peer_short_queries']:,}", f"{row['seconds']:.1f} s",
+        f"{row['peer_seconds']:.1f} s ({row['peer_call_seconds']:.1f} s)", times(row["ratio"]),
+        f"{megabytes(row['peak_bytes'])} / {megabytes(row['peer_peak_bytes'])}",
     )  # fmt: skip
 
 
@@ -117,6 +147,7 @@ def start(results: Results) -> str:
     return f"**Start**: {', '.join(told)}; `--help` {results['help_seconds']:.2f} s."
 
 
+TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval}
 LINES: dict[str, Callable[[Results], str]] = {
     "sweep": sweep,
     "tile": tile,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from minestream.audit import verify
     from minestream.config import MineConfig, Resources
     from minestream.contents import describe
+    from minestream.conversion import export
     from minestream.errors import (
         CapacityError,
         ForkedProcess,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         VerifyMismatch,
     )
     from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, warmup
+    from minestream.rescoring import refilter
     from minestream.stats import Report
 
 __version__ = VERSION
@@ -47,9 +49,11 @@ __all__ = [
     "VerifyMismatch",
     "__version__",
     "describe",
+    "export",
     "mine",
     "mine_arrays",
     "mine_batches",
+    "refilter",
     "verify",
     "warmup",
 ]
@@ -58,11 +62,13 @@ _HOMES = {
     "minestream.audit": ("verify",),
     "minestream.config": ("MineConfig", "Resources"),
     "minestream.contents": ("describe",),
+    "minestream.conversion": ("export",),
     "minestream.errors": (
         "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
         "OutputError", "TransientError", "UsageError", "VerifyMismatch",
     ),
     "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "warmup"),
+    "minestream.rescoring": ("refilter",),
     "minestream.stats": ("Report",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

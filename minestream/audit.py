@@ -73,6 +73,8 @@ def verify(
     that every pair is picked by one of its ends.
     """
     mined = mined_output(path)
+    if "refilter" in mined.about and sample > 0:
+        raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     if EMITS[mined.about["config"]["emit"]].trainer:
         found["anchors"] = "none: a trainer's rows do not say where they come from"

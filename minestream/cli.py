@@ -22,6 +22,8 @@ from minestream import printing, signals
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
+from minestream.rules import REFERENCES
+from minestream.trainers import FORMATS
 
 OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
 JSON_HELP = "Print JSON and nothing else on standard output."
@@ -193,6 +195,53 @@ def verify(
       minestream verify digits.triplets.parquet
     """
     found = minestream.verify(path, sample=sample, source=source, seed=seed, corpus=corpus, qrels=qrels)
+    show_result(found, as_json, printing.verify_text, found)
+
+
+@cli.command(short_help="Convert mined triplets to a trainer's format.")
+@click.argument("mined", metavar="MINED")
+@click.option("-o", "--out", metavar="OUT", help="The file to write. Default: MINED's stem and the format's name.")
+@click.option("--emit", required=True, metavar="NAME", help=f"The format: {', '.join(FORMATS)}.")
+@click.option("--text", metavar="COL", help="Column of the texts. Default: the only text column carried.")
+@click.option("--query-text", metavar="COL", help="The same of the queries, where it has another name.")
+@click.option("--source", metavar="PATH", help="The mined input, when it is neither beside MINED nor here.")
+@click.option("--corpus", metavar="PATH", help="The mined corpus, likewise.")
+@click.option("--scores", metavar="NAME", help="similarity, negative-distance or none. Default: the format's.")
+@click.option("--short-rows", metavar="NAME", help="keep, drop or repeat. Default: the format's.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
+@json_option
+def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any) -> None:
+    """Write MINED, a file or folder of triplets or tuples, as a trainer reads it, with its texts.
+
+    \b
+    Example:
+      minestream export docs.triplets.parquet --emit st-triplets --text text
+    """
+    path = out or f"{Path(mined).stem}.{emit}{FORMATS[emit].suffix if emit in FORMATS else ''}"
+    found = minestream.export(mined, path, emit=emit, **given_only(options))
+    show_result(found, as_json, printing.verify_text, found)
+
+
+@cli.command(short_help="Filter mined rows again by a cross-encoder's scores.")
+@click.argument("mined", metavar="MINED")
+@click.option("--scores", required=True, metavar="TABLE", help="Table of query_id, document_id, score.")
+@click.option("-k", "--negatives", required=True, type=click.INT, metavar="K", help="Negatives of a pair that stay.")
+@click.option("-o", "--out", required=True, metavar="OUT", help="The .parquet file to write.")
+@click.option("--relative-margin", type=click.FLOAT, metavar="R", help="As in mine, on these scores.")
+@click.option("--absolute-margin", type=click.FLOAT, metavar="G", help="As in mine, on these scores.")
+@click.option("--max-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
+@click.option("--min-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
+@click.option("--reference", metavar="NAME", help=f"{', '.join(REFERENCES)}: as in mine. Default: pair.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
+@json_option
+def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
+    """Filter MINED by the scores of TABLE and keep the K best of each pair: mine 50, rescore them, keep 7.
+
+    \b
+    Example:
+      minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
+    """
+    found = minestream.refilter(mined, out, **given_only(options))
     show_result(found, as_json, printing.verify_text, found)
 
 

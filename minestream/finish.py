@@ -42,6 +42,7 @@ ROWS_OF: dict[str, tuple[str | None, str | None, str | None]] = {
 }
 
 Words = NDArray[np.uint64]
+Shape = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
 def words(table: pa.Table, name: str) -> Words:
@@ -190,7 +191,7 @@ def finished_rows(
     paths: Sequence[Path],
     keys: dict[str, Keys],
     total: ShardStats,
-    shape: Callable[[Iterator[pa.Table]], Iterator[pa.Table]] | None = None,
+    shape: Shape | None = None,
     rows_budget: int = ROWS_BUDGET,
 ) -> Iterator[pa.Table] | None:
     """The rows of the finished output, or None when the parts in their order are that already.

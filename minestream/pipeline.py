@@ -19,16 +19,20 @@ from numpy.typing import NDArray
 from minestream.config import Resources, split_options
 from minestream.emit import Picture, emit
 from minestream.errors import GateMissed, UsageError
-from minestream.finish import finished_rows, needs_finishing
+from minestream.finish import Shape, finished_rows, needs_finishing
+from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table, read_pairs, read_rows
 from minestream.miner import Miner
+from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
+from minestream.rules import EMITS
 from minestream.screens import usable_screens
 from minestream.sink import Output, Run, refuse_differences
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.trainers import FORMATS
 from minestream.values import short_share
 from minestream.workers import Behind
 from minestream.writer import default_output
@@ -105,8 +109,8 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
     paths = [run.part_path(index) for index in range(len(parts))]
-    rows = finished_rows(config, paths, miner.keys(), total)
-    counted_late = config.emit == "pairs" or config.max_uses is not None
+    rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, total))
+    counted_late = config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None
     if not counted_late:
         _check_gates(miner.resources, total)
 
@@ -117,6 +121,26 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
     miner.progress.stage("publish", len(parts), "parts")
     run.publish(counts=counts, replace_parts=rows, extra=lambda: miner.report(output.final, [total], began).to_dict())
     return miner.report(output.final, [total], began)
+
+
+def trainer_shape(miner: Miner, total: ShardStats) -> Shape | None:
+    """What makes a trainer's rows of triplets, counting them into `total`; None where triplets are what is wanted."""
+    config, loaded = miner.config, miner.loaded
+    if config.emit not in FORMATS:
+        return None
+
+    def shape(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+        padding, counts = RandomNegatives(loaded, config), Counts()
+        rows = convert(
+            config.emit, tables, k=config.negatives, metric=config.metric, scores=config.scores,
+            short_rows=config.short_rows, texts=LoadedTexts(loaded, config), padding=padding,
+            negatives_of=padding.ids_of, counts=counts,
+        )  # fmt: skip
+        yield from rows if EMITS[config.emit].suffix == ".parquet" else as_lines(config.emit, rows)
+        total.rows, total.padded, total.repeated = counts.rows, counts.padded, counts.repeated
+        total.drop("short pairs", counts.dropped)
+
+    return shape
 
 
 def _check_gates(resources: Resources, total: ShardStats) -> None:
@@ -266,7 +290,7 @@ def _finished_in_memory(
         for index, (table, stats) in enumerate(parts):
             run.write_part(index, table, stats.to_dict())
         paths = [run.part_path(index) for index in range(len(parts))]
-        rows = finished_rows(config, paths, miner.keys(), total)
+        rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, total))
         found = list(rows or ())
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 

@@ -31,11 +31,16 @@ FUNNEL = (
     ("eligible", "eligible negatives", "at least: those that were looked at closely"),
     ("dropped", "  dropped: {rule}", "at least"),
     ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
+    ("padded", "negatives drawn to fill up", "--short-rows pad-random"),
+    ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
     ("full", "{subject} with k negatives", "{share}"),
     ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
     ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
     ("rows", "rows written", ""),
 )
+
+
+RARE = ("fallbacks", "padded", "repeated")  # counters that are told where they count something
 
 
 def report_text(report: Report) -> str:
@@ -103,8 +108,9 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 
 
 def verify_text(found: Mapping[str, Any]) -> str:
-    """What `verify` compared; a difference is an error and never comes here."""
-    return sections({"verify: no difference": value_rows(found)})
+    """What `verify`, `export` and `refilter` counted; what is wrong is an error and never comes here."""
+    title = "verify: no difference" if "differences" in found else f"wrote {found['output']}"
+    return sections({title: value_rows(found)})
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:
@@ -148,7 +154,7 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
     for name, label, remark in FUNNEL:
         if name == "dropped":
             rows += [(label.format(rule=rule), f"{count:,}", remark) for rule, count in stats.get(name, {}).items()]
-        elif name in stats and not (pairs and name == "pairs") and (name != "fallbacks" or stats[name]):
+        elif name in stats and not (pairs and name == "pairs") and (name not in RARE or stats[name]):
             share = f"{100 * stats[name] / counted:.1f} %" if counted else ""
             told = remark.format(share=share) if stats[name] else ""
             rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", told))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from minestream.trainers import FORMATS
+
 NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: nowhere, at p, at p + margin
 
 
@@ -107,12 +109,6 @@ class Emit:
     suffix: str = ".parquet"
 
 
-def _trainer(help: str, scores: str = "none", short_rows: str = "keep", text: bool = True, suffix: str = "") -> Emit:
-    return Emit(
-        help, ("triplet", "triplet-soft"), 1, 0.2, short_rows, tuple(BANDS), scores, True, text, suffix or ".parquet"
-    )
-
-
 EMITS: dict[str, Emit] = {
     "triplets": Emit(
         "one row a (anchor, positive, negative)", ("triplet", "triplet-soft"), 1, 0.2, "keep", tuple(BANDS)
@@ -124,19 +120,13 @@ EMITS: dict[str, Emit] = {
         "one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop",
         tuple(BANDS), "similarity",
     ),
-    "st-triplets": _trainer("sentence-transformers: anchor, positive, negative, scores", "similarity"),
-    "st-tuples": _trainer(
-        "sentence-transformers: anchor, positive, negative_1 ... negative_k, scores", "similarity", "drop"
-    ),
-    "st-labeled-pairs": _trainer("sentence-transformers: anchor, document, label (or score)"),
-    "st-labeled-lists": _trainer("sentence-transformers: query, documents, labels (or scores)"),
-    "flagembedding": _trainer(
-        "FlagEmbedding: JSON lines of query, pos, neg, their scores", "similarity", suffix=".jsonl"
-    ),
-    "tevatron": _trainer("Tevatron: query_id, query_text, ids of positives and negatives"),
-    "trec": _trainer("a run: lines of query id, document id, score", "similarity", text=False, suffix=".trec"),
-    "pylate": _trainer("PyLate: query_id, document_ids, scores", "similarity", "drop", text=False),
-    "pml": _trainer("pytorch-metric-learning: anchor_idx, positive_idx, negative_idx", text=False),
+    **{
+        name: Emit(
+            form.help, ("triplet", "triplet-soft"), 1, 0.2, form.short_rows[0], tuple(BANDS), form.scores[0], True,
+            form.needs_text, form.suffix,
+        )
+        for name, form in FORMATS.items()
+    },
 }  # fmt: skip
 
 

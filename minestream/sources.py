@@ -15,6 +15,9 @@ from minestream.errors import InputError, UsageError
 from minestream.inputs import open_inputs
 from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.source import Columns, Source, open_source
+from minestream.trainers import FORMATS
+
+CANDIDATES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ def open_sources(inputs: Any, config: MineConfig, tables: Tables, resources: Res
     label: bool | None = True
     if tables.qrels is not None:
         label = None if tables.corpus is not None and config.label is None else False
-    anchors = _open(inputs, config, resources, label, carry=_carried(config, config.query_text))
+    anchors = _open(
+        inputs, config, resources, label, _carried(config, "anchor", *(() if tables.corpus is not None else CANDIDATES))
+    )
     corpus = None
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
-        corpus = _open(tables.corpus, named, alone, label, carry=_carried(config, None))
+        corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES))
         _refuse_unlike(anchors, corpus)
     known = barred = excluded = None
     notes: list[str] = []
@@ -128,10 +133,11 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
     return replace(config, **absent)
 
 
-def _carried(config: MineConfig, own_text: str | None) -> tuple[str, ...]:
-    """The columns handed through: those asked for, and the text of a trainer format."""
-    text = own_text or config.text
-    return tuple(dict.fromkeys([*config.carry, *([text] if text else [])]))
+def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
+    """The columns handed through by the table of some roles: those asked for, and texts of a trainer format."""
+    wanted = FORMATS[config.emit].texts if config.emit in FORMATS else ()
+    texts = [config.query_text or config.text if role == "anchor" else config.text for role in roles if role in wanted]
+    return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
 
 
 def _open(inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...]) -> Source:

@@ -37,6 +37,8 @@ class ShardStats:
     exact_distances: int = 0
     screens_changed: int = 0  # searches that went on with a sharper screen
     eligible: int = 0  # at least: among survivors
+    padded: int = 0  # negatives drawn, and own ones repeated, to fill a trainer's rows up
+    repeated: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0

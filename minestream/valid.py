@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from minestream.metric import METRICS
 from minestream.rules import BANDS, EMITS
+from minestream.trainers import FORMATS
 
 if TYPE_CHECKING:
     from minestream.config import MineConfig
@@ -220,6 +221,21 @@ VALID: tuple[Check, ...] = (
         lambda c: EMITS[c.emit].trainer and c.order == "shuffled",
         "--order shuffled is for triplets, tuples and pairs",
         "trainers shuffle what they read",
+    ),
+    Check(
+        lambda c: c.emit in FORMATS and c.short_rows not in FORMATS[c.emit].short_rows,
+        "--emit {emit} has no --short-rows {short_rows}",
+        "formats of one width take drop, pad-random or repeat, the others keep or drop",
+    ),
+    Check(
+        lambda c: c.emit in FORMATS and c.scores is not None and c.scores not in FORMATS[c.emit].scores,
+        "--emit {emit} cannot carry --scores {scores}",
+        "tevatron and pml hold none, trec and pylate need them",
+    ),
+    Check(
+        lambda c: c.text is not None and not EMITS[c.emit].text,
+        "--text is for formats that hold texts, which --emit {emit} does not",
+        "--carry adds a column to triplets, tuples and pairs",
     ),
     Check(
         lambda c: EMITS[c.emit].text and c.text is None,

@@ -32,10 +32,15 @@ def default_output(inputs: Any, emit: str) -> Path:
     """
     first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
     if not isinstance(first, str | os.PathLike):
-        return Path(f"minestream.{emit}{EMITS[emit].suffix}")
+        return Path(f"minestream.{ending(emit)}")
     matches = [] if os.path.exists(first) else sorted(glob.glob(os.fspath(first), recursive=True))
     path = Path(matches[0] if matches else first)
-    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{emit}{EMITS[emit].suffix}")
+    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{ending(emit)}")
+
+
+def ending(emit: str) -> str:
+    """What the names of an emit's files end in: triplets.parquet, flagembedding.jsonl, trec."""
+    return f"{emit}{EMITS[emit].suffix}".removesuffix(f".{emit}")
 
 
 class RowsCrc:

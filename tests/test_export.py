@@ -13,8 +13,8 @@ import pytest
 
 import minestream
 from minestream import contents
+from minestream.conversion import export, metadata_like
 from minestream.errors import InputError, OutputError, UsageError
-from minestream.export import export, metadata_like
 from minestream.formats import FORMATS
 from minestream.writer import write_rows
 
@@ -93,7 +93,7 @@ def test_texts_come_from_the_source_when_another_column_is_asked_for(mined: Path
 def test_a_small_budget_gives_the_same_file(mined: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"emit": "flagembedding", "text": "body", "source": mined / "data"}
     export(mined / "plain.parquet", tmp_path / "a.jsonl", **options)
-    monkeypatch.setattr("minestream.export.memory_budget", lambda resources: 0)
+    monkeypatch.setattr("minestream.conversion.memory_budget", lambda resources: 0)
     export(mined / "plain.parquet", tmp_path / "b.jsonl", **options)
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
 

@@ -242,6 +242,25 @@ def test_preset_easy_positive_is_batch_easy_hard_miner_as_it_comes(world: str) -
 
 
 @pytest.mark.peers
+def test_batch_easy_hard_miner_takes_an_equal_vector_for_the_easiest_positive_where_we_must_be_told_to() -> None:
+    rows, labels = overlapping()
+    first = [row for row, label in enumerate(labels) if label == 0]
+    rows, labels = np.concatenate([rows, rows[first]]), labels + [0] * len(first)
+
+    def of_doubled(found: set[Triplet]) -> set[Triplet]:  # which of two equal negatives others get is left open
+        return {each for each in found if labels[each[0]] == 0}
+
+    peer = of_doubled(pml_triplets("BatchEasyHardMiner", rows, labels))
+    own = [
+        of_doubled(triplets(mine_arrays(rows, labels, preset="easy-positive", keep_duplicate_positives=keep)))
+        for keep in (False, True)
+    ]
+    assert all((rows[a] == rows[p]).all() for a, p, _ in peer)
+    assert not any((rows[a] == rows[p]).all() for a, p, _ in own[0])
+    assert own[1] == peer
+
+
+@pytest.mark.peers
 @in_worlds
 @pytest.mark.parametrize("preset", ["multi-similarity", "pair-margin"])
 def test_presets_of_pairs_are_their_miners(preset: str, world: str) -> None:
@@ -355,7 +374,7 @@ def test_preset_easy_positive_has_no_margin_and_is_strict_at_the_positive() -> N
 
 
 def addons_semi_hard(x: Rows, labels: list[int]) -> list[Triplet]:
-    """TensorFlow Addons, triplet_semihard_loss, tensorflow_addons/losses/triplet.py at 02e1240 and d208d75.
+    """TensorFlow Addons, triplet_semihard_loss: tensorflow_addons/losses/triplet.py at 02e1240.
 
     For every pair the smallest distance of a negative above the pair's own; where there is none, the largest distance.
     """

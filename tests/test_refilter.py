@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 import minestream
 from minestream import contents
-from minestream import refilter as module
+from minestream import rescoring as module
+from minestream.conversion import export
 from minestream.errors import InputError, OutputError, UsageError
-from minestream.export import export
-from minestream.refilter import refilter
+from minestream.rescoring import refilter
 
 ROWS = 48
 

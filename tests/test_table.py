@@ -82,7 +82,7 @@ def test_every_other_cell_is_accepted() -> None:
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "dot"])
 @pytest.mark.parametrize("band", AXES["band"])
 def test_bands_at_the_margin_need_one(metric: str, band: str) -> None:
-    if band in ("hard", "any"):
+    if band in ("hard", "any", "beyond"):
         assert split_options({"metric": metric, "band": band})[0].margin is None
         return
     with pytest.raises(UsageError, match="--margin"):

@@ -14,7 +14,7 @@ import pytest
 from test_examples import need
 
 import minestream
-from minestream.export import export
+from minestream.conversion import export
 from minestream.formats import FORMATS
 
 pytestmark = pytest.mark.trainers

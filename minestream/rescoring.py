@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from minestream.columns import plain
 from minestream.contents import mined_output
+from minestream.conversion import metadata_like, publishing, refuse, triplets
 from minestream.decode import Place, decode_ids, decode_plain
 from minestream.errors import InputError, UsageError, nearest_name
-from minestream.export import metadata_like, publishing, refuse, triplets
 from minestream.formats import whole_anchors
 from minestream.inputs import Input, open_inputs
 from minestream.shapes import anchor_role, as_array, changes
