@@ -79,7 +79,8 @@ def retrieval(results: Results) -> str:
         f"mine_hard_negatives with faiss and its default window: the same vectors and filter, each a process from "
         f"Parquet to Parquet, medians of {fewest_runs(results)} runs in turn. Nothing is encoded; the time of the "
         f"other's call alone, without its imports and files, is in brackets. The positive is the nearest row of the "
-        f"query's label, or one drawn from it. Ours are all that exist, its own the first of ours."
+        f"query's label, or one drawn from it. Ours are all that exist, up to {first['k']} a query; its own are the "
+        f"first of ours."
     )
     return f"{filled(told)}\n\n{table(RETRIEVAL_TITLES, [retrieval_row(row) for row in rows])}"
 

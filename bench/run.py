@@ -29,6 +29,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_scaling.py {wordnet-static} --rows 24000 --axes rows threads --runs 1",
         "bench_memory.py {wordnet}:20000 --memory 64MiB --runs 1",
         "bench_peers.py {wordnet-static}:10000 --runs 1",
+        "bench_retrieval.py {wordnet}:20000 --queries 2000 --runs 1",
     ),
     "full": (
         "bench_tile.py --runs 9",
@@ -38,6 +39,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_scaling.py {wordnet} --runs 3",
         "bench_memory.py {wordnet} --memory 256MiB --runs 3",
         "bench_peers.py {wordnet}:30000 --runs 3",
+        "bench_retrieval.py {wordnet} --runs 3",
     ),
 }
 FOLDERS = {"quick": RESULTS / "quick", "full": RESULTS}

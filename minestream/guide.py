@@ -58,9 +58,11 @@ class Guide:
 
 def load_guide(
     guides: Sequence[Source], config: MineConfig, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]],
-    scratch: Path,
+    store_bytes: int, scratch: Path,
 ) -> Guide:  # fmt: skip
     """Read the guide's vectors of every table; joined by id where they stand in tables of their own.
+
+    store_bytes, scratch : as for Store
 
     Raises
     ------
@@ -69,7 +71,7 @@ def load_guide(
     """
     dtype = np.result_type(*(guide.dtype for guide in guides))
     rows = None if any(guide.rows is None for guide in guides) else sum(guide.rows or 0 for guide in guides)
-    store = Store(guides[0].dimension, dtype, 2**62, scratch, rows)
+    store = Store(guides[0].dimension, dtype, store_bytes, scratch, rows)
     places = []
     for guide, table, of_slot in zip(guides, tables, source_rows, strict=True):
         first, ids = store.rows, []

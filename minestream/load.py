@@ -115,6 +115,7 @@ def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, 
         When scratch is full.
     """
     progress.stage("read", sources.rows or 0, "rows")
+    store_bytes //= 2 if sources.guides else 1
     store = Store(sources.dimension, sources.dtype, store_bytes, scratch, sources.rows)
     label_type = sources.anchors.label_type
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
@@ -127,7 +128,7 @@ def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, 
         readers.append(reader)
     store.seal()
     release_memory()
-    loaded = _Joined(sources, config, store, labels.finish(), groups.finish()[0], readers).loaded(scratch)
+    loaded = _Joined(sources, config, store, labels.finish(), groups.finish()[0], readers).loaded(store_bytes, scratch)
     release_memory()
     return loaded
 
@@ -144,7 +145,7 @@ class _Joined:
         self.notes = [*sources.notes]
         self.dropped: dict[str, int] = {}
 
-    def loaded(self, scratch: Path) -> Loaded:
+    def loaded(self, store_bytes: int, scratch: Path) -> Loaded:
         """Join them."""
         config, readers = self.config, self.readers
         for reader in readers:
@@ -165,7 +166,7 @@ class _Joined:
         guide = None
         if self.sources.guides:
             source_rows = [reader.source_row for reader in readers]
-            guide = load_guide(self.sources.guides, config, tables, source_rows, scratch)
+            guide = load_guide(self.sources.guides, config, tables, source_rows, store_bytes, scratch)
         self._warn_of_minus_one()
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,

@@ -20,7 +20,10 @@ from minestream.stats import Report, mean
 LEAST_SWEEP_SECONDS = 0.2  # shorter ones say nothing of the rate
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
 SHOWN_FILES = 3
-CHOICES = ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed")
+CHOICES = (
+    "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
+    "absolute_margin", "relative_margin", "seed",
+)  # fmt: skip
 
 Row = tuple[str, str] | tuple[str, str, str]  # what, how much, and a remark
 

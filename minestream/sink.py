@@ -82,7 +82,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two runs to be the same work, by the name a user knows it by."""
-    files = {f"source file {file['name']}{file.get('role', '')}": file for file in manifest.get("source", [])}
+    files = {" ".join([file.get("role", "source"), "file", file["name"]]): file for file in manifest.get("source", [])}
     about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
     return {**manifest.get("config", {}), **files, **about}
 
@@ -92,7 +92,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     before, after = facts(old), facts(new)
     lines = []
     for name in before | after:
-        if name.startswith("source file "):
+        if isinstance((before | after)[name], dict) and " file " in name:
             words = "gone" if name not in after else "new" if name not in before else "its contents changed"
         else:
             words = f"{before.get(name)!r} -> {after.get(name)!r}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from retrieval import assert_task_agrees, drawn_options, make_task
-from support import SCREENS
+from support import SCREENS, set_sizes
 
 import minestream
-from minestream import filters, mine, mine_arrays
+from minestream import filters, mine, mine_arrays, pipeline, rules
 from minestream.cli import main
 from minestream.errors import InputError, UsageError
 
@@ -284,3 +284,110 @@ def test_margin_without_a_filter_says_what_may_be_meant(capsys: pytest.CaptureFi
     assert main(["mine", "q.parquet", "--corpus", "c.parquet", "--qrels", "p.parquet", "--margin", "0.1"]) == 0
     assert "did you mean --absolute-margin?" in capsys.readouterr().out
     assert "loss" in pq.read_table("q.triplets.parquet").column_names
+
+
+# ---------------------------------------------------------------- the same bytes however it goes
+
+
+JOBS: dict[str, dict[str, Any]] = {
+    "percent": {"relative_margin": 0.1, "negatives": 3},
+    "guide and cap": {"guide": "guide", "absolute_margin": 0.0, "max_per_negative_label": 2, "label": "label"},
+    "uses": {"max_uses": 2, "negatives": 2},
+    "texts": {"emit": "st-tuples", "text": "text", "negatives": 3, "short_rows": "pad-random", "max_similarity": 0.3},
+    "lines": {"emit": "flagembedding", "text": "text", "negatives": 2},
+}
+
+
+@pytest.fixture
+def larger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three hundred queries and a thousand passages with labels, texts and a guide, in the working directory."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    for name, rows, seed in (("q", 300, 1), ("c", 1000, 2)):
+        columns = {
+            "id": [f"{name}{row}" for row in range(rows)], "embedding": vectors(rows, seed),
+            "guide": vectors(rows, seed + 7, 4),
+            "label": rng.integers(0, 40, rows), "text": [f"{name} {row} <&> \u00e9" for row in range(rows)],
+        }  # fmt: skip
+        pq.write_table(pa.table(columns), f"{name}.parquet", row_group_size=200)
+    write_pairs([(f"q{row % 290}", f"c{rng.integers(0, 1000)}") for row in range(700)])
+    return tmp_path
+
+
+@pytest.mark.usefixtures("larger")
+@pytest.mark.parametrize("job", JOBS)
+def test_bytes_do_not_depend_on_how_it_goes(job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def content(name: str, **how: Any) -> bytes:
+        mine(
+            "q.parquet",
+            name,
+            corpus="c.parquet",
+            qrels="p.parquet",
+            embedding="embedding",
+            progress="none",
+            **JOBS[job],
+            **how,
+        )
+        return Path(name).read_bytes()
+
+    suffix = ".jsonl" if job == "lines" else ".parquet"
+    expected = content(f"first{suffix}", threads=1)
+    ways: list[dict[str, Any]] = [{"screen": screen, "threads": 2} for screen in SCREENS]
+    ways += [{"block_rows": 64, "batch_rows": 70}, {"memory": "16MiB"}]
+    for place, how in enumerate(ways):
+        assert content(f"{place}{suffix}", **how) == expected, how
+    with monkeypatch.context() as patched:
+        set_sizes(patched, PART_ANCHORS=64)
+        expected = content(f"parts{suffix}", threads=1)
+        patched.setattr(pipeline.Miner, "mine_shards", stopping_after(3, pipeline.Miner.mine_shards))
+        with pytest.raises(Stop):
+            content(f"resumed{suffix}")
+        patched.undo()
+        set_sizes(patched, PART_ANCHORS=64)
+        assert content(f"resumed{suffix}", resume=True) == expected
+
+
+class Stop(Exception):
+    """Where a run ends."""
+
+
+def stopping_after(most: int, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A mine_shards that ends the run when it wants more than `most` shards."""
+
+    def stopping(self: Any, todo: Any) -> Iterator[Any]:
+        for count, found in enumerate(original(self, todo)):
+            if count == most:
+                raise Stop
+            yield found
+
+    return stopping
+
+
+@pytest.mark.usefixtures("larger")
+@pytest.mark.parametrize("emit", ["st-triplets", "st-labeled-lists", "tevatron", "pylate", "pml"])
+def test_mining_a_format_is_mining_and_exporting(emit: str) -> None:
+    given: dict[str, Any] = {"text": "text"} if rules.EMITS[emit].text else {}
+    how: dict[str, Any] = {"corpus": "c.parquet", "qrels": "p.parquet", "embedding": "embedding", "progress": "none"}
+    mine("q.parquet", "mined.parquet", negatives=3, **how)
+    short = {"short_rows": "drop"} if emit == "pylate" else {}
+    mine("q.parquet", "direct.parquet", negatives=3, emit=emit, **given, **how)
+    minestream.export("mined.parquet", "exported.parquet", emit=emit, **given, **short)
+    assert pq.read_table("exported.parquet").equals(pq.read_table("direct.parquet"))
+    assert pq.read_table("direct.parquet").num_rows
+    assert minestream.verify("direct.parquet")["rows"] == pq.read_table("direct.parquet").num_rows
+
+
+@pytest.mark.usefixtures("larger")
+def test_padding_takes_negatives_only() -> None:
+    how: dict[str, Any] = {"corpus": "c.parquet", "qrels": "p.parquet", "embedding": "embedding", "progress": "none"}
+    report = mine(
+        "q.parquet", "t.parquet", emit="pylate", negatives=40, max_similarity=-0.9, short_rows="pad-random", **how
+    )
+    assert report.stats.padded > 0
+    listed = {}
+    for pair in pq.read_table("p.parquet").to_pylist():
+        listed.setdefault(pair["query_id"], set()).add(pair["positive_id"])
+    for row in pq.read_table("t.parquet").to_pylist():
+        documents = row["document_ids"]
+        assert len(documents) == len(set(documents)) == len(row["scores"]) == 41
+        assert not set(documents[1:]) & listed[row["query_id"]]
