@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         UsageError,
         VerifyMismatch,
     )
-    from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, warmup
+    from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, mine_margins, warmup
     from minestream.rescoring import refilter
     from minestream.stats import Report
 
@@ -53,6 +53,7 @@ __all__ = [
     "mine",
     "mine_arrays",
     "mine_batches",
+    "mine_margins",
     "refilter",
     "verify",
     "warmup",
@@ -67,7 +68,7 @@ _HOMES = {
         "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
         "OutputError", "TransientError", "UsageError", "VerifyMismatch",
     ),
-    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "warmup"),
+    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "mine_margins", "warmup"),
     "minestream.rescoring": ("refilter",),
     "minestream.stats": ("Report",),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 import minestream
-from minestream import printing, signals
+from minestream import printing, signals, values
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
@@ -151,12 +151,22 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
       minestream mine digits.parquet --emit pairs --dry-run
     """
     try:
-        report = minestream.mine(list(inputs), out, **given_only(options))
+        reports = mined(list(inputs), out, given_only(options))
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
-    show_result(report.to_dict(), as_json, printing.report_text if report.complete else printing.plan_text, report)
+    told = [printing.report_text(each) if each.complete else printing.plan_text(each) for each in reports]
+    values_of = [report.to_dict() for report in reports]
+    show(json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told))
+
+
+def mined(inputs: list[str], out: str | None, options: dict[str, Any]) -> list[Any]:
+    """The reports of a run: one, or one for each of several margins."""
+    margins = values.parse_margins(options.pop("margin", None))
+    if len(margins) > 1:
+        return minestream.mine_margins(inputs, out or "", margins, **options)
+    return [minestream.mine(inputs, out, **options, **({"margin": margins[0]} if margins else {}))]
 
 
 @cli.command(short_help="Say what is in a mined file.")

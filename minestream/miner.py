@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,7 @@ from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
 from minestream.sources import Sources
 from minestream.stats import Report, ShardStats, merged
-from minestream.task import make_task
+from minestream.task import apart, make_tasks, together
 from minestream.workers import Workers
 
 ANCHOR_STATE_BYTES = 256  # gates, edges and lanes of an anchor, and of a pair, as planned for
@@ -65,16 +66,21 @@ class Miner:
     ----------
     source : Sources
         Read once, here.
-    config, resources : MineConfig, Resources
+    configs : sequence of MineConfig
+        One, or several that differ in their margins only: they share each distance.
+    resources : Resources
     scratch : Path
         Folder for vectors that do not fit, unless resources name another.
     progress : Progress
     """
 
     def __init__(
-        self, source: Sources, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
+        self, source: Sources, configs: Sequence[MineConfig], resources: Resources, scratch: Path, progress: Progress
     ) -> None:
-        self.source, self.config, self.resources, self.progress = source, config, resources, progress
+        config = configs[0]
+        self.source, self.configs, self.config, self.resources, self.progress = (
+            source, configs, config, resources, progress
+        )  # fmt: skip
         self.reading = ShardStats()
         self._scratch = Path(resources.scratch) if resources.scratch else scratch
         if not self._scratch.is_dir():
@@ -115,34 +121,43 @@ class Miner:
             codes.close()
         self.loaded.store.close()
 
-    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """The journey of some shards: positives, negatives; each handed out when it is done, in order.
+    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
+        """The journey of some shards: positives, negatives; each handed out when it is done, for every margin.
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
-        config, loaded = self.config, self.loaded
+        loaded = self.loaded
         for shards in self._rounds(todo):
             stats = ShardStats()
             setting = Setting(
-                loaded, METRICS[config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
+                loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
             )
             groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
             anchors = np.concatenate(groups)
             with stats.stage("positives"):
-                task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
-            chosen = task.chosen
+                tasks = make_tasks(loaded, self.configs, anchors, partial(search_once, replace(setting, timed=False)))
+            task = together(tasks)
+            counts = np.diff(tasks[0].pairs.start)
             found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
             first = 0
             for index, group in zip(shards, groups, strict=True):
-                own = chosen.of_anchors(first, first + group.size)
-                answer = next(found)
-                yield index, Picture(loaded, config, group, own, answer, stats.taken())
-                first += group.size
+                end = first + group.size
+                own = task.chosen.of_anchors(first, end)
+                answers = apart(next(found), counts[first:end], len(tasks))
+                told = stats.taken()
+                yield (
+                    index,
+                    [
+                        Picture(loaded, config, group, own, answer, copy.deepcopy(told))
+                        for config, answer in zip(self.configs, answers, strict=True)
+                    ],
+                )
+                first = end
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """Shards in runs whose answers so far fit a quarter of the memory; of answers without bound GROUP_ROWS."""
         config = self.config
-        pairs = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
+        pairs = len(self.configs) * (1 if config.emit == "pairs" else max(1, config.positives_per_anchor))
         state = ANCHOR_STATE_BYTES + pairs * (PAIR_STATE_BYTES + 20 * (config.negatives + config.skip))
         most = max(1, self._budget // 4 // state) if config.negatives else GROUP_ROWS
         together: list[int] = []
@@ -202,8 +217,11 @@ class Miner:
             notes.append(cache_note())
         return notes
 
-    def report(self, output: Path | None, parts: list[ShardStats], began: float, complete: bool = True) -> Report:
-        """What the run did."""
+    def report(
+        self, output: Path | None, parts: list[ShardStats], began: float, complete: bool = True,
+        config: MineConfig | None = None,
+    ) -> Report:  # fmt: skip
+        """What the run did, for one of its configurations."""
         loaded, source = self.loaded, self.source
         about = {
             "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
@@ -215,7 +233,7 @@ class Miner:
             rates = {name: codes.peak_rate for name, codes in self._codes.items()}
             plan |= {"screen": ", ".join(rates), "tile_gf_a_second": round((list(rates.values())[-1] or 0) / 1e9, 1)}
         return Report(
-            None if output is None else str(output), self.config.to_dict(), self.columns(), about, plan,
+            None if output is None else str(output), (config or self.config).to_dict(), self.columns(), about, plan,
             total,
             tuple(self.notes()), time.perf_counter() - began, complete,
         )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config import Resources, split_options
+from minestream.config import MineConfig, Resources, Tables, split_options
 from minestream.emit import Picture, emit
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
@@ -68,48 +68,99 @@ def mine(
     -----
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
-    began = time.perf_counter()
     config, resources, tables = split_options(options)
     output = Output(default_output(inputs, config.emit) if out is None else Path(out), config.emit)
-    finished = None
-    if not resources.dry_run:
-        finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
-    if finished is not None:
-        refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
-        return _already(output, finished)
+    return _mine(inputs, [output], [config], resources, tables, progress_callback)[0]
+
+
+def mine_margins(
+    inputs: Any, out: str | Path, margins: Sequence[float], *, progress_callback: Callback | None = None, **options: Any
+) -> list[Report]:
+    """Mine with several margins at the cost of one pass over the distances.
+
+    Parameters
+    ----------
+    inputs, progress_callback, **options
+        As for mine(), but for the margin.
+    out : path
+        Holds {margin}, in whose place each margin is written.
+    margins : sequence of float
+
+    Returns
+    -------
+    list of Report
+        One a margin. Each output is, byte for byte, that of mine() with this margin alone.
+    """
+    if "{margin}" not in str(out):
+        raise UsageError(f"several margins need several outputs: {out} has no {{margin}}", "-o name-{margin}.parquet")
+    if len(set(margins)) < len(margins):
+        raise UsageError("a margin is given twice", "give each once")
+    configs = []
+    for margin in margins:
+        config, resources, tables = split_options({**options, "margin": margin})
+        configs.append(config)
+    outputs = [Output(Path(str(out).replace("{margin}", f"{margin:g}")), configs[0].emit) for margin in margins]
+    return _mine(inputs, outputs, configs, resources, tables, progress_callback)
+
+
+def _mine(
+    inputs: Any, outputs: Sequence[Output], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
+    progress_callback: Callback | None,
+) -> list[Report]:  # fmt: skip
+    """Mine configurations that differ in their margins only, each to its output."""
+    began = time.perf_counter()
+    reports: dict[int, Report] = {}
+    for place, (output, config) in enumerate(zip(outputs, configs, strict=True)):
+        finished = None
+        if not resources.dry_run:
+            finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
+        if finished is not None:
+            refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
+            reports[place] = _already(output, finished)
+    left = [place for place in range(len(outputs)) if place not in reports]
+    if not left:
+        return list(reports.values())
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        sources = open_sources(inputs, config, tables, resources)
-        miner = stack.enter_context(Miner(sources, config, resources, output.final.parent, progress))
+        sources = open_sources(inputs, configs[0], tables, resources)
+        chosen = [configs[place] for place in left]
+        miner = stack.enter_context(Miner(sources, chosen, resources, outputs[0].final.parent, progress))
+        shards = range(len(miner.plan.shards))
         if resources.dry_run:
-            return miner.report(None, [], began, complete=False)
-        run = stack.enter_context(
-            output.begin(
-                resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
-                fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
-                parts=len(miner.plan.shards),
+            return [miner.report(None, [], began, complete=False, config=config) for config in configs]
+        runs = [
+            stack.enter_context(
+                outputs[place].begin(
+                    resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
+                    fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
+                    parts=len(shards),
+                )
             )
-        )  # fmt: skip
-        todo = [index for index in range(len(miner.plan.shards)) if run.finished(index) is None]
-        progress.advance(sum(miner.pairs_of(index) for index in range(len(miner.plan.shards)) if index not in todo))
+            for place in left
+        ]  # fmt: skip
+        todo = [index for index in shards if any(run.finished(index) is None for run in runs)]
+        progress.advance(sum(miner.pairs_of(index) for index in shards if index not in todo))
         with Behind() as writing:
-            for index, picture in miner.mine_shards(todo):
-                writing.run(partial(_write, run, index, picture))
-        return _publish(miner, run, output, began)
+            for index, pictures in miner.mine_shards(todo):
+                writing.run(partial(_write, runs, index, pictures))
+        for place, run, config in zip(left, runs, chosen, strict=True):
+            reports[place] = _publish(miner, config, run, outputs[place], began)
+        return [reports[place] for place in range(len(outputs))]
 
 
-def _write(run: Run, index: int, picture: Picture) -> None:
-    table = emit(picture)  # which counts, too
-    run.write_part(index, table, picture.stats.to_dict())
+def _write(runs: Sequence[Run], index: int, pictures: Sequence[Picture]) -> None:
+    for run, picture in zip(runs, pictures, strict=True):
+        if run.finished(index) is None:
+            table = emit(picture)  # which counts, too
+            run.write_part(index, table, picture.stats.to_dict())
 
 
-def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
+def _publish(miner: Miner, config: MineConfig, run: Run, output: Output, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
-    config = miner.config
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
     paths = [run.part_path(index) for index in range(len(parts))]
-    rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, total))
+    rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
     counted_late = config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None
     if not counted_late:
         _check_gates(miner.resources, total)
@@ -118,14 +169,17 @@ def _publish(miner: Miner, run: Run, output: Output, began: float) -> Report:
         _check_gates(miner.resources, total)
         return total.answer()
 
+    def report() -> Report:
+        return miner.report(output.final, [total], began, config=config)
+
     miner.progress.stage("publish", len(parts), "parts")
-    run.publish(counts=counts, replace_parts=rows, extra=lambda: miner.report(output.final, [total], began).to_dict())
-    return miner.report(output.final, [total], began)
+    run.publish(counts=counts, replace_parts=rows, extra=lambda: report().to_dict())
+    return report()
 
 
-def trainer_shape(miner: Miner, total: ShardStats) -> Shape | None:
+def trainer_shape(miner: Miner, config: MineConfig, total: ShardStats) -> Shape | None:
     """What makes a trainer's rows of triplets, counting them into `total`; None where triplets are what is wanted."""
-    config, loaded = miner.config, miner.loaded
+    loaded = miner.loaded
     if config.emit not in FORMATS:
         return None
 
@@ -268,8 +322,9 @@ def mine_arrays(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        miner = stack.enter_context(Miner(sources, config, resources, folder, progress))
-        parts = [(emit(picture), picture.stats) for _, picture in miner.mine_shards(range(len(miner.plan.shards)))]
+        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
+        shards = miner.mine_shards(range(len(miner.plan.shards)))
+        parts = [(emit(picture), picture.stats) for _, (picture,) in shards]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
@@ -290,7 +345,7 @@ def _finished_in_memory(
         for index, (table, stats) in enumerate(parts):
             run.write_part(index, table, stats.to_dict())
         paths = [run.part_path(index) for index in range(len(parts))]
-        rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, total))
+        rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
         found = list(rows or ())
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
@@ -319,14 +374,14 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     progress = stack.enter_context(reporter(resources.progress, None))
     try:
-        miner = stack.enter_context(Miner(sources, config, resources, folder, progress))
+        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
     except BaseException:
         stack.close()
         raise
 
     def batches() -> Iterator[pa.RecordBatch]:
         with stack:
-            for _, picture in miner.mine_shards(range(len(miner.plan.shards))):
+            for _, (picture,) in miner.mine_shards(range(len(miner.plan.shards))):
                 yield from emit(picture).to_batches()
 
     return pa.RecordBatchReader.from_batches(miner.schema, batches())

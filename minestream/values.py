@@ -60,3 +60,11 @@ def short_share(text: str | None) -> float | None:
     if not 0 <= share <= 1:
         raise UsageError(f"--max-short takes a percentage from 0% to 100%, not {text!r}")
     return share
+
+
+def parse_margins(text: str | None) -> list[float]:
+    """The margins in `0.1` or `0.1,0.2,0.3`; none in None."""
+    try:
+        return [] if text is None else [float(each) for each in str(text).split(",")]
+    except ValueError:
+        raise UsageError(f"--margin takes a number, or several as 0.1,0.2,0.3, not {text!r}") from None

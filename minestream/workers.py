@@ -69,6 +69,8 @@ class Behind:
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "minestream-behind")
+        # An interrupt while a pool starts its thread would leave a thread that nobody waits for: it starts here, idle.
+        self._pool.submit(int).result()
         self._last: Future[None] | None = None
 
     def __enter__(self) -> Behind:

@@ -21,7 +21,7 @@ from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.stats import Report, ShardStats
 
 SAMPLE_VALUES = {
-    "text": "word", "integer": "3", "number": "0.5", "repeat": "text", "share": "10%", "threshold": "0.1",
+    "text": "word", "integer": "3", "number": "0.5", "numbers": "0.5", "repeat": "text", "share": "10%", "threshold": "0.1",
     "size": "64MiB",
 }  # fmt: skip
 
@@ -86,7 +86,7 @@ def test_help_groups_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(text in out for text in errors.EXIT_CODES.values())
 
 
-@pytest.mark.parametrize("command", ["mine", "describe", "verify", "sample"])
+@pytest.mark.parametrize("command", ["mine", "describe", "verify", "export", "refilter", "sample"])
 def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = output_of(capsys, command, "--help")
     assert code == 0
@@ -118,7 +118,7 @@ def test_every_option_reaches_the_library(
     for flag in flags_of(spec):
         assert main(["mine", "in.parquet", flag, *([] if value is None else [value])]) == 0
     expected: dict[str, Any] = {
-        "flag": True, "integer": 3, "number": 0.5, "repeat": ("text",),
+        "flag": True, "integer": 3, "number": 0.5, "numbers": 0.5, "repeat": ("text",),
     }  # fmt: skip
     for arguments, options in calls:
         assert arguments == (["in.parquet"], None)
