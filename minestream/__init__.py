@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, mine_margins, warmup
     from minestream.rescoring import refilter
+    from minestream.splits import compare
     from minestream.stats import Report
 
 __version__ = VERSION
@@ -48,6 +49,7 @@ __all__ = [
     "UsageError",
     "VerifyMismatch",
     "__version__",
+    "compare",
     "describe",
     "export",
     "mine",
@@ -70,6 +72,7 @@ _HOMES = {
     ),
     "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "mine_margins", "warmup"),
     "minestream.rescoring": ("refilter",),
+    "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

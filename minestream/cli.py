@@ -166,7 +166,7 @@ def mined(inputs: list[str], out: str | None, options: dict[str, Any]) -> list[A
     margins = values.parse_margins(options.pop("margin", None))
     if len(margins) > 1:
         return minestream.mine_margins(inputs, out or "", margins, **options)
-    return [minestream.mine(inputs, out, **options, **({"margin": margins[0]} if margins else {}))]
+    return [minestream.mine(inputs, out, **options | dict(zip(("margin",), margins, strict=False)))]
 
 
 @cli.command(short_help="Say what is in a mined file.")
@@ -206,6 +206,30 @@ def verify(
     """
     found = minestream.verify(path, sample=sample, source=source, seed=seed, corpus=corpus, qrels=qrels)
     show_result(found, as_json, printing.verify_text, found)
+
+
+@cli.command(short_help="Say what two splits share.")
+@click.argument("train", metavar="TRAIN")
+@click.argument("validation", metavar="VALIDATION")
+@click.option("--within", type=click.FLOAT, metavar="T", help="Distance of near duplicates. Default: 0.02 (cosine).")
+@click.option("-o", "--out", metavar="OUT", help="A .parquet file for the validation rows that are near duplicates.")
+@click.option("--embedding", metavar="COL", help="Column of the embeddings, as in mine.")
+@click.option("--label", metavar="COL", help="Column of the labels, as in mine.")
+@click.option("--id", metavar="COL", help="Column of the ids, as in mine.")
+@click.option("--metric", metavar="NAME", help="Distance, as in mine. Default: cosine.")
+@click.option("--memory", metavar="SIZE", help="Bound on what is allocated for data, as in mine.")
+@click.option("--threads", type=click.INT, metavar="N", help="Threads, as in mine.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
+@json_option
+def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
+    """Say which labels, ids and (nearly) equal rows TRAIN and VALIDATION share, before a model is judged by them.
+
+    \b
+    Example:
+      minestream compare train.parquet validation.parquet
+    """
+    found = minestream.compare(train, validation, **given_only(options))
+    show_result(found, as_json, printing.compare_text, found)
 
 
 @cli.command(short_help="Convert mined triplets to a trainer's format.")

@@ -304,6 +304,8 @@ class _Joined:
         config, labels = self.config, self.labels
         positives = positive_counts(labels, rows, tables[1].first)
         if config.listed_positives:
+            if self.sources.known is None:  # nothing is mined: neighbours are looked for
+                return positives
             without = int((positives[: tables[0].end] == 0).sum())
             if not positives.any():
                 raise InputError(

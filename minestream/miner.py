@@ -104,7 +104,7 @@ class Miner:
             positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, screens=screens,
             budget_bytes=budget,
         )  # fmt: skip
-        self.limits = _limits(store.dimension, store.row_bytes, resources, budget, screens)
+        self.limits = limits_of(store.dimension, store.row_bytes, resources, budget, screens)
         self.workers = Workers(self.limits.threads)
         self.schema = schema_of(self.loaded, config)
         self._check_weighted()
@@ -246,7 +246,7 @@ class Miner:
             )
 
 
-def _limits(dimension: int, row_bytes: int, resources: Resources, budget: int, screens: tuple[str, ...]) -> Limits:
+def limits_of(dimension: int, row_bytes: int, resources: Resources, budget: int, screens: tuple[str, ...]) -> Limits:
     """Sizes of blocks and groups of anchors for a budget of bytes."""
     per_row = row_bytes + 12 * dimension + 64
     block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget // 16 // per_row))

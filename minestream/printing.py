@@ -116,6 +116,17 @@ def verify_text(found: Mapping[str, Any]) -> str:
     return sections({title: value_rows(found)})
 
 
+def compare_text(found: Mapping[str, Any]) -> str:
+    """What two splits share."""
+    shared = {name: found[name] for name in ("labels", "ids", "near_duplicates") if found[name] is not None}
+    counts = {name: {key: value for key, value in told.items() if key != "examples"} for name, told in shared.items()}
+    rows = {name: found[name] for name in ("train_rows", "validation_rows")}
+    tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
+    tables["distance to the nearest training row"] = value_rows(found["nearest_distance"])
+    examples = (f"{name}: {', '.join(map(str, told['examples']))}" for name, told in shared.items() if told["examples"])
+    return sections(tables, examples)
+
+
 def config_rows(config: Mapping[str, Any]) -> list[Row]:
     """The choices that decide most, and the margin in other units."""
     rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})

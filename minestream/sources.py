@@ -81,8 +81,12 @@ class Sources:
         return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
 
 
-def open_sources(inputs: Any, config: MineConfig, tables: Tables, resources: Resources) -> Sources:
+def open_sources(
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: bool | None = True
+) -> Sources:
     """Open what a run reads; the lists are read through.
+
+    label : whether labels must be found, as of open_source; with known positives they need not
 
     Raises
     ------
@@ -90,7 +94,6 @@ def open_sources(inputs: Any, config: MineConfig, tables: Tables, resources: Res
         UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
     """
     # Of queries with known positives a label counts only when it is named: passages carry many a column "label".
-    label: bool | None = True
     if tables.qrels is not None:
         label = None if tables.corpus is not None and config.label is None else False
     anchors = _open(

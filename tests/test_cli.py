@@ -86,7 +86,7 @@ def test_help_groups_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(text in out for text in errors.EXIT_CODES.values())
 
 
-@pytest.mark.parametrize("command", ["mine", "describe", "verify", "export", "refilter", "sample"])
+@pytest.mark.parametrize("command", ["mine", "describe", "verify", "compare", "export", "refilter", "sample"])
 def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
     code, out, _ = output_of(capsys, command, "--help")
     assert code == 0

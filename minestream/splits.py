@@ -1,0 +1,177 @@
+"""What a training and a validation table share that they should not: labels, ids, near duplicates."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.answers import Found
+from minestream.config import MineConfig, Resources, Tables, split_options
+from minestream.conversion import publishing
+from minestream.errors import UsageError
+from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, Rule
+from minestream.load import Loaded, load
+from minestream.metric import METRICS
+from minestream.miner import limits_of, screens_of
+from minestream.plan import memory_budget
+from minestream.positives import one_pair_each
+from minestream.progress import reporter
+from minestream.relation import NO_CODES, NO_ROWS, UNLABELED
+from minestream.screens import Codes
+from minestream.search import search_once
+from minestream.setting import Setting
+from minestream.sources import open_sources
+from minestream.stats import ShardStats
+from minestream.workers import Workers
+from minestream.writer import write_rows
+
+NEAR = {"cosine": 0.02}  # what counts as a near duplicate where nothing is said
+QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
+SHOWN = 5
+REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
+
+
+def compare(
+    train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Say which labels, ids and (nearly) equal rows two tables share: a model that saw them is judged too well.
+
+    Parameters
+    ----------
+    train, validation : path, Arrow object, or list of them
+    within : float, optional
+        Distance up to which a validation row is a near duplicate of a training row. Default: 0.02 for cosine, else 0:
+        equal rows only.
+    out : path, optional
+        A Parquet file for the validation rows that are: id, row, label, nearest_id, nearest_row, nearest_label,
+        distance; --exclude-rows takes it.
+    overwrite : bool
+    **options
+        Of mine(): columns, metric, normalize, on_bad_rows, on_duplicate_ids, memory, scratch, threads.
+
+    Returns
+    -------
+    dict
+        labels, ids and near_duplicates, each with counts and a few examples; nearest_distance: quantiles, over
+        validation rows, of the distance to the nearest training row.
+
+    Raises
+    ------
+    UsageError, InputError, OutputError
+        See mine().
+
+    Notes
+    -----
+    Cost: one exact search of the validation rows among the training rows.
+    """
+    for name in REFUSED:
+        if name in options:
+            raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
+    config, resources, _ = split_options({"progress": "none", "band": "any", **options})
+    limit = NEAR.get(config.metric, 0.0) if within is None else within
+    config = replace(config, two_tables=True, listed_positives=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        loaded = _loaded(train, validation, config, resources, Path(scratch))
+        found = _nearest(loaded, config, resources, Path(scratch))
+    told: dict[str, Any] = {
+        "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
+        "labels": _labels(loaded), "ids": _ids(loaded),
+    }  # fmt: skip
+    near = found.x <= limit
+    told["near_duplicates"] = {
+        "within": limit, "equal": int((found.x == 0).sum()), "near": int(near.sum()),
+        "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
+    }  # fmt: skip
+    quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
+    told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
+    if out is not None:
+        with publishing(Path(out), overwrite) as path:
+            rows = _rows(loaded, found, near)
+            write_rows(path, rows.schema, [rows], {})
+        told["output"] = str(out)
+    return told
+
+
+def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resources, scratch: Path) -> Loaded:
+    """Both tables, the validation rows as queries; labels are read where there are any, and decide nothing."""
+    tables = Tables(corpus=train)
+    with reporter(resources.progress, None) as progress:
+        sources = open_sources(validation, config, tables, resources, label=False)
+        loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress)
+    nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
+    loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
+    return loaded
+
+
+def _nearest(loaded: Loaded, config: MineConfig, resources: Resources, scratch: Path) -> Found:
+    """The nearest training row of every validation row."""
+    store, budget = loaded.store, memory_budget(resources)
+    screens = screens_of(resources, store.rows, store.dimension)
+    limits = limits_of(store.dimension, store.row_bytes, resources, budget, screens)
+    anchors = np.arange(loaded.tables[0].end, dtype=np.int32)
+    rule = Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code)
+    made: dict[str, Codes] = {}
+    workers = Workers(limits.threads)
+
+    def codes(screen: str) -> Codes:
+        if screen not in made:
+            made[screen] = Codes(loaded, screen, workers, limits.threads, budget // 4, scratch)
+        return made[screen]
+
+    try:
+        with reporter("none", None) as progress:
+            setting = Setting(loaded, METRICS[config.metric], limits, workers, progress, ShardStats(), codes)
+            return search_once(setting, anchors, one_pair_each(anchors.size), rule)
+    finally:
+        workers.close()
+        for each in made.values():
+            each.close()
+
+
+def _labels(loaded: Loaded) -> dict[str, Any] | None:
+    """How many labels both tables have; None without labels."""
+    if not loaded.labeled:
+        return None
+    rows, codes = loaded.labels.members()
+    of_validation = rows < loaded.first_candidate
+    validation, train = np.unique(codes[of_validation]), np.unique(codes[~of_validation])
+    shared = np.intersect1d(validation, train)
+    leaking = np.unique(rows[of_validation & np.isin(codes, shared)])
+    first = [
+        loaded.labels.take(np.array([rows[np.flatnonzero(codes == code)[0]]]))[0].as_py() for code in shared[:SHOWN]
+    ]
+    return {
+        "train": int(train.size), "validation": int(validation.size), "shared": int(shared.size),
+        "validation_rows_of_shared": int(leaking.size), "examples": first,
+    }  # fmt: skip
+
+
+def _ids(loaded: Loaded) -> dict[str, Any] | None:
+    """How many ids both tables have; None without ids, or with ids of two types."""
+    validation, train = (table.ids for table in loaded.tables)
+    if validation is None or train is None or validation.type != train.type:
+        return None
+    shared = validation.filter(pc.is_in(validation, value_set=train))
+    return {"shared": len(shared), "examples": shared.slice(0, SHOWN).to_pylist()}
+
+
+def _rows(loaded: Loaded, found: Found, mask: NDArray[np.bool_]) -> pa.Table:
+    """Validation rows with their nearest training rows, nearest first."""
+    at = np.flatnonzero(mask)
+    at = at[np.lexsort((at, found.x[at]))]
+    columns: dict[str, Any] = {}
+    for role, prefix, slots in (("query", "", at.astype(np.int32)), ("positive", "nearest_", found.slot[at])):
+        ids = loaded.table(role).take_ids(slots)
+        columns |= {} if ids is None else {f"{prefix}id": ids}
+        columns[f"{prefix}row"] = pa.array(loaded.source_row[slots], pa.int64())
+        columns |= {f"{prefix}label": loaded.labels.take(slots)} if loaded.labeled else {}
+    return pa.table(columns | {"distance": pa.array(found.x[at])})
