@@ -27,6 +27,11 @@ RETRIEVAL_TITLES = (
     "sentence-transformers (call)", "ratio", "peak memory, ours / its",
 )  # fmt: skip
 
+FIT_TITLES = (
+    "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
+)  # fmt: skip
+FIT_SHOWN = 6  # of each set, the best
+
 Results = dict[str, Any]
 
 
@@ -148,7 +153,37 @@ def start(results: Results) -> str:
     return f"**Start**: {', '.join(told)}; `--help` {results['help_seconds']:.2f} s."
 
 
-TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval}
+def fit(results: Results) -> str:
+    """A linear embedding by positive rule and band, beside random triplets."""
+    rows = results["rows"]
+    sets = {
+        row["data"]: f"{row['data']} ({row['rows']:,} x {row['dimension']}, {row['labels']:,} labels, "
+        f"raw {row['raw']:.4f})"
+        for row in rows
+    }
+    told = (
+        f"A linear embedding (`minestream fit`, {results['epochs']} epochs) by what it is trained on: "
+        f"{'; '.join(sets.values())}. Recall@1 among the rows of labels that neither training nor the choice of the "
+        f"epoch has seen ({results['aside']:.0%} of them); means of {rows[0]['seeds']} seeds, which draw those labels "
+        f"too. Random triplets are never fewer than the mined ones."
+    )
+    ranked = sorted(rows, key=lambda row: (list(sets).index(row["data"]), -row["gain"]))
+    places = {name: iter(range(len(ranked))) for name in sets}
+    ranked = [row for row in ranked if next(places[row["data"]]) < FIT_SHOWN or fit_row(row)[-1] == "random triplets"]
+    return f"{filled(told)}\n\n{table(FIT_TITLES, [fit_row(row) for row in ranked])}"
+
+
+def fit_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    by_chance = (row["positives"], row["band"], row["pick"]) == ("random", "any", "random")
+    return (
+        row["data"], row["positives"], row["band"], row["pick"], f"{row['recall']:.4f}",
+        f"{row['gain']:+.4f} ({row['least_gain']:+.4f} to {row['largest_gain']:+.4f})",
+        "random triplets" if by_chance else f"{row['over_random']:+.4f}",
+    )  # fmt: skip
+
+
+TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval, "fit": fit}
 LINES: dict[str, Callable[[Results], str]] = {
     "sweep": sweep,
     "tile": tile,

@@ -30,6 +30,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_memory.py {wordnet}:20000 --memory 64MiB --runs 1",
         "bench_peers.py {wordnet-static}:10000 --runs 1",
         "bench_retrieval.py {wordnet}:20000 --queries 2000 --runs 1",
+        "bench_fit.py {wordnet-static}:4000 --runs 1",
     ),
     "full": (
         "bench_tile.py --runs 9",
@@ -40,6 +41,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_memory.py {wordnet} --memory 256MiB --runs 3",
         "bench_peers.py {wordnet}:30000 --runs 3",
         "bench_retrieval.py {wordnet} --runs 3",
+        "bench_fit.py {wordnet-static}:12000 {debian-static}:12000 --identities {debian-static} source",
     ),
 }
 FOLDERS = {"quick": RESULTS / "quick", "full": RESULTS}

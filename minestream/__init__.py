@@ -27,6 +27,11 @@ if TYPE_CHECKING:
         UsageError,
         VerifyMismatch,
     )
+    from minestream.fitting import FitReport, fit
+    from minestream.insight.profiling import profile
+    from minestream.insight.report import describe_html
+    from minestream.linear import Linear, apply
+    from minestream.losses import LossResult, contrastive_loss, triplet_loss
     from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, mine_margins, warmup
     from minestream.rescoring import refilter
     from minestream.splits import compare
@@ -35,10 +40,13 @@ if TYPE_CHECKING:
 __version__ = VERSION
 __all__ = [
     "CapacityError",
+    "FitReport",
     "ForkedProcess",
     "GateMissed",
     "InputError",
     "Interrupted",
+    "Linear",
+    "LossResult",
     "MineConfig",
     "Mined",
     "MinestreamError",
@@ -49,14 +57,20 @@ __all__ = [
     "UsageError",
     "VerifyMismatch",
     "__version__",
+    "apply",
     "compare",
+    "contrastive_loss",
     "describe",
+    "describe_html",
     "export",
+    "fit",
     "mine",
     "mine_arrays",
     "mine_batches",
     "mine_margins",
+    "profile",
     "refilter",
+    "triplet_loss",
     "verify",
     "warmup",
 ]
@@ -70,6 +84,11 @@ _HOMES = {
         "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
         "OutputError", "TransientError", "UsageError", "VerifyMismatch",
     ),
+    "minestream.fitting": ("FitReport", "fit"),
+    "minestream.insight.profiling": ("profile",),
+    "minestream.insight.report": ("describe_html",),
+    "minestream.linear": ("Linear", "apply"),
+    "minestream.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
     "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "mine_margins", "warmup"),
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),

@@ -19,6 +19,8 @@ import click
 
 import minestream
 from minestream import printing, signals, values
+from minestream.cli_fit import apply_linear, fit
+from minestream.cli_insight import profile
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
@@ -171,8 +173,9 @@ def mined(inputs: list[str], out: str | None, options: dict[str, Any]) -> list[A
 
 @cli.command(short_help="Say what is in a mined file.")
 @click.argument("path", metavar="OUT")
+@click.option("--html", metavar="FILE", help="Write the same as one page that opens without a network.")
 @json_option
-def describe(path: str, as_json: bool) -> None:
+def describe(path: str, html: str | None, as_json: bool) -> None:
     """Say what is in OUT, a mined file or folder: configuration, funnel, distances, losses.
 
     \b
@@ -180,6 +183,8 @@ def describe(path: str, as_json: bool) -> None:
       minestream describe digits.triplets.parquet
     """
     found = minestream.describe(path)
+    if html:
+        minestream.describe_html(path, html)
     show_result(found, as_json, printing.describe_text, found)
 
 
@@ -300,6 +305,10 @@ def sample(path: str, overwrite: bool) -> None:
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}", "give a file in an existing folder") from error
     show(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
+
+
+for command in (profile, fit, apply_linear):
+    cli.add_command(command)
 
 
 def show(text: str) -> None:

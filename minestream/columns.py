@@ -140,7 +140,7 @@ _ROLES = {
         "a group is an int, string, bool or dictionary of those: cast it, column.cast(pyarrow.string())",
     ),
     "carry": _Role(
-        "--carry", (), _is_carried, (),
+        "--carry or --text", (), _is_carried, (),
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
     ),
 }  # fmt: skip

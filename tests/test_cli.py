@@ -21,8 +21,8 @@ from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.stats import Report, ShardStats
 
 SAMPLE_VALUES = {
-    "text": "word", "integer": "3", "number": "0.5", "numbers": "0.5", "repeat": "text", "share": "10%", "threshold": "0.1",
-    "size": "64MiB",
+    "text": "word", "integer": "3", "number": "0.5", "numbers": "0.5", "repeat": "text", "share": "10%",
+    "threshold": "0.1", "size": "64MiB",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Losses and their gradients: float64, coordinates in order, scalar libm calls, so that every platform gives the same bits.
+"""Losses and their gradients: float64, coordinates in order, scalar libm calls, so that every host gives the same bits.
 
 A gradient is computed from the distances, not from the loss: of a pair at distance 0, where Euclidean and cosine
 distance have no slope, it is 0.

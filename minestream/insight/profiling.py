@@ -1,0 +1,375 @@
+"""The front door of `profile`: what an input holds, and which margin, labels and duplicates to look at."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from minestream._version import VERSION
+from minestream.anchors import choose_anchors
+from minestream.config import split_options
+from minestream.contents import QUANTILES
+from minestream.errors import OutputError, UsageError, nearest_name
+from minestream.insight import neighbors
+from minestream.insight.counting import Counting, Ratio, summed
+from minestream.insight.report import profile_page
+from minestream.load import Loaded
+from minestream.metric import METRICS
+from minestream.miner import Miner
+from minestream.progress import Callback, reporter
+from minestream.setting import Setting
+from minestream.sources import open_sources
+from minestream.stats import ShardStats
+
+EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
+DRAWN_ANCHORS = 5_000
+RECALL_KS = (1, 5, 10)
+SERVED = 0.95
+COSINE_MARGINS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
+LABELS_LISTED = 1_000
+SUSPECTS_SHOWN = 200
+
+OPTIONS = (
+    "embedding", "label", "id", "group_column", "group_rule", "carry", "unlabeled_value", "on_bad_rows",
+    "on_duplicate_ids", "metric", "normalize", "exclude", "exclude_rows", "on_missing_ids", "vectors", "memory",
+    "scratch", "threads", "progress", "screen", "block_rows", "batch_rows",
+)  # fmt: skip
+
+
+class Profiler(Miner):
+    """A source loaded and planned, whose searches are for looking at."""
+
+    def setting(self) -> Setting:
+        """What searches and counts share."""
+        return Setting(
+            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, ShardStats(),
+            self._codes_of, timed=False,
+        )  # fmt: skip
+
+    def counting(self) -> Counting:
+        """The pass over drawn anchors and all rows."""
+        return Counting(self.loaded, self.config.metric, self.limits, self.workers, self.progress, self._budget)
+
+
+def profile(
+    inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
+    sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
+    progress_callback: Callback | None = None, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """What an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
+
+    Parameters
+    ----------
+    inputs : as for mine()
+    out : path, optional
+        Folder for profile.json, report.html, suspects.parquet and duplicates.parquet.
+    margins : numbers above 0, optional
+        The margins of the sweep, in units of the metric. Default: by the metric.
+    sample : int, optional
+        How many anchors, drawn by the seed, meet all rows in histograms, margins and MAP@R. Default: all up to
+        20,000 rows, then 5,000. What comes from a sample carries its 95 % interval.
+    full : bool
+        All anchors, whatever it costs.
+    near : float, optional
+        Distance up to which rows of two labels are near duplicates. Default: a tenth of the median nearest
+        positive's.
+    seed : int
+    overwrite : bool
+        Replace what stands in `out`.
+    progress_callback : callable, optional
+    **options
+        Of mine(): the names in OPTIONS. Unlabelled rows take no part.
+
+    Returns
+    -------
+    dict
+        Only what JSON holds: profile.json.
+
+    Raises
+    ------
+    MinestreamError
+        As mine().
+
+    Notes
+    -----
+    Everything but histograms, margins and MAP@R is of all rows and exact: neighbours come from the search that
+    mines. Cost: two such searches, and A n d in float64 for A anchors.
+    """
+    began = time.perf_counter()
+    for name in options:
+        if name not in OPTIONS:
+            raise UsageError(f"profile has no option {name!r}", nearest_name(name, list(OPTIONS)))
+    given = _checked_margins(margins)
+    if sample is not None and sample < 1:
+        raise UsageError("--sample must be at least 1")
+    folder = None if out is None else _folder(Path(out), overwrite)
+    config, resources, tables = split_options({**options, "band": "any", "margin": 1.0, "seed": seed})
+    config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter(resources.progress, progress_callback))
+        sources = open_sources(inputs, config, tables, resources)
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        profiler = Profiler(sources, [config], resources, scratch, progress)
+        stack.enter_context(profiler)
+        found, files = _Profile(profiler, given, sample, full, near).found()
+    found["seconds"] = round(time.perf_counter() - began, 3)
+    found["output"] = None if folder is None else str(folder)
+    if folder is not None:
+        _write(folder, found, files)
+    return found
+
+
+def _checked_margins(margins: tuple[float, ...] | None) -> tuple[float, ...] | None:
+    if margins is None:
+        return None
+    if not margins or not all(0 < margin < math.inf for margin in margins):
+        raise UsageError("margins must be finite numbers above 0", "--margin 0.1,0.2,0.3")
+    return tuple(sorted(set(map(float, margins))))
+
+
+def _folder(out: Path, overwrite: bool) -> Path:
+    """The output folder, checked before anything is read."""
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file", "profile writes a folder: choose another -o")
+    if not out.parent.is_dir():
+        raise OutputError(f"cannot write {out}: no folder {out.parent}", "make the folder first")
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise OutputError(f"{out} holds files", "--overwrite replaces those of a profile")
+    return out
+
+
+def _write(folder: Path, found: dict[str, Any], tables: dict[str, pa.Table]) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+        for name, table in tables.items():
+            pq.write_table(table, folder / f"{name}.tmp", compression="zstd")
+            os.replace(folder / f"{name}.tmp", folder / f"{name}.parquet")
+        shown = tables["suspects"].slice(0, SUSPECTS_SHOWN).to_pylist()
+        texts = {
+            "report.html": profile_page(found, shown),
+            "profile.json": json.dumps(found, indent=2, allow_nan=False, default=str),
+        }
+        for name, text in texts.items():
+            (folder / f"{name}.tmp").write_text(text, encoding="utf-8")
+            os.replace(folder / f"{name}.tmp", folder / name)
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}", "choose another -o") from error
+
+
+def quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:
+    """The quantiles of finite values by name, as describe gives them; None of nothing."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return None
+    found = np.quantile(finite, list(QUANTILES.values()), method="inverted_cdf").tolist()
+    return dict(zip(QUANTILES, found, strict=True))
+
+
+def relation_counts(loaded: Loaded, counting: Counting) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many positives and negatives every row has: by label where nothing else counts, else pair by pair."""
+    rows = loaded.rows
+    if rows.set_start.size or rows.barred_start.size or rows.group.size:
+        return counting.relations()
+    positives = np.bincount(rows.label)[rows.label] - 1
+    return positives, rows.label.size - 1 - positives
+
+
+class _Profile:
+    """What is found in a loaded source, piece by piece."""
+
+    def __init__(
+        self, profiler: Profiler, margins: tuple[float, ...] | None, sample: int | None, full: bool, near: float | None
+    ) -> None:
+        self.profiler, self.loaded, self.config = profiler, profiler.loaded, profiler.config
+        self.sample, self.full, self.near_distance = sample, full, near
+        self.metric = METRICS[self.config.metric]
+        rows = self.loaded.store.rows
+        profiler.progress.stage("neighbours", 0, "pairs")
+        self.near = neighbors.nearest(profiler.setting())
+        self.margins = np.array(margins or self._default_margins())
+        self.counting = profiler.counting()
+        self.positives, self.negatives = relation_counts(self.loaded, self.counting)
+        wanted = rows if full else min(rows, sample or (rows if rows <= EVERY_ROWS else DRAWN_ANCHORS))
+        anchors = choose_anchors(self.loaded, replace(self.config, anchors=str(wanted)))
+        self.anchors = anchors[np.argsort(self.loaded.rows.rank[anchors])]  # sums do not depend on the order of rows
+        self.every = self.anchors.size == rows
+        self.edges = self.counting.edges(self.anchors)
+        profiler.progress.stage("profile", self.anchors.size * rows, "pairs")
+        self.sums = summed(self.counting.batches(self.anchors, self.edges, self.margins), rows)
+
+    def found(self) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+        """profile.json, and the tables beside it."""
+        loaded, near = self.loaded, self.near
+        able = self.positives > 0
+        vote = neighbors.votes(loaded, near)
+        doubtful = neighbors.suspects(near, vote, loaded.rows.rank, self.config.metric != "dot")
+        within = self.near_distance
+        if within is None:
+            within = neighbors.near_distance(near, self.config.metric != "dot")
+        duplicates, duplicate_counts = neighbors.duplicates_table(loaded, near, within)
+        pairs, other = int(self.positives.sum()) // 2, int(self.negatives.sum()) // 2
+        margins = self._margins()
+        found = {
+            "version": VERSION,
+            "config": {name: getattr(self.config, name) for name in ("metric", "normalize", "seed")},
+            "columns": self.profiler.columns(),
+            "source": self._source(),
+            "rows": loaded.store.rows,
+            "labels": int(np.unique(loaded.rows.label).size),
+            "positive_pairs": pairs,
+            "negative_pairs": other,
+            "negatives_per_positive": other / pairs if pairs else None,
+            "rows_without_positive": int((~able).sum()),
+            "counted": self._counted(),
+            "histograms": self._histograms(),
+            "nearest_positive": quantiles(near.positive_x[:, 0]),
+            "nearest_negative": quantiles(near.negative_x[:, 0]),
+            "recall_at": neighbors.recall_at(near, able, RECALL_KS),
+            **_named("map_at_r", self.sums["precision"], 0),
+            "triplets": int((self.positives * self.negatives).sum()),
+            "margins": margins,
+            "recommended": self._recommended(margins),
+            "hubs": neighbors.hubs(loaded, near),
+            "per_label": self._per_label(able),
+            "norms": quantiles(np.sqrt(loaded.rows.square)),
+            "zero_rows": int((loaded.rows.square == 0).sum()),
+            "suspects": {
+                "rows": int(doubtful.size), "rule": neighbors.SUSPECT_RULE, "formula": neighbors.SCORE_FORMULA
+            },
+            "duplicates": duplicate_counts,
+            "notes": self.profiler.notes(),
+        }  # fmt: skip
+        table = neighbors.suspects_table(loaded, near, vote, doubtful)
+        return found, {"suspects": table, "duplicates": duplicates}
+
+    def _source(self) -> dict[str, Any]:
+        loaded, source = self.loaded, self.profiler.source
+        return {
+            "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
+            "dropped": loaded.dropped, "rows_taking_part": loaded.store.rows, "identity": source.identity(),
+        }  # fmt: skip
+
+    def _default_margins(self) -> list[float]:
+        if self.metric.default_margin:
+            return list(COSINE_MARGINS)
+        own, other = self.near.positive_x[:, 0], self.near.negative_x[:, 0]
+        far = np.abs(other - own) if self.config.metric == "dot" else other
+        far = far[np.isfinite(far) & (far > 0)]
+        typical = float(np.median(far)) if far.size else 1.0
+        return sorted({float(f"{step * typical:.2g}") for step in MARGIN_STEPS})
+
+    def _counted(self) -> dict[str, Any]:
+        anchors, rows = self.anchors.size, self.loaded.store.rows
+        drawn = f"{anchors:,} of {rows:,} anchors, drawn by seed {self.config.seed}, against all rows: 95 % intervals"
+        return {
+            "anchors": anchors, "rows": rows, "every_anchor": self.every,
+            "what": "histograms, overlap, map_at_r and margins",
+            "how": f"every one of the {rows:,} anchors, against all rows: exact" if self.every else drawn,
+        }  # fmt: skip
+
+    def _histograms(self) -> dict[str, Any]:
+        positive, negative = self.sums["positive_bins"], self.sums["negative_bins"]
+        found: dict[str, Any] = {
+            "edges": self.edges.tolist(),
+            "bins": "edge <= distance < next edge; the first and the last hold what lies outside, too",
+            "pairs": "unordered, all" if self.every else "ordered, of the anchors counted",
+        }
+        for name, ratio in (("positive", positive), ("negative", negative)):
+            # Distances are the same from either side: of all anchors every pair is counted twice.
+            found[name] = (ratio.total // 2 if self.every else ratio.total).tolist()
+            if not self.every:
+                found[f"{name}_share"], found[f"{name}_share_95"] = _clean(ratio.shares()), _clean(ratio.half_widths())
+        both = positive.units and negative.units
+        found["overlap"] = float(np.minimum(positive.shares(), negative.shares()).sum()) if both else None
+        return found
+
+    def _margins(self) -> list[dict[str, Any]]:
+        """One entry a margin. Counts are of the anchors counted; shares are of all, with intervals from a sample."""
+        unit = _equivalents(self.config.metric, self.config.normalize)
+        listed = []
+        for k, margin in enumerate(self.margins.tolist()):
+            entry = {"margin": margin, **{name: margin * factor for name, factor in unit.items()}}
+            entry["hard"] = int(self.sums["hard"].total[0])
+            entry |= {name: int(self.sums[name].total[k]) for name in ("semi_hard", "easy")}
+            entry |= _named("hard_fraction", self.sums["hard"], 0)
+            for name, ratio in (
+                ("semi_hard_fraction", "semi_hard"), ("active_fraction", "active"), ("mean_loss", "loss"),
+                ("active_pairs_fraction", "within"), ("served_fraction", "served"),
+            ):  # fmt: skip
+                entry |= _named(name, self.sums[ratio], k)
+            active = int(self.sums["active"].total[k])
+            entry["mean_active_loss"] = float(self.sums["loss"].total[k]) / active if active else None
+            listed.append(entry)
+        return listed
+
+    def _recommended(self, margins: list[dict[str, Any]]) -> dict[str, Any]:
+        """The smallest margin whose semi-hard band is seldom empty."""
+        served = [(entry["served_fraction"] or 0.0, entry) for entry in margins]
+        enough = [entry for share, entry in served if share >= SERVED]
+        best = enough[0] if enough else max(served, key=lambda each: each[0])[1]
+        share, active = best["served_fraction"] or 0.0, best["active_fraction"] or 0.0
+        least = f"the smallest listed margin at which at least {SERVED:.0%} of the anchors have a semi-hard negative"
+        most = "no listed margin gives 95 % of the anchors a semi-hard negative; at this one the most have one"
+        return {
+            "margin": best["margin"], "band": "semi-hard", "positives": "easiest",
+            "reason": f"{least if enough else most}, with their nearest positive: {share:.1%}; of all triplets "
+            f"{active:.1%} are active at it",
+        }  # fmt: skip
+
+    def _per_label(self, able: NDArray[np.bool_]) -> dict[str, Any]:
+        """Labels (of lists of labels: distinct lists), the worst recall@1 first."""
+        code, near = self.loaded.rows.label, self.near
+        size = int(code.max()) + 1
+        rows, members = np.bincount(code, minlength=size), np.bincount(code[able], minlength=size)
+        hits = np.bincount(code[able], weights=near.same[able, 0], minlength=size)
+        far = np.bincount(code[able], weights=near.positive_x[able, 0], minlength=size)
+        pairs = np.bincount(code, weights=self.positives, minlength=size).astype(np.int64) // 2
+        first = np.full(size, -1, np.int64)
+        first[code[::-1]] = np.arange(code.size)[::-1]
+        known = np.flatnonzero(rows)
+        recall = np.where(members[known] > 0, hits[known] / np.maximum(1, members[known]), 2.0)
+        order = known[np.lexsort((first[known], -rows[known], recall))]
+        values = self.loaded.labels.take(first[order[:LABELS_LISTED]]).to_pylist()
+        listed = [
+            {
+                "label": value, "rows": int(rows[c]), "positive_pairs": int(pairs[c]),
+                "recall_at_1": float(hits[c] / members[c]) if members[c] else None,
+                "mean_nearest_positive": float(far[c] / members[c]) if members[c] else None,
+            }
+            for value, c in zip(values, order, strict=False)
+        ]  # fmt: skip
+        return {"labels": int(known.size), "listed": len(listed), "order": "recall_at_1 ascending", "table": listed}
+
+
+def _clean(values: NDArray[np.float64]) -> list[float | None]:
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def _named(name: str, ratio: Ratio, place: int) -> dict[str, float | None]:
+    """A share by name and, from a sample, half of its 95 % interval."""
+    found = {name: _clean(ratio.shares())[place]}
+    sampled = ratio.anchors < ratio.population
+    return found | ({f"{name}_95": _clean(ratio.half_widths())[place]} if sampled else {})
+
+
+def _equivalents(metric: str, normalize: bool) -> dict[str, float]:
+    """Factors of a margin in other units, where rows are of unit length."""
+    if metric == "cosine":
+        return {"cosine": 1.0, "squared_euclidean_of_unit_rows": 2.0}
+    if normalize and metric in ("sqeuclidean", "dot"):
+        squared = metric == "sqeuclidean"
+        return {"cosine": 0.5 if squared else 1.0, "squared_euclidean_of_unit_rows": 1.0 if squared else 2.0}
+    return {}
