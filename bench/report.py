@@ -183,7 +183,29 @@ def fit_row(row: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval, "fit": fit}
+SUSPECT_TITLES = ("data", "rows", "labels", "swapped", "precision at 50", "precision at the number swapped")
+
+
+def suspects(results: Results) -> str:
+    """How many of swapped labels stand at the top of the suspects."""
+    told = (
+        f"2 % of the labels swapped by chance: the share of them at the top of `suspects.parquet`; medians of "
+        f"{fewest_runs(results)} draws, least to largest in brackets. At most the number swapped can be found among 50."
+    )
+
+    def spread(values: list[float]) -> str:
+        return f"({min(values):.2f} to {max(values):.2f})"
+
+    rows = [
+        (row["data"], f"{row['rows']:,}", f"{row['labels']:,}", f"{row['planted']:,}",
+         f"{row['precision_at_50']:.2f} {spread(row['all_precision_at_50'])}",
+         f"{row['precision_at_planted']:.2f} {spread(row['all_precision_at_planted'])}")
+        for row in results["rows"]
+    ]  # fmt: skip
+    return f"{filled(told)}\n\n{table(SUSPECT_TITLES, rows)}"
+
+
+TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval, "suspects": suspects, "fit": fit}
 LINES: dict[str, Callable[[Results], str]] = {
     "sweep": sweep,
     "tile": tile,

@@ -21,6 +21,7 @@ import minestream
 from minestream import printing, signals, values
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
+from minestream.cli_options import JSON_HELP, given_only
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
@@ -28,7 +29,6 @@ from minestream.rules import REFERENCES
 from minestream.trainers import FORMATS
 
 OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
-JSON_HELP = "Print JSON and nothing else on standard output."
 TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 NAMES_COLUMN = 34  # longer option names take a line of their own
 
@@ -112,11 +112,6 @@ def mine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         value_type = {} if kind == "flag" else {"type": TYPES.get(kind, click.STRING)}
         function = click.option(spec.name, *flags_of(spec), **shape, **value_type)(function)
     return function
-
-
-def given_only(options: dict[str, Any]) -> dict[str, Any]:
-    """The options that were given."""
-    return {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
 
 
 json_option = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)

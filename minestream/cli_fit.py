@@ -7,30 +7,13 @@ from typing import Any
 
 import click
 
-from minestream.config import OPTION_FIELDS
-from minestream.options import long_flag
+from minestream.cli_options import JSON_HELP, given_only, options_of_mine
 
-JSON_HELP = "Print JSON and nothing else on standard output."
 # Options of mine that fit takes, as the table has them.
 SHARED = (
     "embedding", "label", "id", "on_bad_rows", "metric", "band", "negatives", "pick", "positives",
     "positives_per_anchor", "normalize", "seed", "memory", "threads", "overwrite", "progress",
 )  # fmt: skip
-KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
-
-
-def shared_options(function: Any) -> Any:
-    """Decorate with the options of SHARED; none has a default here: only what was given is passed on."""
-    for name in reversed(SHARED):
-        about = OPTION_FIELDS[name].metadata
-        flags = about["flags"] or (long_flag(OPTION_FIELDS[name]),)
-        choices = f" One of {', '.join(about['choices'])}." if about["choices"] else ""
-        shape: dict[str, Any] = {"is_flag": True}
-        if about["kind"] != "flag":
-            kind = KINDS.get(about["kind"], click.STRING)
-            shape = {"default": None, "metavar": about["metavar"] or "NAME", "type": kind}
-        function = click.option(name, *flags, help=about["help"] + choices, **shape)(function)
-    return function
 
 
 @click.command(short_help="Learn a linear embedding on mined triplets.")
@@ -49,7 +32,7 @@ def shared_options(function: Any) -> Any:
 @click.option("--step-rows", type=click.INT, metavar="N", help="Triplets of a step. Default: 512.")
 @click.option("--validation", type=click.FLOAT, metavar="SHARE", help="Share of the labels held out. Default: 0.2.")
 @click.option("--margin", type=click.FLOAT, metavar="M", help="As in mine, one. Default for cosine: 0.2.")
-@shared_options
+@options_of_mine(*SHARED)
 @click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
 def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Learn a linear embedding of INPUT by triplet loss: mine, step, mine again, and judge it on labels held out.
@@ -62,8 +45,7 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     from minestream.fitting import fit as learn
     from minestream.training import told
 
-    given = {name: value for name, value in options.items() if value is not None and value is not False}
-    report = learn(list(inputs), out, **given)
+    report = learn(list(inputs), out, **given_only(options))
     best, start = report.epochs[report.best_epoch], report.epochs[0]
     lines = [
         *(told(epoch) for epoch in report.epochs),

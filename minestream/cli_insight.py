@@ -7,9 +7,8 @@ from typing import Any
 
 import click
 
-from minestream.config import OPTION_FIELDS
-from minestream.errors import UsageError
-from minestream.options import long_flag
+from minestream.cli_options import JSON_HELP, given_only, options_of_mine
+from minestream.values import parse_margins
 
 # Options of mine that profile takes, as the table has them.
 SHARED = (
@@ -17,39 +16,6 @@ SHARED = (
     "on_duplicate_ids", "metric", "normalize", "exclude", "exclude_rows", "on_missing_ids", "vectors", "memory",
     "scratch", "threads", "progress",
 )  # fmt: skip
-KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
-
-
-def shared_options(function: Any) -> Any:
-    """Decorate with the options of SHARED; only what was given is passed on."""
-    for name in reversed(SHARED):
-        about = OPTION_FIELDS[name].metadata
-        flags = about["flags"] or (long_flag(OPTION_FIELDS[name]),)
-        choices = f" One of {', '.join(about['choices'])}." if about["choices"] else ""
-        if about["kind"] == "flag":
-            function = click.option(name, *flags, is_flag=True, help=about["help"])(function)
-            continue
-        function = click.option(
-            name, *flags, default=None, multiple=about["kind"] == "repeat", metavar=about["metavar"] or "NAME",
-            type=KINDS.get(about["kind"], click.STRING), help=about["help"] + choices,
-        )(function)  # fmt: skip
-    return function
-
-
-def numbers(text: str | None) -> tuple[float, ...] | None:
-    """Numbers between commas.
-
-    Raises
-    ------
-    UsageError
-        When one is no number.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"--margin takes numbers, not {text!r}", "--margin 0.1,0.2,0.3") from None
 
 
 @click.command(short_help="Look at an input: margins, suspects, duplicates, hubs.")
@@ -66,10 +32,13 @@ def numbers(text: str | None) -> tuple[float, ...] | None:
     help="Distance of near duplicates. Default: a tenth of the median nearest positive's.",
 )  # fmt: skip
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors. Default: 0.")
+@click.option("--plots", metavar="DIR", help="Write the plots as PNG and SVG too (needs matplotlib).")
 @click.option("--overwrite", is_flag=True, help="Replace a profile that stands in DIR.")
-@shared_options
-@click.option("as_json", "--json", is_flag=True, help="Print JSON and nothing else on standard output.")
-def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_json: bool, **options: Any) -> None:
+@options_of_mine(*SHARED)
+@click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+def profile(
+    inputs: tuple[str, ...], out: str | None, margins: str | None, plots: str | None, as_json: bool, **options: Any
+) -> None:
     """Say what INPUT holds: distances, margins, retrieval, hubs, doubtful labels, duplicates across labels.
 
     DIR gets profile.json, report.html (one page, opens from disk), suspects.parquet and duplicates.parquet.
@@ -80,9 +49,11 @@ def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_js
       minestream profile digits.parquet -o look/
       minestream mine digits.parquet --exclude-rows look/suspects.parquet
     """
+    from minestream.insight.plots import write_plots
     from minestream.insight.profiling import profile as look
     from minestream.insight.text import profile_text
 
-    given = {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
-    found = look(list(inputs), out, margins=numbers(margins), **given)
+    found = look(list(inputs), out, margins=tuple(parse_margins(margins)) or None, **given_only(options))
+    if plots:
+        write_plots(found, plots)
     click.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else profile_text(found))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from worlds import clustered
 from minestream.cli_insight import profile as command
 from minestream.errors import OutputError, UsageError
 from minestream.insight.charts import bars, curves, escaped, histogram, page, table
+from minestream.insight.plots import write_plots
 from minestream.insight.profiling import profile
 from minestream.insight.report import describe_html
 from minestream.pipeline import mine
@@ -176,3 +179,30 @@ def test_a_float_that_is_no_number_never_reaches_json(tmp_path: Path) -> None:
     assert found["recall_at"] == {"1": None, "5": None, "10": None}
     assert found["positive_pairs"] == 0
     assert_self_contained((tmp_path / "look" / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_the_page_and_runs_nothing(tmp_path: Path, width: int) -> None:
+    vectors, labels = clustered(5, [20] * 4, 6)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6)
+    named = [f"<script>document.title='{label}'</script>" for label in labels]
+    profile(pa.table({"label": named, "embedding": values}), tmp_path / "look")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1600"]
+    address = (tmp_path / "look" / "report.html").as_uri()
+    shown = subprocess.run([*browser, "--dump-dom", address], capture_output=True, text=True, check=True).stdout
+    assert "<title>Profile of" in shown
+    assert shown.count("<svg") >= 3
+    picture = tmp_path / "page.png"
+    subprocess.run([*browser, f"--screenshot={picture}", address], capture_output=True, check=True)
+    assert picture.stat().st_size > 20_000  # an empty page has a few thousand bytes
+
+
+def test_plots_are_files(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    vectors, labels = clustered(5, [20] * 4, 6)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6)
+    found = profile(pa.table({"label": labels, "embedding": values}))
+    paths = write_plots(found, tmp_path / "plots")
+    assert sorted(Path(path).name for path in paths) == ["distances.png", "distances.svg", "margins.png", "margins.svg"]
+    assert all(Path(path).stat().st_size > 1000 for path in paths)

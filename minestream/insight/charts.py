@@ -6,14 +6,15 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 640, 240, 56, 28, 8
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 640, 240, 80, 30, 28, 10
 NAMES = ("id", "row", "label", "_ids", "_rows", "_labels")  # columns whose numbers are names
 COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce")
 
 STYLE = """
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}svg{width:100%;height:auto;font:11px system-ui,sans-serif}
-svg text{fill:currentColor}.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}
+svg text{fill:currentColor}@media(max-width:40rem){svg{font-size:18px}}
+.wide{overflow-x:auto}table{border-collapse:collapse;font-size:.875rem}
 th,td{max-width:30rem;padding:.25rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #8884}
 td{overflow-wrap:break-word}
 td.n{text-align:right;white-space:nowrap}.note{opacity:.75;font-size:.875rem}.key{white-space:nowrap}
@@ -76,7 +77,7 @@ class _Axes:
         self.low, self.high, self.top = low, high if high > low else low + 1.0, top if top > 0 else 1.0
 
     def x(self, value: float) -> float:
-        return LEFT + (value - self.low) / (self.high - self.low) * (WIDTH - LEFT - 10)
+        return LEFT + (value - self.low) / (self.high - self.low) * (WIDTH - LEFT - RIGHT)
 
     def y(self, value: float) -> float:
         return HEIGHT - BOTTOM - value / self.top * (HEIGHT - BOTTOM - TOP)
@@ -84,7 +85,7 @@ class _Axes:
     def frame(self, title: str, body: str) -> str:
         parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(title)}">', body]
         floor = number(self.y(0))
-        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{floor}" y2="{floor}" stroke="currentColor"/>')
+        parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{floor}" y2="{floor}" stroke="currentColor"/>')
         for step in range(5):
             value = self.low + (self.high - self.low) * step / 4
             share = self.top * step / 4
