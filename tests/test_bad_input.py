@@ -318,7 +318,7 @@ def test_no_space_in_the_output_keeps_the_parts(
     assert main(["mine", "rows.parquet", "-o", "out", "--resume"]) == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process, which POSIX only has")
 def test_the_process_itself(tmp_path: Path) -> None:
     """Exit codes as a shell sees them: of an error, and of SIGINT in the middle of mining."""
     command = [sys.executable, "-m", "minestream", "mine", "rows.parquet", "-o", "out.parquet", "--progress", "none"]

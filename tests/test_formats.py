@@ -278,7 +278,7 @@ def test_ids_with_white_space_are_no_trec(wrong: str) -> None:
 
 def test_a_null_text_is_named_where_it_is_needed(tmp_path: Path) -> None:
     texts = [f"text {row}" for row in range(20)]
-    texts[8] = None  # type: ignore[call-overload]  # a negative of 0 and 6
+    texts[8] = None  # a negative of 0 and 6
     held = text_column(pa.table({"t": texts}), "t", 2**20, tmp_path)
     assert converted("tevatron", native(PAIRS), texts=JoinedTexts(held, held)).num_rows == 3
     with pytest.raises(InputError, match="row 8, needed as negative"):

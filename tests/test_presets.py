@@ -326,7 +326,7 @@ def distance_weights(rows: Rows, labels: list[int], monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(distance_weighted_miner.lmu, "get_random_triplet_indices", watched)
     pml("DistanceWeightedMiner", rows, labels)
-    return seen[0].numpy()  # type: ignore[no-any-return]
+    return seen[0].numpy()
 
 
 # ---------------------------------------------------------------- FaceNet, Xuan 2020, TensorFlow Addons: their rules
@@ -508,7 +508,7 @@ def sentence_transformers(task: Retrieval, **options: Any) -> list[Triplet]:
         verbose=False,
         **options,
     )
-    return [tuple(int(text[1:]) for text in row.values()) for row in found]  # type: ignore[misc]
+    return [tuple(int(text[1:]) for text in row.values()) for row in found]
 
 
 WINDOW = 150  # the whole corpus

@@ -174,7 +174,7 @@ def test_neither_threads_nor_sizes_change_anything(name: str, monkeypatch: pytes
     one = look(world, threads=1)
     set_sizes(monkeypatch, STRIP_ANCHORS=3, K=10)
     for options in ({"threads": 2}, {"threads": 3, "block_rows": 17}, {"screen": "scan"}):
-        other = look(world, **options)  # type: ignore[arg-type]
+        other = look(world, **options)
         assert {**other, "seconds": 0} == {**one, "seconds": 0}
 
 

@@ -109,7 +109,7 @@ def test_rows_are_those_of_a_loop(
     scores = scores_of(mined, seed, missing)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK_ROWS", block)
-        told = refilter(mined, out, scores=scores, negatives=k, reference=reference, **filters)  # type: ignore[arg-type]
+        told = refilter(mined, out, scores=scores, negatives=k, reference=reference, **filters)
     rows, counts = by_loops(mined, scores, k, reference, filters)
     assert pq.read_table(out).to_pylist() == rows
     assert {name: told[name] for name in counts} == counts
