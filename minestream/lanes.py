@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import codes, gates, sweep
-from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, Pairs, Rows, Rule
+from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Pairs, Rows, Rule
 from minestream.setting import Setting
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all; more where more is looked for
 SAMPLE_SHARE = 0.04
+POSITIVE_SAMPLE = 4  # times as many for positives: only those of its own label cost an anchor anything
 SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is as long as all before it
 SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
 
@@ -101,7 +102,8 @@ def _sample_size(rule: Rule, rows: int) -> int:
     if not rule.take:
         return 0
     least = SAMPLE_LENGTHS * (rule.take + rule.skip)
-    return min(rows, max(least, min(SAMPLE_ROWS, int(rows * SAMPLE_SHARE))))
+    most = min(SAMPLE_ROWS, int(rows * SAMPLE_SHARE)) * (POSITIVE_SAMPLE if rule.wanted == POSITIVE else 1)
+    return min(rows, max(least, most))
 
 
 def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,10 +21,11 @@ from worlds import WORLDS, World
 
 from minestream import reference
 from minestream.errors import OutputError, UsageError
-from minestream.insight.counting import Ratio
+from minestream.insight.counting import Ratio, sorting_room
 from minestream.insight.profiling import profile
 from minestream.insight.text import profile_text
 from minestream.kernels import profile as kernels
+from minestream.kernels.choose import Rows
 from minestream.pipeline import mine
 
 CASES = [
@@ -229,27 +230,55 @@ def test_relations_counted_pair_by_pair_are_those_of_the_full_pass() -> None:
 # ---------------------------------------------------------------- the sort beneath
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "outlier", "one", "none", "descending"])
-def test_distances_are_sorted_by_value_and_key(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["normal", "ties", "outlier", "one", "none", "descending", "far_apart"])
+def test_what_lies_before_a_bound_is_found_in_one_bucket(kind: str) -> None:
     rng = np.random.default_rng(3)
     values = {
         "normal": rng.normal(size=5_000), "ties": rng.integers(0, 5, 5_000).astype(float),
-        "outlier": np.append(rng.normal(size=4_999), 1e300), "one": np.array([0.5]), "none": np.empty(0),
-        "descending": np.arange(3_000.0)[::-1],
+        "outlier": np.append(1e300, rng.normal(size=4_999)), "one": np.array([0.5, 0.5]), "none": np.empty(0),
+        "descending": np.arange(3_000.0)[::-1], "far_apart": np.array([-1.7e308, 1.7e308, 0.0, 1.0]),
     }[kind]  # fmt: skip
+    x = np.append(values, 0.25)  # the anchor's own
     n = values.size
-    rank = rng.permutation(n).astype(np.int32)
-    room = kernels.Sorted(
-        np.empty(n), np.empty(n, np.int32), np.empty(n + 1), values.copy(), rank,
-        np.empty(kernels.MOST_BUCKETS + 1, np.int32), np.zeros(3), np.empty(n, np.int64),
+    label = np.where(np.arange(n + 1) % 3, 0, 1).astype(np.int32)
+    label[n] = 0
+    rank = rng.permutation(n + 1)
+    none, empty = np.empty(0, np.int64), np.empty(0, np.int32)
+    rows = Rows(
+        label, none, empty, none, empty, none, empty, empty, np.arange(n + 1, dtype=np.int32), rank,
+        np.zeros(n + 1, np.uint64), np.ones(n + 1), 0,
     )  # fmt: skip
-    kernels.sort_distances(n, values.min(initial=np.inf), values.max(initial=-np.inf), room)
-    order = np.lexsort((rank, values))
-    assert room.x.tolist() == values[order].tolist()
-    assert room.rank.tolist() == rank[order].tolist()
-    for at, bound in itertools.product((0, n // 2, n), (-1.0, 0.0, 2.5, 1e301)):
-        expected = max(at, int((values < bound).sum()))
-        assert kernels.advance(room.x, room.rank, at, n, bound, -1) == expected
+    positives, negatives, room = sorting_room(n + 1)
+    kernels.spread_kinds(rows, n, x, 0.75, positives, negatives, room)
+    for spread, own in ((positives, label[:n] == 0), (negatives, label[:n] == 1)):
+        own_x, own_rank = values[own], rank[:n][own]
+        count = int(spread.start[int(room.scale[2])])
+        assert sorted(zip(spread.x[:count], spread.rank[:count], strict=True)) == sorted(
+            zip(own_x, own_rank, strict=True)
+        )
+        for bound in (-np.inf, -1.0, 0.0, 2.0, 2.5, 1e301, *own_x[:50]):
+            for closed in (False, True):
+                below = own_x <= bound if closed else own_x < bound
+                found, total = kernels.count_below(spread, room.scale, bound, closed)
+                assert found == below.sum()
+                low, unit, far = room.scale[0], room.scale[3], room.scale[4]
+                if bound <= far and kind != "far_apart":
+                    total = total / unit + found * low if unit else found * low
+                    assert total == pytest.approx(own_x[below].sum(), rel=1e-9, abs=1e-9)
+            for bound_rank in (0, n // 2):
+                before = (own_x < bound) | ((own_x == bound) & (own_rank < bound_rank))
+                assert kernels.count_before(spread, room.scale, bound, bound_rank) == before.sum()
+    of_positives = np.lexsort((rank[:n][label[:n] == 0], values[label[:n] == 0]))
+    assert positives.x[: of_positives.size].tolist() == values[label[:n] == 0][of_positives].tolist()
+
+
+def test_sums_do_not_depend_on_the_order_of_rows() -> None:
+    rng = np.random.default_rng(4)
+    world = World(rng.normal(size=(400, 8)).astype(np.float32), [int(i % 3) for i in range(400)])
+    world = World(world.embeddings, world.labels, ids=[f"row {i}" for i in range(400)])
+    order = rng.permutation(400)
+    other = World(world.embeddings[order], [world.labels[i] for i in order], ids=[(world.ids or [])[i] for i in order])
+    assert look(world, "sqeuclidean")["margins"] == look(other, "sqeuclidean")["margins"]
 
 
 # ---------------------------------------------------------------- what is told

@@ -19,8 +19,9 @@ from minestream.setting import Limits
 from minestream.workers import Workers
 
 BATCH_ANCHORS = 1_024  # counted before they are summed: fixed, so that sums do not depend on threads or memory
-STRIP_ANCHORS = 32
+STRIP_ANCHORS = 64
 STRIP_SHARE = 16  # of the memory that all strips together may take
+ROOM_SHARE, ROOM_BYTES = 4, 53  # likewise what sorting takes: bytes a row and thread
 BINS = 200
 PROBE_ANCHORS = 64
 Z95 = 1.959963984540054
@@ -91,12 +92,18 @@ def empty_counts(anchors: int, bins: int, margins: int) -> kernels.Counts:
     )  # fmt: skip
 
 
-def sorting_room(rows: int) -> kernels.Sorted:
-    """Scratch for the distances of one anchor."""
-    return kernels.Sorted(
-        np.empty(rows), np.empty(rows, np.int32), np.empty(rows + 1), np.empty(rows), np.empty(rows, np.int32),
-        np.empty(kernels.MOST_BUCKETS + 1, np.int32), np.zeros(3), np.empty(rows, np.int64),
+def spread_room(rows: int) -> kernels.Spread:
+    """Scratch for the distances of one kind."""
+    return kernels.Spread(
+        np.empty(rows), np.empty(rows, np.int32), np.empty(rows + 1, np.int64),
+        np.empty(kernels.MOST_BUCKETS + 2, np.int32),
     )  # fmt: skip
+
+
+def sorting_room(rows: int) -> tuple[kernels.Spread, kernels.Spread, kernels.Room]:
+    """Scratch for the distances of one anchor: ROOM_BYTES a row."""
+    room = kernels.Room(np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5), np.empty(rows, np.int64))
+    return spread_room(rows), spread_room(rows), room
 
 
 class Counting:
@@ -107,7 +114,7 @@ class Counting:
     loaded, metric : Loaded, str
     limits, workers, progress : Limits, Workers, Progress
     budget_bytes : int
-        Decides how many anchors meet the rows together.
+        Decides how many anchors meet the rows together, and how many threads have room to sort: one at least.
     """
 
     def __init__(
@@ -116,16 +123,17 @@ class Counting:
         self.loaded, self.code = loaded, METRICS[metric].code
         self.limits, self.workers, self.progress = limits, workers, progress
         rows = loaded.store.rows
-        room = budget_bytes // STRIP_SHARE // limits.threads // (8 * rows)
+        self.threads = int(max(1, min(limits.threads, budget_bytes // ROOM_SHARE // (ROOM_BYTES * rows))))
+        room = budget_bytes // STRIP_SHARE // self.threads // (8 * rows)
         self.strip = int(max(1, min(STRIP_ANCHORS, room)))
-        self._x = [np.empty((self.strip, rows)) for _ in range(limits.threads)]
-        self._room = [(sorting_room(rows), sorting_room(rows)) for _ in range(limits.threads)]
+        self._x = [np.empty((self.strip, rows)) for _ in range(self.threads)]
+        self._room = [sorting_room(rows) for _ in range(self.threads)]
 
     def distances(self, slots: NDArray[np.int32], out_x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Canonical distances of a strip of anchors to all rows, float64 (S, n)."""
         loaded, x = self.loaded, out_x[: slots.size]
         anchors, square = loaded.gather(slots), loaded.rows.square
-        panel, total = np.empty((loaded.store.dimension, kernels.CHUNK_ROWS)), np.empty(kernels.CHUNK_ROWS)
+        panel, total = np.empty((loaded.store.dimension, kernels.CHUNK_ROWS)), np.empty((2, kernels.CHUNK_ROWS))
         for first in range(0, loaded.store.rows, self.limits.block_rows):
             end = min(loaded.store.rows, first + self.limits.block_rows)
             block = loaded.store.block(first, end)
@@ -151,7 +159,7 @@ class Counting:
             out = empty_counts(batch.size, edges.size - 1, margins.size)
             todo = deque(range(0, batch.size, self.strip))
             self.workers.run(
-                [self._counter(thread, batch, edges, margins, todo, out) for thread in range(self.limits.threads)]
+                [self._counter(thread, batch, edges, margins, todo, out) for thread in range(self.threads)]
             )
             yield out
 
