@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from minestream.insight.report import describe_html
     from minestream.linear import Linear, apply
     from minestream.losses import LossResult, contrastive_loss, triplet_loss
-    from minestream.pipeline import Mined, mine, mine_arrays, mine_batches, mine_margins, warmup
+    from minestream.pipeline import Mined, mine, mine_arrays, mine_margins, warmup
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
+    from minestream.streaming import mine_batches, mine_pipe
 
 __version__ = VERSION
 __all__ = [
@@ -68,6 +69,7 @@ __all__ = [
     "mine_arrays",
     "mine_batches",
     "mine_margins",
+    "mine_pipe",
     "profile",
     "refilter",
     "triplet_loss",
@@ -89,10 +91,11 @@ _HOMES = {
     "minestream.insight.report": ("describe_html",),
     "minestream.linear": ("Linear", "apply"),
     "minestream.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
-    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_batches", "mine_margins", "warmup"),
+    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_margins", "warmup"),
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),
+    "minestream.streaming": ("mine_batches", "mine_pipe"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

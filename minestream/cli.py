@@ -27,8 +27,12 @@ from minestream.errors import EXIT_CODES, CapacityError, Interrupted, Minestream
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.trainers import FORMATS
+from minestream.values import PIPE
 
-OUTPUT_HELP = "A .parquet file, or a folder of parts. Default: INPUT's stem.triplets.parquet, here."
+OUTPUT_HELP = (
+    "A .parquet file, or a folder of parts, or - for an Arrow stream on standard output. "
+    "Default: INPUT's stem.triplets.parquet, here."
+)
 TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 NAMES_COLUMN = 34  # longer option names take a line of their own
 
@@ -137,7 +141,8 @@ def cli() -> None:
 @mine_options
 @json_option
 def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
-    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns.
+    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
+    stream on standard input.
 
     Nothing but INPUT is needed: the columns are found by themselves.
 
@@ -146,6 +151,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
       minestream mine digits.parquet
       minestream mine embeddings/ -o triplets/ --label product --margin 0.3 -k 4
       minestream mine digits.parquet --emit pairs --dry-run
+      producer | minestream mine - -o - | consumer
     """
     try:
         reports = mined(list(inputs), out, given_only(options))
@@ -155,15 +161,22 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
         ) from None
     told = [printing.report_text(each) if each.complete else printing.plan_text(each) for each in reports]
     values_of = [report.to_dict() for report in reports]
-    show(json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told))
+    text = json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told)
+    if out == PIPE:  # where the rows went
+        print(text, file=sys.stderr)
+    else:
+        show(text)
 
 
 def mined(inputs: list[str], out: str | None, options: dict[str, Any]) -> list[Any]:
     """The reports of a run: one, or one for each of several margins."""
     margins = values.parse_margins(options.pop("margin", None))
+    if inputs == [PIPE] and out is None:
+        raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
     if len(margins) > 1:
         return minestream.mine_margins(inputs, out or "", margins, **options)
-    return [minestream.mine(inputs, out, **options | dict(zip(("margin",), margins, strict=False)))]
+    options |= dict(zip(("margin",), margins, strict=False))
+    return [minestream.mine_pipe(inputs, **options) if out == PIPE else minestream.mine(inputs, out, **options)]
 
 
 @cli.command(short_help="Say what is in a mined file.")

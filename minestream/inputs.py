@@ -21,14 +21,17 @@ import pyarrow.types as pat
 from minestream.columns import ELEMENTS
 from minestream.decode import Place, one_length
 from minestream.errors import InputError, MinestreamError, TransientError, UsageError
+from minestream.pipes import read_pipe
+from minestream.values import PIPE
 from minestream.workers import ahead
 
-MEMORY, STREAM = "<memory>", "<stream>"
+MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
 _READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 _TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
 _BUFFER_BYTES = 1 << 20
 _COUNTED_ROWS = 50_000
+_ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
 
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 Opener = Callable[[str], "Input"]
@@ -208,7 +211,7 @@ def _open_file(path: str) -> Input:
 
 
 def _open_object(thing: Any, number: str) -> Input:
-    """A table, a record batch, a reader, or anything with ``__arrow_c_stream__``."""
+    """A table, a record batch, a reader, a dataset, or anything with ``__arrow_c_stream__``."""
     if isinstance(thing, pa.Table | pa.RecordBatch):
         table = pa.table(thing)
 
@@ -216,6 +219,12 @@ def _open_object(thing: Any, number: str) -> Input:
             yield from table.select(names).to_batches(max_chunksize=batch_rows)
 
         return Input(MEMORY + number, table.schema, table.num_rows, slices, on_disk=False)
+    if hasattr(thing, "scanner"):
+        return _open_dataset(thing, number)
+    if hasattr(thing, "select_columns"):
+        return _open_hugging_face(thing, number)
+    if hasattr(thing, "to_reader"):  # a scanner
+        thing = thing.to_reader()
     stream = thing if isinstance(thing, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(thing)
     # The first rows are kept, so that they can be looked at before the one pass.
     first = list(islice((batch for batch in stream if batch.num_rows), 1))
@@ -224,6 +233,25 @@ def _open_object(thing: Any, number: str) -> Input:
         return chain(first, stream)
 
     return Input(STREAM + number, stream.schema, None, once, on_disk=False, repeatable=False)
+
+
+def _open_dataset(dataset: Any, number: str) -> Input:
+    """A pyarrow Dataset, or what has its methods: read column by column, as often as need be."""
+
+    def scanned(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        yield from dataset.scanner(columns=names, batch_size=batch_rows).to_batches()
+
+    return Input(DATASET + number, dataset.schema, dataset.count_rows(), scanned, on_disk=False)
+
+
+def _open_hugging_face(dataset: Any, number: str) -> Input:
+    """A Hugging Face Dataset, known by its methods; its indices and formats hold."""
+
+    def selected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for table in dataset.select_columns(names).with_format("arrow").iter(batch_rows):
+            yield from table.to_batches()
+
+    return Input(DATASET + number, dataset.features.arrow_schema, len(dataset), selected, on_disk=False)
 
 
 # ---------------------------------------------------------------- arrays
@@ -343,14 +371,18 @@ def _listed(given: Any) -> list[Any]:
 
 
 def open_inputs(given: Any) -> list[Input]:
-    """Open a path, an Arrow object, or a list of either; files in sorted path order, each once."""
+    """Open a path, "-" for standard input, an Arrow object, or a list of either; files in sorted order, each once."""
     items = _listed(given)
     if not items:
         raise InputError("no input", "give a Parquet file, a folder or a glob pattern")
+    if PIPE in [item for item in items if isinstance(item, str)]:
+        if len(items) > 1:
+            raise UsageError("- is standard input, beside which nothing else is read", "give it alone")
+        items = [read_pipe()]
     if all(isinstance(item, str | os.PathLike) for item in items):
         return [_open_file(path) for path in _resolve(items, ".parquet")]
     for item in items:
-        if not hasattr(item, "__arrow_c_stream__") and not isinstance(item, pa.RecordBatch):
+        if not isinstance(item, pa.RecordBatch) and not any(hasattr(item, name) for name in _ARROW_METHODS):
             raise UsageError(
                 f"an input of type {type(item).__name__} among {len(items)} is not understood",
                 "give paths only, or Arrow tables and readers only; for arrays use mine_arrays",

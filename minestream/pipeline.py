@@ -46,7 +46,7 @@ def mine(
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        Parquet or Arrow IPC files, folders, globs, tables, readers.
+        Parquet or Arrow IPC files, folders, globs, tables, readers; "-" is an Arrow stream on standard input.
     out : path, optional
         A name ending in .parquet becomes one file, any other a folder of parts. Default: the first input's
         stem and the emit, in the working directory.
@@ -163,10 +163,10 @@ def _publish(miner: Miner, config: MineConfig, run: Run, output: Output, began: 
     rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
     counted_late = config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None
     if not counted_late:
-        _check_gates(miner.resources, total)
+        check_gates(miner.resources, total)
 
     def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
-        _check_gates(miner.resources, total)
+        check_gates(miner.resources, total)
         return total.answer()
 
     def report() -> Report:
@@ -197,18 +197,19 @@ def trainer_shape(miner: Miner, config: MineConfig, total: ShardStats) -> Shape 
     return shape
 
 
-def _check_gates(resources: Resources, total: ShardStats) -> None:
+KEPT = "nothing was published; the parts are kept: --resume with another gate publishes them"
+
+
+def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> None:
+    """Raise GateMissed when too few rows came out, or too many pairs are short."""
     if resources.require_rows is not None and total.rows < resources.require_rows:
-        raise GateMissed(
-            f"{total.rows:,} rows came out, --require-rows asks for {resources.require_rows:,}",
-            "nothing was published; the parts are kept: --resume with another gate publishes them",
-        )
+        raise GateMissed(f"{total.rows:,} rows came out, --require-rows asks for {resources.require_rows:,}", hint)
     share = short_share(resources.max_short)
     looked_for = total.full + total.short + total.empty
     if share is not None and looked_for and (total.short + total.empty) / looked_for > share:
         raise GateMissed(
             f"{(total.short + total.empty) / looked_for:.2%} of the pairs are short, --max-short allows {share:.2%}",
-            "nothing was published; the parts are kept: --resume with another gate publishes them",
+            hint,
         )
 
 
@@ -348,43 +349,6 @@ def _finished_in_memory(
         rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
         found = list(rows or ())
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
-
-
-def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
-    """Mine and hand the rows out as record batches while mining goes on.
-
-    Parameters
-    ----------
-    inputs, **options
-        As for mine(). --emit pairs and --order shuffled need a finishing pass over all rows and are refused.
-
-    Returns
-    -------
-    pyarrow.RecordBatchReader
-        Reading it mines; closing it, or dropping it, stops the mining.
-    """
-    config, resources, tables = split_options({"progress": "none", **options})
-    if needs_finishing(config):
-        what = "--emit pairs" if config.emit == "pairs" else "--order shuffled" if config.order == "shuffled" else (
-            "--max-uses" if config.max_uses is not None else f"--emit {config.emit}"
-        )  # fmt: skip
-        raise UsageError(f"{what} needs all rows before the first can be handed out", "use mine() or mine_arrays()")
-    sources = open_sources(inputs, config, tables, resources)
-    stack = ExitStack()
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    progress = stack.enter_context(reporter(resources.progress, None))
-    try:
-        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
-    except BaseException:
-        stack.close()
-        raise
-
-    def batches() -> Iterator[pa.RecordBatch]:
-        with stack:
-            for _, (picture,) in miner.mine_shards(range(len(miner.plan.shards))):
-                yield from emit(picture).to_batches()
-
-    return pa.RecordBatchReader.from_batches(miner.schema, batches())
 
 
 def warmup(dtype: Any = np.float32) -> float:

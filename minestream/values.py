@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from minestream.errors import UsageError
 
+PIPE = "-"  # standard input, or output, in place of a path
+
 
 def parse_threshold(text: str) -> float | None:
     """A distance, or None for the word none."""

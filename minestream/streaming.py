@@ -1,0 +1,112 @@
+"""Mined rows as record batches while mining goes on: for a program, and for a pipe."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from minestream.config import MineConfig, split_options
+from minestream.emit import emit
+from minestream.errors import UsageError
+from minestream.finish import needs_finishing
+from minestream.miner import Miner
+from minestream.pipeline import check_gates
+from minestream.pipes import write_pipe
+from minestream.progress import Callback, reporter
+from minestream.sources import open_sources
+from minestream.stats import Report, ShardStats, merged
+from minestream.values import PIPE
+
+BATCH_ROWS = 16_384  # handed out at once, at most
+UNMARKED = "the rows are out; the stream has no end mark, so that its reader knows"
+
+
+def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
+    """Mine and hand the rows out as record batches while mining goes on.
+
+    Parameters
+    ----------
+    inputs, **options
+        As for mine(). --emit pairs and --order shuffled need a finishing pass over all rows and are refused.
+
+    Returns
+    -------
+    pyarrow.RecordBatchReader
+        Reading it mines; closing it, or dropping it, stops the mining.
+    """
+    return _Mining(inputs, {"progress": "none", **options}, None).reader()
+
+
+def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **options: Any) -> Report:
+    """Mine and write the rows to standard output as an Arrow IPC stream, no faster than they are read.
+
+    Parameters
+    ----------
+    inputs, progress_callback, **options
+        As for mine_batches(). The stream ends with its mark only when all rows are out and no gate is missed.
+
+    Returns
+    -------
+    Report
+        A reader that left early is no error: a note says so.
+    """
+    began = time.perf_counter()
+    mining = _Mining(inputs, options, progress_callback)
+    if mining.resources.dry_run:
+        return mining.report(began, complete=False)
+    end = write_pipe(mining.reader(), lambda: check_gates(mining.resources, merged(mining.parts), UNMARKED))
+    if end.reader_left:
+        mining.miner.loaded.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
+    return mining.report(began, complete=True)
+
+
+class _Mining:
+    """Sources loaded and planned, mined as they are read out."""
+
+    def __init__(self, inputs: Any, options: dict[str, Any], progress_callback: Callback | None) -> None:
+        config, self.resources, tables = split_options(options)
+        refuse_finishing(config)
+        if self.resources.resume or self.resources.overwrite:
+            raise UsageError("a stream is neither resumed nor overwritten", "leave --resume and --overwrite out")
+        self.parts: list[ShardStats] = []
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            progress = stack.enter_context(reporter(self.resources.progress, progress_callback))
+            sources = open_sources(inputs, config, tables, self.resources)
+            self.miner = stack.enter_context(Miner(sources, [config], self.resources, folder, progress))
+            self._held = stack.pop_all()
+
+    def reader(self) -> pa.RecordBatchReader:
+        """The rows; once."""
+        batches = self._batches()
+        weakref.finalize(batches, self._held.close)  # one that was never read from runs no finally of its own
+        return pa.RecordBatchReader.from_batches(self.miner.schema, batches)
+
+    def _batches(self) -> Iterator[pa.RecordBatch]:
+        with self._held:
+            for _, (picture,) in self.miner.mine_shards(range(len(self.miner.plan.shards))):
+                table = emit(picture)
+                self.parts.append(picture.stats)
+                yield from table.to_batches(max_chunksize=BATCH_ROWS)
+
+    def report(self, began: float, complete: bool) -> Report:
+        """What was done."""
+        self._held.close()
+        return self.miner.report(Path(PIPE), self.parts, began, complete)
+
+
+def refuse_finishing(config: MineConfig) -> None:
+    """Refuse what needs all rows before the first can be handed out."""
+    if not needs_finishing(config):
+        return
+    what = "--emit pairs" if config.emit == "pairs" else "--order shuffled" if config.order == "shuffled" else (
+        "--max-uses" if config.max_uses is not None else f"--emit {config.emit}"
+    )  # fmt: skip
+    raise UsageError(f"{what} needs all rows before the first can be handed out", "use mine() or mine_arrays()")
