@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from minestream import reference
 from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, reading
 from minestream.errors import InputError, VerifyMismatch
-from minestream.recorded import read_recorded
+from minestream.recorded import is_split, read_recorded
 from minestream.rules import EMITS
 from minestream.writer import RowsCrc
 
@@ -215,6 +215,8 @@ class Derivation:
             rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
         rules |= source.arguments()
         columns = reference.mine(source.anchors.vectors, only_anchors=anchors.tolist(), **rules).columns
+        if is_split(self.config):  # the reference knows them as queries and corpus
+            columns = {name.replace("query_", "anchor_"): values for name, values in columns.items()}
         columns |= self.carried(columns)
         expect(f"{self.mined.path}: columns", sorted(columns), sorted(self.schema.names))
         # Stored values are compared, so those expected take the way through the stored type.

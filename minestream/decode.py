@@ -23,15 +23,20 @@ _SHOWN_ROWS = 5
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run of rows comes from: an input, its first row there, and its first row in the source."""
+    """Where rows come from: an input, the first row of a run there, and in the source; which of the run were kept."""
 
     file: str
     row: int
     start_row: int
+    kept: np.ndarray | None = None  # places in the run; None: all of it
+
+    def source_rows(self, count: int) -> np.ndarray:
+        """The rows of the source that the first `count` kept ones are, int64."""
+        return self.start_row + (np.arange(count) if self.kept is None else self.kept[:count])
 
     def rows(self, positions: Sequence[int] | np.ndarray) -> str:
-        """Up to five of `positions`, counted from this place, in words."""
-        shown = positions[:_SHOWN_ROWS]
+        """Up to five of `positions` among those kept, in words."""
+        shown = [int(p if self.kept is None else self.kept[p]) for p in positions[:_SHOWN_ROWS]]
         more = f" and {len(positions) - len(shown)} more" if len(positions) > len(shown) else ""
         inside, overall = (", ".join(str(int(p) + first) for p in shown) for first in (self.row, self.start_row))
         return (

@@ -34,6 +34,7 @@ _COUNTED_ROWS = 50_000
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
 
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
+GroupsReader = Callable[[list[int]], Reader]
 Opener = Callable[[str], "Input"]
 
 
@@ -47,6 +48,9 @@ class Input:
     reader: Reader
     on_disk: bool = True
     repeatable: bool = True
+    of_groups: GroupsReader | None = None  # readers of some row groups of a Parquet file
+    row: int = 0  # the first row in the file
+    start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
 
     def read(self, names: list[str], batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours."""
@@ -120,8 +124,9 @@ def _placed(inputs: list[Input], names: list[str], batch_rows: int) -> Iterator[
     start_row = 0
     for each in inputs:
         row = 0
+        start_row = start_row if each.start_row is None else each.start_row
         for batch in each.read(names, batch_rows):
-            yield Place(each.name, row, start_row + row), batch
+            yield Place(each.name, each.row + row, start_row + row), batch
             row += batch.num_rows
         if each.rows is not None and row != each.rows:
             raise InputError(f"{each.name}: {row} rows read, {each.rows} expected", "it has changed meanwhile")
@@ -132,14 +137,17 @@ def _placed(inputs: list[Input], names: list[str], batch_rows: int) -> Iterator[
 
 
 def _open_parquet(path: str) -> Input:
-    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def reader(names: list[str], batch_rows: int, groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
         # A dataset scan of one large row group took 600 MB more.
         with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
-            yield from ahead(file.iter_batches(batch_rows, columns=names, use_threads=False))
+            yield from ahead(file.iter_batches(batch_rows, columns=names, row_groups=groups, use_threads=False))
 
     with pq.ParquetFile(path, pre_buffer=False) as file:
         schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
-    return Input(path, schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader)
+    return Input(
+        path, schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader,
+        of_groups=lambda groups: partial(reader, groups=groups),
+    )  # fmt: skip
 
 
 def _open_ipc(path: str, streamed: bool = False) -> Input:

@@ -64,6 +64,8 @@ class Loaded:
     guide : Guide or None
     dropped : dict of str to int
         Rows that take no part, by cause.
+    one_input : bool
+        Whether both tables are rows of one input.
     notes : list of str
     """
 
@@ -77,6 +79,7 @@ class Loaded:
     positives: NDArray[np.int64]
     guide: Guide | None
     dropped: dict[str, int]
+    one_input: bool
     notes: list[str] = field(default_factory=list)
 
     def table(self, role: str) -> Table:
@@ -91,7 +94,13 @@ class Loaded:
     @property
     def source_rows(self) -> int:
         """Rows of all tables, before anything was dropped."""
-        return sum(table.source_rows for table in self.each_table())
+        each = [table.source_rows for table in self.each_table()]
+        return each[0] if self.one_input else sum(each)
+
+    @property
+    def rows_taking_part(self) -> int:
+        """Rows that are anchors or candidates."""
+        return np.unique(self.source_row).size if self.one_input else self.store.rows
 
     def each_table(self) -> list[Table]:
         """The tables, one or two."""
@@ -151,6 +160,7 @@ class _Joined:
         for reader in readers:
             reader.finish()
             self._count({f"bad: {kind}": count for kind, count in reader.source.bad_rows.items()})
+            self._count({f"outside {reader.source.condition}": reader.source.left_out})
             if config.unlabeled == "ignore" and not config.listed_positives:
                 self._count({"unlabelled": reader.unlabeled})
         hashes = self._kept(np.concatenate([part for reader in readers for part in reader.hashes]))
@@ -171,7 +181,8 @@ class _Joined:
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
-            self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.notes,
+            self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.sources.one_input,
+            self.notes,
         )  # fmt: skip
 
     def _count(self, causes: dict[str, int]) -> None:
@@ -212,7 +223,7 @@ class _Joined:
                     f"{listed.name}: row {beyond[0]} is not among the {reader.source_rows:,} rows of the input",
                     "check that it belongs to this input",
                 )
-            return [listed.rows]
+            return [listed.rows for _ in self.readers]
         found = []
         unknown = np.ones(len(listed.ids or []), bool)
         for reader in self.readers:
@@ -255,6 +266,10 @@ class _Joined:
         """(query slot, corpus slot) of the rows that are one item, because they have one id."""
         queries, corpus = tables
         nothing = NO_ROWS, NO_ROWS
+        if self.sources.one_input:
+            ours, theirs = (reader.source_row for reader in self.readers)
+            _, query, item = np.intersect1d(ours, theirs, return_indices=True)
+            return query + queries.first, item + corpus.first
         if queries is corpus or (self.config.listed_positives and not self.config.shared_ids):
             return nothing
         if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:

@@ -225,7 +225,7 @@ class Miner:
         loaded, source = self.loaded, self.source
         about = {
             "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
-            "dropped": loaded.dropped, "rows_taking_part": loaded.store.rows,
+            "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
         }  # fmt: skip
         total = merged([self.reading, *parts])
         plan = dict(self.plan.facts)

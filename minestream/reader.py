@@ -60,7 +60,7 @@ class TableReader:
         count = len(batch.vectors)
         given = pa.nulls(count, self.labels.kind) if batch.labels is None else batch.labels
         labels, labeled = self.labels.labeled(given)
-        rows = np.arange(batch.start_row, batch.start_row + count)
+        rows = batch.rows
         if batch.ids is not None:
             self.ids.append(batch.ids.filter(pa.array(~batch.bad)))
             self.bad_ids.append(batch.ids.filter(pa.array(batch.bad)))
@@ -88,6 +88,7 @@ class TableReader:
 
     def finish(self) -> None:
         """No more batches come."""
+        self.source_rows += self.source.left_out
         if self.carried is not None:
             self.carried.seal()
         self.source_row = np.concatenate(self.rows)

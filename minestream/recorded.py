@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from minestream.config import flag_of
 from minestream.contents import MinedOutput
 from minestream.errors import InputError
 from minestream.listed import ListedPairs, read_pairs, read_rows
 from minestream.source import Source, open_source
+from minestream.where import parse_where
 
 Rows = NDArray[np.int64]
 PATHS = {
@@ -61,6 +63,8 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     if vectors:
         options |= {"vectors": vectors, "embedding": config["embedding"]}
     needs_label = None if columns.get("label") is None else False
+    option = "candidate_where" if role else "anchor_where"
+    options["where"] = parse_where(config[option], flag_of(option))
     return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
 
 
@@ -92,19 +96,23 @@ class TableRows:
         same("rows", self.count, self.source.rows or self.count, PATHS[role])
         self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
         self.takes_part = np.zeros(self.count, bool)
-        columns: dict[str, list[Any]] = {"labels": [], "ids": [], "groups": []}
+        columns: dict[str, list[Any]] = {}
         for batch in self.source.batches():
-            start, end = batch.start_row, batch.start_row + len(batch.vectors)
-            same("rows", self.count, max(self.count, end), PATHS[role])
-            self.vectors[start:end], self.takes_part[start:end] = batch.vectors, ~batch.bad
-            for name, values in columns.items():
-                array = getattr(batch, name)
-                values.extend([] if array is None else array.to_pylist())
+            same("rows", self.count, max(self.count, int(batch.rows[-1]) + 1), PATHS[role])
+            self.vectors[batch.rows], self.takes_part[batch.rows] = batch.vectors, ~batch.bad
+            for name in ("labels", "ids", "groups"):
+                if (array := getattr(batch, name)) is not None:
+                    values = columns.setdefault(name, [None] * self.count)
+                    for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
+                        values[row] = value
         same_files(recorded, self.source.identity(), PATHS[role])
         if config["unlabeled_value"] is not None:
-            columns["labels"] = [without(config["unlabeled_value"], label) for label in columns["labels"]]
-        self.labels = columns["labels"] or None
-        self.ids, self.groups = columns["ids"] or None, columns["groups"] or None
+            columns["labels"] = [without(config["unlabeled_value"], label) for label in columns.get("labels", [])]
+        self.labels = columns.get("labels") or None
+        self.ids, self.groups = columns.get("ids"), columns.get("groups")
+        if self.ids is not None:  # rows that are not read take no part, under no id of their own
+            nobody = type(next(each for each in self.ids if each is not None))()
+            self.ids = [nobody if each is None else each for each in self.ids]
         if self.ids is not None and config["on_duplicate_ids"] != "error":
             rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
             kept = {self.ids[row]: row for row in rows.tolist()}
@@ -120,11 +128,17 @@ class TableRows:
         found: dict[str, dict[int, Any]] = {name: {} for name in self._carry}
         for batch in self.source.batches() if found else ():
             assert batch.carry is not None
-            low, high = np.searchsorted(rows, [batch.start_row, batch.start_row + len(batch.vectors)])
-            taken = batch.carry.take(pa.array(rows[low:high] - batch.start_row))
+            low, high = np.searchsorted(rows, [batch.rows[0], batch.rows[-1] + 1])
+            taken = batch.carry.take(pa.array(np.searchsorted(batch.rows, rows[low:high])))
             for name, values in found.items():
                 values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
         return found
+
+
+def is_split(config: Mapping[str, Any]) -> bool:
+    """Whether anchors and candidates are different rows of one table."""
+    conditions = config["anchor_where"], config["candidate_where"]
+    return not config["two_tables"] and any(each is not None for each in conditions)
 
 
 def without(value: str, label: Any) -> Any:
@@ -171,11 +185,16 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any]) -> SourceRows:
     """Find and read every table; InputError where one is not found or is not the one that was mined."""
     config = mined.about["config"]
     anchors = TableRows(mined, "", find(mined, "", given))
-    corpus = TableRows(mined, "corpus", find(mined, "corpus", given)) if config["two_tables"] else None
+    corpus, split = None, is_split(config)
+    if config["two_tables"] or split:
+        corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given))
     if entries(mined, "excluded rows"):
         _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
     known = _listed(mined, "known positives", given, anchors, corpus or anchors)
     excluded = _listed(mined, "excluded pairs", given, anchors, corpus or anchors)
+    if split and corpus is not None:
+        same_items = np.flatnonzero(anchors.takes_part & corpus.takes_part).tolist()
+        excluded = [*(excluded or []), *((row, row) for row in same_items)]
     return SourceRows(anchors, corpus, known, excluded, _guides(mined, given, anchors, corpus))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from minestream.columns import ELEMENTS, Candidates, Columns, find_columns, plai
 from minestream.decode import Checksum, Place, Vectors, bad_rows, decode_ids, decode_plain, decode_vectors
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs import VECTORS, Input, Lane, open_inputs, open_vectors, table_of, unreadable
+from minestream.partitions import partitioned, pruned
+from minestream.where import Where
 
 __all__ = ["Columns", "RowBatch", "Source", "arrays_source", "open_source"]
 
@@ -28,7 +30,7 @@ WRITTEN_BY = b"minestream.version"
 class RowBatch:
     """Consecutive rows of the source, m of them."""
 
-    start_row: int  # position of the first row in the unfiltered source
+    rows: np.ndarray  # (m,) int64, ascending: positions in the unfiltered source
     vectors: np.ndarray  # (m, d), as stored, C-contiguous, possibly read-only; zeros in bad rows
     labels: pa.Array | None  # ints, strings, bools, or lists of them
     ids: pa.Array | None  # int64 or string, never null
@@ -65,11 +67,13 @@ class Source:
         Types of labels (plain) and ids (int64 or string).
     bad_rows : dict of str to int
         Bad rows dropped so far, by kind: "not finite", "zero norm", "norm out of range"; kinds that occurred.
+    left_out : int
+        Rows that did not meet `where`, after a full pass.
     """
 
     def __init__(
         self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
-        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int,
+        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None,
     ) -> None:  # fmt: skip
         self.columns = columns
         self.notes = notes
@@ -81,7 +85,13 @@ class Source:
         self.schema = _common_schema(inputs, columns)
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
-        self._inputs, self._npys = inputs, npys
+        self._inputs, self._npys, self._where = inputs, npys, where
+        self._read = inputs
+        self.left_out = 0
+        if where is not None:
+            for each in inputs:
+                where.check(each.name, each.schema)
+            self._read = inputs if npys else pruned(inputs, where)  # .npy files are aligned with whole inputs
         self._zero_is_bad, self._drop_bad, self._batch_rows = zero_is_bad, drop_bad, batch_rows
         self._begun = self._complete = False
         self._file_rows: dict[str, int] = {}
@@ -91,6 +101,16 @@ class Source:
         self._vectors = _common_vectors(npys or inputs, columns.embedding)
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
+
+    @property
+    def condition(self) -> str:
+        """The option that says which rows are read; "" of all."""
+        return "" if self._where is None else self._where.option
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be read more than once."""
+        return all(each.repeatable for each in self._inputs)
 
     def _check_aligned(self, rows: int) -> None:
         vectors = sum(each.rows or 0 for each in self._npys)
@@ -110,22 +130,37 @@ class Source:
         UsageError
             On a second pass over a stream.
         """
-        if self._begun and not all(each.repeatable for each in self._inputs):
+        if self._begun and not self.repeatable:
             raise UsageError("a stream can be read once only", "pass a table or a file to read it again")
         self._begin()
         names = self.schema.names + ([] if self._npys else [self.columns.embedding])
-        lanes = [Lane(self._inputs, names or self._inputs[0].schema.names[:1], self._batch_rows)]
+        names += [] if self._where is None else [name for name in self._where.columns if name not in names]
+        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self._batch_rows)]
         lanes += [Lane(self._npys, [VECTORS], self._batch_rows)] if self._npys else []
-        rows = 0
+        rows = kept = 0
         while count := min(lane.ready() for lane in lanes):
-            pieces = [lane.take(count) for lane in lanes]
-            yield self._decoded(*pieces[0], *pieces[-1])
-            rows += count
+            whole = [lane.take(count) for lane in lanes]
+            self._file_rows |= {place.file: place.row + count for place, _ in whole}
+            pieces = self._meeting(whole)
+            if pieces[0][1].num_rows:
+                yield self._decoded(*pieces[0], *pieces[-1])
+            rows, kept = rows + count, kept + pieces[0][1].num_rows
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
-        if rows == 0:
-            raise _no_rows(self._inputs)
+        if kept == 0:
+            raise _no_rows(self._inputs, self._where)
+        self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
+
+    def _meeting(self, pieces: list[tuple[Place, pa.RecordBatch]]) -> list[tuple[Place, pa.RecordBatch]]:
+        """What of aligned pieces meets the condition, which the first of them is asked."""
+        if self._where is None:
+            return pieces
+        mask = self._where.mask(pieces[0][1])
+        if mask.all():
+            return pieces
+        kept, among = np.flatnonzero(mask), pa.array(mask)
+        return [(replace(place, kept=kept), batch.filter(among)) for place, batch in pieces]
 
     def _begin(self) -> None:
         self._begun, self._complete = True, False
@@ -149,12 +184,11 @@ class Source:
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
         for where, kind, column in ((origin, "vectors", vectors), (place, "labels", labels), (place, "ids", ids)):
-            self._file_rows[where.file] = where.row + len(vectors)
             if column is not None:
                 self._checksums[where.file][kind].add(column)
         vectors, bad = self._without_bad(vectors, origin)
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
-        return RowBatch(place.start_row, vectors, labels, ids, groups, carry, bad)
+        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad)
 
     def _without_bad(self, vectors: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
         """`vectors` with zeros in bad rows, and which those are; refuses them unless they are dropped."""
@@ -189,7 +223,7 @@ class Source:
         return [
             {
                 "name": Path(os.path.relpath(each.name, common)).as_posix() if each.on_disk else each.name,
-                "rows": self._file_rows[each.name],
+                "rows": self._file_rows[each.name] if each.rows is None else each.rows,
                 "crc32": {kind: checksum.value() for kind, checksum in self._checksums[each.name].items()},
             }
             for each in inputs
@@ -247,8 +281,10 @@ def _common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
     return pa.schema(list(kinds.items()))
 
 
-def _no_rows(inputs: list[Input]) -> InputError:
+def _no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
     names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+    if where is not None:
+        return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")
     return InputError(f"{names}: no rows", "there is nothing to mine: check how the input was written")
 
 
@@ -269,6 +305,7 @@ def open_source(
     on_bad_rows: str = "error",
     batch_rows: int = 8192,
     require_label: bool | None = True,
+    where: Where | None = None,
 ) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
@@ -291,6 +328,8 @@ def open_source(
         Most rows of a batch.
     require_label : bool or None
         Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
+    where : Where, optional
+        Only rows that meet it are decoded, checked and handed on.
 
     Raises
     ------
@@ -305,7 +344,7 @@ def open_source(
         raise UsageError(f"on_bad_rows={on_bad_rows!r}", nearest_name(str(on_bad_rows), ["error", "drop"]))
     if batch_rows < 1:
         raise UsageError(f"batch_rows={batch_rows}", "it must be at least 1")
-    opened = open_inputs(inputs)
+    opened = partitioned(open_inputs(inputs))
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise InputError(f"{each.name}: written by minestream", "this is an output: mine what it came from")
@@ -318,7 +357,9 @@ def open_source(
         VECTORS if npys else None,
     )
     zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
-    return Source(opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows)
+    return Source(
+        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where
+    )
 
 
 def arrays_source(

@@ -16,6 +16,7 @@ from minestream.inputs import open_inputs
 from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.source import Columns, Source, open_source
 from minestream.trainers import FORMATS
+from minestream.where import Where, parse_where
 
 CANDIDATES = ("positive", "negative")
 
@@ -36,6 +37,8 @@ class Sources:
         Rows that take no part.
     guides : tuple of Source
         Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
+    one_input : bool
+        Whether the corpus is INPUT again, read for its candidates: the same row is the same item.
     notes : list of str
     """
 
@@ -45,6 +48,7 @@ class Sources:
     barred: ListedPairs | None = None
     excluded: ListedRows | None = None
     guides: tuple[Source, ...] = ()
+    one_input: bool = False
     notes: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Source]:
@@ -96,14 +100,22 @@ def open_sources(
     # Of queries with known positives a label counts only when it is named: passages carry many a column "label".
     if tables.qrels is not None:
         label = None if tables.corpus is not None and config.label is None else False
-    anchors = _open(
-        inputs, config, resources, label, _carried(config, "anchor", *(() if tables.corpus is not None else CANDIDATES))
-    )
+    own = parse_where(config.anchor_where, "--anchor-where")
+    theirs = parse_where(config.candidate_where, "--candidate-where")
+    both = tables.corpus is not None or config.split_roles
+    anchors = _open(inputs, config, resources, label, _carried(config, "anchor", *(() if both else CANDIDATES)), own)
     corpus = None
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
-        corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES))
+        corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES), theirs)
         _refuse_unlike(anchors, corpus)
+    elif config.split_roles:
+        if not anchors.repeatable:
+            raise UsageError(
+                "--anchor-where and --candidate-where read the input twice, which a stream cannot be",
+                "pass a file or a table",
+            )
+        corpus = _open(inputs, config, resources, label, _carried(config, *CANDIDATES), theirs)
     known = barred = excluded = None
     notes: list[str] = []
     if tables.qrels is not None:
@@ -118,13 +130,13 @@ def open_sources(
         barred = read_pairs(tables.exclude, "--exclude")
     if tables.exclude_rows is not None:
         by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
-        if not by_id and corpus is not None:
+        if not by_id and tables.corpus is not None:
             raise UsageError(
                 "--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id"
             )
         excluded = read_rows(tables.exclude_rows, by_id)
     guides = _open_guides(inputs, config, tables, resources)
-    return Sources(anchors, corpus, known, barred, excluded, guides, notes)
+    return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
@@ -143,11 +155,15 @@ def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
 
 
-def _open(inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...]) -> Source:
+def _open(
+    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
+    where: Where | None,
+) -> Source:  # fmt: skip
     return open_source(
         inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
         carry=carry, vectors=resources.vectors, metric=config.metric, normalize=config.normalize,
         on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
+        where=where,
     )  # fmt: skip
 
 

@@ -67,6 +67,11 @@ VALID: tuple[Check, ...] = (
         "triplets, tuples and st-labeled-pairs work",
     ),
     Check(
+        lambda c: c.split_roles and (c.emit == "pairs" or c.listed_positives or c.guided),
+        "--anchor-where and --candidate-where mine triplets and tuples of labelled rows, without --qrels and --guide",
+        "filter the table before, or give the candidates as a --corpus",
+    ),
+    Check(
         lambda c: c.margin is not None and not 0 < c.margin < float("inf"),
         "--margin must be a finite number above 0",
         "cosine distances run from 0 to 2; 0.2 is the default for triplets",

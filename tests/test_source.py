@@ -95,7 +95,7 @@ def test_every_embedding_type(tmp_path: Path, dtype: str, layout: str, kind: str
     assert opened.rows == (None if kind in ("ipc stream", "reader") else 12)
     assert opened.id_type == pa.int64()
     assert opened.label_type == pa.int64()
-    starts = [batch.start_row for batch in open_source(content, batch_rows=4).batches()]
+    starts = [int(batch.rows[0]) for batch in open_source(content, batch_rows=4).batches()]
     assert starts == [0, 4, 8]
     got = everything(opened)
     assert got.vectors.dtype == np.dtype(dtype)

@@ -1,0 +1,84 @@
+"""Tables say beside what is mined, Resources how: neither changes a rule, and Resources never changes the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minestream.options import option
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The tables beside INPUT. What they hold counts, not where it lies: the source identity has checksums."""
+
+    corpus: str | None = option(
+        None, "text", "Retrieval", "Table that positives and negatives come from; INPUT is what is mined for.",
+        metavar="TABLE"
+    )  # fmt: skip
+    qrels: str | None = option(
+        None, "text", "Retrieval",
+        "Known positives: query_id, positive_id; or query-id, corpus-id, score; or TREC qrels text.",
+        flags=("--qrels", "--positive-pairs"), metavar="PAIRS"
+    )  # fmt: skip
+    exclude: str | None = option(
+        None, "text", "Retrieval", "Pairs that are neither positive nor negative; columns as of --qrels.",
+        metavar="PAIRS"
+    )  # fmt: skip
+    exclude_rows: str | None = option(
+        None, "text", "Retrieval", "Rows that take no part, by id, or by row where there are no ids.", metavar="TABLE"
+    )  # fmt: skip
+    guide_queries: str | None = option(
+        None, "text", "Filters", "The guide's embeddings of INPUT, joined by id.", metavar="TABLE"
+    )  # fmt: skip
+    guide_corpus: str | None = option(
+        None, "text", "Filters", "The guide's embeddings of the corpus, joined by id.", metavar="TABLE"
+    )  # fmt: skip
+
+    def derived(self) -> dict[str, bool]:
+        """What of this is said in the configuration."""
+        return {
+            "two_tables": self.corpus is not None,
+            "listed_positives": self.qrels is not None,
+            "exclusions": self.exclude is not None or self.exclude_rows is not None,
+            "guide_tables": self.guide_queries is not None or self.guide_corpus is not None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """How it is mined: nothing here changes a byte of the output."""
+
+    vectors: str | None = option(
+        None, "text", "Input", "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
+        metavar="GLOB"
+    )  # fmt: skip
+    max_rows: int | None = option(
+        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N"
+    )  # fmt: skip
+    require_rows: int | None = option(
+        None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N"
+    )  # fmt: skip
+    max_short: str | None = option(
+        None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%"
+    )  # fmt: skip
+    memory: str = option(
+        "auto", "size", "Resources", "Bound on what is allocated for data. auto (default): 60 % of what is free.",
+        metavar="SIZE"
+    )  # fmt: skip
+    scratch: str | None = option(
+        None, "text", "Resources", "Folder for vectors that do not fit. Default: the output's folder.", metavar="DIR"
+    )  # fmt: skip
+    threads: int | None = option(
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
+    )  # fmt: skip
+    resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
+    overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
+    dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
+    progress: str = option(
+        "auto", "choice", "Resources", "Progress on standard error.",
+        choices={"auto": "bar on a terminal, else lines", "bar": "a bar", "lines": "one line a minute",
+                 "none": "nothing"}
+    )  # fmt: skip
+    screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
+    block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
+    batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
