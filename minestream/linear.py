@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from minestream.aligned import Lane
 from minestream.columns import Candidates, find_columns
 from minestream.conversion import publishing
 from minestream.decode import bad_rows, decode_vectors
 from minestream.errors import InputError
-from minestream.inputs import Input, Lane, open_inputs, unreadable
+from minestream.inputs import Input, open_inputs, unreadable
 from minestream.kernels import linear
 from minestream.workers import Workers, slices
 

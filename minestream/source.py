@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
+from minestream.aligned import Lane
 from minestream.columns import ELEMENTS, Candidates, Columns, find_columns, plain, storage
 from minestream.decode import Checksum, Place, Vectors, bad_rows, decode_ids, decode_plain, decode_vectors
 from minestream.errors import InputError, UsageError, nearest_name
-from minestream.inputs import VECTORS, Input, Lane, open_inputs, open_vectors, table_of, unreadable
+from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of, unreadable
 from minestream.partitions import partitioned, pruned
 from minestream.where import Where
 
