@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from minestream.relation import (
     Labels,
     positive_counts,
 )
+from minestream.source import RowBatch
 from minestream.sources import Sources
+from minestream.stats import WAITED, ShardStats
 from minestream.store import Store, release_memory
 
 FORBIDS = {
@@ -113,8 +116,16 @@ class Loaded:
         return rows
 
 
-def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress) -> Loaded:
-    """Read the sources through.
+def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
+    """The next batch, or None; the seconds until it is there are counted."""
+    with stats.stage(WAITED):
+        return next(batches, None)
+
+
+def load(
+    sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress, stats: ShardStats
+) -> Loaded:
+    """Read the sources through; the time spent waiting for them goes to `stats`.
 
     Raises
     ------
@@ -131,7 +142,8 @@ def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, 
     readers = []
     for source in sources:
         reader = TableReader(source, config, store, labels, groups, store_bytes, scratch)
-        for batch in source.batches():
+        batches = source.batches()
+        while (batch := waited(batches, stats)) is not None:
             reader.add(batch)
             progress.advance(len(batch.vectors))
         readers.append(reader)

@@ -91,7 +91,7 @@ class Miner:
         self._budget = budget
         self._codes: dict[str, Codes] = {}
         with self.reading.stage("read"):
-            self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress)
+            self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress, self.reading)
         store = self.loaded.store
         screens = screens_of(resources, store.rows, store.dimension)
         self.anchors = choose_anchors(self.loaded, config)

@@ -15,7 +15,7 @@ from typing import Any
 from minestream.config import MineConfig
 from minestream.progress import short_number, short_time
 from minestream.rules import EMITS
-from minestream.stats import Report, mean
+from minestream.stats import WAITED, Report, mean
 
 LEAST_SWEEP_SECONDS = 0.2  # shorter ones say nothing of the rate
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
@@ -59,7 +59,10 @@ def report_text(report: Report) -> str:
         "loss": loss_rows(*means, stats.active_rows, mean(stats.active_rows, stats.losses)),
         "search": search_rows(report),
         "seconds": [
-            *((name, f"{spent:,.2f}") for name, spent in stats.seconds.items()),
+            *(
+                (name, f"{spent:,.2f}", f"{spent / max(report.seconds, 1e-9):.1%} of the run" if name == WAITED else "")
+                for name, spent in sorted(stats.seconds.items())
+            ),
             ("whole run", f"{report.seconds:,.2f}", rate if stats.pairs_computed else ""),
         ],
     }

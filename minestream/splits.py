@@ -106,7 +106,7 @@ def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resource
     tables = Tables(corpus=train)
     with reporter(resources.progress, None) as progress:
         sources = open_sources(validation, config, tables, resources, label=False)
-        loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress)
+        loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress, ShardStats())
     nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
     loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
     return loaded

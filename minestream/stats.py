@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+WAITED = "read: waiting for input"  # a stage within another
+
 
 @dataclass(slots=True)
 class ShardStats:
