@@ -7,7 +7,6 @@ is imported before a command needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,9 @@ import minestream
 from minestream import printing, signals, values
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
-from minestream.cli_options import JSON_HELP, given_only
+from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show, show_result
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
-from minestream.errors import EXIT_CODES, CapacityError, Interrupted, MinestreamError, OutputError, UsageError
+from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.trainers import FORMATS
@@ -63,35 +62,6 @@ def visible_fields() -> list[Field[Any]]:
     return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
 
 
-def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Print the help so that a reader who leaves early is no error."""
-    if wanted and not context.resilient_parsing:
-        show(context.get_help())
-        context.exit()
-
-
-class Command(click.Command):
-    """A command whose help ends with the exit codes."""
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """The option --help, printing through `show`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.callback = show_help
-        return option
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The exit codes."""
-        with formatter.section("Exit codes"):
-            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
-
-
-class Group(Command, click.Group):
-    """The commands; their help is the class above."""
-
-    command_class = Command
-
-
 class MineCommand(Command):
     """`mine`: its options are shown in the groups of the table, each choice with its meaning."""
 
@@ -116,9 +86,6 @@ def mine_options(function: Callable[..., Any]) -> Callable[..., Any]:
         value_type = {} if kind == "flag" else {"type": TYPES.get(kind, click.STRING)}
         function = click.option(spec.name, *flags_of(spec), **shape, **value_type)(function)
     return function
-
-
-json_option = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -317,20 +284,6 @@ def sample(path: str, overwrite: bool) -> None:
 
 for command in (profile, fit, apply_linear):
     cli.add_command(command)
-
-
-def show(text: str) -> None:
-    """Print on standard output; a reader who left is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:
-    """Print what a command found: `value` as JSON, or the text about `told`."""
-    show(json.dumps(value, indent=2) if as_json else text(told))
 
 
 def usage_error(error: click.UsageError) -> UsageError:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from minestream.cli_options import JSON_HELP, given_only, options_of_mine
+from minestream.cli_options import Command, given_only, json_option, options_of_mine, show_result
 
 # Options of mine that fit takes, as the table has them.
 SHARED = (
@@ -16,7 +15,7 @@ SHARED = (
 )  # fmt: skip
 
 
-@click.command(short_help="Learn a linear embedding on mined triplets.")
+@click.command(cls=Command, short_help="Learn a linear embedding on mined triplets.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The .npz file to write.")
 @click.option(
@@ -33,7 +32,7 @@ SHARED = (
 @click.option("--validation", type=click.FLOAT, metavar="SHARE", help="Share of the labels held out. Default: 0.2.")
 @click.option("--margin", type=click.FLOAT, metavar="M", help="As in mine, one. Default for cosine: 0.2.")
 @options_of_mine(*SHARED)
-@click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+@json_option
 def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Learn a linear embedding of INPUT by triplet loss: mine, step, mine again, and judge it on labels held out.
 
@@ -53,17 +52,17 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
         f"{report.held_out_rows:,} rows of {report.held_out_labels} labels held out: {best.recall_at_1:.4f}, raw "
         f"{report.raw_recall_at_1:.4f}, before the first epoch {start.recall_at_1:.4f}",
     ]
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else "\n".join(lines))
+    show_result(report.to_dict(), as_json, "\n".join, lines)
 
 
-@click.command("apply", short_help="Project a table with a linear embedding.")
+@click.command("apply", cls=Command, short_help="Project a table with a linear embedding.")
 @click.argument("model", metavar="MODEL")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The .parquet file to write.")
 @click.option("--embedding", metavar="COL", help="Column of the embeddings. Default: found by name, else by type.")
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. Default: 1.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
-@click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+@json_option
 def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Write INPUT again with its embeddings projected by MODEL, which fit learned; other columns stay as they are.
 
@@ -75,4 +74,4 @@ def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, *
 
     found = apply(model, list(inputs), out, **{name: value for name, value in options.items() if value})
     text = f"wrote {found['path']}: {found['rows']:,} rows of {found['dimension']} coordinates"
-    click.echo(json.dumps(found, indent=2) if as_json else text)
+    show_result(found, as_json, str, text)

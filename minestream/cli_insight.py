@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
-from minestream.cli_options import JSON_HELP, given_only, options_of_mine
+from minestream.cli_options import Command, given_only, json_option, options_of_mine, show_result
 from minestream.values import parse_margins
 
 # Options of mine that profile takes, as the table has them.
@@ -18,7 +17,7 @@ SHARED = (
 )  # fmt: skip
 
 
-@click.command(short_help="Look at an input: margins, suspects, duplicates, hubs.")
+@click.command(cls=Command, short_help="Look at an input: margins, suspects, duplicates, hubs.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--out", metavar="DIR", help="Folder for profile.json, report.html and the tables. Default: none.")
 @click.option("margins", "--margin", metavar="M,M,...", help="Margins of the sweep. Default: by the metric.")
@@ -35,7 +34,7 @@ SHARED = (
 @click.option("--plots", metavar="DIR", help="Write the plots as PNG and SVG too (needs matplotlib).")
 @click.option("--overwrite", is_flag=True, help="Replace a profile that stands in DIR.")
 @options_of_mine(*SHARED)
-@click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+@json_option
 def profile(
     inputs: tuple[str, ...], out: str | None, margins: str | None, plots: str | None, as_json: bool, **options: Any
 ) -> None:
@@ -56,4 +55,4 @@ def profile(
     found = look(list(inputs), out, margins=tuple(parse_margins(margins)) or None, **given_only(options))
     if plots:
         write_plots(found, plots)
-    click.echo(json.dumps(found, indent=2, allow_nan=False) if as_json else profile_text(found))
+    show_result(found, as_json, profile_text, found)

@@ -1,13 +1,17 @@
-"""Options of `mine` that other commands take too, as the one table has them."""
+"""What commands share: their help, how they print, options of `mine` as the one table has them."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from minestream.config import OPTION_FIELDS
+from minestream.errors import EXIT_CODES
 from minestream.options import long_flag
 
 JSON_HELP = "Print JSON and nothing else on standard output."
@@ -38,3 +42,49 @@ def options_of_mine(*names: str) -> Callable[[Function], Function]:
 def given_only(options: dict[str, Any]) -> dict[str, Any]:
     """The options that were given."""
     return {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
+
+
+json_option = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)
+
+
+def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print the help so that a reader who leaves early is no error."""
+    if wanted and not context.resilient_parsing:
+        show(context.get_help())
+        context.exit()
+
+
+class Command(click.Command):
+    """A command whose help ends with the exit codes."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help, printing through `show`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = show_help
+        return option
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
+
+
+class Group(Command, click.Group):
+    """The commands; their help is the class above."""
+
+    command_class = Command
+
+
+def show(text: str) -> None:
+    """Print on standard output; a reader who left is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is still buffered would raise again when the interpreter closes standard output.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:
+    """Print what a command found: `value` as JSON, or the text about `told`."""
+    show(json.dumps(value, indent=2) if as_json else text(told))
