@@ -10,7 +10,6 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import zip_longest
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from minestream import reference
 from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, reading
 from minestream.errors import InputError, VerifyMismatch
+from minestream.places import AnyPath, readable
 from minestream.recorded import is_split, read_recorded
 from minestream.rules import EMITS
 from minestream.writer import RowsCrc
@@ -114,7 +114,7 @@ def check_files(mined: MinedOutput) -> int:
     return total
 
 
-def rows_crc(path: Path) -> tuple[int, str]:
+def rows_crc(path: AnyPath) -> tuple[int, str]:
     """Rows of a file and their CRC-32, from its contents."""
     rows = 0
     with reading(path, VerifyMismatch), open_parquet(path) as file:
@@ -131,7 +131,7 @@ def rows_crc(path: Path) -> tuple[int, str]:
 class Stored(NamedTuple):
     """A row of the output, and where it stands."""
 
-    file: Path
+    file: AnyPath
     row: int
     values: dict[str, Any]
 
@@ -145,7 +145,7 @@ class Derivation:
 
     def __init__(self, mined: MinedOutput, given: Mapping[str, Any]) -> None:
         self.mined, self.config = mined, mined.about["config"]
-        self.schema = pq.read_schema(mined.files[0])
+        self.schema = pq.read_schema(readable(mined.files[0]))
         self.pairs = self.config["emit"] == "pairs"
         anchor = "query_row" if self.config["two_tables"] else "anchor_row"
         self.ends = ["left_row", "right_row"] if self.pairs else [anchor]  # the columns that hold anchors
@@ -168,7 +168,7 @@ class Derivation:
         self.compare(found, expected)
         return counts
 
-    def batches(self, names: list[str] | None = None) -> Iterator[tuple[Path, int, pa.RecordBatch]]:
+    def batches(self, names: list[str] | None = None) -> Iterator[tuple[AnyPath, int, pa.RecordBatch]]:
         """All rows of the output (of its columns `names`), with file and first row of each batch."""
         for path in self.mined.files:
             start = 0

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream.errors import InputError, MinestreamError
-from minestream.sink import read_json
+from minestream.places import AnyPath, RemotePath, place_of, readable
+from minestream.remote import failure as store_failure
+from minestream.remote import passes
 from minestream.stats import mean
+from minestream.target import read_json
 
 QUANTILES = {
     "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
@@ -34,30 +36,32 @@ WHAT_TO_GIVE = "give a mined file or folder"
 class MinedOutput:
     """A mined file or folder: its files in order, its manifest when complete, what its first file says of itself."""
 
-    path: Path
-    files: tuple[Path, ...]
+    path: AnyPath
+    files: tuple[AnyPath, ...]
     manifest: dict[str, Any] | None
     about: dict[str, Any]
 
 
 @contextmanager
-def reading(path: Path, failure: type[MinestreamError]) -> Iterator[None]:
+def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
     """Turn what is wrong with a Parquet file into `failure`."""
     try:
         yield
     except (OSError, pa.ArrowException) as error:
+        if isinstance(path, RemotePath) and passes(error):
+            raise store_failure(str(path), error) from error
         raise failure(f"{path} cannot be read as Parquet: {error}", WHAT_TO_GIVE) from error
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: AnyPath) -> pq.ParquetFile:
     """A Parquet file whose pages are checked as they are read."""
-    return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
+    return pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
 
 
-def file_metadata(path: Path) -> dict[str, Any]:
+def file_metadata(path: AnyPath) -> dict[str, Any]:
     """What a file says of itself, without the prefix minestream."""
     with reading(path, InputError):
-        found = pq.read_metadata(path).metadata or {}
+        found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:
         raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
     texts = {name.decode().removeprefix("minestream."): value.decode() for name, value in found.items()}
@@ -72,15 +76,17 @@ def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
     InputError
         When there is none, or `path` is one part of a folder.
     """
-    out = Path(path)
+    out = place_of(path)
     out = out.with_name(out.name.removesuffix(MANIFEST)) if out.name.endswith(MANIFEST) else out
     manifest = read_json(out.parent / f"{out.name}{MANIFEST}")
     if manifest is not None and manifest.get("state") != "complete":
         manifest = None
     if out.is_dir():
-        files = tuple(sorted(out.glob("part-*.parquet")))
+        files = tuple(sorted(file for file in out.iterdir() if file.match("part-*.parquet")))
         if not files:
             raise InputError(f"{out} holds no part-*.parquet", WHAT_TO_GIVE)
+        if manifest is None and isinstance(out, RemotePath):  # its files come one by one, and the manifest last
+            raise InputError(f"{out} is not complete: it has no manifest", "mine with --resume")
         return MinedOutput(out, files, manifest, file_metadata(files[0]))
     if not out.exists():
         unfinished = (out.parent / f"{out.name}.partial").exists()
@@ -112,7 +118,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         When there is none, or its files cannot be read.
     """
     mined = mined_output(path)
-    footers = [(file_metadata(file), pq.read_metadata(file)) for file in mined.files]
+    footers = [(file_metadata(file), pq.read_metadata(readable(file))) for file in mined.files]
     counts = [about["counts"] for about, _ in footers]
     found = {
         "output": str(mined.path),

@@ -19,6 +19,7 @@ from minestream.config import Resources
 from minestream.contents import MinedOutput, mined_output, open_parquet, reading
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_lines, convert, text_column
+from minestream.places import readable
 from minestream.plan import memory_budget
 from minestream.recorded import PATHS, entries, find, open_recorded, same_files
 from minestream.shapes import anchor_role, as_array
@@ -152,7 +153,7 @@ def triplets(found: MinedOutput) -> Iterator[pa.Table]:
     config = found.about["config"]
     native = NATIVE[config["emit"]]
     with reading(found.files[0], InputError):
-        yield native(pq.read_schema(found.files[0]).empty_table(), config)
+        yield native(pq.read_schema(readable(found.files[0])).empty_table(), config)
     for path in found.files:
         with reading(path, InputError), open_parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, use_threads=False):

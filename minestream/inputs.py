@@ -21,7 +21,10 @@ import pyarrow.types as pat
 from minestream.columns import ELEMENTS
 from minestream.decode import Place, one_length
 from minestream.errors import InputError, MinestreamError, TransientError, UsageError
+from minestream.listing import remote_files
 from minestream.pipes import read_pipe
+from minestream.places import RemotePath, readable
+from minestream.remote import failure, is_remote, local_text, passes
 from minestream.values import PIPE
 from minestream.workers import ahead
 
@@ -30,12 +33,14 @@ VECTORS = "vectors"
 _READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 _TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
 _BUFFER_BYTES = 1 << 20
+_REMOTE_BUFFER_BYTES = 8 << 20  # a request each
 _COUNTED_ROWS = 50_000
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
 
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 GroupsReader = Callable[[list[int]], Reader]
-Opener = Callable[[str], "Input"]
+AnyFile = str | RemotePath
+Opener = Callable[[AnyFile], "Input"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Input:
     on_disk: bool = True
     repeatable: bool = True
     of_groups: GroupsReader | None = None  # readers of some row groups of a Parquet file
+    file: AnyFile = ""  # that file
     row: int = 0  # the first row in the file
     start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
 
@@ -88,6 +94,8 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
     for kind, (what, hint) in _REASONS.items():
         if isinstance(error, kind):
             return InputError(f"{name}: {what}", hint)
+    if is_remote(name) and passes(error):
+        return failure(name, error)
     detail = " ".join(str(error).split())[:200]
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")
@@ -97,32 +105,34 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
 # ---------------------------------------------------------------- kinds of files
 
 
-def _open_parquet(path: str) -> Input:
+def _open_parquet(path: AnyFile) -> Input:
+    buffer_bytes = _BUFFER_BYTES if isinstance(path, str) else _REMOTE_BUFFER_BYTES
+
     def reader(names: list[str], batch_rows: int, groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
         # A dataset scan of one large row group took 600 MB more.
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER_BYTES) as file:
+        with pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=buffer_bytes) as file:
             yield from ahead(file.iter_batches(batch_rows, columns=names, row_groups=groups, use_threads=False))
 
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with pq.ParquetFile(readable(path), pre_buffer=False) as file:
         schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
     return Input(
-        path, schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader,
-        of_groups=lambda groups: partial(reader, groups=groups),
+        str(path), schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader,
+        of_groups=lambda groups: partial(reader, groups=groups), file=path,
     )  # fmt: skip
 
 
-def _open_ipc(path: str, streamed: bool = False) -> Input:
+def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
     opener = pa.ipc.open_stream if streamed else pa.ipc.open_file
 
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         fields = [schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        with pa.OSFile(path) as handle, opener(handle, options=options) as file:
+        with _opened(path) as handle, opener(handle, options=options) as file:
             yield from file if streamed else map(file.get_batch, range(file.num_record_batches))
 
-    with pa.OSFile(path) as handle, opener(handle) as file:
+    with _opened(path) as handle, opener(handle) as file:
         schema, rows = file.schema, None if streamed else file.count_rows()
-    return Input(path, schema, rows, reader)
+    return Input(str(path), schema, rows, reader)
 
 
 def _open_npy(path: str) -> Input:
@@ -162,17 +172,21 @@ _HINTS = {
 }
 
 
-def _open_file(path: str) -> Input:
+def _opened(path: AnyFile) -> pa.NativeFile:
+    return pa.OSFile(path) if isinstance(path, str) else path.open()
+
+
+def _open_file(path: AnyFile) -> Input:
     """A file by its first bytes, whatever its name; by its suffix when these tell nothing."""
-    suffix = Path(path).suffix.lower()
+    suffix = Path(str(path)).suffix.lower()
     try:
-        with open(path, "rb") as handle:
+        with _opened(path) as handle:
             head = handle.read(8)
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
             return opener(path)
     except _READ_ERRORS as error:
-        raise unreadable(path, error) from error
+        raise unreadable(str(path), error) from error
     raise InputError(f"{path}: neither Parquet nor Arrow IPC", _HINTS.get(suffix, "write it as Parquet first"))
 
 
@@ -310,9 +324,7 @@ def _in_folder(folder: str, suffix: str) -> list[str]:
 
 def _expand(text: str, suffix: str) -> list[str]:
     """The files that a path, a folder or a glob pattern stands for."""
-    path = os.path.expanduser(text)
-    if "://" in path:
-        raise InputError(f"{text}: not a local path", "fetch it first, or pass a pyarrow reader")
+    path = os.path.expanduser(local_text(text))
     if os.path.isdir(path):
         return _in_folder(path, suffix)
     if os.path.exists(path) or not glob.has_magic(path):
@@ -327,12 +339,17 @@ def _expand(text: str, suffix: str) -> list[str]:
     return [file for name in found for file in (_in_folder(name, suffix) if os.path.isdir(name) else [name])]
 
 
-def _resolve(inputs: list[Any], suffix: str) -> list[str]:
+def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
     """All files of `inputs`: absolute, sorted, each once.
 
     Links are not followed: download caches link to files that are named by a hash.
     """
-    return sorted({os.path.abspath(path) for item in inputs for path in _expand(os.fspath(item), suffix)})
+    given = [os.fspath(item) for item in inputs]
+    here = {os.path.abspath(path) for item in given if not is_remote(item) for path in _expand(item, suffix)}
+    there = {str(file): file for item in given if is_remote(item) for file in remote_files(item, suffix)}
+    if here and there:
+        raise InputError(f"{min(there)} and {min(here)}: files of a store and local ones", "put all in one place")
+    return [*sorted(here), *(there[name] for name in sorted(there))]
 
 
 def _listed(given: Any) -> list[Any]:
@@ -363,6 +380,10 @@ def open_inputs(given: Any) -> list[Input]:
         raise unreadable(STREAM, error) from error
 
 
-def open_vectors(given: Any) -> list[Input]:
+def open_vectors(given: Any, beside: list[Input]) -> list[Input]:
     """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
-    return [_open_npy(path) for path in _resolve(_listed(given), ".npy")]
+    files = _resolve(_listed(given), ".npy")
+    for name in (*map(str, files), *(each.name for each in beside)):
+        if is_remote(name):
+            raise InputError(f"{name}: beside --vectors every file must be local", "fetch it first")
+    return [_open_npy(str(path)) for path in files]

@@ -18,6 +18,8 @@ from minestream.columns import plain
 from minestream.decode import Checksum
 from minestream.errors import InputError, nearest_name
 from minestream.inputs import Input, open_inputs, unreadable
+from minestream.places import open_text
+from minestream.remote import shown
 
 LEFT = ("query_id", "query-id", "qid", "query", "anchor_id", "left_id", "id_1", "id1")
 RIGHT = ("positive_id", "corpus-id", "corpus_id", "document_id", "docid", "doc_id", "pid", "right_id", "id_2", "id2")
@@ -76,8 +78,8 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     InputError
         For columns that are not there or of a wrong type, null ids, grades that are no numbers, no pairs at all.
     """
-    if isinstance(given, str | os.PathLike) and Path(given).suffix.lower() in TEXT_SUFFIXES:
-        table, name = _read_text(Path(given)), str(given)
+    if isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES:
+        table, name = _read_text(given), shown(given)
     else:
         opened = open_inputs(given)
         table, name = _read_columns(opened, option), opened[0].name
@@ -95,19 +97,20 @@ def pairs_table(given: Any) -> Any:
     return given
 
 
-def _read_text(path: Path) -> pa.Table:
+def _read_text(given: str | os.PathLike[str]) -> pa.Table:
     """Lines of `query 0 document grade` (TREC), or tab-separated ones under a header that names the columns (BEIR)."""
+    path = shown(given)
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open_text(given) as file:
             first = file.readline()
             file.seek(0)
             names = [name.strip().lower() for name in first.split("\t")]
             rows = list(csv.reader(file, delimiter="\t")) if set(names) & {*LEFT, *RIGHT} else []
             lines = [] if rows else [(number, line.split()) for number, line in enumerate(file) if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise unreadable(str(path), error) from error
+        raise unreadable(path, error) from error
     if rows:
-        found = {role: _named(names, known, role, str(path)) for role, known in (("left", LEFT), ("right", RIGHT))}
+        found = {role: _named(names, known, role, path) for role, known in (("left", LEFT), ("right", RIGHT))}
         graded = next((name for name in GRADE if name in names), None)
         found |= {"grade": graded} if graded else {}
         whole = [row for row in rows[1:] if row]

@@ -24,6 +24,7 @@ from minestream.lanes import GROUP_ROWS
 from minestream.limits import limited_search
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
+from minestream.places import AnyPath
 from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
 from minestream.progress import Progress
 from minestream.screens import SCREENS, Codes, usable_screens
@@ -218,7 +219,7 @@ class Miner:
         return notes
 
     def report(
-        self, output: Path | None, parts: list[ShardStats], began: float, complete: bool = True,
+        self, output: AnyPath | None, parts: list[ShardStats], began: float, complete: bool = True,
         config: MineConfig | None = None,
     ) -> Report:  # fmt: skip
         """What the run did, for one of its configurations."""

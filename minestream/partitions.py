@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from pyarrow.fs import LocalFileSystem
 
 from minestream.inputs import Input, Reader
+from minestream.places import readable
 from minestream.where import Where, partition_types, partition_values
 
 
@@ -75,11 +75,11 @@ def pruned(inputs: list[Input], where: Where) -> list[Input]:
 
 def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     whole = replace(each, start_row=start_row)
-    if each.of_groups is None or not os.path.exists(each.name):
+    if each.of_groups is None:
         yield whole
         return
     kept = set(_possible_groups(each, where))
-    with pq.ParquetFile(each.name, pre_buffer=False) as file:
+    with pq.ParquetFile(readable(each.file), pre_buffer=False) as file:
         sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     if len(kept) == len(sizes):
         yield whole
@@ -96,13 +96,15 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
 
 def _possible_groups(each: Input, where: Where) -> list[int]:
     """The row groups of a Parquet file that may hold rows which meet the condition."""
-    own = pq.read_schema(each.name)
+    own = pq.read_schema(readable(each.file))
     known = ds.scalar(True)
     for name, value in partition_values(each.name).items():
         if name in each.schema.names and name not in own.names and value is not None:
             kind = each.schema.field(name).type
             known = known & (pc.field(name) == _scalar(value, kind))
             own = own.append(pa.field(name, kind))
-    fragment = ds.ParquetFileFormat().make_fragment(each.name, LocalFileSystem(), known)
+    system = LocalFileSystem() if isinstance(each.file, str) else each.file.system
+    path = each.file if isinstance(each.file, str) else each.file.key
+    fragment = ds.ParquetFileFormat().make_fragment(path, system, known)
     pieces = fragment.split_by_row_group(where.expression, own)
     return [group.id for piece in pieces for group in piece.row_groups]

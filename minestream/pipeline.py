@@ -24,14 +24,16 @@ from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table, read_pairs, read_rows
 from minestream.miner import Miner
+from minestream.mirror import target_of
 from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
 from minestream.rules import EMITS
 from minestream.screens import usable_screens
-from minestream.sink import Output, Run, refuse_differences
+from minestream.sink import Output, Run
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.target import Target, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.values import short_share
 from minestream.workers import Behind
@@ -69,7 +71,7 @@ def mine(
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
     config, resources, tables = split_options(options)
-    output = Output(default_output(inputs, config.emit) if out is None else Path(out), config.emit)
+    output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
     return _mine(inputs, [output], [config], resources, tables, progress_callback)[0]
 
 
@@ -99,12 +101,14 @@ def mine_margins(
     for margin in margins:
         config, resources, tables = split_options({**options, "margin": margin})
         configs.append(config)
-    outputs = [Output(Path(str(out).replace("{margin}", f"{margin:g}")), configs[0].emit) for margin in margins]
+    outputs = [
+        target_of(str(out).replace("{margin}", f"{margin:g}"), configs[0].emit, resources.scratch) for margin in margins
+    ]
     return _mine(inputs, outputs, configs, resources, tables, progress_callback)
 
 
 def _mine(
-    inputs: Any, outputs: Sequence[Output], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
+    inputs: Any, outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
     progress_callback: Callback | None,
 ) -> list[Report]:  # fmt: skip
     """Mine configurations that differ in their margins only, each to its output."""
@@ -124,7 +128,7 @@ def _mine(
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
         chosen = [configs[place] for place in left]
-        miner = stack.enter_context(Miner(sources, chosen, resources, outputs[0].final.parent, progress))
+        miner = stack.enter_context(Miner(sources, chosen, resources, outputs[0].scratch, progress))
         shards = range(len(miner.plan.shards))
         if resources.dry_run:
             return [miner.report(None, [], began, complete=False, config=config) for config in configs]
@@ -155,7 +159,7 @@ def _write(runs: Sequence[Run], index: int, pictures: Sequence[Picture]) -> None
             run.write_part(index, table, picture.stats.to_dict())
 
 
-def _publish(miner: Miner, config: MineConfig, run: Run, output: Output, began: float) -> Report:
+def _publish(miner: Miner, config: MineConfig, run: Run, output: Target, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
@@ -213,7 +217,7 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
         )
 
 
-def _already(output: Output, manifest: dict[str, Any]) -> Report:
+def _already(output: Target, manifest: dict[str, Any]) -> Report:
     told = manifest["report"]
     return Report(
         str(output.final), told["config"], told["columns"], told["source"], told["plan"],

@@ -16,6 +16,7 @@ from minestream.config import flag_of
 from minestream.contents import MinedOutput
 from minestream.errors import InputError
 from minestream.listed import ListedPairs, read_pairs, read_rows
+from minestream.places import AnyPath, place_of, text_of
 from minestream.source import Source, open_source
 from minestream.where import parse_where
 
@@ -36,14 +37,16 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     names = [entry["name"] for entry in entries(mined, role)]
     own = given.get(role)
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
-    one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and Path(paths[0]).is_dir()
-    folders = [Path(paths[0])] if one_folder else [] if paths else [mined.path.absolute().parent, Path.cwd()]
-    if not paths and isinstance(given.get(""), str | os.PathLike):
-        beside = Path(given[""])
-        folders.append(beside if beside.is_dir() else beside.absolute().parent)
+    one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
+    folders: list[AnyPath] = [place_of(paths[0])] if one_folder else []
+    if not paths:
+        folders = [mined.path.absolute().parent, Path.cwd()]
+        if isinstance(given.get(""), str | os.PathLike):
+            beside = place_of(given[""])
+            folders.append(beside if beside.is_dir() else beside.absolute().parent)
     for folder in folders:
         if all((folder / name).exists() for name in names):
-            return [str(folder / name) for name in names]
+            return [text_of(folder / name) for name in names]
     if paths:
         return paths
     looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))

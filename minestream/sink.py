@@ -20,10 +20,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from minestream._version import VERSION
 from minestream.errors import CapacityError, OutputError, TransientError
-from minestream.rules import EMITS, finished_late
+from minestream.rules import finished_late
 from minestream.stats import ShardStats
+from minestream.target import Target, plan_of, read_json, refuse_differences
 from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
@@ -71,43 +71,6 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     sync_folder(path.parent)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file, or None when there is none or it is not whole."""
-    try:
-        values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to be the same work, by the name a user knows it by."""
-    files = {" ".join([file.get("role", "source"), "file", file["name"]]): file for file in manifest.get("source", [])}
-    about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
-    return {**manifest.get("config", {}), **files, **about}
-
-
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two manifests, a line each."""
-    before, after = facts(old), facts(new)
-    lines = []
-    for name in before | after:
-        if isinstance((before | after)[name], dict) and " file " in name:
-            words = "gone" if name not in after else "new" if name not in before else "its contents changed"
-        else:
-            words = f"{before.get(name)!r} -> {after.get(name)!r}"
-        if before.get(name) != after.get(name):
-            lines.append(f"{name}: {words}")
-    return lines
-
-
-def refuse_differences(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise OutputError when the work recorded by manifest `old` is not that of `new`."""
-    lines = differences(old, new)
-    if lines:
-        raise OutputError(f"{name} was begun otherwise:\n  " + "\n  ".join(lines), "--overwrite starts afresh")
-
-
 def take_lock(handle: int, final: Path) -> None:
     """Lock an open file until it is closed, or raise OutputError when another process holds the lock."""
     with suppress(BlockingIOError):
@@ -118,24 +81,23 @@ def take_lock(handle: int, final: Path) -> None:
     raise OutputError(f"another process is writing {final}", "wait for it, or choose another -o")
 
 
-class Output:
-    """The places of one output (OUT, the folder of unfinished work, the manifest that stays) and what stands there."""
+class Output(Target):
+    """An output on a local disk."""
 
-    def __init__(self, out: Path, emit: str = "triplets") -> None:
-        self.final = Path(out)
-        self.lines = EMITS[emit].suffix != ".parquet"  # of text
-        self.single = self.lines or self.final.suffix == ".parquet"  # else a folder of parts
-        if self.lines and self.final.suffix == ".parquet":
-            raise OutputError(f"{self.final}: --emit {emit} writes lines", f"end the name in {EMITS[emit].suffix}")
-        self.partial = self.final.parent / f"{self.final.name}.partial"
-        self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
+    final: Path
+    partial: Path
+    manifest: Path
 
-    def check(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
-        """Look whether OUT can be written, before anything is read; leaves no file.
+    def __init__(self, out: str | Path, emit: str = "triplets") -> None:
+        super().__init__(Path(out), emit)
 
-        Returns the manifest when `resume` finds the output complete; raises OutputError when OUT or unfinished
-        work stands in the way, or the folder it goes to is missing or read-only.
-        """
+    @property
+    def scratch(self) -> Path:
+        """The folder that the output goes to."""
+        return self.final.parent
+
+    def refuse_place(self) -> None:
+        """Refuse a folder that is missing or read-only."""
         parent = self.final.parent
         if not self.final.name or not parent.is_dir():
             raise OutputError(
@@ -143,26 +105,8 @@ class Output:
             )
         if not os.access(parent, os.W_OK | os.X_OK):
             raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another -o")
-        self._refuse_foreign()
-        unfinished = self._unfinished()
-        if not self.occupied():
-            if unfinished and not (resume or overwrite):
-                raise OutputError(
-                    f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
-                )
-            return None
-        done = read_json(self.manifest)
-        if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
-            self._tidy()
-            return done
-        if not overwrite and not (resume and unfinished):
-            also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
-            raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
-        if self.final.is_dir() and not all(path.match("part-*.parquet") for path in self.final.iterdir()):
-            raise OutputError(f"{self.final} is a folder that holds other files: not overwritten", "choose another -o")
-        return None
 
-    def _refuse_foreign(self) -> None:
+    def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""
         lock = self.partial / "lock"
         if lock.exists():
@@ -171,35 +115,21 @@ class Output:
         elif os.path.lexists(self.partial) and (not self.partial.is_dir() or any(self.partial.iterdir())):
             raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
 
-    def _unfinished(self) -> dict[str, Any] | None:
-        return read_json(self.partial / "manifest.json")
-
     def occupied(self) -> bool:
-        """Whether something other than an empty folder stands under OUT's name."""
-        return os.path.lexists(self.final) and not (self.final.is_dir() and not any(self.final.iterdir()))
+        """Whether something other than an empty folder stands under OUT's name; a broken link is something."""
+        return self.final.is_symlink() or super().occupied()
 
-    def begin(
-        self,
-        *,
-        resume: bool,
-        overwrite: bool,
-        config: dict[str, Any],
-        fingerprint: str,
-        source: list[dict[str, Any]],
-        columns: dict[str, Any],
-        parts: int,
-    ) -> Run:
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
         """Take the lock and start, or go on with the parts that are finished.
 
         Raises OutputError when another process holds the lock, or the unfinished work has another config or source.
         """
-        plan = {"state": "working", "version": VERSION, "pyarrow": pa.__version__, "config": config,
-                "fingerprint": fingerprint, "source": source, "columns": columns, "parts": parts}  # fmt: skip
+        plan = plan_of(work)
         self.check(resume=resume, overwrite=overwrite)
         with disk_errors(self.partial):
             lock = self._lock()
             try:
-                unfinished = self._unfinished() if resume else None
+                unfinished = self.unfinished() if resume else None
                 if unfinished:
                     as_stored = json.loads(json.dumps(plan))
                     refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
@@ -222,7 +152,7 @@ class Output:
             raise
         return handle
 
-    def _tidy(self) -> None:
+    def tidy(self) -> None:
         """Remove what a run killed just after publishing left beside its complete output."""
         if self.partial.exists():
             handle = self._lock()
@@ -240,9 +170,9 @@ class Output:
 class Run:
     """The right to write one output; a context manager that leaves the parts for --resume unless published."""
 
-    def __init__(self, output: Output, lock: int, plan: dict[str, Any], *, may_replace: bool) -> None:
+    def __init__(self, output: Output, lock: int | None, plan: dict[str, Any], *, may_replace: bool) -> None:
         self.output, self.plan, self.folder = output, plan, output.partial  # a run's own scratch may lie there too
-        self._lock: int | None = lock
+        self.lock = lock
         self._may_replace = may_replace
         self._metadata = metadata_of(plan)
         self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
@@ -254,7 +184,7 @@ class Run:
     def __exit__(self, *error: object) -> None:
         """Release the lock; finished parts stay for --resume, and without any nothing stays."""
         self._drop_single()
-        if self._lock is not None:
+        if self.lock is not None:
             if self.parts():
                 self.output.clear(keep_parts=True)
             else:
@@ -262,9 +192,9 @@ class Run:
             self._release()
 
     def _release(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
     def part_path(self, index: int) -> Path:
         """Where part `index` lies."""

@@ -349,7 +349,7 @@ def open_source(
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise InputError(f"{each.name}: written by minestream", "this is an output: mine what it came from")
-    npys = [] if vectors is None else open_vectors(vectors)
+    npys = [] if vectors is None else open_vectors(vectors, opened)
     columns, notes = find_columns(
         Candidates(opened[0].name, opened[0].schema, opened[0].distinct),
         {"embedding": embedding, "label": label, "id": id, "group": group_column},

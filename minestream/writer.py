@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from minestream._version import VERSION
+from minestream.remote import is_remote, local_text, shown
 from minestream.rules import EMITS, LOSSES
 from minestream.workers import ahead
 
@@ -33,7 +34,11 @@ def default_output(inputs: Any, emit: str) -> Path:
     first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
     if not isinstance(first, str | os.PathLike):
         return Path(f"minestream.{ending(emit)}")
-    matches = [] if os.path.exists(first) else sorted(glob.glob(os.fspath(first), recursive=True))
+    if is_remote(first):
+        pieces = [piece for piece in shown(first).split("/") if not glob.has_magic(piece)]
+        return Path(f"{Path(pieces[-1]).stem}.{ending(emit)}")
+    first = local_text(os.fspath(first))
+    matches = [] if os.path.exists(first) else sorted(glob.glob(first, recursive=True))
     path = Path(matches[0] if matches else first)
     return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{ending(emit)}")
 

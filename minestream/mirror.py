@@ -1,0 +1,256 @@
+"""Outputs in an object store: made in a local folder by the sink, and mirrored object by object.
+
+A store has no rename, no lock and, through pyarrow, no way to abort an upload. So every object is made whole on
+a local disk first, where an attempt to upload it can be repeated, and appears when its upload completes. While a
+run works, ``OUT.partial/`` holds the same as on a disk: ``manifest.json``, finished parts, their records. OUT comes
+next, ``OUT.manifest.json`` last; a folder is complete when its manifest is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from minestream.errors import MinestreamError, OutputError
+from minestream.places import RemotePath, place_of
+from minestream.sink import Output, Run, Values, disk_errors
+from minestream.target import Target, plan_of, read_json, refuse_differences
+
+STALE_SECONDS = 300
+REFRESH_SECONDS = 60
+_HELD: set[str] = set()  # the tokens of this process: in a container the next one may have its number
+
+
+def target_of(out: str | os.PathLike[str], emit: str = "triplets", scratch: str | None = None) -> Target:
+    """The target that a path or URI names; `scratch` is where a remote one is made."""
+    place = place_of(out, OutputError)
+    if isinstance(place, RemotePath):
+        return RemoteOutput(place, emit, scratch)
+    return Output(place, emit)
+
+
+class Lease:
+    """An object that says who writes an output, written anew every minute; whoever left one untouched is gone.
+
+    Stores offer no lock: two runs that begin within the same second may both believe they hold it, and clocks
+    must agree within some minutes. A run looks before each part whether it still holds its lease.
+    """
+
+    def __init__(self, place: RemotePath, final: RemotePath) -> None:
+        self._place, self._final = place, final
+        self._token = secrets.token_hex(8)
+        self._ended = threading.Event()
+
+    def refuse_other(self) -> None:
+        """Raise OutputError when another process holds the lease."""
+        age = self._place.age_seconds()
+        if age is not None and age < STALE_SECONDS and not _is_gone(read_json(self._place) or {}):
+            raise OutputError(
+                f"another process is writing {self._final}, or was killed less than {STALE_SECONDS // 60} minutes ago",
+                "wait for it, or choose another -o",
+            )
+
+    def take(self) -> None:
+        """Write the object, and keep it fresh until `release`."""
+        self.refuse_other()
+        _HELD.add(self._token)
+        self._write()
+        self.check()
+        threading.Thread(target=self._refresh, daemon=True, name="minestream-lease").start()
+
+    def _write(self) -> None:
+        held = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
+        self._place.write_bytes(json.dumps(held).encode())
+
+    def _refresh(self) -> None:
+        while not self._ended.wait(REFRESH_SECONDS):
+            with suppress(MinestreamError):  # the next time may do, and the holder looks by itself
+                self.check()
+                self._write()
+
+    def check(self) -> None:
+        """Raise OutputError when another process took the lease."""
+        if (read_json(self._place) or {}).get("token") != self._token:
+            raise OutputError(f"another process took over {self._final}", "let one of them finish")
+
+    def release(self) -> None:
+        """Let the lease go."""
+        self._ended.set()
+        _HELD.discard(self._token)
+        with suppress(MinestreamError):  # it grows stale by itself
+            self.check()
+            self._place.unlink(missing_ok=True)
+
+
+def _is_gone(held: dict[str, Any]) -> bool:
+    """Whether a lease is of a process of this machine that is no more."""
+    process = held.get("process")
+    if held.get("host") != socket.gethostname() or not isinstance(process, int):
+        return False
+    if process == os.getpid():
+        return held.get("token") not in _HELD
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+class RemoteOutput(Target):
+    """An output in an object store.
+
+    Parameters
+    ----------
+    out : RemotePath
+    emit : str
+    scratch : str, optional
+        Local folder for the parts and the file in the making. Default: the system's temporary folder.
+    """
+
+    final: RemotePath
+    partial: RemotePath
+    manifest: RemotePath
+
+    def __init__(self, out: RemotePath, emit: str = "triplets", scratch: str | None = None) -> None:
+        super().__init__(out, emit)
+        self.emit = emit
+        self._scratch = scratch
+
+    @property
+    def scratch(self) -> Path:
+        """The given scratch folder, or the system's temporary folder."""
+        return Path(self._scratch or tempfile.gettempdir())
+
+    def refuse_place(self) -> None:
+        """Refuse a bucket that is missing, and OUT that is none in a bucket."""
+        if not self.final.name:
+            raise OutputError(f"cannot write {self.final}: a bucket alone", "name an object: BUCKET/NAME.parquet")
+        bucket = self.final
+        while bucket.name:
+            bucket = bucket.parent
+        if not bucket.exists():
+            raise OutputError(f"cannot write {self.final}: no such bucket", "check the name, or make it first")
+
+    def lease(self) -> Lease:
+        """The right to write, not taken yet."""
+        return Lease(self.partial / "lock", self.final)
+
+    def refuse_foreign(self) -> None:
+        """Refuse a work folder that another process writes, or that no run made."""
+        self.lease().refuse_other()
+        if set(self.partial.files()) - {"lock"} and self.unfinished() is None:
+            raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
+
+    def tidy(self) -> None:
+        """Remove what a run killed just after publishing left beside its complete output."""
+        self.partial.remove_all()
+
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
+        """Take the lease and start, or go on with the parts that are finished, which are fetched."""
+        self.check(resume=resume, overwrite=overwrite)
+        unfinished = self.unfinished() if resume else None
+        if unfinished is None:
+            self.partial.remove_all()
+        else:
+            as_stored = json.loads(json.dumps(plan_of(work)))
+            refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
+        lease = self.lease()
+        folder = Path(tempfile.mkdtemp(prefix="minestream-", dir=self.scratch))
+        try:
+            lease.take()
+            staged = Output(folder / self.final.name, self.emit)
+            if unfinished is not None:
+                self._fetch(staged.partial)
+            run = staged.begin(resume=True, overwrite=False, **work)
+            (self.partial / "manifest.json").upload(staged.partial / "manifest.json")
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            lease.release()
+            raise
+        return MirroredRun(run, self, lease, may_replace=resume or overwrite)
+
+    def _fetch(self, folder: Path) -> None:
+        """Bring the finished parts and their records into a local work folder."""
+        (folder / "parts").mkdir(parents=True)
+        (folder / "lock").touch()
+        names = self.partial.files()
+        with disk_errors(folder):
+            for name in ["manifest.json", *(name for name in names if fnmatch(name, "part-*.json"))]:
+                part = f"parts/{Path(name).stem}.parquet"
+                if part in names:
+                    (self.partial / part).download(folder / part)
+                (self.partial / name).download(folder / name)
+
+
+class MirroredRun(Run):
+    """A run in a local folder, whose finished parts and output are written to a store too.
+
+    Parameters
+    ----------
+    run : Run
+        In the local folder; this one takes its place.
+    remote : RemoteOutput
+    lease : Lease
+        Taken; released at the end.
+    may_replace : bool
+    """
+
+    def __init__(self, run: Run, remote: RemoteOutput, lease: Lease, *, may_replace: bool) -> None:
+        super().__init__(run.output, run.lock, run.plan, may_replace=True)
+        self._remote, self._lease, self._may_replace_remote = remote, lease, may_replace
+        self._mirrored = len(self.parts())
+
+    def __exit__(self, *error: object) -> None:
+        """Remove the local folder and release the lease; finished parts stay in the store, else nothing does."""
+        super().__exit__(*error)
+        shutil.rmtree(self.output.final.parent, ignore_errors=True)
+        if not self._mirrored:
+            with suppress(MinestreamError):  # what ended the run is told of
+                self._remote.partial.remove_all()
+        self._lease.release()
+
+    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
+        """Write a part here and in the store, the record that says it is finished last."""
+        super().write_part(index, table, stats)
+        self._lease.check()
+        path = self.part_path(index)
+        for name in (f"parts/{path.name}", f"{path.stem}.json"):
+            (self._remote.partial / name).upload(self.folder / name)
+        self._mirrored += 1
+
+    def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
+        """Finish the output here, then write it to the store, its manifest last, and remove the unfinished work."""
+        super().publish(counts=counts, extra=extra, replace_parts=replace_parts)
+        self._lease.check()
+        remote, local = self._remote, self.output
+        if remote.occupied() and not self._may_replace_remote:
+            raise OutputError(f"{remote.final} appeared during the run; the parts are kept", "--resume replaces it")
+        if remote.final.is_dir() or not remote.single:
+            self._remove_old()
+        for path in [local.final] if remote.single else sorted(local.final.iterdir()):
+            (remote.final if remote.single else remote.final / path.name).upload(path)
+        remote.manifest.upload(local.manifest)
+        remote.partial.remove_all()
+
+    def _remove_old(self) -> None:
+        """Remove what an upload would not replace; its manifest first, so that nothing half removed looks whole."""
+        remote = self._remote
+        remote.manifest.unlink(missing_ok=True)
+        if remote.final.is_dir():
+            remote.final.remove_all()
+        else:
+            remote.final.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""The target of a run: the places of its output, what stands there, and how its manifests differ."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from minestream._version import VERSION
+from minestream.errors import OutputError
+from minestream.places import AnyPath
+from minestream.rules import EMITS
+
+if TYPE_CHECKING:
+    from minestream.sink import Run
+
+
+def read_json(path: AnyPath) -> dict[str, Any] | None:
+    """The object in a JSON file, or None when there is none or it is not whole."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def plan_of(work: dict[str, Any]) -> dict[str, Any]:
+    """The manifest of a run that begins."""
+    return {"state": "working", "version": VERSION, "pyarrow": pa.__version__, **work}
+
+
+def facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What must be equal for two runs to be the same work, by the name a user knows it by."""
+    files = {" ".join([file.get("role", "source"), "file", file["name"]]): file for file in manifest.get("source", [])}
+    about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
+    return {**manifest.get("config", {}), **files, **about}
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two manifests, a line each."""
+    before, after = facts(old), facts(new)
+    lines = []
+    for name in before | after:
+        if isinstance((before | after)[name], dict) and " file " in name:
+            words = "gone" if name not in after else "new" if name not in before else "its contents changed"
+        else:
+            words = f"{before.get(name)!r} -> {after.get(name)!r}"
+        if before.get(name) != after.get(name):
+            lines.append(f"{name}: {words}")
+    return lines
+
+
+def refuse_differences(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raise OutputError when the work recorded by manifest `old` is not that of `new`."""
+    lines = differences(old, new)
+    if lines:
+        raise OutputError(f"{name} was begun otherwise:\n  " + "\n  ".join(lines), "--overwrite starts afresh")
+
+
+class Target:
+    """The places of one output (OUT, the folder of unfinished work, the manifest that stays) and what stands there."""
+
+    final: AnyPath
+    partial: AnyPath
+    manifest: AnyPath
+
+    def __init__(self, out: AnyPath, emit: str = "triplets") -> None:
+        self.final = out
+        self.lines = EMITS[emit].suffix != ".parquet"  # of text
+        self.single = self.lines or self.final.suffix == ".parquet"  # else a folder of parts
+        if self.lines and self.final.suffix == ".parquet":
+            raise OutputError(f"{self.final}: --emit {emit} writes lines", f"end the name in {EMITS[emit].suffix}")
+        self.partial = self.final.parent / f"{self.final.name}.partial"
+        self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
+
+    def check(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+        """Look whether OUT can be written, before anything is read; leaves no file.
+
+        Returns the manifest when `resume` finds the output complete; raises OutputError when OUT or unfinished
+        work stands in the way, or the folder it goes to is missing or read-only.
+        """
+        self.refuse_place()
+        self.refuse_foreign()
+        unfinished = self.unfinished()
+        if not self.occupied():
+            if unfinished and not (resume or overwrite):
+                raise OutputError(
+                    f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
+                )
+            return None
+        done = read_json(self.manifest)
+        if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
+            self.tidy()
+            return done
+        if not overwrite and not (resume and unfinished):
+            also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
+            raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
+        if self.final.is_dir() and not all(path.match("part-*.parquet") for path in self.final.iterdir()):
+            raise OutputError(f"{self.final} is a folder that holds other files: not overwritten", "choose another -o")
+        return None
+
+    def unfinished(self) -> dict[str, Any] | None:
+        """The manifest of unfinished work, if there is any."""
+        return read_json(self.partial / "manifest.json")
+
+    def occupied(self) -> bool:
+        """Whether something other than an empty folder stands under OUT's name."""
+        return self.final.exists() and not (self.final.is_dir() and not any(self.final.iterdir()))
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for what a run sets aside."""
+        raise NotImplementedError
+
+    def refuse_place(self) -> None:
+        """Refuse a place where nothing can be written."""
+        raise NotImplementedError
+
+    def refuse_foreign(self) -> None:
+        """Refuse a work folder that another process writes, or that no run made."""
+        raise NotImplementedError
+
+    def tidy(self) -> None:
+        """Remove what a run killed just after publishing left beside its complete output."""
+        raise NotImplementedError
+
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
+        """Take the lock and start, or go on with the parts that are finished.
+
+        Parameters
+        ----------
+        resume, overwrite : bool
+        **work
+            config, fingerprint, source (identities of the files), columns, parts (their number).
+        """
+        raise NotImplementedError
