@@ -59,7 +59,7 @@ def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ..
     return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
 
 
-class Miner:
+class Mining:
     """One source loaded and planned: mines any of its shards.
 
     Parameters
@@ -112,7 +112,7 @@ class Miner:
             progress.note(note)
         progress.stage("mine", self.plan.facts["pairs_to_compute"], "pairs")
 
-    def __enter__(self) -> Miner:
+    def __enter__(self) -> Mining:
         return self
 
     def __exit__(self, *error: object) -> None:

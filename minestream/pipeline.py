@@ -23,7 +23,7 @@ from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table, read_pairs, read_rows
-from minestream.miner import Miner
+from minestream.miner import Mining
 from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
 from minestream.rules import EMITS
@@ -124,7 +124,7 @@ def _mine(
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
         chosen = [configs[place] for place in left]
-        miner = stack.enter_context(Miner(sources, chosen, resources, outputs[0].final.parent, progress))
+        miner = stack.enter_context(Mining(sources, chosen, resources, outputs[0].final.parent, progress))
         shards = range(len(miner.plan.shards))
         if resources.dry_run:
             return [miner.report(None, [], began, complete=False, config=config) for config in configs]
@@ -155,7 +155,7 @@ def _write(runs: Sequence[Run], index: int, pictures: Sequence[Picture]) -> None
             run.write_part(index, table, picture.stats.to_dict())
 
 
-def _publish(miner: Miner, config: MineConfig, run: Run, output: Output, began: float) -> Report:
+def _publish(miner: Mining, config: MineConfig, run: Run, output: Output, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
@@ -177,7 +177,7 @@ def _publish(miner: Miner, config: MineConfig, run: Run, output: Output, began: 
     return report()
 
 
-def trainer_shape(miner: Miner, config: MineConfig, total: ShardStats) -> Shape | None:
+def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape | None:
     """What makes a trainer's rows of triplets, counting them into `total`; None where triplets are what is wanted."""
     loaded = miner.loaded
     if config.emit not in FORMATS:
@@ -322,7 +322,7 @@ def mine_arrays(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
+        miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
         shards = miner.mine_shards(range(len(miner.plan.shards)))
         parts = [(emit(picture), picture.stats) for _, (picture,) in shards]
         total = merged(stats for _, stats in parts)
@@ -333,7 +333,7 @@ def mine_arrays(
 
 
 def _finished_in_memory(
-    miner: Miner, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
+    miner: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     config = miner.config
@@ -374,7 +374,7 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     progress = stack.enter_context(reporter(resources.progress, None))
     try:
-        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
+        miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
     except BaseException:
         stack.close()
         raise
