@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
 from minestream.kernels import scan
-from minestream.kernels.choose import WITHIN, Pairs, Rule
+from minestream.kernels.choose import POSITIVE, WITHIN, Pairs, Rule
+from minestream.load import Loaded
 from minestream.setting import Setting
 from minestream.sweeping import Sweeping
 
@@ -74,9 +75,9 @@ def _scan_anchors(
 ) -> None:
     """Scan the anchors at places `group` over all rows."""
     loaded = setting.loaded
-    capacity = rule.take + rule.skip if rule.take else loaded.store.rows
+    capacity = rule.take + rule.skip if rule.take else _most_found(loaded, rule, anchors[group])
     strips = []
-    for places in groups_of(group, SCAN_STRIP_ROWS):
+    for places in groups_of(group, min(SCAN_STRIP_ROWS, -(-group.size // setting.limits.threads))):
         own, of_pair = sub_pairs(pairs, places)
         slots = anchors[places]
         vectors = loaded.gather(slots)
@@ -97,7 +98,22 @@ def _scan_anchors(
             return run
 
         setting.workers.run([task(strip) for strip in strips])
-        setting.stats.pairs_computed += group.size * len(block)
+        setting.stats.pairs_computed += _candidates_in(loaded, anchors[group], first, first + len(block))
     for _, _, _, _, of_pair, best in strips:
         count_tally(setting.stats, best.tally, rule.wanted)
         found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))
+
+
+def _most_found(loaded: Loaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
+    """How many candidates a search for all of them may find for one anchor, at most."""
+    if loaded.rows.oldest.size and rule.wanted == POSITIVE:  # a window's positives are counted
+        return int(loaded.positives[anchors].max(initial=0))
+    return loaded.store.rows
+
+
+def _candidates_in(loaded: Loaded, anchors: NDArray[np.int32], first: int, end: int) -> int:
+    """How many pairs the anchors form with the slots first ... end - 1."""
+    oldest = loaded.rows.oldest
+    if not oldest.size:
+        return anchors.size * (end - first)
+    return int(np.maximum(0, np.minimum(end, anchors) - np.maximum(first, oldest[anchors])).sum())
