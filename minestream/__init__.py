@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
+    from minestream.window import Miner
 
 __version__ = VERSION
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "LossResult",
     "MineConfig",
     "Mined",
+    "Miner",
     "MinestreamError",
     "OutputError",
     "Report",
@@ -93,6 +95,7 @@ _HOMES = {
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),
+    "minestream.window": ("Miner",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -78,6 +78,8 @@ class Mining:
         self, source: Sources, configs: Sequence[MineConfig], resources: Resources, scratch: Path, progress: Progress
     ) -> None:
         config = configs[0]
+        if config.window is not None:
+            raise UsageError("--window is for one margin, and not for arrays", "use mine, mine_batches or Miner")
         self.source, self.configs, self.config, self.resources, self.progress = (
             source, configs, config, resources, progress
         )  # fmt: skip

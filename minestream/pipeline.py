@@ -32,6 +32,7 @@ from minestream.sink import Output, Run, refuse_differences
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.streams import mine_stream, stream_batches
 from minestream.trainers import FORMATS
 from minestream.values import short_share
 from minestream.workers import Behind
@@ -70,6 +71,8 @@ def mine(
     """
     config, resources, tables = split_options(options)
     output = Output(default_output(inputs, config.emit) if out is None else Path(out), config.emit)
+    if config.window is not None:
+        return mine_stream(inputs, output, config, resources, tables, progress_callback)
     return _mine(inputs, [output], [config], resources, tables, progress_callback)[0]
 
 
@@ -161,8 +164,7 @@ def _publish(miner: Mining, config: MineConfig, run: Run, output: Output, began:
     total = merged(parts)
     paths = [run.part_path(index) for index in range(len(parts))]
     rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
-    counted_late = config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None
-    if not counted_late:
+    if not (config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None):  # counted late
         _check_gates(miner.resources, total)
 
     def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
@@ -369,6 +371,8 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
             "--max-uses" if config.max_uses is not None else f"--emit {config.emit}"
         )  # fmt: skip
         raise UsageError(f"{what} needs all rows before the first can be handed out", "use mine() or mine_arrays()")
+    if config.window is not None:
+        return stream_batches(inputs, config, resources, tables)
     sources = open_sources(inputs, config, tables, resources)
     stack = ExitStack()
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -391,7 +395,6 @@ def warmup(dtype: Any = np.float32) -> float:
     """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took."""
     began = time.perf_counter()
     vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype)
-    labels = np.arange(64) % 4
     for screen in ("scan", *usable_screens(8)):
-        mine_arrays(vectors, labels, screen=screen)
+        mine_arrays(vectors, np.arange(64) % 4, screen=screen)
     return time.perf_counter() - began

@@ -105,7 +105,7 @@ class TableRows:
             columns["labels"] = [without(config["unlabeled_value"], label) for label in columns["labels"]]
         self.labels = columns["labels"] or None
         self.ids, self.groups = columns["ids"] or None, columns["groups"] or None
-        if self.ids is not None and config["on_duplicate_ids"] != "error":
+        if self.ids is not None and config["on_duplicate_ids"] != "error" and config.get("window") is None:
             rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
             kept = {self.ids[row]: row for row in rows.tolist()}
             self.takes_part[:] = False

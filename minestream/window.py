@@ -30,7 +30,7 @@ from minestream.stats import ShardStats
 from minestream.task import make_tasks
 from minestream.workers import Workers
 
-PIECE_ROWS = 2_048  # rows mined for at a time: what a large batch adds to memory ends here
+PIECE_ROWS = 2_048  # rows mined for at a time, from a multiple of it on: what a large batch adds to memory ends here
 GROUP_ANCHORS = 512
 ROW_BYTES = 96  # of the bank, beside the vector, ids, labels and what is carried
 LATENCY_STEP = 1.02  # latencies are counted in steps of 2 %
@@ -121,8 +121,11 @@ class Windowed:
 
     def mined(self, batch: RowBatch) -> Iterator[pa.Table]:
         """What is mined for the rows of the next batch, in their order; however the stream is cut, the same rows."""
-        for first in range(0, len(batch.vectors), PIECE_ROWS):
-            yield self._mined(_piece(batch, first, first + PIECE_ROWS))
+        first = 0
+        while first < len(batch.vectors):
+            end = first + PIECE_ROWS - (batch.start_row + first) % PIECE_ROWS  # pieces cross no edge of a part
+            yield self._mined(_piece(batch, first, end))
+            first = end
 
     def _mined(self, piece: RowBatch) -> pa.Table:
         config, bank = self._config, self._bank
@@ -131,11 +134,13 @@ class Windowed:
         bank.append(piece)
         self.rows = piece.start_row + len(piece.vectors)
         loaded = bank.loaded(bank.taken - before)
+        anchors = np.flatnonzero(loaded.positives > 0).astype(np.int32)
+        if not anchors.size:
+            return self.schema.empty_table()
         stats = ShardStats()
         setting = Setting(
             loaded, METRICS[config.metric], self._limits, self._workers, Progress(Silent()), stats, _no_codes
         )
-        anchors = np.flatnonzero(loaded.positives > 0).astype(np.int32)
         with stats.stage("positives"):
             (task,) = make_tasks(loaded, [config], anchors, partial(search_once, replace(setting, timed=False)))
         with stats.stage("negatives"):
@@ -149,10 +154,15 @@ def _no_codes(screen: str) -> Codes:
     raise NotImplementedError(f"a window is scanned, {screen} is not asked for")
 
 
+def bank_bytes(config: MineConfig, source: Source) -> int:
+    """The bytes that a window's rows take, but for ids, labels and what is carried."""
+    row_bytes = source.dimension * (8 if config.normalize else max(4, source.dtype.itemsize)) + ROW_BYTES
+    return 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
+
+
 def _refuse_large(config: MineConfig, source: Source, budget: int) -> None:
     """Refuse a window whose rows do not fit."""
-    row_bytes = source.dimension * (8 if config.normalize else max(4, source.dtype.itemsize)) + ROW_BYTES
-    wanted = 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
+    wanted = bank_bytes(config, source)
     if wanted > budget:
         raise CapacityError(
             f"a window of {config.window:,} rows takes {wanted:,} bytes, --memory allows {budget:,}",

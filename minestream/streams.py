@@ -1,0 +1,154 @@
+"""Streams from end to end: rows as they come, mined within a window, into parts, one output or record batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from typing import Any
+
+import pyarrow as pa
+
+from minestream.config import MineConfig, Resources, Tables
+from minestream.plan import PART_ANCHORS, PART_ROWS
+from minestream.progress import Callback, reporter
+from minestream.sink import Output, Run
+from minestream.source import Source
+from minestream.sources import open_sources
+from minestream.stats import Report, ShardStats
+from minestream.window import PIECE_ROWS, Latencies, Windowed, bank_bytes, refuse_resources
+from minestream.writer import part_tables
+
+
+def mine_stream(
+    inputs: Any, output: Output, config: MineConfig, resources: Resources, tables: Tables, callback: Callback | None
+) -> Report:
+    """Mine a stream within a window into an output; see pipeline.mine.
+
+    Raises
+    ------
+    UsageError
+        For an option that asks for the end of the stream before it is there.
+    """
+    began = time.perf_counter()
+    refuse_resources(resources)
+    if not resources.dry_run:
+        output.check(resume=False, overwrite=resources.overwrite)
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter(resources.progress, callback))
+        source = open_sources(inputs, config, tables, resources).anchors
+        windowed = stack.enter_context(closing(Windowed(source, config, resources)))
+        latencies = Latencies()
+
+        def report(complete: bool = True) -> Report:
+            return _report(output, config, source, windowed, latencies, began, complete)
+
+        if resources.dry_run:
+            return report(complete=False)
+        for note in source.notes:
+            progress.note(note)
+        progress.stage("mine", source.rows or 0, "rows")
+        run = stack.enter_context(
+            output.begin(
+                resume=False, overwrite=resources.overwrite, config=config.to_dict(), fingerprint=config.fingerprint(),
+                source=[], columns=_columns(source), parts=0,
+            )
+        )  # fmt: skip
+        parts = Parts(run, windowed, part_rows(config))
+        for batch in source.batches():
+            start = time.perf_counter()
+            for table in windowed.mined(batch):
+                parts.add(table)
+            latencies.add(time.perf_counter() - start)
+            progress.advance(len(batch.vectors))
+        parts.finish()
+        run.ended(source.identity())
+        rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
+        run.publish(counts=windowed.stats.answer, extra=lambda: report().to_dict(), replace_parts=rows)
+        return report()
+
+
+def stream_batches(inputs: Any, config: MineConfig, resources: Resources, tables: Tables) -> pa.RecordBatchReader:
+    """The rows mined of a stream within a window, while it comes; see pipeline.mine_batches."""
+    refuse_resources(resources)
+    source = open_sources(inputs, config, tables, resources).anchors
+    windowed = Windowed(source, config, resources)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with closing(windowed):
+            for batch in source.batches():
+                for table in windowed.mined(batch):
+                    yield from table.to_batches()
+
+    return pa.RecordBatchReader.from_batches(windowed.schema, batches())
+
+
+def part_rows(config: MineConfig) -> int:
+    """How many rows of the stream one part is mined for: by the configuration alone."""
+    most = (config.window or 0) if config.positives == "all" else config.positives_per_anchor
+    rows = PART_ANCHORS
+    while rows > 1 and rows * most * config.negatives > PART_ROWS:
+        rows //= 2
+    return max(rows, PIECE_ROWS)
+
+
+class Parts:
+    """Writes what is mined of a stream as parts, cut by the rows of the stream.
+
+    Attributes
+    ----------
+    written : int
+        Parts so far; an interrupted run leaves them in OUT.partial.
+    """
+
+    def __init__(self, run: Run, windowed: Windowed, rows: int) -> None:
+        self._run, self._windowed, self._rows = run, windowed, rows
+        self._tables: list[pa.Table] = []
+        self._told = ShardStats()
+        self.written = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take what was mined for the rows up to windowed.rows, which cross no edge of a part."""
+        self._tables.append(table)
+        if self._windowed.rows % self._rows == 0:
+            self._write()
+
+    def finish(self) -> None:
+        """No more rows come."""
+        if self._tables or not self.written:
+            self._write()
+
+    def _write(self) -> None:
+        table = pa.concat_tables([self._windowed.schema.empty_table(), *self._tables])
+        self._tables = []
+        self._run.plan["parts"] = self.written + 1
+        self._run.write_part(self.written, table, {"rows": table.num_rows})
+        self.written += 1
+
+
+def _columns(source: Source) -> dict[str, Any]:
+    """The input columns used, by role."""
+    found = source.columns
+    return {
+        "embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
+        "carry": list(found.carry),
+    }  # fmt: skip
+
+
+def _report(
+    output: Output, config: MineConfig, source: Source, windowed: Windowed, latencies: Latencies, began: float,
+    complete: bool,
+) -> Report:  # fmt: skip
+    """What the run did."""
+    bad = {f"bad: {kind}": count for kind, count in source.bad_rows.items()}
+    about = {
+        "rows": windowed.rows if complete else source.rows or 0, "dimension": source.dimension,
+        "dtype": str(source.dtype), "dropped": bad | windowed.dropped,
+        "rows_taking_part": windowed.taken if complete else source.rows or 0,
+    }  # fmt: skip
+    plan = {"bank_bytes": bank_bytes(config, source)} | (latencies.facts() if complete else {})
+    path = str(output.final) if complete else None
+    seconds = time.perf_counter() - began
+    return Report(
+        path, config.to_dict(), _columns(source), about, plan, windowed.stats, tuple(source.notes), seconds, complete
+    )
