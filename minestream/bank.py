@@ -23,6 +23,7 @@ from minestream.errors import InputError
 from minestream.kernels import codes, exact, window
 from minestream.kernels.choose import Rows
 from minestream.load import FORBIDS, Loaded
+from minestream.metric import METRICS
 from minestream.reader import Table
 from minestream.relation import NO_CODES, NO_ROWS, UNLABELED, LabelReader, Labels
 from minestream.source import RowBatch, Source
@@ -186,6 +187,25 @@ class BankTable(Table):
         return found.rename_columns(list(self.carry)) if self.carry else None
 
 
+@dataclass
+class BankCodes:
+    """The bank's rows as the screen multiplies them (codes.float_codes), and, once packed, its panels."""
+
+    values: NDArray[np.float32]
+    h: NDArray[np.float64]
+    own: NDArray[np.float64]
+    bias: NDArray[np.float32]
+    slack: NDArray[np.float32]
+    panels: NDArray[np.float32] | None = None
+
+
+@dataclass(kw_only=True)
+class BankLoaded(Loaded):
+    """The rows of the bank, as a search within windows reads them."""
+
+    codes: BankCodes
+
+
 @dataclass(frozen=True)
 class BankLabels(Labels):
     """The labels of the bank's rows."""
@@ -227,7 +247,11 @@ class Bank:
         self.unlabeled = self.replaced = self.taken = 0
         stored = np.dtype(np.float32) if source.dtype == np.float16 else source.dtype
         self._vectors = Ring(np.float64 if config.normalize else stored, (source.dimension,))
+        self._codes = Ring(np.float32, (source.dimension,))
+        metric = METRICS[config.metric]
+        self._frame = codes.Frame(np.zeros(source.dimension), 1.0, metric.unit_rows, not metric.translation_invariant)
         kinds = {"row": np.int64, "label": np.int32, "twin": np.int32, "square": np.float64, "key": np.uint64}
+        kinds |= {"h": np.float64, "own": np.float64, "bias": np.float32, "slack": np.float32}
         kinds |= {"group": np.int32} if columns.group else {}
         kinds |= {"id": np.int32, "until": np.int64} if columns.id else {}
         kinds |= {"sets": np.int64} if self.labels.multiple else {}
@@ -254,7 +278,7 @@ class Bank:
             self._coders["set"].drop(self._sets.rows[:codes])
             self._sets.drop(codes)
         self._shown.drop(count)
-        for ring in (self._vectors, *self._rings.values()):
+        for ring in (self._vectors, self._codes, *self._rings.values()):
             ring.drop(count)
 
     def append(self, batch: RowBatch) -> None:
@@ -303,6 +327,13 @@ class Bank:
             vectors = unit
         self._vectors.append(vectors)
         self._rings["square"].append(square)
+        n, values = len(vectors), np.empty(vectors.shape, np.float32)
+        bias, mirrored, slack, scale = (np.empty(n, np.float32) for _ in range(4))
+        terms = codes.Terms(np.empty(n), np.empty(n), bias, mirrored, slack, scale, np.empty(n, np.int32))
+        codes.float_codes(self._frame, vectors, square, values, terms)
+        self._codes.append(values)
+        for name in ("h", "own", "bias", "slack"):
+            self._rings[name].append(getattr(terms, name))
 
     def _append_labels(self, labels: pa.Array) -> None:
         if not self.labels.multiple:
@@ -355,7 +386,7 @@ class Bank:
         self._rings["until"].append(np.full(rows.size, NEVER))
         self._rings["until"].rows[before[there] - first] = number[there]
 
-    def loaded(self, anchors: int = 0) -> Loaded:
+    def loaded(self, anchors: int = 0) -> BankLoaded:
         """The rows as a search reads them, until others are added; the last `anchors` of them have windows."""
         rings = {name: ring.rows for name, ring in self._rings.items()}
         n = len(self)
@@ -378,8 +409,8 @@ class Bank:
         window.count_positives(relation, np.arange(n - anchors, n).astype(np.int32), positives[n - anchors :])
         table = BankTable(0, n, None, None, NO_ROWS, 0, self._shown, self._columns.id, self._columns.carry)
         labels = BankLabels(rings["label"], set_start, set_code, pa.nulls(0), self._shown)
-        frame = codes.Frame(np.zeros(0), 1.0, False, False)  # no screen reads it
-        return Loaded(
-            BankVectors(vectors), relation, frame, (table, table), rows, labels, self._columns.label is not None,
-            positives, None, {},
+        own = BankCodes(self._codes.rows, rings["h"], rings["own"], rings["bias"], rings["slack"])
+        return BankLoaded(
+            BankVectors(vectors), relation, self._frame, (table, table), rows, labels, self._columns.label is not None,
+            positives, None, {}, codes=own,
         )  # fmt: skip

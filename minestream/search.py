@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
 from minestream.kernels import scan
-from minestream.kernels.choose import POSITIVE, WITHIN, Pairs, Rule
-from minestream.load import Loaded
+from minestream.kernels.choose import WITHIN, Pairs, Rule
 from minestream.setting import Setting
 from minestream.sweeping import Sweeping
+from minestream.windowed import search_windows
 
 SCAN_ROWS = 4_096  # inputs up to here are scanned: fewer kernels to load, and as fast
 SCAN_STRIP_ROWS = 64
@@ -43,6 +43,9 @@ def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, 
     Cost: of A anchors among n rows A (2 n - A) d operations of the screen, and d in float64 for every survivor; the
     scan A n d in float64.
     """
+    if setting.loaded.rows.oldest.size:
+        yield from search_windows(setting, groups, pairs, rule)
+        return
     if not setting.limits.screens:
         yield from _scanned(setting, groups, pairs, rule)
         return
@@ -75,9 +78,9 @@ def _scan_anchors(
 ) -> None:
     """Scan the anchors at places `group` over all rows."""
     loaded = setting.loaded
-    capacity = rule.take + rule.skip if rule.take else _most_found(loaded, rule, anchors[group])
+    capacity = rule.take + rule.skip if rule.take else loaded.store.rows
     strips = []
-    for places in groups_of(group, min(SCAN_STRIP_ROWS, -(-group.size // setting.limits.threads))):
+    for places in groups_of(group, SCAN_STRIP_ROWS):
         own, of_pair = sub_pairs(pairs, places)
         slots = anchors[places]
         vectors = loaded.gather(slots)
@@ -98,22 +101,7 @@ def _scan_anchors(
             return run
 
         setting.workers.run([task(strip) for strip in strips])
-        setting.stats.pairs_computed += _candidates_in(loaded, anchors[group], first, first + len(block))
+        setting.stats.pairs_computed += group.size * len(block)
     for _, _, _, _, of_pair, best in strips:
         count_tally(setting.stats, best.tally, rule.wanted)
         found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))
-
-
-def _most_found(loaded: Loaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
-    """How many candidates a search for all of them may find for one anchor, at most."""
-    if loaded.rows.oldest.size and rule.wanted == POSITIVE:  # a window's positives are counted
-        return int(loaded.positives[anchors].max(initial=0))
-    return loaded.store.rows
-
-
-def _candidates_in(loaded: Loaded, anchors: NDArray[np.int32], first: int, end: int) -> int:
-    """How many pairs the anchors form with the slots first ... end - 1."""
-    oldest = loaded.rows.oldest
-    if not oldest.size:
-        return anchors.size * (end - first)
-    return int(np.maximum(0, np.minimum(end, anchors) - np.maximum(first, oldest[anchors])).sum())

@@ -32,7 +32,7 @@ from minestream.workers import Workers
 
 PIECE_ROWS = 2_048  # rows mined for at a time, from a multiple of it on: what a large batch adds to memory ends here
 GROUP_ANCHORS = 512
-ROW_BYTES = 96  # of the bank, beside the vector, ids, labels and what is carried
+ROW_BYTES = 128  # of the bank, beside vectors, ids, labels and what is carried
 LATENCY_STEP = 1.02  # latencies are counted in steps of 2 %
 LATENCY_LEAST = 1e-6
 LATENCY_STEPS = 1_200
@@ -98,8 +98,7 @@ class Windowed:
         self._bank = Bank(source, config)
         threads = thread_count(resources)
         self._workers = Workers(threads)
-        # A scan of one block: the rows before each anchor are all there is to look at.
-        self._limits = Limits(threads, 2**31, GROUP_ANCHORS, ())
+        self._limits = Limits(threads, (config.window or 0) + PIECE_ROWS, GROUP_ANCHORS, ())
         self.schema = schema_of(self._bank.loaded(), config)
         self.stats = ShardStats()
         self.rows = 0
@@ -156,7 +155,8 @@ def _no_codes(screen: str) -> Codes:
 
 def bank_bytes(config: MineConfig, source: Source) -> int:
     """The bytes that a window's rows take, but for ids, labels and what is carried."""
-    row_bytes = source.dimension * (8 if config.normalize else max(4, source.dtype.itemsize)) + ROW_BYTES
+    stored = 8 if config.normalize else 4 if source.dtype == np.float16 else source.dtype.itemsize
+    row_bytes = source.dimension * (stored + 8) + ROW_BYTES  # 8: the screen's codes, as rows and as panels
     return 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
 
 

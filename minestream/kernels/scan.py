@@ -24,25 +24,6 @@ from minestream.kernels.exact import distances_to
 CHUNK_ROWS = 64  # rows that all anchors meet before the next ones: they stay in the cache
 
 
-@kernel(inline=True)
-def _wanted(
-    rows: Rows, rule: Rule, best: Best, a: int, slots: np.ndarray, first: int, end: int, out_at: np.ndarray,
-    out_slot: np.ndarray,
-) -> int:  # fmt: skip
-    """Places and slots of slots[first:end] that are to anchor a what the rule wants: how many."""
-    count = 0
-    for at in range(first, end):
-        kind = relation(rows, a, slots[at])
-        if kind == rule.wanted:
-            out_at[count], out_slot[count] = at, slots[at]
-            count += 1
-        elif (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
-            kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
-        ):
-            best.tally[IN_GROUP] += 1
-    return count
-
-
 @kernel
 def _scan(
     rows: Rows,
@@ -54,30 +35,36 @@ def _scan(
     positives: np.ndarray,
     positive_at: np.ndarray,
     vectors: np.ndarray,
-    slots: np.ndarray,
     at: np.ndarray,
-    slot: np.ndarray,
+    slots: np.ndarray,
     total: np.ndarray,
     x: np.ndarray,
     row: np.ndarray,
 ) -> None:
-    """scan() with its scratch; slots int32[m]: the rows of the block."""
-    for first in range(0, slots.size, CHUNK_ROWS):
+    """scan() with its scratch; at, slots int64[m], int32[m]: the rows of the block and their slots."""
+    for first in range(0, at.size, CHUNK_ROWS):
+        end = min(at.size, first + CHUNK_ROWS)
         for i in range(anchors.size):
             a = anchors[i]
-            start, end = first, min(slots.size, first + CHUNK_ROWS)
-            if rows.oldest.size:  # what lies outside the anchor's window need not be asked
-                start, end = max(start, rows.oldest[a] - slots[0]), min(end, a - slots[0])
-            count = _wanted(rows, rule, best, a, slots, start, end, at, slot)
             distances_to(
-                rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, at[:count], slot[:count], total, x
-            )
-            for c in range(count):
+                rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, at[first:end], slots[first:end],
+                total,
+                x,
+            )  # fmt: skip
+            for c in range(end - first):
+                b = slots[first + c]
+                kind = relation(rows, a, b)
+                if kind != rule.wanted:
+                    if (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
+                        kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
+                    ):
+                        best.tally[IN_GROUP] += 1
+                    continue
                 if rule.positive_duplicates == WITHIN:
                     for j in range(row.size):
-                        row[j] = np.float64(vectors[at[c], j])
+                        row[j] = np.float64(vectors[first + c, j])
                 for pair in range(pairs.start[i], pairs.start[i + 1]):
-                    offer(rows, rule, pairs, best, pair, a, slot[c], x[c], row, positives, positive_at)
+                    offer(rows, rule, pairs, best, pair, a, b, x[c], row, positives, positive_at)
 
 
 @kernel
@@ -111,8 +98,7 @@ def scan(
     """
     m, d = vectors.shape
     _scan(
-        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors,
-        np.arange(first_slot, first_slot + m).astype(np.int32), np.empty(CHUNK_ROWS, np.int64),
-        np.empty(CHUNK_ROWS, np.int32), np.empty(8, np.float64), np.empty(CHUNK_ROWS, np.float64),
-        np.empty(d, np.float64),
+        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors, np.arange(m),
+        np.arange(first_slot, first_slot + m).astype(np.int32), np.empty(8, np.float64),
+        np.empty(CHUNK_ROWS, np.float64), np.empty(d, np.float64),
     )  # fmt: skip
