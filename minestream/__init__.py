@@ -12,6 +12,7 @@ from minestream._version import VERSION
 
 if TYPE_CHECKING:
     from minestream.audit import verify
+    from minestream.batches import mine_batches, mine_pipe
     from minestream.config import MineConfig, Resources
     from minestream.contents import describe
     from minestream.conversion import export
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
-    from minestream.streaming import mine_batches, mine_pipe
+    from minestream.window import Miner
 
 __version__ = VERSION
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "LossResult",
     "MineConfig",
     "Mined",
+    "Miner",
     "MinestreamError",
     "OutputError",
     "Report",
@@ -95,7 +97,8 @@ _HOMES = {
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),
-    "minestream.streaming": ("mine_batches", "mine_pipe"),
+    "minestream.batches": ("mine_batches", "mine_pipe"),
+    "minestream.window": ("Miner",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

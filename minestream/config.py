@@ -83,6 +83,11 @@ class MineConfig:
         "error", "choice", "Input", "Rows that share an id.",
         choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"}
     )  # fmt: skip
+    window: int | None = option(
+        None, "integer", "Input",
+        "INPUT is a stream: each row is mined for among the ROWS rows before it, in memory that does not grow.",
+        metavar="ROWS"
+    )  # fmt: skip
 
     min_grade: float = option(
         1.0, "number", "Retrieval", "Pairs of --qrels with a lower grade are no positives.", metavar="G"

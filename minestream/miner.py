@@ -60,7 +60,7 @@ def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ..
     return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
 
 
-class Miner:
+class Mining:
     """One source loaded and planned: mines any of its shards.
 
     Parameters
@@ -79,6 +79,8 @@ class Miner:
         self, source: Sources, configs: Sequence[MineConfig], resources: Resources, scratch: Path, progress: Progress
     ) -> None:
         config = configs[0]
+        if config.window is not None:
+            raise UsageError("--window is for one margin, and not for arrays", "use mine, mine_batches or Miner")
         self.source, self.configs, self.config, self.resources, self.progress = (
             source, configs, config, resources, progress
         )  # fmt: skip
@@ -113,7 +115,7 @@ class Miner:
             progress.note(note)
         progress.stage("mine", self.plan.facts["pairs_to_compute"], "pairs")
 
-    def __enter__(self) -> Miner:
+    def __enter__(self) -> Mining:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -23,7 +23,7 @@ from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table, read_pairs, read_rows
-from minestream.miner import Miner
+from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
@@ -33,6 +33,7 @@ from minestream.sink import Output, Run
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.values import short_share
@@ -72,6 +73,8 @@ def mine(
     """
     config, resources, tables = split_options(options)
     output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
+    if config.window is not None:
+        return mine_stream(inputs, output, config, resources, tables, progress_callback)
     return _mine(inputs, [output], [config], resources, tables, progress_callback)[0]
 
 
@@ -128,7 +131,7 @@ def _mine(
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
         chosen = [configs[place] for place in left]
-        miner = stack.enter_context(Miner(sources, chosen, resources, outputs[0].scratch, progress))
+        miner = stack.enter_context(Mining(sources, chosen, resources, outputs[0].scratch, progress))
         shards = range(len(miner.plan.shards))
         if resources.dry_run:
             return [miner.report(None, [], began, complete=False, config=config) for config in configs]
@@ -159,14 +162,13 @@ def _write(runs: Sequence[Run], index: int, pictures: Sequence[Picture]) -> None
             run.write_part(index, table, picture.stats.to_dict())
 
 
-def _publish(miner: Miner, config: MineConfig, run: Run, output: Target, began: float) -> Report:
+def _publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
     paths = [run.part_path(index) for index in range(len(parts))]
     rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
-    counted_late = config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None
-    if not counted_late:
+    if not (config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None):  # counted late
         check_gates(miner.resources, total)
 
     def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
@@ -181,7 +183,7 @@ def _publish(miner: Miner, config: MineConfig, run: Run, output: Target, began: 
     return report()
 
 
-def trainer_shape(miner: Miner, config: MineConfig, total: ShardStats) -> Shape | None:
+def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape | None:
     """What makes a trainer's rows of triplets, counting them into `total`; None where triplets are what is wanted."""
     loaded = miner.loaded
     if config.emit not in FORMATS:
@@ -327,7 +329,7 @@ def mine_arrays(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        miner = stack.enter_context(Miner(sources, [config], resources, folder, progress))
+        miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
         shards = miner.mine_shards(range(len(miner.plan.shards)))
         parts = [(emit(picture), picture.stats) for _, (picture,) in shards]
         total = merged(stats for _, stats in parts)
@@ -338,7 +340,7 @@ def mine_arrays(
 
 
 def _finished_in_memory(
-    miner: Miner, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
+    miner: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     config = miner.config
@@ -359,7 +361,6 @@ def warmup(dtype: Any = np.float32) -> float:
     """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took."""
     began = time.perf_counter()
     vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype)
-    labels = np.arange(64) % 4
     for screen in ("scan", *usable_screens(8)):
-        mine_arrays(vectors, labels, screen=screen)
+        mine_arrays(vectors, np.arange(64) % 4, screen=screen)
     return time.perf_counter() - began

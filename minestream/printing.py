@@ -22,7 +22,7 @@ PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
 SHOWN_FILES = 3
 CHOICES = (
     "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
-    "absolute_margin", "relative_margin", "seed",
+    "absolute_margin", "relative_margin", "seed", "window",
 )  # fmt: skip
 
 Row = tuple[str, str] | tuple[str, str, str]  # what, how much, and a remark
@@ -65,6 +65,7 @@ def report_text(report: Report) -> str:
             ),
             ("whole run", f"{report.seconds:,.2f}", rate if stats.pairs_computed else ""),
         ],
+        "latency": latency_rows(report.plan),
     }
     notes = list(report.notes)
     if config["positives"] == "easiest" and config["emit"] != "pairs":
@@ -201,6 +202,19 @@ def search_rows(report: Report) -> list[Row]:
     if stats.screens_changed:
         rows.append(("screen changed", f"{stats.screens_changed:,}", "in vain made exact: a sharper one is faster"))
     return rows
+
+
+def latency_rows(plan: Mapping[str, Any]) -> list[Row]:
+    """How long the batches of a stream took; none where there was no stream."""
+    if "batches" not in plan:
+        return []
+    told = (
+        ("median", "latency_median_seconds"),
+        ("99th percentile", "latency_p99_seconds"),
+        ("most", "latency_max_seconds"),
+    )
+    latencies = [(f"{name}, a batch", f"{1e3 * plan[key]:,.1f} ms") for name, key in told]
+    return [("batches", f"{plan['batches']:,}"), *latencies]
 
 
 def loss_rows(overall: float | None, active: float | None, active_rows: int | None, share: float | None) -> list[Row]:

@@ -116,7 +116,7 @@ class TableRows:
         if self.ids is not None:  # rows that are not read take no part, under no id of their own
             nobody = type(next(each for each in self.ids if each is not None))()
             self.ids = [nobody if each is None else each for each in self.ids]
-        if self.ids is not None and config["on_duplicate_ids"] != "error":
+        if self.ids is not None and config["on_duplicate_ids"] != "error" and config.get("window") is None:
             rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
             kept = {self.ids[row]: row for row in rows.tolist()}
             self.takes_part[:] = False

@@ -227,8 +227,9 @@ class Relation:
         shared_ids: bool,
         group_rule: str,
         unlabeled: str,
+        window: int | None,
     ) -> None:
-        self.queries, self.corpus = queries, corpus
+        self.queries, self.corpus, self.window = queries, corpus, window
         self.one_table = queries is corpus
         self.by_pairs = known_positives is not None
         self.listed = self._by_anchor(() if known_positives is None else known_positives)
@@ -241,6 +242,12 @@ class Relation:
         self.items: dict[Any, Rows] = {}  # corpus rows by the id that makes them a query's own item
         if not self.one_table and (shared_ids or not self.by_pairs) and corpus.ids is not None:
             self.items = corpus.rows_by([i] for i in corpus.ids)
+        self.until: Rows = np.full(len(corpus.key), len(corpus.key))  # a window: the next row of the same id
+        if window and corpus.ids is not None:
+            later: dict[Any, int] = {}
+            for row in reversed(np.flatnonzero(self.negative_able).tolist()):
+                self.until[row] = later.get(corpus.ids[row], self.until[row])
+                later[corpus.ids[row]] = row
 
     def _by_anchor(self, pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
         """The candidates of each anchor in `pairs`, both taking part; of one table pairs are unordered."""
@@ -270,6 +277,10 @@ class Relation:
         negative = self.negative_able & ~positive
         neither = list(self.neither(anchor))
         positive[neither] = negative[neither] = False
+        if self.window:
+            away = (self.until <= anchor) | (np.arange(len(positive)) < anchor - self.window)
+            away[anchor:] = True
+            positive, negative = positive & ~away, negative & ~away
         if self.queries.groups[anchor] >= 0:
             elsewhere = self.corpus.groups != self.queries.groups[anchor]
             if self.bars_positives:
@@ -279,7 +290,9 @@ class Relation:
         return np.flatnonzero(positive), np.flatnonzero(negative)
 
     def with_positive(self) -> Rows:
-        """Rows with at least one positive, by counting: O(labels and pairs), no scan a row."""
+        """Rows with at least one positive, by counting: O(labels and pairs), no scan a row but of a window."""
+        if self.window:
+            return np.array([row for row in self.queries.used.tolist() if len(self.partners(row)[0])], dtype=np.int64)
         same_group: Counter[tuple[Any, int]] = Counter()
         for value, rows in self.members.items():
             same_group.update((value, group) for group in self.corpus.groups[rows].tolist())
@@ -675,6 +688,7 @@ def mine(
     float64: bool = False,
     seed: int = 0,
     only_anchors: Iterable[int] | None = None,
+    window: int | None = None,
 ) -> Mined:
     """Mine by brute force over canonical distances.
 
@@ -709,6 +723,8 @@ def mine(
         For pairs: multi-similarity's rule; the distance that similar pairs must exceed.
     only_anchors : iterable of int, optional
         Derive these anchors only, of those that the anchor rules select from the whole.
+    window : int, optional
+        Candidates are the `window` rows before the anchor, of each id its last; the row number is the key.
 
     Returns
     -------
@@ -731,7 +747,9 @@ def mine(
     queries = candidates = Table(len(embeddings), labels, ids, groups, takes_part, group_codes)
     if corpus is not None:
         candidates = Table(len(corpus), corpus_labels, corpus_ids, corpus_groups, corpus_takes_part, group_codes)
-    relation = Relation(queries, candidates, known_positives, excluded, shared_ids, group_rule, unlabeled)
+    if window:
+        queries.key = np.arange(len(embeddings))
+    relation = Relation(queries, candidates, known_positives, excluded, shared_ids, group_rule, unlabeled, window)
     filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, metric)
     key, words = candidates.key, candidates.words
     within = drop_duplicates_within

@@ -16,6 +16,7 @@ from minestream.kernels import scan
 from minestream.kernels.choose import WITHIN, Pairs, Rule
 from minestream.setting import Setting
 from minestream.sweeping import Sweeping
+from minestream.windowed import search_windows
 
 SCAN_ROWS = 4_096  # inputs up to here are scanned: fewer kernels to load, and as fast
 SCAN_STRIP_ROWS = 64
@@ -42,6 +43,9 @@ def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, 
     Cost: of A anchors among n rows A (2 n - A) d operations of the screen, and d in float64 for every survivor; the
     scan A n d in float64.
     """
+    if setting.loaded.rows.oldest.size:
+        yield from search_windows(setting, groups, pairs, rule)
+        return
     if not setting.limits.screens:
         yield from _scanned(setting, groups, pairs, rule)
         return

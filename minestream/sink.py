@@ -242,6 +242,11 @@ class Run:
             with suppress(OSError), single:  # it is thrown away, and a full disk has been told of
                 pass
 
+    def ended(self, source: list[dict[str, Any]]) -> None:
+        """Note what was read, where that is not known before the end: of a stream. Parts written so far do not say."""
+        self.plan["source"] = source
+        self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
+
     def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
         """Put the output under its name, write the manifest, and remove the unfinished work.
 

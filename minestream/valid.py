@@ -34,6 +34,7 @@ def _duplicates_fill_band(config: MineConfig) -> bool:
 
 
 _INFINITY = float("inf")
+MOST_WINDOW_ROWS = 2**30  # slots are int32
 
 
 def _bounds(config: MineConfig) -> tuple[float | None, ...]:
@@ -54,8 +55,40 @@ def _margin_passes_semi_hard(config: MineConfig) -> bool:
     return config.band in ("semi-hard", "violating") and reach and config.reference in ("pair", "min")
 
 
+def _with_window(asked: Callable[[MineConfig], bool]) -> Callable[[MineConfig], bool]:
+    return lambda config: config.window is not None and asked(config)
+
+
+_EVERY_ROW = "it looks at every row of the run, of which a window holds the latest only"
+
+# What needs more than the rows before an anchor: (where it is asked for, the option, why a window cannot have it).
+_NOT_IN_WINDOWS: tuple[tuple[Callable[[MineConfig], bool], str, str], ...] = (
+    (lambda c: c.emit == "pairs", "--emit pairs", "a pair counts once, whichever end picks it: all rows come first"),
+    (lambda c: EMITS[c.emit].trainer, "--emit {emit}", "mine triplets; `minestream export` converts them"),
+    (lambda c: c.order == "shuffled", "--order shuffled", "shuffle in the trainer: it moves rows over the whole run"),
+    (lambda c: c.max_uses is not None, "--max-uses", "it counts uses over the whole run"),
+    (lambda c: c.anchors is not None, "--anchors", f"the draw is from all anchors: {_EVERY_ROW}"),
+    (lambda c: c.anchors_per_label is not None, "--anchors-per-label", f"the draw is per label: {_EVERY_ROW}"),
+    (lambda c: c.two_tables, "--corpus", "the candidates are the rows before the anchor, in the same stream"),
+    (lambda c: c.listed_positives, "--qrels", "a listed row may come at any time, or be gone: use labels"),
+    (lambda c: c.exclusions, "--exclude or --exclude-rows", "leave such rows out of the stream"),
+    (lambda c: c.split_roles, "--anchor-where or --candidate-where", "filter the stream before"),
+    (lambda c: c.guided, "a guide", "a stream carries one embedding"),
+    (
+        lambda c: c.on_duplicate_ids == "first",
+        "--on-duplicate-ids first",
+        "the first row of an id leaves the window; error and last work",
+    ),
+)
+
 # Asked in this order of a resolved configuration; every combination that passes is mined, every other is refused.
 VALID: tuple[Check, ...] = (
+    Check(
+        lambda c: c.window is not None and not 1 <= c.window <= MOST_WINDOW_ROWS,
+        f"--window must be 1 to {MOST_WINDOW_ROWS:,} rows",
+        "without it the candidates are all rows",
+    ),
+    *(Check(_with_window(asked), f"{option} is not for --window", why) for asked, option, why in _NOT_IN_WINDOWS),
     Check(
         lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
         "--negatives must be at least 1",

@@ -19,7 +19,7 @@ import pytest
 from support import set_sizes
 
 from minestream.cli import main
-from minestream.pipeline import Miner
+from minestream.pipeline import Mining
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = 30
@@ -217,15 +217,15 @@ class Stop(BaseException):
 def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
     """Parts of four anchors; the shard after so many raises."""
     set_sizes(monkeypatch, PART_ANCHORS=4)
-    original = Miner.mine_shards
+    original = Mining.mine_shards
 
-    def stopping(self: Miner, todo: Any) -> Iterator[Any]:
+    def stopping(self: Mining, todo: Any) -> Iterator[Any]:
         for found in original(self, todo):
             if found[0] == after:
                 raise error
             yield found
 
-    monkeypatch.setattr(Miner, "mine_shards", stopping)
+    monkeypatch.setattr(Mining, "mine_shards", stopping)
 
 
 def parts_of(out: str) -> int:

@@ -27,7 +27,7 @@ from minestream.insight.counting import Counting, Ratio, summed
 from minestream.insight.report import profile_page
 from minestream.load import Loaded
 from minestream.metric import METRICS
-from minestream.miner import Miner
+from minestream.miner import Mining
 from minestream.progress import Callback, reporter
 from minestream.setting import Setting
 from minestream.sources import open_sources
@@ -49,7 +49,7 @@ OPTIONS = (
 )  # fmt: skip
 
 
-class Profiler(Miner):
+class Profiler(Mining):
     """A source loaded and planned, whose searches are for looking at."""
 
     def setting(self) -> Setting:

@@ -43,6 +43,8 @@ class Rows(NamedTuple):
     draw_key: NDArray[np.uint64]  # [n] K(row)
     square: NDArray[np.float64]  # [n] canonical dot(a, a)
     group_forbids: int
+    oldest: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: candidates are the slots oldest[a] ... a - 1 only
+    until: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: nobody's candidate from this slot on
 
 
 class Rule(NamedTuple):
@@ -119,12 +121,20 @@ def is_listed(start: np.ndarray, members: np.ndarray, a: int, b: int) -> bool:
 
 
 @kernel(inline=True)
+def outside(rows: Rows, a: int, b: int) -> bool:
+    """Whether slot b lies outside the window of slot a; without windows nothing does."""
+    if rows.oldest.size and not rows.oldest[a] <= b < a:
+        return True
+    return rows.until.size > 0 and rows.until[b] <= a
+
+
+@kernel(inline=True)
 def relation(rows: Rows, a: int, b: int) -> int:
     """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be.
 
-    The same from either side, when both may be anchors.
+    The same from either side, when both may be anchors and there are no windows.
     """
-    if a == b or is_listed(rows.barred_start, rows.barred, a, b):
+    if a == b or outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
         return NEITHER
     positive = share_label(rows, a, b) or is_listed(rows.known_start, rows.known, a, b)
     if rows.group.size and rows.group[a] >= 0 and rows.group[a] == rows.group[b]:
@@ -138,7 +148,8 @@ def relation(rows: Rows, a: int, b: int) -> int:
 @kernel
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
     """What every slot is to anchor a: int8[n]. Where only labels count, by a loop that becomes vector code."""
-    if rows.set_start.size or rows.known_start.size or rows.barred_start.size or rows.group.size or rows.label[a] < 0:
+    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size
+    if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
         for b in range(out_kind.size):
             out_kind[b] = relation(rows, a, b)
         return

@@ -12,19 +12,19 @@ from typing import Any
 
 import pyarrow as pa
 
-from minestream.config import MineConfig, split_options
+from minestream.config import MineConfig, Resources, Tables, split_options
 from minestream.emit import emit
 from minestream.errors import UsageError
 from minestream.finish import needs_finishing
-from minestream.miner import Miner
+from minestream.miner import Mining
 from minestream.pipeline import check_gates
 from minestream.pipes import write_pipe
 from minestream.progress import Callback, reporter
 from minestream.sources import open_sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.streams import BATCH_ROWS, StreamBatches
 from minestream.values import PIPE
 
-BATCH_ROWS = 16_384  # handed out at once, at most
 UNMARKED = "the rows are out; the stream has no end mark, so that its reader knows"
 
 
@@ -41,7 +41,7 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
     pyarrow.RecordBatchReader
         Reading it mines; closing it, or dropping it, stops the mining.
     """
-    return _Mining(inputs, {"progress": "none", **options}, None).reader()
+    return _opened(inputs, {"progress": "none", **options}, None)[0].reader()
 
 
 def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **options: Any) -> Report:
@@ -58,29 +58,40 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
         A reader that left early is no error: a note says so.
     """
     began = time.perf_counter()
-    mining = _Mining(inputs, options, progress_callback)
-    if mining.resources.dry_run:
-        return mining.report(began, complete=False)
-    end = write_pipe(mining.reader(), lambda: check_gates(mining.resources, merged(mining.parts), UNMARKED))
+    batches, resources = _opened(inputs, options, progress_callback)
+    if resources.dry_run:
+        return batches.report(began, complete=False)
+    end = write_pipe(batches.reader(), lambda: check_gates(resources, batches.total(), UNMARKED))
     if end.reader_left:
-        mining.miner.loaded.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
-    return mining.report(began, complete=True)
+        batches.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
+    return batches.report(began, complete=True)
 
 
-class _Mining:
-    """Sources loaded and planned, mined as they are read out."""
+def _opened(
+    inputs: Any, options: dict[str, Any], progress_callback: Callback | None
+) -> tuple[Batches | StreamBatches, Resources]:
+    config, resources, tables = split_options(options)
+    refuse_finishing(config)
+    if config.window is not None:
+        return StreamBatches(inputs, config, resources, tables), resources
+    if resources.resume or resources.overwrite:
+        raise UsageError("a stream is neither resumed nor overwritten", "leave --resume and --overwrite out")
+    return Batches(inputs, config, resources, tables, progress_callback), resources
 
-    def __init__(self, inputs: Any, options: dict[str, Any], progress_callback: Callback | None) -> None:
-        config, self.resources, tables = split_options(options)
-        refuse_finishing(config)
-        if self.resources.resume or self.resources.overwrite:
-            raise UsageError("a stream is neither resumed nor overwritten", "leave --resume and --overwrite out")
-        self.parts: list[ShardStats] = []
+
+class Batches:
+    """What is mined of tables, read out as shards are done."""
+
+    def __init__(
+        self, inputs: Any, config: MineConfig, resources: Resources, tables: Tables, progress_callback: Callback | None
+    ) -> None:
+        self.notes: list[str] = []
+        self._parts: list[ShardStats] = []
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            progress = stack.enter_context(reporter(self.resources.progress, progress_callback))
-            sources = open_sources(inputs, config, tables, self.resources)
-            self.miner = stack.enter_context(Miner(sources, [config], self.resources, folder, progress))
+            progress = stack.enter_context(reporter(resources.progress, progress_callback))
+            sources = open_sources(inputs, config, tables, resources)
+            self.miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
             self._held = stack.pop_all()
 
     def reader(self) -> pa.RecordBatchReader:
@@ -93,13 +104,18 @@ class _Mining:
         with self._held:
             for _, (picture,) in self.miner.mine_shards(range(len(self.miner.plan.shards))):
                 table = emit(picture)
-                self.parts.append(picture.stats)
+                self._parts.append(picture.stats)
                 yield from table.to_batches(max_chunksize=BATCH_ROWS)
+
+    def total(self) -> ShardStats:
+        """What was mined so far."""
+        return merged(self._parts)
 
     def report(self, began: float, complete: bool) -> Report:
         """What was done."""
         self._held.close()
-        return self.miner.report(Path(PIPE), self.parts, began, complete)
+        self.miner.loaded.notes.extend(self.notes)
+        return self.miner.report(Path(PIPE), self._parts, began, complete)
 
 
 def refuse_finishing(config: MineConfig) -> None:

@@ -1,0 +1,416 @@
+"""The bank: the most recent rows of a stream, in memory that does not grow, as a search wants them.
+
+Labels, groups, ids and equal vectors are known by 128-bit hashes, what the output shows is kept as Arrow data; all of
+it goes when its row goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config import MineConfig
+from minestream.draws import draw_keys
+from minestream.errors import InputError
+from minestream.kernels import codes, exact, window
+from minestream.kernels.choose import Rows
+from minestream.load import FORBIDS, Loaded
+from minestream.metric import METRICS
+from minestream.reader import Table
+from minestream.relation import NO_CODES, NO_ROWS, UNLABELED, LabelReader, Labels
+from minestream.source import RowBatch, Source
+from minestream.store import Store
+
+HASH_BYTES = 16
+NEVER = np.iinfo(np.int64).max
+
+
+class Ring:
+    """Rows that are added at the end and dropped at the front, always one array.
+
+    It holds at most twice the rows that were ever there at a time; a row is moved about once.
+    """
+
+    def __init__(self, dtype: Any, width: tuple[int, ...] = ()) -> None:
+        self._array = np.empty((0, *width), dtype)
+        self._first = self._end = 0
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """The rows that are there: a view, until the next are added."""
+        return self._array[self._first : self._end]
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Add rows at the end."""
+        if self._end + len(rows) > len(self._array):
+            self._make_room(len(rows))
+        self._array[self._end : self._end + len(rows)] = rows
+        self._end += len(rows)
+
+    def _make_room(self, more: int) -> None:
+        held, wanted = self.rows, 2 * (self._end - self._first + more)
+        if wanted > len(self._array):
+            self._array = np.empty((wanted, *self._array.shape[1:]), self._array.dtype)
+        self._array[: len(held)] = held  # where they overlap, NumPy takes care
+        self._first, self._end = 0, len(held)
+
+    def drop(self, count: int) -> None:
+        """Drop the first `count` rows."""
+        self._first += count
+
+
+class Shown:
+    """What the output shows of the rows, as Arrow data: added at the end, dropped at the front.
+
+    Batches are joined as they come, so that there are few: each row is copied about log2 of the rows times.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Add rows at the end."""
+        while self._batches and self._batches[-1].num_rows <= 2 * batch.num_rows:
+            batch = pa.concat_batches([self._batches.pop(), batch])
+        self._batches.append(batch)
+
+    def drop(self, count: int) -> None:
+        """Drop the first `count` rows."""
+        while count and self._batches:
+            first = self._batches[0]
+            self._batches[:1] = [first.slice(count)] if count < first.num_rows else []
+            count -= min(count, first.num_rows)
+
+    def take(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
+        """Some columns of rows in any order, each as one array."""
+        ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
+        place = np.searchsorted(ends, rows, "right")
+        pieces = [pa.Table.from_batches([], self._schema)]
+        for number, batch in enumerate(self._batches):
+            start = ends[number] - batch.num_rows
+            pieces.append(pa.Table.from_batches([batch.take(pa.array(rows[place == number] - start))]))
+        back = np.empty(len(rows), np.int64)
+        back[np.argsort(place, kind="stable")] = np.arange(len(rows))
+        return pa.concat_tables(pieces).select(names).combine_chunks().take(pa.array(back))
+
+
+class Coder:
+    """Values, known by their hashes, as int32 codes; a code is free again when the last row that has it is dropped."""
+
+    def __init__(self) -> None:
+        self._code: dict[bytes, int] = {}
+        self._hash: list[bytes] = []
+        self._free: list[int] = []
+        self._uses = np.zeros(0, np.int64)
+
+    def add(self, hashes: Sequence[bytes], at: NDArray[np.integer]) -> NDArray[np.int32]:
+        """The codes of rows whose values' hashes are hashes[at]; at = -1 has none, and gets UNLABELED."""
+        known = np.array([*map(self._coded, hashes), UNLABELED], np.int32)
+        found: NDArray[np.int32] = known[at]
+        if len(self._hash) > self._uses.size:
+            self._uses = np.concatenate([self._uses, np.zeros(len(self._hash), np.int64)])
+        np.add.at(self._uses, found[found >= 0], 1)
+        return found
+
+    def _coded(self, value: bytes) -> int:
+        code = self._code.get(value)
+        if code is None:
+            code = self._free.pop() if self._free else len(self._hash)
+            self._hash[code : code + 1] = [value]
+            self._code[value] = code
+        return code
+
+    def drop(self, codes: NDArray[np.int32]) -> None:
+        """Rows with these codes are gone."""
+        codes = codes[codes >= 0]
+        np.subtract.at(self._uses, codes, 1)
+        gone = np.unique(codes)
+        for code in gone[self._uses[gone] == 0].tolist():
+            del self._code[self._hash[code]]
+            self._free.append(code)
+
+    @property
+    def codes(self) -> int:
+        """Codes given out so far are below this."""
+        return len(self._hash)
+
+
+def value_hashes(values: pa.Array) -> tuple[list[bytes], NDArray[np.int64]]:
+    """The 128-bit hashes of a column's distinct values, and each row's place among them, -1 for null."""
+    encoded = pc.dictionary_encode(values)
+    hashes = [_hash(str(value).encode()) for value in encoded.dictionary.to_pylist()]
+    return hashes, np.asarray(encoded.indices.fill_null(-1), np.int64)
+
+
+def vector_hashes(vectors: NDArray[Any]) -> list[bytes]:
+    """The 128-bit hash of every row's values, -0.0 as 0.0."""
+    values = np.ascontiguousarray(vectors + vectors.dtype.type(0))
+    return [_hash(row.data) for row in values]
+
+
+def _hash(value: Any) -> bytes:
+    return blake2b(value, digest_size=HASH_BYTES).digest()
+
+
+class BankVectors(Store):
+    """The vectors of the bank as searches read them."""
+
+    def __init__(self, vectors: NDArray[Any]) -> None:
+        super().__init__(vectors.shape[1], vectors.dtype, max(1, vectors.nbytes), Path())
+        self._array, self.rows = vectors, len(vectors)
+
+
+@dataclass(frozen=True)
+class BankTable(Table):
+    """What the output shows of the bank's rows: ids and carried columns."""
+
+    shown: Shown
+    id_column: str | None
+    carry: tuple[str, ...]
+
+    def take_ids(self, slots: NDArray[np.int32]) -> pa.Array | None:
+        """The ids of slots."""
+        return None if self.id_column is None else self.shown.take([ID], slots)[ID].combine_chunks()
+
+    def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
+        """The carried columns of slots."""
+        found = self.shown.take([CARRY + name for name in self.carry], slots)
+        return found.rename_columns(list(self.carry)) if self.carry else None
+
+
+@dataclass
+class BankCodes:
+    """The bank's rows as the screen multiplies them (codes.float_codes), and, once packed, its panels."""
+
+    values: NDArray[np.float32]
+    h: NDArray[np.float64]
+    own: NDArray[np.float64]
+    bias: NDArray[np.float32]
+    slack: NDArray[np.float32]
+    panels: NDArray[np.float32] | None = None
+
+
+@dataclass(kw_only=True)
+class BankLoaded(Loaded):
+    """The rows of the bank, as a search within windows reads them."""
+
+    codes: BankCodes
+
+
+@dataclass(frozen=True)
+class BankLabels(Labels):
+    """The labels of the bank's rows."""
+
+    shown: Shown
+
+    def take(self, rows: NDArray[np.integer]) -> pa.Array:
+        """The labels of `rows`, as the input had them."""
+        return self.shown.take([LABEL], rows)[LABEL].combine_chunks()
+
+
+ID, LABEL, CARRY = "id", "label", "carry "  # columns of what is shown; a carried one is CARRY and its name
+
+
+class Bank:
+    """The rows of a stream that may still be candidates, as Loaded.
+
+    Parameters
+    ----------
+    source : Source
+        Says what the rows of the stream are; nothing is read from it.
+    config : MineConfig
+        With a window.
+
+    Attributes
+    ----------
+    labels : LabelReader
+    unlabeled, replaced : int
+        Rows so far that took no part for want of a label, and that another row of their id replaced.
+    taken : int
+        Rows so far that took part.
+    """
+
+    def __init__(self, source: Source, config: MineConfig) -> None:
+        columns = source.columns
+        self._config, self._columns = config, columns
+        self._window = config.window or 0
+        self.labels = LabelReader(source.label_type or pa.int8(), config.unlabeled_value)
+        self.unlabeled = self.replaced = self.taken = 0
+        stored = np.dtype(np.float32) if source.dtype == np.float16 else source.dtype
+        self._vectors = Ring(np.float64 if config.normalize else stored, (source.dimension,))
+        self._codes = Ring(np.float32, (source.dimension,))
+        metric = METRICS[config.metric]
+        self._frame = codes.Frame(np.zeros(source.dimension), 1.0, metric.unit_rows, not metric.translation_invariant)
+        kinds = {"row": np.int64, "label": np.int32, "twin": np.int32, "square": np.float64, "key": np.uint64}
+        kinds |= {"h": np.float64, "own": np.float64, "bias": np.float32, "slack": np.float32}
+        kinds |= {"group": np.int32} if columns.group else {}
+        kinds |= {"id": np.int32, "until": np.int64} if columns.id else {}
+        kinds |= {"sets": np.int64} if self.labels.multiple else {}
+        self._rings = {name: Ring(kind) for name, kind in kinds.items()}
+        self._sets = Ring(np.int32)  # the sorted codes of every row's set of labels, one behind another
+        self._coders = {name: Coder() for name in ("label", "set", "twin", "group", "id")}
+        self._last = np.full(0, -1, np.int64)  # of every id's code the number of its last row among all taken
+        shown = [pa.field(ID, source.id_type)] if columns.id else []
+        shown += [pa.field(LABEL, self.labels.kind)]
+        shown += [pa.field(CARRY + name, source.schema.field(name).type) for name in columns.carry]
+        self._shown = Shown(pa.schema(shown))
+
+    def __len__(self) -> int:
+        return len(self._vectors.rows)
+
+    def evict(self, before: int) -> None:
+        """Drop the rows whose number in the stream is below `before`."""
+        count = int(np.searchsorted(self._rings["row"].rows, before))
+        for name, coder in self._coders.items():
+            if name in self._rings:
+                coder.drop(self._rings[name].rows[:count])
+        if self.labels.multiple:
+            codes = int(self._rings["sets"].rows[:count].sum())
+            self._coders["set"].drop(self._sets.rows[:codes])
+            self._sets.drop(codes)
+        self._shown.drop(count)
+        for ring in (self._vectors, self._codes, *self._rings.values()):
+            ring.drop(count)
+
+    def append(self, batch: RowBatch) -> None:
+        """Add the rows of a batch that take part.
+
+        Raises
+        ------
+        InputError
+            For an id that stands twice within a window, unless the last counts.
+        """
+        given = pa.nulls(len(batch.vectors), self.labels.kind) if batch.labels is None else batch.labels
+        labels, labeled = self.labels.labeled(given)
+        keep = ~batch.bad & (labeled | (self._config.unlabeled == "negative"))
+        self.unlabeled += int((~labeled & ~batch.bad & ~keep).sum())
+        rows = batch.rows[keep]
+        mask = pa.array(keep)
+        labels = labels.filter(mask)
+        ids = None if batch.ids is None else batch.ids.filter(mask)
+        if ids is not None:
+            self._append_ids(ids, rows)
+        self._append_labels(labels)
+        if batch.groups is not None:
+            self._rings["group"].append(self._coders["group"].add(*value_hashes(batch.groups.filter(mask))))
+        self._append_vectors(batch.vectors[keep])
+        self._rings["row"].append(rows)
+        self._rings["key"].append(draw_keys(ids, rows))
+        shown = [ids] if ids is not None else []
+        shown += [labels, *(column.filter(mask) for column in (batch.carry.columns if batch.carry else ()))]
+        self._shown.append(pa.record_batch(shown, self._shown_names))
+        self.taken += rows.size
+
+    @property
+    def _shown_names(self) -> list[str]:
+        return [*([ID] if self._columns.id else []), LABEL, *(CARRY + name for name in self._columns.carry)]
+
+    def _append_vectors(self, vectors: NDArray[Any]) -> None:
+        hashes = vector_hashes(vectors)
+        self._rings["twin"].append(self._coders["twin"].add(hashes, np.arange(len(hashes))))
+        vectors = vectors.astype(np.float32) if vectors.dtype == np.float16 else np.array(vectors)
+        square = np.empty(len(vectors))
+        exact.squares(vectors, square)
+        if self._config.normalize:
+            unit = np.empty(vectors.shape, np.float64)
+            exact.normalize(vectors, square.copy(), unit)
+            exact.squares(unit, square)
+            vectors = unit
+        self._vectors.append(vectors)
+        self._rings["square"].append(square)
+        n, values = len(vectors), np.empty(vectors.shape, np.float32)
+        bias, mirrored, slack, scale = (np.empty(n, np.float32) for _ in range(4))
+        terms = codes.Terms(np.empty(n), np.empty(n), bias, mirrored, slack, scale, np.empty(n, np.int32))
+        codes.float_codes(self._frame, vectors, square, values, terms)
+        self._codes.append(values)
+        for name in ("h", "own", "bias", "slack"):
+            self._rings[name].append(getattr(terms, name))
+
+    def _append_labels(self, labels: pa.Array) -> None:
+        if not self.labels.multiple:
+            self._rings["label"].append(self._coders["label"].add(*value_hashes(labels)))
+            return
+        hashes, at = value_hashes(labels.flatten())
+        code = self._coders["set"].add(hashes, at)
+        parent = np.asarray(pc.list_parent_indices(labels), np.int64)
+        both, first = np.unique(np.stack([parent, code.astype(np.int64)], axis=1), axis=0, return_index=True)
+        again = np.ones(code.size, bool)
+        again[first] = False
+        self._coders["set"].drop(code[again])  # a label given twice counts once
+        both = both[both[:, 1] >= 0]
+        counts = np.bincount(both[:, 0], minlength=len(labels))
+        named: list[list[bytes]] = [[] for _ in range(len(labels))]
+        for row, place in zip(parent.tolist(), at.tolist(), strict=True):
+            named[row] += [hashes[place]] if place >= 0 else []
+        sets = [_hash(b"".join(sorted(set(each)))) for each in named]
+        self._rings["label"].append(self._coders["label"].add(sets, np.where(counts > 0, np.arange(counts.size), -1)))
+        self._rings["sets"].append(counts)
+        self._sets.append(both[:, 1].astype(np.int32))
+
+    def _append_ids(self, ids: pa.Array, rows: NDArray[np.int64]) -> None:
+        """Note which rows these replace; numbers count all rows taken."""
+        code = self._coders["id"].add(*value_hashes(ids))
+        if self._coders["id"].codes > self._last.size:
+            self._last = np.concatenate([self._last, np.full(self._coders["id"].codes, -1, np.int64)])
+        number = self.taken + np.arange(rows.size)
+        order = np.argsort(code, kind="stable")
+        earlier = self._last[code[order]]
+        same = np.flatnonzero(code[order][1:] == code[order][:-1])
+        earlier[same + 1] = number[order][same]
+        before = np.empty(rows.size, np.int64)
+        before[order] = earlier
+        self._last[code] = number  # of equal codes the last is kept
+        first = self.taken - len(self)
+        there = before >= first
+        held = np.concatenate([self._rings["row"].rows, rows])
+        near = np.flatnonzero(there)[rows[there] - held[before[there] - first] <= self._window]
+        if near.size and self._config.on_duplicate_ids == "error":
+            at = int(near[0])
+            other = int(held[before[at] - first])
+            raise InputError(
+                f"column {self._columns.id!r}: the id {ids[at].as_py()!r} stands in rows {other} and {int(rows[at])}, "
+                f"which is within the window of {self._window:,} rows",
+                "--on-duplicate-ids last lets a row replace the one before it; or name another --id",
+            )
+        self.replaced += near.size
+        self._rings["id"].append(code)
+        self._rings["until"].append(np.full(rows.size, NEVER))
+        self._rings["until"].rows[before[there] - first] = number[there]
+
+    def loaded(self, anchors: int = 0) -> BankLoaded:
+        """The rows as a search reads them, until others are added; the last `anchors` of them have windows."""
+        rings = {name: ring.rows for name, ring in self._rings.items()}
+        n = len(self)
+        rows, vectors = rings["row"], self._vectors.rows
+        oldest = np.arange(n)
+        oldest[n - anchors :] = np.searchsorted(rows, rows[n - anchors :] - self._window)
+        until = NO_ROWS
+        if self.replaced:
+            until = np.where(rings["until"] == NEVER, NEVER, rings["until"] - (self.taken - n))
+        set_start, set_code = NO_ROWS, NO_CODES
+        if self.labels.multiple:
+            set_start, set_code = np.concatenate([[0], np.cumsum(rings["sets"])]), self._sets.rows
+        group = rings.get("group", NO_CODES)
+        relation = Rows(
+            rings["label"], set_start, set_code, NO_ROWS, NO_CODES, NO_ROWS, NO_CODES, group, rings["twin"],
+            np.arange(n), rings["key"], rings["square"], FORBIDS[self._config.group_rule] if group.size else 0, oldest,
+            until,
+        )  # fmt: skip
+        positives = np.zeros(n, np.int64)
+        window.count_positives(relation, np.arange(n - anchors, n).astype(np.int32), positives[n - anchors :])
+        table = BankTable(0, n, None, None, NO_ROWS, 0, self._shown, self._columns.id, self._columns.carry)
+        labels = BankLabels(rings["label"], set_start, set_code, pa.nulls(0), self._shown)
+        own = BankCodes(self._codes.rows, rings["h"], rings["own"], rings["bias"], rings["slack"])
+        return BankLoaded(
+            BankVectors(vectors), relation, self._frame, (table, table), rows, labels, self._columns.label is not None,
+            positives, None, {}, False, codes=own,
+        )  # fmt: skip

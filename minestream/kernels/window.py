@@ -1,0 +1,231 @@
+"""The search within windows of a stream: a float32 tile proposes, canonical distances decide.
+
+Candidates come in the order of the rows. What the tile computes of one differs from its linear distance by a proven
+error (codes.py); it is passed over when it lies, with that error, beyond the band and beyond the worst of a full list.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.choose import (
+    FARTHEST,
+    GROUP_NEGATIVE,
+    GROUP_POSITIVE,
+    IN_GROUP,
+    NEARER_CAP,
+    NEAREST,
+    NEGATIVE,
+    POSITIVE,
+    WITHIN,
+    Best,
+    Pairs,
+    Rows,
+    Rule,
+    offer,
+    relation,
+)
+from minestream.kernels.compiled import kernel
+from minestream.kernels.exact import DOT, distances_to, linear_distance
+from minestream.kernels.tile import address, tile, tile_shape
+
+WIDER = 1.0 + 2.0**-40  # for what converting a distance rounds
+
+
+class Screen(NamedTuple):
+    """What the tile multiplies, and what is known of the products: t = h - product - bias, see codes.py."""
+
+    row_panels: NDArray[np.float32]  # [panels, d, tile rows] of the anchors
+    column_panels: NDArray[np.float32]  # [panels, d, tile columns] of all slots
+    h: NDArray[np.float64]  # [n] by slot
+    own: NDArray[np.float64]  # [n]
+    bias: NDArray[np.float32]  # [n]
+    slack: NDArray[np.float32]  # [n]
+
+
+class Scratch(NamedTuple):
+    """What one thread needs."""
+
+    row_terms: NDArray[np.float32]  # [4 * tile rows] open gates
+    column_terms: NDArray[np.float32]  # [4 * tile columns] closed ones
+    column_start: NDArray[np.int32]  # [tile columns]
+    masks: NDArray[np.uint64]  # [2 * tile rows]
+    products: NDArray[np.float32]  # [tile rows * tile columns]
+    at: NDArray[np.int64]  # [tile columns] slots to be looked at closely
+    slot: NDArray[np.int32]  # the same
+    total: NDArray[np.float64]  # [8]
+    x: NDArray[np.float64]  # [tile columns]
+    row: NDArray[np.float64]  # [d]
+
+
+@kernel
+def shape_of(panels: np.ndarray) -> tuple[int, int]:
+    """(rows, columns) of the tile of such panels."""
+    return tile_shape(address(panels, 0))
+
+
+@kernel
+def count_positives(rows: Rows, anchors: np.ndarray, out_count: np.ndarray) -> None:
+    """How many positives each anchor has in its window: anchors int32[A], out_count int64[A]."""
+    plain = _only_labels(rows)
+    for i in range(anchors.size):
+        a = anchors[i]
+        count = 0
+        if plain:  # a loop that becomes vector code
+            label = rows.label[a]
+            for b in range(rows.oldest[a], a):
+                count += 1 if rows.label[b] == label else 0
+            out_count[i] = count if label >= 0 else 0
+        else:
+            for b in range(rows.oldest[a], a):
+                count += 1 if relation(rows, a, b) == POSITIVE else 0
+            out_count[i] = count
+
+
+@kernel(inline=True)
+def _only_labels(rows: Rows) -> bool:
+    """Whether labels alone say what the rows of a window are to each other."""
+    return rows.set_start.size + rows.group.size + rows.until.size == 0
+
+
+@kernel(inline=True)
+def _linear(rule: Rule, x: float) -> float:
+    """The linear distance of an edge x; that of what no distance reaches is infinite."""
+    if x <= 0.0 and rule.metric != DOT:
+        return 0.0 if x == 0.0 else -np.inf
+    return linear_distance(rule.metric, x)
+
+
+@kernel
+def _reach(rule: Rule, pairs: Pairs, best: Best, i: int) -> tuple[float, float]:
+    """The linear distances, from and to, at which a candidate may still change the lists of anchor i."""
+    least, most = np.inf, -np.inf
+    for pair in range(pairs.start[i], pairs.start[i + 1]):
+        low, high = pairs.low[pair], pairs.high[pair]
+        if rule.count_nearer and best.nearer[pair] < NEARER_CAP:
+            low = min(low, pairs.floor[pair])
+        if rule.take and best.found[pair] == best.key.shape[1]:
+            if rule.pick == NEAREST:
+                high = min(high, best.x[pair, 0])
+            elif rule.pick == FARTHEST:
+                low = max(low, best.x[pair, 0])
+        least, most = min(least, low), max(most, high)
+    t_least, t_most = _linear(rule, least), _linear(rule, most)
+    return t_least - abs(t_least) * (WIDER - 1.0), t_most + abs(t_most) * (WIDER - 1.0)
+
+
+@kernel(inline=True)
+def _proposed(
+    screen: Screen, products: np.ndarray, first: int, start: int, end: int, a: int, least: float, most: float,
+    out_at: np.ndarray,
+) -> int:  # fmt: skip
+    """Slots start ... end - 1 that may lie within reach of anchor a, by products of the slots from `first` on."""
+    count = 0
+    nearest, farthest = screen.h[a] - screen.own[a], screen.h[a] + screen.own[a]
+    for b in range(start, end):
+        affinity = np.float64(products[b - first]) + np.float64(screen.bias[b])
+        out_at[count] = b
+        beyond = nearest - affinity > most or farthest - affinity + np.float64(screen.slack[b]) < least
+        count += 0 if beyond else 1  # what is not a number is looked at
+    return count
+
+
+@kernel(inline=True)
+def _wanted(
+    rows: Rows, rule: Rule, best: Best, a: int, plain: bool, count: int, at: np.ndarray, out_slot: np.ndarray
+) -> int:
+    """Of slots at[:count] keep, in place, those that are to anchor a what the rule wants: how many."""
+    kept = 0
+    label = rows.label[a]
+    for c in range(count):
+        b = at[c]
+        at[kept], out_slot[kept] = b, b
+        if plain and label >= 0:
+            kept += 1 if (rows.label[b] == label) == (rule.wanted == POSITIVE) else 0
+            continue
+        kind = relation(rows, a, b)
+        if kind == rule.wanted:
+            kept += 1
+        elif (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
+            kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
+        ):
+            best.tally[IN_GROUP] += 1
+    return kept
+
+
+@kernel
+def search_windows(
+    rows: Rows,
+    rule: Rule,
+    pairs: Pairs,
+    best: Best,
+    anchors: np.ndarray,
+    anchor_vectors: np.ndarray,
+    positives: np.ndarray,
+    positive_at: np.ndarray,
+    vectors: np.ndarray,
+    screen: Screen,
+    first_panel: int,
+    scratch: Scratch,
+) -> None:
+    """Offer every anchor what its window holds. Cost: A window d in float32, d in float64 for what that proposes.
+
+    Parameters
+    ----------
+    anchors : int32[A], slots, ascending
+    anchor_vectors : float64 (A, d)
+    positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
+    vectors : (n, d) of any stored dtype, by slot
+    screen : Screen
+        Without row panels relations come first, and there is no tile: for positives, which are few.
+    first_panel : the row panel of the first of these anchors
+    """
+    tile_rows = scratch.masks.size // 2
+    tile_columns = scratch.column_start.size
+    plain, tiled = _only_labels(rows), screen.row_panels.size > 0
+    d = vectors.shape[1]
+    for first in range(rows.oldest[anchors[0]] // tile_columns * tile_columns, anchors[-1], tile_columns):
+        end = min(first + tile_columns, vectors.shape[0])
+        for i in range(anchors.size):
+            a = anchors[i]
+            if tiled and i % tile_rows == 0:
+                # Products that are no numbers pass no gate: then nothing is written.
+                scratch.products[:] = np.nan
+                tile(
+                    address(screen.row_panels, (first_panel + i // tile_rows) * d * tile_rows),
+                    address(screen.column_panels, first // tile_columns * d * tile_columns),
+                    d,
+                    1,
+                    address(scratch.row_terms, 0),
+                    address(scratch.column_terms, 0),
+                    address(scratch.column_start, 0),
+                    address(scratch.masks, 0),
+                    address(scratch.masks, tile_rows),
+                    address(scratch.products, 0),
+                )
+            low, high = max(first, rows.oldest[a]), min(end, np.int64(a))
+            if low >= high or pairs.start[i] == pairs.start[i + 1]:
+                continue
+            if tiled:
+                least, most = _reach(rule, pairs, best, i)
+                products = scratch.products[i % tile_rows * tile_columns :]
+                count = _proposed(screen, products, first, low, high, a, least, most, scratch.at)
+            else:
+                count = high - low
+                for c in range(count):
+                    scratch.at[c] = low + c
+            count = _wanted(rows, rule, best, a, plain, count, scratch.at, scratch.slot)
+            distances_to(
+                rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, scratch.at[:count],
+                scratch.slot[:count], scratch.total, scratch.x,
+            )  # fmt: skip
+            for c in range(count):
+                b = scratch.slot[c]
+                if rule.positive_duplicates == WITHIN:
+                    for j in range(d):
+                        scratch.row[j] = np.float64(vectors[b, j])
+                for pair in range(pairs.start[i], pairs.start[i + 1]):
+                    offer(rows, rule, pairs, best, pair, a, b, scratch.x[c], scratch.row, positives, positive_at)

@@ -1,0 +1,118 @@
+"""The search of search.py within the windows of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.bank import BankLoaded
+from minestream.kernels import window
+from minestream.kernels.choose import NEGATIVE, POSITIVE, WITHIN, Best, Pairs, Rule
+from minestream.kernels.codes import pack
+from minestream.setting import Setting
+from minestream.workers import Workers, apart, slices
+
+STRIP_ROWS = 64  # anchors that meet the same candidates, which stay in the cache meanwhile
+NO_PANELS = np.empty((0, 0, 0), np.float32)
+
+
+def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+    """As search(), among the candidates in each anchor's window; anchors are the last rows there are."""
+    first = 0
+    for group in groups:
+        own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
+        found = Answers(own)
+        for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
+            _search(setting, rule, group, own, places, found)
+        first += group.size
+        yield found.finish()
+
+
+def _search(
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers
+) -> None:
+    """Search for the anchors at places `group`."""
+    loaded, threads = setting.loaded, setting.limits.threads
+    assert isinstance(loaded, BankLoaded)
+    vectors = loaded.store.block(0, loaded.store.rows)
+    strips: list[tuple[NDArray[np.int64], Best]] = []
+
+    def task(places: NDArray[np.int64], screen: window.Screen) -> Callable[[], None]:
+        own, of_pair = sub_pairs(pairs, places)
+        slots = anchors[places]
+        best = empty_best(rule, of_pair.size, rule.take + rule.skip if rule.take else _most(loaded, rule, slots))
+        strips.append((of_pair, best))
+
+        def run() -> None:
+            within = rule.positive_duplicates == WITHIN and own.positive.size
+            positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
+            window.search_windows(
+                loaded.rows, rule, own, best, slots, loaded.gather(slots), positives, np.arange(own.positive.size),
+                vectors, screen, int(places[0] - group[0]) // rows, _scratch(rows, columns, vectors.shape[1]),
+            )  # fmt: skip
+
+        return run
+
+    rows, columns = window.shape_of(NO_PANELS)
+    screen = _screen(loaded, rule, anchors[group], (rows, columns), setting.workers, threads)
+    strip = min(STRIP_ROWS, -(-group.size // threads // rows) * rows or rows)
+    setting.workers.run([task(places, screen) for places in groups_of(group, strip)])
+    setting.stats.pairs_computed += int((anchors[group] - loaded.rows.oldest[anchors[group]]).sum())
+    for of_pair, best in strips:
+        count_tally(setting.stats, best.tally, rule.wanted)
+        found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))
+
+
+def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
+    """How many candidates a search for all of them may find for one anchor, at most."""
+    if rule.wanted == POSITIVE:
+        return int(loaded.positives[anchors].max(initial=0))
+    return int((anchors - loaded.rows.oldest[anchors]).max(initial=0))
+
+
+def _screen(
+    loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
+) -> window.Screen:
+    """What the tile multiplies: the anchors, and all slots from the first that one of them may see."""
+    codes = loaded.codes
+    if rule.wanted != NEGATIVE:
+        nothing, none = np.empty(0), np.empty(0, np.float32)
+        return window.Screen(NO_PANELS, NO_PANELS, nothing, nothing, none, none)
+    rows, columns = shape
+    packed = _packed(codes.values, anchors.astype(np.int64), rows, workers, 1)
+    if codes.panels is None:
+        codes.panels = _packed(codes.values, np.arange(loaded.store.rows), columns, workers, threads)
+    return window.Screen(packed, codes.panels, codes.h, codes.own, codes.bias, codes.slack)
+
+
+def _packed(
+    values: NDArray[np.float32], slots: NDArray[np.int64], width: int, workers: Workers, threads: int
+) -> NDArray[np.float32]:
+    """Panels (panels, d, width) of some slots."""
+    panels = -(-slots.size // width)
+    out = np.empty((panels, values.shape[1], width), np.uint32)
+    words = values.view(np.uint32)
+
+    def task(part: slice) -> Callable[[], None]:
+        own = slots[part.start * width : part.stop * width]
+        return lambda: pack(words, own, np.uint32(0), out[part])
+
+    workers.run([task(part) for part in slices(panels, threads)])
+    return out.view(np.float32)
+
+
+def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
+    """Scratch of one task; the rows' gates let everything pass, those of the columns nothing."""
+    scale, bias, infinity = [1.0], [0.0], np.inf
+    fields: tuple[Any, ...] = (
+        np.repeat([*scale, *bias, -infinity, infinity], rows).astype(np.float32),
+        np.repeat([*scale, *bias, infinity, -infinity], columns).astype(np.float32),
+        np.zeros(columns, np.int32), apart((2 * rows,), np.uint64), apart((rows * columns,), np.float32),
+        np.empty(columns, np.int64), np.empty(columns, np.int32), apart((8,), np.float64), np.empty(columns),
+        np.empty(dimension),
+    )  # fmt: skip
+    return window.Scratch(*fields)
