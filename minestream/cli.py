@@ -231,7 +231,9 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
     Example:
       minestream export docs.triplets.parquet --emit st-triplets --text text
     """
-    path = out or f"{Path(mined).stem}.{emit}{FORMATS[emit].suffix if emit in FORMATS else ''}"
+    from minestream.remote import shown
+
+    path = out or f"{Path(shown(mined)).stem}.{emit}{FORMATS[emit].suffix if emit in FORMATS else ''}"
     found = minestream.export(mined, path, emit=emit, **given_only(options))
     show_result(found, as_json, printing.verify_text, found)
 

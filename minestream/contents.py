@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from minestream.errors import InputError, MinestreamError
 from minestream.places import AnyPath, RemotePath, place_of, readable
-from minestream.remote import failure as store_failure
-from minestream.remote import passes
+from minestream.remote import known_failure
 from minestream.stats import mean
 from minestream.target import read_json
 
@@ -48,8 +47,9 @@ def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        if isinstance(path, RemotePath) and passes(error):
-            raise store_failure(str(path), error) from error
+        of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
+        if of_store is not None:
+            raise of_store from error
         raise failure(f"{path} cannot be read as Parquet: {error}", WHAT_TO_GIVE) from error
 
 

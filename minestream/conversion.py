@@ -19,7 +19,7 @@ from minestream.config import Resources
 from minestream.contents import MinedOutput, mined_output, open_parquet, reading
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_lines, convert, text_column
-from minestream.places import readable
+from minestream.places import local_place, readable
 from minestream.plan import memory_budget
 from minestream.recorded import PATHS, entries, find, open_recorded, same_files
 from minestream.shapes import anchor_role, as_array
@@ -80,7 +80,7 @@ def export(
     config = found.about["config"]
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows)
     refuse(found, short_rows)
-    form, out = FORMATS[emit], Path(out)
+    form, out = FORMATS[emit], local_place(out)
     if out.suffix != form.suffix:
         raise UsageError(f"--emit {emit} writes {form.suffix} files, not {out.name}", f"-o {out.stem}{form.suffix}")
     counts = Counts()

@@ -17,6 +17,7 @@ from minestream.config import split_options
 from minestream.conversion import publishing
 from minestream.errors import InputError
 from minestream.linear import plain_floats
+from minestream.places import local_place
 from minestream.progress import Callback, reporter
 from minestream.source import Source, open_source
 from minestream.training import Epoch, FitConfig, Trainer
@@ -120,7 +121,7 @@ def fit(
         {name: getattr(resolved, name) for name in mining},
     )  # fmt: skip
     config.check()
-    with publishing(Path(out), overwrite) as path, reporter(progress, progress_callback) as shown:
+    with publishing(local_place(out), overwrite) as path, reporter(progress, progress_callback) as shown:
         source = open_source(
             inputs, embedding=embedding, label=label, id=id, metric=metric, normalize=normalize,
             on_bad_rows=on_bad_rows,

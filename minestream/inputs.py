@@ -24,7 +24,7 @@ from minestream.errors import InputError, MinestreamError, TransientError, Usage
 from minestream.listing import remote_files
 from minestream.pipes import read_pipe
 from minestream.places import RemotePath, readable
-from minestream.remote import failure, is_remote, local_text, passes
+from minestream.remote import is_remote, known_failure, local_text
 from minestream.values import PIPE
 from minestream.workers import ahead
 
@@ -91,11 +91,12 @@ _REASONS = {
 
 def unreadable(name: str, error: BaseException) -> MinestreamError:
     """`error`, met while reading `name`, in the user's terms."""
+    of_store = known_failure(name, error) if is_remote(name) else None
+    if of_store is not None:
+        return of_store
     for kind, (what, hint) in _REASONS.items():
         if isinstance(error, kind):
             return InputError(f"{name}: {what}", hint)
-    if is_remote(name) and passes(error):
-        return failure(name, error)
     detail = " ".join(str(error).split())[:200]
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")

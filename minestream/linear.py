@@ -23,6 +23,7 @@ from minestream.decode import bad_rows, decode_vectors
 from minestream.errors import InputError
 from minestream.inputs import Input, open_inputs, unreadable
 from minestream.kernels import linear
+from minestream.places import local_place
 from minestream.workers import Workers, slices
 
 FORMAT = 1
@@ -134,7 +135,7 @@ def apply(
     column = find_columns(seen, roles, (), None, None)[0].embedding
     schema = _projected_schema(opened, column, len(learned.weights))
     rows = 0
-    with publishing(Path(out), overwrite) as path:
+    with publishing(local_place(out), overwrite) as path:
         schema = schema.with_metadata({"minestream.linear": json.dumps({"crc32": learned.crc32()})})
         with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
             workers = Workers(threads)

@@ -30,7 +30,8 @@ def remote_files(uri: str, suffix: str) -> list[RemotePath]:
         base = base.parent
     found = [name for name in base.files() if _is_named(name, pattern, suffix) and not _is_hidden(name)]
     if not found:
-        raise InputError(f"{place}: no file matches", "check the pattern; names that begin with . or _ are left out")
+        hint = "check the bucket and the pattern; names that begin with . or _ are left out"
+        raise InputError(f"{place}: no file matches", hint)
     return [base / name for name in found]
 
 
@@ -42,7 +43,7 @@ def _in_folder(folder: RemotePath, suffix: str) -> list[RemotePath]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(piece[0] in "._" for piece in name.split("/"))
+    return any(piece.startswith((".", "_")) for piece in name.split("/"))
 
 
 def _is_named(name: str, pattern: Sequence[str], suffix: str) -> bool:

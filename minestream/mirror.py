@@ -15,6 +15,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -25,11 +26,12 @@ import pyarrow as pa
 
 from minestream.errors import MinestreamError, OutputError
 from minestream.places import RemotePath, place_of
-from minestream.sink import Output, Run, Values, disk_errors
+from minestream.sink import Output, Run, Values, disk_errors, take_lock
 from minestream.target import Target, plan_of, read_json, refuse_differences
 
 STALE_SECONDS = 300
 REFRESH_SECONDS = 60
+STAGED, LEFT_SECONDS = "minestream-output-", 86_400
 _HELD: set[str] = set()  # the tokens of this process: in a container the next one may have its number
 
 
@@ -142,7 +144,7 @@ class RemoteOutput(Target):
         bucket = self.final
         while bucket.name:
             bucket = bucket.parent
-        if not bucket.exists():
+        if bucket.bucketed and not bucket.exists():
             raise OutputError(f"cannot write {self.final}: no such bucket", "check the name, or make it first")
 
     def lease(self) -> Lease:
@@ -169,7 +171,8 @@ class RemoteOutput(Target):
             as_stored = json.loads(json.dumps(plan_of(work)))
             refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
         lease = self.lease()
-        folder = Path(tempfile.mkdtemp(prefix="minestream-", dir=self.scratch))
+        sweep(self.scratch)
+        folder = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.scratch))
         try:
             lease.take()
             staged = Output(folder / self.final.name, self.emit)
@@ -194,6 +197,15 @@ class RemoteOutput(Target):
                 if part in names:
                     (self.partial / part).download(folder / part)
                 (self.partial / name).download(folder / name)
+
+
+def sweep(scratch: Path) -> None:
+    """Remove the folders that runs killed more than a day ago left in `scratch`."""
+    for lock in scratch.glob(f"{STAGED}*/*.partial/lock"):
+        with suppress(OSError, OutputError), open(lock, "rb") as file:
+            if time.time() - lock.stat().st_mtime > LEFT_SECONDS:
+                take_lock(file.fileno(), lock.parent)
+                shutil.rmtree(lock.parents[1])
 
 
 class MirroredRun(Run):

@@ -17,8 +17,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from minestream import signals
-from minestream.errors import InputError, MinestreamError
-from minestream.remote import address_of, failure, file_system, is_remote, local_text, retried, shown
+from minestream.errors import InputError, MinestreamError, OutputError
+from minestream.remote import BUCKETED, address_of, failure, file_system, is_remote, local_text, retried, shown
 from minestream.workers import Behind
 
 Result = TypeVar("Result")
@@ -98,6 +98,11 @@ class RemotePath:
         """Its neighbour of this name."""
         return self.parent / name
 
+    @property
+    def bucketed(self) -> bool:
+        """Whether its folders exist by the names of what is in them alone."""
+        return address_of(self.uri).scheme in BUCKETED
+
     def absolute(self) -> RemotePath:
         """Itself."""
         return self
@@ -153,8 +158,8 @@ class RemotePath:
     # ------------------------------------------------------------ contents
 
     def open(self) -> pa.NativeFile:
-        """The object, to be read at any place."""
-        return self._try(lambda: self.system.open_input_file(self.key))
+        """The object, to be read at any place; a read that fails is repeated."""
+        return pa.PythonFile(PatientFile(self._try(lambda: self.system.open_input_file(self.key))), "r")
 
     def read_bytes(self) -> bytes:
         """The whole contents; FileNotFoundError where there is none."""
@@ -194,6 +199,8 @@ class RemotePath:
         """Write an object in a thread of its own: an interrupt must not end an upload half-way as if it were whole."""
 
         def write() -> None:
+            if not self.bucketed:
+                self.system.create_dir(self.parent.key, recursive=True)
             _send(self.system.open_output_stream(self.key, buffer_size=0), pieces())
 
         with Behind() as apart:
@@ -233,6 +240,39 @@ def _send(stream: pa.NativeFile, pieces: Iterable[bytes]) -> None:
         raise
 
 
+class PatientFile:
+    """An open object whose reads are repeated: the library for S3 gives up at an error that is longer than the read."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self._at = file, 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return bool(self._file.closed)
+
+    def read(self, count: int = -1) -> bytes:
+        """The next `count` bytes, or all that are left."""
+        start = self._at
+        size = self._file.size() - start if count < 0 else count
+        found: bytes = retried(lambda: self._file.read_at(size, start))
+        self._at += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size()}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def close(self) -> None:
+        """Let the object go."""
+        self._file.close()
+
+
 def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[MinestreamError] = InputError) -> AnyPath:
     """The place that a path or URI names; `refusal` is the error for what is missing or denied there."""
     if isinstance(given, RemotePath):
@@ -242,6 +282,13 @@ def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[Minestrea
         return Path(local_text(text))
     system, key = file_system(text)
     return RemotePath(text, system, key.rstrip("/"), refusal)
+
+
+def local_place(given: str | os.PathLike[str]) -> Path:
+    """The local path to write; OutputError for a URI of a store, which only mine writes to."""
+    if is_remote(given):
+        raise OutputError(f"cannot write {shown(given)}: only mine writes to a store", "write it here, then copy it")
+    return Path(local_text(os.fspath(given)))
 
 
 def text_of(place: AnyPath) -> str:

@@ -18,9 +18,13 @@ from minestream.errors import InputError, MinestreamError, TransientError, Usage
 Result = TypeVar("Result")
 
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 20
-SDK_ATTEMPTS = 5  # of every request to S3, by the library itself: about 8 seconds until it gives up
+SDK_ATTEMPTS = 8  # of every request to S3, by the library itself: about 6 seconds until it gives up
 ATTEMPTS = 3  # of whole operations that may be repeated
 BACKOFF_SECONDS = 0.5  # before the second attempt; doubled before each further one, and half of it drawn
+
+PATIENCE = dict.fromkeys(("gs", "gcs"), "retry_limit_seconds=60")  # of the library itself, which has 15 minutes
+
+BUCKETED = ("s3", "gs", "gcs")  # here folders are not made: they are pieces of names
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 S3_OPTIONS = ("endpoint_override", "region", "scheme")
@@ -96,7 +100,7 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         if address.scheme == "s3":
             return _s3(address), "/".join(filter(None, (address.bucket, address.key)))
-        return _native(uri, address) or _by_fsspec(uri, address)
+        return _native(address) or _by_fsspec(uri, address)
     except (pa.ArrowException, OSError, ValueError) as error:
         # The cause may quote the URI with its credentials.
         raise failure(shown(uri), error) from None
@@ -119,18 +123,19 @@ def _s3(address: Address) -> fs.S3FileSystem:
         options["region"] = retried(lambda: fs.resolve_s3_region(address.bucket))
     return fs.S3FileSystem(
         **options, connect_timeout=CONNECT_SECONDS, request_timeout=ANSWER_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=SDK_ATTEMPTS),
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=SDK_ATTEMPTS),
         background_writes=False,  # they hold in memory what the network has not taken yet
         allow_delayed_open=True,  # small objects take one request
     )  # fmt: skip
 
 
-def _native(uri: str, address: Address) -> tuple[fs.FileSystem, str] | None:
+def _native(address: Address) -> tuple[fs.FileSystem, str] | None:
     """Another file system that pyarrow itself knows, or None."""
-    query = f"?{address.query}" if address.query else ""
-    root = f"{address.scheme}://{address.authority}"
+    query = "&".join(filter(None, (address.query, PATIENCE.get(address.scheme))))
     try:
-        system, base = fs.FileSystem.from_uri(f"{root}/{query}")
+        system, base = fs.FileSystem.from_uri(
+            f"{address.scheme}://{address.authority}/" + (f"?{query}" if query else "")
+        )
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         if "nrecognized" in str(error) or isinstance(error, pa.ArrowNotImplementedError):
             return None
@@ -162,8 +167,10 @@ def passes(error: BaseException) -> bool:
     return isinstance(error, OSError | pa.ArrowException) and bool(PASSING.search(str(error)))
 
 
-def failure(name: str, error: BaseException, refusal: type[MinestreamError] = InputError) -> MinestreamError:
-    """`error`, met at the store with `name`, in the user's terms: TransientError, or a `refusal` that says why."""
+def known_failure(
+    name: str, error: BaseException, refusal: type[MinestreamError] = InputError
+) -> MinestreamError | None:
+    """`error`, met at the store with `name`, in the user's terms; None where the store itself is not its cause."""
     if isinstance(error, MinestreamError):
         return error
     detail = " ".join(str(error).split())[:200]
@@ -173,11 +180,15 @@ def failure(name: str, error: BaseException, refusal: type[MinestreamError] = In
     if isinstance(error, FileNotFoundError):
         return refusal(f"{name}: does not exist", "check the bucket and the path")
     if isinstance(error, PermissionError):
-        what, hint = DENIED
-    else:
-        known = (reason for pattern, reason in REFUSED.items() if pattern.search(detail))
-        what, hint = next(known, (detail, "check the address and the store"))
-    return refusal(f"{name}: {what}", hint)
+        return refusal(f"{name}: {DENIED[0]}", DENIED[1])
+    reasons = (reason for pattern, reason in REFUSED.items() if pattern.search(detail))
+    return next((refusal(f"{name}: {what}", hint) for what, hint in reasons), None)
+
+
+def failure(name: str, error: BaseException, refusal: type[MinestreamError] = InputError) -> MinestreamError:
+    """`error`, met at the store with `name`, in the user's terms."""
+    detail = " ".join(str(error).split())[:200]
+    return known_failure(name, error, refusal) or refusal(f"{name}: {detail}", "check the address and the store")
 
 
 def retried(work: Callable[[], Result]) -> Result:

@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from minestream.decode import Place, decode_ids, decode_plain
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.formats import whole_anchors
 from minestream.inputs import Input, open_inputs
+from minestream.places import local_place
 from minestream.shapes import anchor_role, as_array, changes
 from minestream.writer import write_rows
 
@@ -138,7 +138,7 @@ def refilter(
         max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
     )  # fmt: skip
     rule.check()
-    found, out = mined_output(mined), Path(out)
+    found, out = mined_output(mined), local_place(out)
     refuse(found)
     if emit != "triplets":
         raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {out} --emit {emit}")

@@ -21,6 +21,7 @@ from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
 from minestream.miner import limits_of, screens_of
+from minestream.places import local_place
 from minestream.plan import memory_budget
 from minestream.positives import one_pair_each
 from minestream.progress import reporter
@@ -94,7 +95,7 @@ def compare(
     quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
     told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
     if out is not None:
-        with publishing(Path(out), overwrite) as path:
+        with publishing(local_place(out), overwrite) as path:
             rows = _rows(loaded, found, near)
             write_rows(path, rows.schema, [rows], {})
         told["output"] = str(out)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ERRORS = {500: "InternalError", 503: "SlowDown", 403: "AccessDenied"}
+SECONDS = {"slow": 0.2, "stall": 30.0}
 HOPS = ("connection", "transfer-encoding", "keep-alive", "expect")
 
 
 class Fault:
-    """What happens to the requests that match: `kind` is slow, drop, cut, or the status of an error.
+    """What happens to the requests that match: `kind` is slow, stall, drop, cut, or the status of an error.
 
     Parameters
     ----------
@@ -22,7 +25,7 @@ class Fault:
     times : int
         How often; then requests pass again.
     method, path : str
-        The requests it is for: their method (any when empty), and a piece of their address.
+        The requests it is for: their method (any when empty), and a pattern found in their address.
     """
 
     def __init__(self, kind: str | int, times: int = 1_000_000, method: str = "", path: str = "") -> None:
@@ -32,7 +35,7 @@ class Fault:
 
     def meets(self, method: str, path: str) -> bool:
         """Whether this request is to fail, which is counted."""
-        if (self.method and method != self.method) or self.path not in path:
+        if (self.method and method != self.method) or not re.search(self.path, path):
             return False
         with self._lock:
             if self.left <= 0:
@@ -67,9 +70,10 @@ class Handler(BaseHTTPRequestHandler):
         """Read the request, meet the faults, pass it on."""
         body = self.body()
         self.server.seen.append((self.command, self.path))
-        for fault in self.server.faults:
-            if fault.meets(self.command, self.path) and self.strike(fault.kind):
-                return
+        kinds = [fault.kind for fault in self.server.faults if fault.meets(self.command, self.path)]
+        if any(self.strike(kind) for kind in kinds):
+            return
+        cut = "cut" in kinds
         upstream = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in HOPS}
         upstream.request(self.command, self.path, body, headers)
@@ -83,7 +87,18 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
         self.send_header("content-length", length or "0")
         self.end_headers()
-        self.wfile.write(content)
+        if cut:
+            self.wfile.write(content[: len(content) // 2])
+            self.close()
+        else:
+            self.wfile.write(content)
+            self.server.answered(self.command, self.path)
+
+    def close(self) -> None:
+        """End the connection without a further word."""
+        self.close_connection = True
+        self.wfile.flush()
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def strike(self, kind: str | int) -> bool:
         """Let a fault happen; whether the request ends by it."""
@@ -97,10 +112,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(content)
             return True
         if kind == "drop":
-            self.close_connection = True
-            self.connection.close()
+            self.close()
             return True
-        time.sleep(self.server.slow_seconds)
+        time.sleep(SECONDS.get(kind, 0))
         return False
 
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815 (names that http.server calls)
@@ -116,7 +130,7 @@ class Proxy(ThreadingHTTPServer):
         self.upstream = upstream
         self.faults: list[Fault] = []
         self.seen: list[tuple[str, str]] = []
-        self.slow_seconds = 0.2
+        self.answered: Callable[[str, str], None] = lambda method, path: None
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def handle_error(self, *_: Any) -> None:
@@ -126,6 +140,3 @@ class Proxy(ThreadingHTTPServer):
     def port(self) -> int:
         """Where it listens."""
         return int(self.server_address[1])
-
-
-Faults = Callable[..., Fault]

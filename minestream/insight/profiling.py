@@ -28,6 +28,7 @@ from minestream.insight.report import profile_page
 from minestream.load import Loaded
 from minestream.metric import METRICS
 from minestream.miner import Mining
+from minestream.places import local_place
 from minestream.progress import Callback, reporter
 from minestream.setting import Setting
 from minestream.sources import open_sources
@@ -115,7 +116,7 @@ def profile(
     given = _checked_margins(margins)
     if sample is not None and sample < 1:
         raise UsageError("--sample must be at least 1")
-    folder = None if out is None else _folder(Path(out), overwrite)
+    folder = None if out is None else _folder(local_place(out), overwrite)
     config, resources, tables = split_options({**options, "band": "any", "margin": 1.0, "seed": seed})
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
     with ExitStack() as stack:

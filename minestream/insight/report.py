@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from minestream.contents import MEASURED, describe, flat, mined_output, row_groups
 from minestream.errors import OutputError
 from minestream.insight.charts import bars, curves, escaped, histogram, page, table, values
+from minestream.places import local_place
 
 SHOWN_LABELS = 100
 BINS = 100
@@ -114,7 +114,7 @@ def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *,
     InputError, OutputError
         When there is no mined output, or `out` cannot be written.
     """
-    text, path = describe_page(mined), Path(out)
+    text, path = describe_page(mined), local_place(out)
     try:
         with path.open("w" if overwrite else "x", encoding="utf-8") as file:
             file.write(text)
