@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
 from minestream.bank import BankLoaded
 from minestream.kernels import window
-from minestream.kernels.choose import NEGATIVE, POSITIVE, WITHIN, Best, Pairs, Rule
+from minestream.kernels.choose import POSITIVE, WITHIN, Best, Pairs, Rule
 from minestream.kernels.codes import pack
 from minestream.setting import Setting
 from minestream.workers import Workers, apart, slices
@@ -38,33 +38,38 @@ def _search(
     """Search for the anchors at places `group`."""
     loaded, threads = setting.loaded, setting.limits.threads
     assert isinstance(loaded, BankLoaded)
-    vectors = loaded.store.block(0, loaded.store.rows)
+    vectors, rows = loaded.store.block(0, loaded.store.rows), loaded.rows
+    shape = window.shape_of(NO_PANELS)
+    screen = None if rule.wanted == POSITIVE else _screen(loaded, anchors[group], shape, setting.workers, threads)
     strips: list[tuple[NDArray[np.int64], Best]] = []
 
-    def task(places: NDArray[np.int64], screen: window.Screen) -> Callable[[], None]:
+    def task(places: NDArray[np.int64]) -> Callable[[], None]:
         own, of_pair = sub_pairs(pairs, places)
         slots = anchors[places]
         best = empty_best(rule, of_pair.size, rule.take + rule.skip if rule.take else _most(loaded, rule, slots))
         strips.append((of_pair, best))
 
         def run() -> None:
+            own_vectors, scratch = loaded.gather(slots), _scratch(*shape, vectors.shape[1])
+            if screen is None:
+                window.search_positives(rows, rule, own, best, slots, own_vectors, vectors, scratch)
+                return
             within = rule.positive_duplicates == WITHIN and own.positive.size
             positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
             window.search_windows(
-                loaded.rows, rule, own, best, slots, loaded.gather(slots), positives, np.arange(own.positive.size),
-                vectors, screen, int(places[0] - group[0]) // rows, _scratch(rows, columns, vectors.shape[1]),
+                rows, rule, own, best, slots, own_vectors, positives, np.arange(own.positive.size), vectors, screen,
+                int(places[0] - group[0]) // shape[0], scratch,
             )  # fmt: skip
 
         return run
 
-    rows, columns = window.shape_of(NO_PANELS)
-    screen = _screen(loaded, rule, anchors[group], (rows, columns), setting.workers, threads)
-    strip = min(STRIP_ROWS, -(-group.size // threads // rows) * rows or rows)
-    setting.workers.run([task(places, screen) for places in groups_of(group, strip)])
-    setting.stats.pairs_computed += int((anchors[group] - loaded.rows.oldest[anchors[group]]).sum())
+    each = -(-group.size // threads // shape[0]) * shape[0]  # whole panels, of few anchors one for each thread
+    setting.workers.run([task(places) for places in groups_of(group, min(STRIP_ROWS, each))])
+    if screen is not None:
+        setting.stats.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
     for of_pair, best in strips:
         count_tally(setting.stats, best.tally, rule.wanted)
-        found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))
+        found.add(rule, rows.rank, of_pair, best, np.ones(of_pair.size, bool))
 
 
 def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
@@ -75,17 +80,13 @@ def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
 
 
 def _screen(
-    loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
+    loaded: BankLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
 ) -> window.Screen:
-    """What the tile multiplies: the anchors, and all slots from the first that one of them may see."""
+    """What the tile multiplies: the anchors, and all slots, which are packed once."""
     codes = loaded.codes
-    if rule.wanted != NEGATIVE:
-        nothing, none = np.empty(0), np.empty(0, np.float32)
-        return window.Screen(NO_PANELS, NO_PANELS, nothing, nothing, none, none)
-    rows, columns = shape
-    packed = _packed(codes.values, anchors.astype(np.int64), rows, workers, 1)
     if codes.panels is None:
-        codes.panels = _packed(codes.values, np.arange(loaded.store.rows), columns, workers, threads)
+        codes.panels = _packed(codes.values, np.arange(loaded.store.rows), shape[1], workers, threads)
+    packed = _packed(codes.values, anchors.astype(np.int64), shape[0], workers, 1)
     return window.Screen(packed, codes.panels, codes.h, codes.own, codes.bias, codes.slack)
 
 

@@ -73,16 +73,22 @@ def count_positives(rows: Rows, anchors: np.ndarray, out_count: np.ndarray) -> N
     plain = _only_labels(rows)
     for i in range(anchors.size):
         a = anchors[i]
+        if plain:
+            out_count[i] = _equal(rows.label[rows.oldest[a] : a], rows.label[a]) if rows.label[a] >= 0 else 0
+            continue
         count = 0
-        if plain:  # a loop that becomes vector code
-            label = rows.label[a]
-            for b in range(rows.oldest[a], a):
-                count += 1 if rows.label[b] == label else 0
-            out_count[i] = count if label >= 0 else 0
-        else:
-            for b in range(rows.oldest[a], a):
-                count += 1 if relation(rows, a, b) == POSITIVE else 0
-            out_count[i] = count
+        for b in range(rows.oldest[a], a):
+            count += 1 if relation(rows, a, b) == POSITIVE else 0
+        out_count[i] = count
+
+
+@kernel(inline=True)
+def _equal(labels: np.ndarray, label: int) -> int:
+    """How many of some labels equal one: a loop that becomes vector code."""
+    count = 0
+    for b in range(labels.size):
+        count += 1 if labels[b] == label else 0
+    return count
 
 
 @kernel(inline=True)
@@ -119,17 +125,23 @@ def _reach(rule: Rule, pairs: Pairs, best: Best, i: int) -> tuple[float, float]:
 
 @kernel(inline=True)
 def _proposed(
-    screen: Screen, products: np.ndarray, first: int, start: int, end: int, a: int, least: float, most: float,
-    out_at: np.ndarray,
-) -> int:  # fmt: skip
-    """Slots start ... end - 1 that may lie within reach of anchor a, by products of the slots from `first` on."""
-    count = 0
+    screen: Screen, products: np.ndarray, start: int, a: int, least: float, most: float, out_at: np.ndarray
+) -> int:
+    """Which slots from `start` on, one a product, may lie within reach of anchor a: how many."""
+    bias, slack = screen.bias[start : start + products.size], screen.slack[start : start + products.size]
     nearest, farthest = screen.h[a] - screen.own[a], screen.h[a] + screen.own[a]
-    for b in range(start, end):
-        affinity = np.float64(products[b - first]) + np.float64(screen.bias[b])
-        out_at[count] = b
-        beyond = nearest - affinity > most or farthest - affinity + np.float64(screen.slack[b]) < least
-        count += 0 if beyond else 1  # what is not a number is looked at
+    beyond = 0
+    for c in range(products.size):  # vector code, and most often all there is to do
+        affinity = np.float64(products[c]) + np.float64(bias[c])
+        beyond += 1 if (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least) else 0
+    if beyond == products.size:
+        return 0
+    count = 0
+    for c in range(products.size):
+        affinity = np.float64(products[c]) + np.float64(bias[c])
+        out_at[count] = start + c
+        # What is not a number is looked at.
+        count += 0 if (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least) else 1
     return count
 
 
@@ -156,6 +168,25 @@ def _wanted(
     return kept
 
 
+@kernel(inline=True)
+def _offer(
+    rows: Rows, rule: Rule, pairs: Pairs, best: Best, i: int, a: int, anchor: np.ndarray, positives: np.ndarray,
+    positive_at: np.ndarray, vectors: np.ndarray, count: int, scratch: Scratch,
+) -> None:  # fmt: skip
+    """Offer anchor i, slot a, the first `count` slots in the scratch."""
+    distances_to(
+        rule.metric, anchor, rows.square[a], vectors, rows.square, scratch.at[:count], scratch.slot[:count],
+        scratch.total, scratch.x,
+    )  # fmt: skip
+    for c in range(count):
+        b = scratch.slot[c]
+        if rule.positive_duplicates == WITHIN:
+            for j in range(scratch.row.size):
+                scratch.row[j] = np.float64(vectors[b, j])
+        for pair in range(pairs.start[i], pairs.start[i + 1]):
+            offer(rows, rule, pairs, best, pair, a, b, scratch.x[c], scratch.row, positives, positive_at)
+
+
 @kernel
 def search_windows(
     rows: Rows,
@@ -180,20 +211,16 @@ def search_windows(
     positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
     vectors : (n, d) of any stored dtype, by slot
     screen : Screen
-        Without row panels relations come first, and there is no tile: for positives, which are few.
     first_panel : the row panel of the first of these anchors
     """
-    tile_rows = scratch.masks.size // 2
-    tile_columns = scratch.column_start.size
-    plain, tiled = _only_labels(rows), screen.row_panels.size > 0
-    d = vectors.shape[1]
+    tile_rows, tile_columns = scratch.masks.size // 2, scratch.column_start.size
+    plain, d = _only_labels(rows), vectors.shape[1]
     for first in range(rows.oldest[anchors[0]] // tile_columns * tile_columns, anchors[-1], tile_columns):
         end = min(first + tile_columns, vectors.shape[0])
         for i in range(anchors.size):
             a = anchors[i]
-            if tiled and i % tile_rows == 0:
-                # Products that are no numbers pass no gate: then nothing is written.
-                scratch.products[:] = np.nan
+            if i % tile_rows == 0:
+                scratch.products[:] = np.nan  # where no product passes the open gates, none is a number
                 tile(
                     address(screen.row_panels, (first_panel + i // tile_rows) * d * tile_rows),
                     address(screen.column_panels, first // tile_columns * d * tile_columns),
@@ -206,26 +233,35 @@ def search_windows(
                     address(scratch.masks, tile_rows),
                     address(scratch.products, 0),
                 )
-            low, high = max(first, rows.oldest[a]), min(end, np.int64(a))
+            low, high = max(first, rows.oldest[a]), min(end, int(a))
             if low >= high or pairs.start[i] == pairs.start[i + 1]:
                 continue
-            if tiled:
-                least, most = _reach(rule, pairs, best, i)
-                products = scratch.products[i % tile_rows * tile_columns :]
-                count = _proposed(screen, products, first, low, high, a, least, most, scratch.at)
-            else:
-                count = high - low
-                for c in range(count):
-                    scratch.at[c] = low + c
-            count = _wanted(rows, rule, best, a, plain, count, scratch.at, scratch.slot)
-            distances_to(
-                rule.metric, anchor_vectors[i], rows.square[a], vectors, rows.square, scratch.at[:count],
-                scratch.slot[:count], scratch.total, scratch.x,
-            )  # fmt: skip
-            for c in range(count):
-                b = scratch.slot[c]
-                if rule.positive_duplicates == WITHIN:
-                    for j in range(d):
-                        scratch.row[j] = np.float64(vectors[b, j])
-                for pair in range(pairs.start[i], pairs.start[i + 1]):
-                    offer(rows, rule, pairs, best, pair, a, b, scratch.x[c], scratch.row, positives, positive_at)
+            least, most = _reach(rule, pairs, best, i)
+            own = i % tile_rows * tile_columns - first
+            count = _proposed(screen, scratch.products[own + low : own + high], low, a, least, most, scratch.at)
+            if count:
+                count = _wanted(rows, rule, best, a, plain, count, scratch.at, scratch.slot)
+                _offer(
+                    rows, rule, pairs, best, i, a, anchor_vectors[i], positives, positive_at, vectors, count, scratch
+                )
+
+
+@kernel
+def search_positives(
+    rows: Rows, rule: Rule, pairs: Pairs, best: Best, anchors: np.ndarray, anchor_vectors: np.ndarray,
+    vectors: np.ndarray, scratch: Scratch,
+) -> None:  # fmt: skip
+    """The same for positives, which are few: relations come first, and there is no screen."""
+    plain = _only_labels(rows)
+    for i in range(anchors.size):
+        a = anchors[i]
+        for first in range(rows.oldest[a], a, scratch.at.size):
+            end = min(first + scratch.at.size, int(a))
+            if plain and not _equal(rows.label[first:end], rows.label[a]):
+                continue
+            for c in range(end - first):
+                scratch.at[c] = first + c
+            count = _wanted(rows, rule, best, a, plain, end - first, scratch.at, scratch.slot)
+            _offer(
+                rows, rule, pairs, best, i, a, anchor_vectors[i], anchor_vectors, pairs.start, vectors, count, scratch
+            )
