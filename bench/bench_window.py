@@ -64,7 +64,7 @@ def stream(batch: int, window: int, dimension: int) -> Stream:
     return Stream(rows.astype(np.float32), labels, batch, window)
 
 
-# ---------------------------------------------------------------- the contenders: seconds of the timed batches, triplets
+# ---------------------------------------------------------------- the contenders: seconds and triplets
 
 
 class Peer:
