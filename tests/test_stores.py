@@ -30,6 +30,7 @@ from minestream.errors import InputError, OutputError, TransientError, UsageErro
 from minestream.inputs import open_inputs
 from minestream.places import RemotePath, place_of
 from minestream.source import open_source
+from minestream.writer import default_output
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
@@ -152,6 +153,20 @@ def test_local_paths_are_no_addresses(tmp_path: Path) -> None:
     for given in (tmp_path, str(tmp_path), "a.parquet", f"file://{tmp_path}"):
         assert not remote.is_remote(given)
     assert place_of(f"file://{tmp_path}/a%20b") == tmp_path / "a b"
+
+
+@pytest.mark.parametrize(
+    ("uri", "name"),
+    [
+        ("s3://u:p@b/k/a.parquet?region=x", "a.trec"),
+        ("s3://b/data/", "data.trec"),
+        ("s3://b/data/*.parquet", "data.trec"),
+        ("s3://b/**/?.parquet", "b.trec"),
+        ("file:///tmp/a%20b.parquet", "a b.trec"),
+    ],
+)
+def test_the_default_output_is_local(uri: str, name: str) -> None:
+    assert default_output([uri], "trec") == Path(name)
 
 
 def test_file_uris_are_local_paths(tmp_path: Path, expected: bytes) -> None:
@@ -303,6 +318,9 @@ def test_an_output_is_described_verified_and_exported(
     assert minestream.export(f"{store}/in/out.parquet", tmp_path / "x.parquet", emit="pml")["rows"] == found["rows"]
     with pytest.raises(OutputError, match="only mine writes to a store"):
         minestream.export(f"{store}/in/out.parquet", f"{store}/x.parquet", emit="pml")
+    source = f"{store}/in/a.parquet"
+    assert minestream.compare(source, source)["near_duplicates"]["equal"] == 120
+    assert main(["profile", source]) == 0
     raw = bytearray(at(f"{store}/in/out.parquet").read_bytes())
     raw[len(raw) // 3] ^= 1
     put(f"{store}/in/out.parquet", bytes(raw))
@@ -468,6 +486,17 @@ except KeyboardInterrupt:
     assert objects(store) == {}
 
 
+def test_a_folder_half_replaced_does_not_look_whole(store: str, server: Proxy) -> None:
+    put(f"{store}/a.parquet", as_parquet(embeddings()))
+    assert mine(f"{store}/a.parquet", "-o", f"{store}/out") == 0
+    server.faults[:] = [Fault(500, 1_000, "PUT", "/out/part-00000")]
+    assert mine(f"{store}/a.parquet", "-o", f"{store}/out", "--overwrite", "--margin", "0.3") == 75
+    server.faults.clear()
+    assert not [name for name in objects(store) if not name.startswith(("a.parquet", "out.partial/"))]
+    assert mine(f"{store}/a.parquet", "-o", f"{store}/out", "--resume", "--margin", "0.3") == 0
+    assert minestream.describe(f"{store}/out")["config"]["margin"] == 0.3
+
+
 # ---------------------------------------------------------------- resume
 
 
@@ -585,8 +614,7 @@ def test_no_credentials_are_told(store: str, server: Proxy, capsys: pytest.Captu
         assert word not in told
 
 
-def test_another_scheme_through_fsspec(tmp_path: Path, expected: bytes) -> None:
-    pytest.importorskip("fsspec")
+def test_another_scheme_through_fsspec(expected: bytes) -> None:
     put("memory://folder/a.parquet", as_parquet(embeddings()))
     for name in ("out.parquet", "out"):
         assert mine("memory://folder/*.parquet", "-o", f"memory://results/{name}") == 0
