@@ -48,8 +48,8 @@ def mine(
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        Parquet or Arrow IPC files, folders, globs, tables, readers.
-    out : path, optional
+        Parquet or Arrow IPC files, folders, globs, URIs of such, tables, readers.
+    out : path or URI, optional
         A name ending in .parquet becomes one file, any other a folder of parts. Default: the first input's
         stem and the emit, in the working directory.
     progress_callback : callable, optional
@@ -101,9 +101,8 @@ def mine_margins(
     for margin in margins:
         config, resources, tables = split_options({**options, "margin": margin})
         configs.append(config)
-    outputs = [
-        target_of(str(out).replace("{margin}", f"{margin:g}"), configs[0].emit, resources.scratch) for margin in margins
-    ]
+    named = (str(out).replace("{margin}", f"{margin:g}") for margin in margins)
+    outputs = [target_of(name, configs[0].emit, resources.scratch) for name in named]
     return _mine(inputs, outputs, configs, resources, tables, progress_callback)
 
 
