@@ -54,6 +54,7 @@ class Lease:
         self._place, self._final = place, final
         self._token = secrets.token_hex(8)
         self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._refresh, daemon=True, name="minestream-lease")
 
     def refuse_other(self) -> None:
         """Raise OutputError when another process holds the lease."""
@@ -65,12 +66,16 @@ class Lease:
             )
 
     def take(self) -> None:
-        """Write the object, and keep it fresh until `release`."""
+        """Write the object, and keep it fresh until `stop`."""
         self.refuse_other()
         _HELD.add(self._token)
-        self._write()
-        self.check()
-        threading.Thread(target=self._refresh, daemon=True, name="minestream-lease").start()
+        try:
+            self._write()
+            self.check()
+        except BaseException:
+            self.release()
+            raise
+        self._thread.start()
 
     def _write(self) -> None:
         held = {"host": socket.gethostname(), "process": os.getpid(), "token": self._token}
@@ -87,9 +92,15 @@ class Lease:
         if (read_json(self._place) or {}).get("token") != self._token:
             raise OutputError(f"another process took over {self._final}", "let one of them finish")
 
-    def release(self) -> None:
-        """Let the lease go."""
+    def stop(self) -> None:
+        """Write the object no more."""
         self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def release(self) -> None:
+        """Let the lease go, if it is still held."""
+        self.stop()
         _HELD.discard(self._token)
         with suppress(MinestreamError):  # it grows stale by itself
             self.check()
@@ -170,11 +181,11 @@ class RemoteOutput(Target):
         else:
             as_stored = json.loads(json.dumps(plan_of(work)))
             refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
-        lease = self.lease()
         sweep(self.scratch)
+        lease = self.lease()
+        lease.take()
         folder = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.scratch))
         try:
-            lease.take()
             staged = Output(folder / self.final.name, self.emit)
             if unfinished is not None:
                 self._fetch(staged.partial)
@@ -182,9 +193,17 @@ class RemoteOutput(Target):
             (self.partial / "manifest.json").upload(staged.partial / "manifest.json")
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            lease.release()
+            self.leave(lease, keep=unfinished is not None)
             raise
         return MirroredRun(run, self, lease, may_replace=resume or overwrite)
+
+    def leave(self, lease: Lease, *, keep: bool) -> None:
+        """End a run that was not published: the unfinished work stays or goes."""
+        lease.stop()
+        if not keep:
+            with suppress(MinestreamError):  # what ended the run is told of
+                self.partial.remove_all()
+        lease.release()
 
     def _fetch(self, folder: Path) -> None:
         """Bring the finished parts and their records into a local work folder."""
@@ -230,10 +249,7 @@ class MirroredRun(Run):
         """Remove the local folder and release the lease; finished parts stay in the store, else nothing does."""
         super().__exit__(*error)
         shutil.rmtree(self.output.final.parent, ignore_errors=True)
-        if not self._mirrored:
-            with suppress(MinestreamError):  # what ended the run is told of
-                self._remote.partial.remove_all()
-        self._lease.release()
+        self._remote.leave(self._lease, keep=self._mirrored > 0)
 
     def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Write a part here and in the store, the record that says it is finished last."""
@@ -256,6 +272,7 @@ class MirroredRun(Run):
         for path in [local.final] if remote.single else sorted(local.final.iterdir()):
             (remote.final if remote.single else remote.final / path.name).upload(path)
         remote.manifest.upload(local.manifest)
+        self._lease.stop()
         remote.partial.remove_all()
 
     def _remove_old(self) -> None:

@@ -49,8 +49,9 @@ def mine(
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        Parquet or Arrow IPC files, folders, globs, tables, readers; "-" is an Arrow stream on standard input.
-    out : path, optional
+        Parquet or Arrow IPC files, folders, globs, URIs of such, tables, readers; "-" is an Arrow stream on standard
+        input.
+    out : path or URI, optional
         A name ending in .parquet becomes one file, any other a folder of parts. Default: the first input's
         stem and the emit, in the working directory.
     progress_callback : callable, optional
@@ -104,9 +105,8 @@ def mine_margins(
     for margin in margins:
         config, resources, tables = split_options({**options, "margin": margin})
         configs.append(config)
-    outputs = [
-        target_of(str(out).replace("{margin}", f"{margin:g}"), configs[0].emit, resources.scratch) for margin in margins
-    ]
+    named = (str(out).replace("{margin}", f"{margin:g}") for margin in margins)
+    outputs = [target_of(name, configs[0].emit, resources.scratch) for name in named]
     return _mine(inputs, outputs, configs, resources, tables, progress_callback)
 
 

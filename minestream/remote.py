@@ -17,7 +17,7 @@ from minestream.errors import InputError, MinestreamError, TransientError, Usage
 
 Result = TypeVar("Result")
 
-CONNECT_SECONDS, ANSWER_SECONDS = 5, 20
+CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 SDK_ATTEMPTS = 8  # of every request to S3, by the library itself: about 6 seconds until it gives up
 ATTEMPTS = 3  # of whole operations that may be repeated
 BACKOFF_SECONDS = 0.5  # before the second attempt; doubled before each further one, and half of it drawn

@@ -66,7 +66,9 @@ class Resources:
         metavar="SIZE"
     )  # fmt: skip
     scratch: str | None = option(
-        None, "text", "Resources", "Folder for vectors that do not fit. Default: the output's folder.", metavar="DIR"
+        None, "text", "Resources",
+        "Folder for vectors that do not fit, and what is uploaded. Default: the output's folder, or the system's.",
+        metavar="DIR",
     )  # fmt: skip
     threads: int | None = option(
         None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"

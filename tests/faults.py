@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 ERRORS = {500: "InternalError", 503: "SlowDown", 403: "AccessDenied"}
-SECONDS = {"slow": 0.2, "stall": 30.0}
+SECONDS = {"slow": 0.1, "stall": 30.0}
 HOPS = ("connection", "transfer-encoding", "keep-alive", "expect")
 
 
@@ -49,7 +49,14 @@ class Handler(BaseHTTPRequestHandler):
     """Passes each request on, unless a fault meets it."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer in one packet: a second one would wait for the first to be acknowledged
     server: Proxy
+
+    def handle_expect_100(self) -> bool:
+        """Ask for the body at once."""
+        going_on = super().handle_expect_100()
+        self.wfile.flush()
+        return going_on
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""

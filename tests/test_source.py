@@ -442,8 +442,6 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     with refused("none", "no \\*.parquet"):
         open_source(tmp_path / "none")
-    with refused("not a local path"):
-        open_source("s3://bucket/a.parquet")
     with refused("no input"):
         open_source([])
     with pytest.raises(UsageError, match="dict"):
