@@ -30,6 +30,7 @@ from minestream.source import RowBatch, Source
 from minestream.store import Store
 
 HASH_BYTES = 16
+MANY_TIMES = 4  # of what is held, a share that is many
 NEVER = np.iinfo(np.int64).max
 
 
@@ -92,6 +93,11 @@ class Shown:
 
     def take(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
         """Some columns of rows in any order, each as one array."""
+        held = sum(batch.num_rows for batch in self._batches)
+        if len(self._batches) > 1 and MANY_TIMES * len(rows) > held:  # joining them costs less than looking for each
+            self._batches = [pa.concat_batches(self._batches)]
+        if len(self._batches) == 1:
+            return pa.Table.from_batches(self._batches).select(names).take(pa.array(rows))
         ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
         place = np.searchsorted(ends, rows, "right")
         pieces = [pa.Table.from_batches([], self._schema)]
