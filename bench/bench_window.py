@@ -29,7 +29,7 @@ import minestream
 from minestream import reference
 
 # Batch, window, coordinates, and how far rows lie from their centres: the farther, the more triplets are semi-hard.
-SETTINGS = ((32, 1_024, 128, 1.5), (64, 1_024, 128, 1.5), (64, 1_024, 128, 2.0), (64, 2_048, 128, 1.5),
+SETTINGS = ((32, 1_024, 128, 1.2), (64, 1_024, 128, 1.2), (64, 1_024, 128, 1.5), (64, 2_048, 128, 1.2),
             (64, 2_048, 384, 1.5))  # fmt: skip
 LABELS, MARGIN = 100, 0.2
 TIMED = 8
