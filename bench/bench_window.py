@@ -209,7 +209,7 @@ def run_long(rows: int) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((LABELS, STREAM_DIMENSION)).astype(np.float32)
     memory, triplets, spent = [], 0, 0.0
-    batches = rows // STREAM_BATCH
+    batches = -(-rows // STREAM_BATCH)
     minestream.warmup()
     minestream.Miner(8).feed(
         {"embedding": centres, "label": np.arange(LABELS) % 9, "id": [str(at) for at in range(LABELS)]}
