@@ -205,7 +205,43 @@ def suspects(results: Results) -> str:
     return f"{filled(told)}\n\n{table(SUSPECT_TITLES, rows)}"
 
 
-TABLES: dict[str, Callable[[Results], str]] = {"mine": mine, "retrieval": retrieval, "suspects": suspects, "fit": fit}
+WINDOW_TITLES = (
+    "batch", "window x values", "every semi-hard triplet, a batch", "cross-batch memory", "minestream", "ratio",
+    "minestream's default", "ratio",
+)  # fmt: skip
+
+
+def window(results: Results) -> str:
+    """A stream within a window, beside a cross-batch memory; then the long stream."""
+    rows = [
+        (f"{row['batch']}", f"{row['window']:,} x {row['dimension']}", f"{row['every_triplets_a_batch']:,.0f}",
+         f"{row['peer_ms_a_batch']:.0f} ms", f"{row['every_ms_a_batch']:.0f} ms", times(row["every_ratio"]),
+         f"{row['default_ms_a_batch']:.1f} ms", times(row["default_ratio"]))
+        for row in results["rows"]
+    ]  # fmt: skip
+    told = (
+        f"Streams, `minestream.Miner` beside pytorch-metric-learning's CrossBatchMemory with TripletMarginMiner: the "
+        f"same batches and windows, medians of {fewest_runs(results)} runs in turn. The peer gives indices of every "
+        f"semi-hard triplet; ours are rows with distances and losses, every triplet, or one an anchor (the default)."
+    )
+    long = results["stream"]
+    flat = (
+        f"A stream of {long['rows']:,} rows x {long['dimension']} with ids, window {long['window']:,}, batches of "
+        f"{long['batch']:,}: {long['rows_a_second']:,.0f} rows a second; a batch takes "
+        f"{1e3 * long['latency_median_seconds']:.0f} ms (median), {1e3 * long['latency_p99_seconds']:.0f} ms (99th "
+        f"percentile), {1e3 * long['latency_max_seconds']:.0f} ms (most). After the first tenth the process holds "
+        f"{megabytes(long['least_settled_bytes'])} to {megabytes(long['most_settled_bytes'])}."
+    )
+    return f"{filled(told)}\n\n{table(WINDOW_TITLES, rows)}\n\n{filled(flat)}"
+
+
+TABLES: dict[str, Callable[[Results], str]] = {
+    "mine": mine,
+    "retrieval": retrieval,
+    "suspects": suspects,
+    "fit": fit,
+    "window": window,
+}
 LINES: dict[str, Callable[[Results], str]] = {
     "sweep": sweep,
     "tile": tile,

@@ -32,6 +32,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_retrieval.py {wordnet}:20000 --queries 2000 --runs 1",
         "bench_fit.py {wordnet-static}:4000 --runs 1",
         "bench_suspects.py {fashion}:4000 --runs 1",
+        "bench_window.py --runs 1 --rows 200000",
     ),
     "full": (
         "bench_tile.py --runs 9",
@@ -44,6 +45,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_retrieval.py {wordnet} --runs 3",
         "bench_fit.py {wordnet-static}:12000 {debian-static}:12000 --identities {debian-static} source",
         "bench_suspects.py {fashion}:20000 {debian-static}:20000 --runs 3",
+        "bench_window.py --runs 5",
     ),
 }
 FOLDERS = {"quick": RESULTS / "quick", "full": RESULTS}

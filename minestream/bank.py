@@ -24,7 +24,7 @@ from minestream.load import FORBIDS, Loaded
 from minestream.metric import METRICS
 from minestream.reader import Table
 from minestream.relation import NO_CODES, NO_ROWS, LabelReader, Labels
-from minestream.rings import Coder, Ring, Shown, hash_of, value_hashes, vector_hashes
+from minestream.rings import Coder, Ring, Shown, hashed, value_hashes, vector_hashes
 from minestream.source import RowBatch, Source
 from minestream.store import Store
 
@@ -221,7 +221,7 @@ class Bank:
         named: list[list[bytes]] = [[] for _ in range(len(labels))]
         for row, place in zip(parent.tolist(), at.tolist(), strict=True):
             named[row] += [hashes[place]] if place >= 0 else []
-        sets = [hash_of(b"".join(sorted(set(each)))) for each in named]
+        sets = [hashed(b"".join(sorted(set(each)))) for each in named]
         self._rings["label"].append(self._coders["label"].add(sets, np.where(counts > 0, np.arange(counts.size), -1)))
         self._rings["sets"].append(counts)
         self._sets.append(both[:, 1].astype(np.int32))

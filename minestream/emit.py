@@ -169,8 +169,9 @@ def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_])
     values = np.asarray(stored, np.float64)
     picture.stats.losses += values.size
     picture.stats.active_rows += int(active.sum())
-    picture.stats.loss_sum += math.fsum(values)
-    picture.stats.active_loss_sum += math.fsum(values[active])
+    total = math.fsum(values.tolist())
+    picture.stats.loss_sum += total
+    picture.stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
 
 
 def _harder(picture: Picture, flat: _Flat) -> pa.Array:

@@ -1,4 +1,4 @@
-"""What a bank is made of: rows that come at one end and go at the other, and codes of values that are there."""
+"""Rows that come at one end and leave at the other, in bounded memory: arrays, Arrow data, codes of values."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from minestream.relation import UNLABELED
 
 HASH_BYTES = 16
+MANY_TIMES = 4  # of what is held, a share that is many
 
 
 class Ring:
@@ -75,6 +76,11 @@ class Shown:
 
     def take(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
         """Some columns of rows in any order, each as one array."""
+        held = sum(batch.num_rows for batch in self._batches)
+        if len(self._batches) > 1 and MANY_TIMES * len(rows) > held:  # joining them costs less than looking for each
+            self._batches = [pa.concat_batches(self._batches)]
+        if len(self._batches) == 1:
+            return pa.Table.from_batches(self._batches).select(names).take(pa.array(rows))
         ends = np.cumsum([batch.num_rows for batch in self._batches], dtype=np.int64)
         place = np.searchsorted(ends, rows, "right")
         pieces = [pa.Table.from_batches([], self._schema)]
@@ -130,16 +136,16 @@ class Coder:
 def value_hashes(values: pa.Array) -> tuple[list[bytes], NDArray[np.int64]]:
     """The 128-bit hashes of a column's distinct values, and each row's place among them, -1 for null."""
     encoded = pc.dictionary_encode(values)
-    hashes = [hash_of(str(value).encode()) for value in encoded.dictionary.to_pylist()]
+    hashes = [hashed(str(value).encode()) for value in encoded.dictionary.to_pylist()]
     return hashes, np.asarray(encoded.indices.fill_null(-1), np.int64)
 
 
 def vector_hashes(vectors: NDArray[Any]) -> list[bytes]:
     """The 128-bit hash of every row's values, -0.0 as 0.0."""
     values = np.ascontiguousarray(vectors + vectors.dtype.type(0))
-    return [hash_of(row.data) for row in values]
+    return [hashed(row.data) for row in values]
 
 
-def hash_of(value: Any) -> bytes:
-    """128 bits of what a buffer holds."""
+def hashed(value: Any) -> bytes:
+    """The 128-bit hash of some bytes."""
     return blake2b(value, digest_size=HASH_BYTES).digest()

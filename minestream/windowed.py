@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.answers import Found, count_tally, empty_best, found_of, groups_of, sub_pairs
 from minestream.bank import BankLoaded
 from minestream.kernels import window
 from minestream.kernels.choose import POSITIVE, WITHIN, Best, Pairs, Rule
@@ -25,51 +25,62 @@ def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs:
     first = 0
     for group in groups:
         own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
-        found = Answers(own)
-        for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
-            _search(setting, rule, group, own, places, found)
+        places = groups_of(np.arange(group.size), setting.limits.group_anchors)
+        yield _joined([found for some in places for found in _search(setting, rule, group, own, some)])
         first += group.size
-        yield found.finish()
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    """The answers of pairs behind one another."""
+    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.start) for part in parts)])
+    return Found(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.slot for part in parts)]),
+        np.concatenate([np.zeros(0), *(part.x for part in parts)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.nearer for part in parts)]),
+    )
 
 
 def _search(
-    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers
-) -> None:
-    """Search for the anchors at places `group`."""
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64]
+) -> Iterator[Found]:
+    """The answers of the anchors at places `group`, a few at a time, in order."""
     loaded, threads = setting.loaded, setting.limits.threads
     assert isinstance(loaded, BankLoaded)
     vectors, rows = loaded.store.block(0, loaded.store.rows), loaded.rows
     shape = window.shape_of(NO_PANELS)
     screen = None if rule.wanted == POSITIVE else _screen(loaded, anchors[group], shape, setting.workers, threads)
-    strips: list[tuple[NDArray[np.int64], Best]] = []
+    found: dict[int, tuple[Found, Best]] = {}
 
     def task(places: NDArray[np.int64]) -> Callable[[], None]:
-        own, of_pair = sub_pairs(pairs, places)
-        slots = anchors[places]
-        best = empty_best(rule, of_pair.size, rule.take + rule.skip if rule.take else _most(loaded, rule, slots))
-        strips.append((of_pair, best))
-
         def run() -> None:
-            own_vectors, scratch = loaded.gather(slots), _scratch(*shape, vectors.shape[1])
-            if screen is None:
-                window.search_positives(rows, rule, own, best, slots, own_vectors, vectors, scratch)
-                return
-            within = rule.positive_duplicates == WITHIN and own.positive.size
-            positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
-            window.search_windows(
-                rows, rule, own, best, slots, own_vectors, positives, np.arange(own.positive.size), vectors, screen,
-                int(places[0] - group[0]) // shape[0], scratch,
-            )  # fmt: skip
+            own, of_pair = sub_pairs(pairs, places)
+            slots = anchors[places]
+            best = empty_best(rule, of_pair.size, rule.take + rule.skip if rule.take else _most(loaded, rule, slots))
+            look(places, own, slots, best)
+            found[int(places[0])] = found_of(rule, rows.rank, best), best
 
         return run
+
+    def look(places: NDArray[np.int64], own: Pairs, slots: NDArray[np.int32], best: Best) -> None:
+        own_vectors, scratch = loaded.gather(slots), _scratch(*shape, vectors.shape[1])
+        if screen is None:
+            window.search_positives(rows, rule, own, best, slots, own_vectors, vectors, scratch)
+            return
+        within = rule.positive_duplicates == WITHIN and own.positive.size
+        positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
+        window.search_windows(
+            rows, rule, own, best, slots, own_vectors, positives, np.arange(own.positive.size), vectors, screen,
+            int(places[0] - group[0]) // shape[0], scratch,
+        )  # fmt: skip
 
     each = -(-group.size // threads // shape[0]) * shape[0]  # whole panels, of few anchors one for each thread
     setting.workers.run([task(places) for places in groups_of(group, min(STRIP_ROWS, each))])
     if screen is not None:
         setting.stats.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
-    for of_pair, best in strips:
-        count_tally(setting.stats, best.tally, rule.wanted)
-        found.add(rule, rows.rank, of_pair, best, np.ones(of_pair.size, bool))
+    for place in sorted(found):
+        count_tally(setting.stats, found[place][1].tally, rule.wanted)
+        yield found[place][0]
 
 
 def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:

@@ -19,7 +19,7 @@ from support import drawn_options, fits, reference_mined
 from worlds import WORLDS, World
 
 import minestream
-from minestream import bank, mine, mine_arrays, mine_batches, mine_margins, printing, verify, window
+from minestream import mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window
 from minestream.cli import main
 from minestream.config import split_options
 from minestream.errors import CapacityError, InputError, MinestreamError, UsageError
@@ -307,7 +307,7 @@ def test_latencies_are_counted_to_two_percent() -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=30))
 def test_rings_and_shown_rows_are_queues(steps: list[tuple[int, int]]) -> None:
-    ring, shown = bank.Ring(np.int64), bank.Shown(pa.schema([("text", pa.string())]))
+    ring, shown = rings.Ring(np.int64), rings.Shown(pa.schema([("text", pa.string())]))
     queue: list[int] = []
     seen = most = 0
     for more, fewer in steps:
@@ -342,10 +342,10 @@ def test_a_bank_does_not_grow() -> None:
             })  # fmt: skip
             assert miner._windowed is not None
             held = miner._windowed._bank
-            rings = [held._vectors, held._sets, *held._rings.values()]
+            arrays = [held._vectors, held._sets, *held._rings.values()]
             coders = held._coders.values()
             sizes.append(
-                (len(held), sum(len(ring._array) for ring in rings), sum(coder.codes for coder in coders),
+                (len(held), sum(len(ring._array) for ring in arrays), sum(coder.codes for coder in coders),
                  sum(len(coder._code) for coder in coders), held._last.size)
             )  # fmt: skip
             assert sum(batch.num_rows for batch in held._shown._batches) == len(held)
@@ -355,7 +355,7 @@ def test_a_bank_does_not_grow() -> None:
 
 
 def test_codes_are_given_out_again() -> None:
-    coder = bank.Coder()
+    coder = rings.Coder()
     first = coder.add([b"a", b"b"], np.array([0, 1, 0, -1]))
     assert first.tolist() == [0, 1, 0, -1]
     coder.drop(first[:2])
