@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
+    from minestream.updating import Update, update
 
 __version__ = VERSION
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Report",
     "Resources",
     "TransientError",
+    "Update",
     "UsageError",
     "VerifyMismatch",
     "__version__",
@@ -71,6 +73,7 @@ __all__ = [
     "profile",
     "refilter",
     "triplet_loss",
+    "update",
     "verify",
     "warmup",
 ]
@@ -93,6 +96,7 @@ _HOMES = {
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),
+    "minestream.updating": ("Update", "update"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

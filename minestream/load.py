@@ -65,6 +65,8 @@ class Loaded:
     dropped : dict of str to int
         Rows that take no part, by cause.
     notes : list of str
+    group_values : pyarrow.Array or None
+        By code of rows.group.
     """
 
     store: Store
@@ -78,6 +80,7 @@ class Loaded:
     guide: Guide | None
     dropped: dict[str, int]
     notes: list[str] = field(default_factory=list)
+    group_values: pa.Array | None = None
 
     def table(self, role: str) -> Table:
         """The table that rows of a role stand in."""
@@ -128,7 +131,7 @@ def load(sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, 
         readers.append(reader)
     store.seal()
     release_memory()
-    loaded = _Joined(sources, config, store, labels.finish(), groups.finish()[0], readers).loaded(store_bytes, scratch)
+    loaded = _Joined(sources, config, store, labels.finish(), *groups.finish(), readers).loaded(store_bytes, scratch)
     release_memory()
     return loaded
 
@@ -138,10 +141,10 @@ class _Joined:
 
     def __init__(
         self, sources: Sources, config: MineConfig, store: Store, labels: Labels, group: NDArray[np.int32],
-        readers: list[TableReader],
+        group_values: pa.Array, readers: list[TableReader],
     ) -> None:  # fmt: skip
         self.sources, self.config, self.store, self.labels, self.group = sources, config, store, labels, group
-        self.readers = readers
+        self.group_values, self.readers = group_values, readers
         self.notes = [*sources.notes]
         self.dropped: dict[str, int] = {}
 
@@ -172,6 +175,7 @@ class _Joined:
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
             self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.notes,
+            self.group_values,
         )  # fmt: skip
 
     def _count(self, causes: dict[str, int]) -> None:

@@ -1,0 +1,169 @@
+"""From the reserve of an earlier run to lists for this one: what has changed is met with everything else, once."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.answers import groups_of
+from minestream.config import MineConfig
+from minestream.errors import CapacityError
+from minestream.kernels.choose import IGNORE, NEAREST, Rule
+from minestream.negatives import negative_rule
+from minestream.positives import one_pair_each
+from minestream.remembered import KINDS, Lists, Remembered, no_lists
+from minestream.reserve import Contents, Reserve, contents_of, keys_of
+from minestream.search import search_once
+from minestream.setting import Setting
+
+DEFAULT_RESERVE = 64
+ENTRY_BYTES = 40  # of a list's entry while lists are joined
+LISTED_AT_ONCE = 2**24  # entries of the lists that are searched for together
+LEAST_SHARE = 0.5  # of its length: a shorter list that has lost something is searched for again
+MOST_CHANGED = 0.5  # of the known rows: with more a full run is cheaper
+
+Slots = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What has happened to the rows that take part since the reserve was written.
+
+    Attributes
+    ----------
+    known, unchanged, changed, removed, added : int
+        Rows of then; of these how many are the same, hold something else, are gone; rows that are new.
+    relisted : int
+        Anchors whose neighbours were looked for among all rows, because they or too many of them have changed.
+    full : str
+        Why everything was searched for; empty where it was not.
+    """
+
+    known: int
+    unchanged: int
+    changed: int
+    removed: int
+    added: int
+    relisted: int = 0
+    full: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """By name, as JSON holds it."""
+        return asdict(self)
+
+
+def list_length(config: MineConfig, reserve: int) -> int:
+    """Candidates of each kind that are remembered of an anchor: `reserve` more than are asked for."""
+    rule = negative_rule(config)
+    return reserve + max(rule.take + rule.skip, config.positives_per_anchor)
+
+
+def matched(old: Reserve | None, key: pa.Array, content: Contents) -> tuple[NDArray[np.int64], Changes]:
+    """For each known row where it stands now, -1 if it is gone or has changed; and the counts."""
+    if old is None or old.key.type != key.type:
+        known = 0 if old is None else len(old.key)
+        return np.full(known, -1), Changes(known, 0, 0, known, len(key))
+    at = np.asarray(pc.index_in(old.key, value_set=key).fill_null(-1), np.int64)
+    there = at >= 0
+    same = there.copy()
+    same[there] = (content[at[there]] == old.content[there]).all(axis=1)
+    unchanged, still = int(same.sum()), int(there.sum())
+    counts = Changes(at.size, unchanged, still - unchanged, at.size - still, len(key) - still)
+    return np.where(same, at, -1), counts
+
+
+def refreshed(
+    setting: Setting, config: MineConfig, anchors: Slots, old: Reserve | None, about: dict[str, Any], bytes_free: int
+) -> tuple[Reserve, Changes]:
+    """The lists of all anchors of a run, from those of an earlier one.
+
+    Parameters
+    ----------
+    setting : Setting
+        Of this run; the work is counted into its stats.
+    old : Reserve or None
+        Of the same configuration.
+    about : dict
+        Of the new reserve.
+    bytes_free : int
+
+    Raises
+    ------
+    CapacityError
+        When the lists do not fit.
+
+    Notes
+    -----
+    Cost: the search of C changed rows among n, twice: as anchors and as candidates of the others.
+    """
+    loaded, length = setting.loaded, about["length"]
+    size = loaded.store.rows
+    needed = ENTRY_BYTES * length * len(KINDS) * anchors.size
+    if needed > bytes_free:
+        raise CapacityError(
+            f"the reserve: lists of {length:,} for {anchors.size:,} anchors take {needed:,} bytes, {bytes_free:,} are "
+            "there for them",
+            "lower --reserve, or raise --memory",
+        )
+    key, content = keys_of(loaded), contents_of(loaded)
+    to, changes = matched(old, key, content)
+    if old is not None:
+        changes = replace(changes, full=_why_full(changes))
+    if old is None or changes.full:
+        kinds = {kind: no_lists(size) for kind in KINDS.values()}
+        to = np.full(to.size, -1)
+    else:
+        kinds = {kind: lists.moved(to, size) for kind, lists in old.remembered.kinds.items()}
+    fresh = np.ones(size, bool)
+    fresh[to[to >= 0]] = False
+    relisted: set[int] = set()
+    for kind, lists in kinds.items():
+        lost = np.ones(size, bool)
+        if old is not None and not changes.full:
+            lost[to[to >= 0]] = old.remembered.kinds[kind].lengths[to >= 0] > lists.lengths[to[to >= 0]]
+        met = _met(setting, kind, anchors, lists, fresh).trimmed(length)
+        short = (met.horizon < np.inf) & (met.lengths < LEAST_SHARE * length)
+        again = anchors[(short & lost | (met.horizon == -np.inf))[anchors]]
+        relisted.update(again.tolist())
+        kinds[kind] = _listed(setting, kind, again, met, length)
+    return Reserve(about, key, content, Remembered(kinds)), replace(changes, relisted=len(relisted))
+
+
+def _why_full(changes: Changes) -> str:
+    still = changes.unchanged + changes.changed
+    if changes.changed > MOST_CHANGED * still:
+        return f"{changes.changed:,} of {still:,} known rows were changed or embedded again"
+    if not still:
+        return "no known row is left"
+    return ""
+
+
+def _rule(setting: Setting, kind: int, take: int) -> Rule:
+    """The `take` nearest of a kind, 0 = all, whatever else holds."""
+    return Rule(kind, NEAREST, take, 0, IGNORE, IGNORE, 0.0, False, setting.metric.code)
+
+
+def _met(setting: Setting, kind: int, anchors: Slots, lists: Lists, fresh: NDArray[np.bool_]) -> Lists:
+    """The lists with the fresh rows that lie nearer than their horizons."""
+    known = anchors[lists.horizon[anchors] > -np.inf]
+    if not known.size or not fresh.any():
+        return lists
+    high = lists.horizon[known]
+    high = np.where(np.isfinite(high), np.nextafter(high, -np.inf), high)
+    pairs = one_pair_each(known.size)._replace(high=high)
+    found = search_once(replace(setting, only=fresh), known, pairs, _rule(setting, kind, 0))
+    return lists.joined(np.repeat(known.astype(np.int64), np.diff(found.start)), found.slot, found.x)
+
+
+def _listed(setting: Setting, kind: int, anchors: Slots, lists: Lists, length: int) -> Lists:
+    """The lists with those of `anchors` searched for among all rows."""
+    for places in groups_of(np.arange(anchors.size), max(1, LISTED_AT_ONCE // length)):
+        own = anchors[places]
+        found = search_once(setting, own, one_pair_each(own.size), _rule(setting, kind, length))
+        lists = lists.renewed(own, found, length)
+    return lists
