@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from minestream.answers import groups_of
 from minestream.config import MineConfig
 from minestream.errors import CapacityError
-from minestream.kernels.choose import IGNORE, NEAREST, Rule
+from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
 from minestream.negatives import negative_rule
 from minestream.positives import one_pair_each
-from minestream.remembered import KINDS, Lists, Remembered, no_lists
+from minestream.remembered import Lists, Remembered, no_lists
 from minestream.reserve import Contents, Reserve, contents_of, keys_of
+from minestream.rules import AT_POSITIVE, BANDS
 from minestream.search import search_once
 from minestream.setting import Setting
 
-DEFAULT_RESERVE = 64
+DEFAULT_RESERVE = 16
+DEEP_TIMES = 8  # as long as the others: the lists of anchors with many negatives nearer than the positive
 ENTRY_BYTES = 40  # of a list's entry while lists are joined
+DEEP_BYTES_TIMES = 2  # what the longer lists may come to, all in all
 LISTED_AT_ONCE = 2**24  # entries of the lists that are searched for together
 LEAST_SHARE = 0.5  # of its length: a shorter list that has lost something is searched for again
 MOST_CHANGED = 0.5  # of the known rows: with more a full run is cheaper
@@ -57,10 +60,13 @@ class Changes:
         return asdict(self)
 
 
-def list_length(config: MineConfig, reserve: int) -> int:
-    """Candidates of each kind that are remembered of an anchor: `reserve` more than are asked for."""
+def list_lengths(config: MineConfig, reserve: int) -> dict[int, int]:
+    """How many candidates of each kind are remembered of an anchor, by POSITIVE and NEGATIVE.
+
+    `reserve` negatives more than are asked for: many are nearer than the positive. Of positives half of that.
+    """
     rule = negative_rule(config)
-    return reserve + max(rule.take + rule.skip, config.positives_per_anchor)
+    return {POSITIVE: config.positives_per_anchor + (reserve + 1) // 2, NEGATIVE: rule.take + rule.skip + reserve}
 
 
 def matched(old: Reserve | None, key: pa.Array, content: Contents) -> tuple[NDArray[np.int64], Changes]:
@@ -101,46 +107,66 @@ def refreshed(
     -----
     Cost: the search of C changed rows among n, twice: as anchors and as candidates of the others.
     """
-    loaded, length = setting.loaded, about["length"]
-    size = loaded.store.rows
-    needed = ENTRY_BYTES * length * len(KINDS) * anchors.size
-    if needed > bytes_free:
-        raise CapacityError(
-            f"the reserve: lists of {length:,} for {anchors.size:,} anchors take {needed:,} bytes, {bytes_free:,} are "
-            "there for them",
-            "lower --reserve, or raise --memory",
-        )
-    key, content = keys_of(loaded), contents_of(loaded)
+    lengths = list_lengths(config, about["reserve"])
+    _refuse_too_much(sum(lengths.values()), anchors.size, bytes_free)
+    key, content = keys_of(setting.loaded), contents_of(setting.loaded)
     to, changes = matched(old, key, content)
     if old is not None:
         changes = replace(changes, full=_why_full(changes))
-    if old is None or changes.full:
-        kinds = {kind: no_lists(size) for kind in KINDS.values()}
-        to = np.full(to.size, -1)
-    else:
-        kinds = {kind: lists.moved(to, size) for kind, lists in old.remembered.kinds.items()}
-    fresh = np.ones(size, bool)
-    fresh[to[to >= 0]] = False
-    relisted: set[int] = set()
-    for kind, lists in kinds.items():
-        lost = np.ones(size, bool)
-        if old is not None and not changes.full:
-            lost[to[to >= 0]] = old.remembered.kinds[kind].lengths[to >= 0] > lists.lengths[to[to >= 0]]
-        met = _met(setting, kind, anchors, lists, fresh).trimmed(length)
-        short = (met.horizon < np.inf) & (met.lengths < LEAST_SHARE * length)
-        again = anchors[(short & lost | (met.horizon == -np.inf))[anchors]]
-        relisted.update(again.tolist())
-        kinds[kind] = _listed(setting, kind, again, met, length)
-    return Reserve(about, key, content, Remembered(kinds)), replace(changes, relisted=len(relisted))
+    if changes.full:
+        to[:] = -1
+    size, kept = len(key), to >= 0
+    fresh, relisted = np.ones(size, bool), np.zeros(size, bool)
+    fresh[to[kept]] = False
+    kinds: dict[int, Lists] = {}
+    for kind, length in lengths.items():
+        before = old.remembered.kinds[kind] if old is not None else no_lists(0)
+        lists, lost = before.moved(to, size), np.ones(size, bool)
+        lost[to[kept]] = before.lengths[kept] > lists.lengths[to[kept]]
+        lists = _met(setting, kind, anchors, lists, fresh)
+        unknown = lists.horizon == -np.inf
+        short = lost & (lists.lengths < LEAST_SHARE * length) & (lists.horizon < np.inf)
+        again = anchors[(unknown | short)[anchors]]
+        relisted[again] = True
+        kinds[kind] = _listed(setting, kind, again, lists, length)
+    deep = _deep(config, anchors, kinds, lengths)
+    relisted[deep] = True
+    most = DEEP_TIMES * lengths[NEGATIVE]
+    kinds[NEGATIVE] = _listed(setting, NEGATIVE, deep, kinds[NEGATIVE], most).trimmed(most + most // 4, most)
+    return Reserve(about, key, content, Remembered(kinds)), replace(changes, relisted=int(relisted.sum()))
+
+
+def _refuse_too_much(length: int, anchors: int, bytes_free: int) -> None:
+    """Raise CapacityError when the lists of a run do not fit."""
+    needed = ENTRY_BYTES * DEEP_BYTES_TIMES * length * anchors
+    if needed > bytes_free:
+        raise CapacityError(
+            f"the reserve: lists of {length:,} for {anchors:,} anchors take some {needed:,} bytes, {bytes_free:,} are "
+            "there for them",
+            "lower --reserve, or raise --memory",
+        )
 
 
 def _why_full(changes: Changes) -> str:
+    """Why what is remembered is of no use; empty where it is."""
     still = changes.unchanged + changes.changed
     if changes.changed > MOST_CHANGED * still:
         return f"{changes.changed:,} of {still:,} known rows were changed or embedded again"
-    if not still:
-        return "no known row is left"
-    return ""
+    return "" if still else "no known row is left"
+
+
+def _deep(config: MineConfig, anchors: Slots, kinds: dict[int, Lists], lengths: dict[int, int]) -> Slots:
+    """The anchors whose band begins beyond their negatives' horizon; longer lists are worth their while."""
+    if BANDS[config.band].low != AT_POSITIVE:
+        return anchors[:0]
+    positive, negative = kinds[POSITIVE], kinds[NEGATIVE]
+    order = np.lexsort((positive.x, positive.owner))
+    last = np.minimum(positive.start[:-1] + config.positives_per_anchor, positive.start[1:]) - 1
+    known = positive.lengths > 0
+    p = np.full(known.size, -np.inf)
+    p[known] = positive.x[order[last[known]]]
+    long = negative.lengths >= LEAST_SHARE * DEEP_TIMES * lengths[NEGATIVE]
+    return anchors[((negative.horizon <= p) & ~long)[anchors]]
 
 
 def _rule(setting: Setting, kind: int, take: int) -> Rule:

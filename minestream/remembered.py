@@ -81,9 +81,9 @@ class Lists:
             np.concatenate([self.x[old], found.x[fresh]]), horizon,
         )  # fmt: skip
 
-    def trimmed(self, length: int) -> Lists:
-        """The lists with horizons drawn in so that none is longer than `length`."""
-        long = self.lengths > length
+    def trimmed(self, most: int, length: int) -> Lists:
+        """The lists with the horizons of those longer than `most` drawn in so that they are no longer than `length`."""
+        long = self.lengths > most
         if not long.any():
             return self
         entry = np.flatnonzero(np.repeat(long, self.lengths))

@@ -29,7 +29,6 @@ from minestream.sink import disk_errors, sync_folder
 SUFFIX = ".reserve.parquet"
 BLOCK_ROWS = 65_536
 ABOUT = "minestream.reserve"
-COLUMNS = {"slot": pa.int32(), "x": pa.float64()}
 
 Contents = NDArray[np.uint64]
 
@@ -60,13 +59,11 @@ def reserve_path(out: Path) -> Path:
     return out.parent / f"{out.name}{SUFFIX}"
 
 
-def about(
-    config: dict[str, Any], columns: dict[str, Any], dimension: int, dtype: Any, amount: int, length: int
-) -> dict[str, Any]:
+def about(config: dict[str, Any], columns: dict[str, Any], dimension: int, dtype: Any, amount: int) -> dict[str, Any]:
     """What a reserve says of the run that it is of."""
     return {
         "version": VERSION, "config": config, "columns": columns, "dimension": dimension, "dtype": str(dtype),
-        "reserve": amount, "length": length,
+        "reserve": amount,
     }  # fmt: skip
 
 
@@ -119,7 +116,7 @@ def write_reserve(path: Path, reserve: Reserve) -> None:
             first = next(tables)
             schema = first.schema.with_metadata(metadata)
             with pq.ParquetWriter(
-                file, schema, compression="zstd", use_dictionary=False, write_page_checksum=True
+                file, schema, compression="none", use_dictionary=False, write_page_checksum=True
             ) as to:
                 to.write_table(first.cast(schema))
                 for table in tables:
@@ -139,12 +136,28 @@ def _tables(reserve: Reserve) -> Iterator[pa.Table]:
         columns |= {f"content_{half}": pa.array(reserve.content[first:end, half]) for half in (0, 1)}
         for name, kind in KINDS.items():
             lists = reserve.remembered.kinds[kind]
-            entries = slice(int(lists.start[first]), int(lists.start[end]))
-            offsets = pa.array((lists.start[first : end + 1] - lists.start[first]).astype(np.int32))
+            start = lists.start[first : end + 1]
             for part, values in (("slot", lists.slot), ("x", lists.x)):
-                columns[f"{name}_{part}"] = pa.ListArray.from_arrays(offsets, pa.array(values[entries], COLUMNS[part]))
+                columns[f"{name}_{part}"] = _packed(start - start[0], values[start[0] : start[-1]])
             columns[f"{name}_horizon"] = pa.array(lists.horizon[first:end])
         yield pa.table(columns)
+
+
+def _packed(start: NDArray[np.int64], values: NDArray[Any]) -> pa.Array:
+    """Lists of numbers as their bytes: read ten times as fast as a column of lists."""
+    offsets = pa.py_buffer(np.ascontiguousarray(start * values.itemsize))
+    return pa.Array.from_buffers(pa.large_binary(), start.size - 1, [None, offsets, pa.py_buffer(values)])
+
+
+def _unpacked(column: pa.ChunkedArray, dtype: Any) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """The lengths of packed lists, and what stands in them."""
+    lengths, pieces = [np.empty(0, np.int64)], [np.empty(0, dtype)]
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1] // pieces[0].itemsize
+        lengths.append(np.diff(ends))
+        pieces.append(np.frombuffer(data or b"", dtype)[ends[0] : ends[-1]])
+    return np.concatenate(lengths), np.concatenate(pieces)
 
 
 def read_reserve(path: Path) -> Reserve | None:
@@ -172,11 +185,6 @@ def read_reserve(path: Path) -> Reserve | None:
 
 
 def _lists(table: pa.Table, name: str) -> Lists:
-    slots, x = (table[f"{name}_{part}"] for part in COLUMNS)
-    lengths = [np.diff(chunk.offsets.to_numpy()) for chunk in slots.chunks]
-    start = np.concatenate([[0], np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))]).astype(np.int64)
-    slot, distance = (
-        np.concatenate([np.empty(0, kind.to_pandas_dtype()), *(chunk.flatten().to_numpy() for chunk in part.chunks)])
-        for part, kind in zip((slots, x), COLUMNS.values(), strict=True)
-    )
-    return Lists(start, slot, distance, table[f"{name}_horizon"].to_numpy())
+    lengths, slot = _unpacked(table[f"{name}_slot"], np.int32)
+    _, x = _unpacked(table[f"{name}_x"], np.float64)
+    return Lists(np.concatenate([[0], np.cumsum(lengths)]), slot, x, table[f"{name}_horizon"].to_numpy())

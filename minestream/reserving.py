@@ -9,7 +9,7 @@ from typing import Any
 from minestream.config import MineConfig, Resources
 from minestream.errors import UsageError
 from minestream.miner import Miner
-from minestream.refreshing import Changes, list_length, refreshed
+from minestream.refreshing import Changes, refreshed
 from minestream.reserve import Reserve, about, read_reserve, reserve_path, write_reserve
 from minestream.sink import Output
 from minestream.stats import Report, ShardStats
@@ -70,8 +70,7 @@ def reserving(configs: Sequence[MineConfig], outputs: Sequence[Output], resource
 def about_of(miner: Miner, amount: int) -> dict[str, Any]:
     """What a reserve of this run says of itself."""
     source = miner.source
-    length = list_length(miner.config, amount)
-    return about(miner.config.to_dict(), miner.columns(), source.dimension, source.dtype, amount, length)
+    return about(miner.config.to_dict(), miner.columns(), source.dimension, source.dtype, amount)
 
 
 def agrees(old: Reserve, here: dict[str, Any]) -> bool:
