@@ -121,7 +121,7 @@ def refreshed(
     kinds: dict[int, Lists] = {}
     for kind, length in lengths.items():
         before = old.remembered.kinds[kind] if old is not None else no_lists(0)
-        lists, lost = before.moved(to, size), np.ones(size, bool)
+        lists, lost = before.moved(to, anchors, size), np.ones(size, bool)
         lost[to[kept]] = before.lengths[kept] > lists.lengths[to[kept]]
         lists = _met(setting, kind, anchors, lists, fresh)
         unknown = lists.horizon == -np.inf

@@ -51,12 +51,18 @@ class Lists:
         """The slot whose list an entry stands in."""
         return np.repeat(np.arange(self.horizon.size), self.lengths)
 
-    def moved(self, to: NDArray[np.int64], size: int) -> Lists:
-        """The lists when slot i has become slot to[i] of `size`, or is gone (-1), from the lists of the others too."""
-        horizon = np.full(size, -np.inf)
+    def moved(self, to: NDArray[np.int64], anchors: Slots, size: int) -> Lists:
+        """The lists when slot i has become slot to[i] of `size`, or is gone (-1), from the lists of the others too.
+
+        Only `anchors` of the new slots keep theirs: nobody else's is brought up to date.
+        """
+        horizon, wanted = np.full(size, -np.inf), np.zeros(size, bool)
         horizon[to[to >= 0]] = self.horizon[to >= 0]
+        wanted[anchors] = True
+        horizon[~wanted] = -np.inf
         owner, slot = to[self.owner], to[self.slot].astype(np.int32)
         keep = (owner >= 0) & (slot >= 0)
+        keep[keep] = wanted[owner[keep]]
         return lists_of(owner[keep], slot[keep], self.x[keep], horizon)
 
     def joined(self, owner: NDArray[np.int64], slot: Slots, x: NDArray[np.float64]) -> Lists:
