@@ -72,6 +72,9 @@ class MineConfig:
         "error", "choice", "Input", "Rows that share an id.",
         choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"}
     )  # fmt: skip
+    version_column: str | None = option(
+        None, "text", "Input", "Of rows that share an id, the largest value here counts (with last).", metavar="COL"
+    )  # fmt: skip
 
     min_grade: float = option(
         1.0, "number", "Retrieval", "Pairs of --qrels with a lower grade are no positives.", metavar="G"

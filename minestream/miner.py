@@ -205,7 +205,7 @@ class Miner:
         """The input columns used, by role."""
         anchors, *corpus = (
             {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
-             "carry": list(found.carry)}
+             "carry": list(found.carry), "version": found.version}
             for found in (source.columns for source in self.source)
         )  # fmt: skip
         return anchors | ({"corpus": corpus[0]} if corpus else {})

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.contents import MinedOutput
@@ -57,6 +58,7 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     options["carry"] = config["carry"] if carry is None else carry
     options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
     options["group_column"] = columns.get("group") or config["group_column"]
+    options["version_column"] = columns.get("version")
     vectors = [path for path in paths if str(path).endswith(".npy")]
     if vectors:
         options |= {"vectors": vectors, "embedding": config["embedding"]}
@@ -93,6 +95,7 @@ class TableRows:
         self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
         self.takes_part = np.zeros(self.count, bool)
         columns: dict[str, list[Any]] = {"labels": [], "ids": [], "groups": []}
+        versions: list[pa.Array] = []
         for batch in self.source.batches():
             start, end = batch.start_row, batch.start_row + len(batch.vectors)
             same("rows", self.count, max(self.count, end), PATHS[role])
@@ -100,13 +103,15 @@ class TableRows:
             for name, values in columns.items():
                 array = getattr(batch, name)
                 values.extend([] if array is None else array.to_pylist())
+            versions += [] if batch.versions is None else [batch.versions]
         same_files(recorded, self.source.identity(), PATHS[role])
         if config["unlabeled_value"] is not None:
             columns["labels"] = [without(config["unlabeled_value"], label) for label in columns["labels"]]
         self.labels = columns["labels"] or None
         self.ids, self.groups = columns["ids"] or None, columns["groups"] or None
         if self.ids is not None and config["on_duplicate_ids"] != "error":
-            rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
+            rows = oldest_first(self.count, versions)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
+            rows = rows[self.takes_part[rows]]
             kept = {self.ids[row]: row for row in rows.tolist()}
             self.takes_part[:] = False
             self.takes_part[list(kept.values())] = True
@@ -125,6 +130,15 @@ class TableRows:
             for name, values in found.items():
                 values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
         return found
+
+
+def oldest_first(count: int, versions: list[pa.Array]) -> Rows:
+    """All rows by version, null and NaN before all, and rows of one version, or without any, in order."""
+    if not versions:
+        return np.arange(count)
+    column = pa.concat_arrays(versions)
+    old, order = np.asarray(pc.is_null(column, nan_is_null=True)), np.asarray(pc.sort_indices(column), np.int64)
+    return np.concatenate([np.flatnonzero(old), order[~old[order]]])
 
 
 def without(value: str, label: Any) -> Any:

@@ -35,6 +35,7 @@ class RowBatch:
     groups: pa.Array | None  # ints, strings or bools
     carry: pa.RecordBatch | None  # the carried columns
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
+    versions: pa.Array | None = None  # numbers, times or strings
 
 
 _BAD_ROW_HINTS = {
@@ -145,6 +146,7 @@ class Source:
             labels = None if columns.label is None else decode_plain(batch.column(columns.label))
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
             groups = None if columns.group is None else decode_plain(batch.column(columns.group))
+            versions = None if columns.version is None else decode_plain(batch.column(columns.version))
             carried = {name: decode_plain(batch.column(name)) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
@@ -154,7 +156,7 @@ class Source:
                 self._checksums[where.file][kind].add(column)
         vectors, bad = self._without_bad(vectors, origin)
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
-        return RowBatch(place.start_row, vectors, labels, ids, groups, carry, bad)
+        return RowBatch(place.start_row, vectors, labels, ids, groups, carry, bad, versions)
 
     def _without_bad(self, vectors: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
         """`vectors` with zeros in bad rows, and which those are; refuses them unless they are dropped."""
@@ -262,6 +264,7 @@ def open_source(
     label: str | None = None,
     id: str | None = None,
     group_column: str | None = None,
+    version_column: str | None = None,
     carry: Iterable[str] = (),
     vectors: Any = None,
     metric: str = "cosine",
@@ -277,8 +280,8 @@ def open_source(
     inputs : path, Arrow object, or list of either
         Parquet and Arrow IPC files, folders (their ``*.parquet``, recursively), glob patterns; or tables, record
         batches, readers, objects with ``__arrow_c_stream__``. Files in sorted path order, each once.
-    embedding, label, id, group_column : str, optional
-        Columns; found by themselves when not given (a group never is).
+    embedding, label, id, group_column, version_column : str, optional
+        Columns; found by themselves when not given (a group and a version never are).
     carry : iterable of str
         Columns to hand through.
     vectors : path, glob pattern, or list, optional
@@ -312,7 +315,7 @@ def open_source(
     npys = [] if vectors is None else open_vectors(vectors)
     columns, notes = find_columns(
         Candidates(opened[0].name, opened[0].schema, opened[0].distinct),
-        {"embedding": embedding, "label": label, "id": id, "group": group_column},
+        {"embedding": embedding, "label": label, "id": id, "group": group_column, "version": version_column},
         (carry,) if isinstance(carry, str) else tuple(carry),
         require_label,
         VECTORS if npys else None,

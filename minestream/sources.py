@@ -128,11 +128,13 @@ def open_sources(
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
-    """The configuration without the names of embedding and id that the corpus has not: there they are looked for."""
+    """The configuration without the names of embedding, id and version that the corpus has not."""
     if not isinstance(corpus, str | os.PathLike):
         return config
     names = open_inputs(corpus)[0].schema.names
-    absent: dict[str, Any] = {role: None for role in ("embedding", "id") if getattr(config, role) not in names}
+    absent: dict[str, Any] = {
+        role: None for role in ("embedding", "id", "version_column") if getattr(config, role) not in names
+    }
     return replace(config, **absent)
 
 
@@ -146,8 +148,8 @@ def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
 def _open(inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...]) -> Source:
     return open_source(
         inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
-        carry=carry, vectors=resources.vectors, metric=config.metric, normalize=config.normalize,
-        on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
+        version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
+        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
     )  # fmt: skip
 
 

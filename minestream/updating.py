@@ -163,7 +163,7 @@ class _Step:
     def _unchanged(self, miner: Miner) -> bool:
         """Whether the source is byte for byte what was mined, in every column that counts."""
         about, columns = self.mined.about, miner.source.columns
-        unseen = columns.carry or columns.group  # of these there is no checksum
+        unseen = columns.carry or columns.group or columns.version  # of these there is no checksum
         same = about["source"] == miner.source.identity() and about["columns"] == miner.columns()
         return bool(same and about["version"] == VERSION and not unseen)
 
