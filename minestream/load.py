@@ -276,7 +276,7 @@ class _Joined:
         """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
         left, right = more
         one_table = tables[0] is tables[1]
-        if listed is not None:
+        if listed is not None and tables[0].end > tables[0].first:
             ends = []
             for values, reader, table, what in (
                 (listed.left, self.readers[0], tables[0], "the rows" if one_table else "the queries"),
@@ -307,11 +307,13 @@ class _Joined:
         """How many positives each anchor has; InputError when none has one, or there can be no negative."""
         config, labels = self.config, self.labels
         positives = positive_counts(labels, rows, tables[1].first)
+        if tables[0] is not tables[1]:
+            positives[tables[0].end :] = 0  # of candidates none is an anchor, not even when no query is there
         if config.listed_positives:
             if self.sources.known is None:  # nothing is mined: neighbours are looked for
                 return positives
             without = int((positives[: tables[0].end] == 0).sum())
-            if not positives.any():
+            if not positives.any() and tables[0].end > tables[0].first:
                 raise InputError(
                     f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
                     "check that --qrels belongs to these tables",
@@ -336,7 +338,7 @@ class _Joined:
                 f"column {column!r}: all {labels.code.size:,} rows carry one label, so there is no negative",
                 "name another --label",
             )
-        if self.config.emit != "pairs" and not positives.any():
+        if self.config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
             grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
             if self.config.two_tables:
                 raise InputError(

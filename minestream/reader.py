@@ -48,12 +48,12 @@ class TableReader:
         self.source, self.config, self.store, self.labels, self.groups = source, config, store, labels, groups
         self.first = store.rows
         self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
-        self.ids: list[pa.Array] = []
-        self.id_rows: list[NDArray[np.int64]] = []
+        self.ids: list[pa.Array] = [] if source.id_type is None else [pa.array([], source.id_type)]
+        self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.bad_ids: list[pa.Array] = []
         self.versions: list[pa.Array] = []
-        self.rows: list[NDArray[np.int64]] = []
-        self.hashes: list[NDArray[np.uint64]] = []
+        self.rows: list[NDArray[np.int64]] = [NO_ROWS]
+        self.hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         self.source_rows = self.unlabeled = self.minus_one = 0
 
     def add(self, batch: RowBatch) -> None:
@@ -92,6 +92,9 @@ class TableReader:
     def finish(self) -> None:
         """No more batches come."""
         if self.carried is not None:
+            if not self.source_rows:  # the types are told by batches
+                kinds = pa.schema([self.source.schema.field(name) for name in self.source.columns.carry])
+                self.carried.append(pa.RecordBatch.from_pylist([], kinds))
             self.carried.seal()
         self.source_row = np.concatenate(self.rows)
         self.place = np.arange(self.source_row.size)

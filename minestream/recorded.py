@@ -59,6 +59,7 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
     options["group_column"] = columns.get("group") or config["group_column"]
     options["version_column"] = columns.get("version")
+    options["may_be_empty"] = config["two_tables"] and not role
     vectors = [path for path in paths if str(path).endswith(".npy")]
     if vectors:
         options |= {"vectors": vectors, "embedding": config["embedding"]}

@@ -70,14 +70,15 @@ class Source:
 
     def __init__(
         self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
-        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int,
+        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, may_be_empty: bool = False,
     ) -> None:  # fmt: skip
         self.columns = columns
         self.notes = notes
         self.bad_rows: dict[str, int] = {}
         counts = [each.rows for each in inputs if each.rows is not None]
         self.rows = sum(counts) if len(counts) == len(inputs) else None
-        if self.rows == 0:
+        self._may_be_empty = may_be_empty
+        if self.rows == 0 and not may_be_empty:
             raise _no_rows(inputs)
         self.schema = _common_schema(inputs, columns)
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
@@ -89,7 +90,7 @@ class Source:
         self._checksums: dict[str, dict[str, Checksum]] = {}
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
-        self._vectors = _common_vectors(npys or inputs, columns.embedding)
+        self._vectors = _common_vectors(npys or inputs, columns.embedding, self.rows == 0)
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
@@ -124,7 +125,7 @@ class Source:
             rows += count
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
-        if rows == 0:
+        if rows == 0 and not self._may_be_empty:
             raise _no_rows(self._inputs)
         self._complete = True
 
@@ -216,9 +217,11 @@ def _by_first_rows(inputs: list[Input], column: str) -> Vectors:
     raise _no_rows(inputs)
 
 
-def _common_vectors(inputs: list[Input], column: str) -> Vectors:
+def _common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
     """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
     typed = [_by_type(each, column) for each in inputs]
+    if empty and all(vectors.length is None for vectors in typed):
+        return typed[0]
     first = next((vectors for vectors in typed if vectors.length is not None), None) or _by_first_rows(inputs, column)
     for other in typed:
         first.must_match(other)
@@ -272,6 +275,7 @@ def open_source(
     on_bad_rows: str = "error",
     batch_rows: int = 8192,
     require_label: bool | None = True,
+    may_be_empty: bool = False,
 ) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
@@ -294,6 +298,8 @@ def open_source(
         Most rows of a batch.
     require_label : bool or None
         Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
+    may_be_empty : bool
+        Whether no rows are as good as any.
 
     Raises
     ------
@@ -321,7 +327,10 @@ def open_source(
         VECTORS if npys else None,
     )
     zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
-    return Source(opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows)
+    return Source(
+        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows,
+        may_be_empty=may_be_empty,
+    )  # fmt: skip
 
 
 def arrays_source(

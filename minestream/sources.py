@@ -58,7 +58,7 @@ class Sources:
     @property
     def dimension(self) -> int:
         """Of all vectors."""
-        return self.anchors.dimension
+        return self.anchors.dimension or (self.corpus.dimension if self.corpus else 0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -97,7 +97,12 @@ def open_sources(
     if tables.qrels is not None:
         label = None if tables.corpus is not None and config.label is None else False
     anchors = _open(
-        inputs, config, resources, label, _carried(config, "anchor", *(() if tables.corpus is not None else CANDIDATES))
+        inputs,
+        config,
+        resources,
+        label,
+        _carried(config, "anchor", *(() if tables.corpus is not None else CANDIDATES)),
+        may_be_empty=tables.corpus is not None,
     )
     corpus = None
     if tables.corpus is not None:
@@ -145,17 +150,21 @@ def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
 
 
-def _open(inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...]) -> Source:
+def _open(
+    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
+    may_be_empty: bool = False,
+) -> Source:  # fmt: skip
     return open_source(
         inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
         version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
-        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
+        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
+        require_label=label, may_be_empty=may_be_empty,
     )  # fmt: skip
 
 
 def _refuse_unlike(anchors: Source, corpus: Source) -> None:
     """Raise InputError when the two tables do not fit together."""
-    if anchors.dimension != corpus.dimension:
+    if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows that would tell
         raise InputError(
             f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
             "embed both with one model",
