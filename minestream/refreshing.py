@@ -41,8 +41,6 @@ class Changes:
     ----------
     known, unchanged, changed, removed, added : int
         Rows of then; of these how many are the same, hold something else, are gone; rows that are new.
-    relisted : int
-        Anchors whose neighbours were looked for among all rows, because they or too many of them have changed.
     full : str
         Why everything was searched for; empty where it was not.
     """
@@ -52,7 +50,6 @@ class Changes:
     changed: int
     removed: int
     added: int
-    relisted: int = 0
     full: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +130,8 @@ def refreshed(
     relisted[deep] = True
     most = DEEP_TIMES * lengths[NEGATIVE]
     kinds[NEGATIVE] = _listed(setting, NEGATIVE, deep, kinds[NEGATIVE], most).trimmed(most + most // 4, most)
-    return Reserve(about, key, content, Remembered(kinds)), replace(changes, relisted=int(relisted.sum()))
+    remembered = Remembered(kinds, set(np.flatnonzero(relisted).tolist()))
+    return Reserve(about, key, content, remembered), changes
 
 
 def _refuse_too_much(length: int, anchors: int, bytes_free: int) -> None:

@@ -140,7 +140,7 @@ class Remembered:
     kinds : dict of int to Lists
         By POSITIVE and NEGATIVE.
     left : set of int
-        Slots of the anchors that had to be searched for.
+        Slots of the anchors that had to be searched for, to list their neighbours or because these do not decide.
     """
 
     kinds: dict[int, Lists]

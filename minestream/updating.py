@@ -102,14 +102,12 @@ def update(
     mined = mined_output(out)
     config, resources = _config(mined), replace(split_options(options)[1], overwrite=True)
     given = {"": source, "corpus": corpus, "known positives": qrels}
-    paths, tables = find(mined, "", given), _tables(mined, given)
-    vectors = [path for path in paths if str(path).endswith(".npy")]
-    if vectors and resources.vectors is None:
-        resources = replace(resources, vectors=vectors)  # type: ignore[arg-type]
-    step = _Step(mined, config, resources)
+    inputs, vectors = _inputs(mined, source)
+    if vectors:
+        resources = replace(resources, vectors=resources.vectors or vectors)
+    step, tables = _Step(mined, config, resources), _tables(mined, given)
     began = time.perf_counter()
-    paths = [path for path in paths if path not in vectors]
-    report = mine_configs(paths, [step.output], [config], resources, tables, progress_callback, step.prepare)[0]
+    report = mine_configs(inputs, [step.output], [config], resources, tables, progress_callback, step.prepare)[0]
     return step.told(report, time.perf_counter() - began)
 
 
@@ -124,6 +122,24 @@ def _config(mined: MinedOutput) -> MineConfig:
             "mine again",
         )
     return MineConfig(**recorded | {"carry": tuple(recorded["carry"])}).resolved()
+
+
+def _inputs(mined: MinedOutput, source: Any) -> tuple[Any, Any]:
+    """INPUT as it is now, and the files of vectors beside it; as given, or one file found by its name.
+
+    Of several files the names alone do not tell which have come since.
+    """
+    recorded = [entry["name"] for entry in entries(mined, "")]
+    files = [name for name in recorded if not name.endswith(".npy")]
+    if source is not None:
+        return source, []
+    if len(files) > 1:
+        raise UsageError(
+            f"{mined.path} was mined from {len(files):,} files; which count now?",
+            "name them, or their folder: --source",
+        )
+    paths = find(mined, "", {})
+    return paths[: len(files)], paths[len(files) :]
 
 
 def _tables(mined: MinedOutput, given: Mapping[str, Any]) -> Tables:
@@ -184,13 +200,10 @@ class _Step:
     def told(self, report: Report, seconds: float) -> Update:
         """The outcome."""
         assert self.miner is not None
-        searched = 0
-        if not report.already:
-            remembered = self.miner.remembered
-            searched = self.miner.anchors.size if remembered is None else len(remembered.left)
-            searched = max(searched, self.changes.relisted if self.changes else 0)
+        remembered, anchors = self.miner.remembered, int(self.miner.anchors.size)
+        searched = len(remembered.left) if remembered else 0 if report.already else anchors
         return Update(
-            str(self.output.final), report.already, self.full, self.changes, int(self.miner.anchors.size), searched,
+            str(self.output.final), report.already, self.full, self.changes, anchors, searched,
             report.stats.pairs_computed, self.miner.pairs_in_full, seconds, report,
         )  # fmt: skip
 

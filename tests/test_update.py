@@ -118,8 +118,10 @@ def update(out: Path, source: Path, **options: Any) -> Update:
     return minestream.update(out, source, progress="none", **options)
 
 
-@pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize("name", WORLDS)
+CELLS = [(name, job) for i, name in enumerate(WORLDS) for j, job in enumerate(JOBS) if (i + j) % 3 == 0]
+
+
+@pytest.mark.parametrize(("name", "job"), CELLS)
 def test_a_chain_of_updates_gives_the_bytes_of_full_runs(name: str, job: str, tmp_path: Path) -> None:
     number = 31 * list(WORLDS).index(name) + list(JOBS).index(job)
     nights = Nights(WORLDS[name](), np.random.default_rng(number))
@@ -341,6 +343,51 @@ def test_every_reason_is_reached() -> None:
         config = split_options(options)[0]
         assert row.holds(config)
         assert not row.holds(split_options({})[0])
+
+
+@pytest.mark.parametrize("emit", ["st-triplets", "st-tuples"])
+def test_trainer_formats_and_presets(emit: str, tmp_path: Path) -> None:
+    nights = Nights(WORLDS["blobs"](), np.random.default_rng(12))
+    source, out, other = tmp_path / "rows.parquet", tmp_path / "out.parquet", tmp_path / "other.parquet"
+    pq.write_table(nights.table(), source)
+    options: dict[str, Any] = {"emit": emit, "text": "text", "preset": "easy-positive", "negatives": 2}
+    minestream.mine(source, out, progress="none", reserve=RESERVE, **options)
+    nights.pass_one()
+    pq.write_table(nights.table(), source)
+    assert update(out, source).changes
+    assert bytes_of(out) == full_run(source, other, **options)
+
+
+def test_files_that_come_and_go(tmp_path: Path) -> None:
+    """Of a folder every file counts; rows keep what is known of them wherever they move."""
+    nights, folder, out = Nights(WORLDS["blobs"](), np.random.default_rng(13)), tmp_path / "rows", tmp_path / "out"
+    folder.mkdir()
+    table = nights.table()
+    for name, first, end in (("a", 0, 40), ("b", 40, 80)):
+        pq.write_table(table.slice(first, end - first), folder / f"{name}.parquet")
+    minestream.mine(folder, out, progress="none", reserve=RESERVE)
+    (folder / "a.parquet").rename(folder / "c.parquet")
+    pq.write_table(table.slice(80), folder / "bb.parquet")
+    with pytest.raises(UsageError, match="mined from 2 files; which count now"):
+        minestream.update(out, progress="none")
+    found = update(out, folder)
+    assert bytes_of(out) == full_run(folder, tmp_path / "other")
+    assert (found.changes and (found.changes.unchanged, found.changes.added)) == (80, table.num_rows - 80)
+
+
+def test_vectors_beside_the_rows(tmp_path: Path) -> None:
+    nights, source, out = Nights(WORLDS["blobs"](), np.random.default_rng(14)), tmp_path / "r.parquet", tmp_path / "out"
+    for night in range(2):
+        pq.write_table(nights.table().drop_columns(["embedding"]), source)
+        np.save(tmp_path / "v.npy", nights.world.embeddings[nights.rows])
+        if night:
+            found = minestream.update(out, progress="none")
+            assert (found.changes and found.changes.removed, found.full) == (6, "")
+        else:
+            minestream.mine(source, out, vectors=tmp_path / "v.npy", progress="none", reserve=RESERVE)
+        expected = full_run(source, tmp_path / "other", vectors=tmp_path / "v.npy")
+        assert bytes_of(out) == expected
+        nights.pass_one()
 
 
 def test_options_that_update_does_not_take(mined: tuple[Nights, Path, Path]) -> None:
