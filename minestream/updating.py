@@ -156,7 +156,7 @@ class _Step:
     def __init__(self, mined: MinedOutput, config: MineConfig, resources: Resources) -> None:
         self.mined, self.config = mined, config
         self.output = Output(mined.path, config.emit)
-        self.full = left_out(config)
+        self.full = "nothing is to be remembered (--reserve 0)" if resources.reserve == 0 else left_out(config)
         self.old = None if self.full else read_reserve(reserve_path(mined.path))
         self.amount = resources.reserve or (self.old.about["reserve"] if self.old else DEFAULT_RESERVE)
         self.changes: Changes | None = None

@@ -20,7 +20,7 @@ from worlds import WORLDS, World, clustered
 import minestream
 from minestream import cli
 from minestream.config import Resources, split_options
-from minestream.errors import InputError, UsageError
+from minestream.errors import CapacityError, InputError, UsageError
 from minestream.kernels.choose import NEGATIVE
 from minestream.reserve import read_reserve, reserve_path
 from minestream.reserving import LEFT_OUT
@@ -256,6 +256,30 @@ def test_without_a_reserve_everything_is_mined_and_remembered(mined: tuple[Night
         pq.write_table(nights.table(), source)
         assert update(out, source).full == full
         assert bytes_of(out) == full_run(source, out.with_name("other.parquet"))
+
+
+def test_nothing_is_remembered_where_that_is_asked_for(mined: tuple[Nights, Path, Path]) -> None:
+    nights, source, out = mined
+    remembered = reserve_path(out).read_bytes()
+    nights.pass_one()
+    pq.write_table(nights.table(), source)
+    assert "--reserve 0" in update(out, source, reserve=0).full
+    assert bytes_of(out) == full_run(source, out.with_name("other.parquet"))
+    assert reserve_path(out).read_bytes() == remembered
+    nights.pass_one()
+    pq.write_table(nights.table(), source)
+    assert update(out, source).full == ""  # what is older only means more to do
+    assert bytes_of(out) == full_run(source, out.with_name("other.parquet"))
+
+
+def test_lists_that_do_not_fit_are_refused(mined: tuple[Nights, Path, Path]) -> None:
+    nights, source, out = mined
+    before = bytes_of(out)
+    nights.pass_one()
+    pq.write_table(nights.table(), source)
+    with pytest.raises(CapacityError, match="lower --reserve"):
+        update(out, source, reserve=10_000, memory="64MB")
+    assert bytes_of(out) == before
 
 
 def test_a_reserve_of_another_run_is_not_used(mined: tuple[Nights, Path, Path]) -> None:
