@@ -213,6 +213,24 @@ def test_lists_hold_every_nearer_candidate_and_no_other(tmp_path: Path) -> None:
     assert listed > 3 * len(rows)
 
 
+def test_a_row_that_was_no_anchor_for_a_night_starts_anew(tmp_path: Path) -> None:
+    """What came nearest while its only positive was away must be met when that is back."""
+    nights = Nights(WORLDS["blobs"](), np.random.default_rng(15))
+    nights.labels[:2] = [99, 99]
+    source, out, other = tmp_path / "rows.parquet", tmp_path / "out.parquet", tmp_path / "other.parquet"
+    whole = nights.table()
+    near = whole.slice(0, 1).set_column(1, "label", pa.array([0], whole["label"].type))
+    nearest = near.set_column(3, "id", pa.array([5_000_000], whole["id"].type))
+    options: dict[str, Any] = {"band": "any", "drop_duplicates_within": "none"}
+    pq.write_table(whole, source)
+    minestream.mine(source, out, progress="none", reserve=RESERVE, **options)
+    for table in (pa.concat_tables([whole.slice(0, 1), whole.slice(2), nearest]), pa.concat_tables([whole, nearest])):
+        pq.write_table(table, source)
+        assert update(out, source).full == ""
+        assert bytes_of(out) == full_run(source, other, **options)
+    assert 5_000_000 in pq.read_table(out)["negative_id"].to_pylist()
+
+
 # ---------------------------------------------------------------- when there is little or nothing to do
 
 
