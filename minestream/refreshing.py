@@ -118,12 +118,11 @@ def refreshed(
     kinds: dict[int, Lists] = {}
     for kind, length in lengths.items():
         before = old.remembered.kinds[kind] if old is not None else no_lists(0)
-        lists, lost = before.moved(to, anchors, size), np.ones(size, bool)
-        lost[to[kept]] = before.lengths[kept] > lists.lengths[to[kept]]
-        lists = _met(setting, kind, anchors, lists, fresh)
-        unknown = lists.horizon == -np.inf
-        short = lost & (lists.lengths < LEAST_SHARE * length) & (lists.horizon < np.inf)
-        again = anchors[(unknown | short)[anchors]]
+        moved = before.moved(to, anchors, size)
+        lost = np.ones(size, bool)
+        lost[to[kept]] = before.lengths[kept] > moved.lengths[to[kept]]
+        lists = _met(setting, kind, anchors, moved, fresh)
+        again = anchors[_open(lists, lost, length)[anchors]]
         relisted[again] = True
         kinds[kind] = _listed(setting, kind, again, lists, length)
     deep = _deep(config, anchors, kinds, lengths)
@@ -165,6 +164,13 @@ def _deep(config: MineConfig, anchors: Slots, kinds: dict[int, Lists], lengths: 
     p[known] = positive.x[order[last[known]]]
     long = negative.lengths >= LEAST_SHARE * DEEP_TIMES * lengths[NEGATIVE]
     return anchors[((negative.horizon <= p) & ~long)[anchors]]
+
+
+def _open(lists: Lists, lost: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Whose lists are searched for: of which nothing is known, or which have lost something and are short."""
+    short = (lists.lengths < LEAST_SHARE * length) & (lists.horizon < np.inf)
+    wanted: NDArray[np.bool_] = (lists.horizon == -np.inf) | (short & lost)
+    return wanted
 
 
 def _rule(setting: Setting, kind: int, take: int) -> Rule:

@@ -99,6 +99,7 @@ def update(
     for name in options:
         if name not in TAKEN:
             raise UsageError(f"update takes no option {name!r}", f"it mines as before; it takes {', '.join(TAKEN)}")
+    began = time.perf_counter()
     mined = mined_output(out)
     config, resources = _config(mined), replace(split_options(options)[1], overwrite=True)
     given = {"": source, "corpus": corpus, "known positives": qrels}
@@ -106,7 +107,6 @@ def update(
     if vectors:
         resources = replace(resources, vectors=resources.vectors or vectors)
     step, tables = _Step(mined, config, resources), _tables(mined, given)
-    began = time.perf_counter()
     report = mine_configs(inputs, [step.output], [config], resources, tables, progress_callback, step.prepare)[0]
     return step.told(report, time.perf_counter() - began)
 
@@ -160,6 +160,7 @@ class _Step:
         self.old = None if self.full else read_reserve(reserve_path(mined.path))
         self.amount = resources.reserve or (self.old.about["reserve"] if self.old else DEFAULT_RESERVE)
         self.changes: Changes | None = None
+        self.began = time.perf_counter()
         self.miner: Miner | None = None
 
     def prepare(self, miner: Miner) -> Report | None:
@@ -167,7 +168,7 @@ class _Step:
         self.miner = miner
         self._refuse_other_vectors(miner)
         if self._unchanged(miner):
-            return replace(miner.report(self.output.final, [], time.perf_counter()), already=True)
+            return replace(miner.report(self.output.final, [], self.began), already=True)
         if not self.full:
             here = about_of(miner, self.amount)
             old = self.old if self.old and agrees(self.old, here) else None
