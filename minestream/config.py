@@ -70,10 +70,10 @@ class MineConfig:
     )  # fmt: skip
     on_duplicate_ids: str = option(
         "error", "choice", "Input", "Rows that share an id.",
-        choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"}
+        choices={"error": "refuse the input", "last": "the last counts, or the newest", "first": "the first counts"}
     )  # fmt: skip
     version_column: str | None = option(
-        None, "text", "Input", "Of rows that share an id, the largest value here counts (with last).", metavar="COL"
+        None, "text", "Input", "With last: of rows that share an id the one with the largest value counts.", metavar="COL"
     )  # fmt: skip
 
     min_grade: float = option(
