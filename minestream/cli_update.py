@@ -28,7 +28,7 @@ def update(out: str, as_json: bool, **options: Any) -> None:
 
     \b
     Example:
-      minestream mine digits.parquet --reserve 64
+      minestream mine digits.parquet --reserve 16
       minestream update digits.triplets.parquet
     """
     from minestream.printing import update_text

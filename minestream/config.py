@@ -73,7 +73,7 @@ class MineConfig:
         choices={"error": "refuse the input", "last": "the last counts, or the newest", "first": "the first counts"}
     )  # fmt: skip
     version_column: str | None = option(
-        None, "text", "Input", "With last: of rows that share an id the one with the largest value counts.", metavar="COL"
+        None, "text", "Input", "With last: of rows that share an id the largest value here counts.", metavar="COL"
     )  # fmt: skip
 
     min_grade: float = option(

@@ -51,7 +51,7 @@ def reserving(configs: Sequence[MineConfig], outputs: Sequence[Output], resource
     if resources.reserve is None:
         return None
     if resources.reserve < 1:
-        raise UsageError("--reserve must be at least 1", "some 64 do for most sets")
+        raise UsageError("--reserve must be at least 1", "16 do for most sets")
     if len(outputs) > 1:
         raise UsageError("--reserve is for one margin", "mine each by itself, or leave it out")
     if left_out(configs[0]):
