@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
+    from minestream.updating import Update, update
     from minestream.window import Miner
 
 __version__ = VERSION
@@ -57,6 +58,7 @@ __all__ = [
     "Report",
     "Resources",
     "TransientError",
+    "Update",
     "UsageError",
     "VerifyMismatch",
     "__version__",
@@ -75,6 +77,7 @@ __all__ = [
     "profile",
     "refilter",
     "triplet_loss",
+    "update",
     "verify",
     "warmup",
 ]
@@ -99,6 +102,7 @@ _HOMES = {
     "minestream.stats": ("Report",),
     "minestream.batches": ("mine_batches", "mine_pipe"),
     "minestream.window": ("Miner",),
+    "minestream.updating": ("Update", "update"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -163,3 +163,21 @@ def sub_pairs(pairs: Pairs, places: NDArray[np.int64]) -> tuple[Pairs, NDArray[n
     of_pair = np.repeat(pairs.start[places], counts) + counting(counts)
     start = np.concatenate([[0], np.cumsum(counts)])
     return Pairs._make([start, *(field[of_pair] for field in pairs[1:])]), of_pair
+
+
+def patched(found: Found, of_pair: NDArray[np.int64], other: Found) -> Found:
+    """`found` with the answers of the pairs `of_pair` taken from `other`."""
+    counts = np.diff(found.start)
+    mine = np.ones(counts.size, bool)
+    mine[of_pair] = False
+    after, nearer = counts.copy(), found.nearer.copy()
+    after[of_pair], nearer[of_pair] = np.diff(other.start), other.nearer
+    start = np.concatenate([[0], np.cumsum(after)])
+    slot, x = np.empty(start[-1], np.int32), np.empty(start[-1], np.float64)
+    for source, pair, entries in (
+        (found, np.flatnonzero(mine), np.repeat(mine, counts)),
+        (other, of_pair, np.ones(other.slot.size, bool)),
+    ):
+        to = np.repeat(start[pair], after[pair]) + counting(after[pair])
+        slot[to], x[to] = source.slot[entries], source.x[entries]
+    return Found(start, slot, x, nearer)

@@ -158,7 +158,7 @@ class Derivation:
     def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
         """Derive sampled anchors and compare; returns what was compared."""
         anchors, absent = self.sample(sample, rng)
-        found, expected = list(self.rows_of(anchors)), self.derive(anchors)
+        found, expected = list(self.rows_of(anchors)), self.derive(anchors) if anchors.size else []
         counts = {"anchors": len(anchors), "anchors_absent": absent, "rows_compared": len(found)}
         if self.pairs:
             return counts | self.compare_pairs(anchors, found, expected, rng)

@@ -26,11 +26,12 @@ class Columns:
     id: str | None
     group: str | None
     carry: tuple[str, ...]
+    version: str | None = None
 
     @property
     def roles(self) -> dict[str, str]:
         """The columns beside the embedding, each with its role."""
-        roles = {self.label: "label", self.id: "id", self.group: "group"}
+        roles = {self.label: "label", self.id: "id", self.group: "group", self.version: "version"}
         carried = {name: "carry" for name in self.carry if name not in roles}
         return {name: role for name, role in (roles | carried).items() if name is not None}
 
@@ -72,6 +73,10 @@ def _list_of(test: Test) -> Test:
 
 def _is_carried(kind: pa.DataType) -> bool:
     return _list_of(_is_carried)(kind) or not (pat.is_nested(kind) or pat.is_null(kind))
+
+
+def _is_version(kind: pa.DataType) -> bool:
+    return _is_id(kind) or pat.is_floating(kind) or pat.is_temporal(kind) or pat.is_decimal(kind)
 
 
 def _is_spark_vector(kind: pa.DataType) -> bool:
@@ -138,6 +143,10 @@ _ROLES = {
     "group": _Role(
         "--group-column", (), _is_group, (),
         "a group is an int, string, bool or dictionary of those: cast it, column.cast(pyarrow.string())",
+    ),
+    "version": _Role(
+        "--version-column", (), _is_version, (),
+        "a version is a number, a date, a time or a string: what is largest is newest",
     ),
     "carry": _Role(
         "--carry or --text", (), _is_carried, (),
@@ -260,5 +269,5 @@ def find_columns(
             must = role == "label" and require_label
             found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
             chosen |= {role: found} if found is not None else {}
-    label, id, group = (chosen.get(role) for role in ("label", "id", "group"))
-    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry))), notes
+    label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
+    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes

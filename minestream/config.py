@@ -81,7 +81,10 @@ class MineConfig:
     )  # fmt: skip
     on_duplicate_ids: str = option(
         "error", "choice", "Input", "Rows that share an id.",
-        choices={"error": "refuse the input", "last": "the last row counts", "first": "the first row counts"}
+        choices={"error": "refuse the input", "last": "the last counts, or the newest", "first": "the first counts"}
+    )  # fmt: skip
+    version_column: str | None = option(
+        None, "text", "Input", "With last: of rows that share an id the largest value here counts.", metavar="COL"
     )  # fmt: skip
     window: int | None = option(
         None, "integer", "Input",

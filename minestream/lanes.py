@@ -125,6 +125,8 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     rows = setting.loaded.rows
     n = rows.label.size
     candidates = np.arange(n) >= setting.loaded.first_candidate
+    if setting.only is not None:
+        return candidates & setting.only
     if not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Found, counting, sub_pairs
+from minestream.answers import Found, counting, patched, sub_pairs
 from minestream.filters import Interval
 from minestream.kernels.choose import FARTHEST, NEAREST, Pairs, Rule
 from minestream.load import Loaded
@@ -90,7 +90,7 @@ def _refined(
         better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, again, take * AGAIN_TIMES)
     else:
         (better,) = _all(setting, [anchors[places]], own, rule, limits, of_pair[own_pair])
-    return _replaced(kept, own_pair, better)
+    return patched(kept, own_pair, better)
 
 
 def _all(
@@ -204,7 +204,7 @@ def _with_fallback(
     taken = search_once(setting, anchors[chosen], again, farthest)
     wanted = empty[again_pair]
     setting.stats.fallbacks += int((np.diff(taken.start)[wanted] > 0).sum())
-    return _replaced(found, again_pair[wanted], _only(taken, wanted))
+    return patched(found, again_pair[wanted], _only(taken, wanted))
 
 
 def _only(found: Found, wanted: NDArray[np.bool_]) -> Found:
@@ -214,24 +214,6 @@ def _only(found: Found, wanted: NDArray[np.bool_]) -> Found:
     return Found(
         np.concatenate([[0], np.cumsum(counts[wanted])]), found.slot[entry], found.x[entry], found.nearer[wanted]
     )
-
-
-def _replaced(found: Found, of_pair: NDArray[np.int64], other: Found) -> Found:
-    """`found` with the answers of the pairs `of_pair` taken from `other`."""
-    counts = np.diff(found.start)
-    mine = np.ones(counts.size, bool)
-    mine[of_pair] = False
-    after = counts.copy()
-    after[of_pair] = np.diff(other.start)
-    start = np.concatenate([[0], np.cumsum(after)])
-    slot, x = np.empty(start[-1], np.int32), np.empty(start[-1], np.float64)
-    for source, pair, entries in (
-        (found, np.flatnonzero(mine), np.repeat(mine, counts)),
-        (other, of_pair, np.ones(other.slot.size, bool)),
-    ):
-        to = np.repeat(start[pair], after[pair]) + counting(after[pair])
-        slot[to], x[to] = source.slot[entries], source.x[entries]
-    return Found(start, slot, x, found.nearer)
 
 
 def _joined(pieces: Sequence[Found]) -> Found:

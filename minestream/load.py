@@ -70,6 +70,8 @@ class Loaded:
     one_input : bool
         Whether both tables are rows of one input.
     notes : list of str
+    group_values : pyarrow.Array or None
+        By code of rows.group.
     """
 
     store: Store
@@ -84,6 +86,7 @@ class Loaded:
     dropped: dict[str, int]
     one_input: bool
     notes: list[str] = field(default_factory=list)
+    group_values: pa.Array | None = None
 
     def table(self, role: str) -> Table:
         """The table that rows of a role stand in."""
@@ -149,7 +152,7 @@ def load(
         readers.append(reader)
     store.seal()
     release_memory()
-    loaded = _Joined(sources, config, store, labels.finish(), groups.finish()[0], readers).loaded(store_bytes, scratch)
+    loaded = _Joined(sources, config, store, labels.finish(), *groups.finish(), readers).loaded(store_bytes, scratch)
     release_memory()
     return loaded
 
@@ -159,10 +162,10 @@ class _Joined:
 
     def __init__(
         self, sources: Sources, config: MineConfig, store: Store, labels: Labels, group: NDArray[np.int32],
-        readers: list[TableReader],
+        group_values: pa.Array, readers: list[TableReader],
     ) -> None:  # fmt: skip
         self.sources, self.config, self.store, self.labels, self.group = sources, config, store, labels, group
-        self.readers = readers
+        self.group_values, self.readers = group_values, readers
         self.notes = [*sources.notes]
         self.dropped: dict[str, int] = {}
 
@@ -194,7 +197,7 @@ class _Joined:
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
             self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.sources.one_input,
-            self.notes,
+            self.notes, self.group_values,
         )  # fmt: skip
 
     def _count(self, causes: dict[str, int]) -> None:
@@ -299,7 +302,7 @@ class _Joined:
         """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
         left, right = more
         one_table = tables[0] is tables[1]
-        if listed is not None:
+        if listed is not None and tables[0].end > tables[0].first:
             ends = []
             for values, reader, table, what in (
                 (listed.left, self.readers[0], tables[0], "the rows" if one_table else "the queries"),
@@ -330,11 +333,13 @@ class _Joined:
         """How many positives each anchor has; InputError when none has one, or there can be no negative."""
         config, labels = self.config, self.labels
         positives = positive_counts(labels, rows, tables[1].first)
+        if tables[0] is not tables[1]:
+            positives[tables[0].end :] = 0  # of candidates none is an anchor, not even when no query is there
         if config.listed_positives:
             if self.sources.known is None:  # nothing is mined: neighbours are looked for
                 return positives
             without = int((positives[: tables[0].end] == 0).sum())
-            if not positives.any():
+            if not positives.any() and tables[0].end > tables[0].first:
                 raise InputError(
                     f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
                     "check that --qrels belongs to these tables",
@@ -359,7 +364,7 @@ class _Joined:
                 f"column {column!r}: all {labels.code.size:,} rows carry one label, so there is no negative",
                 "name another --label",
             )
-        if self.config.emit != "pairs" and not positives.any():
+        if self.config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
             grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
             if self.config.two_tables:
                 raise InputError(

@@ -27,6 +27,7 @@ from minestream.metric import METRICS
 from minestream.places import AnyPath
 from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
 from minestream.progress import Progress
+from minestream.remembered import Remembered
 from minestream.screens import SCREENS, Codes, usable_screens
 from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
@@ -93,6 +94,7 @@ class Mining:
         budget = memory_budget(resources)
         self._budget = budget
         self._codes: dict[str, Codes] = {}
+        self.remembered: Remembered | None = None
         with self.reading.stage("read"):
             self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress, self.reading)
         store = self.loaded.store
@@ -124,6 +126,23 @@ class Mining:
             codes.close()
         self.loaded.store.close()
 
+    def setting_for(self, stats: ShardStats) -> Setting:
+        """What the searches of this run share; they count into `stats`."""
+        return Setting(
+            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
+        )
+
+    @property
+    def list_bytes(self) -> int:
+        """What lists of neighbours may take of the memory."""
+        return self._budget // 4
+
+    @property
+    def pairs_in_full(self) -> int:
+        """Distances that a search for all anchors computes; of two anchors one product serves both, in a sweep."""
+        every = self.anchors.size * (self.loaded.store.rows - self.loaded.first_candidate)
+        return every - self.anchors.size**2 // 2 if self.limits.screens else every
+
     def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
         """The journey of some shards: positives, negatives; each handed out when it is done, for every margin.
 
@@ -132,9 +151,7 @@ class Mining:
         loaded = self.loaded
         for shards in self._rounds(todo):
             stats = ShardStats()
-            setting = Setting(
-                loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
-            )
+            setting = replace(self.setting_for(stats), remembered=self.remembered)
             groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
             anchors = np.concatenate(groups)
             with stats.stage("positives"):
@@ -191,7 +208,7 @@ class Mining:
         """The input columns used, by role."""
         anchors, *corpus = (
             {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
-             "carry": list(found.carry)}
+             "carry": list(found.carry), "version": found.version}
             for found in (source.columns for source in self.source)
         )  # fmt: skip
         return anchors | ({"corpus": corpus[0]} if corpus else {})

@@ -27,6 +27,7 @@ from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
+from minestream.reserving import Prepare, reserving
 from minestream.rules import EMITS
 from minestream.screens import usable_screens
 from minestream.sink import Output, Run
@@ -76,7 +77,7 @@ def mine(
     output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
     if config.window is not None:
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
-    return _mine(inputs, [output], [config], resources, tables, progress_callback)[0]
+    return mine_configs(inputs, [output], [config], resources, tables, progress_callback)[0]
 
 
 def mine_margins(
@@ -107,20 +108,20 @@ def mine_margins(
         configs.append(config)
     named = (str(out).replace("{margin}", f"{margin:g}") for margin in margins)
     outputs = [target_of(name, configs[0].emit, resources.scratch) for name in named]
-    return _mine(inputs, outputs, configs, resources, tables, progress_callback)
+    return mine_configs(inputs, outputs, configs, resources, tables, progress_callback)
 
 
-def _mine(
+def mine_configs(
     inputs: Any, outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
-    progress_callback: Callback | None,
+    progress_callback: Callback | None, prepare: Prepare | None = None,
 ) -> list[Report]:  # fmt: skip
-    """Mine configurations that differ in their margins only, each to its output."""
+    """Mine configurations that differ in their margins only, each to its output; `prepare` may tell it is done."""
     began = time.perf_counter()
+    prepare = prepare or reserving(configs, outputs, resources)
     reports: dict[int, Report] = {}
     for place, (output, config) in enumerate(zip(outputs, configs, strict=True)):
-        finished = None
-        if not resources.dry_run:
-            finished = output.check(resume=resources.resume, overwrite=resources.overwrite)
+        checked = not resources.dry_run
+        finished = output.check(resume=resources.resume, overwrite=resources.overwrite) if checked else None
         if finished is not None:
             refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
             reports[place] = _already(output, finished)
@@ -145,6 +146,8 @@ def _mine(
             )
             for place in left
         ]  # fmt: skip
+        if prepare is not None and (done := prepare(miner)) is not None:
+            return [done]
         todo = [index for index in shards if any(run.finished(index) is None for run in runs)]
         progress.advance(sum(miner.pairs_of(index) for index in shards if index not in todo))
         with Behind() as writing:

@@ -48,11 +48,12 @@ class TableReader:
         self.source, self.config, self.store, self.labels, self.groups = source, config, store, labels, groups
         self.first = store.rows
         self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
-        self.ids: list[pa.Array] = []
-        self.id_rows: list[NDArray[np.int64]] = []
+        self.ids: list[pa.Array] = [] if source.id_type is None else [pa.array([], source.id_type)]
+        self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.bad_ids: list[pa.Array] = []
-        self.rows: list[NDArray[np.int64]] = []
-        self.hashes: list[NDArray[np.uint64]] = []
+        self.versions: list[pa.Array] = []
+        self.rows: list[NDArray[np.int64]] = [NO_ROWS]
+        self.hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         self.source_rows = self.unlabeled = self.minus_one = 0
 
     def add(self, batch: RowBatch) -> None:
@@ -65,6 +66,8 @@ class TableReader:
             self.ids.append(batch.ids.filter(pa.array(~batch.bad)))
             self.bad_ids.append(batch.ids.filter(pa.array(batch.bad)))
             self.id_rows.append(rows[~batch.bad])
+            if batch.versions is not None:
+                self.versions.append(batch.versions.filter(pa.array(~batch.bad)))
         if pa.types.is_integer(labels.type):
             self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
         every = self.config.listed_positives or self.config.unlabeled == "negative"
@@ -90,6 +93,9 @@ class TableReader:
         """No more batches come."""
         self.source_rows += self.source.left_out
         if self.carried is not None:
+            if not self.source_rows:  # the types are told by batches
+                kinds = pa.schema([self.source.schema.field(name) for name in self.source.columns.carry])
+                self.carried.append(pa.RecordBatch.from_pylist([], kinds))
             self.carried.seal()
         self.source_row = np.concatenate(self.rows)
         self.place = np.arange(self.source_row.size)
@@ -112,11 +118,8 @@ class TableReader:
                 f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
                 "add --on-duplicate-ids last (or first), or name another --id",
             )
-        order = code if policy == "first" else code[::-1]
-        winner = np.unique(order, return_index=True)[1]
-        winner = winner if policy == "first" else code.size - 1 - winner
         losers = np.ones(code.size, bool)
-        losers[winner] = False
+        losers[winners(code, policy, pa.concat_arrays(self.versions) if self.versions else None)] = False
         return self.known_rows[losers]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
@@ -140,3 +143,20 @@ class TableReader:
         """What the outside knows."""
         end = first + self.source_row.size
         return Table(first, end, self.own_ids(), self.carried, self.place, self.source_rows)
+
+
+def winners(code: NDArray[np.int64], policy: str, versions: pa.Array | None) -> NDArray[np.int64]:
+    """Of rows that share a code the first, or the last: by version where there is one, then by place.
+
+    A null version, or NaN, is older than any other.
+    """
+    order = np.arange(code.size)
+    if versions is not None:
+        old = pc.is_null(versions, nan_is_null=True)
+        known = versions.filter(pc.invert(old))
+        rank = np.zeros(code.size, np.int64)
+        rank[~np.asarray(old)] = np.asarray(pc.rank(known, tiebreaker="dense"), np.int64)
+        order = np.argsort(rank, kind="stable")
+    order = order if policy == "first" else order[::-1]
+    place: NDArray[np.int64] = order[np.unique(code[order], return_index=True)[1]]
+    return place

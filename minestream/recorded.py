@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.config import flag_of
@@ -62,6 +63,8 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     options["carry"] = config["carry"] if carry is None else carry
     options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
     options["group_column"] = columns.get("group") or config["group_column"]
+    options["version_column"] = columns.get("version")
+    options["may_be_empty"] = config["two_tables"] and not role
     vectors = [path for path in paths if str(path).endswith(".npy")]
     if vectors:
         options |= {"vectors": vectors, "embedding": config["embedding"]}
@@ -100,6 +103,7 @@ class TableRows:
         self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
         self.takes_part = np.zeros(self.count, bool)
         columns: dict[str, list[Any]] = {}
+        versions: list[pa.Array] = []
         for batch in self.source.batches():
             same("rows", self.count, max(self.count, int(batch.rows[-1]) + 1), PATHS[role])
             self.vectors[batch.rows], self.takes_part[batch.rows] = batch.vectors, ~batch.bad
@@ -108,6 +112,7 @@ class TableRows:
                     values = columns.setdefault(name, [None] * self.count)
                     for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
                         values[row] = value
+            versions += [] if batch.versions is None else [batch.versions]
         same_files(recorded, self.source.identity(), PATHS[role])
         if config["unlabeled_value"] is not None:
             columns["labels"] = [without(config["unlabeled_value"], label) for label in columns.get("labels", [])]
@@ -117,7 +122,8 @@ class TableRows:
             nobody = type(next(each for each in self.ids if each is not None))()
             self.ids = [nobody if each is None else each for each in self.ids]
         if self.ids is not None and config["on_duplicate_ids"] != "error" and config.get("window") is None:
-            rows = np.flatnonzero(self.takes_part)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
+            rows = oldest_first(self.count, versions)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
+            rows = rows[self.takes_part[rows]]
             kept = {self.ids[row]: row for row in rows.tolist()}
             self.takes_part[:] = False
             self.takes_part[list(kept.values())] = True
@@ -142,6 +148,15 @@ def is_split(config: Mapping[str, Any]) -> bool:
     """Whether anchors and candidates are different rows of one table."""
     conditions = config["anchor_where"], config["candidate_where"]
     return not config["two_tables"] and any(each is not None for each in conditions)
+
+
+def oldest_first(count: int, versions: list[pa.Array]) -> Rows:
+    """All rows by version, null and NaN before all, and rows of one version, or without any, in order."""
+    if not versions:
+        return np.arange(count)
+    column = pa.concat_arrays(versions)
+    old, order = np.asarray(pc.is_null(column, nan_is_null=True)), np.asarray(pc.sort_indices(column), np.int64)
+    return np.concatenate([np.flatnonzero(old), order[~old[order]]])
 
 
 def without(value: str, label: Any) -> Any:

@@ -6,14 +6,16 @@ Positives and negatives are found by the same search; only the rule differs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, patched, sub_pairs
 from minestream.kernels import scan
 from minestream.kernels.choose import WITHIN, Pairs, Rule
+from minestream.remembered import Remembered
 from minestream.setting import Setting
 from minestream.sweeping import Sweeping
 from minestream.windowed import search_windows
@@ -46,6 +48,9 @@ def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, 
     if setting.loaded.rows.oldest.size:
         yield from search_windows(setting, groups, pairs, rule)
         return
+    if setting.remembered is not None and rule.positive_duplicates != WITHIN:  # which takes vectors to tell
+        yield from _remembered(setting, setting.remembered, groups, pairs, rule)
+        return
     if not setting.limits.screens:
         yield from _scanned(setting, groups, pairs, rule)
         return
@@ -61,6 +66,24 @@ def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule
     return found
 
 
+def _remembered(
+    setting: Setting, remembered: Remembered, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule
+) -> Iterator[Found]:
+    """The answers that are remembered; the anchors they leave open are searched for, all groups' together."""
+    anchors = np.concatenate(groups)
+    found, left = remembered.answers(setting.loaded, anchors, pairs, rule)
+    if left.size:
+        own, of_pair = sub_pairs(pairs, left)
+        found = patched(found, of_pair, search_once(replace(setting, remembered=None), anchors[left], own, rule))
+    first = 0
+    for group in groups:
+        of_group = slice(int(pairs.start[first]), int(pairs.start[first + group.size]))
+        begin, end = int(found.start[of_group.start]), int(found.start[of_group.stop])
+        start = found.start[of_group.start : of_group.stop + 1] - begin
+        yield Found(start, found.slot[begin:end], found.x[begin:end], found.nearer[of_group])
+        first += group.size
+
+
 def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     anchors = np.concatenate(groups)
     first = 0
@@ -71,6 +94,16 @@ def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs
             _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found)
         first += group.size
         yield found.finish()
+
+
+def _stretches(setting: Setting) -> Iterator[tuple[int, int]]:
+    """The candidates, as ranges of slots of at most block_rows."""
+    edges = [setting.loaded.first_candidate, setting.loaded.store.rows]
+    if setting.only is not None:
+        edges = np.flatnonzero(np.diff(setting.only.astype(np.int8), prepend=0, append=0)).tolist()
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        for first in range(begin, end, setting.limits.block_rows):
+            yield first, min(end, first + setting.limits.block_rows)
 
 
 def _scan_anchors(
@@ -87,8 +120,8 @@ def _scan_anchors(
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
         strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
-    for first in range(loaded.first_candidate, loaded.store.rows, setting.limits.block_rows):
-        block = loaded.store.block(first, min(loaded.store.rows, first + setting.limits.block_rows))
+    for first, end in _stretches(setting):
+        block = loaded.store.block(first, end)
 
         def task(strip: Any, block: Any = block, first: int = first) -> Callable[[], None]:
             slots, vectors, positives, own, _, best = strip

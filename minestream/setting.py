@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minestream.load import Loaded
 from minestream.metric import Metric
 from minestream.progress import Progress
@@ -14,6 +17,7 @@ from minestream.stats import ShardStats
 from minestream.workers import Workers
 
 if TYPE_CHECKING:
+    from minestream.remembered import Remembered
     from minestream.screens import Codes
 
 
@@ -39,6 +43,8 @@ class Setting:
     stats: ShardStats
     codes: Callable[[str], Codes]
     timed: bool = True  # whether stages of a search are timed one by one
+    remembered: Remembered | None = None  # what answers before anything is searched
+    only: NDArray[np.bool_] | None = None  # the candidates, where not all rows that may be are
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Add the seconds of the block to a stage of the search."""

@@ -38,6 +38,7 @@ class RowBatch:
     groups: pa.Array | None  # ints, strings or bools
     carry: pa.RecordBatch | None  # the carried columns
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
+    versions: pa.Array | None = None  # numbers, times or strings
 
 
 _BAD_ROW_HINTS = {
@@ -74,14 +75,15 @@ class Source:
 
     def __init__(
         self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
-        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None,
+        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None, may_be_empty: bool = False,
     ) -> None:  # fmt: skip
         self.columns = columns
         self.notes = notes
         self.bad_rows: dict[str, int] = {}
         counts = [each.rows for each in inputs if each.rows is not None]
         self.rows = sum(counts) if len(counts) == len(inputs) else None
-        if self.rows == 0:
+        self._may_be_empty = may_be_empty
+        if self.rows == 0 and not may_be_empty:
             raise _no_rows(inputs)
         self.schema = _common_schema(inputs, columns)
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
@@ -99,7 +101,7 @@ class Source:
         self._checksums: dict[str, dict[str, Checksum]] = {}
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
-        self._vectors = _common_vectors(npys or inputs, columns.embedding)
+        self._vectors = _common_vectors(npys or inputs, columns.embedding, self.rows == 0)
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
@@ -148,7 +150,7 @@ class Source:
             rows, kept = rows + count, kept + pieces[0][1].num_rows
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
-        if kept == 0:
+        if kept == 0 and not self._may_be_empty:
             raise _no_rows(self._inputs, self._where)
         self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
@@ -181,6 +183,7 @@ class Source:
             labels = None if columns.label is None else decode_plain(batch.column(columns.label))
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
             groups = None if columns.group is None else decode_plain(batch.column(columns.group))
+            versions = None if columns.version is None else decode_plain(batch.column(columns.version))
             carried = {name: decode_plain(batch.column(name)) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
@@ -189,7 +192,7 @@ class Source:
                 self._checksums[where.file][kind].add(column)
         vectors, bad = self._without_bad(vectors, origin)
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
-        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad)
+        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions)
 
     def _without_bad(self, vectors: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
         """`vectors` with zeros in bad rows, and which those are; refuses them unless they are dropped."""
@@ -249,9 +252,11 @@ def _by_first_rows(inputs: list[Input], column: str) -> Vectors:
     raise _no_rows(inputs)
 
 
-def _common_vectors(inputs: list[Input], column: str) -> Vectors:
+def _common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
     """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
     typed = [_by_type(each, column) for each in inputs]
+    if empty and all(vectors.length is None for vectors in typed):
+        return typed[0]
     first = next((vectors for vectors in typed if vectors.length is not None), None) or _by_first_rows(inputs, column)
     for other in typed:
         first.must_match(other)
@@ -299,6 +304,7 @@ def open_source(
     label: str | None = None,
     id: str | None = None,
     group_column: str | None = None,
+    version_column: str | None = None,
     carry: Iterable[str] = (),
     vectors: Any = None,
     metric: str = "cosine",
@@ -307,6 +313,7 @@ def open_source(
     batch_rows: int = 8192,
     require_label: bool | None = True,
     where: Where | None = None,
+    may_be_empty: bool = False,
 ) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
@@ -315,8 +322,8 @@ def open_source(
     inputs : path, Arrow object, or list of either
         Parquet and Arrow IPC files, folders (their ``*.parquet``, recursively), glob patterns; or tables, record
         batches, readers, objects with ``__arrow_c_stream__``. Files in sorted path order, each once.
-    embedding, label, id, group_column : str, optional
-        Columns; found by themselves when not given (a group never is).
+    embedding, label, id, group_column, version_column : str, optional
+        Columns; found by themselves when not given (a group and a version never are).
     carry : iterable of str
         Columns to hand through.
     vectors : path, glob pattern, or list, optional
@@ -331,6 +338,8 @@ def open_source(
         Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
     where : Where, optional
         Only rows that meet it are decoded, checked and handed on.
+    may_be_empty : bool
+        Whether no rows are as good as any.
 
     Raises
     ------
@@ -352,15 +361,16 @@ def open_source(
     npys = [] if vectors is None else open_vectors(vectors, opened)
     columns, notes = find_columns(
         Candidates(opened[0].name, opened[0].schema, opened[0].distinct),
-        {"embedding": embedding, "label": label, "id": id, "group": group_column},
+        {"embedding": embedding, "label": label, "id": id, "group": group_column, "version": version_column},
         (carry,) if isinstance(carry, str) else tuple(carry),
         require_label,
         VECTORS if npys else None,
     )
     zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
     return Source(
-        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where
-    )
+        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where,
+        may_be_empty=may_be_empty,
+    )  # fmt: skip
 
 
 def arrays_source(

@@ -62,7 +62,7 @@ class Sources:
     @property
     def dimension(self) -> int:
         """Of all vectors."""
-        return self.anchors.dimension
+        return self.anchors.dimension or (self.corpus.dimension if self.corpus else 0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -103,7 +103,8 @@ def open_sources(
     own = parse_where(config.anchor_where, "--anchor-where")
     theirs = parse_where(config.candidate_where, "--candidate-where")
     both = tables.corpus is not None or config.split_roles
-    anchors = _open(inputs, config, resources, label, _carried(config, "anchor", *(() if both else CANDIDATES)), own)
+    carried = _carried(config, "anchor", *(() if both else CANDIDATES))
+    anchors = _open(inputs, config, resources, label, carried, own, may_be_empty=tables.corpus is not None)
     corpus = None
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
@@ -140,11 +141,13 @@ def open_sources(
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
-    """The configuration without the names of embedding and id that the corpus has not: there they are looked for."""
+    """The configuration without the names of embedding, id and version that the corpus has not."""
     if not isinstance(corpus, str | os.PathLike):
         return config
     names = open_inputs(corpus)[0].schema.names
-    absent: dict[str, Any] = {role: None for role in ("embedding", "id") if getattr(config, role) not in names}
+    absent: dict[str, Any] = {
+        role: None for role in ("embedding", "id", "version_column") if getattr(config, role) not in names
+    }
     return replace(config, **absent)
 
 
@@ -157,19 +160,19 @@ def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
 
 def _open(
     inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
-    where: Where | None,
+    where: Where | None, may_be_empty: bool = False,
 ) -> Source:  # fmt: skip
     return open_source(
         inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
-        carry=carry, vectors=resources.vectors, metric=config.metric, normalize=config.normalize,
-        on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=label,
-        where=where,
+        version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
+        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
+        require_label=label, where=where, may_be_empty=may_be_empty,
     )  # fmt: skip
 
 
 def _refuse_unlike(anchors: Source, corpus: Source) -> None:
     """Raise InputError when the two tables do not fit together."""
-    if anchors.dimension != corpus.dimension:
+    if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows that would tell
         raise InputError(
             f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
             "embed both with one model",

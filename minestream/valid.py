@@ -109,6 +109,11 @@ VALID: tuple[Check, ...] = (
         "--margin must be a finite number above 0",
         "cosine distances run from 0 to 2; 0.2 is the default for triplets",
     ),
+    Check(
+        lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
+        "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not ask",
+        "add --on-duplicate-ids last",
+    ),
     Check(lambda c: c.skip < 0, "--skip must be 0 or more", ""),
     Check(
         lambda c: c.positives_per_anchor < 1,
