@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faults import Fault, Proxy
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 from stores import begin, make_all
 from test_sink import rows_table
@@ -39,12 +40,26 @@ ENVIRONMENT = {
 BUCKETS = itertools.count()
 
 
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Until a process listens on a port."""
+    deadline = time.monotonic() + 60
+    while True:
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        assert process.poll() is None, "the server ended"
+        assert time.monotonic() < deadline, "the server does not answer"
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Proxy]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    moto.start()
-    proxy = Proxy(moto.get_host_and_port()[1])
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    # In a process of its own: beside the tests it would share their interpreter lock.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    moto = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(port, moto)
+    proxy = Proxy(port)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in ENVIRONMENT.items():
             patched.setenv(name, value)
@@ -53,7 +68,8 @@ def server() -> Iterator[Proxy]:
         patched.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.port}")
         yield proxy
     proxy.shutdown()
-    moto.stop()
+    moto.kill()
+    moto.wait()
 
 
 @pytest.fixture
