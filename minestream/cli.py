@@ -124,6 +124,8 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
     try:
         reports = mined(list(inputs), out, given_only(options))
     except KeyboardInterrupt:
+        if options["window"]:
+            raise Interrupted("interrupted: a stream is not resumed", "start again with --overwrite") from None
         raise Interrupted(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pat
 
+from minestream.agreement import common_schema, common_vectors, no_rows
 from minestream.aligned import Lane
-from minestream.columns import ELEMENTS, Candidates, Columns, find_columns, plain, storage
+from minestream.columns import Candidates, Columns, find_columns
 from minestream.decode import Checksum, Place, Vectors, bad_rows, decode_ids, decode_plain, decode_vectors
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of, unreadable
@@ -23,7 +22,6 @@ from minestream.where import Where
 
 __all__ = ["Columns", "RowBatch", "Source", "arrays_source", "open_source"]
 
-MAX_DIMENSION = 16384
 WRITTEN_BY = b"minestream.version"
 
 
@@ -84,8 +82,8 @@ class Source:
         self.rows = sum(counts) if len(counts) == len(inputs) else None
         self._may_be_empty = may_be_empty
         if self.rows == 0 and not may_be_empty:
-            raise _no_rows(inputs)
-        self.schema = _common_schema(inputs, columns)
+            raise no_rows(inputs)
+        self.schema = common_schema(inputs, columns)
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
         self._inputs, self._npys, self._where = inputs, npys, where
@@ -101,7 +99,7 @@ class Source:
         self._checksums: dict[str, dict[str, Checksum]] = {}
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
-        self._vectors = _common_vectors(npys or inputs, columns.embedding, self.rows == 0)
+        self._vectors = common_vectors(npys or inputs, columns.embedding, self.rows == 0)
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
@@ -151,7 +149,7 @@ class Source:
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
         if kept == 0 and not self._may_be_empty:
-            raise _no_rows(self._inputs, self._where)
+            raise no_rows(self._inputs, self._where)
         self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
 
@@ -232,66 +230,6 @@ class Source:
             }
             for each in inputs
         ]
-
-
-# ---------------------------------------------------------------- what inputs must have in common
-
-
-def _by_type(each: Input, column: str) -> Vectors:
-    Candidates(each.name, each.schema).checked("embedding", column)
-    kind = storage(each.schema.field(column).type)
-    return Vectors(each.name, ELEMENTS[kind.value_type], kind.list_size if pat.is_fixed_size_list(kind) else None)
-
-
-def _by_first_rows(inputs: list[Input], column: str) -> Vectors:
-    for each in inputs:
-        with closing(each.read([column], 16)) as batches:
-            for batch in batches:
-                vectors = decode_vectors(batch.column(column), column, Place(each.name, 0, 0))
-                return Vectors(each.name, vectors.dtype, vectors.shape[1])
-    raise _no_rows(inputs)
-
-
-def _common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
-    """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
-    typed = [_by_type(each, column) for each in inputs]
-    if empty and all(vectors.length is None for vectors in typed):
-        return typed[0]
-    first = next((vectors for vectors in typed if vectors.length is not None), None) or _by_first_rows(inputs, column)
-    for other in typed:
-        first.must_match(other)
-    if first.length not in range(1, MAX_DIMENSION + 1):
-        raise InputError(
-            f"{first.file}: column {column!r}: vectors of length {first.length}, "
-            f"{f'over {MAX_DIMENSION}' if first.length else 'which hold nothing'}",
-            "check how they were written, or reduce the dimension first",
-        )
-    return first
-
-
-def _common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
-    """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree."""
-    first = inputs[0]
-    kinds = {name: plain(first.schema.field(name).type) for name in columns.roles}
-    for other in inputs[1:]:
-        for name, role in columns.roles.items():
-            Candidates(other.name, other.schema).checked(role, name)
-            its = plain(other.schema.field(name).type)
-            if its != kinds[name]:
-                raise InputError(
-                    f"column {name!r} has different types: {first.name} has {kinds[name]}, {other.name} has {its}",
-                    f"cast one of them: column.cast({kinds[name]!r})",
-                )
-    if columns.id is not None and pat.is_integer(kinds[columns.id]):
-        kinds[columns.id] = pa.int64()
-    return pa.schema(list(kinds.items()))
-
-
-def _no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
-    names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
-    if where is not None:
-        return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")
-    return InputError(f"{names}: no rows", "there is nothing to mine: check how the input was written")
 
 
 # ---------------------------------------------------------------- opening

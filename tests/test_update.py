@@ -380,7 +380,10 @@ def test_what_lists_do_not_decide_is_a_full_run(tmp_path: Path) -> None:
 
 
 def test_every_reason_is_reached() -> None:
-    tables = [{"corpus": "c"}, {"qrels": "q"}, {"exclude": "e"}, {"pick": "random"}, {"drop_duplicates_within": 0.1}]
+    tables = [
+        {"corpus": "c"}, {"anchor_where": "label == 1"}, {"window": 5}, {"qrels": "q"}, {"exclude": "e"},
+        {"pick": "random"}, {"drop_duplicates_within": 0.1},
+    ]  # fmt: skip
     for row, options in zip(LEFT_OUT, tables, strict=True):
         config = split_options(options)[0]
         assert row.holds(config)

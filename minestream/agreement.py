@@ -1,0 +1,74 @@
+"""What several inputs of one source must have in common: their vectors, and the types of their columns."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pyarrow as pa
+import pyarrow.types as pat
+
+from minestream.columns import ELEMENTS, Candidates, Columns, plain, storage
+from minestream.decode import Place, Vectors, decode_vectors
+from minestream.errors import InputError
+from minestream.inputs import Input
+from minestream.where import Where
+
+MAX_DIMENSION = 16384
+
+
+def _by_type(each: Input, column: str) -> Vectors:
+    Candidates(each.name, each.schema).checked("embedding", column)
+    kind = storage(each.schema.field(column).type)
+    return Vectors(each.name, ELEMENTS[kind.value_type], kind.list_size if pat.is_fixed_size_list(kind) else None)
+
+
+def _by_first_rows(inputs: list[Input], column: str) -> Vectors:
+    for each in inputs:
+        with closing(each.read([column], 16)) as batches:
+            for batch in batches:
+                vectors = decode_vectors(batch.column(column), column, Place(each.name, 0, 0))
+                return Vectors(each.name, vectors.dtype, vectors.shape[1])
+    raise no_rows(inputs)
+
+
+def common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
+    """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
+    typed = [_by_type(each, column) for each in inputs]
+    if empty and all(vectors.length is None for vectors in typed):
+        return typed[0]
+    first = next((vectors for vectors in typed if vectors.length is not None), None) or _by_first_rows(inputs, column)
+    for other in typed:
+        first.must_match(other)
+    if first.length not in range(1, MAX_DIMENSION + 1):
+        raise InputError(
+            f"{first.file}: column {column!r}: vectors of length {first.length}, "
+            f"{f'over {MAX_DIMENSION}' if first.length else 'which hold nothing'}",
+            "check how they were written, or reduce the dimension first",
+        )
+    return first
+
+
+def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
+    """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree."""
+    first = inputs[0]
+    kinds = {name: plain(first.schema.field(name).type) for name in columns.roles}
+    for other in inputs[1:]:
+        for name, role in columns.roles.items():
+            Candidates(other.name, other.schema).checked(role, name)
+            its = plain(other.schema.field(name).type)
+            if its != kinds[name]:
+                raise InputError(
+                    f"column {name!r} has different types: {first.name} has {kinds[name]}, {other.name} has {its}",
+                    f"cast one of them: column.cast({kinds[name]!r})",
+                )
+    if columns.id is not None and pat.is_integer(kinds[columns.id]):
+        kinds[columns.id] = pa.int64()
+    return pa.schema(list(kinds.items()))
+
+
+def no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
+    """The error that there is nothing to read."""
+    names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+    if where is not None:
+        return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")
+    return InputError(f"{names}: no rows", "there is nothing to mine: check how the input was written")
