@@ -434,7 +434,7 @@ def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Loaded:
     config, *_ = split_options({"metric": metric, "band": "any"})
     source = arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric)
     with reporter("none", None) as progress:
-        return load(Sources(source), config, 2**30, Path("."), progress)
+        return load(Sources(source), config, 2**30, Path("."), progress, ShardStats())
 
 
 @contextmanager
