@@ -90,7 +90,9 @@ def test_only_kernels_import_the_compiler() -> None:
 
 
 def test_only_the_command_line_imports_click() -> None:
-    assert importers("click") == {f"{OURS}.{name}" for name in ("cli", "cli_fit", "cli_insight", "cli_options")}
+    assert importers("click") == {
+        f"{OURS}.{name}" for name in ("cli", "cli_fit", "cli_insight", "cli_merge", "cli_options")
+    }
 
 
 def test_nothing_imports_the_command_line() -> None:
