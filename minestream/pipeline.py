@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from minestream.config import MineConfig, Resources, Tables, split_options
 from minestream.emit import emit
-from minestream.engines import mine_with
+from minestream.engines import engine_of
 from minestream.engines.work import Work
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
@@ -134,6 +134,7 @@ def _mine(
     left = [place for place in range(len(outputs)) if place not in reports]
     if not left:
         return list(reports.values())
+    mine_left = engine_of(resources.engine)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
@@ -153,8 +154,10 @@ def _mine(
             for place in left
         ]  # fmt: skip
         todo = [index for index in runs[0].indices if any(run.finished(index) is None for run in runs)]
-        progress.advance(sum(miner.pairs_of(index) for index in shards if index not in todo))
-        mine_with(resources.engine, Work(miner, runs, todo, inputs, tables))
+        if resources.shard is not None:
+            progress.stage("mine", sum(map(miner.pairs_of, runs[0].indices)), "pairs")
+        progress.advance(sum(miner.pairs_of(index) for index in runs[0].indices if index not in todo))
+        mine_left(Work(miner, runs, todo, inputs, tables))
         for place, run, config in zip(left, runs, chosen, strict=True):
             reports[place] = publish(miner, config, run, outputs[place], began)
         return [reports[place] for place in range(len(outputs))]

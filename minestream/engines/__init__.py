@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -30,8 +31,8 @@ ENGINES = {
 }
 
 
-def mine_with(engine: str, work: Work) -> None:
-    """Have all work done that is left.
+def engine_of(engine: str) -> Callable[[Work], None]:
+    """What does all work that is left.
 
     Raises
     ------
@@ -43,4 +44,5 @@ def mine_with(engine: str, work: Work) -> None:
         module = import_module(about.module)
     except ImportError as error:
         raise UsageError(f"--engine {engine}: {error}", f"pip install 'minestream[{engine}]'") from error
-    module.run(work)
+    run: Callable[[Work], None] = module.run
+    return run

@@ -11,9 +11,11 @@ from typing import Any
 from distributed import Client, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
-from minestream.engines.work import Job, Unit, Work, mine_unit
+from minestream.engines.work import Job, Unit, Work, mine_unit, no_cluster
 from minestream.errors import TransientError
 
+CONNECT_SECONDS = 10
+WORKERS_SECONDS = 120
 RETRIES = 2  # of a unit that failed; one whose worker died is given to another by the scheduler, three times
 
 
@@ -51,8 +53,12 @@ def run(work: Work) -> None:
 def _client(address: str | None, workers: int) -> Iterator[Client]:
     """A client of the cluster at `address`, or of one that lives as long as this."""
     if address is not None:
-        with Client(address, set_as_default=False) as client:
-            client.wait_for_workers(1)
+        try:
+            client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
+            client.wait_for_workers(1, timeout=WORKERS_SECONDS)
+        except OSError as error:  # of which a timeout is one
+            raise no_cluster("dask", address, error) from error
+        with client:
             yield client
         return
     # Memory is bounded by ourselves; one thread, as a unit has threads of its own.

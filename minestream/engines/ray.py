@@ -9,7 +9,7 @@ from itertools import islice
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
-from minestream.engines.work import Work, mine_unit
+from minestream.engines.work import Work, mine_unit, no_cluster
 from minestream.errors import MinestreamError, TransientError
 from minestream.plan import thread_count
 
@@ -64,10 +64,11 @@ def run(work: Work) -> None:
 def _cluster(address: str | None, workers: int, threads: int) -> Iterator[None]:
     """A connection to the cluster at `address`, or to one that lives as long as this."""
     cores = workers * max(1, threads // workers)
-    ray.init(
-        address=address or "local", num_cpus=None if address else cores, include_dashboard=None if address else False,
-        log_to_driver=False, logging_level="error",
-    )  # fmt: skip
+    own = {} if address else {"num_cpus": cores, "include_dashboard": False}
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise no_cluster("Ray", address or "local", error) from error
     try:
         yield
     finally:

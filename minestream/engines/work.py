@@ -16,7 +16,7 @@ from typing import Any
 
 from minestream.config import MineConfig, Resources, Tables
 from minestream.emit import Picture, emit
-from minestream.errors import InputError, UsageError
+from minestream.errors import InputError, TransientError, UsageError
 from minestream.guests import PartWriter, SharedParts
 from minestream.miner import Mining
 from minestream.mirror import target_of
@@ -140,6 +140,13 @@ def absolute_tables(tables: Tables) -> Tables:
     return replace(tables, **{name: absolute(path) for name, path in named.items() if path is not None})
 
 
+def no_cluster(engine: str, address: str, error: Exception) -> TransientError:
+    """The error for a cluster that does not answer."""
+    return TransientError(
+        f"no workers of {engine} at {address}: {error}", "check that the cluster runs, and its address"
+    )
+
+
 # ---------------------------------------------------------------- in a worker process
 
 
@@ -192,11 +199,12 @@ def _load(job: Job, target: Target, threads: int | None) -> Loaded:
         sources = open_sources(list(job.inputs), job.configs[0], job.tables, resources)
         # In the work folder the leader clears up what a killed worker leaves.
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True)))
+        own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
+        scratch = Path(stack.enter_context(own))
         miner = stack.enter_context(Mining(sources, job.configs, resources, scratch, progress))
         for plan in job.plans:
-            own = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-            lines = differences(plan, {**plan, **own})
+            found = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+            lines = differences(plan, {**plan, **found})
             if lines:
                 raise InputError(
                     f"the worker on {socket.gethostname()} reads other data than this process:\n  "
