@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -13,6 +14,7 @@ from minestream.engines.work import Work, mine_unit, no_cluster
 from minestream.errors import MinestreamError, TransientError
 from minestream.plan import thread_count
 
+CONNECT_SECONDS = 10
 RETRIES = 3
 
 
@@ -60,14 +62,22 @@ def run(work: Work) -> None:
                 ray.cancel(each, force=True)
 
 
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray itself would wait for minutes."""
+    host, _, port = (address or "").rpartition("/")[2].rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+
+
 @contextmanager
 def _cluster(address: str | None, workers: int, threads: int) -> Iterator[None]:
     """A connection to the cluster at `address`, or to one that lives as long as this."""
     cores = workers * max(1, threads // workers)
     own = {} if address else {"num_cpus": cores, "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise no_cluster("Ray", address or "local", error) from error
     try:
         yield
