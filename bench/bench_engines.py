@@ -20,7 +20,7 @@ import data
 import mining
 from common import question_parser, rounded, write_results
 
-import minestream
+from minestream.cli import main as run_command
 
 PACKAGES = {"local": "minestream", "dask": "distributed", "ray": "ray"}
 
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source, sample, out = given.file.written(folder), folder / "digits.parquet", folder / "out.parquet"
-        minestream.cli.main(["sample", str(sample)])
+        run_command(["sample", str(sample)])
         asked = {
             engine: ["--engine", engine, *([] if engine == "local" else ["--workers", str(given.workers)])]
             for engine in engines

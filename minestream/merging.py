@@ -108,7 +108,7 @@ def merge(
 
 
 @dataclass(frozen=True)
-class Mined:
+class MinedSlice:
     """A slice that was mined: its folder and its manifest."""
 
     place: AnyPath
@@ -129,7 +129,7 @@ def is_slice(place: AnyPath) -> bool:
     return "slice" in _manifest(place)
 
 
-def found_at(place: AnyPath) -> list[Mined]:
+def found_at(place: AnyPath) -> list[MinedSlice]:
     """The slice at a place, or all finished slices of an OUT of this name.
 
     Raises
@@ -138,17 +138,17 @@ def found_at(place: AnyPath) -> list[Mined]:
         Where there is neither.
     """
     if is_slice(place):
-        return [Mined(place, _manifest(place))]
+        return [MinedSlice(place, _manifest(place))]
     folder = slices_of(place)
     names = sorted(each.name for each in folder.iterdir()) if folder.exists() else []
     every = [folder / name.removesuffix(MANIFEST) for name in names if name.endswith(MANIFEST)]
-    found = [Mined(each, _manifest(each)) for each in every if is_slice(each)]
+    found = [MinedSlice(each, _manifest(each)) for each in every if is_slice(each)]
     if not found:
         raise OutputError(f"no finished slice lies in {folder}", "mine them first: --shard 1/8 and so on")
     return found
 
 
-def checked(every: Sequence[Mined]) -> list[Mined]:
+def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
     """The slices in order.
 
     Raises
@@ -190,7 +190,7 @@ def _loaded(
     return Mining(open_sources(source, config, tables, resources), [config], resources, target.scratch, progress)
 
 
-def _adopt(run: Run, every: Sequence[Mined], progress: Progress) -> None:
+def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
     """Bring every part into the work folder of the run, checked against its CRC-32."""
     progress.stage("check", len(run.indices), "parts")
     for each in every:
@@ -237,7 +237,7 @@ def check_part(path: Path, file: dict[str, Any], place: AnyPath) -> None:
         raise OutputError(f"{place} is damaged: it is not what was written", "mine its slice again with --overwrite")
 
 
-def _publish(run: Run, every: Sequence[Mined], resources: Resources, progress: Progress, began: float) -> Report:
+def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progress: Progress, began: float) -> Report:
     """Check the gates and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)

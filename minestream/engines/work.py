@@ -151,15 +151,15 @@ def no_cluster(engine: str, address: str, error: Exception) -> TransientError:
 
 
 @dataclass
-class Loaded:
+class Held:
     """The job whose source a worker process holds, with what it was loaded for."""
 
     key: str
     miner: Mining
-    held: ExitStack
+    closing: ExitStack
 
 
-_loaded: list[Loaded] = []  # at most one
+_loaded: list[Held] = []  # at most one
 _one_at_a_time = threading.Lock()  # a unit has threads of its own; workers of dask run several tasks at a time
 
 
@@ -186,13 +186,13 @@ def _miner(job: Job, target: Target, threads: int | None) -> Mining:
     """The source of a job, loaded and planned; that of another job is let go."""
     if not (_loaded and _loaded[0].key == job.key):
         if _loaded:
-            _loaded.pop().held.close()
+            _loaded.pop().closing.close()
             gc.collect()
         _loaded.append(_load(job, target, threads))
     return _loaded[0].miner
 
 
-def _load(job: Job, target: Target, threads: int | None) -> Loaded:
+def _load(job: Job, target: Target, threads: int | None) -> Held:
     resources = replace(job.resources, threads=job.resources.threads or threads)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter("none", None))
@@ -211,4 +211,4 @@ def _load(job: Job, target: Target, threads: int | None) -> Loaded:
                     + "\n  ".join(lines),
                     "give paths that lead to the same files on every machine",
                 )
-        return Loaded(job.key, miner, stack.pop_all())
+        return Held(job.key, miner, stack.pop_all())
