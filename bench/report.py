@@ -30,6 +30,7 @@ RETRIEVAL_TITLES = (
 FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
+ENGINE_TITLES = ("job", "engine", "whole run", "start-up", "overhead beyond it")
 FIT_SHOWN = 6  # of each set, the best
 
 Results = dict[str, Any]
@@ -40,7 +41,8 @@ def speed(folder: Path = RESULTS) -> str:
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
     if not found.keys() & {*TABLES, *LINES}:
         return NOTHING
-    measured = f"Measured on {machine(next(iter(found.values()))['environment'])}."
+    first = found.get("mine", next(iter(found.values())))
+    measured = f"Measured on {machine(first['environment'])}."
     tables = [tell(found[name]) for name, tell in TABLES.items() if name in found]
     lines = [filled(f"- {tell(found[name])}", "  ") for name, tell in LINES.items() if name in found]
     return "\n\n".join(filter(None, [filled(measured), *tables, "\n".join(lines)]))
@@ -235,19 +237,52 @@ def window(results: Results) -> str:
     return f"{filled(told)}\n\n{table(WINDOW_TITLES, rows)}\n\n{filled(flat)}"
 
 
+def engines(results: Results) -> str:
+    """Engines beside one process."""
+    rows = results["rows"]
+    first = rows[0]
+    same = "The bytes are the same." if all(row["same_bytes"] for row in rows) else "THE BYTES DIFFER."
+    told = (
+        f"Engines on {first['data']}, {first['rows']:,} x {first['dimension']}: {first['workers']} worker processes "
+        f"beside one process with as many threads. Start-up is what the engine takes longer over 1,797 digits; the "
+        f"overhead is what it takes longer beyond that. In one table one process computes each product once for both "
+        f"of its rows, workers do not. {same} Medians of {fewest_runs(results)} runs, each a process of its own."
+    )
+    return f"{filled(told)}\n\n{table(ENGINE_TITLES, map(engine_row, rows))}"
+
+
+def engine_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    started = ("", "") if row["engine"] == "local" else (f"{row['start_seconds']:.1f} s", f"{row['overhead']:+.0%}")
+    return row["job"], row["engine"], f"{row['seconds']:.1f} s", *started
+
+
+def large(results: Results) -> str:
+    """What runs that nobody measured would take."""
+    plans = [
+        f"{row['rows']:,} rows: {row['pairs']:.1e} pairs, {row['vectors_bytes'] / 1e9:,.0f} GB of vectors, "
+        f"{row['core_hours_one_process']:,.0f} core hours (twice that when cut)"
+        for row in results["rows"]
+    ]
+    rows, hours, most = results["largest_measured_rows"], results["sensible_core_hours"], results["sensible_rows"]
+    return (
+        f"**By a model, not measured**, x {results['rows'][0]['dimension']}: {'; '.join(plans)}. Products grow as n² "
+        f"from the largest measured run ({rows:,} rows, which the smaller ones foretell within "
+        f"{abs(results['error_on_largest']):.0%}). With {hours:,} core hours as the limit of sense, all pairs end at "
+        f"about {most / 1e6:,.0f} M rows: beyond, mine for a share of the anchors (`--anchors`), or within parts."
+    )
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine,
-    "retrieval": retrieval,
-    "suspects": suspects,
-    "fit": fit,
-    "window": window,
-}
+    "mine": mine, "retrieval": retrieval, "suspects": suspects, "fit": fit, "window": window, "engines": engines,
+}  # fmt: skip
 LINES: dict[str, Callable[[Results], str]] = {
     "sweep": sweep,
     "tile": tile,
     "scaling": scaling,
     "memory": memory,
     "start": start,
+    "large": large,
 }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from minestream.insight.report import describe_html
     from minestream.linear import Linear, apply
     from minestream.losses import LossResult, contrastive_loss, triplet_loss
+    from minestream.merging import merge
     from minestream.pipeline import Mined, mine, mine_arrays, mine_margins, warmup
     from minestream.rescoring import refilter
     from minestream.splits import compare
@@ -69,6 +70,7 @@ __all__ = [
     "describe_html",
     "export",
     "fit",
+    "merge",
     "mine",
     "mine_arrays",
     "mine_batches",
@@ -96,6 +98,7 @@ _HOMES = {
     "minestream.insight.report": ("describe_html",),
     "minestream.linear": ("Linear", "apply"),
     "minestream.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
+    "minestream.merging": ("merge",),
     "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_margins", "warmup"),
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),

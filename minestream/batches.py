@@ -16,6 +16,7 @@ from minestream.config import MineConfig, Resources, Tables, split_options
 from minestream.emit import emit
 from minestream.errors import UsageError
 from minestream.finish import needs_finishing
+from minestream.machines import refuse_machines
 from minestream.miner import Mining
 from minestream.pipeline import check_gates
 from minestream.pipes import write_pipe
@@ -71,6 +72,7 @@ def _opened(
     inputs: Any, options: dict[str, Any], progress_callback: Callback | None
 ) -> tuple[Batches | StreamBatches, Resources]:
     config, resources, tables = split_options(options)
+    refuse_machines(resources, "a stream of rows")
     refuse_finishing(config)
     if config.window is not None:
         return StreamBatches(inputs, config, resources, tables), resources

@@ -20,6 +20,7 @@ import minestream
 from minestream import printing, signals, values
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
+from minestream.cli_merge import merge
 from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show, show_result
 from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
@@ -287,7 +288,7 @@ def sample(path: str, overwrite: bool) -> None:
     show(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
 
 
-for command in (profile, fit, apply_linear, update):
+for command in (profile, fit, apply_linear, update, merge):
     cli.add_command(command)
 
 

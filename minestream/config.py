@@ -13,6 +13,7 @@ from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
 from minestream.errors import UsageError, nearest_name
+from minestream.machines import check_machines
 from minestream.metric import METRICS
 from minestream.options import FOREIGN_OPTIONS, check_choice, long_flag, option
 from minestream.resources import Resources, Tables
@@ -335,4 +336,5 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     short_share(resources.max_short)
     if resources.threads is not None and resources.threads < 1:
         raise UsageError("--threads must be at least 1")
+    check_machines(resources)
     return MineConfig(**chosen(MineConfig) | tables.derived()).resolved(), resources, tables

@@ -35,7 +35,7 @@ STAGED, LEFT_SECONDS = "minestream-output-", 86_400
 _HELD: set[str] = set()  # the tokens of this process: in a container the next one may have its number
 
 
-def target_of(out: str | os.PathLike[str], emit: str = "triplets", scratch: str | None = None) -> Target:
+def target_of(out: str | os.PathLike[str] | RemotePath, emit: str = "triplets", scratch: str | None = None) -> Target:
     """The target that a path or URI names; `scratch` is where a remote one is made."""
     place = place_of(out, OutputError)
     if isinstance(place, RemotePath):
@@ -250,6 +250,19 @@ class MirroredRun(Run):
         super().__exit__(*error)
         shutil.rmtree(self.output.final.parent, ignore_errors=True)
         self._remote.leave(self._lease, keep=self._mirrored > 0)
+
+    @property
+    def target(self) -> Target:
+        """The output in the store."""
+        return self._remote
+
+    def collect(self, index: int) -> None:
+        """Fetch a part that a worker finished."""
+        path = self.part_path(index)
+        with disk_errors(self.folder):
+            for name in (f"parts/{path.name}", f"{path.stem}.json"):
+                (self._remote.partial / name).download(self.folder / name)
+        self._mirrored += 1
 
     def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Write a part here and in the store, the record that says it is finished last."""

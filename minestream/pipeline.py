@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig, Resources, Tables, split_options
-from minestream.emit import Picture, emit
+from minestream.emit import emit
+from minestream.engines import engine_of
+from minestream.engines.work import Work
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table, read_pairs, read_rows
+from minestream.machines import parse_slice, refuse_machines
 from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.padding import LoadedTexts, RandomNegatives
@@ -31,6 +33,7 @@ from minestream.reserving import Prepare, reserving
 from minestream.rules import EMITS
 from minestream.screens import usable_screens
 from minestream.sink import Output, Run
+from minestream.slices import slice_of, slice_target
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
@@ -38,7 +41,6 @@ from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.values import short_share
-from minestream.workers import Behind
 from minestream.writer import default_output
 
 
@@ -76,7 +78,10 @@ def mine(
     config, resources, tables = split_options(options)
     output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
     if config.window is not None:
+        refuse_machines(resources, "--window")
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
+    if resources.shard is not None:
+        output = slice_target(output, parse_slice(resources.shard), resources)
     return mine_configs(inputs, [output], [config], resources, tables, progress_callback)[0]
 
 
@@ -106,6 +111,8 @@ def mine_margins(
     for margin in margins:
         config, resources, tables = split_options({**options, "margin": margin})
         configs.append(config)
+    if resources.shard is not None:
+        raise UsageError("--shard is for one margin", "mine each margin by itself")
     named = (str(out).replace("{margin}", f"{margin:g}") for margin in margins)
     outputs = [target_of(name, configs[0].emit, resources.scratch) for name in named]
     return mine_configs(inputs, outputs, configs, resources, tables, progress_callback)
@@ -124,10 +131,11 @@ def mine_configs(
         finished = output.check(resume=resources.resume, overwrite=resources.overwrite) if checked else None
         if finished is not None:
             refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
-            reports[place] = _already(output, finished)
+            reports[place] = already(output, finished)
     left = [place for place in range(len(outputs)) if place not in reports]
     if not left:
         return list(reports.values())
+    mine_left = engine_of(resources.engine)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
@@ -141,36 +149,30 @@ def mine_configs(
                 outputs[place].begin(
                     resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
                     fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
-                    parts=len(shards),
+                    parts=len(shards), **slice_of(miner),
                 )
             )
             for place in left
         ]  # fmt: skip
         if prepare is not None and (done := prepare(miner)) is not None:
             return [done]
-        todo = [index for index in shards if any(run.finished(index) is None for run in runs)]
-        progress.advance(sum(miner.pairs_of(index) for index in shards if index not in todo))
-        with Behind() as writing:
-            for index, pictures in miner.mine_shards(todo):
-                writing.run(partial(_write, runs, index, pictures))
+        todo = [index for index in runs[0].indices if any(run.finished(index) is None for run in runs)]
+        if resources.shard is not None:
+            progress.stage("mine", sum(map(miner.pairs_of, runs[0].indices)), "pairs")
+        progress.advance(sum(miner.pairs_of(index) for index in runs[0].indices if index not in todo))
+        mine_left(Work(miner, runs, todo, inputs, tables))
         for place, run, config in zip(left, runs, chosen, strict=True):
-            reports[place] = _publish(miner, config, run, outputs[place], began)
+            reports[place] = publish(miner, config, run, outputs[place], began)
         return [reports[place] for place in range(len(outputs))]
 
 
-def _write(runs: Sequence[Run], index: int, pictures: Sequence[Picture]) -> None:
-    for run, picture in zip(runs, pictures, strict=True):
-        if run.finished(index) is None:
-            table = emit(picture)  # which counts, too
-            run.write_part(index, table, picture.stats.to_dict())
-
-
-def _publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: float) -> Report:
+def publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
     total = merged(parts)
-    paths = [run.part_path(index) for index in range(len(parts))]
-    rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
+    paths = [run.part_path(index) for index in run.indices]
+    sliced = miner.resources.shard is not None  # what is finished of all parts is left to the merge
+    rows = None if sliced else finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
     if not (config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None):  # counted late
         check_gates(miner.resources, total)
 
@@ -222,7 +224,8 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
         )
 
 
-def _already(output: Target, manifest: dict[str, Any]) -> Report:
+def already(output: Target, manifest: dict[str, Any]) -> Report:
+    """The report of an output that --resume found complete."""
     told = manifest["report"]
     return Report(
         str(output.final), told["config"], told["columns"], told["source"], told["plan"],
@@ -311,6 +314,7 @@ def mine_arrays(
         listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
     )
     config, resources, tables = split_options(options)
+    refuse_machines(resources, "arrays")
     numbered = listed and ids is None
 
     def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None) -> Source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from minestream.engines import ENGINES
 from minestream.options import option
 
 
@@ -72,6 +73,18 @@ class Resources:
     )  # fmt: skip
     threads: int | None = option(
         None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
+    )  # fmt: skip
+    shard: str | None = option(
+        None, "text", "Resources", "Mine slice I of N only, to OUT.slices/: minestream merge OUT makes one of all.",
+        metavar="I/N"
+    )  # fmt: skip
+    engine: str = option("local", "choice", "Resources", "What mines the parts.", choices=ENGINES)
+    address: str | None = option(
+        None, "text", "Resources", "Cluster of the engine that runs already. Default: one is started here.",
+        metavar="ADDRESS"
+    )  # fmt: skip
+    workers: int | None = option(
+        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 2.", metavar="N"
     )  # fmt: skip
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream.errors import CapacityError, OutputError, TransientError
+from minestream.places import AnyPath
 from minestream.rules import finished_late
 from minestream.stats import ShardStats
 from minestream.target import Target, plan_of, read_json, refuse_differences
@@ -79,6 +80,19 @@ def take_lock(handle: int, final: Path) -> None:
         if os.fstat(handle).st_nlink:
             return
     raise OutputError(f"another process is writing {final}", "wait for it, or choose another -o")
+
+
+def finished_part(work: AnyPath, index: int) -> dict[str, Any] | None:
+    """The record {rows, bytes, crc32, stats} of a part in a work folder that is finished, or None."""
+    record = read_json(work / f"part-{index:05d}.json")
+    part = work / "parts" / f"part-{index:05d}.parquet"
+    return record if record and part.exists() and part.stat().st_size == record["bytes"] else None
+
+
+def part_file(path: Path, table: pa.Table, metadata: dict[str, str], stats: dict[str, Any]) -> dict[str, Any]:
+    """Write the file of a part; its record."""
+    counts = {name: stats[name] for name in ShardStats().answer() if name in stats}
+    return {**write_rows(path, table.schema, [table], metadata, lambda: counts), "stats": stats}
 
 
 class Output(Target):
@@ -202,25 +216,36 @@ class Run:
 
     def finished(self, index: int) -> dict[str, Any] | None:
         """The record {rows, bytes, crc32, stats} of a finished part, or None."""
-        path = self.part_path(index)
-        record = read_json(self.folder / f"{path.stem}.json")
-        return record if record and path.exists() and path.stat().st_size == record["bytes"] else None
+        return finished_part(self.folder, index)
+
+    @property
+    def target(self) -> Target:
+        """Where the output goes in the end."""
+        return self.output
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """The parts that are this run's: all, or those of a slice."""
+        owned: Sequence[int] = self.plan["slice"]["parts"] if "slice" in self.plan else range(self.plan["parts"])
+        return owned
+
+    def collect(self, index: int) -> None:
+        """Take over a part that a worker finished: on a disk it is there already."""
 
     def parts(self) -> list[dict[str, Any]]:
         """The records of the finished parts, in order."""
-        found = (self.finished(index) for index in range(self.plan["parts"]))
+        found = (self.finished(index) for index in self.indices)
         return [record for record in found if record is not None]
 
     def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
         path = self.part_path(index)
         temporary = self.folder / f"{path.stem}.tmp"
-        counts = {name: stats[name] for name in ShardStats().answer() if name in stats}
         with disk_errors(self.folder, table.nbytes):
-            record = write_rows(temporary, table.schema, [table], self._metadata, lambda: counts)
+            record = part_file(temporary, table, self._metadata, stats)
             os.replace(temporary, path)
             sync_folder(path.parent)
-            write_json(self.folder / f"{path.stem}.json", {**record, "stats": stats})
+            write_json(self.folder / f"{path.stem}.json", record)
             self._add_to_single(index, table)
 
     def _add_to_single(self, index: int, table: pa.Table) -> None:
@@ -255,23 +280,27 @@ class Run:
         are asked after the last row is written, when a finishing pass has counted too.
         """
         records = self.parts()
-        if len(records) != self.plan["parts"] or not records:
-            raise ValueError(f"{len(records)} of {self.plan['parts']} parts are finished")
+        if len(records) != len(self.indices):
+            raise ValueError(f"{len(records)} of {len(self.indices)} parts are finished")
         if self.output.occupied() and not self._may_replace:
             what = f"{self.output.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")
         with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
             ready = self.folder / "parts"
-            files = [{"name": self.part_path(index).name, **record} for index, record in enumerate(records)]
+            files = [
+                {"name": self.part_path(index).name, **record}
+                for index, record in zip(self.indices, records, strict=True)
+            ]
             if self.output.single:
                 ready, files = self._one_file(replace_parts, counts)
             elif replace_parts is not None:
                 ready, files = self._finished_parts(replace_parts)
+            told = ("name", "rows", "bytes", "crc32", *(("stats",) if "slice" in self.plan else ()))
             manifest = {
-                **self.plan,
+                **{name: value for name, value in self.plan.items() if name != "run"},
                 "state": "complete",
                 "counts": {**counts(), "rows": sum(file["rows"] for file in files)},
-                "files": [{name: file[name] for name in ("name", "rows", "bytes", "crc32")} for file in files],
+                "files": [{name: file[name] for name in told} for file in files],
                 "report": extra(),
             }
             self._put(ready, manifest)

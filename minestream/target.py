@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from minestream._version import VERSION
 from minestream.errors import OutputError
-from minestream.places import AnyPath
+from minestream.places import AnyPath, text_of
 from minestream.rules import EMITS
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def read_json(path: AnyPath) -> dict[str, Any] | None:
 
 
 def plan_of(work: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that begins."""
-    return {"state": "working", "version": VERSION, "pyarrow": pa.__version__, **work}
+    """The manifest of a run that begins; `run` tells its workers from those of a run before it."""
+    about = {"state": "working", "version": VERSION, "pyarrow": pa.__version__, "run": secrets.token_hex(8)}
+    return about | work
 
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -100,6 +102,11 @@ class Target:
         if self.final.is_dir() and not all(path.match("part-*.parquet") for path in self.final.iterdir()):
             raise OutputError(f"{self.final} is a folder that holds other files: not overwritten", "choose another -o")
         return None
+
+    @property
+    def text(self) -> str:
+        """What names OUT to target_of."""
+        return text_of(self.final)
 
     def unfinished(self) -> dict[str, Any] | None:
         """The manifest of unfinished work, if there is any."""
