@@ -22,6 +22,7 @@ from minestream import machines, merging
 from minestream.cli import main
 from minestream.errors import GateMissed, InputError, OutputError, UsageError
 from minestream.machines import Slice, owned_shards, parse_slice
+from minestream.resources import Resources
 
 SMALL_PARTS = """
 import sys
@@ -86,15 +87,15 @@ def test_slices_that_there_are_not(text: str) -> None:
         parse_slice(text)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"shard": "1/2", "engine": "dask"}, {"shard": "1/2", "require_rows": 3}, {"shard": "1/2", "max_short": "5%"},
-        {"address": "x:1"}, {"workers": 3}, {"engine": "ray", "address": "x:1", "workers": 2},
-        {"engine": "dask", "workers": 0}, {"shard": "1/2", "window": 10}, {"engine": "dask", "window": 10},
-    ],
-    ids=str,
-)  # fmt: skip
+MEANINGLESS: list[dict[str, Any]] = [
+    {"shard": "1/2", "engine": "dask"}, {"shard": "1/2", "require_rows": 3}, {"shard": "1/2", "max_short": "5%"},
+    {"address": "x:1"}, {"workers": 3}, {"engine": "ray", "address": "x:1", "workers": 2},
+    {"engine": "dask", "workers": 0}, {"shard": "1/2", "reserve": 4}, {"engine": "dask", "reserve": 4},
+]  # fmt: skip
+IN_WINDOWS: list[dict[str, Any]] = [{"shard": "1/2", "window": 10}, {"engine": "dask", "window": 10}]
+
+
+@pytest.mark.parametrize("options", MEANINGLESS + IN_WINDOWS, ids=str)
 def test_combinations_that_mean_nothing(source: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     before = set(tmp_path.iterdir())
     with pytest.raises(UsageError):
@@ -103,7 +104,8 @@ def test_combinations_that_mean_nothing(source: Path, tmp_path: Path, options: d
 
 
 def test_each_refusal_is_met() -> None:
-    assert len(machines.REFUSALS) == 6  # those above without --window, and the two of --workers
+    for refusal in machines.REFUSALS:
+        assert any(refusal.asked(Resources(**options)) for options in MEANINGLESS), refusal.message
 
 
 @pytest.mark.parametrize("options", [{"shard": "1/2"}, {"engine": "ray"}], ids=str)
