@@ -281,6 +281,10 @@ def a_flipped_byte(source: Path, out: Path) -> None:
     part.write_bytes(flipped)
 
 
+def another_checksum(source: Path, out: Path) -> None:
+    change(out, lambda told: told["files"][0].update(crc32="00000000"))
+
+
 def a_part_of_other_rows(source: Path, out: Path) -> None:
     first, second, *_ = sorted((out.parent / "out.slices" / "slice-002-of-003").iterdir())
     shutil.copy(second, first)
@@ -300,7 +304,7 @@ def change(out: Path, how: Callable[[dict[str, Any]], object], number: int = 2) 
         (another_seed, "seed: 0 -> 1"), (another_source, "its contents changed"), (another_version, "version"),
         (another_arrow, "pyarrow"), (other_parts, "each part once"), (not_there, "is missing"),
         (no_manifest, "slices are missing or unfinished: 2/3"), (another_count, "slices: 3 -> 2"),
-        (a_flipped_byte, "damaged|cannot be read"), (a_part_of_other_rows, "damaged"),
+        (a_flipped_byte, "damaged|cannot be read"), (a_part_of_other_rows, "damaged"), (another_checksum, "damaged"),
     ],
 )  # fmt: skip
 def test_slices_that_do_not_make_one_output(
