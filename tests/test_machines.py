@@ -14,14 +14,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from stores import begin, make_all
 from support import set_sizes
+from test_sink import rows_table
 from test_stores import as_parquet, embeddings, objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
 from minestream import machines, merging
 from minestream.cli import main
 from minestream.errors import GateMissed, InputError, OutputError, UsageError
+from minestream.guests import SharedParts
 from minestream.machines import Slice, owned_shards, parse_slice
+from minestream.mirror import target_of
 from minestream.resources import Resources
 
 SMALL_PARTS = """
@@ -279,6 +283,10 @@ def a_flipped_byte(source: Path, out: Path) -> None:
     part.write_bytes(flipped)
 
 
+def another_checksum(source: Path, out: Path) -> None:
+    change(out, lambda told: told["files"][0].update(crc32="00000000"))
+
+
 def a_part_of_other_rows(source: Path, out: Path) -> None:
     first, second, *_ = sorted((out.parent / "out.slices" / "slice-002-of-003").iterdir())
     shutil.copy(second, first)
@@ -298,7 +306,7 @@ def change(out: Path, how: Callable[[dict[str, Any]], object], number: int = 2) 
         (another_seed, "seed: 0 -> 1"), (another_source, "its contents changed"), (another_version, "version"),
         (another_arrow, "pyarrow"), (other_parts, "each part once"), (not_there, "is missing"),
         (no_manifest, "slices are missing or unfinished: 2/3"), (another_count, "slices: 3 -> 2"),
-        (a_flipped_byte, "damaged|cannot be read"), (a_part_of_other_rows, "damaged"),
+        (a_flipped_byte, "damaged|cannot be read"), (a_part_of_other_rows, "damaged"), (another_checksum, "damaged"),
     ],
 )  # fmt: skip
 def test_slices_that_do_not_make_one_output(
@@ -366,3 +374,36 @@ def test_slices_in_a_store(
     assert not [key for key in objects(bucket) if ".partial" in key]
     minestream.merge(f"{bucket}/{name}", tmp_path / name, progress="none")
     assert {f"{name}/{key}" if key else name: value for key, value in contents(tmp_path / name).items()} == made
+
+
+# ---------------------------------------------------------------- parts of workers
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_worker_writes_for_the_run_that_leads_alone(
+    tmp_path: Path, request: pytest.FixtureRequest, remote: bool
+) -> None:
+    out = f"{request.getfixturevalue('store')}/out" if remote else str(tmp_path / "out")
+    with begin(out) as first:
+        worker = SharedParts(target_of(out), first.plan)
+        worker.write_part(1, rows_table(5, 100), {"rows": 5})
+        assert worker.finished(1)
+        first.collect(1)
+        assert first.finished(1)
+    with begin(out, resume=True) as second:
+        assert second.finished(1)
+        with pytest.raises(OutputError, match="is over"):
+            worker.write_part(2, rows_table(5, 200), {"rows": 5})
+        for index in (0, 2):
+            SharedParts(target_of(out), second.plan).write_part(index, rows_table(5, 100 * index), {"rows": 5})
+            second.collect(index)
+        second.publish(counts=dict, extra=dict)
+    make_all(f"{tmp_path}/whole")
+    written = objects(out) if remote else contents(tmp_path / "out")
+    whole = contents(tmp_path / "whole")
+    assert {name: pq.read_table(pa.BufferReader(data)) for name, data in written.items()} == {
+        name: pq.read_table(pa.BufferReader(data)) for name, data in whole.items()
+    }
+    with pytest.raises(OutputError, match="is over"):
+        worker.write_part(2, rows_table(5, 200), {"rows": 5})
+    assert not (tmp_path / "out.partial").exists()
