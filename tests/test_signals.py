@@ -29,3 +29,14 @@ def test_a_lost_interrupt_ends_the_next_tasks(threads: int, monkeypatch: pytest.
         workers.run([lambda: done.append(2)])
     assert done == [1]
     workers.close()
+
+
+def test_a_second_interrupt_waits_for_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "_asked", [])
+    with pytest.raises(KeyboardInterrupt):
+        signals.interrupt(signal.SIGINT, None)
+    signals.interrupt(signal.SIGINT, None)
+    signals.interrupt(signal.SIGTERM, None)
+    monkeypatch.setattr(signals, "GRACE_SECONDS", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        signals.interrupt(signal.SIGINT, None)
