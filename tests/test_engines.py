@@ -99,7 +99,7 @@ def test_in_a_store(engine: str, source: Path, whole: Path, request: pytest.Fixt
 
 def test_a_killed_worker_is_replaced(engine: str, source: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
-    run = subprocess.Popen(command(source, out, "--engine", engine))
+    run = subprocess.Popen(command(source, out, "--engine", engine), start_new_session=True)
     os.kill(wait_for(lambda: workers(out))[0], signal.SIGKILL)
     assert run.wait(SECONDS) == 0
     assert out.read_bytes() == whole.read_bytes()
