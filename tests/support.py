@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,3 +188,10 @@ def set_sizes(monkeypatch: pytest.MonkeyPatch, **sizes: int | float | tuple[int,
         assert having, f"no module has {name}"
         for module in having:
             monkeypatch.setattr(module, name, value)
+
+
+def written_sample(folder: Path) -> Path:
+    """The sample of digits as a file in `folder`."""
+    path = folder / "digits.parquet"
+    path.write_bytes(files("minestream").joinpath("data", "digits.parquet").read_bytes())
+    return path

@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import written_sample
 
 from minestream import mine, mine_arrays, mine_batches
 from minestream.errors import InputError, UsageError
@@ -38,10 +38,7 @@ WITHOUT = -1
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pipes") / "digits.parquet"
-    with as_file(files("minestream").joinpath("data", "digits.parquet")) as source:
-        path.write_bytes(source.read_bytes())
-    return path
+    return written_sample(tmp_path_factory.mktemp("pipes"))
 
 
 def producer(path: Path, stop: int = WITHOUT) -> subprocess.Popen[bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from support import written_sample
 
 import minestream
 
@@ -21,10 +21,7 @@ EXAMPLES = Path(__file__).parent / "examples"
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("sources") / "digits.parquet"
-    with as_file(files("minestream").joinpath("data", "digits.parquet")) as source:
-        path.write_bytes(source.read_bytes())
-    return path
+    return written_sample(tmp_path_factory.mktemp("sources"))
 
 
 def rows_of(source: Any) -> pa.Table:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 ROLES = ("anchor_row", "positive_row", "negative_row")
 
 
-class Triplets(IterableDataset):  # type: ignore[type-arg]
+class Triplets(IterableDataset):
     """Row numbers of (anchor, positive, negative), int64 (m, 3), part by part."""
 
     def __init__(self, mined: str) -> None:
