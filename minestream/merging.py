@@ -93,7 +93,7 @@ def merge(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         work = {name: first[name] for name in OF_THE_WORK}
-        run = stack.enter_context(target.begin(resume=resources.resume, overwrite=resources.overwrite, **work))
+        run = target.start(stack, resume=resources.resume, overwrite=resources.overwrite, **work)
         stack.callback(_discard, run)
         refuse_differences(f"{every[0].place}", first, run.plan)
         miner = None

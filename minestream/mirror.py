@@ -24,6 +24,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from minestream import signals
 from minestream.errors import MinestreamError, OutputError
 from minestream.places import RemotePath, place_of
 from minestream.sink import Output, Run, Values, disk_errors, take_lock
@@ -247,9 +248,10 @@ class MirroredRun(Run):
 
     def __exit__(self, *error: object) -> None:
         """Remove the local folder and release the lease; finished parts stay in the store, else nothing does."""
-        super().__exit__(*error)
-        shutil.rmtree(self.output.final.parent, ignore_errors=True)
-        self._remote.leave(self._lease, keep=self._mirrored > 0)
+        with signals.held():
+            super().__exit__(*error)
+            shutil.rmtree(self.output.final.parent, ignore_errors=True)
+            self._remote.leave(self._lease, keep=self._mirrored > 0)
 
     @property
     def target(self) -> Target:

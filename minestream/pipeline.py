@@ -145,12 +145,10 @@ def mine_configs(
         if resources.dry_run:
             return [miner.report(None, [], began, complete=False, config=config) for config in configs]
         runs = [
-            stack.enter_context(
-                outputs[place].begin(
-                    resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
-                    fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
-                    parts=len(shards), **slice_of(miner),
-                )
+            outputs[place].start(
+                stack, resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
+                fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
+                parts=len(shards), **slice_of(miner),
             )
             for place in left
         ]  # fmt: skip

@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from minestream import signals
 from minestream.errors import CapacityError, OutputError, TransientError
 from minestream.places import AnyPath
 from minestream.rules import finished_late
@@ -197,13 +198,14 @@ class Run:
 
     def __exit__(self, *error: object) -> None:
         """Release the lock; finished parts stay for --resume, and without any nothing stays."""
-        self._drop_single()
-        if self.lock is not None:
-            if self.parts():
-                self.output.clear(keep_parts=True)
-            else:
-                shutil.rmtree(self.folder, ignore_errors=True)
-            self._release()
+        with signals.held():
+            self._drop_single()
+            if self.lock is not None:
+                if self.parts():
+                    self.output.clear(keep_parts=True)
+                else:
+                    shutil.rmtree(self.folder, ignore_errors=True)
+                self._release()
 
     def _release(self) -> None:
         if self.lock is not None:
@@ -303,9 +305,10 @@ class Run:
                 "files": [{name: file[name] for name in told} for file in files],
                 "report": extra(),
             }
-            self._put(ready, manifest)
-        shutil.rmtree(self.folder)
-        self._release()
+            with signals.held():
+                self._put(ready, manifest)
+                shutil.rmtree(self.folder)
+                self._release()
 
     def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
         """All rows as one file in the work folder."""

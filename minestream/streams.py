@@ -53,11 +53,9 @@ def mine_stream(
         for note in source.notes:
             progress.note(note)
         progress.stage("mine", source.rows or 0, "rows")
-        run = stack.enter_context(
-            output.begin(
-                resume=False, overwrite=resources.overwrite, config=config.to_dict(), fingerprint=config.fingerprint(),
-                source=[], columns=_columns(source), parts=0,
-            )
+        run = output.start(
+            stack, resume=False, overwrite=resources.overwrite, config=config.to_dict(),
+            fingerprint=config.fingerprint(), source=[], columns=_columns(source), parts=0,
         )  # fmt: skip
         parts = Parts(run, windowed, part_rows(config))
         for batch in source.batches():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import secrets
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from minestream import signals
 from minestream._version import VERSION
 from minestream.errors import OutputError
 from minestream.places import AnyPath, text_of
@@ -132,6 +134,11 @@ class Target:
     def tidy(self) -> None:
         """Remove what a run killed just after publishing left beside its complete output."""
         raise NotImplementedError
+
+    def start(self, stack: ExitStack, **how: Any) -> Run:
+        """begin(), to be ended with `stack`: no interrupt falls between the two."""
+        with signals.held():
+            return stack.enter_context(self.begin(**how))
 
     def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
         """Take the lock and start, or go on with the parts that are finished.

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from minestream import signals
+import minestream
+from minestream import signals, sink
+from minestream.config import MineConfig
 from minestream.workers import Workers
 
 
@@ -40,3 +46,43 @@ def test_a_second_interrupt_waits_for_the_clean_up(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(signals, "GRACE_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         signals.interrupt(signal.SIGINT, None)
+
+
+def test_an_interrupt_while_a_place_is_taken_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lands between the making of OUT.partial and the block that removes it."""
+    monkeypatch.setattr(signals, "_asked", [])
+    write_json, seen = sink.write_json, []
+
+    def interrupted(path: Path, values: dict[str, Any]) -> None:
+        seen.append(path.parent.exists())
+        signals.interrupt(signal.SIGINT, None)
+        write_json(path, values)
+
+    monkeypatch.setattr(sink, "write_json", interrupted)
+    rows = pa.table({"embedding": [[0.0, 1.0]] * 8, "label": [0, 1] * 4})
+    with pytest.raises(KeyboardInterrupt):
+        minestream.mine(rows, tmp_path / "out.parquet", progress="none")
+    assert seen == [True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_while_a_place_is_given_back_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_asked", [])
+    rmtree = shutil.rmtree
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        signals.interrupt(signal.SIGINT, None)
+        rmtree(*args, **kwargs)
+
+    monkeypatch.setattr(shutil, "rmtree", interrupted)
+    output = sink.Output(tmp_path / "out.parquet")
+    run = output.begin(
+        resume=False, overwrite=False, config=MineConfig().resolved().to_dict(), fingerprint="f" * 16, parts=1,
+        source=[], columns={},
+    )  # fmt: skip
+    with pytest.raises(KeyboardInterrupt), run:
+        raise ValueError
+    assert run.lock is None
+    assert list(tmp_path.iterdir()) == []
