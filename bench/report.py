@@ -30,7 +30,7 @@ RETRIEVAL_TITLES = (
 FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
-ENGINE_TITLES = ("job", "engine", "whole run", "start-up", "overhead beyond it")
+ENGINE_TITLES = ("job", "engine", "workers", "whole run", "start-up", "overhead beyond it")
 FIT_SHOWN = 6  # of each set, the best
 
 Results = dict[str, Any]
@@ -243,10 +243,11 @@ def engines(results: Results) -> str:
     first = rows[0]
     same = "The bytes are the same." if all(row["same_bytes"] for row in rows) else "THE BYTES DIFFER."
     told = (
-        f"Engines on {first['data']}, {first['rows']:,} x {first['dimension']}: {first['workers']} worker processes "
-        f"beside one process with as many threads. Start-up is what the engine takes longer over 1,797 digits; the "
-        f"overhead is what it takes longer beyond that. In one table one process computes each product once for both "
-        f"of its rows, workers do not. {same} Medians of {fewest_runs(results)} runs, each a process of its own."
+        f"Engines on {first['data']}, {first['rows']:,} x {first['dimension']}, beside one process; all have as many "
+        f"threads, shared by the workers. Start-up is what an engine takes longer over 1,797 digits; the overhead is "
+        f"what it takes longer beyond that. In one table a process computes each product once for both of its rows, "
+        f"two processes do not; slices are two processes without an engine, and their merge. {same} Medians of "
+        f"{fewest_runs(results)} runs, interleaved, each a process of its own."
     )
     return f"{filled(told)}\n\n{table(ENGINE_TITLES, map(engine_row, rows))}"
 
@@ -254,7 +255,7 @@ def engines(results: Results) -> str:
 def engine_row(row: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
     started = ("", "") if row["engine"] == "local" else (f"{row['start_seconds']:.1f} s", f"{row['overhead']:+.0%}")
-    return row["job"], row["engine"], f"{row['seconds']:.1f} s", *started
+    return row["job"], row["engine"], f"{row['workers']}", f"{row['seconds']:.1f} s", *started
 
 
 def large(results: Results) -> str:

@@ -84,7 +84,7 @@ class Resources:
         metavar="ADDRESS"
     )  # fmt: skip
     workers: int | None = option(
-        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 2.", metavar="N"
+        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 1.", metavar="N"
     )  # fmt: skip
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
 from minestream.errors import InputError, TransientError, UsageError
+from minestream.progress import Advanced
 
 pytestmark = pytest.mark.engines
 PACKAGES = {"dask": "distributed", "ray": "ray"}
@@ -78,7 +80,7 @@ def test_the_bytes_of_a_local_run(engine: str, source: Path, whole: Path, tmp_pa
 
 
 def test_a_finishing_pass_and_several_margins(engine: str, source: Path, tmp_path: Path) -> None:
-    for name, options in {"local": {}, engine: {"engine": engine}}.items():
+    for name, options in {"local": {}, engine: {"engine": engine, "workers": 2}}.items():
         (tmp_path / name).mkdir()
         minestream.mine_margins(
             source, tmp_path / name / "m{margin}", [0.1, 0.2], order="shuffled", progress="none", **options
@@ -91,7 +93,7 @@ def test_a_finishing_pass_and_several_margins(engine: str, source: Path, tmp_pat
 def test_in_a_store(engine: str, source: Path, whole: Path, request: pytest.FixtureRequest) -> None:
     bucket = request.getfixturevalue("store")
     put(f"{bucket}/in.parquet", source.read_bytes())
-    minestream.mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", engine=engine, progress="none")
+    minestream.mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", engine=engine, workers=2, progress="none")
     found = objects(bucket)
     assert set(found) == {"in.parquet", "out.parquet", "out.parquet.manifest.json"}
     assert found["out.parquet"] == whole.read_bytes()
@@ -99,7 +101,7 @@ def test_in_a_store(engine: str, source: Path, whole: Path, request: pytest.Fixt
 
 def test_a_killed_worker_is_replaced(engine: str, source: Path, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
-    run = subprocess.Popen(command(source, out, "--engine", engine), start_new_session=True)
+    run = subprocess.Popen(command(source, out, "--engine", engine, "--workers", "2"), start_new_session=True)
     os.kill(wait_for(lambda: workers(out))[0], signal.SIGKILL)
     assert run.wait(SECONDS) == 0
     assert out.read_bytes() == whole.read_bytes()
@@ -108,7 +110,7 @@ def test_a_killed_worker_is_replaced(engine: str, source: Path, whole: Path, tmp
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_another_engine_goes_on(engine: str, source: Path, whole: Path, tmp_path: Path, number: int) -> None:
     out = tmp_path / "out.parquet"
-    run = subprocess.Popen(command(source, out, "--engine", engine), start_new_session=True)
+    run = subprocess.Popen(command(source, out, "--engine", engine, "--workers", "2"), start_new_session=True)
     wait_for(lambda: records(out))
     run.send_signal(number)
     assert run.wait(SECONDS) == (-9 if number == signal.SIGKILL else 130)
@@ -142,7 +144,33 @@ def test_what_is_no_file_is_refused(engine: str, tmp_path: Path, source: Path) -
         minestream.mine(pq.read_table(source), tmp_path / "out.parquet", engine=engine, progress="none")
 
 
-def test_a_cluster_that_runs(source: Path, whole: Path, tmp_path: Path) -> None:
+def test_one_worker_and_what_it_tells(engine: str, source: Path, whole: Path, tmp_path: Path) -> None:
+    """The default on one machine; parts are told of while their unit runs, each once."""
+    events: list[Any] = []
+    minestream.mine(source, tmp_path / "whole.parquet", engine=engine, progress="none", progress_callback=events.append)
+    assert (tmp_path / "whole.parquet").read_bytes() == whole.read_bytes()
+    told = [event for event in events if isinstance(event, Advanced) and event.stage == "mine"]
+    assert told[-1].done == told[-1].total
+
+
+def test_a_cluster_of_ray_that_runs(source: Path, whole: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1] % 10_000 + 20_000  # not among those that Ray's workers take
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    script = [sys.executable, "-m", "ray.scripts.scripts"]
+    head = ["start", "--head", f"--port={port}", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    subprocess.run([*script, *head], env=environment, check=True, capture_output=True, timeout=SECONDS)
+    try:
+        mining = command(source, tmp_path / "out.parquet", "--engine", "ray", "--address", f"127.0.0.1:{port}")
+        assert subprocess.run(mining, env=environment, check=False, timeout=SECONDS).returncode == 0
+    finally:
+        subprocess.run([*script, "stop", "--force"], env=environment, check=False, capture_output=True)
+    assert (tmp_path / "out.parquet").read_bytes() == whole.read_bytes()
+
+
+def test_a_cluster_of_dask_that_runs(source: Path, whole: Path, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=2, memory_limit=0, dashboard_address=None, silence_logs=50

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
 from typing import Any
 
-from distributed import Client, LocalCluster, as_completed, get_worker
+import distributed
+from distributed import Client, LocalCluster, get_worker
 from distributed.scheduler import KilledWorker
 
-from minestream.engines.work import Job, Unit, Work, mine_unit, no_cluster
-from minestream.errors import TransientError
+from minestream.engines.work import Job, Unit, Work, deal, lost_workers, mine_unit, no_cluster
 
 CONNECT_SECONDS = 10
 WORKERS_SECONDS = 120
@@ -32,21 +31,37 @@ def run(work: Work) -> None:
     address = work.miner.resources.address
     with _client(address, work.workers()) as client:
         workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        job = work.job(None if address else workers)
-        units = iter(work.units(workers))
-        # No more units than workers at a time: the next one goes to whoever is free.
-        running = as_completed([_submit(client, job, unit) for unit in islice(units, workers)], loop=client.loop)
+        deal(work, workers, Dask(client, work.job(None if address else workers)))
+
+
+class Dask:
+    """The workers of a client."""
+
+    def __init__(self, client: Client, job: Job) -> None:
+        self._client, self._job = client, job
+
+    def submit(self, unit: Unit) -> Any:
+        """Have a unit mined."""
+        return self._client.submit(_mined, self._job, unit, pure=False, retries=RETRIES)
+
+    def wait(self, running: Sequence[Any], seconds: float) -> list[Any]:
+        """Those that ended, waiting so long for the first."""
         try:
-            for future in running:
-                work.done(future.result())
-                running.update([_submit(client, job, unit) for unit in islice(units, 1)])
+            return list(distributed.wait(running, timeout=seconds, return_when="FIRST_COMPLETED").done)
+        except TimeoutError:
+            return []
+
+    def result(self, future: Any) -> Unit:
+        """The unit that is mined; its error is raised."""
+        try:
+            unit: Unit = future.result()
         except KilledWorker as error:
-            raise TransientError(
-                f"workers of dask died while they mined: {error}",
-                "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
-            ) from error
-        finally:
-            client.cancel(list(running.futures), force=True)
+            raise lost_workers("dask", error) from error
+        return unit
+
+    def cancel(self, running: Sequence[Any]) -> None:
+        """Give up what has not ended."""
+        self._client.cancel(running, force=True)
 
 
 @contextmanager
@@ -69,10 +84,6 @@ def _client(address: str | None, workers: int) -> Iterator[Client]:
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
-
-
-def _submit(client: Client, job: Job, unit: Unit) -> Any:
-    return client.submit(_mined, job, unit, pure=False, retries=RETRIES)
 
 
 def _mined(job: Job, unit: Unit) -> Unit:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from typing import Any
 
 import ray
 from ray.exceptions import RayTaskError, WorkerCrashedError
 
-from minestream.engines.work import Work, mine_unit, no_cluster
+from minestream.engines.work import Job, Unit, Work, deal, lost_workers, mine_unit, no_cluster
 from minestream.errors import MinestreamError, TransientError
 from minestream.plan import thread_count
 
@@ -36,30 +36,43 @@ def run(work: Work) -> None:
         if resources.address is None:
             share = max(1, machines[0] // work.workers())
         workers = max(1, sum(cores // share for cores in machines))
-        job = ray.put(work.job(None if resources.address else workers))
-        mined = ray.remote(mine_unit).options(
+        deal(work, workers, Ray(work.job(None if resources.address else workers), share))
+
+
+class Ray:
+    """The workers of the cluster this process is connected to, `share` cores each."""
+
+    def __init__(self, job: Job, share: int) -> None:
+        self._job, self._share = ray.put(job), share
+        self._mined = ray.remote(mine_unit).options(
             num_cpus=share, max_retries=RETRIES, retry_exceptions=[TransientError], scheduling_strategy="SPREAD"
         )
-        units = iter(work.units(workers))
-        # No more units than workers at a time: the next one goes to whoever is free.
-        running = [mined.remote(job, unit, share) for unit in islice(units, workers)]
+
+    def submit(self, unit: Unit) -> Any:
+        """Have a unit mined."""
+        return self._mined.remote(self._job, unit, self._share)
+
+    def wait(self, running: Sequence[Any], seconds: float) -> list[Any]:
+        """Those that ended, waiting so long for the first."""
+        done: list[Any] = ray.wait(list(running), num_returns=1, timeout=seconds)[0]
+        return done
+
+    def result(self, reference: Any) -> Unit:
+        """The unit that is mined; its error is raised."""
         try:
-            while running:
-                (done,), running = ray.wait(running, num_returns=1)
-                work.done(ray.get(done))
-                running += [mined.remote(job, unit, share) for unit in islice(units, 1)]
+            unit: Unit = ray.get(reference)
         except RayTaskError as error:
             if isinstance(error.cause, MinestreamError):
                 raise error.cause from None
             raise
         except WorkerCrashedError as error:
-            raise TransientError(
-                f"workers of Ray died while they mined: {error}",
-                "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
-            ) from error
-        finally:
-            for each in running:
-                ray.cancel(each, force=True)
+            raise lost_workers("Ray", error) from error
+        return unit
+
+    def cancel(self, running: Sequence[Any]) -> None:
+        """Give up what has not ended."""
+        for each in running:
+            ray.cancel(each, force=True)
 
 
 def _knock(address: str | None) -> None:
@@ -78,7 +91,8 @@ def _cluster(address: str | None, workers: int, threads: int) -> Iterator[None]:
         _knock(address)
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (OSError, RuntimeError, ValueError) as error:
-        raise no_cluster("Ray", address or "local", error) from error
+        hint = "check that the cluster runs, its address, and that RAY_AUTH_MODE is what its machines have"
+        raise no_cluster("Ray", address or "local", error, hint) from error
     try:
         yield
     finally:

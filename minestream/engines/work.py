@@ -11,15 +11,19 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from minestream import signals
 from minestream.config import MineConfig, Resources, Tables
 from minestream.emit import Picture, emit
 from minestream.errors import InputError, TransientError, UsageError
 from minestream.guests import PartWriter, SharedParts
+from minestream.machines import Slice, owned_shards
 from minestream.miner import Mining
 from minestream.mirror import target_of
+from minestream.places import RemotePath
 from minestream.plan import memory_budget, thread_count
 from minestream.progress import reporter
 from minestream.remote import is_remote, local_text
@@ -27,8 +31,9 @@ from minestream.sink import Run
 from minestream.sources import open_sources
 from minestream.target import Target, differences
 
-LOCAL_WORKERS = 2
+LOCAL_WORKERS = 1  # threads of one process share products, processes do not
 ROUNDS = 2  # a unit takes at most this share of a worker's part of what is left
+LOOK_SECONDS = 3.0
 
 Unit = tuple[int, ...]
 
@@ -76,6 +81,7 @@ class Work:
     todo: list[int]
     inputs: Any
     tables: Tables
+    told: set[int] = field(default_factory=set)
 
     def workers(self) -> int:
         """Worker processes to start where no cluster is given."""
@@ -96,11 +102,16 @@ class Work:
     def units(self, workers: int) -> list[Unit]:
         """What is left as units, the costliest first.
 
-        Shards of one unit share their products, so units are large while much is left, and small at the end, where
-        a late one would keep all others waiting.
+        In one table shards of a unit share their products: workers of one machine, which are equally fast, get a unit
+        each. Else units are large while much is left, and small at the end, where a late one would keep all others
+        waiting.
         """
-        left = sorted(self.todo, key=lambda index: (-self.miner.pairs_of(index), index))
-        units = []
+        costs = [self.miner.pairs_of(index) for index in self.todo]
+        if self.miner.resources.address is None and not self.miner.config.two_tables:
+            slices = (owned_shards(costs, Slice(place + 1, workers)) for place in range(workers))
+            return [tuple(self.todo[place] for place in owned) for owned in slices if owned]
+        left = [index for _, index in sorted(zip(costs, self.todo, strict=True), key=lambda each: (-each[0], each[1]))]
+        units: list[Unit] = []
         while left:
             size = -(-len(left) // (ROUNDS * workers))
             units.append(tuple(sorted(left[:size])))
@@ -108,11 +119,51 @@ class Work:
         return units
 
     def done(self, unit: Unit) -> None:
-        """Take note of a unit that a worker finished."""
+        """Take over a unit that a worker finished."""
         for index in unit:
             for run in self.runs:
                 run.collect(index)
-            self.miner.progress.advance(self.miner.pairs_of(index))
+
+    def look(self) -> None:
+        """Tell of the parts that have appeared."""
+        folder = self.runs[-1].target.partial
+        names = set(folder.files() if isinstance(folder, RemotePath) else os.listdir(folder))
+        for index in self.todo:
+            if index not in self.told and f"part-{index:05d}.json" in names:
+                self.told.add(index)
+                self.miner.progress.advance(self.miner.pairs_of(index))
+
+
+class Cluster(Protocol):
+    """Workers of an engine; a task of theirs is whatever stands for it there."""
+
+    def submit(self, unit: Unit) -> Any:
+        """Have a unit mined."""
+
+    def wait(self, running: Sequence[Any], seconds: float) -> list[Any]:
+        """The tasks that ended, waiting so long for the first."""
+
+    def result(self, task: Any) -> Unit:
+        """The unit that is mined; its error is raised."""
+
+    def cancel(self, running: Sequence[Any]) -> None:
+        """Give up what has not ended."""
+
+
+def deal(work: Work, workers: int, cluster: Cluster) -> None:
+    """Have all units mined, no more than workers at a time: the next one goes to whoever is free."""
+    units = iter(work.units(workers))
+    running = [cluster.submit(unit) for unit in islice(units, workers)]
+    try:
+        while running:
+            for task in cluster.wait(running, LOOK_SECONDS):
+                running.remove(task)
+                work.done(cluster.result(task))
+                running += [cluster.submit(unit) for unit in islice(units, 1)]
+            signals.check()
+            work.look()
+    finally:
+        cluster.cancel(running)
 
 
 def paths_of(inputs: Any) -> tuple[str, ...]:
@@ -140,10 +191,18 @@ def absolute_tables(tables: Tables) -> Tables:
     return replace(tables, **{name: absolute(path) for name, path in named.items() if path is not None})
 
 
-def no_cluster(engine: str, address: str, error: Exception) -> TransientError:
+def no_cluster(
+    engine: str, address: str, error: Exception, hint: str = "check that the cluster runs, and its address"
+) -> TransientError:
     """The error for a cluster that does not answer."""
+    return TransientError(f"no workers of {engine} at {address}: {error}", hint)
+
+
+def lost_workers(engine: str, error: Exception) -> TransientError:
+    """The error for a unit whose workers died one after another."""
     return TransientError(
-        f"no workers of {engine} at {address}: {error}", "check that the cluster runs, and its address"
+        f"workers of {engine} died while they mined: {error}",
+        "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
     )
 
 
