@@ -4,8 +4,8 @@
 
 Two jobs: the file as one table, where one process computes each product once for both of its rows and several do not,
 and the file as queries of itself (--corpus), where nothing is lost. Each engine has one worker with all threads, and
-two that share them; slices are two processes without any engine, and their merge: what the cutting alone costs. Start-up
-is what an engine takes longer over the bundled sample of digits, whose reading and mining take no time.
+two that share them; slices are two processes without any engine, and their merge: what the cutting alone costs.
+Start-up is what an engine takes longer over the bundled sample of digits, whose reading and mining take no time.
 """
 
 from __future__ import annotations
