@@ -9,6 +9,7 @@ A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a README
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -96,7 +97,28 @@ def exit_codes() -> str:
     return table(("exit code", "meaning"), ((str(number), text) for number, text in EXIT_CODES.items()))
 
 
+def attacks() -> str:
+    """How often each attack of the tests was tried, and survived."""
+    found = measured("attacks")
+    rows = ((row["kind"], row["what"], f"{row['tried']:,}", f"{row['survived']:,}") for row in found)
+    total = f"{sum(row['survived'] for row in found):,} of {sum(row['tried'] for row in found):,} attacks survived."
+    return f"{total}\n\n{table(('attack', 'what is done', 'tried', 'survived'), rows)}"
+
+
+def defects() -> str:
+    """What attacks found, and the tests that fail without the mending."""
+    rows = ((row["found"], row["now"], code(row["test"])) for row in measured("defects"))
+    return table(("found", "now", "fails without it"), rows)
+
+
+def measured(name: str) -> Any:
+    """What a file of bench/results holds."""
+    return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "attacks": attacks,
+    "defects": defects,
     "options": options,
     "exit-codes": exit_codes,
     "bands": bands,

@@ -49,6 +49,17 @@ def test_the_checks_run_the_commands_of_the_readme() -> None:
     assert all(f'run "{command}"\n' in script for command in commands)
 
 
+@pytest.mark.parametrize("row", json.loads((ROOT / "bench/results/defects.json").read_text(encoding="utf-8")))
+def test_a_mended_defect_names_a_test_that_is_there(row: dict[str, str]) -> None:
+    path, name = row["test"].split("::")
+    assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_every_attack_was_survived() -> None:
+    rows = json.loads((ROOT / "bench/results/attacks.json").read_text(encoding="utf-8"))
+    assert [row for row in rows if row["survived"] < row["tried"]] == []
+
+
 def test_links_lead_to_files_of_the_project() -> None:
     targets = [part.split(")")[0] for part in README.split("](")[1:]]
     missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
