@@ -88,13 +88,14 @@ class Target:
         self.refuse_place()
         self.refuse_foreign()
         unfinished = self.unfinished()
-        if not self.occupied():
+        done = read_json(self.manifest)
+        nothing = done is not None and done.get("files") == []  # a slice without parts, of which no folder need be left
+        if not self.occupied() and not (resume and nothing):
             if unfinished and not (resume or overwrite):
                 raise OutputError(
                     f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
                 )
             return None
-        done = read_json(self.manifest)
         if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
             self.tidy()
             return done
