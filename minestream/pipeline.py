@@ -41,6 +41,7 @@ from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.values import short_share
+from minestream.window import Miner
 from minestream.writer import default_output
 
 
@@ -362,10 +363,15 @@ def _finished_in_memory(
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
 
-def warmup(dtype: Any = np.float32) -> float:
-    """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took."""
+def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
+    """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took.
+
+    window : whether those of windows (`--window`, Miner) too
+    """
     began = time.perf_counter()
-    vectors = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype)
+    vectors, labels = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype), np.arange(64) % 4
     for screen in ("scan", *usable_screens(8)):
-        mine_arrays(vectors, np.arange(64) % 4, screen=screen)
+        mine_arrays(vectors, labels, screen=screen)
+    if window:
+        Miner(32).feed({"embedding": vectors, "label": labels})
     return time.perf_counter() - began

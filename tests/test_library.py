@@ -139,3 +139,9 @@ def test_nothing_is_compiled_twice() -> None:
     minestream.mine_arrays(ROWS, LABELS, screen="f32")
     minestream.mine_arrays(ROWS, LABELS, screen="scan")
     assert compile_counts() == before
+    minestream.warmup(window=True)
+    windowed = compile_counts()
+    assert windowed != before
+    with minestream.Miner(16) as miner:
+        miner.feed({"embedding": np.asarray(ROWS, np.float32), "label": LABELS})
+    assert compile_counts() == windowed

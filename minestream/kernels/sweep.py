@@ -32,7 +32,6 @@ from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, t
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes
-NO_LABEL = np.int32(-1)
 
 
 class Lanes(NamedTuple):
