@@ -171,7 +171,7 @@ class Output(Target):
         """Remove what a run killed just after publishing left beside its complete output."""
         if self.partial.exists():
             handle = self._lock()
-            shutil.rmtree(self.partial)
+            self.discard()
             os.close(handle)
 
     def clear(self, *, keep_parts: bool) -> None:
@@ -180,6 +180,13 @@ class Output(Target):
         for path in self.partial.iterdir():
             if path.name not in kept and not (keep_parts and path.match("part-*.json")):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def discard(self) -> None:
+        """Remove the work folder, the lock last: what a kill leaves would look foreign without; only under the lock."""
+        self.clear(keep_parts=False)
+        (self.partial / "lock").unlink()
+        with suppress(OSError):  # another process has made its own lock there
+            self.partial.rmdir()
 
 
 class Run:
@@ -204,7 +211,8 @@ class Run:
                 if self.parts():
                     self.output.clear(keep_parts=True)
                 else:
-                    shutil.rmtree(self.folder, ignore_errors=True)
+                    with suppress(OSError):
+                        self.output.discard()
                 self._release()
 
     def _release(self) -> None:
@@ -307,7 +315,7 @@ class Run:
             }
             with signals.held():
                 self._put(ready, manifest)
-                shutil.rmtree(self.folder)
+                self.output.discard()
                 self._release()
 
     def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
