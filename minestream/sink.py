@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream import signals
-from minestream.errors import CapacityError, OutputError, TransientError
+from minestream.errors import FULL, CapacityError, OutputError, TransientError
 from minestream.places import AnyPath
 from minestream.rules import finished_late
 from minestream.stats import ShardStats
@@ -29,7 +29,6 @@ from minestream.target import Target, plan_of, read_json, refuse_differences
 from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PASSING = (errno.EIO, errno.ETIMEDOUT)
 
 Values = Callable[[], dict[str, Any]]
@@ -37,20 +36,24 @@ Values = Callable[[], dict[str, Any]]
 
 @contextmanager
 def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn a full or failing disk under `path` into CapacityError or TransientError."""
+    """Turn what a disk refuses under `path` into CapacityError when it is full, TransientError or OutputError."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
+            what = "no larger file is allowed (ulimit -f)" if error.errno == errno.EFBIG else "no space left"
             needed = "" if needed_bytes is None else f"about {needed_bytes:,} bytes are needed, "
             free = shutil.disk_usage(path.parent).free
             raise CapacityError(
-                f"no space left while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}",
+                f"{what} while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}",
                 "free some space; finished parts are kept, --resume goes on with them",
             ) from error
         if error.errno in PASSING:
             raise TransientError(f"writing {path} failed: {error.strerror}", "try again with --resume") from error
-        raise
+        if error.errno is None:  # not of the system: a reader's
+            raise
+        hint = "check its folder, then try again with --resume"
+        raise OutputError(f"writing {path} failed: {error.strerror}", hint) from error
 
 
 def sync_folder(folder: Path) -> None:
