@@ -26,6 +26,12 @@ Undisturbed = Callable[[list[str]], Whole]
 
 
 @pytest.fixture(scope="session")
+def few_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One part."""
+    return write_rows(tmp_path_factory.mktemp("rows") / "few.parquet", 1_000, 4)
+
+
+@pytest.fixture(scope="session")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two parts."""
     return write_rows(tmp_path_factory.mktemp("rows") / "rows.parquet", 17_000, 4)

@@ -1,0 +1,146 @@
+"""What happens to a process: interrupts, closed streams, a false clock, a second run, too little memory."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, contents
+from conftest import Undisturbed
+from test_kills import Halfway, arguments_of
+
+KINDS = ["one file", "a folder of parts"]
+SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
+
+
+def assert_interrupted(ended: Ended, halfway: Halfway, whole: dict[str, Any]) -> None:
+    """Fail unless a run that was asked to stop did so in words, and left finished parts alone, or finished."""
+    ended.assert_plain()
+    assert ended.code in (0, INTERRUPTED), ended
+    if ended.code == 0:
+        assert contents(halfway.folder) == whole
+        return
+    assert "interrupted" in ended.err
+    halfway.assert_whole()
+    partial = halfway.folder / f"{halfway.out}.partial"
+    allowed = {"lock", "manifest.json", "parts"} | {f"{Path(part).stem}.json" for part in halfway.kept}
+    assert {path.name for path in partial.glob("*")} <= allowed
+    assert bool(halfway.kept) or not partial.exists()
+    assert list(halfway.folder.glob(".*")) == []
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.chaos)])
+def test_asked_to_stop(
+    name: str, times: int, rows: Path, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path
+) -> None:
+    """At any moment after the first: it ends by the exit code of an interrupt, and --resume goes on."""
+    for number in range(times):
+        arguments = arguments_of(KINDS[number % 2], rows)
+        whole = undisturbed(arguments)
+        job = Job(tmp_path / f"{number}", arguments)
+        with attack(name, "at a random moment"):
+            process, halfway = job.start(), Halfway(job.folder, whole.files)
+            process.killed_after(drawn.uniform(0, whole.seconds), SIGNALS[name])
+            assert_interrupted(process.ended(), halfway, whole.files)
+            job.run("--resume").assert_told(0)
+            assert not halfway.kept.keys() & job.rewritten()
+            assert contents(job.folder) == whole.files
+        shutil.rmtree(job.folder)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.chaos)])
+def test_asked_again_and_again(
+    times: int, rows: Path, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path
+) -> None:
+    """A hammer of interrupts, from up to a tenth of a second after the output's place was taken."""
+    arguments = arguments_of("one file", rows)
+    whole = undisturbed(arguments).files
+    for number in range(times):
+        job = Job(tmp_path / f"{number}", arguments)
+        with attack("SIGINT", "a dozen, soon after the output's place was taken"):
+            process = job.start()
+            assert process.wait_for((job.folder / "out.parquet.partial").exists)
+            time.sleep(drawn.uniform(0, 0.1))
+            for _ in range(12):
+                process.popen.send_signal(signal.SIGINT)
+                time.sleep(drawn.uniform(0, 0.01))
+            assert_interrupted(process.ended(), Halfway(job.folder, whole), whole)
+        shutil.rmtree(job.folder)
+
+
+# ---------------------------------------------------------------- standard streams
+
+
+def closed(*numbers: int) -> dict[str, Any]:
+    """Streams of a process that are closed when it starts."""
+    return {"before": lambda: [os.close(number) for number in numbers]}
+
+
+def left(*names: str) -> dict[str, Any]:
+    """Streams of a process that are pipes which nobody reads any more."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return dict.fromkeys(names, writer)
+
+
+def full(*names: str) -> dict[str, Any]:
+    """Streams of a process that are a full disk."""
+    return dict.fromkeys(names, os.open("/dev/full", os.O_WRONLY))
+
+
+STREAMS: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
+    "standard output closed": (lambda: closed(1), 0),
+    "standard error closed": (lambda: closed(2), 0),
+    "all standard streams closed": (lambda: closed(0, 1, 2), 0),
+    "standard output that nobody reads": (lambda: left("stdout"), 0),
+    "standard error that nobody reads": (lambda: left("stderr"), 0),
+    "standard output full": (lambda: full("stdout"), CAPACITY),
+    "standard error full": (lambda: full("stderr"), 0),
+    "both full": (lambda: full("stdout", "stderr"), CAPACITY),
+}
+
+
+@pytest.mark.parametrize("streams", STREAMS)
+def test_streams(streams: str, few_rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
+    """The rows are mined all the same, and what is wrong with the input ends in its own exit code."""
+    how, code = STREAMS[streams]
+    told = ["--metric", "euclidean", "--band", "any", "--progress", "lines"]  # tells that there is no margin
+    job = Job(tmp_path / "work", ["mine", str(few_rows), "-o", "out.parquet", *told])
+    whole = undisturbed(job.arguments).files
+    with attack("streams", streams):
+        ended = job.run(**how())
+        assert ended.code == code
+        ended.assert_plain(told="stderr" not in how() and "error" not in streams)
+        assert contents(job.folder) == whole
+        assert job.run("--label", "none", "-o", "other.parquet", **how()).code == INPUT
+        assert contents(job.folder) == whole
+
+
+def test_errors_are_not_told_among_rows(few_rows: Path, attack: Any, tmp_path: Path) -> None:
+    """With standard error closed, what would be told there is not written into the stream of rows."""
+    job = Job(tmp_path / "work", ["mine", str(few_rows), "-o", "-"])
+    surroundings = {"cwd": job.folder, "env": job.surroundings()}
+    whole = subprocess.check_output(job.command("--metric", "euclidean", "--band", "any"), **surroundings)
+    with attack("streams", "standard error closed, rows to standard output"):
+        told = ["--metric", "euclidean", "--band", "any", "--progress", "lines"]  # tells that there is no margin
+        ended = job.run(*told, "--label", "none", **closed(2))
+        assert (ended.code, ended.out) == (INPUT, "")
+        assert subprocess.check_output(job.command(*told), preexec_fn=lambda: os.close(2), **surroundings) == whole
+
+
+@pytest.mark.parametrize(("what", "code"), [("full", CAPACITY), ("left", 0)])
+def test_rows_that_nobody_takes(what: str, code: int, few_rows: Path, attack: Any, tmp_path: Path) -> None:
+    job = Job(tmp_path / "work", ["mine", str(few_rows), "-o", "-", "--progress", "none"])
+    with attack("streams", f"rows to standard output, which is {what}"):
+        ended = job.run(**(full if what == "full" else left)("stdout"))
+        assert ended.code == code
+        ended.assert_plain()
