@@ -7,7 +7,6 @@ is imported before a command needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any
 import click
 
 import minestream
-from minestream import printing, signals, values
+from minestream import printing, values
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
 from minestream.cli_merge import merge
@@ -28,7 +27,7 @@ from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
-from minestream.standard import secure, show, tell
+from minestream.standard import show, tell
 from minestream.trainers import FORMATS
 from minestream.values import PIPE
 
@@ -318,11 +317,6 @@ def fail(error: MinestreamError, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's); the exit code. What is nobody's mistake but ours is raised."""
-    if arguments is None:
-        secure()
-        # What ends a job politely is an interrupt too: parts are kept, nothing half written stays.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signals.interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given

@@ -42,13 +42,14 @@ def assert_interrupted(ended: Ended, halfway: Halfway, whole: dict[str, Any]) ->
 def test_asked_to_stop(
     name: str, times: int, rows: Path, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:
-    """At any moment after the first: it ends by the exit code of an interrupt, and --resume goes on."""
+    """At any moment once Python has started: it ends by the exit code of an interrupt, and --resume goes on."""
     for number in range(times):
         arguments = arguments_of(KINDS[number % 2], rows)
         whole = undisturbed(arguments)
         job = Job(tmp_path / f"{number}", arguments)
         with attack(name, "at a random moment"):
             process, halfway = job.start(), Halfway(job.folder, whole.files)
+            assert process.wait_for(job.changes)
             process.killed_after(drawn.uniform(0, whole.seconds), SIGNALS[name])
             assert_interrupted(process.ended(), halfway, whole.files)
             job.run("--resume").assert_told(0)

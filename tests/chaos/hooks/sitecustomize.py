@@ -1,8 +1,8 @@
 """Python loads this first in an attacked process: it notes what is done to files, ends it there, lies about the time.
 
-CHAOS_LOG is where changes of the files under CHAOS_FOLDER are noted, a line each; before change CHAOS_MOMENT, a number
-from 1 or what its line must match, the process ends by SIGKILL. CHAOS_CLOCK is a list of seconds by which time.time()
-is off, each for a while.
+CHAOS_LOG is where changes of the files under CHAOS_FOLDER are noted, a line each, the start of the command first; before
+change CHAOS_MOMENT, a number from 1 or what its line must match, the process ends by SIGKILL. CHAOS_CLOCK is a list of
+seconds by which time.time() is off, each for a while.
 """
 
 import os
@@ -22,9 +22,12 @@ def watch(folder: str, log: int, moment: str) -> None:
 
     def noticed(event: str, args: tuple[object, ...]) -> None:
         nonlocal count
-        if event not in CHANGES and not (event == "open" and isinstance(args[2], int) and args[2] & WRITES):
+        if event == "import" and args[0] == "minestream.cli":
+            paths = [folder]
+        elif event in CHANGES or (event == "open" and isinstance(args[2], int) and args[2] & WRITES):
+            paths = [os.path.abspath(os.fspath(path)) for path in args[:2] if isinstance(path, str | os.PathLike)]
+        else:
             return
-        paths = [os.path.abspath(os.fspath(path)) for path in args[:2] if isinstance(path, str | os.PathLike)]
         if any(str(path).startswith(folder) for path in paths):
             count += 1
             line = f"{event} {paths[-1] if event == 'os.rename' else paths[0]}"
