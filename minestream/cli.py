@@ -332,5 +332,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error, as_json)
     except MemoryError:
         return fail(CapacityError("out of memory", "give a smaller --memory, or fewer --threads"), as_json)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
+        return fail(CapacityError("no thread can be started", hint), as_json)
     except KeyboardInterrupt:
         return fail(Interrupted("interrupted"), as_json)

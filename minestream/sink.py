@@ -187,7 +187,7 @@ class Output(Target):
     def discard(self) -> None:
         """Remove the work folder, the lock last: what a kill leaves would look foreign without; only under the lock."""
         self.clear(keep_parts=False)
-        (self.partial / "lock").unlink()
+        (self.partial / "lock").unlink(missing_ok=True)
         with suppress(OSError):  # another process has made its own lock there
             self.partial.rmdir()
 
@@ -211,11 +211,8 @@ class Run:
         with signals.held():
             self._drop_single()
             if self.lock is not None:
-                if self.parts():
-                    self.output.clear(keep_parts=True)
-                else:
-                    with suppress(OSError):
-                        self.output.discard()
+                with suppress(OSError):  # what ended the run is told of
+                    self.output.clear(keep_parts=True) if self.parts() else self.output.discard()
                 self._release()
 
     def _release(self) -> None:
@@ -249,6 +246,14 @@ class Run:
         """The records of the finished parts, in order."""
         found = (self.finished(index) for index in self.indices)
         return [record for record in found if record is not None]
+
+    def every_part(self) -> list[dict[str, Any]]:
+        """The records of all parts; OutputError when one is missing, as when somebody removed it meanwhile."""
+        records = self.parts()
+        if len(records) != len(self.indices):
+            what = f"{len(records)} of {len(self.indices)} parts are in {self.folder}: the others were removed"
+            raise OutputError(what, "--resume mines them again")
+        return records
 
     def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
@@ -292,9 +297,7 @@ class Run:
         over the whole run, but for the rows, which are counted here) and `extra` (the report, for the manifest)
         are asked after the last row is written, when a finishing pass has counted too.
         """
-        records = self.parts()
-        if len(records) != len(self.indices):
-            raise ValueError(f"{len(records)} of {len(self.indices)} parts are finished")
+        records = self.every_part()
         if self.output.occupied() and not self._may_replace:
             what = f"{self.output.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")

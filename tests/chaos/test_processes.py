@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -145,3 +146,42 @@ def test_rows_that_nobody_takes(what: str, code: int, few_rows: Path, attack: An
         ended = job.run(**(full if what == "full" else left)("stdout"))
         assert ended.code == code
         ended.assert_plain()
+
+
+# ---------------------------------------------------------------- clocks, and memory
+
+
+@pytest.mark.parametrize("offsets", ["0 86400 -86400", pytest.param("-2e9 2e9 0", marks=pytest.mark.chaos)])
+def test_a_clock_that_jumps(offsets: str, rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
+    """Back and forth every fifth of a second, by a day or by decades; killed once, and resumed."""
+    arguments = arguments_of("one file", rows)
+    job = Job(tmp_path / "work", arguments, {"CHAOS_CLOCK": offsets})
+    with attack("clock", "jumps back and forth during the run"):
+        assert job.run(moment="os.rename .*/part-00001.parquet").code == -signal.SIGKILL
+        job.run("--resume").assert_told(0)
+        assert "part-00000.parquet" not in job.rewritten()
+        assert contents(job.folder) == undisturbed(arguments).files
+
+
+# By which libraries end the process themselves: the C library (127), what is written in C++, LLVM (SIGABRT).
+ABORTS = {"cannot allocate memory for thread-local data": 127, "std::bad_alloc": -6, "LLVM ERROR: out of memory": -6}
+LEAST_MEGABYTES = 640  # with less not even the libraries can be loaded
+
+
+@pytest.mark.parametrize(
+    "megabytes", [720, *(pytest.param(size, marks=pytest.mark.chaos) for size in range(LEAST_MEGABYTES, 1_700, 40))]
+)
+def test_too_little_memory(megabytes: int, rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
+    """Of the addresses that a process may use: it ends as such, or finishes; then --resume does with more."""
+    arguments = arguments_of("one file", rows)
+    whole = undisturbed(arguments).files
+    job, limit = Job(tmp_path / "work", arguments), megabytes << 20
+    with attack("memory", "a limit on what the process may use"):
+        ended = job.run(before=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
+        aborted = next((code for words, code in ABORTS.items() if words in ended.err), None)
+        if aborted is None:
+            ended.assert_plain()
+        assert ended.code in ((0, CAPACITY) if aborted is None else (aborted,))
+        Halfway(job.folder, whole).assert_whole()
+        job.run("--resume").assert_told(0)
+        assert contents(job.folder) == whole

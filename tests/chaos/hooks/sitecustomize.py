@@ -1,8 +1,8 @@
 """Python loads this first in an attacked process: it notes what is done to files, ends it there, lies about the time.
 
-CHAOS_LOG is where changes of the files under CHAOS_FOLDER are noted, a line each, the start of the command first; before
-change CHAOS_MOMENT, a number from 1 or what its line must match, the process ends by SIGKILL. CHAOS_CLOCK is a list of
-seconds by which time.time() is off, each for a while.
+CHAOS_LOG is where changes of the files under CHAOS_FOLDER are noted, a line each, the first when the command is loaded;
+before change CHAOS_MOMENT, a number from 1 or what its line must match, the process ends by SIGKILL. CHAOS_CLOCK is a
+list of seconds by which time.time() is off, each for a while.
 """
 
 import os
