@@ -7,9 +7,9 @@ is imported before a command needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import Field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,17 @@ from typing import Any
 import click
 
 import minestream
-from minestream import printing, signals, values
+from minestream import printing, values
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
 from minestream.cli_merge import merge
-from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show, show_result
+from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show_result
 from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
+from minestream.standard import show, tell
 from minestream.trainers import FORMATS
 from minestream.values import PIPE
 
@@ -134,7 +135,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
     values_of = [report.to_dict() for report in reports]
     text = json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told)
     if out == PIPE:  # where the rows went
-        print(text, file=sys.stderr)
+        tell(text)
     else:
         show(text)
 
@@ -304,21 +305,18 @@ def usage_error(error: click.UsageError) -> UsageError:
 
 def fail(error: MinestreamError, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
-    print(f"error: {error.message}", file=sys.stderr)
+    tell(f"error: {error.message}")
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        tell(f"hint: {error.hint}")
     if as_json:
         what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
-        show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))
+        with suppress(MinestreamError):
+            show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))
     return error.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's); the exit code. What is nobody's mistake but ours is raised."""
-    if arguments is None:
-        # What ends a job politely is an interrupt too: parts are kept, nothing half written stays.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signals.interrupt)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given
@@ -334,5 +332,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(error, as_json)
     except MemoryError:
         return fail(CapacityError("out of memory", "give a smaller --memory, or fewer --threads"), as_json)
+    except RuntimeError as error:
+        if str(error) != "can't start new thread":
+            raise
+        hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
+        return fail(CapacityError("no thread can be started", hint), as_json)
     except KeyboardInterrupt:
         return fail(Interrupted("interrupted"), as_json)

@@ -9,7 +9,8 @@ import click
 
 import minestream
 from minestream import printing
-from minestream.cli_options import Command, given_only, json_option, options_of_mine, show
+from minestream.cli_options import Command, given_only, json_option, options_of_mine
+from minestream.standard import show
 
 
 @click.command(cls=Command, short_help="Make one output of slices mined with --shard.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +11,7 @@ import click
 from minestream.config import OPTION_FIELDS
 from minestream.errors import EXIT_CODES
 from minestream.options import long_flag
+from minestream.standard import show
 
 JSON_HELP = "Print JSON and nothing else on standard output."
 KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
@@ -74,15 +73,6 @@ class Group(Command, click.Group):
     """The commands; their help is the class above."""
 
     command_class = Command
-
-
-def show(text: str) -> None:
-    """Print on standard output; a reader who left is no error."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:

@@ -10,6 +10,7 @@ import click
 import minestream
 from minestream.cli_options import JSON_HELP, given_only, options_of_mine
 from minestream.errors import Interrupted
+from minestream.standard import show
 
 
 @click.command(short_help="Bring a mined file up to date with its source.")
@@ -37,4 +38,4 @@ def update(out: str, as_json: bool, **options: Any) -> None:
         found = minestream.update(out, **given_only(options))
     except KeyboardInterrupt:
         raise Interrupted("interrupted: OUT is as it was", "the same command begins again") from None
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else update_text(found))
+    show(json.dumps(found.to_dict(), indent=2) if as_json else update_text(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from difflib import get_close_matches
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ EXIT_CODES: dict[int, str] = {
     75: "transient input or output failure: try again",
     130: "interrupted",
 }
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class MinestreamError(Exception):

@@ -6,7 +6,7 @@ import errno
 import glob
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -32,8 +32,7 @@ MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
 _READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
 _TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
-_BUFFER_BYTES = 1 << 20
-_REMOTE_BUFFER_BYTES = 8 << 20  # a request each
+_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
 _COUNTED_ROWS = 50_000
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
 
@@ -57,6 +56,7 @@ class Input:
     file: AnyFile = ""  # that file
     row: int = 0  # the first row in the file
     start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
+    stamp: tuple[int, ...] = ()  # of a local file when it was opened
 
     def read(self, names: list[str], batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours."""
@@ -66,6 +66,8 @@ class Input:
                 wanted = batch.select(names)
                 for start in range(0, batch.num_rows, batch_rows):
                     yield wanted.slice(start, batch_rows)
+            if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
+                raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
         except _READ_ERRORS as error:
             raise unreadable(self.name, error) from error
 
@@ -81,6 +83,12 @@ class Input:
             return self.rows, len(column.unique())
         except pa.ArrowNotImplementedError:
             return None
+
+
+def _stamp(path: AnyFile) -> tuple[int, ...]:
+    """What tells a local file from what took its place, or was written into it; nothing of an object in a store."""
+    found = os.stat(path) if isinstance(path, str) else None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
 
 
 _REASONS = {
@@ -139,6 +147,7 @@ def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
 def _open_npy(path: str) -> Input:
     """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
     try:
+        stamp = _stamp(path)
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
     except (OSError, ValueError, EOFError) as error:
         raise unreadable(path, error) from error
@@ -158,7 +167,7 @@ def _open_npy(path: str) -> Input:
                     raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")
                 yield pa.record_batch([_vectors_array(block)], [VECTORS])
 
-    return Input(path, pa.schema([(VECTORS, kind)]), rows, reader)
+    return Input(path, pa.schema([(VECTORS, kind)]), rows, reader, stamp=stamp)
 
 
 _BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc}
@@ -181,11 +190,12 @@ def _open_file(path: AnyFile) -> Input:
     """A file by its first bytes, whatever its name; by its suffix when these tell nothing."""
     suffix = Path(str(path)).suffix.lower()
     try:
+        stamp = _stamp(path)
         with _opened(path) as handle:
             head = handle.read(8)
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
-            return opener(path)
+            return replace(opener(path), stamp=stamp)
     except _READ_ERRORS as error:
         raise unreadable(str(path), error) from error
     raise InputError(f"{path}: neither Parquet nor Arrow IPC", _HINTS.get(suffix, "write it as Parquet first"))

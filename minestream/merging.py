@@ -239,7 +239,7 @@ def check_part(path: Path, file: dict[str, Any], place: AnyPath) -> None:
 
 def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progress: Progress, began: float) -> Report:
     """Check the gates and put the output under its name."""
-    parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
+    parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     check_gates(resources, total, KEPT)
     told = every[0].manifest["report"]

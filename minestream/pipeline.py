@@ -167,7 +167,7 @@ def mine_configs(
 
 def publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
-    parts = [ShardStats.from_dict(record["stats"]) for record in run.parts()]
+    parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     sliced = miner.resources.shard is not None  # what is finished of all parts is left to the merge

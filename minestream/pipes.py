@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from minestream.errors import InputError, UsageError
+from minestream.standard import give_up, refused
 
 STANDARD_INPUT = "<standard input>"
 END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
@@ -113,10 +113,11 @@ def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: B
         check()
         writer.close()
         target.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        give_up(target)
+        if not isinstance(error, BrokenPipeError):
+            raise refused(error) from error
         end.reader_left = True
-        # What is still buffered would raise again when the interpreter closes the file.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
     return end
 
 

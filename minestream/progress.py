@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from minestream.errors import UsageError, nearest_name
+from minestream.standard import tell
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -78,10 +79,10 @@ class Lines(Silent):
         if isinstance(event, StageStarted):
             self._start, self._next = now, now + FIRST_LINE_SECONDS
         elif isinstance(event, Note):
-            print(event.text, file=sys.stderr, flush=True)
+            tell(event.text)
         elif isinstance(event, Advanced) and now >= self._next:
             self._next = now + LINE_SECONDS
-            print(progress_line(event, now - self._start), file=sys.stderr, flush=True)
+            tell(progress_line(event, now - self._start))
 
 
 class Bar(Silent):

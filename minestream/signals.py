@@ -7,12 +7,15 @@ one that follows soon would land in the clean-up after the first.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 GRACE_SECONDS = 5.0  # after an interrupt was raised: others are not
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 _asked: list[float] = []  # when
 _holds: list[bool] = []  # one each held() that is open: whether an interrupt came meanwhile
@@ -27,6 +30,21 @@ def interrupt(number: int, frame: FrameType | None) -> None:
             _holds[0] = True
         else:
             raise KeyboardInterrupt
+
+
+@contextmanager
+def handled() -> Iterator[None]:
+    """What ends a job politely is an interrupt too: parts are kept, nothing half written stays. Afterwards none counts.
+
+    The interpreter, while it shuts down, would let one end the process as if nothing had been said or done.
+    """
+    try:
+        for number in ENDING:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number in ENDING:
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

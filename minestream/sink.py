@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream import signals
-from minestream.errors import CapacityError, OutputError, TransientError
+from minestream.errors import FULL, CapacityError, OutputError, TransientError
 from minestream.places import AnyPath
 from minestream.rules import finished_late
 from minestream.stats import ShardStats
@@ -29,7 +29,6 @@ from minestream.target import Target, plan_of, read_json, refuse_differences
 from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
-FULL = (errno.ENOSPC, errno.EDQUOT)
 PASSING = (errno.EIO, errno.ETIMEDOUT)
 
 Values = Callable[[], dict[str, Any]]
@@ -37,20 +36,24 @@ Values = Callable[[], dict[str, Any]]
 
 @contextmanager
 def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn a full or failing disk under `path` into CapacityError or TransientError."""
+    """Turn what a disk refuses under `path` into CapacityError when it is full, TransientError or OutputError."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
+            what = "no larger file is allowed (ulimit -f)" if error.errno == errno.EFBIG else "no space left"
             needed = "" if needed_bytes is None else f"about {needed_bytes:,} bytes are needed, "
             free = shutil.disk_usage(path.parent).free
             raise CapacityError(
-                f"no space left while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}",
+                f"{what} while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}",
                 "free some space; finished parts are kept, --resume goes on with them",
             ) from error
         if error.errno in PASSING:
             raise TransientError(f"writing {path} failed: {error.strerror}", "try again with --resume") from error
-        raise
+        if error.errno is None:  # not of the system: a reader's
+            raise
+        hint = "check its folder, then try again with --resume"
+        raise OutputError(f"writing {path} failed: {error.strerror}", hint) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -171,7 +174,7 @@ class Output(Target):
         """Remove what a run killed just after publishing left beside its complete output."""
         if self.partial.exists():
             handle = self._lock()
-            shutil.rmtree(self.partial)
+            self.discard()
             os.close(handle)
 
     def clear(self, *, keep_parts: bool) -> None:
@@ -180,6 +183,13 @@ class Output(Target):
         for path in self.partial.iterdir():
             if path.name not in kept and not (keep_parts and path.match("part-*.json")):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def discard(self) -> None:
+        """Remove the work folder, the lock last: what a kill leaves would look foreign without; only under the lock."""
+        self.clear(keep_parts=False)
+        (self.partial / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # another process has made its own lock there
+            self.partial.rmdir()
 
 
 class Run:
@@ -201,10 +211,8 @@ class Run:
         with signals.held():
             self._drop_single()
             if self.lock is not None:
-                if self.parts():
-                    self.output.clear(keep_parts=True)
-                else:
-                    shutil.rmtree(self.folder, ignore_errors=True)
+                with suppress(OSError):  # what ended the run is told of
+                    self.output.clear(keep_parts=True) if self.parts() else self.output.discard()
                 self._release()
 
     def _release(self) -> None:
@@ -238,6 +246,14 @@ class Run:
         """The records of the finished parts, in order."""
         found = (self.finished(index) for index in self.indices)
         return [record for record in found if record is not None]
+
+    def every_part(self) -> list[dict[str, Any]]:
+        """The records of all parts; OutputError when one is missing, as when somebody removed it meanwhile."""
+        records = self.parts()
+        if len(records) != len(self.indices):
+            what = f"{len(records)} of {len(self.indices)} parts are in {self.folder}: the others were removed"
+            raise OutputError(what, "--resume mines them again")
+        return records
 
     def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
         """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
@@ -281,9 +297,7 @@ class Run:
         over the whole run, but for the rows, which are counted here) and `extra` (the report, for the manifest)
         are asked after the last row is written, when a finishing pass has counted too.
         """
-        records = self.parts()
-        if len(records) != len(self.indices):
-            raise ValueError(f"{len(records)} of {len(self.indices)} parts are finished")
+        records = self.every_part()
         if self.output.occupied() and not self._may_replace:
             what = f"{self.output.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")
@@ -307,7 +321,7 @@ class Run:
             }
             with signals.held():
                 self._put(ready, manifest)
-                shutil.rmtree(self.folder)
+                self.output.discard()
                 self._release()
 
     def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.errors import CapacityError
+from minestream.errors import FULL, CapacityError
 
 READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
 
@@ -27,6 +27,20 @@ def release_memory() -> None:
     pa.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def scratch_errors(folder: Path) -> Iterator[None]:
+    """Turn what a scratch folder refuses into CapacityError."""
+    try:
+        yield
+    except OSError as error:
+        free = f"; {shutil.disk_usage(folder).free:,} bytes are free" if folder.exists() else ""
+        why = "no space left" if error.errno in FULL else error.strerror or str(error)
+        raise CapacityError(
+            f"the scratch folder {folder} does not hold what is set aside: {why}{free}",
+            "point --scratch to a folder with more space, or raise --memory",
+        ) from error
 
 
 class Store:
@@ -146,9 +160,8 @@ class Store:
     def _spill(self) -> None:
         if self._descriptor is not None:
             return
-        descriptor, name = tempfile.mkstemp(dir=self._scratch, prefix=".minestream-vectors-")
-        os.unlink(name)
-        self._descriptor = descriptor
+        with scratch_errors(self._scratch), tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-") as file:
+            self._descriptor = os.dup(file.fileno())
         held = [self._array[: self.rows]] if self._array is not None else self._parts
         self._array, self._parts = None, []
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
@@ -158,19 +171,10 @@ class Store:
         assert self._descriptor is not None
         data = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8).data
         offset = (self.rows if at is None else at) * self.row_bytes
-        try:
+        with scratch_errors(self._scratch):
             while data:
                 done = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[done:], offset + done
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            free = shutil.disk_usage(self._scratch).free
-            raise CapacityError(
-                f"no space left in the scratch folder {self._scratch}: {offset + len(data):,} bytes of vectors needed "
-                f"so far, {free:,} free",
-                "point --scratch to a folder with more space, or raise --memory",
-            ) from None
 
     def _read(self, first: int, out: NDArray[Any]) -> None:
         assert self._descriptor is not None
@@ -218,21 +222,23 @@ class CarriedColumns:
         if self._writer is None and self._bytes <= self._budget_bytes:
             self._batches.append(pa.concat_batches([batch]))
             return
-        if self._writer is None:
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 (lives as long as this object)
-                dir=self._scratch, prefix=".minestream-carry-"
-            )
-            self._writer = pa.ipc.new_file(self._file, batch.schema)
-            for held in self._batches:
-                self._writer.write_batch(held)
-            self._batches = []
-        self._writer.write_batch(batch)
+        with scratch_errors(self._scratch):
+            if self._writer is None:
+                self._file = tempfile.TemporaryFile(  # noqa: SIM115 (lives as long as this object)
+                    dir=self._scratch, prefix=".minestream-"
+                )
+                self._writer = pa.ipc.new_file(self._file, batch.schema)
+                for held in self._batches:
+                    self._writer.write_batch(held)
+                self._batches = []
+            self._writer.write_batch(batch)
 
     def seal(self) -> None:
         """No more rows come."""
         if self._writer is not None and self._file is not None:
-            self._writer.close()
-            self._file.flush()
+            with scratch_errors(self._scratch):
+                self._writer.close()
+                self._file.flush()
             self._file.seek(0)
             self._reader = pa.ipc.open_file(self._file)
 

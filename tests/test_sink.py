@@ -200,7 +200,7 @@ def test_what_a_finishing_pass_counts_is_published(tmp_path: Path, name: str) ->
 def test_an_unfinished_run_is_not_published(tmp_path: Path) -> None:
     with begin(tmp_path / "out") as run:
         run.write_part(0, rows_table(2), {})
-        with pytest.raises(ValueError, match="1 of 3"):
+        with pytest.raises(OutputError, match="1 of 3"):
             run.publish(counts=dict, extra=dict)
 
 

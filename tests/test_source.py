@@ -507,7 +507,7 @@ def test_npy_that_fails_while_it_is_read(tmp_path: Path) -> None:
 def test_a_file_that_changes_between_opening_and_reading(tmp_path: Path) -> None:
     opened = open_source(write(tmp_path / "a.parquet"))
     write(tmp_path / "a.parquet", table().slice(0, 7))
-    with refused("a.parquet", "7 rows read, 12 expected", "changed"):
+    with refused("a.parquet", "changed while it was read"):
         list(opened.batches())
 
 
