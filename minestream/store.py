@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -139,7 +140,7 @@ class Store:
     def close(self) -> None:
         """Release memory and scratch."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            self._release()
             self._descriptor = None
         self._array = None
 
@@ -149,6 +150,7 @@ class Store:
         descriptor, name = tempfile.mkstemp(dir=self._scratch, prefix=".minestream-vectors-")
         os.unlink(name)
         self._descriptor = descriptor
+        self._release = weakref.finalize(self, os.close, descriptor)  # a run that fails early closes nothing
         held = [self._array[: self.rows]] if self._array is not None else self._parts
         self._array, self._parts = None, []
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
