@@ -27,10 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 HELD = ("minestream/py.typed", "minestream/data/digits.parquet")  # beside every tracked .py of the package
 KEPT_OUT = re.compile(r"(^|/)(tests|bench|scripts|build|__pycache__|\.[^/]+)(/|$)")
 VERSION = re.compile(r'^VERSION = "(?P<version>[^"]+)"$', re.MULTILINE)
-JOURNEY = (
-    "sample digits.parquet", "mine digits.parquet", "describe digits.triplets.parquet",
-    "verify digits.triplets.parquet --sample 50",
-)  # fmt: skip
+OUT = "digits.triplets.parquet"
+JOURNEY = ("sample digits.parquet", "mine digits.parquet", f"describe {OUT}", f"verify {OUT} --sample 50")
 
 
 class Failed(Exception):
@@ -117,10 +115,10 @@ def release(work: Path, pythons: list[str]) -> None:
         if found := faults(held, modules):
             raise Failed(f"{archived.name}: {'; '.join(found)}")
     passed(f"they hold {len(modules)} modules, {', '.join(HELD)}, LICENSE; no tests, no benchmarks")
-    if (told := HeaderParser().parsestr(metadata)["Version"]) != version:
-        raise Failed(f"the metadata says {told}, not {version}")
+    if HeaderParser().parsestr(metadata)["Version"] != version:
+        raise Failed(f"the metadata is not of {version}")
     run(tools / "twine", "check", "--strict", wheel, sdist, cwd=work)
-    passed("the metadata is that version's, and README.md renders")
+    passed("the metadata is of that version, and README.md renders")
     for number, python in enumerate(pythons):
         for archived in (wheel, sdist):
             name = f"{number}-{archived.suffix[1:]}"
