@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 import weakref
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from minestream.miner import Mining
 from minestream.pipeline import check_gates
 from minestream.pipes import write_pipe
 from minestream.progress import Callback, reporter
+from minestream.scratch import scratch_folder
 from minestream.sources import open_sources
 from minestream.stats import Report, ShardStats, merged
 from minestream.streams import BATCH_ROWS, StreamBatches
@@ -90,7 +90,7 @@ class Batches:
         self.notes: list[str] = []
         self._parts: list[ShardStats] = []
         with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = stack.enter_context(scratch_folder(resources.scratch))
             progress = stack.enter_context(reporter(resources.progress, progress_callback))
             sources = open_sources(inputs, config, tables, resources)
             self.miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))

@@ -28,6 +28,7 @@ from minestream.places import AnyPath
 from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
 from minestream.progress import Progress
 from minestream.remembered import Remembered
+from minestream.scratch import scratch_root
 from minestream.screens import SCREENS, Codes, usable_screens
 from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
@@ -86,9 +87,7 @@ class Mining:
             source, configs, config, resources, progress
         )  # fmt: skip
         self.reading = ShardStats()
-        self._scratch = Path(resources.scratch) if resources.scratch else scratch
-        if not self._scratch.is_dir():
-            raise UsageError(f"--scratch {self._scratch} is no folder", "make it first")
+        self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
             progress.note("compiling kernels for this processor, once: some 10 to 20 seconds")
         budget = memory_budget(resources)

@@ -27,6 +27,7 @@ import pyarrow as pa
 from minestream import signals
 from minestream.errors import MinestreamError, OutputError
 from minestream.places import RemotePath, place_of
+from minestream.scratch import scratch_root
 from minestream.sink import Output, Run, Values, disk_errors, take_lock
 from minestream.target import Target, plan_of, read_json, refuse_differences
 
@@ -147,7 +148,7 @@ class RemoteOutput(Target):
     @property
     def scratch(self) -> Path:
         """The given scratch folder, or the system's temporary folder."""
-        return Path(self._scratch or tempfile.gettempdir())
+        return scratch_root(self._scratch)
 
     def refuse_place(self) -> None:
         """Refuse a bucket that is missing, and OUT that is none in a bucket."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -31,6 +30,7 @@ from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
 from minestream.reserving import Prepare, reserving
 from minestream.rules import EMITS
+from minestream.scratch import scratch_folder
 from minestream.screens import usable_screens
 from minestream.sink import Output, Run
 from minestream.slices import slice_of, slice_target
@@ -158,7 +158,7 @@ def mine_configs(
         todo = [index for index in runs[0].indices if any(run.finished(index) is None for run in runs)]
         if resources.shard is not None:
             progress.stage("mine", sum(map(miner.pairs_of, runs[0].indices)), "pairs")
-        progress.advance(sum(miner.pairs_of(index) for index in runs[0].indices if index not in todo))
+        progress.advance(sum(map(miner.pairs_of, {*runs[0].indices} - {*todo})))
         mine_left(Work(miner, runs, todo, inputs, tables))
         for place, run, config in zip(left, runs, chosen, strict=True):
             reports[place] = publish(miner, config, run, outputs[place], began)
@@ -334,7 +334,7 @@ def mine_arrays(
     )  # fmt: skip
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(scratch_folder(resources.scratch))
         miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
         shards = miner.mine_shards(range(len(miner.plan.shards)))
         parts = [(emit(picture), picture.stats) for _, (picture,) in shards]

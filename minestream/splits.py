@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from minestream.plan import memory_budget
 from minestream.positives import one_pair_each
 from minestream.progress import reporter
 from minestream.relation import NO_CODES, NO_ROWS, UNLABELED
+from minestream.scratch import scratch_folder
 from minestream.screens import Codes
 from minestream.search import search_once
 from minestream.setting import Setting
@@ -80,9 +80,9 @@ def compare(
     config, resources, _ = split_options({"progress": "none", "band": "any", **options})
     limit = NEAR.get(config.metric, 0.0) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        loaded = _loaded(train, validation, config, resources, Path(scratch))
-        found = _nearest(loaded, config, resources, Path(scratch))
+    with scratch_folder(resources.scratch) as scratch:
+        loaded = _loaded(train, validation, config, resources, scratch)
+        found = _nearest(loaded, config, resources, scratch)
     told: dict[str, Any] = {
         "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
         "labels": _labels(loaded), "ids": _ids(loaded),

@@ -7,6 +7,7 @@ import errno
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
@@ -153,7 +154,7 @@ class Store:
     def close(self) -> None:
         """Release memory and scratch."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
+            self._release()
             self._descriptor = None
         self._array = None
 
@@ -162,6 +163,7 @@ class Store:
             return
         with scratch_errors(self._scratch), tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-") as file:
             self._descriptor = os.dup(file.fileno())
+        self._release = weakref.finalize(self, os.close, self._descriptor)  # a run that fails early closes nothing
         held = [self._array[: self.rows]] if self._array is not None else self._parts
         self._array, self._parts = None, []
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):

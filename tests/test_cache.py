@@ -8,15 +8,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
+import numpy as np
 import pytest
 
 from minestream import kernels
 from minestream.kernels import compiled
 
 REPOSITORY = Path(__file__).parents[1]
+KIND = "kernel cache"
 
 KERNELS = """
 from minestream.kernels.compiled import kernel
@@ -158,6 +160,96 @@ def test_the_users_cache_is_next_and_a_vanished_folder_is_harmless(runner: Runne
     shutil.rmtree(runner.folder / "home")
     vanish = "import shutil\nfrom minestream.kernels.compiled import code_folder\nshutil.rmtree(code_folder())\n"
     assert runner.run(vanish, **home) == Outcome(90.0, 0, 2, "")
+
+
+NO_HOME = """
+import os, pwd
+def unknown(user):
+    raise KeyError(user)
+os.environ.pop("HOME", None)
+pwd.getpwuid = unknown
+"""
+
+
+@pytest.mark.parametrize(("what", "before"), [("a home that cannot be written", ""), ("no home at all", NO_HOME)])
+def test_without_a_home_the_temporary_folder_keeps_kernels(runner: Runner, what: str, before: str, attack: Any) -> None:
+    temporary = runner.folder / "temporary"
+    temporary.mkdir()
+    variables = {"MINESTREAM_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": "/dev/null", "TMPDIR": str(temporary)}
+    with attack(KIND, what):
+        assert runner.run(before, **variables) == Outcome(90.0, 0, 2, "")
+        assert runner.run(before, **variables) == Outcome(90.0, 1, 0, "")
+
+
+def test_a_disk_that_takes_no_whole_file_keeps_nothing(runner: Runner, attack: Any) -> None:
+    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+    with attack(KIND, "a disk that is full half way through a kernel's file"):
+        assert runner.run(limit) == Outcome(90.0, 0, 2, "")
+        assert [path.name for path in runner.cache.glob("*/*")] == ["lock"]
+
+
+def test_versions_side_by_side_keep_their_own(runner: Runner, attack: Any) -> None:
+    version = runner.package / "_version.py"
+    old = version.read_text()
+    found = []
+    with attack(KIND, "two versions in turn on one cache folder"):
+        for text in (old, old.replace('"0.', '"7.')) * 2:
+            version.write_text(text)
+            found.append(runner.run()[:3])
+        assert found == [(90.0, 0, 2), (90.0, 0, 2), (90.0, 1, 0), (90.0, 1, 0)]
+        assert len({path.parent for path in runner.files()}) == 2
+
+
+def test_code_under_the_name_of_other_code_is_not_run(runner: Runner, attack: Any) -> None:
+    runner.run()
+    one, other = runner.files()
+    content = one.read_bytes()
+    with attack(KIND, "the files of two kernels exchanged"):
+        one.write_bytes(other.read_bytes())
+        other.write_bytes(content)
+        assert runner.run() == Outcome(90.0, 0, 2, "")
+
+
+@pytest.mark.parametrize("count", [200, pytest.param(20_000, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "zeroed"])
+def test_no_damaged_file_is_loaded(
+    damage: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Any
+) -> None:
+    monkeypatch.setattr(compiled, "code_folder", lambda: tmp_path)
+
+    @compiled.kernel
+    def next_one(x):
+        return x + 1
+
+    assert next_one(1) == 2
+    (path,) = tmp_path.glob("*.kernel")
+    whole = path.read_bytes()
+    read = next_one._cache._read  # type: ignore[attr-defined]
+    assert read(path, next_one.targetctx) is not None  # type: ignore[attr-defined]
+    rng = np.random.default_rng(count)
+    for _ in range(count):
+        content, at, bit = bytearray(whole), int(rng.integers(len(whole) - 1)), int(rng.integers(8))
+        if damage == "flipped":
+            content[at] ^= 1 << bit
+        elif damage == "cut":
+            del content[at:]
+        else:
+            content[at:] = bytes(len(whole) - at)
+        path.write_bytes(content)
+        with attack("damaged bytes", f"a kept kernel, {damage} at random"):
+            assert content == whole or read(path, next_one.targetctx) is None  # type: ignore[attr-defined]
+
+
+def test_without_a_place_for_temporary_files_kernels_are_compiled(runner: Runner, attack: Any) -> None:
+    before = """
+import tempfile
+def none():
+    raise FileNotFoundError(2, "No usable temporary directory found")
+tempfile._get_default_tempdir = none
+"""
+    variables = {"MINESTREAM_CACHE_DIR": "", "XDG_CACHE_HOME": "", "HOME": "/dev/null"}
+    with attack(KIND, "no folder at all that can be written"):
+        assert runner.run(before, **variables)[:3] == (90.0, 0, 2)
 
 
 def test_without_any_folder_one_line_says_so(runner: Runner) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -30,6 +29,7 @@ from minestream.metric import METRICS
 from minestream.miner import Mining
 from minestream.places import local_place
 from minestream.progress import Callback, reporter
+from minestream.scratch import scratch_folder
 from minestream.setting import Setting
 from minestream.sources import open_sources
 from minestream.stats import ShardStats
@@ -122,7 +122,7 @@ def profile(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, config, tables, resources)
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch = stack.enter_context(scratch_folder(resources.scratch))
         profiler = Profiler(sources, [config], resources, scratch, progress)
         stack.enter_context(profiler)
         found, files = _Profile(profiler, given, sample, full, near).found()

@@ -31,14 +31,17 @@ def cache_root() -> Path | None:
     directory that must be nobody but this user.
     """
     asked = os.environ.get(CACHE_VARIABLE)
-    if asked and (folder := _made(Path(asked).expanduser().absolute())):
+    if asked and (folder := _made(Path(os.path.expanduser(asked)).absolute())):
         return folder
     base = os.environ.get("XDG_CACHE_HOME")
-    parent = Path(base) if base and os.path.isabs(base) else Path("~/.cache").expanduser()
+    parent = Path(base if base and os.path.isabs(base) else os.path.expanduser("~/.cache"))
     if parent.is_absolute() and (folder := _made(parent / "minestream")):
         return folder
     user = os.getuid() if hasattr(os, "getuid") else "user"
-    private = _made(Path(tempfile.gettempdir()) / f"minestream-{user}")
+    try:
+        private = _made(Path(tempfile.gettempdir()) / f"minestream-{user}")
+    except OSError:  # not one place for temporary files
+        return None
     return private if private and _is_private(private) else None
 
 

@@ -254,7 +254,7 @@ class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed
             payload = serialize.dumps(data._reduce())
             descriptor, scratch = tempfile.mkstemp(dir=path.parent, suffix=".part")
             with os.fdopen(descriptor, "wb") as file:
-                file.write(FILE_HEADER + hashlib.sha256(payload).digest() + payload)
+                file.write(_sealed(path, payload))
             os.replace(scratch, path)
         except Exception:  # a full disk, or an object that does not pickle
             with suppress(OSError):
@@ -276,11 +276,16 @@ class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed
         try:
             content = path.read_bytes()
             payload = content[start:]
-            if content[:start] != FILE_HEADER + hashlib.sha256(payload).digest():
+            if content != _sealed(path, payload):
                 return None
             return CompileResult._rebuild(target_context, *pickle.loads(payload))
         except Exception:  # absent, or written by something that is not what it was
             return None
+
+
+def _sealed(path: Path, payload: bytes) -> bytes:
+    """What a file holds; its checksum is of its name too, which says whose code that is."""
+    return FILE_HEADER + hashlib.sha256(path.name.encode() + payload).digest() + payload
 
 
 def _ordered(value: Any) -> Any:
