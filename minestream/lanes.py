@@ -18,6 +18,7 @@ SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all
 SAMPLE_SHARE = 0.04
 POSITIVE_SAMPLE = 4  # times as many for positives: only those of its own label cost an anchor anything
 SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is as long as all before it
+BEYOND = 1e38  # a linear distance in the frame that no row has
 SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
 
 
@@ -187,7 +188,8 @@ def edges_of(
 
     def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
         bounded = np.isfinite(x) & ((x > 0) | dot)
-        t = metric.linear(np.where(bounded, x, 0.0)) * scale * scale
+        with np.errstate(over="ignore"):  # an edge that no row reaches
+            t = np.clip(metric.linear(np.where(bounded, x, 0.0)) * scale * scale, -BEYOND, BEYOND)
         slack = pair_own + 2.0**-48 * (np.abs(pair_h) + np.abs(t))
         return np.where(bounded, sign * (pair_h - t) + outwards * slack, unbounded)
 

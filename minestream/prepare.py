@@ -12,6 +12,8 @@ from minestream.metric import METRICS
 from minestream.store import Store
 
 PASS_ROWS = 16_384
+LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
+LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
 
 
 def twins(store: Store, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
@@ -59,5 +61,6 @@ def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> codes.Fr
         codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
     centre = total / store.rows
     widest = max(codes.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
-    scale = 2.0 ** -math.floor(math.log2(widest)) if widest > 0 else 1.0
+    widest = max(widest, LEAST_SHARE * float(np.abs(centre).max()), LEAST_WIDTH)
+    scale = 2.0 ** -math.floor(math.log2(widest))
     return codes.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)

@@ -47,7 +47,7 @@ class Frame(NamedTuple):
     """How rows become z = (row [/ its norm] - centre) * scale."""
 
     centre: NDArray[np.float64]  # [d]
-    scale: float  # a power of two: max |z| of all rows lies in [1, 2), or 1 when all rows are the centre
+    scale: float  # a power of two: max |z| of all rows lies in [1, 2), or below where they hardly differ
     unit_rows: bool
     dot: bool
 

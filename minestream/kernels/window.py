@@ -133,15 +133,17 @@ def _proposed(
     beyond = 0
     for c in range(products.size):  # vector code, and most often all there is to do
         affinity = np.float64(products[c]) + np.float64(bias[c])
-        beyond += 1 if (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least) else 0
+        outside = (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least)
+        beyond += 1 if outside & (abs(affinity) < np.inf) else 0
     if beyond == products.size:
         return 0
     count = 0
     for c in range(products.size):
         affinity = np.float64(products[c]) + np.float64(bias[c])
+        outside = (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least)
         out_at[count] = start + c
-        # What is not a number is looked at.
-        count += 0 if (nearest - affinity > most) | (farthest - affinity + np.float64(slack[c]) < least) else 1
+        # What is not a number, or too long for a float32, is looked at.
+        count += 0 if outside & (abs(affinity) < np.inf) else 1
     return count
 
 
