@@ -24,7 +24,7 @@ from minestream.cli_merge import merge
 from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show, show_result
 from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
-from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError
+from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError, printable
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.trainers import FORMATS
@@ -134,7 +134,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
     values_of = [report.to_dict() for report in reports]
     text = json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told)
     if out == PIPE:  # where the rows went
-        print(text, file=sys.stderr)
+        show(text, sys.stderr)
     else:
         show(text)
 
@@ -285,7 +285,7 @@ def sample(path: str, overwrite: bool) -> None:
         raise OutputError(f"{path} exists", "--overwrite replaces it") from None
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}", "give a file in an existing folder") from error
-    show(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
+    show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 
 for command in (profile, fit, apply_linear, update, merge):
@@ -304,9 +304,9 @@ def usage_error(error: click.UsageError) -> UsageError:
 
 def fail(error: MinestreamError, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
-    print(f"error: {error.message}", file=sys.stderr)
+    show(printable(f"error: {error.message}"), sys.stderr)
     if error.hint:
-        print(f"hint: {error.hint}", file=sys.stderr)
+        show(printable(f"hint: {error.hint}"), sys.stderr)
     if as_json:
         what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))

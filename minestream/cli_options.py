@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -76,13 +76,15 @@ class Group(Command, click.Group):
     command_class = Command
 
 
-def show(text: str) -> None:
-    """Print on standard output; a reader who left is no error."""
+def show(text: str, file: TextIO | None = None) -> None:
+    """Print on standard output, or `file`; a reader who left is no error, nor is a character that it does not have."""
+    target = file or sys.stdout
+    encoding = target.encoding or "utf-8"
     try:
-        print(text, flush=True)
+        print(text.encode(encoding, "backslashreplace").decode(encoding), file=target, flush=True)
     except BrokenPipeError:
-        # What is still buffered would raise again when the interpreter closes standard output.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # What is still buffered would raise again when the interpreter closes it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), target.fileno())
 
 
 def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:

@@ -12,6 +12,7 @@ import pyarrow.types as pat
 from minestream.errors import InputError, UsageError, nearest_name
 
 ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa.float32(), pa.float64(), pa.int8())}
+SPARK_FIELDS = ("type", "size", "indices", "values")
 _LISTED_COLUMNS = 12
 
 Test = Callable[[pa.DataType], bool]
@@ -80,7 +81,7 @@ def _is_version(kind: pa.DataType) -> bool:
 
 
 def _is_spark_vector(kind: pa.DataType) -> bool:
-    return pat.is_struct(kind) and {"type", "size", "indices", "values"} <= {field.name for field in kind}
+    return pat.is_struct(kind) and all(kind.get_field_index(name) >= 0 for name in SPARK_FIELDS)
 
 
 # ---------------------------------------------------------------- roles

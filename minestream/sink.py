@@ -112,8 +112,14 @@ class Output(Target):
         return self.final.parent
 
     def refuse_place(self) -> None:
-        """Refuse a folder that is missing or read-only."""
+        """Refuse a folder that is missing or read-only, and a name that is too long."""
         parent = self.final.parent
+        try:
+            self.manifest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another -o") from error
         if not self.final.name or not parent.is_dir():
             raise OutputError(
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"
