@@ -24,7 +24,7 @@ from minestream.cli_merge import merge
 from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show_result
 from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
-from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError
+from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError, printable
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.standard import show, tell
@@ -286,7 +286,7 @@ def sample(path: str, overwrite: bool) -> None:
         raise OutputError(f"{path} exists", "--overwrite replaces it") from None
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}", "give a file in an existing folder") from error
-    show(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
+    show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 
 for command in (profile, fit, apply_linear, update, merge):
@@ -305,9 +305,9 @@ def usage_error(error: click.UsageError) -> UsageError:
 
 def fail(error: MinestreamError, as_json: bool) -> int:
     """Say what went wrong; the exit code."""
-    tell(f"error: {error.message}")
+    tell(printable(f"error: {error.message}"))
     if error.hint:
-        tell(f"hint: {error.hint}")
+        tell(printable(f"hint: {error.hint}"))
     if as_json:
         what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         with suppress(MinestreamError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.types as pat
 from minestream.errors import InputError, UsageError, nearest_name
 
 ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa.float32(), pa.float64(), pa.int8())}
+SPARK_FIELDS = ("type", "size", "indices", "values")
 _LISTED_COLUMNS = 12
 
 Test = Callable[[pa.DataType], bool]
@@ -80,7 +82,7 @@ def _is_version(kind: pa.DataType) -> bool:
 
 
 def _is_spark_vector(kind: pa.DataType) -> bool:
-    return pat.is_struct(kind) and {"type", "size", "indices", "values"} <= {field.name for field in kind}
+    return pat.is_struct(kind) and all(kind.get_field_index(name) >= 0 for name in SPARK_FIELDS)
 
 
 # ---------------------------------------------------------------- roles
@@ -196,7 +198,8 @@ class Candidates:
             return self.checked(role, next((name for name in known if self._fits(role, name)), known[0]))
         rest = [name for name in self.schema.names if name not in taken and name not in carry]
         free = [name for name in rest if self._fits(role, name)]
-        likely = [name for name in free if not (role == "label" and self._all_differ(name))]
+        shown = free[:_LISTED_COLUMNS]  # of thousands not each is counted
+        likely = [name for name in shown if not (role == "label" and self._all_differ(name))]
         if len(free) == len(likely) == 1:
             return self.checked(role, free[0])
         none = f"no {role} column found; {'candidates' if free else 'columns'}"
@@ -223,7 +226,11 @@ class Candidates:
 
     def _kind(self, name: str) -> pa.DataType:
         """The type of the first column of this name (looking it up by name fails where two share it)."""
-        return self.schema.field(self.schema.names.index(name)).type
+        return self._kinds[name]
+
+    @cached_property
+    def _kinds(self) -> dict[str, pa.DataType]:
+        return dict(reversed(list(zip(self.schema.names, self.schema.types, strict=True))))
 
     def _fits(self, role: str, name: str) -> bool:
         return _ROLES[role].fits(plain(self._kind(name)))

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from minestream.errors import InputError, MinestreamError
 from minestream.places import AnyPath, RemotePath, place_of, readable
 from minestream.remote import known_failure
+from minestream.shaped import ABOUT, config_of, fits
 from minestream.stats import mean
-from minestream.target import read_json
+from minestream.target import read_manifest
 
 QUANTILES = {
     "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
@@ -64,8 +65,14 @@ def file_metadata(path: AnyPath) -> dict[str, Any]:
         found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:
         raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
-    texts = {name.decode().removeprefix("minestream."): value.decode() for name, value in found.items()}
-    return texts | {name: json.loads(texts[name]) for name in JSON_FIELDS}
+    try:
+        about: dict[str, Any] = {n.decode().removeprefix("minestream."): value.decode() for n, value in found.items()}
+        about |= {name: json.loads(about[name]) for name in JSON_FIELDS}
+    except (KeyError, ValueError, RecursionError):
+        about = {}
+    if not fits(about, ABOUT):
+        raise InputError(f"{path} says of itself what minestream does not write", WHAT_TO_GIVE)
+    return about | {"config": config_of(about["config"], path, InputError).to_dict()}
 
 
 def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
@@ -78,7 +85,7 @@ def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
     """
     out = place_of(path)
     out = out.with_name(out.name.removesuffix(MANIFEST)) if out.name.endswith(MANIFEST) else out
-    manifest = read_json(out.parent / f"{out.name}{MANIFEST}")
+    manifest = read_manifest(out.parent / f"{out.name}{MANIFEST}")
     if manifest is not None and manifest.get("state") != "complete":
         manifest = None
     if out.is_dir():

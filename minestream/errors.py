@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
 from difflib import get_close_matches
 from typing import ClassVar
+
+# What steers a terminal, reverses what follows, or is no character at all.
+_STEERING = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 EXIT_CODES: dict[int, str] = {
     0: "done",
@@ -97,6 +101,11 @@ class ForkedProcess(MinestreamError, RuntimeError):
     """Something that cannot work in a forked child was asked of one."""
 
     exit_code = 2
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: names and labels of files may hold anything, and control characters appear as escapes."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def nearest_name(name: str, known: list[str]) -> str:

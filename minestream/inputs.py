@@ -30,7 +30,7 @@ from minestream.workers import ahead
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
-_READ_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)
+_READ_ERRORS = (pa.ArrowException, OSError, UnicodeError)
 _TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
 _COUNTED_ROWS = 50_000
@@ -58,12 +58,17 @@ class Input:
     start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
     stamp: tuple[int, ...] = ()  # of a local file when it was opened
 
+    def __post_init__(self) -> None:
+        tuple(self.schema.names)  # one that is no UTF-8 raises: here, where what opens the file catches it
+
     def read(self, names: list[str], batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours."""
         try:
             for batch in self.reader(names, batch_rows):
-                batch.validate()  # IPC carries buffers unverified
                 wanted = batch.select(names)
+                # IPC hands on offsets and counts as they stand in the file, and no reader looks at text: a wrong one
+                # would be read beyond its buffer. Costs 0.3 to 1.2 % of reading (2.4 % beside 370 bytes of text a row).
+                wanted.validate(full=True)
                 for start in range(0, batch.num_rows, batch_rows):
                     yield wanted.slice(start, batch_rows)
             if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
@@ -94,6 +99,7 @@ def _stamp(path: AnyFile) -> tuple[int, ...]:
 _REASONS = {
     FileNotFoundError: ("does not exist", "check the path"),
     PermissionError: ("may not be read (permission denied)", "check the permissions"),
+    UnicodeEncodeError: ("has a name that is no UTF-8", "rename it"),
 }
 
 
@@ -149,7 +155,7 @@ def _open_npy(path: str) -> Input:
     try:
         stamp = _stamp(path)
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a broken header whatever Python's own parser raises
         raise unreadable(path, error) from error
     if not isinstance(mapped, np.memmap):
         raise InputError(f"{path}: no .npy array", "save it with numpy.save")
@@ -210,7 +216,7 @@ def _open_object(thing: Any, number: str) -> Input:
         table = pa.table(thing)
 
         def slices(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-            yield from table.select(names).to_batches(max_chunksize=batch_rows)
+            yield from table.select(names).to_batches()  # whole: of a slice too all list elements are validated
 
         return Input(MEMORY + number, table.schema, table.num_rows, slices, on_disk=False)
     if hasattr(thing, "scanner"):

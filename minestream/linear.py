@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,15 +75,18 @@ class Linear:
         """
         try:
             with np.load(path, allow_pickle=False) as found:
-                weights, mean, about = (found[name] for name in ("weights", "mean", "about"))
+                weights, mean, about = (np.asarray(found[name]) for name in ("weights", "mean", "about"))
             read = cls(weights, mean, json.loads(about.tobytes()))
         except OSError as error:
             raise unreadable(str(path), error) from error
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # of a broken archive whatever the readers of zip, zlib and headers raise
             raise InputError(f"{path}: not a linear embedding: {error}", "minestream fit writes one") from error
-        fits = weights.ndim == 2 and mean.shape == weights.shape[1:] and weights.dtype == mean.dtype == np.float64
-        if not fits or read.about.get("format") != FORMAT:
+        fits = weights.ndim == 2 and weights.size and mean.shape == weights.shape[1:]
+        ours = isinstance(read.about, dict) and read.about.get("format") == FORMAT
+        if not fits or not ours or not weights.dtype == mean.dtype == np.float64:
             raise InputError(f"{path}: not a linear embedding of format {FORMAT}", "minestream fit writes one")
+        if not (np.isfinite(weights).all() and np.isfinite(mean).all()):
+            raise InputError(f"{path}: not every number in it is finite", "minestream fit writes one")
         return read
 
     def crc32(self) -> int:

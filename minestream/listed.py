@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ GRADE = ("score", "grade", "relevance", "rel", "label")
 ROW_ID, ROW_NUMBER = ("id", "row_id", "query_id", "document_id"), "row"
 TEXT_SUFFIXES = (".tsv", ".txt", ".qrels", ".trec", ".qrel")
 BATCH_ROWS = 65_536
+_WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,18}")
 
 Places = NDArray[np.int64]
 
@@ -107,7 +109,7 @@ def _read_text(given: str | os.PathLike[str]) -> pa.Table:
             names = [name.strip().lower() for name in first.split("\t")]
             rows = list(csv.reader(file, delimiter="\t")) if set(names) & {*LEFT, *RIGHT} else []
             lines = [] if rows else [(number, line.split()) for number, line in enumerate(file) if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
     if rows:
         found = {role: _named(names, known, role, path) for role, known in (("left", LEFT), ("right", RIGHT))}
@@ -164,7 +166,10 @@ def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
         raise InputError(f"{name}: ids of type {values.type}", "ids are ints or strings: cast the column")
     if values.null_count:
         raise InputError(f"{name}: {values.null_count:,} pairs have a null id", "drop these pairs")
-    return values.cast(pa.int64() if pa.types.is_integer(kind) else pa.string())
+    try:
+        return values.cast(pa.int64() if pa.types.is_integer(kind) else pa.string())
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{name}: ids beyond int64: {error}", "write ids as texts: cast the column") from error
 
 
 def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
@@ -239,9 +244,7 @@ def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -
         return values
     cast = cast_ids(values, kind)
     if cast is None:
-        first = next(
-            (v for v in values.to_pylist() if not str(v).lstrip("-").isdigit() or str(int(v)) != str(v)), values[0]
-        )
+        first = next((value for value in values.to_pylist() if not _WHOLE_NUMBER.fullmatch(str(value))), values[0])
         raise InputError(
             f"{name}: ids are {values.type}, those of the rows {kind}, and {first!r} cannot be one of them",
             "write both with one type",

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from minestream.mirror import target_of
 from minestream.pipeline import already, check_gates, publish
 from minestream.places import AnyPath, RemotePath, place_of
 from minestream.progress import Callback, Progress, reporter
+from minestream.shaped import RECORD, config_of, fits
 from minestream.sink import Run, disk_errors, write_json
 from minestream.slices import slices_of
 from minestream.sources import open_sources
 from minestream.stats import Report, ShardStats, merged
-from minestream.target import Target, differences, read_json, refuse_differences
+from minestream.target import Target, differences, read_manifest, refuse_differences, report_of
 from minestream.writer import RowsCrc
 
 MANIFEST = ".manifest.json"
@@ -79,7 +81,7 @@ def merge(
     refuse_machines(resources, "merge")
     every = checked([found for place in places for found in found_at(place)])
     first = every[0].manifest
-    config = MineConfig(**{**first["config"], "carry": tuple(first["config"]["carry"])})
+    config = config_of(first["config"], every[0].place, OutputError)
     if needs_finishing(config) and source is None:
         raise UsageError(
             "this output is finished over all rows, which takes keys and texts of the mined input",
@@ -92,7 +94,7 @@ def merge(
         return already(target, finished)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        work = {name: first[name] for name in OF_THE_WORK}
+        work = {name: first[name] for name in OF_THE_WORK} | {"config": config.to_dict()}
         run = target.start(stack, resume=resources.resume, overwrite=resources.overwrite, **work)
         stack.callback(_discard, run)
         refuse_differences(f"{every[0].place}", first, run.plan)
@@ -121,12 +123,13 @@ class MinedSlice:
 
 
 def _manifest(place: AnyPath) -> dict[str, Any]:
-    return read_json(place.parent / f"{place.name}{MANIFEST}") or {}
+    return read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
 
 
 def is_slice(place: AnyPath) -> bool:
     """Whether a finished slice lies there."""
-    return "slice" in _manifest(place)
+    found = _manifest(place)
+    return found.get("slice") is not None and fits(found.get("files"), [RECORD])
 
 
 def found_at(place: AnyPath) -> list[MinedSlice]:
@@ -148,6 +151,12 @@ def found_at(place: AnyPath) -> list[MinedSlice]:
     return found
 
 
+def _names_its_parts(each: MinedSlice) -> bool:
+    """Whether its files are called as those of its parts are: another name could lead anywhere."""
+    names = [f"part-{index:05d}.parquet" for index in each.manifest["slice"]["parts"]]
+    return [file["name"] for file in each.manifest["files"]] == names
+
+
 def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
     """The slices in order.
 
@@ -166,16 +175,18 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
                 f"{first.place} and {other.place} are not of one job:\n  " + "\n  ".join(lines),
                 "mine all slices with the same options, input and versions",
             )
-    numbers = [each.own.number for each in every]
-    missing = [str(Slice(number, first.own.count)) for number in range(1, first.own.count + 1) if number not in numbers]
-    if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    numbers, count = [each.own.number for each in every], first.own.count
+    absent = count - sum(1 <= number <= count for number in set(numbers))
+    if absent > 0:
+        missing = list(islice((str(Slice(n, count)) for n in range(1, count + 1) if n not in numbers), SHOWN))
+        more = f" and {absent - SHOWN} more" if absent > SHOWN else ""
         raise OutputError(
-            f"{len(missing)} of {first.own.count} slices are missing or unfinished: {', '.join(missing[:SHOWN])}{more}",
+            f"{absent} of {count} slices are missing or unfinished: {', '.join(missing)}{more}",
             f"mine them with --shard {missing[0]} and so on; --resume where one was begun",
         )
     parts = sorted(index for each in every for index in each.manifest["slice"]["parts"])
-    if len(set(numbers)) < len(numbers) or parts != list(range(first.manifest["parts"])):
+    whole = len(parts) == first.manifest["parts"] and parts == list(range(len(parts)))
+    if len(set(numbers)) < len(numbers) or not whole or not all(map(_names_its_parts, every)):
         raise OutputError(f"the slices of {first.place.parent} do not hold each part once", "give each slice once")
     return sorted(every, key=lambda each: each.own.number)
 
@@ -242,13 +253,13 @@ def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progre
     parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     check_gates(resources, total, KEPT)
-    told = every[0].manifest["report"]
-    notes = dict.fromkeys(note for each in every for note in each.manifest["report"]["notes"])
+    reports = [report_of(each.manifest, each.place) for each in every]
+    told, notes = reports[0], dict.fromkeys(note for each in reports for note in each["notes"])
 
     def report() -> Report:
         return Report(
-            str(run.target.final), told["config"], told["columns"], told["source"], told["plan"], total, tuple(notes),
-            time.perf_counter() - began,
+            str(run.target.final), run.plan["config"], told["columns"], told["source"], told["plan"], total,
+            tuple(notes), time.perf_counter() - began,
         )  # fmt: skip
 
     progress.stage("publish", len(parts), "parts")

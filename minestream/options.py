@@ -34,8 +34,10 @@ def long_flag(spec: Field[Any]) -> str:
 
 
 def check_choice(spec: Field[Any], value: object) -> None:
-    """Refuse a value outside the field's choices, naming the nearest one."""
+    """Refuse a value outside the field's choices, naming the nearest one, and text that no file can hold."""
     choices = spec.metadata["choices"]
+    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     if choices is None or value is None or value in choices:
         return
     raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_name(str(value), list(choices)))

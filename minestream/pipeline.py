@@ -38,7 +38,7 @@ from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
 from minestream.stats import Report, ShardStats, merged
 from minestream.streams import mine_stream
-from minestream.target import Target, refuse_differences
+from minestream.target import Target, refuse_differences, report_of
 from minestream.trainers import FORMATS
 from minestream.values import short_share
 from minestream.window import Miner
@@ -225,10 +225,10 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
 
 def already(output: Target, manifest: dict[str, Any]) -> Report:
     """The report of an output that --resume found complete."""
-    told = manifest["report"]
+    told = report_of(manifest, output.final)
     return Report(
         str(output.final), told["config"], told["columns"], told["source"], told["plan"],
-        ShardStats.from_dict({k: v for k, v in told["stats"].items() if not k.startswith("mean_")}),
+        ShardStats.from_dict(told["stats"]),
         (), told["seconds"], True, True,
     )  # fmt: skip
 

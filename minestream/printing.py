@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from minestream.config import MineConfig
+from minestream.errors import printable
 from minestream.progress import short_number, short_time
 from minestream.rules import EMITS
 from minestream.stats import WAITED, Report, mean
@@ -52,7 +53,7 @@ RARE = ("fallbacks", "padded", "repeated")  # counters that are told where they 
 def report_text(report: Report) -> str:
     """The closing report of a run: funnel, losses, seconds, notes, and what to try next."""
     if report.already:
-        return f"already complete: {report.output}\n" + sections(notes=report.notes)
+        return sections(notes=[f"already complete: {report.output}", *report.notes])
     stats, config = report.stats, report.config
     means = mean(stats.loss_sum, stats.losses), mean(stats.active_loss_sum, stats.active_rows)
     rate = f"{short_number(stats.pairs_computed / max(report.seconds, 1e-9))} pairs computed a second"
@@ -86,7 +87,7 @@ def plan_text(report: Report) -> str:
 def update_text(update: Update) -> str:
     """What an update found changed, what it computed of a full run, and what came out."""
     if update.unchanged:
-        return f"nothing changed: {update.output}"
+        return sections(notes=[f"nothing changed: {update.output}"])
     rows: list[Row] = []
     if update.changes is not None:
         changes = update.changes
@@ -298,11 +299,11 @@ def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[
     console = Console(file=text, force_terminal=terminal, width=width, markup=False, highlight=False, emoji=False)
     for title, rows in (tables or {}).items():
         if table := list(rows):
-            console.print(Text(title, style="bold"), soft_wrap=True)
+            console.print(Text(one_line(title), style="bold"), soft_wrap=True)
             console.print(aligned(table))
             console.print()
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
-    return "\n".join([*lines, *notes]).strip("\n")
+    return "\n".join([*lines, *map(printable, notes)]).strip("\n")
 
 
 def aligned(rows: list[Row]) -> Any:
@@ -316,5 +317,10 @@ def aligned(rows: list[Row]) -> Any:
     grid.add_column(justify="right" if numbers else "left", overflow="fold")
     grid.add_column(style="dim")
     for row in rows:
-        grid.add_row(*map(Text, row))
+        grid.add_row(*(Text(one_line(cell)) for cell in row))
     return grid
+
+
+def one_line(text: str) -> str:
+    """Text as a title or cell of a table shows it."""
+    return printable(text).replace("\n", "\\n")

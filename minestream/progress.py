@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from minestream.errors import UsageError, nearest_name
+from minestream.errors import UsageError, nearest_name, printable
 from minestream.standard import tell
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Lines(Silent):
         if isinstance(event, StageStarted):
             self._start, self._next = now, now + FIRST_LINE_SECONDS
         elif isinstance(event, Note):
-            tell(event.text)
+            tell(printable(event.text))
         elif isinstance(event, Advanced) and now >= self._next:
             self._next = now + LINE_SECONDS
             tell(progress_line(event, now - self._start))
@@ -113,7 +113,7 @@ class Bar(Silent):
             self._start = time.monotonic()
             self._task = self._bar.add_task(event.stage, total=event.total or None, counts="")
         elif isinstance(event, Note):
-            self._bar.console.print(event.text)
+            self._bar.console.print(printable(event.text))
         elif isinstance(event, Advanced) and self._task is not None:
             counts = counts_text(event, time.monotonic() - self._start)
             self._bar.update(self._task, completed=event.done, counts=counts)

@@ -36,6 +36,9 @@ def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
 def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     """The tables of a role: as given, or by their recorded names beside the output or in the working directory."""
     names = [entry["name"] for entry in entries(mined, role)]
+    outside = next((name for name in names if is_outside(name)), None)
+    if outside is not None:
+        raise InputError(f"{mined.path} names a source outside every folder: {outside!r}", "mine it again")
     own = given.get(role)
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
     one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
@@ -53,6 +56,11 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
     what = "the source" if not role else f"the table of {role}"
     raise InputError(f"{what} ({', '.join(names[:3])}) is not in {looked}", f"name the mined input with {PATHS[role]}")
+
+
+def is_outside(name: str) -> bool:
+    """Whether a recorded name leads out of the folder that it is looked for in, which no written one does."""
+    return os.path.isabs(name) or ".." in Path(name).parts
 
 
 def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[str, ...] | None = None) -> Source:

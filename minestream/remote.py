@@ -28,6 +28,7 @@ BUCKETED = ("s3", "gs", "gcs")  # here folders are not made: they are pieces of 
 
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 S3_OPTIONS = ("endpoint_override", "region", "scheme")
+_NO_NAME = re.compile("[\0\ud800-\udfff]")
 _QUERY = re.compile(r"\?(?=\w+=)")  # a ? that no name=value follows is a character of a pattern
 
 # What the libraries write into their messages; nothing else tells one failure from another.
@@ -67,8 +68,20 @@ def is_remote(given: Any) -> bool:
 
 
 def local_text(given: str) -> str:
-    """A file:// URI as the path it stands for; anything else as it is."""
-    return unquote(urlsplit(given).path) if given.lower().startswith("file://") else given
+    """A file:// URI as the path it stands for; anything else as it is.
+
+    Raises
+    ------
+    UsageError
+        For a URI that is none, and a name that pyarrow cannot open: with a zero, or of bytes that are no UTF-8.
+    """
+    try:
+        text = unquote(urlsplit(given).path) if given.lower().startswith("file://") else given
+    except ValueError as error:
+        raise UsageError(f"{given}: {error}", "give the path itself") from error
+    if _NO_NAME.search(text):
+        raise UsageError(f"{text}: a name with a zero, or of bytes that are no UTF-8", "rename the file")
+    return text
 
 
 def address_of(uri: str) -> Address:

@@ -24,11 +24,18 @@ from minestream.errors import InputError
 from minestream.kernels.remember import row_contents
 from minestream.load import Loaded
 from minestream.remembered import KINDS, Lists, Remembered
+from minestream.shaped import fits
 from minestream.sink import disk_errors, sync_folder
 
 SUFFIX = ".reserve.parquet"
 BLOCK_ROWS = 65_536
 ABOUT = "minestream.reserve"
+KNOWN = {"version": str, "config": dict, "columns": dict, "dimension": int, "dtype": str, "reserve": int}
+COLUMNS = {f"content_{half}": pa.uint64() for half in (0, 1)} | {
+    f"{name}_{part}": kind
+    for name in KINDS
+    for part, kind in (("slot", pa.large_binary()), ("x", pa.large_binary()), ("horizon", pa.float64()))
+}
 
 Contents = NDArray[np.uint64]
 
@@ -154,7 +161,10 @@ def _unpacked(column: pa.ChunkedArray, dtype: Any) -> tuple[NDArray[np.int64], N
     lengths, pieces = [np.empty(0, np.int64)], [np.empty(0, dtype)]
     for chunk in column.chunks:
         _, offsets, data = chunk.buffers()
-        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1] // pieces[0].itemsize
+        in_bytes = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+        if (in_bytes % pieces[0].itemsize).any():
+            raise ValueError("a list ends within a number")
+        ends = in_bytes // pieces[0].itemsize
         lengths.append(np.diff(ends))
         pieces.append(np.frombuffer(data or b"", dtype)[ends[0] : ends[-1]])
     return np.concatenate(lengths), np.concatenate(pieces)
@@ -175,10 +185,21 @@ def read_reserve(path: Path) -> Reserve | None:
             metadata = file.schema_arrow.metadata or {}
             known = json.loads(metadata[ABOUT.encode()])
             table = file.read()
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        return _of_table(known, table)
+    except (OSError, pa.ArrowException, KeyError, ValueError, RecursionError) as error:
         raise InputError(
             f"{path} is no reserve, or is damaged: {error!r}", "remove it: the next run is a full one"
         ) from error
+
+
+def _of_table(known: Any, table: pa.Table) -> Reserve:
+    """What a table holds; ValueError or KeyError where it is none of ours: kernels go by its numbers unchecked."""
+    if not fits(known, KNOWN):
+        raise ValueError("it does not say what it is of")
+    table.select(["key"]).validate(full=True)
+    for name, kind in COLUMNS.items():
+        if table.schema.field(name).type != kind or table[name].null_count:
+            raise ValueError(f"column {name!r} is not as it was written")
     content = np.stack([table[f"content_{half}"].to_numpy() for half in (0, 1)], axis=1)
     kinds = {kind: _lists(table, name) for name, kind in KINDS.items()}
     return Reserve(known, table["key"].combine_chunks(), content, Remembered(kinds))
@@ -186,5 +207,7 @@ def read_reserve(path: Path) -> Reserve | None:
 
 def _lists(table: pa.Table, name: str) -> Lists:
     lengths, slot = _unpacked(table[f"{name}_slot"], np.int32)
-    _, x = _unpacked(table[f"{name}_x"], np.float64)
+    of_x, x = _unpacked(table[f"{name}_x"], np.float64)
+    if not np.array_equal(lengths, of_x) or not ((slot >= 0) & (slot < table.num_rows)).all():
+        raise ValueError(f"the lists {name!r} name rows that are not there")
     return Lists(np.concatenate([[0], np.cumsum(lengths)]), slot, x, table[f"{name}_horizon"].to_numpy())

@@ -24,6 +24,7 @@ from minestream import signals
 from minestream.errors import FULL, CapacityError, OutputError, TransientError
 from minestream.places import AnyPath
 from minestream.rules import finished_late
+from minestream.shaped import RECORD, fits
 from minestream.stats import ShardStats
 from minestream.target import Target, plan_of, read_json, refuse_differences
 from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
@@ -90,7 +91,9 @@ def finished_part(work: AnyPath, index: int) -> dict[str, Any] | None:
     """The record {rows, bytes, crc32, stats} of a part in a work folder that is finished, or None."""
     record = read_json(work / f"part-{index:05d}.json")
     part = work / "parts" / f"part-{index:05d}.parquet"
-    return record if record and part.exists() and part.stat().st_size == record["bytes"] else None
+    if record is None or not fits(record, RECORD) or not part.exists():
+        return None
+    return record if part.stat().st_size == record["bytes"] else None
 
 
 def part_file(path: Path, table: pa.Table, metadata: dict[str, str], stats: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +118,14 @@ class Output(Target):
         return self.final.parent
 
     def refuse_place(self) -> None:
-        """Refuse a folder that is missing or read-only."""
+        """Refuse a folder that is missing or read-only, and a name that is too long."""
         parent = self.final.parent
+        try:
+            self.manifest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another -o") from error
         if not self.final.name or not parent.is_dir():
             raise OutputError(
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"

@@ -34,7 +34,7 @@ def refused(error: OSError) -> MinestreamError:
 def show(text: str) -> None:
     """Print on standard output; a reader who left is no error."""
     try:
-        print(text, flush=True)
+        _print(text, sys.stdout)
     except OSError as error:
         give_up(sys.stdout)
         if not isinstance(error, BrokenPipeError):
@@ -44,6 +44,12 @@ def show(text: str) -> None:
 def tell(text: str) -> None:
     """Print on standard error, if that can be."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        _print(text, sys.stderr)
     except OSError:
         give_up(sys.stderr)
+
+
+def _print(text: str, stream: IO[str]) -> None:
+    """Print, with escapes for characters that the stream does not have."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

@@ -15,6 +15,7 @@ from minestream._version import VERSION
 from minestream.errors import OutputError
 from minestream.places import AnyPath, text_of
 from minestream.rules import EMITS
+from minestream.shaped import COMPLETE, REPORT, WORK, fits
 
 if TYPE_CHECKING:
     from minestream.sink import Run
@@ -24,9 +25,24 @@ def read_json(path: AnyPath) -> dict[str, Any] | None:
     """The object in a JSON file, or None when there is none or it is not whole."""
     try:
         values = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def read_manifest(path: AnyPath) -> dict[str, Any] | None:
+    """The manifest in a file, or None when there is none or it is not what one is."""
+    found = read_json(path)
+    complete = found is not None and found.get("state") == "complete"
+    return found if fits(found, COMPLETE if complete else WORK) else None
+
+
+def report_of(manifest: dict[str, Any], place: AnyPath) -> dict[str, Any]:
+    """The report in the manifest of a complete output; OutputError where there is none."""
+    report: dict[str, Any] = manifest["report"]
+    if not fits(report, REPORT):
+        raise OutputError(f"the manifest of {place} holds no report", "mine it again with --overwrite")
+    return report
 
 
 def plan_of(work: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +53,7 @@ def plan_of(work: dict[str, Any]) -> dict[str, Any]:
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two runs to be the same work, by the name a user knows it by."""
-    files = {" ".join([file.get("role", "source"), "file", file["name"]]): file for file in manifest.get("source", [])}
+    files = {f"{file.get('role') or 'source'} file {file['name']}": file for file in manifest.get("source", [])}
     about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
     return {**manifest.get("config", {}), **files, **about}
 
@@ -88,7 +104,7 @@ class Target:
         self.refuse_place()
         self.refuse_foreign()
         unfinished = self.unfinished()
-        done = read_json(self.manifest)
+        done = read_manifest(self.manifest)
         nothing = done is not None and done.get("files") == []  # a slice without parts, of which no folder need be left
         if not self.occupied() and not (resume and nothing):
             if unfinished and not (resume or overwrite):
@@ -113,7 +129,7 @@ class Target:
 
     def unfinished(self) -> dict[str, Any] | None:
         """The manifest of unfinished work, if there is any."""
-        return read_json(self.partial / "manifest.json")
+        return read_manifest(self.partial / "manifest.json")
 
     def occupied(self) -> bool:
         """Whether something other than an empty folder stands under OUT's name."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from minestream._version import VERSION
@@ -20,6 +20,7 @@ from minestream.recorded import entries, find
 from minestream.refreshing import DEFAULT_RESERVE, Changes
 from minestream.reserve import Reserve, keys_of, read_reserve, reserve_path
 from minestream.reserving import about_of, agrees, left_out, remember
+from minestream.shaped import config_of
 from minestream.sink import Output
 from minestream.stats import Report
 
@@ -116,15 +117,7 @@ def update(
 
 def _config(mined: MinedOutput) -> MineConfig:
     """The configuration that an output was mined with."""
-    recorded = mined.about["config"]
-    known = {spec.name for spec in fields(MineConfig)}
-    if recorded.keys() - known:
-        raise InputError(
-            f"{mined.path} was mined by minestream {mined.about['version']} with options that this version, {VERSION}, "
-            f"does not have: {', '.join(sorted(recorded.keys() - known))}",
-            "mine again",
-        )
-    return MineConfig(**recorded | {"carry": tuple(recorded["carry"])}).resolved()
+    return config_of(mined.about["config"], mined.path, InputError).resolved()
 
 
 def _inputs(mined: MinedOutput, source: Any) -> tuple[Any, Any]:

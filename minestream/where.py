@@ -30,6 +30,7 @@ GRAMMAR = (
     'columns, numbers, "texts", True, False, date("2026-01-31"), time("2026-01-31T12:00"), column("odd name"), '
     "== != < <= > >=, in (...), is None, and, or, not"
 )
+MOST_JOINED = 1_000
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -98,8 +99,16 @@ def parse_where(text: str | None, option: str) -> Where | None:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"{option} {text[:200]!r}: {error}", GRAMMAR) from error
+    joined = sum(len(getattr(node, "values", ())) + len(getattr(node, "ops", [0])) - 1 for node in ast.walk(tree))
+    if joined > MOST_JOINED:  # Arrow follows them on its stack, and dies of some 10,000
+        what = f"{option} {text[:200]!r}: {joined:,} conditions are joined, more than {MOST_JOINED:,}"
+        raise UsageError(what, "list values instead: id in (1, 2, 3)")
     parser = _Parser(text, option)
-    expression = parser.condition(tree.body)
+    try:
+        expression = parser.condition(tree.body)
+    except (pa.ArrowException, TypeError, OverflowError, RecursionError) as error:
+        what = f"{option} {text[:200]!r}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(what, "compare with values of one type that Arrow has") from error
     if not parser.columns:
         raise UsageError(f"{option} {text!r} names no column", GRAMMAR)
     return Where(text, option, expression, tuple(dict.fromkeys(parser.columns)))

@@ -265,12 +265,25 @@ def test_without_any_folder_one_line_says_so(runner: Runner) -> None:
 
 def test_a_temporary_folder_open_to_others_is_not_trusted(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    assert kernels._is_private(tmp_path)
-    tmp_path.chmod(0o777)
-    assert not kernels._is_private(tmp_path)
+    assert kernels._made(tmp_path, shared=True) == tmp_path
     link = tmp_path / "link"
     link.symlink_to(tmp_path)
-    assert not kernels._is_private(link)
+    assert kernels._made(link, shared=True) is None
+    tmp_path.chmod(0o755)
+    assert kernels._made(tmp_path, shared=True) is None
+    assert kernels._made(tmp_path) == tmp_path
+    for mode in (0o777, 0o775, 0o757):
+        tmp_path.chmod(mode)
+        assert kernels._made(tmp_path) is None
+
+
+def test_a_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o755)
+    monkeypatch.setattr(os, "getuid", lambda: os.stat(tmp_path).st_uid + 1)
+    if os.stat(tmp_path).st_uid:  # root is trusted
+        assert kernels._made(tmp_path) is None
+    found = os.stat_result((0o40755, 0, 0, 1, 4321, 0, 0, 0, 0, 0))
+    assert not kernels._is_ours(found, 0o022)
 
 
 def test_a_kernel_that_does_not_compile_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

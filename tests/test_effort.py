@@ -80,6 +80,7 @@ def effort(source: Path, out: Path, options: list[str]) -> Effort:
 
 if __name__ == "__main__":
     import tempfile
+
     rows = int(sys.argv[1])
     names = sys.argv[2].split(",") if len(sys.argv) > 2 and sys.argv[2] else WORLDS
     cases = sys.argv[3].split(",") if len(sys.argv) > 3 else CASES
@@ -87,7 +88,11 @@ if __name__ == "__main__":
         f = Path(folder)
         for name in names:
             hard = EXTREMES[name](rows)
-            metrics = [] if "cosine" in hard.metrics and name in ("collinear","tight classes") else ["--metric", "euclidean", "--margin", "0.5"]
+            metrics = (
+                []
+                if "cosine" in hard.metrics and name in ("collinear", "tight classes")
+                else ["--metric", "euclidean", "--margin", "0.5"]
+            )
             paths = [write(w, f / f"{i}.parquet") for i, w in enumerate((hard, beside(hard)))]
             for case in cases:
                 o = CASES[case]
@@ -95,6 +100,10 @@ if __name__ == "__main__":
                 try:
                     a, b = (effort(p, f / "out.parquet", m + o) for p in paths)
                 except AssertionError as e:
-                    print(name, case, str(e)[-200:]); continue
+                    print(name, case, str(e)[-200:])
+                    continue
                 s = a.stats
-                print(f"{name:16} {case:18} {a.seconds:7.2f} {b.seconds:7.2f} {a.seconds/b.seconds:6.1f}x  {a.peak_mib:6.0f} {b.peak_mib:6.0f} MiB exact {s['exact_distances']/rows:9.1f} {b.stats['exact_distances']/rows:9.1f} surv {s['survivors']/rows:9.1f} {b.stats['survivors']/rows:9.1f} changed {s['screens_changed']}", flush=True)
+                print(
+                    f"{name:16} {case:18} {a.seconds:7.2f} {b.seconds:7.2f} {a.seconds / b.seconds:6.1f}x  {a.peak_mib:6.0f} {b.peak_mib:6.0f} MiB exact {s['exact_distances'] / rows:9.1f} {b.stats['exact_distances'] / rows:9.1f} surv {s['survivors'] / rows:9.1f} {b.stats['survivors'] / rows:9.1f} changed {s['screens_changed']}",
+                    flush=True,
+                )

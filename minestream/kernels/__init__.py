@@ -21,14 +21,14 @@ def cache_root() -> Path | None:
     Returns
     -------
     pathlib.Path or None
-        The first of these that can be created and written: `$MINESTREAM_CACHE_DIR`;
+        The first of these that can be created and written, by this user and root alone: `$MINESTREAM_CACHE_DIR`;
         `$XDG_CACHE_HOME/minestream` (or `~/.cache/minestream`); a folder in the temporary directory that
         this user owns and nobody else may enter.
 
     Notes
     -----
-    What is loaded from this folder is run, so whoever may write to it is trusted: in the shared temporary
-    directory that must be nobody but this user.
+    What is loaded from this folder is run, so whoever may write to it is trusted: a folder that group or others may
+    write to, or that somebody else owns, is passed over.
     """
     asked = os.environ.get(CACHE_VARIABLE)
     if asked and (folder := _made(Path(os.path.expanduser(asked)).absolute())):
@@ -39,10 +39,9 @@ def cache_root() -> Path | None:
         return folder
     user = os.getuid() if hasattr(os, "getuid") else "user"
     try:
-        private = _made(Path(tempfile.gettempdir()) / f"minestream-{user}")
+        return _made(Path(tempfile.gettempdir()) / f"minestream-{user}", shared=True)
     except OSError:  # not one place for temporary files
         return None
-    return private if private and _is_private(private) else None
 
 
 def cache_note() -> str:
@@ -52,17 +51,22 @@ def cache_note() -> str:
     return f"no writable cache folder: kernels are compiled anew by every process; set {CACHE_VARIABLE}"
 
 
-def _made(folder: Path) -> Path | None:
+def _made(folder: Path, shared: bool = False) -> Path | None:
+    """The folder, made where it is missing; None where it is not ours alone. In a `shared` one names may be taken."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat() if shared else folder.stat()
+        if not _is_ours(found, 0o077 if shared else 0o022):
+            return None
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         return None
     return folder
 
 
-def _is_private(folder: Path) -> bool:
+def _is_ours(found: os.stat_result, forbidden: int) -> bool:
+    """Whether it is a folder of this user, or of root, without `forbidden` permissions."""
     if not hasattr(os, "getuid"):
         return True
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    owned = found.st_uid in (os.getuid(), 0)
+    return stat.S_ISDIR(found.st_mode) and owned and not found.st_mode & forbidden

@@ -1,0 +1,424 @@
+"""Tables of every awkward type and value: refused in words by exit code, or mined as the reference mines them."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+import pytest
+from assertions import assert_same_rows
+from conftest import Attack
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import reference_rows
+from worlds import World
+
+import minestream
+from minestream import mine_arrays
+from minestream.cli import main
+from minestream.config import split_options
+from minestream.errors import MinestreamError
+
+ROWS, DIMENSION = 24, 3
+LABELS = [row % 4 for row in range(ROWS)]
+KIND = "awkward tables"
+INPUT = 3
+
+Case = tuple[dict[str, Any], list[str], bool]  # columns, options, whether they can be mined
+
+
+def matrix() -> np.ndarray[Any, Any]:
+    return np.random.default_rng(5).normal(size=(ROWS, DIMENSION)).astype(np.float32)
+
+
+def vectors(kind: pa.DataType | None = None) -> pa.Array:
+    flat = matrix().reshape(-1)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(flat), DIMENSION)
+    return array if kind is None else array.cast(kind)
+
+
+def named(labels: list[str]) -> list[str]:
+    return [labels[label % len(labels)] for label in LABELS]
+
+
+class Angle(pa.ExtensionType):
+    """An extension type that nobody registered."""
+
+    def __init__(self, storage: pa.DataType) -> None:
+        super().__init__(storage, "tests.angle")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+
+def extended(array: pa.Array) -> pa.Array:
+    return pa.ExtensionArray.from_storage(Angle(array.type), array)
+
+
+def as_ids(values: list[Any], kind: pa.DataType | None = None) -> dict[str, Any]:
+    return {"id": pa.array(values, kind)}
+
+
+NUMBERS = list(range(ROWS))
+TEXTS = [f"id {row}" for row in range(ROWS)]
+HUGE = ["x" * 100_000, "y" * 100_000 + "1", "y" * 100_000 + "2", ""]
+NASTY = ["<script>alert(1)</script>", "\x1b[31mred\x1b[0m", "[bold]markup[/bold]", "a\nb\0c\u202e"]
+RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([6, 12, 18, 24], pa.int32()), pa.array([0, 1, 2, 3]))
+STRUCTS = pa.array([{"a": label} for label in LABELS])
+MAPS = pa.array([[("a", label)] for label in LABELS], pa.map_(pa.string(), pa.int64()))
+
+OF_LABELS: dict[str, tuple[Any, bool]] = {
+    "int64 extremes": ([(-(2**63), 2**63 - 1, -1, 0)[label] for label in LABELS], True),
+    "uint64 above int64": (pa.array([2**64 - 1 - label for label in LABELS], pa.uint64()), True),
+    "int8": (pa.array(LABELS, pa.int8()), True),
+    "booleans": ([label > 1 for label in LABELS], True),
+    "empty texts": (named(["", "a", "b", "c"]), True),
+    "100,000 characters each": (named(HUGE), True),
+    "markup and control characters": (named(NASTY), True),
+    "a dictionary of 100,000 unused labels": (
+        pa.DictionaryArray.from_arrays(pa.array(LABELS, pa.int32()), [f"label {i}" for i in range(100_000)]), True
+    ),
+    "a dictionary with equal entries": (pa.DictionaryArray.from_arrays(pa.array(LABELS), ["a", "b", "a", "c"]), True),
+    "a dictionary with a null entry": (pa.DictionaryArray.from_arrays(pa.array(LABELS), ["a", None, "b", "c"]), True),
+    "a dictionary of dictionaries": (
+        pa.DictionaryArray.from_arrays(
+            pa.array(LABELS), pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3]), ["a", "b", "c", "d"])
+        ), False  # which Arrow writes and does not read
+    ),
+    "large_string": (pa.array(named(["a", "b"]), pa.large_string()), True),
+    "string_view": (pa.array(named(["a", "a text longer than twelve bytes"]), pa.string_view()), True),
+    "lists": (pa.array([[label, 9] if label else [label] for label in LABELS]), True),
+    "large lists": (pa.array([[label] for label in LABELS], pa.large_list(pa.int32())), True),
+    "list views": (pa.array([[label] for label in LABELS], pa.list_view(pa.int32())), False),
+    "lists of nulls and empty lists": (pa.array([[label, None] if label else [] for label in LABELS]), True),
+    "fixed-size lists": (pa.array([[label, label] for label in LABELS], pa.list_(pa.int64(), 2)), True),
+    "lists of lists": (pa.array([[[label]] for label in LABELS]), False),
+    "nulls only": (pa.nulls(ROWS, pa.int64()), False),
+    "the null type": (pa.nulls(ROWS), False),
+    "some nulls": ([None if row % 5 == 0 else label for row, label in enumerate(LABELS)], True),
+    "floats with NaN": ([float("nan") if label == 0 else float(label) for label in LABELS], False),
+    "half floats": (pa.array(np.array(LABELS, np.float16)), False),
+    "decimals": ([decimal.Decimal(label) for label in LABELS], False),
+    "dates": ([datetime.date(2026, 1, 1 + label) for label in LABELS], False),
+    "times with a zone": (pa.array(LABELS, pa.timestamp("us", "Europe/Berlin")), False),
+    "binary": ([bytes([label]) for label in LABELS], False),
+    "fixed-size binary": (pa.array([bytes([label]) for label in LABELS], pa.binary(1)), False),
+    "structs": (STRUCTS, False),
+    "maps": (MAPS, False),
+    "run-end encoded": (RUNS, False),
+    "an extension of int64": (extended(pa.array(LABELS)), True),
+    "an extension of a float": (extended(pa.array([float(label) for label in LABELS])), False),
+}  # fmt: skip
+OF_IDS: dict[str, tuple[Any, bool]] = {
+    "int64 extremes": ([-(2**63), 2**63 - 1, *NUMBERS[2:]], True),
+    "uint64 above int64": (pa.array([2**64 - 1, *NUMBERS[1:]], pa.uint64()), False),
+    "uint64 within int64": (pa.array([2**63 - 1, *NUMBERS[1:]], pa.uint64()), True),
+    "duplicates": ([0, *NUMBERS[:-1]], False),
+    "duplicate texts": (["a", "a", *TEXTS[2:]], False),
+    "nulls": ([None, *NUMBERS[1:]], False),
+    "an empty text": (["", *TEXTS[1:]], True),
+    "texts that look like numbers": ([f"{row:03d}" for row in range(ROWS)], True),
+    "markup and control characters": ([*NASTY, *TEXTS[4:]], True),
+    "a megabyte": (["x" * 1_000_000, *TEXTS[1:]], True),
+    "texts in a dictionary": (pa.array(TEXTS).dictionary_encode(), True),
+    "large_string": (pa.array(TEXTS, pa.large_string()), True),
+    "string_view": (pa.array(TEXTS, pa.string_view()), True),
+}  # fmt: skip
+OF_VECTORS: dict[str, tuple[Any, bool]] = {
+    "lists": (vectors(pa.list_(pa.float32())), True),
+    "large lists": (vectors(pa.large_list(pa.float32())), True),
+    "list views": (pa.array(matrix().tolist(), pa.list_view(pa.float32())), False),
+    "half floats": (vectors(pa.list_(pa.float16(), DIMENSION)), True),
+    "doubles": (vectors(pa.list_(pa.float64(), DIMENSION)), True),
+    "an extension": (extended(vectors()), True),
+    "a tensor": (pa.FixedShapeTensorArray.from_numpy_ndarray(matrix()), True),
+    "lists of two lengths": (pa.array([[1.0] * (2 + row % 2) for row in range(ROWS)]).cast(pa.list_(pa.float32())), False),
+    "length 0": (pa.array([[]] * ROWS, pa.list_(pa.float32(), 0)), False),
+    "empty lists": (pa.array([[]] * ROWS, pa.list_(pa.float32())), False),
+    "more than 16,384 values": (pa.FixedSizeListArray.from_arrays(pa.array(np.ones(ROWS * 16_385, np.float32)), 16_385), False),
+    "null rows": (pa.array([None, *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
+    "null values": (pa.array([[None, 1.0, 2.0], *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
+    "decimals": (pa.array([[decimal.Decimal(1)] * 2] * ROWS), False),
+    "int64": (pa.array([[row, 1] for row in range(ROWS)]), False),
+    "texts": (pa.array([[str(row), "1"] for row in range(ROWS)]), False),
+    "dictionaries": (pa.array([["a", "b"]] * ROWS, pa.list_(pa.dictionary(pa.int8(), pa.string()))), False),
+    "structs": (STRUCTS, False),
+    "one number a row": (pa.array(np.arange(ROWS, dtype=np.float32)), False),
+}  # fmt: skip
+STRANGE = [
+    "",
+    " ",
+    "\x1b[31m",
+    "a\nb",
+    "a\tb",
+    "<script>",
+    "x" * 10_000,
+    "é\u202e",
+    "a.b",
+    "'\"\\",
+    "%s{0}",
+    "--label",
+    "a\0b",
+]
+
+
+def cases() -> dict[str, Case]:
+    found: dict[str, Case] = {}
+    for what, (labels, mined) in OF_LABELS.items():
+        found[f"labels: {what}"] = ({"label": labels}, ["--label", "label"], mined)
+    for what, (ids, mined) in OF_IDS.items():
+        found[f"ids: {what}"] = ({"id": ids}, ["--id", "id"], mined)
+    for what, (array, mined) in OF_VECTORS.items():
+        found[f"vectors: {what}"] = ({"embedding": array}, ["--embedding", "embedding"], mined)
+    return found
+
+
+CASES = cases()
+
+
+def table_of(columns: dict[str, Any]) -> pa.Table:
+    return pa.table({"embedding": vectors(), "label": LABELS, "id": NUMBERS} | columns)
+
+
+def world_of(table: pa.Table, roles: tuple[str, ...] = ("embedding", "label", "id")) -> World:
+    """The columns as the reference takes them."""
+
+    def plain(name: str) -> list[Any]:
+        return [each.as_py() if isinstance(each, pa.Scalar) else each for each in table[name].to_pylist()]
+
+    embedding, label, id = roles
+    array = table[embedding].combine_chunks()
+    array = array.storage if isinstance(array, pa.ExtensionArray) else array
+    dtype = array.type.value_type.to_pandas_dtype()
+    rows = np.array(array.to_pylist(), np.float64).astype(dtype)
+    return World(rows, plain(label), plain(id))
+
+
+def write(path: Path, table: pa.Table) -> Path:
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table, max_chunksize=7)
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Mine `table` by the command line: refused in words and without a trace, or the reference's rows."""
+    monkeypatch.chdir(tmp_path)
+
+    def mine(table: pa.Table, options: list[str], mined: bool, roles: Any = ("embedding", "label", "id")) -> str:
+        write(Path("rows.arrow"), table)
+        code = main(["mine", "rows.arrow", "-o", "out.parquet", "--progress", "none", *options])
+        said = capsys.readouterr()
+        if not mined:
+            assert code == INPUT, said
+            assert said.err.startswith("error: ")
+            assert sorted(path.name for path in Path().iterdir()) == ["rows.arrow"]
+            return said.err
+        assert code == 0, said.err
+        config, *_ = split_options({})
+        assert_same_rows(reference_rows(world_of(table, roles), config), pq.read_table("out.parquet"))
+        return said.out
+
+    return mine
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_awkward_columns(name: str, run: Callable[..., str], attack: Attack) -> None:
+    columns, options, mined = CASES[name]
+    with attack(KIND, name):
+        assert "\x1b" not in run(table_of(columns), options, mined)
+
+
+@pytest.mark.parametrize("name", STRANGE, ids=ascii)
+def test_strange_column_names(name: str, run: Callable[..., str], attack: Attack) -> None:
+    """Named or found, carried or misspelt: a name is text and nothing else."""
+    own = pa.table({name: LABELS, "text": [f"{row}" for row in range(ROWS)], "embedding": vectors(), "id": NUMBERS})
+    own_text = own.rename_columns(["label", f"{name} ", "embedding", "id"])
+    with attack(KIND, "columns of strange names"):
+        run(own, [f"--label={name}"], True, ("embedding", name, "id"))
+        assert main(["mine", "rows.arrow", "-o", "carried.parquet", f"--label={name}", f"--carry={name}"]) == 0
+        assert f"anchor_{name}" in pq.read_schema("carried.parquet").names
+        for path in Path().glob("*.parquet*"):
+            path.unlink()
+        said = run(own_text, ["--label", f"{name}?"], False)
+        assert "\x1b" not in said
+        assert "\u202e" not in said
+
+
+SIZES: dict[str, tuple[pa.Table, bool]] = {
+    "no columns": (pa.table({}), False),
+    "no columns and rows": (pa.table({"x": NUMBERS}).select([]), False),
+    "no rows": (table_of({}).slice(0, 0), False),
+    "one row": (table_of({}).slice(0, 1), False),
+    "two rows": (table_of({}).slice(3, 2), False),
+    "10,000 columns beside": (table_of({f"column {i}": NUMBERS for i in range(10_000)}), True),
+    "10,000 columns that may be labels": (pa.table({"embedding": vectors()} | {f"c{i}": LABELS for i in range(10_000)}), False),
+    "two columns of one name": (pa.table([vectors(), LABELS, LABELS, NUMBERS], ["embedding", "label", "label", "id"]), False),
+    "two embeddings of one name": (
+        pa.table([vectors(), vectors(), LABELS, NUMBERS], ["embedding", "embedding", "label", "id"]), False
+    ),
+    "two unused columns of one name": (pa.table([vectors(), LABELS, NUMBERS, LABELS, NUMBERS], ["embedding", "label", "id", "x", "x"]), True),
+    "empty batches between": (pa.concat_tables([table_of({}).slice(a, n) for a, n in ((0, 0), (0, 5), (5, 0), (5, 19), (0, 0))]), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_tables_of_awkward_sizes(name: str, run: Callable[..., str], attack: Attack) -> None:
+    table, mined = SIZES[name]
+    with attack(KIND, name):
+        run(table, [], mined)
+
+
+SURROGATE = "\ud800"
+TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit", "unlabeled-value",
+                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide", "shard",
+                "out"]  # fmt: skip
+
+
+@pytest.mark.parametrize("option", TEXT_OPTIONS)
+def test_bytes_that_are_no_text_on_the_command_line(option: str, run: Callable[..., str], attack: Attack) -> None:
+    """Python hands them on as lone surrogates, which no file and no Arrow text can hold."""
+    write(Path("rows.arrow"), table_of({}))
+    with attack(KIND, "options of bytes that are no text"):
+        code = main(["mine", "rows.arrow", "-o", "out.parquet", f"--{option}", SURROGATE])
+        assert code in (2, 3, 5) or (code == 0 and option in ("unlabeled-value", "anchor-where"))
+
+
+@pytest.mark.parametrize("values", [[SURROGATE, "a"] * 3, np.array([SURROGATE, "a"] * 3), [[SURROGATE], ["a"]] * 3])
+@pytest.mark.parametrize("what", ["labels", "ids"])
+def test_lone_surrogates_in_arrays(what: str, values: Any, attack: Attack) -> None:
+    given = {"labels": [1, 2] * 3} | {what: values}
+    with attack(KIND, "lone surrogates in arrays"), pytest.raises(MinestreamError):
+        mine_arrays(matrix()[:6], **given)
+
+
+# ---------------------------------------------------------------- side tables
+
+
+def side(left: Any, right: Any, **more: Any) -> pa.Table:
+    return pa.table({"query_id": left, "positive_id": right} | more)
+
+
+SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
+    "pairs": ("--qrels", side([0, 1], [4, 5]), True),
+    "pairs of a row with itself": ("--qrels", side([0, 1, 2], [0, 1, 6]), True),
+    "the same pair 1,000 times": ("--qrels", side([0] * 1000, [4] * 1000), True),
+    "ids beyond int64": ("--qrels", side(pa.array([2**64 - 1], pa.uint64()), [4]), False),
+    "null ids": ("--qrels", side([0, None], [4, 5]), False),
+    "ids that are floats": ("--qrels", side([0.5], [4.0]), False),
+    "ids that are lists": ("--qrels", side([[0]], [[4]]), False),
+    "ids that are texts": ("--qrels", side(["0"], ["4"]), True),
+    "ids that are no numbers": ("--qrels", side(["\x1b[31m"], ["<b>"]), False),
+    "grades that are NaN": ("--qrels", side([0], [4], score=[float("nan")]), False),
+    "grades that are infinite": ("--qrels", side([0], [4], score=[float("inf")]), True),
+    "grades that are texts": ("--qrels", side([0], [4], score=["much"]), False),
+    "grades that are structs": ("--qrels", side([0], [4], score=[{"a": 1}]), False),
+    "two columns of one name": ("--qrels", pa.table([[0], [4], [4]], ["query_id", "positive_id", "positive_id"]), False),
+    "no pairs": ("--qrels", side(pa.array([], pa.int64()), pa.array([], pa.int64())), False),
+    "no columns": ("--qrels", pa.table({}), False),
+    "excluded pairs of unknown ids": ("--exclude", side([99], [4]), False),
+    "excluded pairs of nothing but nulls": ("--exclude", side(pa.nulls(2), pa.nulls(2)), False),
+    "excluded rows": ("--exclude-rows", pa.table({"id": [0, 1]}), True),
+    "excluded rows that are not there": ("--exclude-rows", pa.table({"id": [99]}), False),
+    "excluded rows of structs": ("--exclude-rows", pa.table({"id": STRUCTS}), False),
+    "all rows excluded": ("--exclude-rows", pa.table({"id": NUMBERS}), False),
+    "no rows excluded": ("--exclude-rows", pa.table({"id": pa.array([], pa.int64())}), True),
+    "text": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t1\n", True),
+    "text of four fields": ("--qrels", b"0 0 4 1\n", True),
+    "text with a zero": ("--qrels", b"query-id\tcorpus-id\tscore\n0\0\t4\t1\n", False),
+    "text with a field of a megabyte": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"0" * 2**20 + b"\t4\t1\n", False),
+    "text with an open quote": ("--qrels", b'query-id\tcorpus-id\tscore\n"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
+    "text that is no UTF-8": ("--qrels", b"query-id\tcorpus-id\tscore\n\xff\t4\t1\n", False),
+    "text of nothing": ("--qrels", b"", False),
+    "text of a header alone": ("--qrels", b"query-id\tcorpus-id\tscore\n", False),
+    "text of one name twice": ("--qrels", b"query-id\tcorpus-id\tquery-id\n0\t4\t1\n", True),
+    "text of numbers of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t" + b"9" * 10_000 + b"\n", True),
+    "text of ids of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"9" * 10_000 + b"\t4\t1\n", False),
+    "text of lines of carriage returns": ("--qrels", b"query-id\tcorpus-id\tscore\r0\t4\t1\r", True),
+    "guide's vectors without ids": ("--guide-queries", pa.table({"guide": vectors()}), False),
+    "guide's vectors with NaN": (
+        "--guide-queries", pa.table({"guide": np.full((ROWS, 2), np.nan).tolist(), "id": NUMBERS}), False
+    ),
+    "guide's vectors of some rows": ("--guide-queries", pa.table({"guide": vectors()[:5], "id": NUMBERS[:5]}), False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_side_tables(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], attack: Attack
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    option, table, mined = SIDES[name]
+    write(Path("rows.arrow"), table_of({}))
+    path = Path("side.tsv" if isinstance(table, bytes) else "side.arrow")
+    if isinstance(table, bytes):
+        path.write_bytes(table)
+    else:
+        write(path, table)
+    more = ["--max-similarity", "0.9"] if option.startswith("--guide") else []
+    with attack(KIND, f"{option.lstrip('-')}: {name}"):
+        code = main(["mine", "rows.arrow", "-o", "out.parquet", option, str(path), *more, "--progress", "none"])
+        said = capsys.readouterr().err
+        assert code == (0 if mined else INPUT), said
+        assert "\x1b" not in said
+        assert mined or not list(Path().glob("out*"))
+
+
+# ---------------------------------------------------------------- drawn
+
+TYPES = st.sampled_from([
+    pa.int8(), pa.uint64(), pa.int64(), pa.float16(), pa.float64(), pa.bool_(), pa.string(), pa.large_string(),
+    pa.string_view(), pa.binary(), pa.date32(), pa.time64("ns"), pa.timestamp("ns"), pa.duration("s"),
+    pa.decimal128(9, 2), pa.null(), pa.month_day_nano_interval(), pa.dictionary(pa.int8(), pa.string()),
+])  # fmt: skip
+NESTED = st.recursive(
+    TYPES,
+    lambda inner: st.one_of(
+        inner.map(pa.list_), inner.map(pa.large_list), inner.map(lambda kind: pa.list_(kind, 2)),
+        inner.map(lambda kind: pa.struct([("a", kind), ("b", pa.int8())])), inner.map(pa.list_view),
+        inner.map(lambda kind: pa.map_(pa.string(), kind)),
+    ),
+    max_leaves=4,
+)  # fmt: skip
+ROLES = ("label", "id", "group_column", "carry", "embedding", "version_column")
+
+
+def value_of(kind: pa.DataType) -> Any:
+    """A value of a type, with null where a number does not make one."""
+    if pat.is_nested(kind) and not pat.is_struct(kind) and not pat.is_map(kind):
+        return [value_of(kind.value_type)] * 2
+    if pat.is_struct(kind):
+        return {each.name: value_of(each.type) for each in kind}
+    if pat.is_map(kind):
+        return [("key", value_of(kind.item_type))]
+    if pat.is_dictionary(kind) or pat.is_string(kind) or pat.is_large_string(kind) or pat.is_string_view(kind):
+        return "text"
+    return 1 if pat.is_integer(kind) or pat.is_floating(kind) else None
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=NESTED, role=st.sampled_from(ROLES), name=st.text(max_size=8), nulls=st.booleans())
+def test_any_type_in_any_role(
+    kind: pa.DataType, role: str, name: str, nulls: bool, attack: Attack, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Mined or refused in words, never anything else."""
+    column = pa.nulls(ROWS, kind) if nulls else pa.array([value_of(kind)] * ROWS, kind)
+    table = pa.table([vectors(), pa.array(LABELS), column], ["embedding", "label", name])
+    options: dict[str, Any] = {role: [name] if role == "carry" else name}
+    out = tmp_path_factory.mktemp("drawn") / "out.parquet"
+    with attack(KIND, "columns of drawn types, as labels, ids, groups, versions, vectors or carried"):
+        try:
+            minestream.mine(table, out, progress="none", **options)
+        except MinestreamError as error:
+            assert error.message
+            assert not list(out.parent.iterdir())
+        else:
+            assert pq.read_metadata(out).num_rows
