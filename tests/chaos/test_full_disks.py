@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from attacked import CAPACITY, Job, contents
 from conftest import Undisturbed
 from test_kills import Halfway
+
+from minestream.errors import CapacityError
+from minestream.store import CarriedColumns
 
 KIND = "full disk"
 QUIET = ["--progress", "none", "--threads", "1", "--memory", "16MiB"]
@@ -104,6 +109,25 @@ def test_a_limit_on_the_size_of_a_file(
         with attack(KIND, f"a limit on the size of a file, mine to {out}"):
             halfway = assert_full(job, whole, "ulimit", before=lambda size=int(share * largest): file_limit(size))
             resumed(job, whole, halfway)
+
+
+@pytest.mark.chaos
+def test_scratch_has_no_name(many_rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
+    """A run that is killed at any moment leaves no scratch file, because none has ever had a name."""
+    arguments = ["mine", str(many_rows), "-o", "out.parquet", "--anchors", "100", *QUIET]
+    job = Job(tmp_path / "work", arguments)
+    with attack("kill -9", "when scratch files are made"):
+        job.run(moment=r"\.minestream-").assert_told(0)
+        assert contents(job.folder) == undisturbed(arguments).files
+
+
+def test_carried_columns_that_scratch_does_not_hold(
+    attack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with attack(KIND, "a full scratch folder"), open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        with pytest.raises(CapacityError, match="scratch"):
+            CarriedColumns(0, tmp_path).append(pa.record_batch({"text": ["words"]}))
 
 
 @pytest.mark.chaos

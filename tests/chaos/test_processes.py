@@ -8,6 +8,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ import pytest
 from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, contents
 from conftest import Undisturbed
 from test_kills import Halfway, arguments_of
+
+from minestream.cli import main
 
 KINDS = ["one file", "a folder of parts"]
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM}
@@ -187,3 +190,16 @@ def test_too_little_memory(megabytes: int, rows: Path, undisturbed: Undisturbed,
         Halfway(job.folder, whole).assert_whole()
         job.run("--resume").assert_told(0)
         assert contents(job.folder) == whole
+
+
+def test_threads_that_cannot_start(
+    few_rows: Path, attack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with attack("memory", "no thread can be started"):
+        assert main(["mine", str(few_rows), "-o", str(tmp_path / "out.parquet")]) == CAPACITY
+        assert "--threads" in capsys.readouterr().err
+        assert list(tmp_path.iterdir()) == []
