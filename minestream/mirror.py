@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -183,21 +183,19 @@ class RemoteOutput(Target):
         else:
             as_stored = json.loads(json.dumps(plan_of(work)))
             refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
-        sweep(self.scratch)
         lease = self.lease()
-        lease.take()
-        folder = Path(tempfile.mkdtemp(prefix=STAGED, dir=self.scratch))
-        try:
+        with ExitStack() as failed:
+            lease.take()
+            failed.callback(self.leave, lease, keep=unfinished is not None)
+            folder, guard = stage(self.scratch)
+            failed.callback(unstage, folder, guard)
             staged = Output(folder / self.final.name, self.emit)
             if unfinished is not None:
                 self._fetch(staged.partial)
             run = staged.begin(resume=True, overwrite=False, **work)
             (self.partial / "manifest.json").upload(staged.partial / "manifest.json")
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            self.leave(lease, keep=unfinished is not None)
-            raise
-        return MirroredRun(run, self, lease, may_replace=resume or overwrite)
+            failed.pop_all()
+        return MirroredRun(run, self, lease, guard, may_replace=resume or overwrite)
 
     def leave(self, lease: Lease, *, keep: bool) -> None:
         """End a run that was not published: the unfinished work stays or goes."""
@@ -220,13 +218,37 @@ class RemoteOutput(Target):
                 (self.partial / name).download(folder / name)
 
 
+def stage(scratch: Path) -> tuple[Path, int]:
+    """A folder in `scratch` to make an output in, and the open file whose lock says that its process lives."""
+    sweep(scratch)
+    with disk_errors(scratch / STAGED):
+        folder = Path(tempfile.mkdtemp(prefix=STAGED, dir=scratch))
+        return folder, guarded(folder)
+
+
+def unstage(folder: Path, guard: int) -> None:
+    """Remove such a folder, and give up its lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(guard)
+
+
+def guarded(folder: Path) -> int:
+    """The open file by which a folder in `scratch` is locked; OutputError while another process holds it."""
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        take_lock(handle, folder)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
 def sweep(scratch: Path) -> None:
-    """Remove the folders that runs killed more than a day ago left in `scratch`."""
-    for lock in scratch.glob(f"{STAGED}*/*.partial/lock"):
-        with suppress(OSError, OutputError), open(lock, "rb") as file:
-            if time.time() - lock.stat().st_mtime > LEFT_SECONDS:
-                take_lock(file.fileno(), lock.parent)
-                shutil.rmtree(lock.parents[1])
+    """Remove the folders that runs killed more than a day ago left in `scratch`, at whatever moment."""
+    for folder in scratch.glob(f"{STAGED}*"):
+        with suppress(OSError, OutputError):
+            if time.time() - folder.stat().st_mtime > LEFT_SECONDS:
+                unstage(folder, guarded(folder))
 
 
 class MirroredRun(Run):
@@ -239,19 +261,21 @@ class MirroredRun(Run):
     remote : RemoteOutput
     lease : Lease
         Taken; released at the end.
+    guard : int
+        The open file that locks the local folder.
     may_replace : bool
     """
 
-    def __init__(self, run: Run, remote: RemoteOutput, lease: Lease, *, may_replace: bool) -> None:
+    def __init__(self, run: Run, remote: RemoteOutput, lease: Lease, guard: int, *, may_replace: bool) -> None:
         super().__init__(run.output, run.lock, run.plan, may_replace=True)
-        self._remote, self._lease, self._may_replace_remote = remote, lease, may_replace
+        self._remote, self._lease, self._guard, self._may_replace_remote = remote, lease, guard, may_replace
         self._mirrored = len(self.parts())
 
     def __exit__(self, *error: object) -> None:
         """Remove the local folder and release the lease; finished parts stay in the store, else nothing does."""
         with signals.held():
             super().__exit__(*error)
-            shutil.rmtree(self.output.final.parent, ignore_errors=True)
+            unstage(self.output.final.parent, self._guard)
             self._remote.leave(self._lease, keep=self._mirrored > 0)
 
     @property

@@ -350,7 +350,7 @@ def test_describe_text_is_one_screen_of_what_matters() -> None:
 
 INTERRUPTED = """
 import os, signal, sys
-from minestream import __main__ as command, sink
+from minestream import __main__, sink
 owner, name = {moment}
 real = getattr(owner, name)
 def interrupted(*arguments):
@@ -358,7 +358,7 @@ def interrupted(*arguments):
     return real(*arguments)
 setattr(owner, name, interrupted)
 sys.argv = ["minestream", "mine", {source!r}, "-o", {out!r}, "--progress", "none"]
-sys.exit(command.start())
+sys.exit(__main__.start())
 """
 
 

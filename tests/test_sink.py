@@ -394,6 +394,12 @@ def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytes
             patched.setattr(os, "fsync", failing(errno.EIO, 0))
             with pytest.raises(TransientError, match="--resume"):
                 run.write_part(2, rows_table(5), {})
+            patched.setattr(os, "fsync", failing(errno.EFBIG, 0))
+            with pytest.raises(CapacityError, match="ulimit"):
+                run.write_part(2, rows_table(5), {})
+            patched.setattr(os, "fsync", failing(errno.ESTALE, 0))
+            with pytest.raises(OutputError, match="--resume"):
+                run.write_part(2, rows_table(5), {})
         run.write_part(2, rows_table(5), {})
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", failing(errno.ENOSPC, 0))

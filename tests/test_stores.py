@@ -25,7 +25,7 @@ from stores import begin, make_all
 from test_sink import rows_table
 
 import minestream
-from minestream import mirror, remote, sink
+from minestream import mirror, remote
 from minestream.cli import main
 from minestream.errors import InputError, OutputError, TransientError, UsageError
 from minestream.inputs import open_inputs
@@ -588,16 +588,17 @@ def test_a_command_killed_after_its_first_part_goes_on(store: str, server: Proxy
     assert objects(store)["out.parquet"] == (tmp_path / "out.parquet").read_bytes()
 
 
-def test_the_folders_of_killed_runs_are_removed_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("old", "new", "running"):
-        folder = tmp_path / f"{mirror.STAGED}{name}" / "out.partial"
-        folder.mkdir(parents=True)
-        (folder / "lock").touch()
-        if name != "new":
-            os.utime(folder / "lock", (0, 0))
-    with open(tmp_path / f"{mirror.STAGED}running" / "out.partial" / "lock", "rb") as file:
-        sink.take_lock(file.fileno(), tmp_path)
-        mirror.sweep(tmp_path)
+def test_the_folders_of_killed_runs_are_removed_after_a_day(tmp_path: Path) -> None:
+    """Whatever is left in them: a lock, unfinished work, or the output that was being sent."""
+    for name in ("old", "sent", "new", "running"):
+        folder = tmp_path / f"{mirror.STAGED}{name}"
+        folder.mkdir()
+        (folder / ("out.parquet" if name == "sent" else ".lock")).touch()
+    handle = mirror.guarded(tmp_path / f"{mirror.STAGED}running")
+    for name in ("old", "sent", "running"):
+        os.utime(tmp_path / f"{mirror.STAGED}{name}", (0, 0))
+    mirror.sweep(tmp_path)
+    os.close(handle)
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{mirror.STAGED}new", f"{mirror.STAGED}running"]
 
 

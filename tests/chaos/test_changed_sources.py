@@ -60,10 +60,7 @@ CHANGES = {
     "rewritten": "shutil.copyfile('other', {file})",
 }
 MOMENTS = ("64", "1500", "mine", "publish")
-FEW = [
-    ("Parquet", "written over", "64"), ("Arrow IPC", "cut to half", "64"), (".npy", "cut to nothing", "64"),
-    (".npy", "replaced by rows of another type", "read"), ("Parquet", "removed", "mine"),
-]  # fmt: skip
+FEW = [("Arrow IPC", "cut to half", "64"), (".npy", "replaced by rows of another type", "read")]
 
 
 def write_ipc(table: pa.Table, path: Path, opener: Any) -> None:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from attacked import CAPACITY, Job, contents
 from conftest import Undisturbed
 from test_kills import Halfway
+
+from minestream.errors import CapacityError
+from minestream.store import CarriedColumns
 
 KIND = "full disk"
 QUIET = ["--progress", "none", "--threads", "1", "--memory", "16MiB"]
@@ -65,7 +70,7 @@ def resumed(job: Job, whole: dict[str, Any], halfway: Halfway) -> None:
 @pytest.mark.parametrize(
     ("out", "shares"),
     [
-        ("one file", (0.4, 0.8)),
+        ("one file", (0.8,)),
         *(pytest.param(out, tuple(n / 20 for n in range(20)), marks=pytest.mark.chaos) for out in OUTS),
     ],
 )
@@ -91,13 +96,8 @@ def file_limit(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-@pytest.mark.parametrize(
-    ("out", "shares"),
-    [
-        ("a folder of parts", (0.3,)),
-        *(pytest.param(out, tuple(n / 10 for n in range(10)), marks=pytest.mark.chaos) for out in OUTS),
-    ],
-)
+@pytest.mark.chaos
+@pytest.mark.parametrize(("out", "shares"), [(out, tuple(n / 10 for n in range(10))) for out in OUTS])
 def test_a_limit_on_the_size_of_a_file(
     out: str, shares: tuple[float, ...], rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:
@@ -111,10 +111,27 @@ def test_a_limit_on_the_size_of_a_file(
             resumed(job, whole, halfway)
 
 
-SCRATCH = ["vectors", "carried columns"]
+@pytest.mark.chaos
+def test_scratch_has_no_name(many_rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
+    """A run that is killed at any moment leaves no scratch file, because none has ever had a name."""
+    arguments = ["mine", str(many_rows), "-o", "out.parquet", "--anchors", "100", *QUIET]
+    job = Job(tmp_path / "work", arguments)
+    with attack("kill -9", "when scratch files are made"):
+        job.run(moment=r"\.minestream-").assert_told(0)
+        assert contents(job.folder) == undisturbed(arguments).files
 
 
-@pytest.mark.parametrize("megabytes", [1, *(pytest.param(size, marks=pytest.mark.chaos) for size in (0, 3, 6, 8))])
+def test_carried_columns_that_scratch_does_not_hold(
+    attack: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with attack(KIND, "a full scratch folder"), open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: full)
+        with pytest.raises(CapacityError, match="scratch"):
+            CarriedColumns(0, tmp_path).append(pa.record_batch({"text": ["words"]}))
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("megabytes", [0, 1, 3, 6, 8])
 def test_a_full_scratch_folder(
     megabytes: int, many_rows: Path, disk: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:

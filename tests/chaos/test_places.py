@@ -95,6 +95,7 @@ def test_removed_during_the_run(what: str, rows: Path, undisturbed: Undisturbed,
         assert contents(job.folder) == whole
 
 
+@pytest.mark.chaos
 def test_made_unchangeable_during_the_run(
     rows: Path, fixed: Callable[[Path], None], undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:
@@ -113,7 +114,7 @@ def test_made_unchangeable_during_the_run(
 # ---------------------------------------------------------------- two runs
 
 
-@pytest.mark.parametrize("option", ["--resume", "--overwrite"])
+@pytest.mark.parametrize("option", ["--resume", pytest.param("--overwrite", marks=pytest.mark.chaos)])
 def test_a_second_run_is_refused(
     option: str, rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:
@@ -134,7 +135,8 @@ def test_a_second_run_is_refused(
         assert contents(job.folder) == undisturbed(arguments).files
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(20, marks=pytest.mark.chaos)])
+@pytest.mark.chaos
+@pytest.mark.parametrize("times", [20])
 def test_two_runs_that_begin_together(
     times: int, few_rows: Path, undisturbed: Undisturbed, attack: Any, tmp_path: Path
 ) -> None:
