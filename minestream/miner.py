@@ -48,7 +48,7 @@ from minestream.workers import Workers
 
 ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
 PAIR_STATE_BYTES = 160
-SURVIVORS_BYTES = 12 << 20  # of each thread
+SURVIVORS_BYTES = 16 << 20  # of each thread, with what it gathers of them
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
