@@ -81,7 +81,7 @@ def environment(folder: Path, python: str, *packages: str | Path) -> Path:
 def journey(commands: Path, version: str, work: Path) -> None:
     """What the README begins with, from an empty folder."""
     work.mkdir()
-    variables = {"MINESTREAM_CACHE_DIR": str(work.with_suffix(".cache")), "PATH": "/usr/bin:/bin"}
+    variables = {"MINESTREAM_CACHE_DIR": str(work.parent / "cache"), "PATH": "/usr/bin:/bin"}
     if (said := run(commands / "minestream", "--version", cwd=work).split()[-1]) != version:
         raise Failed(f"minestream --version says {said}, not {version}")
     for line in JOURNEY:
