@@ -124,7 +124,8 @@ def release(work: Path, pythons: list[str]) -> None:
             name = f"{number}-{archived.suffix[1:]}"
             journey(environment(work / name, python, archived), version, work / f"{name}-empty")
             shutil.rmtree(work / name)
-            passed(f"{archived.name} installed alone with {Path(python).name}: sample, mine, describe, verify")
+            told = run(python, "-V", cwd=work).strip()
+            passed(f"{archived.name} installed alone with {told}: sample, mine, describe, verify")
 
 
 def main() -> int:
