@@ -1,6 +1,8 @@
 """Does a run much larger than its --memory stay within it, and flat, from the first minute to the last?
 
-    python bench/bench_long.py [--rows 1000000 ...] [--dimension 128] [--memory 1GiB] [--folder FOLDER] [MINE OPTIONS]
+    python bench/bench_long.py [SIZE ...] [--dimension 128] [--folder FOLDER] [OPTIONS of mine]
+
+A SIZE is ROWS:MEMORY, or ROWS:MEMORY:ANCHORS for a run that mines for some of the rows only.
 
 Rows are made in a stream: classes of 50 around centres that lie in groups, with noise. Memory is that of the process
 and its children, sampled while it runs, scratch that of its files, named or not. A sample of the rows is verified.
@@ -35,6 +37,7 @@ GROUP_CLASSES = 50
 CLASS_SPREAD, NOISE = 0.8, 0.9  # beside groups whose centres have length 1
 SAMPLE_SECONDS = 0.25
 POINTS = 200
+SIZES = ("200000:205MiB", "1000000:1GiB")
 SCALAR = pa.schema([("id", pa.int64()), ("label", pa.int32())])
 
 
@@ -153,8 +156,10 @@ def growth(series: list[tuple[float, int, int]]) -> float:
     return median(memory[-fifth:]) / median(memory[fifth : 2 * fifth])
 
 
-def measure(rows: int, dimension: int, memory: str, options: list[str], folder: Path) -> dict[str, Any]:
+def measure(size: str, dimension: int, options: list[str], folder: Path) -> dict[str, Any]:
     """One row of results."""
+    count, memory, *anchors = size.split(":")
+    rows, options = int(count), [*options, *(f"--anchors={each}" for each in anchors)]
     source, place = folder / f"rows-{rows}.parquet", folder / "out"
     place.mkdir(exist_ok=True)
     write_clustered(source, rows, dimension)
@@ -204,18 +209,17 @@ def plot(row: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure every number of rows; write bench/results/long.json and long.svg."""
+    """Measure every size; write bench/results/long.json and long.svg."""
     parser = question_parser(__doc__, runs=1)
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 200_000, 1_000_000])
+    parser.add_argument("sizes", nargs="*", metavar="SIZE", default=SIZES, help=f"default: {' '.join(SIZES)}")
     parser.add_argument("--dimension", type=int, default=128)
-    parser.add_argument("--memory", default="1GiB")
     parser.add_argument("--folder", type=Path, help="for the files of the run (default: a temporary one)")
     given, options = parser.parse_known_args()
     mining.warm_up()
     rows = []
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
-        for count in given.rows:
-            rows.append(measure(count, given.dimension, given.memory, options, Path(name)))
+        for size in given.sizes:
+            rows.append(measure(size, given.dimension, options, Path(name)))
             print(rounded({key: value for key, value in rows[-1].items() if key != "series"}), flush=True)
     write_results(given.results, "long", rows, baseline_bytes=BASELINE_BYTES)
     plot(rows[-1], given.results / "long.svg")

@@ -28,7 +28,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_sweep.py {wordnet-static}:20000 --rows 20000 --runs 1",
         "bench_scaling.py {wordnet-static} --rows 24000 --axes rows threads --runs 1",
         "bench_memory.py {wordnet}:20000 --memory 64MiB --runs 1",
-        "bench_long.py --rows 20000 --memory 64MiB",
+        "bench_long.py 20000:64MiB",
         "bench_peers.py {wordnet-static}:10000 --runs 1",
         "bench_retrieval.py {wordnet}:20000 --queries 2000 --runs 1",
         "bench_fit.py {wordnet-static}:4000 --runs 1",

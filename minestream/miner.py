@@ -25,7 +25,15 @@ from minestream.limits import limited_search
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
 from minestream.places import AnyPath
-from minestream.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, Plan, make_plan, memory_budget, thread_count
+from minestream.plan import (
+    MAX_BLOCK_ROWS,
+    MIN_BLOCK_ROWS,
+    ROW_STATE_BYTES,
+    Plan,
+    make_plan,
+    memory_budget,
+    thread_count,
+)
 from minestream.progress import Progress
 from minestream.remembered import Remembered
 from minestream.scratch import scratch_root
@@ -34,11 +42,13 @@ from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
 from minestream.sources import Sources
 from minestream.stats import Report, ShardStats, merged
+from minestream.store import release_memory
 from minestream.task import apart, make_tasks, together
 from minestream.workers import Workers
 
-ANCHOR_STATE_BYTES = 256  # gates, edges and lanes of an anchor, and of a pair, as planned for
+ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
 PAIR_STATE_BYTES = 160
+SURVIVORS_BYTES = 16 << 20  # of each thread, with what it gathers of them
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
@@ -147,38 +157,42 @@ class Mining:
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
-        loaded = self.loaded
         for shards in self._rounds(todo):
-            stats = ShardStats()
-            setting = replace(self.setting_for(stats), remembered=self.remembered)
-            groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
-            anchors = np.concatenate(groups)
-            with stats.stage("positives"):
-                tasks = make_tasks(loaded, self.configs, anchors, partial(search_once, replace(setting, timed=False)))
-            task = together(tasks)
-            counts = np.diff(tasks[0].pairs.start)
-            found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
-            first = 0
-            for index, group in zip(shards, groups, strict=True):
-                end = first + group.size
-                own = task.chosen.of_anchors(first, end)
-                answers = apart(next(found), counts[first:end], len(tasks))
-                told = stats.taken()
-                yield (
-                    index,
-                    [
-                        Picture(loaded, config, group, own, answer, copy.deepcopy(told))
-                        for config, answer in zip(self.configs, answers, strict=True)
-                    ],
-                )
-                first = end
+            yield from self._mined_together(shards)
+            release_memory()
+
+    def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
+        """One run of shards; what it holds is let go at its end, before the next begins."""
+        loaded, stats = self.loaded, ShardStats()
+        setting = replace(self.setting_for(stats), remembered=self.remembered)
+        groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
+        anchors = np.concatenate(groups)
+        with stats.stage("positives"):
+            tasks = make_tasks(loaded, self.configs, anchors, partial(search_once, replace(setting, timed=False)))
+        task = together(tasks)
+        counts = np.diff(tasks[0].pairs.start)
+        found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
+        first = 0
+        for index, group in zip(shards, groups, strict=True):
+            end = first + group.size
+            own = task.chosen.of_anchors(first, end)
+            answers = apart(next(found), counts[first:end], len(tasks))
+            told = stats.taken()
+            yield (
+                index,
+                [
+                    Picture(loaded, config, group, own, answer, copy.deepcopy(told))
+                    for config, answer in zip(self.configs, answers, strict=True)
+                ],
+            )
+            first = end
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
-        """Shards in runs whose answers so far fit a quarter of the memory; of answers without bound GROUP_ROWS."""
+        """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
         config = self.config
         pairs = len(self.configs) * (1 if config.emit == "pairs" else max(1, config.positives_per_anchor))
         state = ANCHOR_STATE_BYTES + pairs * (PAIR_STATE_BYTES + 20 * (config.negatives + config.skip))
-        most = max(1, self._budget // 4 // state) if config.negatives else GROUP_ROWS
+        most = max(1, self._answers_bytes() // state) if config.negatives else GROUP_ROWS
         together: list[int] = []
         count = 0
         for index in todo:
@@ -190,6 +204,15 @@ class Mining:
             count += end - first
         if together:
             yield together
+
+    def _answers_bytes(self) -> int:
+        """What answers may take of the memory: a quarter, and no more than is left beside all else."""
+        store, quarter = self.loaded.store, self._budget // 4
+        held = store.rows * (ROW_STATE_BYTES + store.row_bytes * store.in_memory)
+        for screen in self.limits.screens:
+            codes = store.rows * store.dimension * np.dtype(SCREENS[screen].dtype).itemsize
+            held += codes if codes <= quarter else 0
+        return min(quarter, self._budget - held - self.limits.threads * SURVIVORS_BYTES)
 
     def _codes_of(self, screen: str) -> Codes:
         if screen not in self._codes:

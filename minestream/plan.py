@@ -19,6 +19,7 @@ PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
 
 MEMORY_SHARE = 0.6
+ROW_STATE_BYTES = 160  # of every row: label, id, order, and the terms of its codes
 SWEEP_RATES = {"f32": 1.5e11, "i8": 4e11}  # operations a second and thread, both sides counted: a projection
 SCAN_RATE = 4e9
 MAX_BLOCK_ROWS = 32_768
@@ -137,7 +138,7 @@ def make_plan(
         )
     threads = thread_count(resources)
     held = rows * row_bytes if in_memory else 0
-    codes = rows * 160
+    codes = rows * ROW_STATE_BYTES
     step = MIN_BLOCK_ROWS * (row_bytes + 8 * dimension + 64)
     if held + codes + step > budget_bytes:
         raise CapacityError(

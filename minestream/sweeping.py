@@ -85,8 +85,11 @@ class Sweeping:
         )
 
         size = 2 * self.unit_panels[0] * self.unit_panels[1] * tile.rows * tile.columns + BUFFER_ENTRIES
-        shape = (self.threads, size)
-        self.found = sweep.Survivors(np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32))
+        for entries in (0, size):  # the room of another screen is let go before it is made anew
+            shape = (self.threads, entries)
+            self.found = sweep.Survivors(
+                np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32)
+            )
         self.counts = np.zeros(self.threads, np.int64)
 
     def _reconsider(self, tiles: int, vain: int) -> None:

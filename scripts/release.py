@@ -81,7 +81,7 @@ def environment(folder: Path, python: str, *packages: str | Path) -> Path:
 def journey(commands: Path, version: str, work: Path) -> None:
     """What the README begins with, from an empty folder."""
     work.mkdir()
-    variables = {"MINESTREAM_CACHE_DIR": str(work.with_suffix(".cache")), "PATH": "/usr/bin:/bin"}
+    variables = {"MINESTREAM_CACHE_DIR": str(work.parent / "cache"), "PATH": "/usr/bin:/bin"}
     if (said := run(commands / "minestream", "--version", cwd=work).split()[-1]) != version:
         raise Failed(f"minestream --version says {said}, not {version}")
     for line in JOURNEY:
@@ -124,7 +124,8 @@ def release(work: Path, pythons: list[str]) -> None:
             name = f"{number}-{archived.suffix[1:]}"
             journey(environment(work / name, python, archived), version, work / f"{name}-empty")
             shutil.rmtree(work / name)
-            passed(f"{archived.name} installed alone with {Path(python).name}: sample, mine, describe, verify")
+            told = run(python, "-V", cwd=work).strip()
+            passed(f"{archived.name} installed alone with {told}: sample, mine, describe, verify")
 
 
 def main() -> int:

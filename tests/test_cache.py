@@ -151,6 +151,28 @@ def test_processes_at_once_compile_once(runner: Runner) -> None:
     assert runner.run() == Outcome(90.0, 1, 0, "")
 
 
+FORK_WHILE_COMPILING = """
+import os, signal, threading, time
+import made_kernels
+from minestream.kernels import compiled
+beside = threading.Thread(target=made_kernels.double_sum, args=(10,))
+beside.start()
+while not compiled._compile_lock._depth:
+    time.sleep(0.001)
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    os._exit(made_kernels.double_sum(10) != 90.0)
+beside.join()
+assert os.waitpid(child, 0)[1] == 0, "the forked child hangs"
+"""
+
+
+def test_a_child_forked_while_a_kernel_is_compiled_can_compile(runner: Runner, attack: Any) -> None:
+    with attack(KIND, "a fork while another thread compiles"):
+        assert runner.run(FORK_WHILE_COMPILING).answer == 90.0
+
+
 def test_the_users_cache_is_next_and_a_vanished_folder_is_harmless(runner: Runner) -> None:
     blocked = runner.folder / "file"
     blocked.write_text("")

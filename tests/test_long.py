@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,11 @@ from support import set_sizes
 
 import minestream
 from minestream.errors import MinestreamError
+from minestream.kernels import sweep
+from minestream.miner import ANCHOR_STATE_BYTES, PAIR_STATE_BYTES, SURVIVORS_BYTES, Mining
+from minestream.plan import ROW_STATE_BYTES
 from minestream.store import release_memory
+from minestream.sweeping import Sweeping
 
 chaos = pytest.mark.chaos
 TESTS = Path(__file__).parent
@@ -137,6 +142,63 @@ def test_batches_left_half_way_leave_nothing(
             del reader
             before = before or Held.now()
             Held.now().assert_no_more_than(before, 16 << 20)
+
+
+def test_a_round_of_shards_is_let_go_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_sizes(monkeypatch, PART_ANCHORS=64, ANCHOR_STATE_BYTES=1 << 16)  # so that 64 anchors fill a round
+    alive: weakref.WeakSet[Sweeping] = weakref.WeakSet()
+    held = []
+    begin = Sweeping.__init__
+
+    def beginning(self: Sweeping, *args: Any) -> None:
+        held.append(len(alive))
+        alive.add(self)
+        begin(self, *args)
+
+    monkeypatch.setattr(Sweeping, "__init__", beginning)
+    minestream.mine_arrays(jobs.ROWS, jobs.LABELS, screen="f32", memory="16MiB")
+    assert len(held) >= 5
+    assert set(held) == {0}
+
+
+def test_survivors_of_a_screen_are_let_go_before_those_of_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    room: list[int] = []
+    survivors = sweep.Survivors
+
+    def made(*arrays: np.ndarray[Any, Any]) -> Any:
+        room.append(arrays[0].size)
+        return survivors(*arrays)
+
+    monkeypatch.setattr(sweep, "Survivors", made)
+    set_sizes(monkeypatch, worth_changing=lambda *_: True)
+    made._make = survivors._make  # type: ignore[attr-defined]
+    mined = minestream.mine_arrays(VECTORS[:4_500], np.arange(4_500) % 90, screen="auto")
+    assert mined.stats.screens_changed
+    assert room[::2] == [0] * (len(room) // 2)
+
+
+@pytest.mark.parametrize("memory", ["24MiB", "48MiB", "1GiB"])
+def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_sizes(monkeypatch, PART_ANCHORS=256)
+    held = []
+    rounds = Mining._rounds
+
+    def watched(self: Mining, todo: Any) -> Any:
+        state = ANCHOR_STATE_BYTES + PAIR_STATE_BYTES + 20
+        for together in rounds(self, todo):
+            answers = state * sum(self.plan.shards[index][1] - self.plan.shards[index][0] for index in together)
+            store = self.loaded.store
+            vectors = store.rows * store.row_bytes if store.in_memory else 0
+            codes = store.rows * store.dimension * (1 + 4 * (store.rows * store.row_bytes <= self._budget // 4))
+            rest = store.rows * ROW_STATE_BYTES + self.limits.threads * SURVIVORS_BYTES
+            held.append((len(together), answers + vectors + codes + rest, self._budget))
+        raise MinestreamError("seen")
+
+    monkeypatch.setattr(Mining, "_rounds", watched)
+    with pytest.raises(MinestreamError, match="seen"):
+        minestream.mine_arrays(VECTORS[:, :32].copy(), np.arange(len(VECTORS)) % 90, memory=memory, threads=1)
+    assert all(taken <= budget for shards, taken, budget in held if shards > 1)
+    assert (len(held) == 1) == (memory == "1GiB")
 
 
 # ---------------------------------------------------------------- many at once

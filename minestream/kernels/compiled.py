@@ -199,6 +199,13 @@ class CompileLock:
 
 _compile_lock = CompileLock()
 
+if hasattr(os, "register_at_fork"):  # a child would wait for ever for a lock that another thread held
+    os.register_at_fork(
+        before=global_compiler_lock.acquire,
+        after_in_parent=global_compiler_lock.release,
+        after_in_child=global_compiler_lock.release,
+    )
+
 
 class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]  # numba is not typed
     """numba's dispatcher of one function, with our files behind it."""
