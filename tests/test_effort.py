@@ -1,4 +1,7 @@
-"""Time and memory stay bounded on rows that are hard to tell apart: beside Gaussian rows with the same labels."""
+"""Time and memory stay bounded on rows that are hard to tell apart: beside Gaussian rows with the same labels.
+
+Time is measured and told (`-rP` shows it), never asserted; memory, and how much is looked at in full, is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +26,7 @@ MEMORY_MIB, PROCESS_MIB = 256, 250  # what is allowed for data, and what interpr
 
 CASES: dict[str, list[str]] = {
     "semi-hard": [],
-    "nearest, 64": ["--band", "any", "-k", "64"],
+    "64 nearest": ["--band", "any", "-k", "64"],
     "hardest positives": ["--positives", "hardest", "--band", "violating"],
     "random picks": ["--pick", "random", "--positives", "random", "-k", "4"],
     "pairs": ["--emit", "pairs"],
@@ -34,9 +36,13 @@ CASES: dict[str, list[str]] = {
     "all positives": ["--positives", "all", "--anchors", "500", "--band", "any"],
 }
 WORLDS = (
-    "identical", "half identical", "tight classes", "integer ties", "big class", "collinear", "zero rows",
+    "identical", "half identical", "tight classes", "integer ties", "big class", "zero rows", "one long row",
     "one endless row", "far clusters", "float32 offset",
 )  # fmt: skip
+ROWS = {"identical": 100_000, "tight classes": 100_000}
+USUAL_ROWS = 50_000
+# Worlds that cost a run next to nothing in full, and the most exact distances an anchor may then need.
+FEW_EXACT = {"half identical": 60, "one endless row": 60, "one long row": 60, "tight classes": 60}
 
 
 class Effort(NamedTuple):
@@ -78,23 +84,40 @@ def effort(source: Path, out: Path, options: list[str]) -> Effort:
     return Effort(report["seconds"], usage.ru_maxrss / 1024, report["stats"])
 
 
-if __name__ == "__main__":
-    import tempfile
-    rows = int(sys.argv[1])
-    names = sys.argv[2].split(",") if len(sys.argv) > 2 and sys.argv[2] else WORLDS
-    cases = sys.argv[3].split(",") if len(sys.argv) > 3 else CASES
-    with tempfile.TemporaryDirectory() as folder:
-        f = Path(folder)
-        for name in names:
-            hard = EXTREMES[name](rows)
-            metrics = [] if "cosine" in hard.metrics and name in ("collinear","tight classes") else ["--metric", "euclidean", "--margin", "0.5"]
-            paths = [write(w, f / f"{i}.parquet") for i, w in enumerate((hard, beside(hard)))]
-            for case in cases:
-                o = CASES[case]
-                m = ["--margin", "0.5"] if "--metric" in o else metrics
-                try:
-                    a, b = (effort(p, f / "out.parquet", m + o) for p in paths)
-                except AssertionError as e:
-                    print(name, case, str(e)[-200:]); continue
-                s = a.stats
-                print(f"{name:16} {case:18} {a.seconds:7.2f} {b.seconds:7.2f} {a.seconds/b.seconds:6.1f}x  {a.peak_mib:6.0f} {b.peak_mib:6.0f} MiB exact {s['exact_distances']/rows:9.1f} {b.stats['exact_distances']/rows:9.1f} surv {s['survivors']/rows:9.1f} {b.stats['survivors']/rows:9.1f} changed {s['screens_changed']}", flush=True)
+def options_for(name: str, case: str) -> list[str]:
+    """Euclidean where rows of all lengths, or of none, are what is hard."""
+    if "dot" in CASES[case]:
+        return ["--margin", "0.5", *CASES[case]]
+    by_direction = name == "tight classes"
+    return [*CASES[case]] if by_direction else ["--metric", "euclidean", "--margin", "0.5", *CASES[case]]
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", WORLDS)
+def test_hard_rows_take_bounded_memory(name: str, case: str, attack: Attack, tmp_path: Path) -> None:
+    hard = EXTREMES[name](ROWS.get(name, USUAL_ROWS))
+    rows = len(hard.labels)
+    sources = [write(some, tmp_path / f"{at}.parquet") for at, some in enumerate((hard, beside(hard)))]
+    with attack(KIND, f"{name}: memory stays within --memory and that of the process"):
+        found, usual = (effort(source, tmp_path / "out.parquet", options_for(name, case)) for source in sources)
+        print(
+            f"{name}, {case}, {rows:,} rows: {found.seconds:.2f} s, Gaussian {usual.seconds:.2f} s, "
+            f"{found.seconds / usual.seconds:.1f} times; {found.peak_mib:.0f} MiB, Gaussian {usual.peak_mib:.0f} MiB; "
+            f"an anchor {found.stats['survivors'] / rows:.0f} survivors, {found.stats['exact_distances'] / rows:.0f} "
+            f"exact distances, Gaussian {usual.stats['survivors'] / rows:.0f} and "
+            f"{usual.stats['exact_distances'] / rows:.0f}"
+        )
+        assert found.peak_mib < MEMORY_MIB + PROCESS_MIB
+
+
+@pytest.mark.parametrize("name", FEW_EXACT)
+def test_few_distances_are_made_exact(name: str, attack: Attack, tmp_path: Path) -> None:
+    """What is hard about these rows costs nothing: a screen tells them apart, or they are known to be equal."""
+    rows = 6_000
+    source = write(EXTREMES[name](rows), tmp_path / "rows.parquet")
+    with attack(KIND, f"{name}: few distances are made exact"):
+        found = effort(source, tmp_path / "out.parquet", options_for(name, "semi-hard"))
+        print(found)
+        assert found.stats["exact_distances"] < FEW_EXACT[name] * rows
+        assert found.peak_mib < MEMORY_MIB + PROCESS_MIB
