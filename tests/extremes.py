@@ -195,7 +195,8 @@ EXTREMES: dict[str, Callable[[int], World]] = {
     for make in (
         wide_norms, wide_norms_float32, widest_norms, squares_near_overflow, squares_underflow_float32, all_denormal,
         some_denormal, beside_a_one, beside_a_one_denormal, one_long_row, one_endless_row, float64_offset,
-        float32_offset, far_clusters, farther_clusters, integer_ties, collinear, identical, half_identical,
-        big_class, tight_classes, zero_rows, all_zero, signed_zeros, huge_coordinate, hugest_coordinate, one_dimension, thousand_dimensions,
+        float32_offset, far_clusters, farther_clusters, integer_ties, collinear, identical, half_identical, big_class,
+        tight_classes, zero_rows, all_zero, signed_zeros, huge_coordinate, hugest_coordinate, one_dimension,
+        thousand_dimensions,
     )
 }  # fmt: skip
