@@ -47,7 +47,6 @@ FEW_EXACT = [
     ("half identical", "duplicates kept", 60),
     ("one endless row", "semi-hard", 60),
     ("one long row", "semi-hard", 60),
-    ("tight classes", "64 nearest", 600),
 ]
 
 
