@@ -193,7 +193,12 @@ def test_norms_whose_squares_are_no_number_are_refused(metric: str, scale: float
             assert getattr(left, column).tolist() == np.flatnonzero(keep)[getattr(alone, column)].tolist()
 
 
-@pytest.mark.parametrize("seeds", [range(20), pytest.param(range(20, 3_020), marks=pytest.mark.chaos)], ids=len)
+CHUNKS = [range(first, first + 500) for first in range(20, 3_020, 500)]
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(20), *(pytest.param(chunk, marks=pytest.mark.chaos) for chunk in CHUNKS)], ids=str
+)
 def test_any_options_over_any_numbers(seeds: range, attack: Attack) -> None:
     """Any cell of the table of rules with any further options, over any of the worlds, by every screen."""
     done = 0
