@@ -35,7 +35,8 @@ class Span(NamedTuple):
 class Order:
     """Lanes: leg by leg the anchors that are candidates too and those that are not; candidates only; the sample again.
 
-    Within each span the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones.
+    Within each span the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones;
+    and then by twin set, so that tiles of rows that are equal can be left out where such are no candidates.
 
     Attributes
     ----------
@@ -53,18 +54,18 @@ class Order:
     """
 
     def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], rule: Rule) -> None:
-        label = setting.loaded.rows.label
+        label, twin = setting.loaded.rows.label, setting.loaded.rows.twin
         offered = _offered(setting, rule)
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = np.concatenate([[0], np.cumsum(sizes)])
         leg, alone = np.repeat(_legs(sizes), sizes), ~offered[slots]
-        self.place = np.lexsort((label[slots], alone, leg))
+        self.place = np.lexsort((twin[slots], label[slots], alone, leg))
         self.anchors = int(slots.size)
         candidates = np.flatnonzero(offered)
         offered[slots] = False
         others = np.flatnonzero(offered)
-        others = others[np.argsort(label[others], kind="stable")]
+        others = others[np.lexsort((twin[others], label[others]))]
         self.rows = self.anchors + others.size
         self.spans = _spans(leg[self.place], alone[self.place], self.rows)
         sample = np.random.default_rng(0).permutation(candidates)[: _sample_size(rule, candidates.size)]

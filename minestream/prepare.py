@@ -12,6 +12,7 @@ from minestream.metric import METRICS
 from minestream.store import Store
 
 PASS_ROWS = 16_384
+USUAL_TIMES = 4.0  # the median norm: longer rows count as if they were as long as that for the centre
 LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
 LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
 
@@ -55,10 +56,12 @@ def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]
 def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> codes.Frame:
     """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
     unit_rows = METRICS[metric].unit_rows
+    # Else a row that is longer than all others together would draw the centre away from them.
+    longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
     total = np.zeros(store.dimension)
     blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
     for first, end in blocks:
-        codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, total)
+        codes.coordinate_sums(store.block(first, end), square[first:end], unit_rows, longest, total)
     centre = total / store.rows
     widest = max(codes.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks)
     widest = max(widest, LEAST_SHARE * float(np.abs(centre).max()), LEAST_WIDTH)

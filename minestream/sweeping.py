@@ -68,7 +68,8 @@ class Sweeping:
         bias = terms.mirrored if self.mirrored else terms.bias
         start = terms.start if codes.tile.unsigned_rows else np.zeros_like(terms.start)
         self.lanes = sweep.Lanes(
-            slot, self.loaded.rows.label[slot], terms.scale[slot], bias[slot], terms.slack[slot], start[slot]
+            slot, self.loaded.rows.label[slot], self.loaded.rows.twin[slot], terms.scale[slot], bias[slot],
+            terms.slack[slot], start[slot],
         )  # fmt: skip
         own = slot[: self.order.anchors]
         self.edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
@@ -183,7 +184,7 @@ class Sweeping:
         count = len(panels)
         side = sweep.Side(
             first, end - first, panels, np.empty((count, 2 + 2 * self.intervals, width), np.float32),
-            np.empty(count * width, np.int32), np.empty((count, 2), np.int32),
+            np.empty(count * width, np.int32), np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
         )  # fmt: skip
         sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
         return side

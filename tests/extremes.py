@@ -105,10 +105,15 @@ def float32_offset(n: int) -> World:
     return World((1e4 + rows).astype(np.float32), labels)
 
 
-def far_clusters(n: int) -> World:
+def far_clusters(n: int, far: float = 1e3) -> World:
     rows, labels = classes(n, 6)
-    rows += np.where(rng_of(n).random((n, 1)) < 0.5, 1e5, -1e5)
+    rows += np.where(rng_of(n).random((n, 1)) < 0.5, far, -far)
     return World(rows.astype(np.float32), labels)
+
+
+def farther_clusters(n: int) -> World:
+    """So far that no float32 product tells the rows of one cluster apart."""
+    return far_clusters(n, 1e5)
 
 
 def integer_ties(n: int) -> World:
@@ -135,8 +140,8 @@ def half_identical(n: int) -> World:
 
 def big_class(n: int) -> World:
     rows, _ = classes(n, 8)
-    labels = np.where(rng_of(n).random(n) < 0.99, 0, 1 + np.arange(n) % 5)
-    return World(rows.astype(np.float32), labels.tolist())
+    others = max(4, n // 100)
+    return World(rows.astype(np.float32), [1 + row % 2 if row < others else 0 for row in range(n)])
 
 
 def tight_classes(n: int) -> World:
@@ -190,7 +195,8 @@ EXTREMES: dict[str, Callable[[int], World]] = {
     for make in (
         wide_norms, wide_norms_float32, widest_norms, squares_near_overflow, squares_underflow_float32, all_denormal,
         some_denormal, beside_a_one, beside_a_one_denormal, one_long_row, one_endless_row, float64_offset,
-        float32_offset, far_clusters, integer_ties, collinear, identical, half_identical, big_class, tight_classes,
-        zero_rows, all_zero, signed_zeros, huge_coordinate, hugest_coordinate, one_dimension, thousand_dimensions,
+        float32_offset, far_clusters, farther_clusters, integer_ties, collinear, identical, half_identical, big_class,
+        tight_classes, zero_rows, all_zero, signed_zeros, huge_coordinate, hugest_coordinate, one_dimension,
+        thousand_dimensions,
     )
 }  # fmt: skip

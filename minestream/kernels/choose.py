@@ -272,9 +272,11 @@ def equal_positives(
         )
         for at in range(first[i], end[i]):
             b = members[at]
+            key = pick_key(rows, rule, 0, pairs.prefix[i], b, x)
+            if best.found[i] == best.key.shape[1] and key > best.key[i, 0]:  # most rows of a large set, by their draws
+                continue
             if relation(rows, a, b) != POSITIVE:
                 continue
-            key = pick_key(rows, rule, 0, pairs.prefix[i], b, x)
             best.found[i] = insert(key, b, x, rows.rank, best.key[i], best.slot[i], best.x[i], best.found[i])
             if rule.pick == NEAREST and best.found[i] == rule.take:
                 break

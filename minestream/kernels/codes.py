@@ -76,10 +76,12 @@ def widest(vectors: np.ndarray, square: np.ndarray, unit_rows: bool, centre: np.
 
 
 @kernel
-def coordinate_sums(vectors: np.ndarray, square: np.ndarray, unit_rows: bool, out_sum: np.ndarray) -> None:
-    """Add the rows, divided by their norms if so asked, to out_sum float64[d]."""
+def coordinate_sums(
+    vectors: np.ndarray, square: np.ndarray, unit_rows: bool, longest: float, out_sum: np.ndarray
+) -> None:
+    """Add the rows, divided by their norms if so asked, else shortened to `longest`, to out_sum float64[d]."""
     for i in range(vectors.shape[0]):
-        norm = math.sqrt(square[i]) if unit_rows else 1.0
+        norm = math.sqrt(square[i]) if unit_rows else max(1.0, math.sqrt(square[i]) / longest)
         for j in range(out_sum.size):
             out_sum[j] += np.float64(vectors[i, j]) / norm
 

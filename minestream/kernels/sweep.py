@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.choose import (
+    EXCLUDE,
     GROUP_NEGATIVE,
     GROUP_POSITIVE,
     IN_GROUP,
@@ -39,6 +40,7 @@ class Lanes(NamedTuple):
 
     slot: NDArray[np.int32]  # [n]
     code: NDArray[np.int32]  # [n] label
+    twin: NDArray[np.int32]  # [n] equal where vectors are
     scale: NDArray[np.float32]  # [n] the rest as codes.Terms
     bias: NDArray[np.float32]
     slack: NDArray[np.float32]
@@ -69,6 +71,7 @@ class Side(NamedTuple):
     terms: NDArray[np.float32]  # [panels, 2 + 2 * intervals, width], see tile()
     start: NDArray[np.int32]  # [panels * width]
     labels: NDArray[np.int32]  # [panels, 2] the least and the largest label
+    twins: NDArray[np.int32]  # [panels, 2] the same of the twin sets
 
 
 class Survivors(NamedTuple):
@@ -97,6 +100,7 @@ def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> No
     width = out.terms.shape[2]
     for p in range(out.terms.shape[0]):
         least, largest = np.int32(2**31 - 1), np.int32(-(2**31))
+        least_twin, largest_twin = least, largest
         for r in range(width):
             at = p * width + r
             if at < count:
@@ -105,10 +109,12 @@ def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> No
                 out.terms[p, BIAS, r] = lanes.bias[lane]
                 out.start[at] = lanes.start[lane]
                 least, largest = min(least, lanes.code[lane]), max(largest, lanes.code[lane])
+                least_twin, largest_twin = min(least_twin, lanes.twin[lane]), max(largest_twin, lanes.twin[lane])
             else:
                 out.terms[p, SCALE, r], out.terms[p, BIAS, r] = np.float32(0.0), PAD
                 out.start[at] = 0
         out.labels[p, 0], out.labels[p, 1] = least, largest
+        out.twins[p, 0], out.twins[p, 1] = least_twin, largest_twin
 
 
 @kernel
@@ -250,6 +256,10 @@ def sweep(
                         if largest < other_least or other_largest < least:
                             continue
                     elif least >= 0 and least == largest and least == other_least and least == other_largest:
+                        continue
+                if rule.own_duplicates == EXCLUDE:
+                    twin = left.twins[i, 0]
+                    if twin == left.twins[i, 1] and twin == right.twins[j, 0] and twin == right.twins[j, 1]:
                         continue
                 out_counts[0] += 1
                 passed = tile(
