@@ -134,10 +134,12 @@ class Output(Target):
     def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""
         lock = self.partial / "lock"
-        if lock.exists():
+        if lock.exists() and not self.partial.is_symlink():
             with open(lock, "rb") as file:
                 take_lock(file.fileno(), self.final)
-        elif os.path.lexists(self.partial) and (not self.partial.is_dir() or any(self.partial.iterdir())):
+        elif self.partial.is_symlink() or (
+            self.partial.exists() and (not self.partial.is_dir() or any(self.partial.iterdir()))
+        ):
             raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
 
     def occupied(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +141,12 @@ OF_VECTORS: dict[str, tuple[Any, bool]] = {
     "doubles": (vectors(pa.list_(pa.float64(), DIMENSION)), True),
     "an extension": (extended(vectors()), True),
     "a tensor": (pa.FixedShapeTensorArray.from_numpy_ndarray(matrix()), True),
-    "lists of two lengths": (pa.array([[1.0] * (2 + row % 2) for row in range(ROWS)]).cast(pa.list_(pa.float32())), False),
+    "lists of two lengths": (pa.array([[1.0] * (2 + row % 2) for row in range(ROWS)], pa.list_(pa.float32())), False),
     "length 0": (pa.array([[]] * ROWS, pa.list_(pa.float32(), 0)), False),
     "empty lists": (pa.array([[]] * ROWS, pa.list_(pa.float32())), False),
-    "more than 16,384 values": (pa.FixedSizeListArray.from_arrays(pa.array(np.ones(ROWS * 16_385, np.float32)), 16_385), False),
+    "more than 16,384 values": (
+        pa.FixedSizeListArray.from_arrays(pa.array(np.ones(ROWS * 16_385, np.float32)), 16_385), False
+    ),
     "null rows": (pa.array([None, *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
     "null values": (pa.array([[None, 1.0, 2.0], *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
     "decimals": (pa.array([[decimal.Decimal(1)] * 2] * ROWS), False),
@@ -260,13 +263,21 @@ SIZES: dict[str, tuple[pa.Table, bool]] = {
     "one row": (table_of({}).slice(0, 1), False),
     "two rows": (table_of({}).slice(3, 2), False),
     "10,000 columns beside": (table_of({f"column {i}": NUMBERS for i in range(10_000)}), True),
-    "10,000 columns that may be labels": (pa.table({"embedding": vectors()} | {f"c{i}": LABELS for i in range(10_000)}), False),
-    "two columns of one name": (pa.table([vectors(), LABELS, LABELS, NUMBERS], ["embedding", "label", "label", "id"]), False),
+    "10,000 columns that may be labels": (
+        pa.table({"embedding": vectors()} | {f"c{i}": LABELS for i in range(10_000)}), False
+    ),
+    "two columns of one name": (
+        pa.table([vectors(), LABELS, LABELS, NUMBERS], ["embedding", "label", "label", "id"]), False
+    ),
     "two embeddings of one name": (
         pa.table([vectors(), vectors(), LABELS, NUMBERS], ["embedding", "embedding", "label", "id"]), False
     ),
-    "two unused columns of one name": (pa.table([vectors(), LABELS, NUMBERS, LABELS, NUMBERS], ["embedding", "label", "id", "x", "x"]), True),
-    "empty batches between": (pa.concat_tables([table_of({}).slice(a, n) for a, n in ((0, 0), (0, 5), (5, 0), (5, 19), (0, 0))]), True),
+    "two unused columns of one name": (
+        pa.table([vectors(), LABELS, NUMBERS, LABELS, NUMBERS], ["embedding", "label", "id", "x", "x"]), True
+    ),
+    "empty batches between": (
+        pa.concat_tables([table_of({}).slice(a, n) for a, n in ((0, 0), (0, 5), (5, 0), (5, 19), (0, 0))]), True
+    ),
 }  # fmt: skip
 
 
@@ -278,8 +289,10 @@ def test_tables_of_awkward_sizes(name: str, run: Callable[..., str], attack: Att
 
 
 SURROGATE = "\ud800"
-TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit", "unlabeled-value",
-                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide", "shard",
+TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit",
+                "unlabeled-value",
+                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide",
+                "shard",
                 "out"]  # fmt: skip
 
 
@@ -307,6 +320,7 @@ def side(left: Any, right: Any, **more: Any) -> pa.Table:
     return pa.table({"query_id": left, "positive_id": right} | more)
 
 
+HEADER = b"query-id\tcorpus-id\tscore\n"
 SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "pairs": ("--qrels", side([0, 1], [4, 5]), True),
     "pairs of a row with itself": ("--qrels", side([0, 1, 2], [0, 1, 6]), True),
@@ -321,7 +335,9 @@ SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "grades that are infinite": ("--qrels", side([0], [4], score=[float("inf")]), True),
     "grades that are texts": ("--qrels", side([0], [4], score=["much"]), False),
     "grades that are structs": ("--qrels", side([0], [4], score=[{"a": 1}]), False),
-    "two columns of one name": ("--qrels", pa.table([[0], [4], [4]], ["query_id", "positive_id", "positive_id"]), False),
+    "two columns of one name": (
+        "--qrels", pa.table([[0], [4], [4]], ["query_id", "positive_id", "positive_id"]), False
+    ),
     "no pairs": ("--qrels", side(pa.array([], pa.int64()), pa.array([], pa.int64())), False),
     "no columns": ("--qrels", pa.table({}), False),
     "excluded pairs of unknown ids": ("--exclude", side([99], [4]), False),
@@ -331,17 +347,17 @@ SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "excluded rows of structs": ("--exclude-rows", pa.table({"id": STRUCTS}), False),
     "all rows excluded": ("--exclude-rows", pa.table({"id": NUMBERS}), False),
     "no rows excluded": ("--exclude-rows", pa.table({"id": pa.array([], pa.int64())}), True),
-    "text": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t1\n", True),
+    "text": ("--qrels", HEADER + b"0\t4\t1\n", True),
     "text of four fields": ("--qrels", b"0 0 4 1\n", True),
-    "text with a zero": ("--qrels", b"query-id\tcorpus-id\tscore\n0\0\t4\t1\n", False),
-    "text with a field of a megabyte": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"0" * 2**20 + b"\t4\t1\n", False),
-    "text with an open quote": ("--qrels", b'query-id\tcorpus-id\tscore\n"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
-    "text that is no UTF-8": ("--qrels", b"query-id\tcorpus-id\tscore\n\xff\t4\t1\n", False),
+    "text with a zero": ("--qrels", HEADER + b"0\0\t4\t1\n", False),
+    "text with a field of a megabyte": ("--qrels", HEADER + b"0" * 2**20 + b"\t4\t1\n", False),
+    "text with an open quote": ("--qrels", HEADER + b'"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
+    "text that is no UTF-8": ("--qrels", HEADER + b"\xff\t4\t1\n", False),
     "text of nothing": ("--qrels", b"", False),
-    "text of a header alone": ("--qrels", b"query-id\tcorpus-id\tscore\n", False),
+    "text of a header alone": ("--qrels", HEADER, False),
     "text of one name twice": ("--qrels", b"query-id\tcorpus-id\tquery-id\n0\t4\t1\n", True),
-    "text of numbers of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t" + b"9" * 10_000 + b"\n", True),
-    "text of ids of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"9" * 10_000 + b"\t4\t1\n", False),
+    "text of numbers of 10,000 digits": ("--qrels", HEADER + b"0\t4\t" + b"9" * 10_000 + b"\n", True),
+    "text of ids of 10,000 digits": ("--qrels", HEADER + b"9" * 10_000 + b"\t4\t1\n", False),
     "text of lines of carriage returns": ("--qrels", b"query-id\tcorpus-id\tscore\r0\t4\t1\r", True),
     "guide's vectors without ids": ("--guide-queries", pa.table({"guide": vectors()}), False),
     "guide's vectors with NaN": (
@@ -415,10 +431,7 @@ def test_any_type_in_any_role(
     options: dict[str, Any] = {role: [name] if role == "carry" else name}
     out = tmp_path_factory.mktemp("drawn") / "out.parquet"
     with attack(KIND, "columns of drawn types, as labels, ids, groups, versions, vectors or carried"):
-        try:
+        with suppress(MinestreamError):
             minestream.mine(table, out, progress="none", **options)
-        except MinestreamError as error:
-            assert error.message
-            assert not list(out.parent.iterdir())
-        else:
-            assert pq.read_metadata(out).num_rows
+        left = sorted(path.name for path in out.parent.iterdir())
+        assert left in ([], ["out.parquet", "out.parquet.manifest.json"])
