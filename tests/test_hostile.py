@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from conftest import Attack
-from hostile import FORMATS, SUFFIXES, Outcome, Random, Victim, damaged, table, twisted, whole
+from hostile import FORMATS, ROWS, SUFFIXES, Outcome, Random, Victim, damaged, table, twisted, whole
 
 from minestream.cli import main
 from minestream.linear import Linear
@@ -193,3 +197,99 @@ def test_damaged_files_beside(
         return KIND, f"{target}: {what}", run
 
     all_of(seeds, attack, meet)
+
+
+# ---------------------------------------------------------------- whole files of wrong numbers
+
+
+def packed(*lists: Any, dtype: Any = np.int32) -> pa.Array:
+    return pa.array([np.asarray(each, dtype).tobytes() for each in lists], pa.large_binary())
+
+
+ALL = range(ROWS)
+RESERVES: dict[str, tuple[str, Any]] = {
+    "rows that are not there": ("negative_slot", packed(*[[10**9]] * ROWS)),
+    "rows below the first": ("positive_slot", packed(*[[-1]] * ROWS)),
+    "lists that end within a number": ("negative_slot", pa.array([b"abc"] * ROWS, pa.large_binary())),
+    "lists of two lengths": ("negative_x", packed(*[[0.5]] * ROWS, dtype=np.float64)),
+    "lists that are null": ("negative_slot", pa.nulls(ROWS, pa.large_binary())),
+    "lists of another type": ("negative_slot", pa.array([[1]] * ROWS, pa.list_(pa.int32()))),
+    "horizons that are null": ("negative_horizon", pa.nulls(ROWS, pa.float64())),
+    "horizons that are texts": ("positive_horizon", pa.array(["x"] * ROWS)),
+    "contents of another type": ("content_0", pa.array([0.5] * ROWS)),
+    "a column missing": ("content_1", None),
+    "keys missing": ("key", None),
+    "keys of another type": ("key", pa.array([[1]] * ROWS)),
+    "keys that are null": ("key", pa.nulls(ROWS, pa.string())),
+    "keys that are equal": ("key", pa.array(["id-0001"] * ROWS)),
+}
+
+
+@pytest.mark.parametrize("name", RESERVES)
+def test_reserves_of_wrong_numbers(name: str, victim: Victim, prepared: Path, tmp_path: Path, attack: Attack) -> None:
+    """Kernels go by these numbers unchecked, so they are checked before."""
+    shutil.copytree(prepared, folder := tmp_path / "folder")
+    path = folder / "changed.parquet.reserve.parquet"
+    column, values = RESERVES[name]
+    rows = pq.read_table(path)
+    at = rows.schema.names.index(column)
+    pq.write_table(rows.remove_column(at) if values is None else rows.set_column(at, column, values), path)
+    with attack(KIND, f"a reserve of wrong numbers: {name}"):
+        found = victim.survive(folder, "update", "changed.parquet", *QUIET)
+        assert found.code == (0 if name.startswith("keys ") and values is not None else 3), found
+        if not found.code:
+            assert pq.read_table(folder / "changed.parquet").equals(pq.read_table(folder / "expected.parquet"))
+
+
+def archive(**arrays: Any) -> bytes:
+    good = {"weights": np.eye(2, 4), "mean": np.zeros(4), "about": np.frombuffer(b'{"format": 1}', np.uint8)}
+    np.savez_compressed(file := io.BytesIO(), **{n: a for n, a in (good | arrays).items() if a is not None})
+    return file.getvalue()
+
+
+def bomb() -> bytes:
+    """Gigabytes of zeros in a few kilobytes, and a header that asks for more than there is."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as to:
+        header = np.lib.format.magic(1, 0)
+        text = str({"descr": "<f8", "fortran_order": False, "shape": (2**32, 4)}).encode().ljust(117) + b"\n"
+        for name in ("weights", "mean", "about"):
+            to.writestr(f"{name}.npy", header + len(text).to_bytes(2, "little") + text + bytes(2**20))
+    return file.getvalue()
+
+
+MODELS: dict[str, bytes] = {
+    "no archive": b"x", "nothing": b"", "an empty archive": archive(weights=None, mean=None, about=None),
+    "a bomb": bomb(), "texts": archive(weights=np.array([["x"]])), "another shape": archive(mean=np.zeros(3)),
+    "no rows": archive(weights=np.zeros((0, 4))), "NaN": archive(weights=np.full((2, 4), np.nan)),
+    "infinite means": archive(mean=np.full(4, np.inf)), "float32": archive(weights=np.eye(2, 4, dtype=np.float32)),
+    "about a list": archive(about=np.frombuffer(b"[1]", np.uint8)),
+    "about nothing": archive(about=np.zeros(0, np.uint8)),
+    "about deeper and deeper": archive(about=np.frombuffer(b"[" * 100_000, np.uint8)),
+    "another format": archive(about=np.frombuffer(b'{"format": 2}', np.uint8)), "no about": archive(about=None),
+    "members that are no arrays": bomb().replace(b"\x93NUMPY", b"\x93numpy"), "a .npy file": whole("NumPy")[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_that_are_none(name: str, victim: Victim, tmp_path: Path, attack: Attack) -> None:
+    pq.write_table(table(), tmp_path / "rows.parquet")
+    (tmp_path / "model.npz").write_bytes(MODELS[name])
+    with attack(KIND, f"a linear embedding that is none: {name}"):
+        victim.survive(tmp_path, "apply", "model.npz", "rows.parquet", "-o", "out.parquet", codes=(3, 4))
+
+
+def test_text_offsets_beyond_their_buffer(victim: Victim, tmp_path: Path, attack: Attack) -> None:
+    """Arrow's own reader of IPC takes them, and a process that uses such a text dies."""
+    offsets = np.arange(ROWS + 1, dtype=np.int32)
+    offsets[ROWS // 2] = 2_000_000_000
+    text = pa.Array.from_buffers(pa.string(), ROWS, [None, pa.py_buffer(offsets), pa.py_buffer(b"x" * ROWS)])
+    for name in ("label", "id", "text"):
+        rows = table()
+        batch = rows.set_column(rows.schema.names.index(name), name, text).combine_chunks().to_batches()[0]
+        for opener, file in ((pa.ipc.new_file, "bad.arrow"), (pa.ipc.new_stream, "bad.arrows")):
+            with opener(tmp_path / file, batch.schema) as to:
+                to.write_batch(batch)
+            with attack(KIND, f"text offsets beyond their buffer: {name}s"):
+                arguments = ["mine", file, "-o", "out.parquet", *CARRY, *QUIET]
+                assert victim.survive(tmp_path, *arguments, codes=(3,)).code == 3
