@@ -101,7 +101,11 @@ def vulnerable(pins: list[str]) -> list[str]:
         except (subprocess.TimeoutExpired, ValueError, KeyError):
             print("known vulnerabilities: NOT looked up, pip-audit failed: is there a network?")
             return []
-    print(f"known vulnerabilities: looked up by pip-audit for {len(found)} packages")
+    skipped = [each["name"] for each in found if "skip_reason" in each]
+    more = f"; NOT looked up, its database does not answer for them: {', '.join(skipped)}" if skipped else ""
+    print(
+        f"known vulnerabilities: looked up by pip-audit for {len(found) - len(skipped)} of {len(found)} packages{more}"
+    )
     return [f"{each['name']}: {flaw['id']}" for each in found for flaw in each.get("vulns", ())]
 
 

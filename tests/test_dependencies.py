@@ -83,6 +83,9 @@ def test_known_vulnerabilities_fail(
 
     answers('{"dependencies": [{"name": "rich", "vulns": [{"id": "CVE-1"}]}, {"name": "click", "vulns": []}]}')
     assert audit.vulnerable(["rich==1"]) == ["rich: CVE-1"]
+    answers('{"dependencies": [{"name": "rich", "skip_reason": "not found"}]}')
+    assert audit.vulnerable(["rich==1"]) == []
+    assert "0 of 1 packages; NOT looked up" in capsys.readouterr().out
     answers("no network")
     assert audit.vulnerable(["rich==1"]) == []
     assert "NOT looked up" in capsys.readouterr().out
