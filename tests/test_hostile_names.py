@@ -116,7 +116,8 @@ def test_slices_are_merged_by_whole_manifests(
 
 OF_RECORDS = [
     put("bytes a text", "bytes", value="x"), put("no statistics", "stats"), put("statistics a list", "stats", value=[]),
-    put("statistics of texts", "stats", "anchors", value="x"), put("statistics of lists", "stats", "dropped", value=[1]),
+    put("statistics of texts", "stats", "anchors", value="x"),
+    put("statistics of lists", "stats", "dropped", value=[1]),
     put("another CRC-32", "crc32", value="00000000"), put("rows nothing", "rows"),
 ]  # fmt: skip
 
