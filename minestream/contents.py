@@ -49,7 +49,7 @@ def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
     """Turn what is wrong with a Parquet file into `failure`."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
         if of_store is not None:
             raise of_store from error

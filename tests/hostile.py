@@ -297,7 +297,7 @@ class Victim:
 def read_whole(path: Path, names: list[str]) -> pa.Table:
     """The columns of a file as pyarrow reads them."""
     head = path.read_bytes()[:6]
-    if head.startswith(b"PAR1"):
+    if head.startswith(b"PAR1") or (head != b"ARROW1" and path.suffix == ".parquet"):
         return pq.ParquetFile(path).read(names, use_threads=False)
     with pa.OSFile(str(path)) as file:
         if head == b"ARROW1":
