@@ -154,7 +154,7 @@ def test_conditions_run_nothing(text: str, attack: Attack) -> None:
             armed.clear()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(["x", "y", "(", ")", "==", "<", "in", "not", "is", "None", "and", "or", ",", "1",
                                  "'a'", "-",
                                  "[", "]", "date", "column", ".", "**", "lambda", ":", "2e999", "True", "if", "else"]),
@@ -257,6 +257,7 @@ def test_no_text_is_markup_in_a_page(a: str, b: str) -> None:
     assert not set(found) & set("\0\x1b\u202e")
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_no_text_steers_a_terminal(text: str) -> None:
     shown = printable(text)
