@@ -18,12 +18,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream import reference
-from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, reading
+from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.errors import InputError, VerifyMismatch
 from minestream.places import AnyPath, readable
 from minestream.recorded import is_split, read_recorded
 from minestream.rules import EMITS
-from minestream.writer import RowsCrc
 
 ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "left", "right")
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
@@ -101,7 +100,7 @@ def check_files(mined: MinedOutput) -> int:
     for index, file in enumerate(mined.files):
         if mined.path.is_dir():
             expect(f"{mined.path}: a part is missing", f"part-{index:05d}.parquet", file.name)
-        about, (rows, crc) = file_metadata(file), rows_crc(file)
+        about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatch)
         expect(f"{file}: rows and their CRC-32", (about["counts"]["rows"], about["rows_crc32"]), (rows, crc))
         expect(f"{file}: fingerprint", mined.about["fingerprint"], about["fingerprint"])
         found.append({"name": file.name, "rows": rows, "bytes": file.stat().st_size, "crc32": crc})
@@ -112,17 +111,6 @@ def check_files(mined: MinedOutput) -> int:
         by_manifest = mined.manifest["fingerprint"], mined.manifest["counts"]["rows"]
         expect(f"{mined.path}: fingerprint and rows by the manifest", by_manifest, (mined.about["fingerprint"], total))
     return total
-
-
-def rows_crc(path: AnyPath) -> tuple[int, str]:
-    """Rows of a file and their CRC-32, from its contents."""
-    rows = 0
-    with reading(path, VerifyMismatch), open_parquet(path) as file:
-        crc = RowsCrc(file.schema_arrow)
-        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
-            crc.update(pa.Table.from_batches([batch]))
-            rows += batch.num_rows
-    return rows, crc.value()
 
 
 # ---------------------------------------------------------------- rows again

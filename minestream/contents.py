@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,12 @@ from minestream.remote import known_failure
 from minestream.shaped import ABOUT, config_of, fits
 from minestream.stats import mean
 from minestream.target import read_manifest
+from minestream.writer import RowsCrc
 
 QUANTILES = {
     "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
 }  # fmt: skip
+BATCH_ROWS = 65_536
 SAMPLED_VALUES = 1_000_000  # of a column with more values, quantiles are those of a random sample of so many
 MEASURED = ("distance_ap", "distance_an", "distance_pn", "distance", "scores", "loss", "losses")
 JSON_FIELDS = ("config", "columns", "source", "counts")
@@ -47,7 +49,7 @@ def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
     """Turn what is wrong with a Parquet file into `failure`."""
     try:
         yield
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError) as error:
         of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
         if of_store is not None:
             raise of_store from error
@@ -142,6 +144,25 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     if mined.manifest:
         found |= {"counts": mined.manifest["counts"], "report": mined.manifest.get("report", {})}
     return found
+
+
+def rows_crc(path: AnyPath, failure: type[MinestreamError]) -> tuple[int, str]:
+    """Rows of a file and their CRC-32, from its contents; `failure` where it cannot be read."""
+    rows = 0
+    with reading(path, failure), open_parquet(path) as file:
+        crc = RowsCrc(file.schema_arrow)
+        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+            crc.update(pa.Table.from_batches([batch]))
+            rows += batch.num_rows
+    return rows, crc.value()
+
+
+def holds(path: AnyPath, record: Mapping[str, Any]) -> bool:
+    """Whether a file has the rows that its record {rows, crc32} was written for."""
+    try:
+        return rows_crc(path, InputError) == (record.get("rows"), record.get("crc32"))
+    except InputError:
+        return False
 
 
 class Spread:

@@ -108,6 +108,11 @@ def printable(text: str) -> str:
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
+def is_text(text: str) -> bool:
+    """Whether a file can hold it: Python's own texts may have lone surrogates, which UTF-8 has not."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def nearest_name(name: str, known: list[str]) -> str:
     """A remedy line for an unknown `name`: the nearest of `known`, then all of them."""
     close = get_close_matches(name, known, n=1, cutoff=0.5)

@@ -59,7 +59,10 @@ class Input:
     stamp: tuple[int, ...] = ()  # of a local file when it was opened
 
     def __post_init__(self) -> None:
-        tuple(self.schema.names)  # one that is no UTF-8 raises: here, where what opens the file catches it
+        # What a damaged file says of itself raises here, where what opens the file catches it: names that are no UTF-8.
+        tuple(self.schema.names)
+        if self.rows is not None and self.rows < 0:
+            raise OSError(f"it says that it has {self.rows} rows")
 
     def read(self, names: list[str], batch_rows: int) -> Generator[pa.RecordBatch, None, None]:
         """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours."""

@@ -161,7 +161,12 @@ def _projected_schema(opened: list[Input], column: str, dimension: int) -> pa.Sc
                 f"{other.name} has other columns than {opened[0].name}", "project files of different columns apart"
             )
     at = first.get_field_index(column)
-    return first.set(at, pa.field(column, pa.list_(pa.field("element", pa.float32()), dimension)))
+    schema = first.set(at, pa.field(column, pa.list_(pa.field("element", pa.float32()), dimension)))
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{opened[0].name}: Parquet has no type for a column: {error}", "leave it out") from error
+    return schema
 
 
 def _projected(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import Field, field
 from typing import Any
 
-from minestream.errors import UsageError, nearest_name
+from minestream.errors import UsageError, is_text, nearest_name
 
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
 
@@ -36,7 +36,7 @@ def long_flag(spec: Field[Any]) -> str:
 def check_choice(spec: Field[Any], value: object) -> None:
     """Refuse a value outside the field's choices, naming the nearest one, and text that no file can hold."""
     choices = spec.metadata["choices"]
-    if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
+    if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     if choices is None or value is None or value in choices:
         return

@@ -69,18 +69,21 @@ def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
         ) from error
 
     def batches() -> Iterator[pa.RecordBatch]:
-        why = "it stops before the mark"
         try:
             yield from stream
-        except (pa.ArrowException, OSError) as error:
-            why = " ".join(str(error).split())[:200]
+        except (pa.ArrowException, OSError) as error:  # at the mark too: what lies before it may be damaged
+            raise _broken(" ".join(str(error).split())[:200]) from error
         if not marked.at_mark():
-            raise InputError(
-                f"{STANDARD_INPUT}: the stream ended without its end mark: {why}",
-                "what writes it was stopped, or did not close its writer",
-            )
+            raise _broken("it stops before the mark")
 
     return pa.RecordBatchReader.from_batches(stream.schema, batches())
+
+
+def _broken(why: str) -> InputError:
+    return InputError(
+        f"{STANDARD_INPUT}: the stream ended without its end mark: {why}",
+        "what writes it was stopped, or did not close its writer",
+    )
 
 
 @dataclass

@@ -161,10 +161,7 @@ def _unpacked(column: pa.ChunkedArray, dtype: Any) -> tuple[NDArray[np.int64], N
     lengths, pieces = [np.empty(0, np.int64)], [np.empty(0, dtype)]
     for chunk in column.chunks:
         _, offsets, data = chunk.buffers()
-        in_bytes = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
-        if (in_bytes % pieces[0].itemsize).any():
-            raise ValueError("a list ends within a number")
-        ends = in_bytes // pieces[0].itemsize
+        ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1] // pieces[0].itemsize
         lengths.append(np.diff(ends))
         pieces.append(np.frombuffer(data or b"", dtype)[ends[0] : ends[-1]])
     return np.concatenate(lengths), np.concatenate(pieces)

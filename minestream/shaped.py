@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from minestream.config import MineConfig
-from minestream.errors import MinestreamError, UsageError
+from minestream.errors import MinestreamError, UsageError, is_text
 from minestream.options import check_choice
 from minestream.stats import ShardStats
 
@@ -60,6 +60,8 @@ def fits(value: Any, shape: Any) -> bool:
         return isinstance(value, dict) and _names_fit(value, shape)
     if isinstance(value, bool):
         return shape is bool
+    if isinstance(value, str):
+        return shape is str and is_text(value)
     return isinstance(value, shape) and not (isinstance(value, int) and abs(value) >= LIMIT)
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream import signals
+from minestream.contents import holds
 from minestream.errors import FULL, CapacityError, OutputError, TransientError
 from minestream.places import AnyPath
 from minestream.rules import finished_late
@@ -136,10 +137,12 @@ class Output(Target):
     def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""
         lock = self.partial / "lock"
-        if lock.exists():
+        if lock.exists() and not self.partial.is_symlink():
             with open(lock, "rb") as file:
                 take_lock(file.fileno(), self.final)
-        elif os.path.lexists(self.partial) and (not self.partial.is_dir() or any(self.partial.iterdir())):
+        elif self.partial.is_symlink() or (
+            self.partial.exists() and (not self.partial.is_dir() or any(self.partial.iterdir()))
+        ):
             raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
 
     def occupied(self) -> bool:
@@ -160,6 +163,7 @@ class Output(Target):
                 if unfinished:
                     as_stored = json.loads(json.dumps(plan))
                     refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
+                    self._forget_damaged()
                 self.clear(keep_parts=unfinished is not None)
                 (self.partial / "parts").mkdir(exist_ok=True)
                 write_json(self.partial / "manifest.json", plan)
@@ -167,6 +171,12 @@ class Output(Target):
                 os.close(lock)
                 raise
         return Run(self, lock, plan, may_replace=resume or overwrite)
+
+    def _forget_damaged(self) -> None:
+        """Let parts be mined again that are not what was written. Cost: one pass over the parts."""
+        for path in self.partial.glob("part-*.json"):
+            if not holds(self.partial / "parts" / f"{path.stem}.parquet", read_json(path) or {}):
+                path.unlink()
 
     def _lock(self) -> int:
         """An open handle that holds the lock on OUT.partial, which is made when missing."""

@@ -90,7 +90,7 @@ class ShardStats:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ShardStats:
         """The counters that to_dict wrote; the means beside them in a report are left out."""
-        return cls(**{spec.name: values[spec.name] for spec in fields(cls) if spec.name in values})
+        return cls(**{spec.name: values[spec.name] for spec in fields(cls) if values.get(spec.name) is not None})
 
 
 def merged(parts: Iterable[ShardStats]) -> ShardStats:

@@ -11,11 +11,10 @@ import json
 import os
 import resource
 import select
-import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,7 +30,17 @@ REPOSITORY = Path(__file__).parents[1]
 ROWS, DIMENSION = 60, 4
 CASE_SECONDS = 30.0
 MEMORY_BYTES = 2 << 30  # beyond what the process has when it is ready
+STATISTICS = Path("/proc/self/statm")  # Linux only tells, and limits, what a process has
 EDGE_NUMBERS = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63 - 1, 2**64 - 1)
+
+DEEP: list[Any] = []
+for _ in range(900):
+    DEEP = [DEEP]
+HOSTILE_VALUES: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 2**31, 2**63, 10**400, -(2**63), 0.5, float("nan"), float("inf"), "", "x", "1", "cosine",
+    "../../secret", "/etc/passwd", "\x1b[31m", "\ud800", "\0", "x" * 100_000, [], [[]], [1], ["../x"], {}, {"x": 1},
+    {"name": "../secret.parquet"}, DEEP,
+)  # fmt: skip
 
 Random = np.random.Generator
 Write = Callable[[pa.Table], bytes]
@@ -39,8 +48,9 @@ Write = Callable[[pa.Table], bytes]
 # ---------------------------------------------------------------- whole files
 
 
-def table(labels: pa.DataType = pa.string(), listed: bool = False) -> pa.Table:
-    """Rows of every kind of column that is read: vectors, labels, ids, a text to carry."""
+def table(labels: pa.DataType | None = None, listed: bool = False) -> pa.Table:
+    """Rows of every kind of column that is read: vectors, labels (of texts), ids, a text to carry."""
+    labels = labels or pa.string()
     rng = np.random.default_rng(1)
     flat = pa.array(rng.normal(size=ROWS * DIMENSION).astype(np.float32))
     vectors: pa.Array = pa.FixedSizeListArray.from_arrays(flat, DIMENSION)
@@ -182,13 +192,25 @@ DAMAGE = {
 }  # fmt: skip
 
 
-def damaged(form: str, seed: int) -> tuple[str, bytes]:
-    """What was done to a file of a format, and its bytes; the same of the same seed."""
-    rng = np.random.default_rng([seed, sum(form.encode())])
-    files = whole(form)
+def damaged(files: Sequence[bytes], rng: Random) -> tuple[str, bytes]:
+    """What was done to one of some files, and its bytes."""
     name = list(DAMAGE)[int(rng.integers(len(DAMAGE)))]
     own, other = (files[int(rng.integers(len(files)))] for _ in range(2))
     return name, DAMAGE[name](own, rng, other)
+
+
+def twisted(value: Any, rng: Random) -> Any:
+    """A value of JSON in which something is missing, of another type, out of range, or leads elsewhere."""
+    inner = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    if not len(inner) or rng.random() < 0.1:
+        return HOSTILE_VALUES[int(rng.integers(len(HOSTILE_VALUES)))]
+    found = value.copy()
+    place = inner[int(rng.integers(len(inner)))]
+    if rng.random() < 0.15:
+        del found[place]
+    else:
+        found[place] = twisted(found[place], rng)
+    return found
 
 
 # ---------------------------------------------------------------- the process that meets them
@@ -276,7 +298,7 @@ class Victim:
 def read_whole(path: Path, names: list[str]) -> pa.Table:
     """The columns of a file as pyarrow reads them."""
     head = path.read_bytes()[:6]
-    if head.startswith(b"PAR1"):
+    if head.startswith(b"PAR1") or (head != b"ARROW1" and path.suffix == ".parquet"):
         return pq.ParquetFile(path).read(names, use_threads=False)
     with pa.OSFile(str(path)) as file:
         if head == b"ARROW1":
@@ -344,8 +366,6 @@ def answer(job: dict[str, Any]) -> Outcome:
             found.differs = difference(Path(job["stdin"] or arguments[1]), mined, vectors)
         except Exception:
             found.differs = traceback.format_exc()
-    for path in found.left:
-        shutil.rmtree(path) if os.path.isdir(path) else Path(path).unlink(missing_ok=True)
     return found
 
 
@@ -358,8 +378,9 @@ def serve() -> None:
 
     mined = minestream.mine_arrays(np.eye(6, 4, dtype=np.float32) + 1, [1, 2] * 3, ids=list(range(6)))  # compiles
     assert mined.table().num_rows
-    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    if STATISTICS.exists():
+        size = int(STATISTICS.read_text().split()[0]) * resource.getpagesize() + MEMORY_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     print("ready", file=answers)
     for line in sys.stdin:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import datetime
-import decimal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.ipc
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 import pytest
 from assertions import assert_same_rows
+from awkward import (
+    DIMENSION,
+    LABELS,
+    NUMBERS,
+    OF_IDS,
+    OF_LABELS,
+    OF_VECTORS,
+    ROWS,
+    STRUCTS,
+    matrix,
+    table_of,
+    vectors,
+    write,
+)  # fmt: skip
 from conftest import Attack
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,148 +38,16 @@ from minestream import mine_arrays
 from minestream.cli import main
 from minestream.config import split_options
 from minestream.errors import MinestreamError
+from minestream.linear import Linear
 
-ROWS, DIMENSION = 24, 3
-LABELS = [row % 4 for row in range(ROWS)]
 KIND = "awkward tables"
 INPUT = 3
 
 Case = tuple[dict[str, Any], list[str], bool]  # columns, options, whether they can be mined
 
 
-def matrix() -> np.ndarray[Any, Any]:
-    return np.random.default_rng(5).normal(size=(ROWS, DIMENSION)).astype(np.float32)
-
-
-def vectors(kind: pa.DataType | None = None) -> pa.Array:
-    flat = matrix().reshape(-1)
-    array = pa.FixedSizeListArray.from_arrays(pa.array(flat), DIMENSION)
-    return array if kind is None else array.cast(kind)
-
-
-def named(labels: list[str]) -> list[str]:
-    return [labels[label % len(labels)] for label in LABELS]
-
-
-class Angle(pa.ExtensionType):
-    """An extension type that nobody registered."""
-
-    def __init__(self, storage: pa.DataType) -> None:
-        super().__init__(storage, "tests.angle")
-
-    def __arrow_ext_serialize__(self) -> bytes:
-        return b""
-
-
-def extended(array: pa.Array) -> pa.Array:
-    return pa.ExtensionArray.from_storage(Angle(array.type), array)
-
-
-def as_ids(values: list[Any], kind: pa.DataType | None = None) -> dict[str, Any]:
-    return {"id": pa.array(values, kind)}
-
-
-NUMBERS = list(range(ROWS))
-TEXTS = [f"id {row}" for row in range(ROWS)]
-HUGE = ["x" * 100_000, "y" * 100_000 + "1", "y" * 100_000 + "2", ""]
-NASTY = ["<script>alert(1)</script>", "\x1b[31mred\x1b[0m", "[bold]markup[/bold]", "a\nb\0c\u202e"]
-RUNS = pa.RunEndEncodedArray.from_arrays(pa.array([6, 12, 18, 24], pa.int32()), pa.array([0, 1, 2, 3]))
-STRUCTS = pa.array([{"a": label} for label in LABELS])
-MAPS = pa.array([[("a", label)] for label in LABELS], pa.map_(pa.string(), pa.int64()))
-
-OF_LABELS: dict[str, tuple[Any, bool]] = {
-    "int64 extremes": ([(-(2**63), 2**63 - 1, -1, 0)[label] for label in LABELS], True),
-    "uint64 above int64": (pa.array([2**64 - 1 - label for label in LABELS], pa.uint64()), True),
-    "int8": (pa.array(LABELS, pa.int8()), True),
-    "booleans": ([label > 1 for label in LABELS], True),
-    "empty texts": (named(["", "a", "b", "c"]), True),
-    "100,000 characters each": (named(HUGE), True),
-    "markup and control characters": (named(NASTY), True),
-    "a dictionary of 100,000 unused labels": (
-        pa.DictionaryArray.from_arrays(pa.array(LABELS, pa.int32()), [f"label {i}" for i in range(100_000)]), True
-    ),
-    "a dictionary with equal entries": (pa.DictionaryArray.from_arrays(pa.array(LABELS), ["a", "b", "a", "c"]), True),
-    "a dictionary with a null entry": (pa.DictionaryArray.from_arrays(pa.array(LABELS), ["a", None, "b", "c"]), True),
-    "a dictionary of dictionaries": (
-        pa.DictionaryArray.from_arrays(
-            pa.array(LABELS), pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3]), ["a", "b", "c", "d"])
-        ), False  # which Arrow writes and does not read
-    ),
-    "large_string": (pa.array(named(["a", "b"]), pa.large_string()), True),
-    "string_view": (pa.array(named(["a", "a text longer than twelve bytes"]), pa.string_view()), True),
-    "lists": (pa.array([[label, 9] if label else [label] for label in LABELS]), True),
-    "large lists": (pa.array([[label] for label in LABELS], pa.large_list(pa.int32())), True),
-    "list views": (pa.array([[label] for label in LABELS], pa.list_view(pa.int32())), False),
-    "lists of nulls and empty lists": (pa.array([[label, None] if label else [] for label in LABELS]), True),
-    "fixed-size lists": (pa.array([[label, label] for label in LABELS], pa.list_(pa.int64(), 2)), True),
-    "lists of lists": (pa.array([[[label]] for label in LABELS]), False),
-    "nulls only": (pa.nulls(ROWS, pa.int64()), False),
-    "the null type": (pa.nulls(ROWS), False),
-    "some nulls": ([None if row % 5 == 0 else label for row, label in enumerate(LABELS)], True),
-    "floats with NaN": ([float("nan") if label == 0 else float(label) for label in LABELS], False),
-    "half floats": (pa.array(np.array(LABELS, np.float16)), False),
-    "decimals": ([decimal.Decimal(label) for label in LABELS], False),
-    "dates": ([datetime.date(2026, 1, 1 + label) for label in LABELS], False),
-    "times with a zone": (pa.array(LABELS, pa.timestamp("us", "Europe/Berlin")), False),
-    "binary": ([bytes([label]) for label in LABELS], False),
-    "fixed-size binary": (pa.array([bytes([label]) for label in LABELS], pa.binary(1)), False),
-    "structs": (STRUCTS, False),
-    "maps": (MAPS, False),
-    "run-end encoded": (RUNS, False),
-    "an extension of int64": (extended(pa.array(LABELS)), True),
-    "an extension of a float": (extended(pa.array([float(label) for label in LABELS])), False),
-}  # fmt: skip
-OF_IDS: dict[str, tuple[Any, bool]] = {
-    "int64 extremes": ([-(2**63), 2**63 - 1, *NUMBERS[2:]], True),
-    "uint64 above int64": (pa.array([2**64 - 1, *NUMBERS[1:]], pa.uint64()), False),
-    "uint64 within int64": (pa.array([2**63 - 1, *NUMBERS[1:]], pa.uint64()), True),
-    "duplicates": ([0, *NUMBERS[:-1]], False),
-    "duplicate texts": (["a", "a", *TEXTS[2:]], False),
-    "nulls": ([None, *NUMBERS[1:]], False),
-    "an empty text": (["", *TEXTS[1:]], True),
-    "texts that look like numbers": ([f"{row:03d}" for row in range(ROWS)], True),
-    "markup and control characters": ([*NASTY, *TEXTS[4:]], True),
-    "a megabyte": (["x" * 1_000_000, *TEXTS[1:]], True),
-    "texts in a dictionary": (pa.array(TEXTS).dictionary_encode(), True),
-    "large_string": (pa.array(TEXTS, pa.large_string()), True),
-    "string_view": (pa.array(TEXTS, pa.string_view()), True),
-}  # fmt: skip
-OF_VECTORS: dict[str, tuple[Any, bool]] = {
-    "lists": (vectors(pa.list_(pa.float32())), True),
-    "large lists": (vectors(pa.large_list(pa.float32())), True),
-    "list views": (pa.array(matrix().tolist(), pa.list_view(pa.float32())), False),
-    "half floats": (vectors(pa.list_(pa.float16(), DIMENSION)), True),
-    "doubles": (vectors(pa.list_(pa.float64(), DIMENSION)), True),
-    "an extension": (extended(vectors()), True),
-    "a tensor": (pa.FixedShapeTensorArray.from_numpy_ndarray(matrix()), True),
-    "lists of two lengths": (pa.array([[1.0] * (2 + row % 2) for row in range(ROWS)]).cast(pa.list_(pa.float32())), False),
-    "length 0": (pa.array([[]] * ROWS, pa.list_(pa.float32(), 0)), False),
-    "empty lists": (pa.array([[]] * ROWS, pa.list_(pa.float32())), False),
-    "more than 16,384 values": (pa.FixedSizeListArray.from_arrays(pa.array(np.ones(ROWS * 16_385, np.float32)), 16_385), False),
-    "null rows": (pa.array([None, *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
-    "null values": (pa.array([[None, 1.0, 2.0], *matrix()[1:].tolist()], pa.list_(pa.float32(), DIMENSION)), False),
-    "decimals": (pa.array([[decimal.Decimal(1)] * 2] * ROWS), False),
-    "int64": (pa.array([[row, 1] for row in range(ROWS)]), False),
-    "texts": (pa.array([[str(row), "1"] for row in range(ROWS)]), False),
-    "dictionaries": (pa.array([["a", "b"]] * ROWS, pa.list_(pa.dictionary(pa.int8(), pa.string()))), False),
-    "structs": (STRUCTS, False),
-    "one number a row": (pa.array(np.arange(ROWS, dtype=np.float32)), False),
-}  # fmt: skip
-STRANGE = [
-    "",
-    " ",
-    "\x1b[31m",
-    "a\nb",
-    "a\tb",
-    "<script>",
-    "x" * 10_000,
-    "é\u202e",
-    "a.b",
-    "'\"\\",
-    "%s{0}",
-    "--label",
-    "a\0b",
-]
+STRANGE = ["", " ", "\x1b[31m", "a\nb", "a\tb", "<script>", "x" * 10_000, "é\u202e", "a.b", "'\"\\", "%s{0}", "--label",
+           "a\0b"]  # fmt: skip
 
 
 def cases() -> dict[str, Case]:
@@ -184,10 +64,6 @@ def cases() -> dict[str, Case]:
 CASES = cases()
 
 
-def table_of(columns: dict[str, Any]) -> pa.Table:
-    return pa.table({"embedding": vectors(), "label": LABELS, "id": NUMBERS} | columns)
-
-
 def world_of(table: pa.Table, roles: tuple[str, ...] = ("embedding", "label", "id")) -> World:
     """The columns as the reference takes them."""
 
@@ -202,12 +78,6 @@ def world_of(table: pa.Table, roles: tuple[str, ...] = ("embedding", "label", "i
     return World(rows, plain(label), plain(id))
 
 
-def write(path: Path, table: pa.Table) -> Path:
-    with pa.ipc.new_file(path, table.schema) as file:
-        file.write_table(table, max_chunksize=7)
-    return path
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Mine `table` by the command line: refused in words and without a trace, or the reference's rows."""
@@ -220,7 +90,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         if not mined:
             assert code == INPUT, said
             assert said.err.startswith("error: ")
-            assert sorted(path.name for path in Path().iterdir()) == ["rows.arrow"]
+            assert not list(Path().glob("out*"))
             return said.err
         assert code == 0, said.err
         config, *_ = split_options({})
@@ -260,13 +130,21 @@ SIZES: dict[str, tuple[pa.Table, bool]] = {
     "one row": (table_of({}).slice(0, 1), False),
     "two rows": (table_of({}).slice(3, 2), False),
     "10,000 columns beside": (table_of({f"column {i}": NUMBERS for i in range(10_000)}), True),
-    "10,000 columns that may be labels": (pa.table({"embedding": vectors()} | {f"c{i}": LABELS for i in range(10_000)}), False),
-    "two columns of one name": (pa.table([vectors(), LABELS, LABELS, NUMBERS], ["embedding", "label", "label", "id"]), False),
+    "10,000 columns that may be labels": (
+        pa.table({"embedding": vectors()} | {f"c{i}": LABELS for i in range(10_000)}), False
+    ),
+    "two columns of one name": (
+        pa.table([vectors(), LABELS, LABELS, NUMBERS], ["embedding", "label", "label", "id"]), False
+    ),
     "two embeddings of one name": (
         pa.table([vectors(), vectors(), LABELS, NUMBERS], ["embedding", "embedding", "label", "id"]), False
     ),
-    "two unused columns of one name": (pa.table([vectors(), LABELS, NUMBERS, LABELS, NUMBERS], ["embedding", "label", "id", "x", "x"]), True),
-    "empty batches between": (pa.concat_tables([table_of({}).slice(a, n) for a, n in ((0, 0), (0, 5), (5, 0), (5, 19), (0, 0))]), True),
+    "two unused columns of one name": (
+        pa.table([vectors(), LABELS, NUMBERS, LABELS, NUMBERS], ["embedding", "label", "id", "x", "x"]), True
+    ),
+    "empty batches between": (
+        pa.concat_tables([table_of({}).slice(a, n) for a, n in ((0, 0), (0, 5), (5, 0), (5, 19), (0, 0))]), True
+    ),
 }  # fmt: skip
 
 
@@ -278,8 +156,10 @@ def test_tables_of_awkward_sizes(name: str, run: Callable[..., str], attack: Att
 
 
 SURROGATE = "\ud800"
-TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit", "unlabeled-value",
-                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide", "shard",
+TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit",
+                "unlabeled-value",
+                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide",
+                "shard",
                 "out"]  # fmt: skip
 
 
@@ -307,6 +187,7 @@ def side(left: Any, right: Any, **more: Any) -> pa.Table:
     return pa.table({"query_id": left, "positive_id": right} | more)
 
 
+HEADER = b"query-id\tcorpus-id\tscore\n"
 SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "pairs": ("--qrels", side([0, 1], [4, 5]), True),
     "pairs of a row with itself": ("--qrels", side([0, 1, 2], [0, 1, 6]), True),
@@ -321,7 +202,9 @@ SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "grades that are infinite": ("--qrels", side([0], [4], score=[float("inf")]), True),
     "grades that are texts": ("--qrels", side([0], [4], score=["much"]), False),
     "grades that are structs": ("--qrels", side([0], [4], score=[{"a": 1}]), False),
-    "two columns of one name": ("--qrels", pa.table([[0], [4], [4]], ["query_id", "positive_id", "positive_id"]), False),
+    "two columns of one name": (
+        "--qrels", pa.table([[0], [4], [4]], ["query_id", "positive_id", "positive_id"]), False
+    ),
     "no pairs": ("--qrels", side(pa.array([], pa.int64()), pa.array([], pa.int64())), False),
     "no columns": ("--qrels", pa.table({}), False),
     "excluded pairs of unknown ids": ("--exclude", side([99], [4]), False),
@@ -331,17 +214,17 @@ SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "excluded rows of structs": ("--exclude-rows", pa.table({"id": STRUCTS}), False),
     "all rows excluded": ("--exclude-rows", pa.table({"id": NUMBERS}), False),
     "no rows excluded": ("--exclude-rows", pa.table({"id": pa.array([], pa.int64())}), True),
-    "text": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t1\n", True),
+    "text": ("--qrels", HEADER + b"0\t4\t1\n", True),
     "text of four fields": ("--qrels", b"0 0 4 1\n", True),
-    "text with a zero": ("--qrels", b"query-id\tcorpus-id\tscore\n0\0\t4\t1\n", False),
-    "text with a field of a megabyte": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"0" * 2**20 + b"\t4\t1\n", False),
-    "text with an open quote": ("--qrels", b'query-id\tcorpus-id\tscore\n"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
-    "text that is no UTF-8": ("--qrels", b"query-id\tcorpus-id\tscore\n\xff\t4\t1\n", False),
+    "text with a zero": ("--qrels", HEADER + b"0\0\t4\t1\n", False),
+    "text with a field of a megabyte": ("--qrels", HEADER + b"0" * 2**20 + b"\t4\t1\n", False),
+    "text with an open quote": ("--qrels", HEADER + b'"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
+    "text that is no UTF-8": ("--qrels", HEADER + b"\xff\t4\t1\n", False),
     "text of nothing": ("--qrels", b"", False),
-    "text of a header alone": ("--qrels", b"query-id\tcorpus-id\tscore\n", False),
+    "text of a header alone": ("--qrels", HEADER, False),
     "text of one name twice": ("--qrels", b"query-id\tcorpus-id\tquery-id\n0\t4\t1\n", True),
-    "text of numbers of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n0\t4\t" + b"9" * 10_000 + b"\n", True),
-    "text of ids of 10,000 digits": ("--qrels", b"query-id\tcorpus-id\tscore\n" + b"9" * 10_000 + b"\t4\t1\n", False),
+    "text of numbers of 10,000 digits": ("--qrels", HEADER + b"0\t4\t" + b"9" * 10_000 + b"\n", True),
+    "text of ids of 10,000 digits": ("--qrels", HEADER + b"9" * 10_000 + b"\t4\t1\n", False),
     "text of lines of carriage returns": ("--qrels", b"query-id\tcorpus-id\tscore\r0\t4\t1\r", True),
     "guide's vectors without ids": ("--guide-queries", pa.table({"guide": vectors()}), False),
     "guide's vectors with NaN": (
@@ -388,6 +271,24 @@ NESTED = st.recursive(
     ),
     max_leaves=4,
 )  # fmt: skip
+
+
+def test_columns_that_parquet_cannot_hold(run: Callable[..., str], attack: Attack) -> None:
+    """Named in an error before anything is written."""
+    Linear(np.eye(2, DIMENSION), np.zeros(DIMENSION), {}).save(Path("model.npz"))
+    for kind in (
+        pa.month_day_nano_interval(),
+        pa.binary(0),
+        pa.decimal128(5, -2),
+        pa.list_(pa.month_day_nano_interval()),
+    ):
+        with attack(KIND, "columns of types that Parquet does not have, carried or projected"):
+            said = run(table_of({"odd": pa.nulls(ROWS, kind)}), ["--carry", "odd"], False)
+            assert "'odd'" in said
+            assert main(["apply", "model.npz", "rows.arrow", "-o", "out.parquet"]) == INPUT
+            assert not list(Path().glob("out*"))
+
+
 ROLES = ("label", "id", "group_column", "carry", "embedding", "version_column")
 
 
@@ -415,10 +316,7 @@ def test_any_type_in_any_role(
     options: dict[str, Any] = {role: [name] if role == "carry" else name}
     out = tmp_path_factory.mktemp("drawn") / "out.parquet"
     with attack(KIND, "columns of drawn types, as labels, ids, groups, versions, vectors or carried"):
-        try:
+        with suppress(MinestreamError):
             minestream.mine(table, out, progress="none", **options)
-        except MinestreamError as error:
-            assert error.message
-            assert not list(out.parent.iterdir())
-        else:
-            assert pq.read_metadata(out).num_rows
+        left = sorted(path.name for path in out.parent.iterdir())
+        assert left in ([], ["out.parquet", "out.parquet.manifest.json"])

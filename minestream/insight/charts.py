@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from minestream.errors import printable
+
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 640, 240, 80, 30, 28, 10
 NAMES = ("id", "row", "label", "_ids", "_rows", "_labels")  # columns whose numbers are names
 COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce")
@@ -23,7 +25,7 @@ td.n{text-align:right;white-space:nowrap}.note{opacity:.75;font-size:.875rem}.ke
 
 def escaped(value: object) -> str:
     """Any value as text that no browser reads as markup."""
-    return html.escape(plain(value), quote=True)
+    return html.escape(printable(plain(value)), quote=True)
 
 
 def plain(value: object) -> str:
