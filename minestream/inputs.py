@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -20,18 +19,17 @@ import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS
 from minestream.decode import Place, one_length
-from minestream.errors import InputError, MinestreamError, TransientError, UsageError
+from minestream.errors import InputError, UsageError
 from minestream.listing import remote_files
 from minestream.pipes import read_pipe
 from minestream.places import RemotePath, readable
-from minestream.remote import is_remote, known_failure, local_text
+from minestream.remote import is_remote, local_text
+from minestream.unreadable import READ_ERRORS, unreadable
 from minestream.values import PIPE
 from minestream.workers import ahead
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
-_READ_ERRORS = (pa.ArrowException, OSError, UnicodeError)
-_TRANSIENT = {errno.EIO, errno.ETIMEDOUT, errno.ESTALE, errno.ECONNRESET}
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
 _COUNTED_ROWS = 50_000
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
@@ -76,7 +74,7 @@ class Input:
                     yield wanted.slice(start, batch_rows)
             if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
                 raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
-        except _READ_ERRORS as error:
+        except READ_ERRORS as error:
             raise unreadable(self.name, error) from error
 
     def distinct(self, name: str) -> tuple[int, int] | None:
@@ -97,27 +95,6 @@ def _stamp(path: AnyFile) -> tuple[int, ...]:
     """What tells a local file from what took its place, or was written into it; nothing of an object in a store."""
     found = os.stat(path) if isinstance(path, str) else None
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
-
-
-_REASONS = {
-    FileNotFoundError: ("does not exist", "check the path"),
-    PermissionError: ("may not be read (permission denied)", "check the permissions"),
-    UnicodeEncodeError: ("has a name that is no UTF-8", "rename it"),
-}
-
-
-def unreadable(name: str, error: BaseException) -> MinestreamError:
-    """`error`, met while reading `name`, in the user's terms."""
-    of_store = known_failure(name, error) if is_remote(name) else None
-    if of_store is not None:
-        return of_store
-    for kind, (what, hint) in _REASONS.items():
-        if isinstance(error, kind):
-            return InputError(f"{name}: {what}", hint)
-    detail = " ".join(str(error).split())[:200]
-    if isinstance(error, OSError) and error.errno in _TRANSIENT:
-        return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")
-    return InputError(f"{name}: unreadable or truncated: {detail}", "write or fetch the file again")
 
 
 # ---------------------------------------------------------------- kinds of files
@@ -205,7 +182,7 @@ def _open_file(path: AnyFile) -> Input:
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
             return replace(opener(path), stamp=stamp)
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise unreadable(str(path), error) from error
     raise InputError(f"{path}: neither Parquet nor Arrow IPC", _HINTS.get(suffix, "write it as Parquet first"))
 
@@ -396,7 +373,7 @@ def open_inputs(given: Any) -> list[Input]:
     numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
     try:
         return [_open_object(item, number) for item, number in zip(items, numbers, strict=True)]
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise unreadable(STREAM, error) from error
 
 

@@ -20,9 +20,10 @@ from minestream.columns import Candidates, find_columns
 from minestream.conversion import publishing
 from minestream.decode import bad_rows, decode_vectors
 from minestream.errors import InputError
-from minestream.inputs import Input, open_inputs, unreadable
+from minestream.inputs import Input, open_inputs
 from minestream.kernels import linear
 from minestream.places import local_place
+from minestream.unreadable import unreadable
 from minestream.workers import Workers, slices
 
 FORMAT = 1

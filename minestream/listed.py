@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from minestream.columns import plain
 from minestream.decode import Checksum
 from minestream.errors import InputError, nearest_name
-from minestream.inputs import Input, open_inputs, unreadable
+from minestream.inputs import Input, open_inputs
 from minestream.places import open_text
 from minestream.remote import shown
+from minestream.unreadable import unreadable
 
 LEFT = ("query_id", "query-id", "qid", "query", "anchor_id", "left_id", "id_1", "id1")
 RIGHT = ("positive_id", "corpus-id", "corpus_id", "document_id", "docid", "doc_id", "pid", "right_id", "id_2", "id2")

@@ -16,8 +16,9 @@ from minestream.aligned import Lane
 from minestream.columns import Candidates, Columns, find_columns
 from minestream.decode import Checksum, Place, Vectors, bad_rows, decode_ids, decode_plain, decode_vectors
 from minestream.errors import InputError, UsageError, nearest_name
-from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of, unreadable
+from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of
 from minestream.partitions import partitioned, pruned
+from minestream.unreadable import unreadable
 from minestream.where import Where
 
 __all__ = ["Columns", "RowBatch", "Source", "arrays_source", "open_source"]
