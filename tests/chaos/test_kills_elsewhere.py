@@ -15,7 +15,7 @@ from conftest import Undisturbed
 from test_kills import KIND, QUIET
 from test_stores import objects, server, store  # noqa: F401 (fixtures)
 
-KILLS = [1, pytest.param(50, marks=pytest.mark.chaos)]
+pytestmark = pytest.mark.chaos
 
 
 def assert_whole(left: dict[str, bytes], whole: dict[str, Any], name: str, kept: dict[str, bytes]) -> None:
@@ -34,8 +34,8 @@ def assert_whole(left: dict[str, bytes], whole: dict[str, Any], name: str, kept:
     kept |= finished
 
 
-@pytest.mark.parametrize("name", ["out.parquet", pytest.param("out", marks=pytest.mark.chaos)])
-@pytest.mark.parametrize("kills", KILLS)
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+@pytest.mark.parametrize("kills", [50])
 def test_into_a_store(
     name: str, kills: int, rows: Path, store: str, drawn: random.Random, undisturbed: Undisturbed, attack: Any,  # noqa: F811
     tmp_path: Path,
@@ -68,7 +68,6 @@ def test_into_a_store(
 SLICED = {"one file": [], "a finishing pass": ["--order", "shuffled"]}
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("kind", SLICED)
 @pytest.mark.parametrize("kills", [50])
 def test_slices_and_their_merge(
@@ -101,7 +100,6 @@ def test_slices_and_their_merge(
 # ---------------------------------------------------------------- updates
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("kills", [50])
 def test_updates(kills: int, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
     """The output is the old one or the new one, and the same command again makes the new one."""
