@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from attacked import Job, contents, rows_table
 from conftest import Undisturbed
-from test_kills import KIND, QUIET
+from test_kills import IN_A_ROW, KIND, QUIET
 from test_stores import objects, server, store  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.chaos
@@ -48,14 +48,13 @@ def test_into_a_store(
         arguments = ["mine", str(rows), "-o", f"{out}/{name}", *QUIET]
         job = Job(tmp_path / "work", arguments, {"TMPDIR": str(tmp_path / "tmp")})
         with ExitStack() as survived:
-            while True:
-                process = job.start("--resume")
-                if not process.killed_after(drawn.uniform(0, 1.3 * whole.seconds)):
+            for _ in range(min(kills, IN_A_ROW)):
+                if not job.start("--resume").killed_after(drawn.uniform(0, 1.3 * whole.seconds)):
                     break
                 kills -= 1
                 survived.enter_context(attack(KIND, f"mine into a store ({name}), at a random moment"))
                 assert_whole(objects(out), whole.files, name, kept)
-            process.ended().assert_told(0)
+            job.run("--resume").assert_told(0)
             found = objects(out)
             assert set(found) == set(whole.files)
             assert all(found[key] == data for key, data in whole.files.items() if isinstance(data, bytes))
