@@ -21,7 +21,7 @@ EXIT_CODES: dict[int, str] = {
     75: "transient input or output failure: try again",
     130: "interrupted",
 }
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
 
 
 class MinestreamError(Exception):

@@ -26,6 +26,7 @@ REPLACED = {
     "a folder in the place of another": ["-o", "out"],
     "a shuffled folder in the place of another": ["-o", "out", "--order", "shuffled"],
 }
+IN_A_ROW = 5
 OTHER = ["--margin", "0.3"]
 
 
@@ -79,21 +80,20 @@ def test_at_random_moments(
     whole = undisturbed(arguments)
     while kills > 0:
         job = Job(tmp_path / f"{kills}", arguments)
-        kills -= killed_until_done(job, whole, drawn, attack, f"mine to {kind}, at a random moment")
+        kills -= killed_until_done(
+            job, whole, min(kills, IN_A_ROW), drawn, attack, f"mine to {kind}, at a random moment"
+        )
 
 
-def killed_until_done(job: Job, whole: Whole, drawn: random.Random, attack: Any, what: str) -> int:
-    """Kill a run and resume it until it finishes; how often it was killed."""
+def killed_until_done(job: Job, whole: Whole, most: int, drawn: random.Random, attack: Any, what: str) -> int:
+    """Kill a run and resume it until it finishes, or was killed `most` times and is left alone; how often that was."""
     halfway, kills = Halfway(job.folder, whole.files), 0
     with ExitStack() as survived:
-        while True:
-            process = job.start("--resume")
-            if not process.killed_after(drawn.uniform(0, whole.seconds)):
-                break
+        while kills < most and job.start("--resume").killed_after(drawn.uniform(0, whole.seconds)):
             kills += 1
             survived.enter_context(attack(KIND, what))
             halfway.assert_whole(rewritten=job.rewritten())
-        process.ended().assert_told(0)
+        job.run("--resume").assert_told(0)
         assert contents(job.folder) == whole.files
         assert list(job.folder.glob(".*")) == []
     shutil.rmtree(job.folder)

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from attacked import Job, contents, rows_table
 from conftest import Undisturbed
-from test_kills import KIND, QUIET
+from test_kills import IN_A_ROW, KIND, QUIET
 from test_stores import objects, server, store  # noqa: F401 (fixtures)
 
-KILLS = [1, pytest.param(50, marks=pytest.mark.chaos)]
+pytestmark = pytest.mark.chaos
 
 
 def assert_whole(left: dict[str, bytes], whole: dict[str, Any], name: str, kept: dict[str, bytes]) -> None:
@@ -34,8 +34,8 @@ def assert_whole(left: dict[str, bytes], whole: dict[str, Any], name: str, kept:
     kept |= finished
 
 
-@pytest.mark.parametrize("name", ["out.parquet", pytest.param("out", marks=pytest.mark.chaos)])
-@pytest.mark.parametrize("kills", KILLS)
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+@pytest.mark.parametrize("kills", [50])
 def test_into_a_store(
     name: str, kills: int, rows: Path, store: str, drawn: random.Random, undisturbed: Undisturbed, attack: Any,  # noqa: F811
     tmp_path: Path,
@@ -48,14 +48,13 @@ def test_into_a_store(
         arguments = ["mine", str(rows), "-o", f"{out}/{name}", *QUIET]
         job = Job(tmp_path / "work", arguments, {"TMPDIR": str(tmp_path / "tmp")})
         with ExitStack() as survived:
-            while True:
-                process = job.start("--resume")
-                if not process.killed_after(drawn.uniform(0, 1.3 * whole.seconds)):
+            for _ in range(min(kills, IN_A_ROW)):
+                if not job.start("--resume").killed_after(drawn.uniform(0, 1.3 * whole.seconds)):
                     break
                 kills -= 1
                 survived.enter_context(attack(KIND, f"mine into a store ({name}), at a random moment"))
                 assert_whole(objects(out), whole.files, name, kept)
-            process.ended().assert_told(0)
+            job.run("--resume").assert_told(0)
             found = objects(out)
             assert set(found) == set(whole.files)
             assert all(found[key] == data for key, data in whole.files.items() if isinstance(data, bytes))
@@ -68,7 +67,6 @@ def test_into_a_store(
 SLICED = {"one file": [], "a finishing pass": ["--order", "shuffled"]}
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("kind", SLICED)
 @pytest.mark.parametrize("kills", [50])
 def test_slices_and_their_merge(
@@ -101,7 +99,6 @@ def test_slices_and_their_merge(
 # ---------------------------------------------------------------- updates
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("kills", [50])
 def test_updates(kills: int, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
     """The output is the old one or the new one, and the same command again makes the new one."""
