@@ -157,9 +157,10 @@ class Mining:
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
-        for shards in self._rounds(todo):
+        for number, shards in enumerate(self._rounds(todo)):
+            if number:
+                release_memory()
             yield from self._mined_together(shards)
-            release_memory()
 
     def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
         """One run of shards; what it holds is let go at its end, before the next begins."""
