@@ -33,7 +33,7 @@ CASES: dict[str, list[str]] = {
     "dot": ["--metric", "dot", "--band", "any", "-k", "4"],
     "duplicates kept": ["--band", "any", "--drop-duplicates-within", "none", "-k", "4"],
     "window": ["--window", "2000", "--band", "any"],
-    "all positives": ["--positives", "all", "--anchors", "500", "--band", "any"],
+    "all positives": ["--positives", "all", "--anchors", "20", "--band", "any"],
 }
 WORLDS = (
     "identical", "half identical", "tight classes", "integer ties", "big class", "zero rows", "one long row",
