@@ -32,6 +32,9 @@ BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?
 MARK = re.compile(r"<!-- (?:begin|end): [\w-]+ -->")
 
 
+ATTACKS_SHOWN = 8  # of a kind
+
+
 class BlockError(ValueError):
     """A block that does not exist, or marks that do not pair."""
 
@@ -98,11 +101,31 @@ def exit_codes() -> str:
 
 
 def attacks() -> str:
-    """How often each attack of the tests was tried, and survived."""
+    """How often each kind of attack of the tests was tried, and survived."""
     found = measured("attacks")
-    rows = ((row["kind"], row["what"], f"{row['tried']:,}", f"{row['survived']:,}") for row in found)
-    total = f"{sum(row['survived'] for row in found):,} of {sum(row['tried'] for row in found):,} attacks survived."
-    return f"{total}\n\n{table(('attack', 'what is done', 'tried', 'survived'), rows)}"
+    kinds = {row["kind"]: [other for other in found if other["kind"] == row["kind"]] for row in found}
+    rows = (
+        (
+            kind,
+            attacks_named([row["what"] for row in own]),
+            *(f"{total(own, each):,}" for each in ("tried", "survived")),
+        )
+        for kind, own in kinds.items()
+    )
+    said = f"{total(found, 'survived'):,} of {total(found, 'tried'):,} attacks survived."
+    return f"{said}\n\n{table(('attack', 'what is done', 'tried', 'survived'), rows)}"
+
+
+def total(rows: Iterable[Mapping[str, Any]], name: str) -> int:
+    """The sum of a column."""
+    return sum(row[name] for row in rows)
+
+
+def attacks_named(named: Iterable[str]) -> str:
+    """What was done, without the cases of each, and no more than a few."""
+    whole = list(dict.fromkeys(name.partition(":")[0] for name in named))
+    more = f"; {len(whole) - ATTACKS_SHOWN} more" if len(whole) > ATTACKS_SHOWN else ""
+    return "; ".join(whole[:ATTACKS_SHOWN]) + more
 
 
 def defects() -> str:
