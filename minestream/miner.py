@@ -190,21 +190,28 @@ class Mining:
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
-        config = self.config
-        pairs = len(self.configs) * (1 if config.emit == "pairs" else max(1, config.positives_per_anchor))
-        state = ANCHOR_STATE_BYTES + pairs * (PAIR_STATE_BYTES + 20 * (config.negatives + config.skip))
-        most = max(1, self._answers_bytes() // state) if config.negatives else GROUP_ROWS
+        bounded = self.config.negatives > 0
+        costs = [self._state_bytes(index) if bounded else int(np.ptp(self.plan.shards[index])) for index in todo]
+        most = self._answers_bytes() if bounded else GROUP_ROWS
         together: list[int] = []
-        count = 0
-        for index in todo:
-            first, end = self.plan.shards[index]
-            if together and count + end - first > most:
+        held = 0
+        for index, cost in zip(todo, costs, strict=True):
+            if together and held + cost > most:
                 yield together
-                together, count = [], 0
+                together, held = [], 0
             together.append(index)
-            count += end - first
+            held += cost
         if together:
             yield together
+
+    def _state_bytes(self, index: int) -> int:
+        """What the anchors and pairs of a shard take while they are mined."""
+        config, anchors = self.config, self.anchors[slice(*self.plan.shards[index])]
+        each = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
+        every = config.positives == "all" and config.emit != "pairs"
+        pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
+        per_pair = PAIR_STATE_BYTES + 20 * (config.negatives + config.skip)
+        return anchors.size * ANCHOR_STATE_BYTES + len(self.configs) * pairs * per_pair
 
     def _answers_bytes(self) -> int:
         """What answers may take of the memory: a quarter, and no more than is left beside all else."""

@@ -201,6 +201,23 @@ def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.Monk
     assert (len(held) == 1) == (memory == "1GiB")
 
 
+def test_every_positive_of_an_anchor_counts_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anchors with a thousand positives each are mined few at a time."""
+    set_sizes(monkeypatch, PART_ANCHORS=256)
+    rounds, sizes = Mining._rounds, []
+
+    def watched(self: Mining, todo: Any) -> Any:
+        sizes.append(len(next(rounds(self, todo))))
+        raise MinestreamError("seen")
+
+    monkeypatch.setattr(Mining, "_rounds", watched)
+    for positives in ("easiest", "all"):
+        with pytest.raises(MinestreamError, match="seen"):
+            minestream.mine_arrays(VECTORS, np.arange(len(VECTORS)) % 9, positives=positives, memory="256MiB")
+    assert sizes[0] > 1
+    assert sizes[1] == 1
+
+
 # ---------------------------------------------------------------- many at once
 
 
