@@ -22,9 +22,13 @@ class Tally:
 
     @contextmanager
     def attack(self, kind: str, what: str) -> Iterator[None]:
-        """One try: survived when nothing is raised within."""
+        """One try: survived when nothing is raised within, none when it is ended from outside."""
         self.tried[kind, what] += 1
-        yield
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.tried[kind, what] -= 1
+            raise
         self.survived[kind, what] += 1
 
     def write(self, path: Path) -> None:
