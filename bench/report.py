@@ -144,6 +144,17 @@ def memory(results: Results) -> str:
     )
 
 
+def long(results: Results) -> str:
+    """Memory over the whole time of large runs."""
+    told = [
+        f"{row['rows']:,} x {row['dimension']} with `--memory {row['memory']}`, {row['anchors']:,} anchors: "
+        f"{row['seconds'] / 60:.0f} minutes beside other work, peak {megabytes(row['peak_bytes'])}, "
+        f"{row['growth']:.2f} times as much at the end as early, {megabytes(row['scratch_bytes'])} of scratch"
+        for row in results["rows"]
+    ]
+    return f"**Long runs**: {'; '.join(told)} (`bench/results/long.svg` shows memory over time)."
+
+
 def start(results: Results) -> str:
     """Cold and warm starts."""
     rows = {row["job"]: row for row in results["rows"]}
@@ -282,6 +293,7 @@ LINES: dict[str, Callable[[Results], str]] = {
     "tile": tile,
     "scaling": scaling,
     "memory": memory,
+    "long": long,
     "start": start,
     "large": large,
 }

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import Attack
+from tally import Attack
 from test_tile import LOW, TILES, call, random_inputs
 
 import minestream

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Attack
 from extremes import EXTREMES, gaussian
+from tally import Attack
 from worlds import World
 
 KIND = "time and memory"

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
-from conftest import Attack
 from hostile import FORMATS, ROWS, SUFFIXES, Outcome, Random, Victim, damaged, table, twisted, whole
+from tally import Attack
 
 from minestream.cli import main
 from minestream.linear import Linear

@@ -16,8 +16,8 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 from awkward import LABELS, NUMBERS, vectors
-from conftest import Attack
 from hostile import ROWS, table
+from tally import Attack
 
 import minestream
 from minestream.cli import main

@@ -27,10 +27,10 @@ from awkward import (
     vectors,
     write,
 )  # fmt: skip
-from conftest import Attack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import reference_rows
+from tally import Attack
 from worlds import World
 
 import minestream

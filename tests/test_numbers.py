@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
-from conftest import Attack
 from extremes import EXTREMES
 from retrieval import Task, assert_task_agrees
 from support import CELLS, SCREENS, allowed, distance_sample, drawn_options, fits, mined, reference_mined
+from tally import Attack
 from test_profile import assert_equals_brute_force, brute, look
 from test_update import JOBS, RESERVE, Nights, bytes_of, full_run, options_for, update
 from test_window import assert_as_the_reference

@@ -20,10 +20,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Attack
 from hostile import table
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tally import Attack
 
 from minestream import cli_options
 from minestream.cli import main
