@@ -1,6 +1,6 @@
 """What do dask and Ray cost over one process with as many cores, beyond their start-up, and are the bytes the same?
 
-    python bench/bench_engines.py FILE.parquet[:ROWS[:LABELS]] [--runs 1] [OPTIONS of mine]
+    python bench/bench_engines.py FILE.parquet[:ROWS[:LABELS]] [--workers 1 2] [--runs 1] [OPTIONS of mine]
 
 Two jobs: the file as one table, where one process computes each product once for both of its rows and several do not,
 and the file as queries of itself (--corpus), where nothing is lost. Each engine has one worker with all threads, and
@@ -59,12 +59,14 @@ def main() -> None:
     """Measure every engine that is installed on both jobs, runs interleaved; write bench/results/engines.json."""
     parser = question_parser(__doc__, runs=1)
     parser.add_argument("file", type=data.DataFile.parse, help=data.DATA_HELP)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of workers to measure")
     given, options = parser.parse_known_args()
     ways = [
         (engine, workers)
         for engine, package in PACKAGES.items()
         if importlib.util.find_spec(package)
         for workers in WORKERS[engine]
+        if engine == "local" or workers in given.workers
     ]
     mining.warm_up()
     rows: list[dict[str, Any]] = []

@@ -158,8 +158,8 @@ class Output(Target):
         self.check(resume=resume, overwrite=overwrite)
         with disk_errors(self.partial):
             lock = self._lock()
+            unfinished = self.unfinished() if resume else None
             try:
-                unfinished = self.unfinished() if resume else None
                 if unfinished:
                     as_stored = json.loads(json.dumps(plan))
                     refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
@@ -168,6 +168,8 @@ class Output(Target):
                 (self.partial / "parts").mkdir(exist_ok=True)
                 write_json(self.partial / "manifest.json", plan)
             except BaseException:
+                with suppress(OSError):  # what was refused is told of
+                    self.clear(keep_parts=True) if unfinished else self.discard()
                 os.close(lock)
                 raise
         return Run(self, lock, plan, may_replace=resume or overwrite)

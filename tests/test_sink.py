@@ -428,3 +428,23 @@ def test_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: 
     for file in ("a", "b"):
         (tmp_path / "data" / f"{file}.parquet").touch()
     assert writer.default_output(given, "pairs") == Path(name)
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, values: dict[str, Any]) -> None:
+        path.with_suffix(".tmp").touch()
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sink, "write_json", full)
+        with pytest.raises(CapacityError):
+            begin(tmp_path / "out.parquet")
+    assert list(tmp_path.iterdir()) == []
+    with begin(tmp_path / "out.parquet") as run:
+        run.write_part(0, rows_table(3), {})
+    kept = sorted(path.name for path in (tmp_path / "out.parquet.partial").rglob("*"))
+    with monkeypatch.context() as patched:
+        patched.setattr(sink, "write_json", full)
+        with pytest.raises(CapacityError):
+            begin(tmp_path / "out.parquet", resume=True)
+    assert sorted(path.name for path in (tmp_path / "out.parquet.partial").rglob("*")) == kept
