@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tally import Attack
 
-from minestream import cli_options
+from minestream import standard
 from minestream.cli import main
 from minestream.errors import UsageError, printable
 from minestream.insight.charts import bars, curves, histogram, page, values
@@ -322,7 +322,11 @@ def test_colours_on_a_terminal_are_ours(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_what_standard_output_cannot_hold_is_escaped(encoding: str) -> None:
+@pytest.mark.parametrize(("name", "told"), [("stdout", standard.show), ("stderr", standard.tell)])
+def test_what_standard_output_cannot_hold_is_escaped(
+    name: str, told: Callable[[str], None], encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    cli_options.show("label \u4e16 \ud800", file)
+    monkeypatch.setattr(sys, name, file)
+    told("label \u4e16 \ud800")
     assert "label" in file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
