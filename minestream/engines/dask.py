@@ -47,7 +47,8 @@ class Dask:
     def wait(self, running: Sequence[Any], seconds: float) -> list[Any]:
         """Those that ended, waiting so long for the first."""
         try:
-            return list(distributed.wait(running, timeout=seconds, return_when="FIRST_COMPLETED").done)
+            with self._client.as_current():
+                return list(distributed.wait(running, timeout=seconds, return_when="FIRST_COMPLETED").done)
         except TimeoutError:
             return []
 
