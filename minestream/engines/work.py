@@ -102,12 +102,12 @@ class Work:
     def units(self, workers: int) -> list[Unit]:
         """What is left as units, the costliest first.
 
-        In one table shards of a unit share their products: workers of one machine, which are equally fast, get a unit
-        each. Else units are large while much is left, and small at the end, where a late one would keep all others
-        waiting.
+        Shards of one unit share their start and, in one table, their products: workers of one machine, which are equally
+        fast, get a unit each. Else units are large while much is left, and small at the end, where a late one would
+        keep all others waiting.
         """
         costs = [self.miner.pairs_of(index) for index in self.todo]
-        if self.miner.resources.address is None and not self.miner.config.two_tables:
+        if self.miner.resources.address is None:
             slices = (owned_shards(costs, Slice(place + 1, workers)) for place in range(workers))
             return [tuple(self.todo[place] for place in owned) for owned in slices if owned]
         left = [index for _, index in sorted(zip(costs, self.todo, strict=True), key=lambda each: (-each[0], each[1]))]
