@@ -102,9 +102,9 @@ class Work:
     def units(self, workers: int) -> list[Unit]:
         """What is left as units, the costliest first.
 
-        Shards of one unit share their start and, in one table, their products: workers of one machine, which are equally
-        fast, get a unit each. Else units are large while much is left, and small at the end, where a late one would
-        keep all others waiting.
+        Shards of one unit share their start and, in one table, their products: workers of one machine, which are
+        equally fast, get a unit each. Else units are large while much is left, and small at the end, where a late one
+        would keep all others waiting.
         """
         costs = [self.miner.pairs_of(index) for index in self.todo]
         if self.miner.resources.address is None:
