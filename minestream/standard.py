@@ -17,7 +17,8 @@ def secure() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+            stream = open(os.devnull, "w" if number else "r", encoding="utf-8")  # noqa: SIM115 (lives as the process)
+            setattr(sys, name, stream)
 
 
 def give_up(stream: IO[Any]) -> None:

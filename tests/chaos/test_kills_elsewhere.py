@@ -37,7 +37,7 @@ def assert_whole(left: dict[str, bytes], whole: dict[str, Any], name: str, kept:
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
 @pytest.mark.parametrize("kills", [50])
 def test_into_a_store(
-    name: str, kills: int, rows: Path, store: str, drawn: random.Random, undisturbed: Undisturbed, attack: Any,  # noqa: F811
+    name: str, kills: int, rows: Path, store: str, drawn: random.Random, undisturbed: Undisturbed, attack: Any,  # noqa: F811 (fixture)
     tmp_path: Path,
 ) -> None:  # fmt: skip
     whole = undisturbed(["mine", str(rows), "-o", name, *QUIET])
