@@ -15,7 +15,7 @@ from minestream.errors import CapacityError
 from minestream.values import parse_memory
 
 PART_ANCHORS = 16_384
-PART_ROWS = 4_000_000  # projected rows of a part: above it the part is halved
+PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
 
 MEMORY_SHARE = 0.6

@@ -31,7 +31,7 @@ def cache_root() -> Path | None:
     write to, or that somebody else owns, is passed over.
     """
     asked = os.environ.get(CACHE_VARIABLE)
-    if asked and (folder := _made(Path(os.path.expanduser(asked)).absolute())):
+    if asked and (folder := _made(_asked_folder(asked))):
         return folder
     base = os.environ.get("XDG_CACHE_HOME")
     parent = Path(base if base and os.path.isabs(base) else os.path.expanduser("~/.cache"))
@@ -45,10 +45,17 @@ def cache_root() -> Path | None:
 
 
 def cache_note() -> str:
-    """One line to print when compiled kernels cannot be kept, "" when they can."""
-    if cache_root() is not None:
-        return ""
-    return f"no writable cache folder: kernels are compiled anew by every process; set {CACHE_VARIABLE}"
+    """One line to print when compiled kernels cannot be kept, or not where they were asked to be; else ""."""
+    asked, root = os.environ.get(CACHE_VARIABLE), cache_root()
+    if root is None:
+        return f"no writable cache folder: kernels are compiled anew by every process; set {CACHE_VARIABLE}"
+    if asked and root != _asked_folder(asked):
+        return f"{CACHE_VARIABLE} ({asked}) is not used: it must be a folder that only you can write to; {root} is"
+    return ""
+
+
+def _asked_folder(asked: str) -> Path:
+    return Path(os.path.expanduser(asked)).absolute()
 
 
 def _made(folder: Path, shared: bool = False) -> Path | None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels.choose import (
     BEFORE,
+    FARTHEST,
     INSIDE,
     NEARER_CAP,
     NEAREST,
@@ -30,7 +31,7 @@ from minestream.kernels.choose import (
 from minestream.kernels.codes import Frame
 from minestream.kernels.compiled import kernel
 from minestream.kernels.exact import distances_to, prefetch_row
-from minestream.kernels.gates import Edges, set_gates
+from minestream.kernels.gates import Edges, is_crowded, set_gates
 from minestream.kernels.sweep import Gates, Lanes, Survivors, wanted
 
 AHEAD = 16  # rows asked of the memory before their turn
@@ -109,6 +110,98 @@ def _surely_nearer(rule: Rule, pairs: Pairs, lanes: Lanes, edges: Edges, i: int,
 
 
 @kernel
+def _place(minus_x: np.ndarray, x: float, after: bool) -> int:
+    """Where a distance belongs among sorted ones: before its equals, or after them."""
+    first, end = 0, minus_x.size
+    while first < end:
+        middle = (first + end) // 2
+        if -minus_x[middle] < x or (after and -minus_x[middle] == x):
+            first = middle + 1
+        else:
+            end = middle
+    return first
+
+
+@kernel
+def _offer_by_band(
+    rows: Rows, rule: Rule, pairs: Pairs, lanes: Lanes, best: Best, candidates: np.ndarray, minus_x: np.ndarray,
+    i: int, vectors: np.ndarray, at: np.ndarray, positive_at: np.ndarray, row: np.ndarray,
+) -> None:  # fmt: skip
+    """Offer candidates (lanes, by ascending distance) to each pair of anchor i from where its band begins, while the
+    best found may change. Cost: log2 of their number a pair, and what is offered."""
+    a, capacity = lanes.slot[i], best.x.shape[1]
+    for pair in range(pairs.start[i], pairs.start[i + 1]):
+        first, end = _place(minus_x, pairs.low[pair], False), _place(minus_x, pairs.high[pair], True)
+        nearer = _place(minus_x, pairs.floor[pair], False) if rule.count_nearer else first
+        for e in range(nearer, first):
+            if best.nearer[pair] >= NEARER_CAP:
+                break
+            if rule.positive_duplicates == WITHIN:
+                _load(vectors, at[candidates[e]], row)
+            slot = lanes.slot[candidates[e]]
+            offer(rows, rule, pairs, best, pair, a, slot, -minus_x[e], row, vectors, positive_at)
+        for step in range(end - first):
+            e = end - 1 - step if rule.pick == FARTHEST else first + step
+            if best.found[pair] == capacity and (
+                (rule.pick == NEAREST and -minus_x[e] > best.x[pair, 0])
+                or (rule.pick == FARTHEST and -minus_x[e] < best.x[pair, 0])
+            ):
+                break
+            if rule.positive_duplicates == WITHIN:
+                _load(vectors, at[candidates[e]], row)
+            slot = lanes.slot[candidates[e]]
+            offer(rows, rule, pairs, best, pair, a, slot, -minus_x[e], row, vectors, positive_at)
+
+
+@kernel
+def _absorb_crowded(
+    rows: Rows,
+    rule: Rule,
+    frame: Frame,
+    pairs: Pairs,
+    lanes: Lanes,
+    gates: Gates,
+    best: Best,
+    candidates: np.ndarray,
+    highs: np.ndarray,
+    i: int,
+    vectors: np.ndarray,
+    at: np.ndarray,
+    positive_at: np.ndarray,
+    anchor_row: np.ndarray,
+    row: np.ndarray,
+    eight: np.ndarray,
+    slots: np.ndarray,
+    total: np.ndarray,
+    x: np.ndarray,
+    minus_x: np.ndarray,
+    out_counts: np.ndarray,
+) -> None:
+    """_absorb() of the survivors of one anchor that has many pairs: all become exact, and are sorted by distance."""
+    count = 0
+    for e in range(candidates.size):
+        if wanted(rows, rule, frame, pairs, lanes, gates, i, candidates[e], highs[e]):
+            candidates[count] = candidates[e]
+            count += 1
+    for e in range(0, count, 8):
+        few = min(8, count - e)
+        for q in range(few):
+            eight[q], slots[q] = at[candidates[e + q]], lanes.slot[candidates[e + q]]
+        distances_to(
+            rule.metric, anchor_row, rows.square[lanes.slot[i]], vectors, rows.square, eight[:few], slots[:few],
+            total, x,
+        )  # fmt: skip
+        for q in range(few):
+            minus_x[e + q] = -x[q]
+    _sort(candidates, minus_x, 0, count)
+    _offer_by_band(
+        rows, rule, pairs, lanes, best, candidates[:count], minus_x[:count], i, vectors, at, positive_at, row
+    )
+    out_counts[0] += count
+    out_counts[1] += count  # that a sharper screen would let fewer through is not known
+
+
+@kernel
 def _absorb(
     rows: Rows,
     rule: Rule,
@@ -132,6 +225,7 @@ def _absorb(
     slots: np.ndarray,
     total: np.ndarray,
     x: np.ndarray,
+    minus_x: np.ndarray,
     out_counts: np.ndarray,
 ) -> None:
     """absorb() of survivors that are grouped, with its scratch; ends int64[anchors]: where each one's survivors end."""
@@ -139,9 +233,16 @@ def _absorb(
         e, end = ends[i - first_anchor - 1] if i > first_anchor else 0, ends[i - first_anchor]
         if e == end:
             continue
-        _sort(candidates, highs, e, end)
         a = lanes.slot[i]
         _load(vectors, at[i], anchor_row)
+        if is_crowded(pairs, i):
+            _absorb_crowded(
+                rows, rule, frame, pairs, lanes, gates, best, candidates[e:end], highs[e:end], i, vectors, at,
+                positive_at, anchor_row, row, eight, slots, total, x, minus_x, out_counts,
+            )  # fmt: skip
+            set_gates(rule, frame, pairs, edges, gates, best, True, i)
+            continue
+        _sort(candidates, highs, e, end)
         ahead = e
         while e < end and highs[e] >= gates.hull_low[i]:
             count = 0
@@ -199,8 +300,9 @@ def absorb(
 ) -> None:
     """Offer survivors to the pairs of the anchors first_anchor ... last_anchor - 1, and narrow their gates.
 
-    Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more.
-    Cost: d in float64 a survivor that still passes.
+    Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more. An
+    anchor with many pairs makes all of them exact at once, and sorts them. Cost: d in float64 a survivor that still
+    passes.
 
     Parameters
     ----------
@@ -215,11 +317,16 @@ def absorb(
     size = _count(found, counts, first_anchor, last_anchor, ends)
     candidates, highs = np.empty(size, np.int32), np.empty(size, np.float32)
     _group(found, counts, first_anchor, last_anchor, ends, candidates, highs)
+    most = 0  # survivors of an anchor with many pairs
+    for i in range(first_anchor, last_anchor):
+        if is_crowded(pairs, i):
+            most = max(most, ends[i - first_anchor] - (ends[i - first_anchor - 1] if i > first_anchor else 0))
     d = vectors.shape[1]
     _absorb(
         rows, rule, frame, pairs, lanes, edges, gates, best, candidates, highs, ends, first_anchor, last_anchor,
         vectors, at, positive_at, np.empty(d, np.float64), np.empty(d, np.float64), np.empty(8, np.int64),
-        np.empty(8, np.int32), np.empty(8, np.float64), np.empty(8, np.float64), out_counts,
+        np.empty(8, np.int32), np.empty(8, np.float64), np.empty(8, np.float64), np.empty(most, np.float64),
+        out_counts,
     )  # fmt: skip
 
 

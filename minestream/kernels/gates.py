@@ -38,6 +38,7 @@ from minestream.kernels.draw import (
 from minestream.kernels.exact import DOT, canonical_distance, linear_distance
 from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, round_down, round_up
 
+CROWDED = 32  # of an anchor with more pairs than this the gate is one interval
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 
 
@@ -51,6 +52,12 @@ class Edges(NamedTuple):
     floor: NDArray[np.float64]  # nearer ones are counted up to this affinity
     h: NDArray[np.float64]  # [A] see codes.Terms
     own: NDArray[np.float64]
+
+
+@kernel(inline=True)
+def is_crowded(pairs: Pairs, i: int) -> bool:
+    """Whether anchor i has so many pairs that to look at each for every candidate would not pay."""
+    return pairs.start[i + 1] - pairs.start[i] > CROWDED
 
 
 @kernel(inline=True)
@@ -98,7 +105,10 @@ def pair_gate(
 def set_gates(
     rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best, exact: bool, i: int
 ) -> None:
-    """The gates of anchor i: the hull, and for nearest and farthest disjoint intervals, nearest first."""
+    """The gates of anchor i: the hull, and for nearest and farthest disjoint intervals, nearest first.
+
+    Cost: its pairs, sorted; of many pairs the hull is the only interval.
+    """
     first, end = pairs.start[i], pairs.start[i + 1]
     gates.hull_low[i], gates.hull_high[i] = CLOSED, UNGATED
     gates.intervals[i] = 0
@@ -110,6 +120,9 @@ def set_gates(
         gates.hull_low[i] = min(gates.hull_low[i], gates.low[pair])
         gates.hull_high[i] = max(gates.hull_high[i], gates.high[pair])
     if rule.pick in (RANDOM, WEIGHTED):
+        return
+    if is_crowded(pairs, i):
+        gates.low[first], gates.high[first], gates.intervals[i] = gates.hull_low[i], gates.hull_high[i], 1
         return
     for pair in range(first + 1, end):
         low, high, at = gates.low[pair], gates.high[pair], pair
@@ -193,12 +206,13 @@ def probe(
     """First gates of the anchors first_anchor ... last_anchor - 1 from survivors among a sample of the rows.
 
     No distance is made exact: of the rows that are certainly eligible the bounds of the keys are kept, in best.key,
-    and the last of as many as are looked for is a gate. Parameters are those of absorb().
+    and the last of as many as are looked for is a gate. Anchors with many pairs learn nothing: their gates would
+    hardly narrow. Parameters are those of absorb().
     """
     for b in range(counts.size):
         for e in range(counts[b]):
             i, lane, high = int(found.anchor[b, e]), int(found.candidate[b, e]), found.high[b, e]
-            if i < first_anchor or i >= last_anchor:
+            if i < first_anchor or i >= last_anchor or is_crowded(pairs, i):
                 continue
             low = high - lanes.slack[lane] * np.float32(1.001)
             near_key = sortable(2 * edges.own[i] - np.float64(low))

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -183,3 +183,15 @@ class Process:
                 return self.popen.returncode != 0
             return True
         return False
+
+
+class Whole(NamedTuple):
+    """What an undisturbed run leaves in its folder, the seconds it took, and the changes of files it made."""
+
+    folder: Path
+    files: dict[str, Any]
+    seconds: float
+    changes: list[str]
+
+
+Undisturbed = Callable[[list[str]], Whole]

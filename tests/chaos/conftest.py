@@ -5,24 +5,10 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
-from attacked import Job, contents, write_rows
-
-
-class Whole(NamedTuple):
-    """What an undisturbed run leaves in its folder, the seconds it took, and the changes of files it made."""
-
-    folder: Path
-    files: dict[str, Any]
-    seconds: float
-    changes: list[str]
-
-
-Undisturbed = Callable[[list[str]], Whole]
+from attacked import Job, Undisturbed, Whole, contents, write_rows
 
 
 @pytest.fixture(scope="session")

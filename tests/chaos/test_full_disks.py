@@ -12,8 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from attacked import CAPACITY, Job, contents
-from conftest import Undisturbed
+from attacked import CAPACITY, Job, Undisturbed, contents
 from test_kills import Halfway
 
 from minestream.errors import CapacityError

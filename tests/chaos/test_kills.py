@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacked import OUTPUT, Job, contents, records
-from conftest import Undisturbed, Whole
+from attacked import OUTPUT, Job, Undisturbed, Whole, contents, records
 
 KIND = "kill -9"
 QUIET = ["--progress", "none", "--threads", "1"]

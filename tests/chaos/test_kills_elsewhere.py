@@ -10,8 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from attacked import Job, contents, rows_table
-from conftest import Undisturbed
+from attacked import Job, Undisturbed, contents, rows_table
 from test_kills import IN_A_ROW, KIND, QUIET
 from test_stores import objects, server, store  # noqa: F401 (fixtures)
 

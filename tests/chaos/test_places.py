@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacked import OUTPUT, Job, contents
-from conftest import Undisturbed
+from attacked import OUTPUT, Job, Undisturbed, contents
 from test_kills import Halfway, arguments_of
 
 KIND = "output folder"

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, contents
-from conftest import Undisturbed
+from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, Undisturbed, contents
 from test_kills import Halfway, arguments_of
 
 from minestream.cli import main
