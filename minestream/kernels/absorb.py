@@ -31,7 +31,7 @@ from minestream.kernels.choose import (
 from minestream.kernels.codes import Frame
 from minestream.kernels.compiled import kernel
 from minestream.kernels.exact import distances_to, prefetch_row
-from minestream.kernels.gates import Edges, is_crowded, set_gates
+from minestream.kernels.gates import Edges, is_crowded, set_gates, sort_falling
 from minestream.kernels.sweep import Gates, Lanes, Survivors, wanted
 
 AHEAD = 16  # rows asked of the memory before their turn
@@ -75,22 +75,6 @@ def _group(
                 start[i - first_anchor] = to + 1
 
 
-@kernel
-def _sort(candidate: np.ndarray, high: np.ndarray, first: int, end: int) -> None:
-    """Sort entries first ... end - 1 by affinity, largest first (Shell 1959; gaps by the factor of Tokuda 1992)."""
-    gap = 1
-    while gap < end - first:
-        gap = gap * 9 // 4 + 1
-    while gap > 0:
-        for e in range(first + gap, end):
-            value, lane, at = high[e], candidate[e], e
-            while at - gap >= first and high[at - gap] < value:
-                high[at], candidate[at] = high[at - gap], candidate[at - gap]
-                at -= gap
-            high[at], candidate[at] = value, lane
-        gap = 0 if gap == 1 else max(1, (gap - 1) * 4 // 9)
-
-
 @kernel(inline=True)
 def _load(vectors: np.ndarray, at: int, out_row: np.ndarray) -> None:
     for j in range(out_row.size):
@@ -132,25 +116,24 @@ def _offer_by_band(
     a, capacity = lanes.slot[i], best.x.shape[1]
     for pair in range(pairs.start[i], pairs.start[i + 1]):
         first, end = _place(minus_x, pairs.low[pair], False), _place(minus_x, pairs.high[pair], True)
-        nearer = _place(minus_x, pairs.floor[pair], False) if rule.count_nearer else first
-        for e in range(nearer, first):
-            if best.nearer[pair] >= NEARER_CAP:
-                break
+        below = first - _place(minus_x, pairs.floor[pair], False) if rule.count_nearer else 0
+        step = 0
+        while step < below + end - first:
+            if step < below and best.nearer[pair] >= NEARER_CAP:
+                step = below
+                continue
+            e = first - below + step
+            if step >= below and rule.pick == FARTHEST:
+                e = end - 1 - (step - below)
+            x = -minus_x[e]
+            if step >= below and best.found[pair] == capacity:
+                worst = best.x[pair, 0]
+                if (rule.pick == NEAREST and x > worst) or (rule.pick == FARTHEST and x < worst):
+                    break
             if rule.positive_duplicates == WITHIN:
                 _load(vectors, at[candidates[e]], row)
-            slot = lanes.slot[candidates[e]]
-            offer(rows, rule, pairs, best, pair, a, slot, -minus_x[e], row, vectors, positive_at)
-        for step in range(end - first):
-            e = end - 1 - step if rule.pick == FARTHEST else first + step
-            if best.found[pair] == capacity and (
-                (rule.pick == NEAREST and -minus_x[e] > best.x[pair, 0])
-                or (rule.pick == FARTHEST and -minus_x[e] < best.x[pair, 0])
-            ):
-                break
-            if rule.positive_duplicates == WITHIN:
-                _load(vectors, at[candidates[e]], row)
-            slot = lanes.slot[candidates[e]]
-            offer(rows, rule, pairs, best, pair, a, slot, -minus_x[e], row, vectors, positive_at)
+            offer(rows, rule, pairs, best, pair, a, lanes.slot[candidates[e]], x, row, vectors, positive_at)
+            step += 1
 
 
 @kernel
@@ -193,7 +176,7 @@ def _absorb_crowded(
         )  # fmt: skip
         for q in range(few):
             minus_x[e + q] = -x[q]
-    _sort(candidates, minus_x, 0, count)
+    sort_falling(candidates, minus_x, 0, count)
     _offer_by_band(
         rows, rule, pairs, lanes, best, candidates[:count], minus_x[:count], i, vectors, at, positive_at, row
     )
@@ -242,7 +225,7 @@ def _absorb(
             )  # fmt: skip
             set_gates(rule, frame, pairs, edges, gates, best, True, i)
             continue
-        _sort(candidates, highs, e, end)
+        sort_falling(candidates, highs, e, end)
         ahead = e
         while e < end and highs[e] >= gates.hull_low[i]:
             count = 0

@@ -38,7 +38,7 @@ from minestream.kernels.draw import (
 from minestream.kernels.exact import DOT, canonical_distance, linear_distance
 from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, round_down, round_up
 
-CROWDED = 32  # of an anchor with more pairs than this the gate is one interval
+CROWDED = 256  # of an anchor with more pairs than this the gate is one interval
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 
 
@@ -102,6 +102,22 @@ def pair_gate(
 
 
 @kernel
+def sort_falling(values: np.ndarray, keys: np.ndarray, first: int, end: int) -> None:
+    """Sort entries first ... end - 1 by key, largest first (Shell 1959; gaps by the factor of Tokuda 1992)."""
+    gap = 1
+    while gap < end - first:
+        gap = gap * 9 // 4 + 1
+    while gap > 0:
+        for e in range(first + gap, end):
+            key, value, at = keys[e], values[e], e
+            while at - gap >= first and keys[at - gap] < key:
+                keys[at], values[at] = keys[at - gap], values[at - gap]
+                at -= gap
+            keys[at], values[at] = key, value
+        gap = 0 if gap == 1 else max(1, (gap - 1) * 4 // 9)
+
+
+@kernel
 def set_gates(
     rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best, exact: bool, i: int
 ) -> None:
@@ -124,12 +140,7 @@ def set_gates(
     if is_crowded(pairs, i):
         gates.low[first], gates.high[first], gates.intervals[i] = gates.hull_low[i], gates.hull_high[i], 1
         return
-    for pair in range(first + 1, end):
-        low, high, at = gates.low[pair], gates.high[pair], pair
-        while at > first and gates.high[at - 1] < high:
-            gates.low[at], gates.high[at] = gates.low[at - 1], gates.high[at - 1]
-            at -= 1
-        gates.low[at], gates.high[at] = low, high
+    sort_falling(gates.low, gates.high, first, end)
     last = first
     for pair in range(first + 1, end):
         if gates.high[pair] >= gates.low[last]:
