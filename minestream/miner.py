@@ -16,7 +16,7 @@ import numpy as np
 from minestream.anchors import choose_anchors
 from minestream.config import MineConfig, Resources
 from minestream.emit import Picture, schema_of
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import CapacityError, InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
 from minestream.kernels.compiled import compiles_first
 from minestream.keys import Keys
@@ -122,6 +122,7 @@ class Mining:
         self.workers = Workers(self.limits.threads)
         self.schema = schema_of(self.loaded, config)
         self._check_weighted()
+        self._check_memory()
         for note in self.notes():
             progress.note(note)
         progress.stage("mine", self.plan.facts["pairs_to_compute"], "pairs")
@@ -287,6 +288,15 @@ class Mining:
             total,
             tuple(self.notes()), time.perf_counter() - began, complete,
         )  # fmt: skip
+
+    def _check_memory(self) -> None:
+        shards = range(len(self.plan.shards))
+        most = max(map(self._state_bytes, shards)) if self.config.negatives else 0
+        if most > self._budget:
+            raise CapacityError(
+                f"the pairs of one part take {most:,} bytes, more than --memory of {self._budget:,}",
+                "raise --memory, or take fewer positives: --positives-per-anchor",
+            )
 
     def _check_weighted(self) -> None:
         if self.config.pick == "weighted" and self.source.dimension < 3:

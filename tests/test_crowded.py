@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from support import CELLS, SCREENS, allowed, assert_sides_agree, drawn_options, fits
@@ -13,7 +14,7 @@ from worlds import World
 
 from minestream.kernels.gates import CROWDED
 
-CROWDED_CELLS = [cell for cell in CELLS if allowed(cell) and cell["positives"] == "all" and cell["emit"] != "pairs"]
+CROWDED_CELLS = [cell for cell in CELLS if allowed(cell) and cell["emit"] != "pairs"]
 
 
 @st.composite
@@ -38,5 +39,26 @@ def crowded_worlds(draw: st.DrawFn) -> World:
 @given(crowded_worlds(), st.sampled_from(CROWDED_CELLS), st.integers(0, 2**32 - 1))
 def test_many_pairs_of_an_anchor_find_what_the_reference_finds(world: World, cell: dict[str, str], seed: int) -> None:
     assume(fits(world, cell))
-    options = drawn_options(world, cell, np.random.default_rng(seed)) | {"anchors": "5", "anchors_per_label": None}
+    options = drawn_options(world, cell, np.random.default_rng(seed))
+    options |= {"anchors": "4", "anchors_per_label": None, "positives_per_anchor": len(world.labels)}
+    if cell["pick"] == "nearest" and not options["skip"] and seed % 2:
+        options["fallback"] = "farthest"
     assert_sides_agree(world, SCREENS, **options)
+
+
+@pytest.mark.parametrize(
+    ("band", "positives", "k", "fallback", "away"),
+    [("semi-hard", "easiest", 3, "none", 0), ("hard", "all", 50, "none", 0), ("violating", "hardest", 50, "none", 0),
+     ("hard", "all", 3, "farthest", 20)],
+)  # fmt: skip
+def test_ties_at_every_edge_of_many_bands(band: str, positives: str, k: int, fallback: str, away: int) -> None:
+    """On a line, where most distances are ties; of each anchor every other row of its label is a positive."""
+    rng = np.random.default_rng(5)
+    labels = rng.permutation([0] * (CROWDED + 50) + [1] * 60)
+    rows = rng.integers(1, 9, (len(labels), 1)) + away * labels[:, None]
+    found = assert_sides_agree(
+        World(rows.astype(np.float32), labels.tolist()), SCREENS, metric="euclidean", band=band, positives=positives,
+        margin=1.5, negatives=k, anchors="4", positives_per_anchor=len(labels), drop_duplicates_within=None,
+        fallback=fallback,
+    )  # fmt: skip
+    assert found

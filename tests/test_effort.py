@@ -34,6 +34,7 @@ CASES: dict[str, list[str]] = {
     "duplicates kept": ["--band", "any", "--drop-duplicates-within", "none", "-k", "4"],
     "window": ["--window", "2000", "--band", "any"],
     "all positives": ["--positives", "all", "--anchors", "20", "--band", "any"],
+    "all positives, semi-hard": ["--positives", "all", "--anchors", "20"],
 }
 WORLDS = (
     "identical", "half identical", "tight classes", "integer ties", "big class", "zero rows", "one long row",
@@ -125,4 +126,15 @@ def test_few_distances_are_made_exact(name: str, case: str, most: int, attack: A
         found = effort(source, tmp_path / "out.parquet", options_for(name, case))
         assert (found.stats["rows"] > 0) == (most > 1)
         assert found.stats["exact_distances"] < most * rows
+        assert found.peak_mib < MEMORY_MIB + PROCESS_MIB
+
+
+def test_every_positive_of_large_labels_takes_bounded_memory(attack: Attack, tmp_path: Path) -> None:
+    """Ten thousand pairs an anchor: each part holds as many rows as are mined together."""
+    rng = np.random.default_rng(3)
+    world = World(rng.normal(size=(40_000, 8)).astype(np.float32), rng.integers(0, 4, 40_000).tolist())
+    source = write(world, tmp_path / "rows.parquet")
+    with attack(KIND, "1.6 million pairs of 160 anchors: memory stays within --memory and that of the process"):
+        found = effort(source, tmp_path / "out.parquet", ["--positives", "all", "--anchors", "160"])
+        assert found.stats["pairs"] > 1_500_000
         assert found.peak_mib < MEMORY_MIB + PROCESS_MIB

@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, Undisturbed, contents
+from attacked import CAPACITY, INPUT, INTERRUPTED, Ended, Job, Undisturbed, contents, rows_table
 from test_kills import Halfway, arguments_of
 
 from minestream.cli import main
@@ -80,6 +83,21 @@ def test_asked_again_and_again(
                 time.sleep(drawn.uniform(0, 0.01))
             assert_interrupted(process.ended(), Halfway(job.folder, whole), whole)
         shutil.rmtree(job.folder)
+
+
+def test_asked_to_stop_while_anchors_have_many_pairs(attack: Any, tmp_path: Path) -> None:
+    """Thousands of pairs an anchor keep no interrupt waiting: it ends long before the run would."""
+    few_labels = rows_table(12_000, 4).set_column(1, "label", pa.array(np.arange(12_000) % 3))
+    pq.write_table(few_labels, tmp_path / "rows.parquet")
+    job = Job(tmp_path / "job", ["mine", str(tmp_path / "rows.parquet"), "-o", "out", "--positives", "all"])
+    with attack("SIGTERM", "while anchors have thousands of pairs"):
+        process = job.start("--memory", "256MiB")
+        assert process.wait_for(lambda: list((job.folder / "out.partial" / "parts").glob("*.parquet")))
+        process.popen.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        process.ended().assert_told(INTERRUPTED, "interrupted")
+        assert time.monotonic() - began < 60
+        assert list((job.folder / "out.partial").glob("part-*.json"))
 
 
 # ---------------------------------------------------------------- standard streams
