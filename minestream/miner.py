@@ -99,7 +99,7 @@ class Mining:
         self.reading = ShardStats()
         self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
-            progress.note("compiling kernels for this processor, once: some 10 to 20 seconds")
+            progress.note("compiling kernels for this processor, once: half a minute or so")
         budget = memory_budget(resources)
         self._budget = budget
         self._codes: dict[str, Codes] = {}

@@ -84,7 +84,7 @@ def test_slices_and_their_merge(
                 mining.run("--resume").assert_told(0)
             source = ["--source", str(rows)] if SLICED[kind] else []
             merging = Job(folder, ["merge", "out.parquet", *source, "--progress", "none"])
-            for _ in range(1 + kills // 10):
+            for _ in range(1 + kills // 5):
                 if merging.start("--resume").killed_after(drawn.uniform(0, 1) * whole.seconds):
                     survived.enter_context(attack(KIND, "merge, at a random moment"))
                 assert (folder / "out.parquet.slices").is_dir()
