@@ -32,6 +32,7 @@ UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
 BUFFER_ENTRIES = 1 << 18
 TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
+TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 PEAK_UNITS = 32  # that a thread multiplies to measure the tile
 TAKEN_ENTRIES = 1 << 18
 
@@ -275,14 +276,12 @@ class Sweeping:
         anchors = self.order.anchors
         left_end = min(left.first + left.lanes, anchors)
         right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)
-        ranges = [(left.first, left_end), (right_first, right_end)]
-        tasks = self.threads
-        cuts = [
-            (first + part.start, first + part.stop)
-            for first, end in ranges
-            if end > first
-            for part in slices(end - first, tasks)
-        ]
+        cuts: list[tuple[int, int]] = []
+        for first, end in ((left.first, left_end), (right_first, right_end)):
+            if end > first:  # an interrupt waits for the tasks that have begun
+                pairs = int(self.pairs.start[end] - self.pairs.start[first])
+                parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
+                cuts += [(first + part.start, first + part.stop) for part in parts]
         vectors, at, positive_at = self._vectors([left, right])
         lock = threading.Lock()
         self.workers.run([self._absorber(first, end, vectors, at, positive_at, lock) for first, end in cuts])

@@ -12,7 +12,7 @@ from support import CELLS, SCREENS, allowed, assert_sides_agree, drawn_options, 
 from test_properties import examples
 from worlds import World
 
-from minestream.kernels.gates import CROWDED
+from minestream.kernels.sweep import CROWDED
 
 CROWDED_CELLS = [cell for cell in CELLS if allowed(cell) and cell["emit"] != "pairs"]
 

@@ -31,8 +31,8 @@ from minestream.kernels.choose import (
 from minestream.kernels.codes import Frame
 from minestream.kernels.compiled import kernel
 from minestream.kernels.exact import distances_to, prefetch_row
-from minestream.kernels.gates import Edges, is_crowded, set_gates, sort_falling
-from minestream.kernels.sweep import Gates, Lanes, Survivors, wanted
+from minestream.kernels.gates import Edges, set_gates, sort_falling
+from minestream.kernels.sweep import Gates, Lanes, Survivors, is_crowded, wanted
 
 AHEAD = 16  # rows asked of the memory before their turn
 

@@ -36,9 +36,8 @@ from minestream.kernels.draw import (
     weighted_reach,
 )
 from minestream.kernels.exact import DOT, canonical_distance, linear_distance
-from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, round_down, round_up
+from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, is_crowded, round_down, round_up
 
-CROWDED = 256  # of an anchor with more pairs than this the gate is one interval
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 
 
@@ -52,12 +51,6 @@ class Edges(NamedTuple):
     floor: NDArray[np.float64]  # nearer ones are counted up to this affinity
     h: NDArray[np.float64]  # [A] see codes.Terms
     own: NDArray[np.float64]
-
-
-@kernel(inline=True)
-def is_crowded(pairs: Pairs, i: int) -> bool:
-    """Whether anchor i has so many pairs that to look at each for every candidate would not pay."""
-    return pairs.start[i + 1] - pairs.start[i] > CROWDED
 
 
 @kernel(inline=True)

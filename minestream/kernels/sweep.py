@@ -33,6 +33,7 @@ from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, t
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes
+CROWDED = 256  # of an anchor with more pairs than this the hull is the only gate
 
 
 class Lanes(NamedTuple):
@@ -150,6 +151,12 @@ def open_gates(rule: Rule, pairs: Pairs, gates: Gates, looking: bool, other_slac
 
 
 @kernel(inline=True)
+def is_crowded(pairs: Pairs, i: int) -> bool:
+    """Whether anchor i has so many pairs that to look at each for every candidate would not pay."""
+    return pairs.start[i + 1] - pairs.start[i] > CROWDED
+
+
+@kernel(inline=True)
 def wanted(
     rows: Rows, rule: Rule, frame: Frame, pairs: Pairs, lanes: Lanes, gates: Gates, i: int, lane: int,
     high: np.float32,
@@ -158,6 +165,8 @@ def wanted(
     low = high - lanes.slack[lane] * np.float32(1.001)
     first = pairs.start[i]
     if rule.pick in (RANDOM, WEIGHTED):
+        if is_crowded(pairs, i):
+            return high >= gates.hull_low[i] and low <= gates.hull_high[i]
         draw_key = rows.draw_key[lanes.slot[lane]]
         for pair in range(first, pairs.start[i + 1]):
             if high < gates.low[pair] or low > gates.high[pair]:
