@@ -16,7 +16,8 @@ from minestream.values import parse_memory
 
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
-ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row, when parts are cut
+ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row; few anchors have so many
+ALL_PART_ROWS = 8 * PART_ROWS  # so that of such rows more may be projected
 
 MEMORY_SHARE = 0.6
 ROW_STATE_BYTES = 160  # of every row: label, id, order, and the terms of its codes
@@ -94,14 +95,15 @@ def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[
 
 
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS."""
+    """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS (or ALL_PART_ROWS)."""
+    most_rows = PART_ROWS if config.negatives else ALL_PART_ROWS
     negatives = max(1, config.negatives or ALL_NEGATIVES)
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
     total = np.concatenate([[0], np.cumsum(most * negatives)])
     shards, first = [], 0
     while first < positives.size:
         size = PART_ANCHORS
-        while size > 1 and total[min(first + size, positives.size)] - total[first] > PART_ROWS:
+        while size > 1 and total[min(first + size, positives.size)] - total[first] > most_rows:
             size //= 2
         end = min(first + size, positives.size)
         shards.append((first, end))

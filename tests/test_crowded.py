@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from support import CELLS, SCREENS, allowed, assert_sides_agree, drawn_options, 
 from test_properties import examples
 from worlds import World
 
+from minestream.config import split_options
 from minestream.kernels.sweep import CROWDED
+from minestream.plan import cut_shards
 
 CROWDED_CELLS = [cell for cell in CELLS if allowed(cell) and cell["emit"] != "pairs"]
 
@@ -62,3 +65,16 @@ def test_ties_at_every_edge_of_many_bands(band: str, positives: str, k: int, fal
         fallback=fallback,
     )  # fmt: skip
     assert found
+
+
+@pytest.mark.parametrize(
+    ("options", "anchors"),
+    [({"negatives": 16}, 16_384), ({"negatives": 17}, 8_192), ({"negatives": 64}, 4_096),
+     ({"emit": "pairs", "negatives": 0}, 2_048), ({"positives": "all"}, 16), ({"positives": "all", "negatives": 64}, 1)],
+)  # fmt: skip
+def test_a_part_has_so_many_anchors(options: dict[str, Any], anchors: int) -> None:
+    config, *_ = split_options({"margin": 0.2, **options})
+    shards = cut_shards(config, np.full(40_000, 10_000))
+    assert shards[0] == (0, anchors)
+    assert shards[-1][1] == 40_000
+    assert all(before[1] == after[0] for before, after in itertools.pairwise(shards))
