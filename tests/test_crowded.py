@@ -70,7 +70,8 @@ def test_ties_at_every_edge_of_many_bands(band: str, positives: str, k: int, fal
 @pytest.mark.parametrize(
     ("options", "anchors"),
     [({"negatives": 16}, 16_384), ({"negatives": 17}, 8_192), ({"negatives": 64}, 4_096),
-     ({"emit": "pairs", "negatives": 0}, 2_048), ({"positives": "all"}, 16), ({"positives": "all", "negatives": 64}, 1)],
+     ({"emit": "pairs", "negatives": 0}, 2_048), ({"positives": "all"}, 16),
+     ({"positives": "all", "negatives": 64}, 1)],
 )  # fmt: skip
 def test_a_part_has_so_many_anchors(options: dict[str, Any], anchors: int) -> None:
     config, *_ = split_options({"margin": 0.2, **options})
