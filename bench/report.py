@@ -257,15 +257,20 @@ def engines(results: Results) -> str:
         f"Engines on {first['data']}, {first['rows']:,} x {first['dimension']}, beside one process; all have as many "
         f"threads, shared by the workers. Start-up is what an engine takes longer over 1,797 digits; the overhead is "
         f"what it takes longer beyond that. In one table a process computes each product once for both of its rows, "
-        f"two processes do not; slices are two processes without an engine, and their merge. {same} Medians of "
-        f"{fewest_runs(results)} runs, interleaved, each a process of its own."
+        f"two processes do not; slices are two processes without an engine, and their merge. One worker takes a few "
+        f"seconds to read the input again, however long it mines. {same} Medians of {fewest_runs(results)} runs, "
+        f"interleaved, each a process of its own."
     )
     return f"{filled(told)}\n\n{table(ENGINE_TITLES, map(engine_row, rows))}"
 
 
 def engine_row(row: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table."""
-    started = ("", "") if row["engine"] == "local" else (f"{row['start_seconds']:.1f} s", f"{row['overhead']:+.0%}")
+    started = "", ""
+    if row["engine"] != "local":
+        run = row["seconds"] - row["start_seconds"]
+        more = run - run / (1 + row["overhead"])
+        started = f"{row['start_seconds']:.1f} s", f"{more:+.1f} s, {row['overhead']:+.0%}"
     return row["job"], row["engine"], f"{row['workers']}", f"{row['seconds']:.1f} s", *started
 
 
