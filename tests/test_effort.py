@@ -75,20 +75,27 @@ def write(some: World, path: Path) -> Path:
     return path
 
 
+# What the system says of a child that ended is at least what its parent, who may be large, had when it started it.
+MEASURED = """
+import json, pathlib, resource, sys
+from minestream.cli import main
+code = main()
+status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+usage = resource.getrusage(resource.RUSAGE_SELF)
+print(json.dumps([usage.ru_utime + usage.ru_stime, int(status["VmHWM"].split()[0]) / 1024]), file=sys.stderr)
+sys.exit(code)
+"""
+
+
 def effort(source: Path, out: Path, options: list[str]) -> Effort:
     """One run in a process of its own."""
-    command = [sys.executable, "-m", "minestream", "mine", str(source), "-o", str(out), "--json", "--overwrite"]
+    command = [sys.executable, "-c", MEASURED, "mine", str(source), "-o", str(out), "--json", "--overwrite"]
     command += ["--progress", "none", "--memory", f"{MEMORY_MIB}MiB", "--threads", "2", *options]
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        told, errors = process.stdout.read(), process.stderr.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, errors.decode()
-    report = json.loads(told)
-    return Effort(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, report["stats"])
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    seconds, peak_mib = json.loads(ended.stderr.splitlines()[-1])
+    return Effort(seconds, peak_mib, json.loads(ended.stdout)["stats"])
 
 
 def options_for(name: str, case: str) -> list[str]:
