@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.answers import Found
+from minestream.answers import Found, counting
 from minestream.config import MineConfig
 from minestream.guide import pair_distances
 from minestream.kernels.choose import NEARER_CAP
@@ -101,7 +101,7 @@ def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Flat:
-    """One entry a (anchor, positive, negative), in output order."""
+    """One entry a (anchor, positive, negative), in output order; x is NaN where a pair is told that has no negative."""
 
     pair: NDArray[np.int64]
     place: NDArray[np.int64]  # among the pair's negatives
@@ -120,8 +120,11 @@ def _flat(picture: Picture) -> _Flat:
     picture.stats.anchors += picture.anchors.size
     picture.stats.pairs += counts.size
     count_pairs(picture.stats, counts, wanted)
-    pair = np.repeat(np.arange(counts.size), counts)
-    place = np.arange(pair.size) - found.start[pair]
+    told = np.maximum(counts, 1) if keeps_empty(config) else counts
+    pair, place = np.repeat(np.arange(counts.size), told), counting(told)
+    real = counts[pair] > 0
+    negative, x = chosen.slot[pair], np.full(pair.size, np.nan)
+    negative[real], x[real] = found.slot, found.x
     anchor_of_pair = np.repeat(np.arange(picture.anchors.size), np.diff(chosen.start))
     keep = np.ones(pair.size, bool)
     final = config.max_uses is None  # else this is a reserve
@@ -130,15 +133,13 @@ def _flat(picture: Picture) -> _Flat:
     if final and config.negatives_per_anchor is not None:
         keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
-    return _Flat(
-        pair,
-        place,
-        picture.anchors[anchor_of_pair[pair]],
-        chosen.slot[pair],
-        found.slot[keep],
-        chosen.x[pair],
-        found.x[keep],
-    )
+    anchor = picture.anchors[anchor_of_pair[pair]]
+    return _Flat(pair, place, anchor, chosen.slot[pair], negative[keep], chosen.x[pair], x[keep])
+
+
+def keeps_empty(config: MineConfig) -> bool:
+    """Whether a pair without any negative is a row all the same: a tuple with an empty list."""
+    return config.emit == "tuples" and config.short_rows == "keep"
 
 
 def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> None:
@@ -167,6 +168,8 @@ def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> Distances |
 
 def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_]) -> None:
     values = np.asarray(stored, np.float64)
+    real = ~np.isnan(values)
+    values, active = values[real], active[real]
     picture.stats.losses += values.size
     picture.stats.active_rows += int(active.sum())
     total = math.fsum(values.tolist())
@@ -232,28 +235,35 @@ def _emit_tuples(picture: Picture) -> pa.Table:
         _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
     for role, slots in roles.items():
         columns |= _carried(picture, role, slots)
-    tuples = tuples_of(config, _table(columns))
+    tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
     picture.stats.rows += tuples.num_rows
     return tuples
 
 
-def tuples_of(config: MineConfig, triplets: pa.Table) -> pa.Table:
-    """Triplets, those of a pair behind one another, as one row a pair; distances are float64."""
+def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -> pa.Table:
+    """Triplets, those of a pair behind one another, as one row a pair; distances are float64.
+
+    kept : which of them the lists hold; a pair without any is a row with empty ones, or none
+    """
     role = config.anchor_role
     anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
     new = np.ones(anchor.size, bool)
     new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
-    first = np.flatnonzero(new)
-    lengths = np.diff(np.append(first, anchor.size))
+    first, pair = np.flatnonzero(new), np.cumsum(new) - 1
+    lengths = np.bincount(pair[kept], minlength=first.size)
+    stays = np.full(first.size, keeps_empty(config)) | (lengths > 0)
+    first, lengths = first[stays], lengths[stays]
     decimals = pa.float64() if config.float64 else pa.float32()
     single, there = triplets.take(pa.array(first)), set(triplets.column_names)
+    triplets = triplets.filter(pa.array(kept))
     columns: dict[str, Any] = {
         f"{name}_id": single[f"{name}_id"] for name in (role, "positive") if f"{name}_id" in there
     }
     if "negative_id" in there:
         columns["negative_ids"] = _lists(lengths, triplets["negative_id"])
     if config.scores != "none":
-        columns["scores"] = _scores(config, triplets, first, lengths, decimals)
+        p, x = single["distance_ap"].to_numpy(), triplets["distance_an"].to_numpy()
+        columns["scores"] = _scores(config, p, x, lengths, decimals)
     if "loss" in there:
         columns["losses"] = _lists(lengths, triplets["loss"].cast(decimals, safe=False))
     columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
@@ -265,13 +275,9 @@ def tuples_of(config: MineConfig, triplets: pa.Table) -> pa.Table:
     return _table(columns)
 
 
-def _scores(
-    config: MineConfig, triplets: pa.Table, first: NDArray[np.int64], lengths: NDArray[np.int64], kind: pa.DataType
-) -> pa.Array:
+def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
     """The positive's and the negatives' similarity or negative distance, a list a tuple."""
-    p, x = (triplets[name].to_numpy() for name in ("distance_ap", "distance_an"))
-    order = np.argsort(np.concatenate([first * 2, np.arange(x.size) * 2 + 1]), kind="stable")
-    both = np.concatenate([p[first], x])[order]
+    both = np.insert(x, np.cumsum(lengths) - lengths, p)
     similar = config.scores == "similarity" and config.metric == "cosine"
     return _lists(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 

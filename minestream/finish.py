@@ -219,9 +219,10 @@ def finished_rows(
             return ordered
         columns = pq.read_schema(paths[0]).empty_table()  # of no rows the columns are told all the same
         return (as_stored(table, config.float64) for table in chain([columns], ordered))
+    if config.emit == "tuples":  # dealt by --max-uses, in triplets
+        dealt = zip(paths, masks or (), strict=True)
+        return (tuples_of(config, pq.read_table(path), mask) for path, mask in dealt)
     whole = part_tables(paths) if masks is None else kept_tables(paths, masks)
-    if config.emit == "tuples":
-        return (tuples_of(config, table) for table in whole)
     stored = (as_stored(table, config.float64) for table in whole)
     return stored if shape is None else shape(stored)
 

@@ -37,8 +37,8 @@ def negative_rule(config: MineConfig) -> Rule:
 
 def knows_harder(config: MineConfig) -> bool:
     """Whether it is known how many negatives precede each one: nothing but the band leaves any out."""
-    limits = config.max_per_negative_label, config.max_uses
-    plain = not config.similarity_filters and config.fallback == "none" and limits == (None, None)
+    caps = config.max_per_negative_label, config.max_uses, config.negatives_per_anchor
+    plain = not config.similarity_filters and config.fallback == "none" and caps == (None, None, None)
     return plain and config.pick == "nearest"
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Mined", "mine"]
+__all__ = ["Mined", "mine", "standing"]
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -51,6 +51,7 @@ NAMES = {
 }
 LIMITS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 CAPS = ("max_per_negative_label", "max_uses")
+DEALS = (*CAPS, "negatives_per_anchor")  # what leaves out negatives that the band and the pick would take
 OF_CORPUS = ("corpus_labels", "corpus_ids", "corpus_groups", "corpus_takes_part", "corpus_guide")
 
 
@@ -168,6 +169,30 @@ class Vectors:
         return mask
 
 
+def standing(ids: Sequence[int | str], versions: Sequence[Any] | None = None, which: str = "last") -> Mask:
+    """Which rows stand for their id: of the rows that share one, the `last` or the `first`.
+
+    It is asked once, over all rows of a table, before anything else is: bad rows, rows without a label and rows that
+    a condition or an exclusion leaves out have their say, so that an item is never an older version of itself.
+
+    Parameters
+    ----------
+    ids : sequence of n
+    versions : sequence of n, optional
+        The newest counts, of equal ones the later row; None and NaN are older than any other.
+    which : str
+        "last" or "first".
+    """
+    order = list(range(len(ids)))
+    if versions is not None:
+        unknown = [version is None or version != version for version in versions]
+        known = [row for row in order if not unknown[row]]
+        order = [row for row in order if unknown[row]] + sorted(known, key=lambda row: versions[row])
+    mask = np.zeros(len(ids), dtype=bool)
+    mask[list({ids[row]: row for row in (order if which == "last" else reversed(order))}.values())] = True
+    return mask
+
+
 class Table:
     """The rows of one table: who takes part, labels, groups, key order and K."""
 
@@ -234,8 +259,9 @@ class Relation:
         self.by_pairs = known_positives is not None
         self.listed = self._by_anchor(() if known_positives is None else known_positives)
         self.excluded = self._by_anchor(() if excluded is None else excluded)
-        # With known positives every row takes part, labelled or not.
-        self.negative_able = corpus.part if self.by_pairs or unlabeled == "negative" else corpus.labelled
+        # Known positives without labels: every candidate that is none may be a negative. With labels `unlabeled` rules.
+        every = unlabeled == "negative" or (self.by_pairs and corpus.given_labels is None)
+        self.negative_able = corpus.part if every else corpus.labelled
         self.bars_positives = group_rule in ("both", "positives")
         self.bars_negatives = group_rule in ("both", "negatives")
         self.members = corpus.rows_by(corpus.labels)
@@ -245,7 +271,7 @@ class Relation:
         self.until: Rows = np.full(len(corpus.key), len(corpus.key))  # a window: the next row of the same id
         if window and corpus.ids is not None:
             later: dict[Any, int] = {}
-            for row in reversed(np.flatnonzero(self.negative_able).tolist()):
+            for row in reversed(range(len(corpus.key))):  # a later row replaces, whether it takes part or not
                 self.until[row] = later.get(corpus.ids[row], self.until[row])
                 later[corpus.ids[row]] = row
 
@@ -273,20 +299,22 @@ class Relation:
         positive = np.zeros(len(self.corpus.key), dtype=bool)
         for value in self.queries.labels[anchor]:
             positive[self.members.get(value, NO_ROWS)] = True
-        positive[list(self.listed.get(anchor, ()))] = True
+        listed = list(self.listed.get(anchor, ()))
         negative = self.negative_able & ~positive
+        negative[listed] = False
         neither = list(self.neither(anchor))
-        positive[neither] = negative[neither] = False
-        if self.window:
-            away = (self.until <= anchor) | (np.arange(len(positive)) < anchor - self.window)
-            away[anchor:] = True
-            positive, negative = positive & ~away, negative & ~away
         if self.queries.groups[anchor] >= 0:
             elsewhere = self.corpus.groups != self.queries.groups[anchor]
             if self.bars_positives:
                 positive &= elsewhere
             if self.bars_negatives:
                 negative &= elsewhere
+        positive[listed] = True  # whatever the groups say
+        positive[neither] = negative[neither] = False
+        if self.window:
+            away = (self.until <= anchor) | (np.arange(len(positive)) < anchor - self.window)
+            away[anchor:] = True
+            positive, negative = positive & ~away, negative & ~away
         return np.flatnonzero(positive), np.flatnonzero(negative)
 
     def with_positive(self) -> Rows:
@@ -302,21 +330,25 @@ class Relation:
             barred = self.bars_positives and group >= 0
             neither = self.neither(row)
 
-            def apart(rows: set[int]) -> list[int]:
-                return [other for other in rows if not barred or self.corpus.groups[other] != group]
+            apart = [other for other in neither if not barred or self.corpus.groups[other] != group]
 
             def count(value: Any) -> int:
                 found = len(self.members.get(value, NO_ROWS)) - (same_group[value, group] if barred else 0)
-                return found - sum(value in self.corpus.labels[other] for other in apart(neither))
+                return found - sum(value in self.corpus.labels[other] for other in apart)
 
-            listed = apart(self.listed.get(row, set()) - neither)
+            listed = self.listed.get(row, set()) - neither
             return bool(listed) or any(count(value) > 0 for value in self.queries.labels[row])
 
         return np.array([row for row in self.queries.used.tolist() if has(row)], dtype=np.int64)
 
     def pair_ends(self) -> Rows:
-        """Rows that pairs are mined for: one may stand alone, it still has dissimilar partners."""
-        return self.queries.used if self.by_pairs else np.flatnonzero(self.queries.labelled)
+        """Rows with a label or a listed positive, for which pairs are mined: one alone has dissimilar partners."""
+        if self.by_pairs and self.queries.given_labels is None:
+            return self.queries.used
+        return np.array(
+            [row for row in self.queries.used.tolist() if self.queries.labels[row] or row in self.listed],
+            dtype=np.int64,
+        )
 
     def choose_anchors(self, rows: Rows, per_label: int | None, anchors: int | str | None, seed: int) -> Rows:
         """The anchors left by --anchors-per-label, then --anchors, in row order."""
@@ -326,11 +358,11 @@ class Relation:
             taken: Counter[Any] = Counter()
             kept = []
             for row in rows.tolist():
-                # In draw order a row is among its label's first N exactly when fewer than N came before it.
+                # A row without a label is of no label; one with several counts for each of them, and none may pass N.
                 values = self.queries.labels[row]
-                if not values or any(taken[value] < per_label for value in values):
+                if all(taken[value] < per_label for value in values):
                     kept.append(row)
-                taken.update(values)
+                    taken.update(values)
             rows = np.array(kept, dtype=np.int64)
         if isinstance(anchors, str):  # exact: 0.07 * 100 is not 7 in binary
             rows = rows[: math.ceil(Fraction(anchors.strip().removesuffix("%")) * len(rows) / 100)]
@@ -803,7 +835,7 @@ def mine(
         return places if positives == "all" else places[:positives_per_anchor]
 
     counted = (
-        pick == "nearest" and fallback == "none" and all(given[rule] is None for rule in (*LIMITS, *CAPS, "guide"))
+        pick == "nearest" and fallback == "none" and all(given[rule] is None for rule in (*LIMITS, *DEALS, "guide"))
     )
     counted = counted and (band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest"))
     wanted = negatives if max_uses is None else 4 * negatives + 32  # what a pair is dealt from
@@ -877,7 +909,8 @@ def mine(
         for pair in pairs:
             count(len(pair.negatives))
         drops_short = (short_rows or ("drop" if emit == "tuples" else "keep")) == "drop"
-        pairs = [pair for pair in pairs if len(pair.negatives) >= (negatives if drops_short else 1)]
+        if drops_short:  # before the anchor deals: what that leaves of a pair is not short
+            pairs = [pair for pair in pairs if len(pair.negatives) >= negatives]
         if negatives_per_anchor is not None:
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
             pairs = [pair for several in by_anchor for pair in dealt_by_rounds(several, negatives_per_anchor)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minestream.config import MineConfig
 from minestream.draws import prefixes
-from minestream.emit import count_pairs, dealt
+from minestream.emit import count_pairs, dealt, keeps_empty
 from minestream.kernels import draw, uses
 from minestream.keys import Keys
 from minestream.rules import EMITS
@@ -25,17 +25,22 @@ Mask = NDArray[np.bool_]
 
 
 class Reserves:
-    """The reserves of all parts: of every pair its negatives, best first. Memory: 17 bytes a row of the parts."""
+    """The reserves of all parts: of every pair its negatives, best first. Memory: 17 bytes a row of the parts.
+
+    A row without a distance tells a pair that has no negative: it is -1.
+    """
 
     def __init__(self, paths: Sequence[Path], anchor_column: str) -> None:
         names = (anchor_column, "positive_row", "negative_row")
         columns: list[list[NDArray[np.int64]]] = [[], [], []]
         self.rows = []
         for path in paths:
-            table = pq.read_table(path, columns=list(names))
+            table = pq.read_table(path, columns=[*names, "distance_an"])
+            none = np.isnan(table["distance_an"].to_numpy())
             self.rows.append(table.num_rows)
             for name, pieces in zip(names, columns, strict=True):
                 pieces.append(table[name].to_numpy().astype(np.int64, copy=False))
+            columns[2][-1] = np.where(none, -1, columns[2][-1])
         anchor, positive, self.negative = (np.concatenate(pieces) for pieces in columns)
         new = np.ones(anchor.size, bool)
         new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
@@ -56,25 +61,28 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
     """Which rows of each part stay; sets the counts and losses of `total` to those of what stays."""
     reserves = Reserves(paths, f"{config.anchor_role}_row")
     keep = np.zeros(reserves.negative.size, bool)
-    candidates = keys["candidate"].rank.size
-    uses.deal_uses(
-        reserves.turns(config.seed, keys), reserves.start, reserves.negative, config.max_uses or 0, config.negatives,
-        np.zeros(candidates, np.int64), keep,
-    )  # fmt: skip
+    used = np.zeros(keys["candidate"].rank.size + 1, np.int64)
+    used[-1] = most = config.max_uses or 0  # -1 is never taken
+    turns = reserves.turns(config.seed, keys)
+    uses.deal_uses(turns, reserves.start, reserves.negative, most, config.negatives, used, keep)
     pair = np.repeat(np.arange(reserves.anchor.size), np.diff(reserves.start))
     counts = np.bincount(pair[keep], minlength=reserves.anchor.size)
     without = total.pairs - counts.size
     total.full = total.short = total.empty = 0
     count_pairs(total, counts, config.negatives)
     total.empty += without
-    total.drop("hub cap", int((config.negatives - np.minimum(counts, config.negatives)).sum()))
+    short = config.negatives - np.minimum(counts, config.negatives)
+    total.drop("hub cap", int(short[reserves.negative[reserves.start[:-1]] >= 0].sum()))
     if config.short_rows == "drop" and not EMITS[config.emit].trainer:
         keep &= counts[pair] >= config.negatives
     if config.negatives_per_anchor is not None:
         at = np.flatnonzero(keep)
         start = np.searchsorted(pair[at], pair[at])
         keep[at] = dealt(reserves.anchor[pair[at]], np.arange(at.size) - start, pair[at], config.negatives_per_anchor)
-    total.rows = int(np.unique(pair[keep]).size if config.emit == "tuples" else keep.sum())
+    if config.emit == "tuples":
+        total.rows = counts.size if keeps_empty(config) else np.unique(pair[keep]).size
+    else:
+        total.rows = int(keep.sum())
     masks = np.split(keep, np.cumsum(reserves.rows)[:-1])
     _count_losses(config, paths, masks, total)
     return masks

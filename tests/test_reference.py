@@ -9,7 +9,17 @@ import numpy as np
 import pytest
 from worlds import WORLDS, World
 
-from minestream.reference import Mined, Vectors, contrastive_loss, draw, fnv1a_64, mine, triplet_loss, weighted_keys
+from minestream.reference import (
+    Mined,
+    Vectors,
+    contrastive_loss,
+    draw,
+    fnv1a_64,
+    mine,
+    standing,
+    triplet_loss,
+    weighted_keys,
+)
 
 LINE = [0.0, 1.0, 1.0, 2.0, 3.0, 4.0]  # the anchor, its positive at 1, negatives at 1, 2, 3, 4
 LINE_LABELS = ["a", "a", "b", "b", "b", "b"]
@@ -304,9 +314,9 @@ def test_anchors_per_label_and_anchors() -> None:
     for seed in range(30):
         luck = [python_draw(seed, 3, row, 0, 0) for row in range(8)]
         union: set[int] = set()
-        for value in "xyz":
-            carrying = [row for row in range(8) if value in labels[row]]
-            union |= set(sorted(carrying, key=luck.__getitem__)[:1])
+        for row in sorted(range(8), key=luck.__getitem__):
+            if not any(set(labels[row]) & set(labels[other]) for other in union):  # no label has two anchors
+                union.add(row)
         settings: dict[str, Any] = {"band": "any", "seed": seed, "only_anchors": None, "anchors_per_label": 1}
         assert set(on_line(points, labels, **settings).columns["anchor_row"]) == union
         for wanted, count in ((1, 1), ("50%", math.ceil(len(union) / 2)), ("100%", len(union)), (99, len(union))):
@@ -434,7 +444,46 @@ def test_short_rows() -> None:
     assert dropped.counts == {**counts, "rows": 0}
     tuples = {"emit": "tuples", "scores": "none", **settings}
     assert on_line(points, labels, **tuples).columns["anchor_row"] == []
-    assert on_line(points, labels, short_rows="keep", **tuples).columns["negative_rows"] == [[3, 4]]
+    kept = on_line(points, labels, short_rows="keep", **{**tuples, "scores": "negative-distance", "margin": 1.0})
+    assert {name: kept.columns[name] for name in ("negative_rows", "scores", "losses")} == {
+        "negative_rows": [[3, 4], []],  # a pair without any negative is a row all the same
+        "scores": [[-1.0, -2.0, -3.0], [-4.0]],
+        "losses": [[0.0, 0.0], []],
+    }
+    assert kept.counts == {**counts, "rows": 2}
+
+
+def test_short_is_judged_before_the_anchor_deals() -> None:
+    """What --negatives-per-anchor leaves of a full pair is not short, and `harder` is null: a cap."""
+    points, labels = [0.0, 1.0, 1.5, 2.0, 3.0], ["a", "a", "a", "b", "b"]
+    settings: dict[str, Any] = {"band": "any", "positives": "all", "negatives": 2, "negatives_per_anchor": 3}
+    for rule in ("keep", "drop"):
+        dealt = on_line(points, labels, short_rows=rule, **settings)
+        assert rows_of(dealt) == [(0, 1, 3), (0, 1, 4), (0, 2, 3)]
+        assert dealt.columns["harder"] == [None] * 3
+        assert (dealt.counts["full"], dealt.counts["short"]) == (2, 0)
+
+
+# Versions
+
+
+def test_of_rows_that_share_an_id_one_stands_for_it() -> None:
+    ids = ["a", "b", "a", "c", "b", "a"]
+    assert np.flatnonzero(standing(ids)).tolist() == [3, 4, 5]
+    assert np.flatnonzero(standing(ids, which="first")).tolist() == [0, 1, 3]
+    # The newest, of equal versions the later row; none and NaN are older than any.
+    assert np.flatnonzero(standing(ids, [7, 1, None, None, 1, 6])).tolist() == [0, 3, 4]
+    assert np.flatnonzero(standing(ids, [math.nan, None, -1.0, 0.0, math.nan, None])).tolist() == [2, 3, 4]
+
+
+def test_in_a_window_a_later_row_of_an_id_replaces_whether_it_takes_part_or_not() -> None:
+    points, ids = [0.0, 1.0, 2.0, 3.0, 4.0], [7, 8, 7, 9, 10]
+    settings: dict[str, Any] = {"ids": ids, "window": 9, "band": "any", "only_anchors": None}
+    assert rows_of(on_line(points, ["a", "b", None, "c", "a"], **settings)) == []
+    bad = on_line(points, ["a", "b", "a", "c", "a"], takes_part=[True, True, False, True, True], **settings)
+    assert rows_of(bad) == []
+    other = on_line(points, ["a", "b", None, "c", "a"], **{**settings, "ids": None})
+    assert rows_of(other) == [(4, 0, 3)]
 
 
 # Losses

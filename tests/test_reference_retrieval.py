@@ -226,11 +226,19 @@ def test_only_listed_pairs_are_positive() -> None:
     assert retrieve([0.0], points, known_positives=[]).counts["anchors"] == 0
 
 
-def test_with_known_positives_unlabelled_rows_take_part_and_labels_count_too() -> None:
+def test_beside_known_positives_labels_count_and_unlabeled_rules() -> None:
+    """A listed row without a label is a positive all the same, and an anchor; whether it may be a negative is asked."""
     labels: dict[str, Any] = {"labels": ["a", None], "corpus_labels": ["a", "b", None, ["a", "c"]]}
-    mined = retrieve([0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(1, 2)], unlabeled="ignore", **labels)
-    assert queries_of(mined) == [(0, 0, 1), (0, 0, 2), (0, 3, 1), (0, 3, 2), (1, 2, 0), (1, 2, 1), (1, 2, 3)]
+    rows = {
+        "ignore": [(0, 0, 1), (0, 3, 1), (1, 2, 0), (1, 2, 1), (1, 2, 3)],
+        "negative": [(0, 0, 1), (0, 0, 2), (0, 3, 1), (0, 3, 2), (1, 2, 0), (1, 2, 1), (1, 2, 3)],
+    }
+    for unlabeled, expected in rows.items():
+        mined = retrieve([0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(1, 2)], unlabeled=unlabeled, **labels)
+        assert queries_of(mined) == expected
     assert mined.columns["query_label"] == ["a"] * 4 + [None] * 3
+    alone = retrieve([0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(1, 2)], unlabeled="ignore")
+    assert queries_of(alone) == [(1, 2, 0), (1, 2, 1), (1, 2, 3)]  # without labels it asks nothing
 
 
 def test_pairs_of_one_table_are_unordered_and_not_transitive() -> None:
@@ -242,15 +250,22 @@ def test_pairs_of_one_table_are_unordered_and_not_transitive() -> None:
 def test_pairs_of_one_table_unite_with_labels() -> None:
     points, labels = [0.0, 1.0, 2.0, 3.0, 4.0], ["a", "a", "b", None, None]
     settings: dict[str, Any] = {"band": "any", "positives": "all", "negatives": 9, "only_anchors": None}
-    mined = on_line(points, labels, known_positives=[(2, 0), (3, 3)], **settings)
+    mined = on_line(points, labels, known_positives=[(2, 0), (3, 3)], unlabeled="negative", **settings)
     assert rows_of(mined) == [
         (0, 1, 3), (0, 1, 4), (0, 2, 3), (0, 2, 4), (1, 0, 2), (1, 0, 3), (1, 0, 4), (2, 0, 1), (2, 0, 3), (2, 0, 4)
     ]  # fmt: skip
+    ignored = on_line(points, labels, known_positives=[(2, 0), (3, 3)], **settings)
+    assert rows_of(ignored) == [(1, 0, 2), (2, 0, 1)]
 
 
 def test_unlabelled_anchors_have_no_limit_a_label() -> None:
     points, labels = [0.0, 1.0, 2.0, 3.0], ["a", "a", None, None]
-    settings: dict[str, Any] = {"band": "any", "only_anchors": None, "known_positives": [(2, 3)]}
+    settings: dict[str, Any] = {
+        "band": "any",
+        "only_anchors": None,
+        "known_positives": [(2, 3)],
+        "unlabeled": "negative",
+    }
     mined = on_line(points, labels, anchors_per_label=1, **settings)
     luck = [python_draw(0, 3, row, 0, 0) for row in range(2)]
     assert mined.columns["anchor_row"] == [luck.index(min(luck)), 2, 3]
@@ -320,10 +335,12 @@ def test_rows_with_a_positive_are_those_that_have_partners(seed: int) -> None:
             return False
         if (known is None or seed % 3 == 0) and queries["ids"][q] == corpus["ids"][c]:
             return False
+        if (q, c) in (known or []):
+            return True
         together = queries["groups"][q] is not None and queries["groups"][q] == corpus["groups"][c]
         if together and seed % 3 < 2:
             return False
-        return (q, c) in (known or []) or bool(set(queries["labels"][q]) & set(corpus["labels"][c]))
+        return bool(set(queries["labels"][q]) & set(corpus["labels"][c]))
 
     expected = {q: {c for c in range(14) if positive(q, c)} for q in range(12)}
     assert mined.counts["anchors"] == sum(map(bool, expected.values()))
@@ -342,14 +359,18 @@ def test_an_excluded_row_of_the_same_group_is_taken_off_once() -> None:
 def test_groups_span_the_tables() -> None:
     # In the corpus the groups come in another order: codes of their own would not meet.
     settings: dict[str, Any] = {"groups": ["g", "h"], "corpus_groups": ["h", "g", "g", None], "negatives": 9}
-    expected = {"negatives": [(0, 0, 3), (0, 1, 3)], "positives": [(0, 0, 2), (0, 0, 3)], "both": [(0, 0, 3)]}
+    listed = [(0, 0, 3), (0, 1, 3)]  # a listed positive stays, of whatever group it is
+    expected = {"negatives": listed, "positives": [(0, 0, 2), *listed[:1], (0, 1, 2), *listed[1:]], "both": listed}
     for rule, rows in expected.items():
         mined = retrieve(
             [0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(0, 0), (0, 1)], group_rule=rule, **settings
         )
         assert queries_of(mined) == rows, rule
-    barred = retrieve([0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(0, 1)], group_rule="both", **settings)
-    assert barred.counts["anchors"] == 0
+    labels: dict[str, Any] = {"labels": ["a", "b"], "corpus_labels": ["a", "a", "c", "c"]}
+    by_label = retrieve(
+        [0.0, 0.0], [1.0, 2.0, 3.0, 4.0], known_positives=[(0, 2)], group_rule="both", **labels, **settings
+    )
+    assert queries_of(by_label) == [(0, 0, 3), (0, 2, 3)]
 
 
 # Filters
@@ -423,11 +444,11 @@ def test_references_are_over_all_positives_chosen_or_not() -> None:
     for reference, kept in {"min": [], "mean": [3, 4], "max": [6, 5, 3, 4], "pair": [6, 5, 3, 4]}.items():
         mined = similar(values, negatives, reference=reference, **settings)
         assert queries_of(mined) == [(0, 1, row) for row in kept]
-    # Excluded, or of a barred group, it is no positive anywhere: the mean of 3 and 1 is 2.
+    # Excluded it is no positive anywhere: the mean of 3 and 1 is 2. A group takes no listed positive away.
     excluded = similar(values, negatives, reference="mean", excluded=[(0, 2)], **settings)
     assert negatives_of(excluded, 1) == [6, 5, 3, 4]
     barred = {"groups": ["g"], "corpus_groups": [None, None, "g", None, None, None, None], "group_rule": "both"}
-    assert negatives_of(similar(values, negatives, reference="mean", **barred, **settings), 1) == [6, 5, 3, 4]
+    assert negatives_of(similar(values, negatives, reference="mean", **barred, **settings), 1) == [3, 4]
     gone = similar(values, negatives, reference="min", corpus_takes_part=[True] * 2 + [False] + [True] * 4, **settings)
     assert negatives_of(gone, 1) == [5, 3, 4]
 
@@ -527,7 +548,7 @@ def test_skip_comes_after_filters_and_before_the_cap() -> None:
 
 def test_the_cap_counts_every_label_of_those_kept() -> None:
     corpus_labels = ["p", ["x", "y"], ["x"], ["y", "z"], ["z"], None, ["w", "z"], [], ["z"]]
-    settings: dict[str, Any] = {"labels": [None], "corpus_labels": corpus_labels}
+    settings: dict[str, Any] = {"labels": [None], "corpus_labels": corpus_labels, "unlabeled": "negative"}
     values = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0]
     # 1 takes x and y; 2 (x) and 3 (y) are full, so z is still free: 4; 6 shares z; unlabelled 5 and 7 are free.
     assert negatives_of(similar([1.0], values, max_per_negative_label=1, **settings)) == [1, 4, 5, 7]
@@ -879,7 +900,7 @@ def test_filters_against_loops(two_tables: bool, reference: str) -> None:
     mined = mine(
         asking["own"], known_positives=known, excluded=excluded, absolute_margin=g, relative_margin=r, skip=skip,
         max_per_negative_label=cap, negatives=k, reference=reference, min_similarity=0.5, max_similarity=0.999,
-        **tables, **LISTED,
+        unlabeled="negative", **tables, **LISTED,
     )  # fmt: skip
     first = "query_row" if two_tables else "anchor_row"
     assert rows_of(mined, first, "positive_row", "negative_row") == expected
