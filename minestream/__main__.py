@@ -3,7 +3,7 @@
 import sys
 
 from minestream import signals
-from minestream.errors import Interrupted
+from minestream.errors import Defect, Interrupted
 from minestream.standard import secure, tell
 
 
@@ -18,6 +18,10 @@ def start() -> int:
     except KeyboardInterrupt:
         tell("error: interrupted")
         return Interrupted.exit_code
+    except Exception as error:  # a package that is missing or broken, before the command line can say so
+        tell(f"error: minestream does not start: {type(error).__name__}: {error}")
+        tell("hint: install it again: pip install --force-reinstall minestream")
+        return Defect.exit_code
 
 
 if __name__ == "__main__":

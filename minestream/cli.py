@@ -7,7 +7,9 @@ is imported before a command needs it, so that `--help` answers at once.
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import Field
@@ -24,7 +26,16 @@ from minestream.cli_merge import merge
 from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show_result
 from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
-from minestream.errors import CapacityError, Interrupted, MinestreamError, OutputError, UsageError, printable
+from minestream.errors import (
+    TRACEBACK,
+    CapacityError,
+    Interrupted,
+    MinestreamError,
+    OutputError,
+    UsageError,
+    defect,
+    printable,
+)
 from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.standard import show, tell
@@ -316,7 +327,7 @@ def fail(error: MinestreamError, as_json: bool) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line (default: the process's); the exit code. What is nobody's mistake but ours is raised."""
+    """Run a command line (default: the process's); the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given
@@ -326,16 +337,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except click.exceptions.Exit as leave:
         return leave.exit_code
-    except click.UsageError as error:
-        return fail(usage_error(error), as_json)
-    except MinestreamError as error:
-        return fail(error, as_json)
-    except MemoryError:
-        return fail(CapacityError("out of memory", "give a smaller --memory, or fewer --threads"), as_json)
-    except RuntimeError as error:
-        if str(error) != "can't start new thread":
-            raise
+    except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
+        return fail(as_ours(error), as_json)
+
+
+def as_ours(error: BaseException) -> MinestreamError:
+    """Whatever ended a command, as an error with an exit code of ours."""
+    if isinstance(error, MinestreamError):
+        return error
+    if isinstance(error, click.UsageError):
+        return usage_error(error)
+    if isinstance(error, MemoryError):
+        return CapacityError("out of memory", "give a smaller --memory, or fewer --threads")
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Interrupted("interrupted")
+    if str(error) == "can't start new thread":
         hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
-        return fail(CapacityError("no thread can be started", hint), as_json)
-    except KeyboardInterrupt:
-        return fail(Interrupted("interrupted"), as_json)
+        return CapacityError("no thread can be started", hint)
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    return defect(error)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import re
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import extract_tb
 from typing import ClassVar
 
 # What steers a terminal, reverses what follows, or is no character at all.
@@ -18,9 +20,11 @@ EXIT_CODES: dict[int, str] = {
     4: "capacity: memory, scratch or output space",
     5: "output exists, or a resume that does not match",
     6: "a gate was missed (--require-rows, --max-short)",
+    70: "a defect of minestream: please report it",
     75: "transient input or output failure: try again",
     130: "interrupted",
 }
+TRACEBACK = "MINESTREAM_TRACEBACK"  # the variable that asks for where a defect was met
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
 
 
@@ -35,7 +39,7 @@ class MinestreamError(Exception):
         What to do about it.
     """
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -97,10 +101,26 @@ class Interrupted(MinestreamError):
     exit_code = 130
 
 
+class Defect(MinestreamError):
+    """Something that no rule of minestream foresees: never the user's mistake."""
+
+    exit_code = 70
+
+
 class ForkedProcess(MinestreamError, RuntimeError):
     """Something that cannot work in a forked child was asked of one."""
 
     exit_code = 2
+
+
+def defect(error: BaseException) -> Defect:
+    """An error that nothing here foresees, with its place, and what to do about it."""
+    frames = extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return Defect(
+        f"this should not have happened: {type(error).__name__}: {error}{where}",
+        f"a defect of minestream: please report it with the command and what it prints with {TRACEBACK}=1 set",
+    )
 
 
 def printable(text: str) -> str:

@@ -181,6 +181,7 @@ class _Joined:
         hashes = self._kept(np.concatenate([part for reader in readers for part in reader.hashes]))
         first, tables = 0, []
         for reader in readers:
+            reader.refuse_none_left(self.sources.side(reader.source), self.dropped)
             tables.append(reader.table(first))
             first = tables[-1].end
         both = tables[0], tables[-1]

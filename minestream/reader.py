@@ -126,6 +126,17 @@ class TableReader:
         """Only these of the rows take part."""
         self.source_row, self.place = self.source_row[mask], self.place[mask]
 
+    def refuse_none_left(self, which: str, dropped: dict[str, int]) -> None:
+        """Refuse a table that has rows of which none takes part; where all lack a label, that is said later."""
+        read = self.source_rows - self.source.left_out
+        if self.source_row.size or not read or ("unlabelled" in dropped and self.unlabeled == read):
+            return
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in dropped.items())
+        raise InputError(
+            f"none of the {read:,} rows{which} takes part; dropped in all: {causes}",
+            "there is nothing to mine: check how the input was written, and what is excluded",
+        )
+
     def own_ids(self) -> pa.Array | None:
         """The ids of the rows that take part."""
         if self.known_ids is None:

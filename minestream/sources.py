@@ -75,6 +75,17 @@ class Sources:
         counts = [source.rows for source in self]
         return None if None in counts else sum(count or 0 for count in counts)
 
+    def side(self, source: Source) -> str:
+        """What the rows of one of two sources are, for messages; "" where there is one."""
+        if self.corpus is None:
+            return ""
+        sides = (
+            (" that may be anchors", " that may be candidates")
+            if self.one_input
+            else (" of the queries", " of the corpus")
+        )
+        return sides[source is self.corpus]
+
     def identity(self) -> list[dict[str, Any]]:
         """What was read: an entry a file, and one for each list."""
         found = self.anchors.identity()

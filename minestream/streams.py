@@ -64,6 +64,7 @@ def mine_stream(
                 parts.add(table)
             latencies.add(time.perf_counter() - start)
             progress.advance(len(batch.vectors))
+        windowed.refuse_none(source)
         parts.finish()
         run.ended(source.identity())
         rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
@@ -95,6 +96,7 @@ class StreamBatches:
                 self._latencies.add(time.perf_counter() - start)
                 for table in tables:
                     yield from table.to_batches(max_chunksize=BATCH_ROWS)
+            self._windowed.refuse_none(self.source)
 
     def total(self) -> ShardStats:
         """What was mined so far."""

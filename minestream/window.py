@@ -114,6 +114,16 @@ class Windowed:
         """Rows that took part."""
         return self._bank.taken
 
+    def refuse_none(self, source: Source) -> None:
+        """Refuse a stream that ended and had rows of which none took part."""
+        dropped = {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | self.dropped
+        if dropped and not self.taken:
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in dropped.items())
+            raise InputError(
+                f"none of the {self.rows:,} rows of the stream takes part; dropped: {causes}",
+                "there is nothing to mine: check how the stream was written",
+            )
+
     def close(self) -> None:
         """Let the threads go."""
         self._workers.close()

@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 import pytest
 from support import set_sizes
 
+import minestream
 from minestream.cli import main
+from minestream.errors import InputError
 from minestream.pipeline import Mining
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = 30
-USAGE, INPUT, CAPACITY, OUTPUT, INTERRUPTED = 2, 3, 4, 5, 130
+USAGE, INPUT, CAPACITY, OUTPUT, DEFECT, INTERRUPTED = 2, 3, 4, 5, 70, 130
 
 Table = dict[str, Any]
 
@@ -132,6 +134,35 @@ def test_tables_that_are_refused(name: str, refused: Callable[..., str]) -> None
     refused(INPUT, "rows.parquet", *options, words=words)
 
 
+ZEROS, ONES = np.zeros((4, 3), np.float32), np.eye(4, 3, dtype=np.float32) + 1
+PAIRED = {"qrels": [(0, 1)]}
+LABELED = {"labels": [0, 0, 1, 1]}
+BOTH_LABELED = LABELED | {"corpus_labels": [0, 0, 1, 1]}
+NONE_LEFT: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "bad rows, listed pairs": (ZEROS, PAIRED, "none of the 4 rows takes part; dropped in all: 4 bad: zero norm"),
+    "bad rows, labels": (ZEROS, LABELED, "none of the 4 rows takes part"),
+    "a bad corpus, listed pairs": (ONES, PAIRED | {"corpus": ZEROS}, "of the corpus takes part"),
+    "both bad, listed pairs": (ZEROS, PAIRED | {"corpus": ZEROS}, "of the queries takes part; .* 8 bad"),
+    "bad queries, labels": (ZEROS, BOTH_LABELED | {"corpus": ONES}, "of the queries takes part"),
+    "a bad corpus, labels": (ONES, BOTH_LABELED | {"corpus": ZEROS}, "of the corpus takes part"),
+    "all excluded, listed pairs": (ONES, PAIRED | {"exclude_rows": pa.table({"row": range(4)})}, "4 excluded"),
+    "all excluded, labels": (ONES, LABELED | {"exclude_rows": pa.table({"row": range(4)})}, "4 excluded"),
+}
+
+
+@pytest.mark.parametrize("name", NONE_LEFT)
+def test_rows_that_are_all_dropped(name: str) -> None:
+    rows, options, words = NONE_LEFT[name]
+    with pytest.raises(InputError, match=words):
+        minestream.mine_arrays(rows, on_bad_rows="drop", **options)
+
+
+def test_a_stream_of_dropped_rows() -> None:
+    table = pa.table({"embedding": vectors(ZEROS), "label": [0, 0, 1, 1]})
+    with pytest.raises(InputError, match="none of the 4 rows of the stream takes part; dropped: 4 bad: zero norm"):
+        minestream.mine_batches(table, window=4, on_bad_rows="drop").read_all()
+
+
 def test_two_lengths_over_files(refused: Callable[..., str]) -> None:
     write(Path("rows/a.parquet"), good())
     write(Path("rows/b.parquet"), good(embedding=vectors(np.ones((ROWS, 4))), id=list(range(100, 100 + ROWS))))
@@ -238,8 +269,7 @@ def test_a_resume_that_does_not_match(
     write(Path("rows.parquet"), good())
     with monkeypatch.context() as patched:
         interrupt(patched, Stop())
-        with pytest.raises(Stop):
-            main(["mine", "rows.parquet", "-o", "out.parquet"])
+        assert main(["mine", "rows.parquet", "-o", "out.parquet"]) == DEFECT
     capsys.readouterr()
     set_sizes(monkeypatch, PART_ANCHORS=4)
     assert parts_of("out.parquet") == 2

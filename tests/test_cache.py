@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from minestream import kernels
+from minestream.errors import UsageError
 from minestream.kernels import compiled
 
 REPOSITORY = Path(__file__).parents[1]
@@ -331,3 +333,11 @@ def test_numba_of_others_is_left_alone() -> None:
     assert plain(1) == 2
     assert type(plain) is not compiled.KernelDispatcher
     assert os.environ.get("NUMBA_CACHE_DIR", "") == numba.config.CACHE_DIR
+
+
+def test_a_compiler_that_is_switched_off_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numba's own functions, which kernels call, do not compile either: nothing but a refusal can be right."""
+    monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
+    with pytest.raises(UsageError, match="NUMBA_DISABLE_JIT") as refused:
+        runpy.run_path(compiled.__file__)
+    assert "unset it" in refused.value.hint

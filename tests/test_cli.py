@@ -7,13 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 import minestream
-from minestream import errors, printing
+from minestream import errors, printing, signals
+from minestream.__main__ import start
 from minestream.cli import flags_of, main, visible_fields
 from minestream.cli import mine as mine_command
 from minestream.config import OPTION_FIELDS, split_options
@@ -169,10 +172,54 @@ def test_no_memory_is_a_lack_of_capacity(capsys: pytest.CaptureFixture[str], lib
     assert "--memory" in err
 
 
-def test_a_defect_is_raised(library: Callable[..., list[Any]]) -> None:
-    library("mine", ZeroDivisionError("ours"))
-    with pytest.raises(ZeroDivisionError):
-        main(["mine", "in.parquet"])
+class Panic(BaseException):
+    """What a library of another language raises: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), OSError(5, "ours"), Panic("ours"), SystemExit("ours")])
+def test_a_defect_has_an_exit_code_and_says_how_to_report_it(
+    capsys: pytest.CaptureFixture[str],
+    library: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    library("mine", error)
+    code, out, err = output_of(capsys, "mine", "in.parquet", "--json")
+    assert (code, json.loads(out)["error"]["exit_code"]) == (70, 70)
+    assert f"{type(error).__name__}: " in err
+    assert "(test_cli.py, line " in err
+    assert "report it" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv(errors.TRACEBACK, "1")
+    assert "in stand_in" in output_of(capsys, "mine", "in.parquet")[2]
+
+
+def test_only_verify_ends_with_exit_code_1() -> None:
+    kinds = [errors.MinestreamError, *all_below(errors.MinestreamError)]
+    assert [kind for kind in kinds if kind.exit_code == 1] == [errors.VerifyMismatch]
+    assert {kind.exit_code for kind in kinds} < set(errors.EXIT_CODES)
+    assert "verify" in errors.EXIT_CODES[1]
+
+
+def all_below(kind: type[errors.MinestreamError]) -> list[type[errors.MinestreamError]]:
+    return [each for below in kind.__subclasses__() for each in (below, *all_below(below))]
+
+
+def test_a_program_that_cannot_be_loaded_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "handled", nullcontext)
+    monkeypatch.setitem(sys.modules, "minestream.cli", None)
+    assert start() == 70
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [click.Abort(), KeyboardInterrupt()])
+def test_clicks_own_ends(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], error: BaseException
+) -> None:
+    library("describe", error)
+    assert output_of(capsys, "describe", "x.parquet")[0] == 130
 
 
 def test_a_reader_who_left_is_no_error(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
 from minestream._version import VERSION
+from minestream.errors import UsageError
 from minestream.kernels import cache_root
 from minestream.kernels.shapes import host_cpu, host_tiles
 
@@ -43,6 +44,12 @@ LOCK_SECONDS = 120.0  # then compile without: the lock saves work, the files are
 FILE_HEADER = b"minestream kernel 1\n"
 
 _dispatchers: list[KernelDispatcher] = []
+
+if config.DISABLE_JIT:  # Python cannot run the instructions that kernels are made of
+    raise UsageError(
+        "NUMBA_DISABLE_JIT is set, and minestream mines with compiled code only",
+        "unset it, or set it to 0 for this command; describe, verify and export work with it",
+    )
 
 
 @overload
@@ -76,7 +83,7 @@ def kernel(
     Returns
     -------
     function
-        A numba dispatcher with the signature of the function; with `NUMBA_DISABLE_JIT` the function itself.
+        A numba dispatcher with the signature of the function.
 
     Notes
     -----
@@ -85,8 +92,6 @@ def kernel(
     """
 
     def decorate(python_function: Function) -> Function:
-        if config.DISABLE_JIT:
-            return python_function
         options: dict[str, Any] = {"nopython": True, "nogil": True, "_nrt": allocates}
         if inline:
             options["forceinline"] = True
