@@ -166,7 +166,10 @@ class Derivation:
                     start += batch.num_rows
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Rows, int]:
-        """Up to `count` anchors in row order, spread over those in the output and over the other rows."""
+        """Up to `count` anchors in row order, spread over those in the output and over the other rows.
+
+        Of the others those that were mined for go first: an anchor that vanished is one of them.
+        """
         present = np.zeros(self.source.anchors.count, bool)
         for file, start, batch in self.batches(self.ends):
             for name in self.ends:
@@ -174,10 +177,14 @@ class Derivation:
                 for place in np.flatnonzero((rows < 0) | (rows >= len(present))).tolist():
                     expect(Stored(file, start + place, {}).at(name), f"0..{len(present) - 1}", rows[place].item())
                 present[rows] = True
-        inside, others = np.flatnonzero(present), np.flatnonzero(~present & self.source.anchors.takes_part)
-        absent = min(len(others), max(count // 4, count - len(inside)))
-        chosen = np.concatenate([spread(inside, count - absent, rng), spread(others, absent, rng)])
-        return np.sort(chosen), absent
+        mined_for = np.zeros(len(present), bool)
+        mined_for[self.derived([]).anchors] = True
+        inside, missing = np.flatnonzero(present), np.flatnonzero(~present & mined_for)
+        others = np.flatnonzero(~present & ~mined_for & self.source.anchors.takes_part)
+        absent = min(len(missing) + len(others), max(count // 4, count - len(inside)))
+        chosen = [spread(inside, count - absent, rng), spread(missing, absent, rng)]
+        chosen.append(spread(others, absent - len(chosen[1]), rng))
+        return np.sort(np.concatenate(chosen)), absent
 
     def rows_of(self, anchors: Rows) -> Iterator[Stored]:
         """The rows of the output of `anchors`; of pairs, those that touch them."""
@@ -189,8 +196,8 @@ class Derivation:
             for row, values in zip(rows.tolist(), batch.take(pa.array(rows)).to_pylist(), strict=True):
                 yield Stored(file, start + row, values)
 
-    def derive(self, anchors: Rows) -> list[dict[str, Any]]:
-        """The rows that the reference gives for `anchors`, as the output would store them."""
+    def derived(self, anchors: list[int]) -> reference.Mined:
+        """What the reference gives for `anchors`."""
         known, source = inspect.signature(reference.mine).parameters, self.source
         rules = {name: value for name, value in self.config.items() if name in known}
         if rules["anchors"] is not None and not rules["anchors"].endswith("%"):
@@ -202,7 +209,11 @@ class Derivation:
             rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
             rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
         rules |= source.arguments()
-        columns = reference.mine(source.anchors.vectors, only_anchors=anchors.tolist(), **rules).columns
+        return reference.mine(source.anchors.vectors, only_anchors=anchors, **rules)
+
+    def derive(self, anchors: Rows) -> list[dict[str, Any]]:
+        """The rows that the reference gives for `anchors`, as the output would store them."""
+        columns = self.derived(anchors.tolist()).columns
         if is_split(self.config):  # the reference knows them as queries and corpus
             columns = {name.replace("query_", "anchor_"): values for name, values in columns.items()}
         columns |= self.carried(columns)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import codes, gates, sweep
-from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Pairs, Rows, Rule
+from minestream.kernels.choose import FARTHEST, NEARER_CAP, NEAREST, POSITIVE, Pairs, Rows, Rule
 from minestream.setting import Setting
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
@@ -18,7 +18,7 @@ SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all
 SAMPLE_SHARE = 0.04
 POSITIVE_SAMPLE = 4  # times as many for positives: only those of its own label cost an anchor anything
 SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is as long as all before it
-BEYOND = 1e38  # a linear distance in the frame that no row has
+BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums are finite
 SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
 
 
@@ -123,6 +123,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     """Which rows are candidates: of equal rows with one label and group only as many as an anchor may need.
 
     Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.
+    A listed positive has a relation of its own, so it is always offered to those who look for positives.
     """
     rows = setting.loaded.rows
     n = rows.label.size
@@ -132,7 +133,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     if not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
-    enough += _longest(rows.known_start) + _longest(rows.barred_start)  # of listed rows the relation is their own
+    enough += _longest(rows.known_start) + _longest(rows.barred_start)  # so many of the first may be something else
     if np.bincount(rows.twin).max(initial=0) <= enough:
         return candidates
     classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
@@ -141,7 +142,9 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     order = order[candidates[order]]
     offered = np.zeros(n, bool)
     offered[order] = _nth(np.stack([key[order] for key in keys[1:]])) < enough
-    if rule.wanted == NEGATIVE and not rows.set_start.size:
+    if rule.wanted == POSITIVE:
+        offered[rows.known] = candidates[rows.known]
+    elif not rows.set_start.size:
         _keep_enough_negatives(rows, offered, enough)
     return offered
 

@@ -57,10 +57,11 @@ OF_CORPUS = ("corpus_labels", "corpus_ids", "corpus_groups", "corpus_takes_part"
 
 @dataclass(frozen=True)
 class Mined:
-    """The answer: output columns in their documented order, and the counts over the answer."""
+    """The answer: output columns in their documented order, the counts over the answer, and every row mined for."""
 
     columns: dict[str, list[Any]]
     counts: dict[str, int]
+    anchors: Rows
 
 
 @dataclass(frozen=True)
@@ -926,4 +927,4 @@ def mine(
         columns = shuffled(columns, relation, seed)
     if corpus is not None:
         columns = {name.replace("anchor_", "query_"): values for name, values in columns.items()}
-    return Mined(columns, counts)
+    return Mined(columns, counts, whole)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -172,6 +173,17 @@ def test_missing_added_and_moved_rows_are_found(tmp_path: Path, name: str) -> No
         rewrite(path, change)
         with pytest.raises(VerifyMismatch):
             audit.verify(path, sample=ROWS)
+
+
+def test_anchors_that_vanished_are_looked_at_before_rows_that_have_no_positive(tmp_path: Path) -> None:
+    labels = [row if row > 9 else row % 2 for row in range(ROWS)]  # nearly all are alone with theirs
+    data = source_table()
+    data = data.set_column(data.column_names.index("label"), "label", pa.array(labels))
+    path = mine_output(tmp_path, data=data, band="any")
+    gone = pq.read_table(path)["anchor_row"][0]
+    rewrite(path, lambda table: table.filter(pc.not_equal(table["anchor_row"], gone)))
+    with pytest.raises(VerifyMismatch, match="column anchor_id: expected"):
+        audit.verify(path, sample=12)
 
 
 def test_a_pair_that_neither_end_picks_is_found(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from retrieval import assert_task_agrees, drawn_options, make_task
+from retrieval import Task, assert_task_agrees, drawn_options, make_task
 from support import SCREENS, set_sizes
 
 import minestream
@@ -63,6 +64,44 @@ def test_each_rule_on_every_screen(name: str, two_tables: bool) -> None:
     for seed in (1, 2, 5):
         rows += assert_task_agrees(make_task(seed, two_tables, True, "single"), {"negatives": 2, **CASES[name]}) or 0
     assert rows  # else nothing was compared
+
+
+def crowded(task: Task, seed: int) -> Task:
+    """The task with three vectors for all rows, and short lists that name rows anywhere in key order."""
+    rng = np.random.default_rng(seed)
+
+    def made(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return rows[rng.choice(min(3, len(rows)), len(rows), p=None if len(rows) < 3 else (0.8, 0.1, 0.1))]
+
+    known = [(row, task.candidates - 1 - row) for row in range(len(task.rows) // 2)]
+    corpus = None if task.corpus is None else made(task.corpus)
+    return replace(
+        task, rows=made(task.rows), corpus=corpus, known=None if task.known is None else known,
+        excluded=None if task.excluded is None else task.excluded[:9],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("positives", ["easiest", "hardest", "random", "all"])
+@pytest.mark.parametrize(("two_tables", "known", "labels"), KINDS)
+def test_equal_rows_stand_for_each_other_where_nothing_tells_them_apart(
+    two_tables: bool, known: bool, labels: str | None, positives: str
+) -> None:
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        task = crowded(make_task(seed, two_tables, known, labels), seed)
+        options = drawn_options(task, rng) | {"positives": positives, "pick": "nearest", "emit": "triplets"}
+        options |= {"drop_duplicates_within": (None, 0.0)[seed % 2], "positives_per_anchor": 1 + seed % 3}
+        assert_task_agrees(task, options)
+
+
+def test_a_listed_positive_among_equal_rows_is_found() -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    rows[:10] = rows[0]
+    labels = [0] * 10 + [1] * 10 + list(range(2, 22))
+    for screen in SCREENS:
+        found = mine_arrays(rows, labels, qrels=[(25, 9)], positives="easiest", screen=screen)
+        assert found.positive[found.anchor == 25].tolist() == [9]
+        assert (found.stats.pairs, found.stats.empty) == (21, 0)
 
 
 def test_a_query_with_a_thousand_positives() -> None:

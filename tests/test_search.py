@@ -309,6 +309,21 @@ def test_ties_at_the_end_of_every_list(pick: str, grouped: bool) -> None:
     assert_screens_agree(flat, metric="euclidean", anchors="60", **options)
 
 
+@pytest.mark.parametrize("d", [1, 100, 200])
+@pytest.mark.parametrize("spread", [0.0, 1e-25, 1e-20])
+def test_bands_of_rows_that_hardly_differ_under_dot(spread: float, d: int) -> None:
+    """In the frame such rows lie farther from the origin than a float32 tells, and bands end there too."""
+    rows = np.ones((40, d))
+    rows[:, -1] = 1 + spread if d == 1 else spread * np.arange(1, 41)
+    plain = World(rows, [row % 4 for row in range(40)])
+    common: dict[str, Any] = {"metric": "dot", "band": "any", "drop_duplicates_within": None, "negatives": 50}
+    for limits in ({"max_similarity": d + 2.0}, {"min_similarity": d - 2.0}, {"absolute_margin": -1.0}):
+        for pick in ("nearest", "random"):
+            stats = assert_screens_agree(plain, pick=pick, **limits, **common)
+            assert {each.rows for each in stats.values()} == {40 * 30}
+    assert_screens_agree(plain, **{**common, "band": "semi-hard", "margin": 0.5, "fallback": "farthest"})
+
+
 def test_near_duplicates_of_a_positive_narrow_no_gate() -> None:
     """A row within T of one positive counts for no pair of that positive, however near it is."""
     rng = np.random.default_rng(0)
