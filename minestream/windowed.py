@@ -75,7 +75,8 @@ def _search(
         )  # fmt: skip
 
     each = -(-group.size // threads // shape[0]) * shape[0]  # whole panels, of few anchors one for each thread
-    setting.workers.run([task(places) for places in groups_of(group, min(STRIP_ROWS, each))])
+    strip = STRIP_ROWS // shape[0] * shape[0]  # whole panels too: not every tile's rows divide STRIP_ROWS
+    setting.workers.run([task(places) for places in groups_of(group, min(strip, each))])
     if screen is not None:
         setting.stats.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
     for place in sorted(found):

@@ -19,7 +19,7 @@ from support import drawn_options, fits, reference_mined
 from worlds import WORLDS, World
 
 import minestream
-from minestream import mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window
+from minestream import mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window, windowed
 from minestream.cli import main
 from minestream.config import split_options
 from minestream.errors import CapacityError, InputError, MinestreamError, UsageError
@@ -185,6 +185,16 @@ def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = fed(table, [], 60)
     monkeypatch.setattr(window, "PIECE_ROWS", 8)
     assert fed(table, [13, 90], 60) == whole
+
+
+def test_strips_are_whole_panels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tile of this processor: no number of its rows divides every size of a strip."""
+    rng = np.random.default_rng(3)
+    stream = table_of(World(rng.standard_normal((300, 4)).astype(np.float32), rng.integers(0, 4, 300).tolist()))
+    whole = fed(stream, [], 300, threads=1)
+    for strip in (50, 51, 52, 53):
+        monkeypatch.setattr(windowed, "STRIP_ROWS", strip)
+        assert fed(stream, [], 300, threads=1) == whole
 
 
 def test_what_the_output_shows(tmp_path: Path) -> None:
