@@ -127,7 +127,7 @@ def watched(command: list[str | Path], folder: Path) -> Watched:
     found, start = Watched(), time.perf_counter()
     with tempfile.TemporaryFile("w+") as output:
         whole = [sys.executable, "-m", "minestream", *map(str, command)]
-        with subprocess.Popen(whole, env=settled(THREADS), stdout=output) as child:
+        with subprocess.Popen(whole, env=settled(THREADS) | mining.TELLING, stdout=output) as child:
             while child.poll() is None:
                 running = list(family(child.pid))
                 memory = sum(status_bytes(process, "VmRSS") for process in running)
@@ -167,7 +167,7 @@ def measure(size: str, dimension: int, options: list[str], folder: Path) -> dict
     fixed = ["--memory", memory, "--progress", "none", "--json", "--overwrite"]
     run = watched(["mine", source, "-o", out, *fixed, *options], place)
     report = json.loads(run.printed)
-    plan, stats = report["plan"], report["stats"]
+    plan, stats = report["plan"] | report["effort"], report["stats"]
     began = time.perf_counter()
     mining.verify(out, source)
     verified_seconds = time.perf_counter() - began

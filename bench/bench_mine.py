@@ -49,7 +49,7 @@ def measure(given: data.DataFile, k: int, runs: int, folder: Path) -> list[dict[
 def figures(name: str, job: str, k: int, mined: list[mining.Mined], peers: list[mining.Searched]) -> dict[str, Any]:
     """One row of results; k is the peer's."""
     report = mined[-1].report
-    stats, anchors = report["stats"], report["stats"]["anchors"]
+    stats, anchors, effort = report["stats"], report["stats"]["anchors"], report["effort"]
     rows, dimension = peers[0].report["rows"], peers[0].report["dimension"]
     seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run in peers]
     sweep = [run.sweep_seconds for run in mined]
@@ -61,12 +61,12 @@ def figures(name: str, job: str, k: int, mined: list[mining.Mined], peers: list[
         "sweep_ratio": median_ratio(peer_seconds, sweep) if min(sweep) > 0 else None,
         "peak_bytes": max(run.peak_bytes for run in mined),
         "faiss_peak_bytes": max(run.peak_bytes for run in peers),
-        "gf_eq": mining.billions(rows, dimension, median(seconds)), "screen": report["plan"]["screen"],
-        "screens_changed": stats["screens_changed"],
+        "gf_eq": mining.billions(rows, dimension, median(seconds)), "screen": effort["screen"],
+        "screens_changed": effort["screens_changed"],
         "mined_rows": stats["rows"], "pairs": stats["pairs"], "short": stats["short"], "empty": stats["empty"],
-        "survivors_an_anchor": stats["survivors"] / anchors,
-        "exact_distances_an_anchor": stats["exact_distances"] / anchors,
-        "tiles": stats["tiles"], "tiles_hit": stats["tiles_hit"] / stats["tiles"] if stats["tiles"] else None,
+        "survivors_an_anchor": effort["survivors"] / anchors,
+        "exact_distances_an_anchor": effort["exact_distances"] / anchors,
+        "tiles": effort["tiles"], "tiles_hit": effort["tiles_hit"] / effort["tiles"] if effort["tiles"] else None,
         "runs": len(mined),
     }  # fmt: skip
 

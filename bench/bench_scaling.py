@@ -100,8 +100,8 @@ def measure(case: Case, file: Path, runs: int, folder: Path) -> dict[str, Any]:
         "ratio": median_ratio(peer_seconds, seconds) if peers else None,
         "peak_bytes": max(run.peak_bytes for run in mined),
         "faiss_peak_bytes": max(run.peak_bytes for run in peers) if peers else None,
-        "screen": mined[-1].report["plan"]["screen"], "vectors_in": mined[-1].report["plan"]["vectors_in"],
-        "survivors_an_anchor": mined[-1].report["stats"]["survivors"] / case.rows, "runs": runs,
+        "screen": mined[-1].report["effort"]["screen"], "vectors_in": mined[-1].report["effort"]["vectors_in"],
+        "survivors_an_anchor": mined[-1].report["effort"]["survivors"] / case.rows, "runs": runs,
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from common import BENCH, THREADS, Run, launched
 
+TELLING = {"MINESTREAM_EFFORT": "1"}  # the report says how the search went, too
 BESIDE_SEARCH = ("read", "positives", "rows", "write")
 CHECK_ROWS = 5_000
 VERIFIED_ANCHORS = 20
@@ -81,7 +82,7 @@ def mine(
     """Run `minestream mine` as a user starts it."""
     fixed = ["--overwrite", "--progress", "none", "--json", "--threads", str(threads)]
     command: list[str | Path] = ["-m", "minestream", "mine", path, "-o", out, *fixed, *options]
-    run = launched(command, threads=threads, variables=variables)
+    run = launched(command, threads=threads, variables=TELLING | dict(variables or {}))
     return Mined(run, json.loads(run.printed))
 
 

@@ -22,7 +22,7 @@ from minestream.kernels.choose import (
     Rule,
     sort_lists,
 )
-from minestream.stats import ShardStats
+from minestream.stats import Effort
 
 if TYPE_CHECKING:
     from minestream.kernels.absorb import Taken
@@ -142,13 +142,13 @@ def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
     )  # fmt: skip
 
 
-def count_tally(stats: ShardStats, tally: NDArray[np.int64], wanted: int) -> None:
-    """Add what kernels counted to the stats; positives are not counted."""
+def count_tally(effort: Effort, tally: NDArray[np.int64], wanted: int) -> None:
+    """Add what kernels counted; positives are not counted."""
     if wanted == POSITIVE:
         return
-    stats.eligible += int(tally[ELIGIBLE])
-    stats.drop("group", int(tally[IN_GROUP]))
-    stats.drop("duplicate", int(tally[DUPLICATE]))
+    effort.eligible += int(tally[ELIGIBLE])
+    effort.in_group += int(tally[IN_GROUP])
+    effort.duplicates += int(tally[DUPLICATE])
 
 
 def groups_of(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

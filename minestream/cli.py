@@ -46,6 +46,7 @@ OUTPUT_HELP = (
     "A .parquet file, or a folder of parts, or - for an Arrow stream on standard output. "
     "Default: INPUT's stem.triplets.parquet, here."
 )
+EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # where set, --json says how the search went too, which differs from run to run
 TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 NAMES_COLUMN = 34  # longer option names take a line of their own
 
@@ -143,7 +144,8 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
     told = [printing.report_text(each) if each.complete else printing.plan_text(each) for each in reports]
-    values_of = [report.to_dict() for report in reports]
+    with_effort = bool(os.environ.get(EFFORT_VARIABLE))
+    values_of = [report.to_dict() | ({"effort": report.effort} if with_effort else {}) for report in reports]
     text = json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told)
     if out == PIPE:  # where the rows went
         tell(text)

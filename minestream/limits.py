@@ -27,6 +27,8 @@ MOST = 2_048  # beyond, all are searched for
 ALL_BYTES = 64  # of an entry while all are sorted
 ALL_SHARE_BYTES = 2**27
 
+Dropped = dict[str, NDArray[np.int64]]  # by rule, of every pair how many of the candidates looked at
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -79,15 +81,18 @@ def _refined(
     found: Found, take: int,
 ) -> Found:  # fmt: skip
     """The answers of a group, from those of a search for `take`, searching again where these do not do."""
-    kept = _cut(setting.loaded, setting.stats, anchors, pairs, of_pair, rule, limits, found)
+    kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, limits, found)
     short = (np.diff(kept.start) < rule.take) & (np.diff(found.start) == take)
+    again = np.zeros(anchors.size, bool)
+    again[_anchor_of_pair(pairs)[short]] = True
+    _count(setting.stats, dropped, ~again[_anchor_of_pair(pairs)])
     if not short.any():
         return kept
-    places = np.unique(_anchor_of_pair(pairs)[short])
+    places = np.flatnonzero(again)
     own, own_pair = sub_pairs(pairs, places)
     if take * AGAIN_TIMES <= MOST:
-        again = search_once(setting, anchors[places], own, _wider(rule, take * AGAIN_TIMES))
-        better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, again, take * AGAIN_TIMES)
+        more = search_once(setting, anchors[places], own, _wider(rule, take * AGAIN_TIMES))
+        better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, more, take * AGAIN_TIMES)
     else:
         (better,) = _all(setting, [anchors[places]], own, rule, limits, of_pair[own_pair])
     return patched(kept, own_pair, better)
@@ -108,7 +113,9 @@ def _all(
             own, own_pair = sub_pairs(pairs, first + places)
             found = search_once(setting, group[places], own, _wider(rule, 0))
             outer = own_pair if of_pair is None else of_pair[own_pair]
-            pieces.append(_cut(loaded, setting.stats, group[places], own, outer, rule, limits, found))
+            kept, dropped = _cut(loaded, group[places], own, outer, rule, limits, found)
+            _count(setting.stats, dropped, np.ones(outer.size, bool))
+            pieces.append(kept)
         yield _joined(pieces)
         first += group.size
 
@@ -117,29 +124,38 @@ def _anchor_of_pair(pairs: Pairs) -> NDArray[np.int64]:
     return np.repeat(np.arange(pairs.start.size - 1), np.diff(pairs.start))
 
 
+def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> None:
+    """Count what was dropped of the pairs whose answers are `final`: those of the others are looked at again."""
+    for rule, counts in dropped.items():
+        stats.drop(rule, int(counts[final].sum()))
+
+
 def _cut(
-    loaded: Loaded, stats: ShardStats, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
-    limits: Limits, found: Found,
-) -> Found:  # fmt: skip
-    """Of eligible negatives in the pick's order the first k that guide, skip and cap leave."""
+    loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule, limits: Limits,
+    found: Found,
+) -> tuple[Found, Dropped]:  # fmt: skip
+    """Of eligible negatives in the pick's order the first k that guide, skip and cap leave; what guide and cap drop."""
     counts = np.diff(found.start)
     pair = np.repeat(np.arange(counts.size), counts)
-    keep = np.ones(pair.size, bool)
+    keep, dropped = np.ones(pair.size, bool), Dropped()
     if limits.guided is not None:
         low, high = (edge[of_pair][pair] for edge in limits.guided)
         x = loaded.guide.distances(anchors[_anchor_of_pair(pairs)[pair]], found.slot) if loaded.guide else found.x
         keep = (x >= low) & (x <= high)
-        stats.drop("guide", int((~keep).sum()))
+        dropped["guide"] = np.bincount(pair[~keep], minlength=counts.size)
     nearest = np.arange(pair.size)
     if rule.pick != NEAREST:
         nearest = np.lexsort((loaded.rows.rank[found.slot], found.x, pair))
-    for limit in (_skipped, _capped):
+    places = nearest[keep[nearest]]
+    keep[places] = _nth(pair[places]) >= rule.skip
+    if limits.per_label is not None:
         places = nearest[keep[nearest]]
-        keep[places] = limit(loaded, stats, rule, limits, pair[places], found.slot[places])
+        keep[places] = _capped(loaded, limits.per_label, pair[places], found.slot[places])
+        dropped["label cap"] = np.bincount(pair[places[~keep[places]]], minlength=counts.size)
     at = np.flatnonzero(keep)
     at = at[_nth(pair[at]) < rule.take]
     start = np.concatenate([[0], np.cumsum(np.bincount(pair[at], minlength=counts.size))])
-    return Found(start, found.slot[at], found.x[at], found.nearer)
+    return Found(start, found.slot[at], found.x[at], found.nearer), dropped
 
 
 def _nth(group: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -148,30 +164,17 @@ def _nth(group: NDArray[np.int64]) -> NDArray[np.int64]:
     return counting(counts)
 
 
-def _skipped(
-    loaded: Loaded, stats: ShardStats, rule: Rule, limits: Limits, pair: NDArray[np.int64], slot: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    return _nth(pair) >= rule.skip
-
-
-def _capped(
-    loaded: Loaded, stats: ShardStats, rule: Rule, limits: Limits, pair: NDArray[np.int64], slot: NDArray[np.int32]
-) -> NDArray[np.bool_]:
-    """Which negatives, nearest first, are among the first `per_label` of each of their labels."""
-    most = limits.per_label
-    if most is None:
-        return np.ones(pair.size, bool)
+def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which negatives, nearest first, are among the first `most` of each of their labels."""
     if loaded.labels.multiple:
-        keep = _capped_sets(loaded, most, pair, slot)
-    else:
-        label = loaded.rows.label[slot]
-        order = np.lexsort((np.arange(pair.size), label, pair))
-        new = np.ones(order.size, bool)
-        new[1:] = (np.diff(pair[order]) != 0) | (np.diff(label[order]) != 0)
-        nth = np.arange(order.size) - np.maximum.accumulate(np.where(new, np.arange(order.size), 0))
-        keep = np.empty(order.size, bool)
-        keep[order] = (nth < most) | (label[order] < 0)
-    stats.drop("label cap", int((~keep).sum()))
+        return _capped_sets(loaded, most, pair, slot)
+    label = loaded.rows.label[slot]
+    order = np.lexsort((np.arange(pair.size), label, pair))
+    new = np.ones(order.size, bool)
+    new[1:] = (np.diff(pair[order]) != 0) | (np.diff(label[order]) != 0)
+    nth = np.arange(order.size) - np.maximum.accumulate(np.where(new, np.arange(order.size), 0))
+    keep = np.empty(order.size, bool)
+    keep[order] = (nth < most) | (label[order] < 0)
     return keep
 
 

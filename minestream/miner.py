@@ -6,7 +6,7 @@ import copy
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ from minestream.screens import SCREENS, Codes, usable_screens
 from minestream.search import SCAN_ROWS, search_once
 from minestream.setting import Limits, Setting
 from minestream.sources import Sources
-from minestream.stats import Report, ShardStats, merged
+from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.store import release_memory
 from minestream.task import apart, make_tasks, together
 from minestream.workers import Workers
@@ -96,7 +96,7 @@ class Mining:
         self.source, self.configs, self.config, self.resources, self.progress = (
             source, configs, config, resources, progress
         )  # fmt: skip
-        self.reading = ShardStats()
+        self.reading, self.effort = ShardStats(), Effort()
         self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
             progress.note("compiling kernels for this processor, once: half a minute or so")
@@ -111,8 +111,7 @@ class Mining:
         self.anchors = choose_anchors(self.loaded, config)
         positives = self.loaded.positives[self.anchors]
         candidates = store.rows - self.loaded.first_candidate
-        everything = not screens or self.loaded.labels.multiple
-        self._pairs = candidates + (np.full(positives.size, candidates) if everything else positives + 1)
+        self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
         self.plan: Plan = make_plan(
             config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
             positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, screens=screens,
@@ -139,8 +138,9 @@ class Mining:
     def setting_for(self, stats: ShardStats) -> Setting:
         """What the searches of this run share; they count into `stats`."""
         return Setting(
-            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of
-        )
+            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of,
+            effort=self.effort,
+        )  # fmt: skip
 
     @property
     def list_bytes(self) -> int:
@@ -279,14 +279,12 @@ class Mining:
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
         }  # fmt: skip
         total = merged([self.reading, *parts])
-        plan = dict(self.plan.facts)
-        if self._codes:
-            rates = {name: codes.peak_rate for name, codes in self._codes.items()}
-            plan |= {"screen": ", ".join(rates), "tile_gf_a_second": round((list(rates.values())[-1] or 0) / 1e9, 1)}
+        used = {"screen": ", ".join(self._codes)} if self._codes else {}
         return Report(
-            None if output is None else str(output), (config or self.config).to_dict(), self.columns(), about, plan,
-            total,
+            None if output is None else str(output), (config or self.config).to_dict(), self.columns(), about,
+            dict(self.plan.facts) if complete else self.plan.facts | self.plan.means, total,
             tuple(self.notes()), time.perf_counter() - began, complete,
+            effort=self.plan.means | used | asdict(self.effort),
         )  # fmt: skip
 
     def _check_memory(self) -> None:

@@ -36,7 +36,7 @@ from minestream.sink import Output, Run
 from minestream.slices import slice_of, slice_target
 from minestream.source import Source, arrays_source
 from minestream.sources import Sources, open_sources
-from minestream.stats import Report, ShardStats, merged
+from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences, report_of
 from minestream.trainers import FORMATS
@@ -247,10 +247,13 @@ class Mined:
     ----------
     stats : ShardStats
         The funnel.
+    effort : Effort
+        How much work it was.
     """
 
     _table: pa.Table
     stats: ShardStats
+    effort: Effort
 
     def table(self) -> pa.Table:
         """The rows as the files hold them."""
@@ -342,7 +345,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
-        return Mined(table, total)
+        return Mined(table, total, miner.effort)
 
 
 def _finished_in_memory(

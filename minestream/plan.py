@@ -21,8 +21,6 @@ ALL_PART_ROWS = 8 * PART_ROWS  # so that of such rows more may be projected
 
 MEMORY_SHARE = 0.6
 ROW_STATE_BYTES = 160  # of every row: label, id, order, and the terms of its codes
-SWEEP_RATES = {"f32": 1.5e11, "i8": 4e11}  # operations a second and thread, both sides counted: a projection
-SCAN_RATE = 4e9
 MAX_BLOCK_ROWS = 32_768
 MIN_BLOCK_ROWS = 1_024
 
@@ -75,11 +73,14 @@ class Plan:
     shards : tuple of (int, int)
         Ranges of anchors, one a part.
     facts : dict
-        What is printed and recorded: numbers by name, with units in the suffixes.
+        What is printed and recorded: numbers by name, with units in the suffixes, by the data and the options alone.
+    means : dict
+        By what means: threads and memory as they are at the moment.
     """
 
     shards: tuple[tuple[int, int], ...]
     facts: dict[str, Any]
+    means: dict[str, Any]
 
 
 def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -138,7 +139,6 @@ def make_plan(
             f"up to {most_rows:,} rows would be written, more than --max-rows {resources.max_rows:,}",
             "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
         )
-    threads = thread_count(resources)
     held = rows * row_bytes if in_memory else 0
     codes = rows * ROW_STATE_BYTES
     step = MIN_BLOCK_ROWS * (row_bytes + 8 * dimension + 64)
@@ -148,13 +148,14 @@ def make_plan(
             f"vectors {held:,}, one step of the sweep {step:,}",
             "raise --memory",
         )
-    rate = (SWEEP_RATES[screens[0]] if screens else SCAN_RATE) * threads
     return Plan(
         shards,
         {
             "rows": rows, "dimension": dimension, "anchors": int(positives.size), "pairs_to_compute": pairs,
             "shards": len(shards), "rows_at_most": most_rows, "vectors_bytes": rows * row_bytes,
-            "vectors_in": "memory" if in_memory else "scratch", "memory_bytes": budget_bytes, "threads": threads,
-            "screen": screens[0] if screens else "scan", "projected_seconds": round(2.0 * pairs * dimension / rate, 1),
+        },
+        {
+            "vectors_in": "memory" if in_memory else "scratch", "memory_bytes": budget_bytes,
+            "threads": thread_count(resources), "screen": screens[0] if screens else "scan",
         },
     )  # fmt: skip

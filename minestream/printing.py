@@ -21,7 +21,6 @@ from minestream.stats import WAITED, Report, mean
 if TYPE_CHECKING:
     from minestream.updating import Update
 
-LEAST_SWEEP_SECONDS = 0.2  # shorter ones say nothing of the rate
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
 SHOWN_FILES = 3
 CHOICES = (
@@ -35,8 +34,7 @@ Row = tuple[str, str] | tuple[str, str, str]  # what, how much, and a remark
 FUNNEL = (
     ("anchors", "anchors", ""),
     ("pairs", "pairs (anchor, positive)", ""),
-    ("eligible", "eligible negatives", "at least: those that were looked at closely"),
-    ("dropped", "  dropped: {rule}", "at least"),
+    ("dropped", "  dropped: {rule}", "of the candidates looked at"),
     ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
     ("padded", "negatives drawn to fill up", "--short-rows pad-random"),
     ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
@@ -56,18 +54,18 @@ def report_text(report: Report) -> str:
         return sections(notes=[f"already complete: {report.output}", *report.notes])
     stats, config = report.stats, report.config
     means = mean(stats.loss_sum, stats.losses), mean(stats.active_loss_sum, stats.active_rows)
-    rate = f"{short_number(stats.pairs_computed / max(report.seconds, 1e-9))} pairs computed a second"
+    pairs = report.plan.get("pairs_to_compute")
+    rate = f"{short_number(pairs / max(report.seconds, 1e-9))} pairs a second" if pairs else ""
     tables: dict[str, list[Row]] = {
         f"mined {report.output}" if report.output else "mined": config_rows(config),
         "funnel": [*source_rows(report.source), *funnel_rows(stats.to_dict(), config)],
         "loss": loss_rows(*means, stats.active_rows, mean(stats.active_rows, stats.losses)),
-        "search": search_rows(report),
         "seconds": [
             *(
                 (name, f"{spent:,.2f}", f"{spent / max(report.seconds, 1e-9):.1%} of the run" if name == WAITED else "")
                 for name, spent in sorted(stats.seconds.items())
             ),
-            ("whole run", f"{report.seconds:,.2f}", rate if stats.pairs_computed else ""),
+            ("whole run", f"{report.seconds:,.2f}", rate),
         ],
         "latency": latency_rows(report.plan),
     }
@@ -202,28 +200,6 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
     if passed := stats.get("nearer_pairs"):
         remark = f"a pair, estimated over {passed:,} pairs"
         rows.append(("nearer negatives passed over", f"{stats['nearer_passed_over'] / passed:,.1f}", remark))
-    return rows
-
-
-def search_rows(report: Report) -> list[Row]:
-    """How the negatives and positives were found: by which screen, and what it left to slower ways."""
-    stats = report.stats
-    rows: list[Row] = [("screen", str(report.plan.get("screen", "")))] if "screen" in report.plan else []
-    if stats.tiles and stats.anchors:
-        passed = stats.survivors / stats.anchors
-        rows.append(
-            ("survivors an anchor", f"{passed:,.0f}", f"{100 * stats.tiles_hit / stats.tiles:.0f} % of the tiles")
-        )
-        rows.append(("distances made exact", f"{stats.exact_distances / stats.anchors:,.0f}", "an anchor, in float64"))
-    seconds, dimension = stats.seconds.get("sweep", 0.0), report.source["dimension"]
-    if stats.tiles and seconds > LEAST_SWEEP_SECONDS:
-        equal = 2.0 * stats.anchors * report.source["rows_taking_part"] * dimension / seconds / 1e9
-        rows.append(("sweep", f"{equal:,.0f} GF-eq", "2 x anchors x rows x dimension a second"))
-        if peak := report.plan.get("tile_gf_a_second"):
-            share = 2.0 * dimension * stats.tile_values / seconds / 1e9 / peak
-            rows.append(("of the tile's peak", f"{share:.0%}", f"{peak:,.0f} GF a second, measured here"))
-    if stats.screens_changed:
-        rows.append(("screen changed", f"{stats.screens_changed:,}", "in vain made exact: a sharper one is faster"))
     return rows
 
 

@@ -94,7 +94,6 @@ def remember(miner: Mining, path: Path, old: Reserve | None, here: dict[str, Any
             miner.setting_for(stats), miner.config, miner.anchors, old, here, miner.list_bytes
         )  # fmt: skip
         write_reserve(path, reserve)
-    miner.reading.pairs_computed += stats.pairs_computed
     miner.reading.seconds |= {"reserve": stats.seconds["reserve"]}
     miner.remembered = reserve.remembered
     miner.progress.stage("mine", miner.plan.facts["pairs_to_compute"], "pairs")

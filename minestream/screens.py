@@ -70,8 +70,6 @@ def worth_changing(screen: str, sharper: str, dimension: int, values: int, vain:
 class Codes:
     """All rows as codes of one screen, by slot.
 
-    `peak_rate` is what a sweep measured: operations a second of all threads while nothing passes.
-
     Parameters
     ----------
     loaded : Loaded
@@ -88,7 +86,6 @@ class Codes:
     ) -> None:
         self.name, self.screen = name, SCREENS[name]
         self.tile: Tile = host_tile(name)
-        self.peak_rate: float | None = None
         store, n = loaded.store, loaded.store.rows
         self.words = -(-store.dimension * np.dtype(self.screen.dtype).itemsize // 4)
         self.store = Store(self.words, np.dtype(np.uint32), budget_bytes, scratch, n)

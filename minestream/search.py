@@ -134,7 +134,7 @@ def _scan_anchors(
             return run
 
         setting.workers.run([task(strip) for strip in strips])
-        setting.stats.pairs_computed += group.size * len(block)
+        setting.effort.pairs_computed += group.size * len(block)
     for _, _, _, _, of_pair, best in strips:
-        count_tally(setting.stats, best.tally, rule.wanted)
+        count_tally(setting.effort, best.tally, rule.wanted)
         found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))

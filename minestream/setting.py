@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from minestream.load import Loaded
 from minestream.metric import Metric
 from minestream.progress import Progress
-from minestream.stats import ShardStats
+from minestream.stats import Effort, ShardStats
 from minestream.workers import Workers
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Setting:
-    """What all searches of a run share; `codes` makes, once, the codes of a screen."""
+    """What all searches of a run share: they count into `stats` and `effort`; `codes` makes those of a screen, once."""
 
     loaded: Loaded
     metric: Metric
@@ -45,6 +45,7 @@ class Setting:
     timed: bool = True  # whether stages of a search are timed one by one
     remembered: Remembered | None = None  # what answers before anything is searched
     only: NDArray[np.bool_] | None = None  # the candidates, where not all rows that may be are
+    effort: Effort = field(default_factory=Effort)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Add the seconds of the block to a stage of the search."""

@@ -1,4 +1,4 @@
-"""Counters: what the answer holds (in the files) and how the scan went (in the manifest); the report."""
+"""Counters: what the answer holds (in files and manifests) and how the search went (in this process); the report."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ WAITED = "read: waiting for input"  # a stage within another
 
 @dataclass(slots=True)
 class ShardStats:
-    """Sums over one shard, or over all of them.
-
-    The first block are sums over the answer and the same however the scan went; the rest is how it went.
-    """
+    """Sums over one shard, or over all of them: the same however the search went, but for the seconds."""
 
     anchors: int = 0
     pairs: int = 0  # (anchor, positive) pairs mined for; --emit pairs: rows
@@ -31,20 +28,12 @@ class ShardStats:
     loss_sum: float = 0.0
     active_loss_sum: float = 0.0
 
-    pairs_computed: int = 0
-    tiles: int = 0  # from here on of the search for negatives
-    tile_values: int = 0
-    tiles_hit: int = 0
-    survivors: int = 0
-    exact_distances: int = 0
-    screens_changed: int = 0  # searches that went on with a sharper screen
-    eligible: int = 0  # at least: among survivors
     padded: int = 0  # negatives drawn, and own ones repeated, to fill a trainer's rows up
     repeated: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
-    dropped: dict[str, int] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)  # by rules that look at candidates one by one
     seconds: dict[str, float] = field(default_factory=dict)
 
     def answer(self) -> dict[str, int]:
@@ -104,6 +93,21 @@ def merged(parts: Iterable[ShardStats]) -> ShardStats:
     return total
 
 
+@dataclass(slots=True)
+class Effort:
+    """How the searches of a process went: that depends on threads, memory and the moment, and is recorded nowhere."""
+
+    pairs_computed: int = 0
+    tiles: int = 0  # from here on of the search for negatives
+    tiles_hit: int = 0
+    survivors: int = 0
+    exact_distances: int = 0
+    screens_changed: int = 0  # searches that went on with a sharper screen
+    eligible: int = 0  # from here on among survivors
+    in_group: int = 0
+    duplicates: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What a run did.
@@ -119,7 +123,7 @@ class Report:
     source : dict
         rows, dimension, dtype, files; rows dropped by cause; rows that take part.
     plan : dict
-        pairs to compute, shards, bytes, projected seconds, blocks.
+        Pairs, parts, rows at most, bytes; of a dry run also by what means, and the projected seconds.
     stats : ShardStats
         The funnel and the seconds by stage.
     notes : tuple of str
@@ -130,6 +134,8 @@ class Report:
         False for a dry run.
     already : bool
         True when --resume found the output complete.
+    effort : dict
+        By what means and with how much work: it differs from run to run, so to_dict leaves it out.
     """
 
     output: str | None
@@ -142,10 +148,12 @@ class Report:
     seconds: float = 0.0
     complete: bool = True
     already: bool = False
+    effort: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON holds it, with the means."""
+        """The report as JSON holds it, with the means: of two runs alike but for the seconds."""
         values = asdict(self)
+        del values["effort"]
         values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.losses)
         values["stats"]["mean_active_loss"] = mean(self.stats.active_loss_sum, self.stats.active_rows)
         return values

@@ -7,7 +7,6 @@ anchors of each group meet all rows behind them, both sides at once, and when th
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -33,7 +32,6 @@ BUFFER_ENTRIES = 1 << 18
 TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
-PEAK_UNITS = 32  # that a thread multiplies to measure the tile
 TAKEN_ENTRIES = 1 << 18
 
 
@@ -42,7 +40,7 @@ class Sweeping:
 
     def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
         self.setting, self.rule, self.loaded = setting, rule, setting.loaded
-        self.workers, self.stats, self.threads = setting.workers, setting.stats, setting.limits.threads
+        self.workers, self.effort, self.threads = setting.workers, setting.effort, setting.limits.threads
         self.mirrored = rule.pick == FARTHEST
         self.order = Order(setting, groups, rule)
         self.pairs, _ = sub_pairs(pairs, self.order.place)
@@ -110,7 +108,7 @@ class Sweeping:
         anchors, before = self.order.slot[: self.order.anchors], self.codes.terms
         codes = self.setting.codes(self.screens.popleft())
         move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
-        self.stats.screens_changed += 1
+        self.effort.screens_changed += 1
         self.use(codes)
 
     def run(self) -> Iterator[int]:
@@ -198,8 +196,6 @@ class Sweeping:
         units = -(-len(left.panels) // unit_rows) * -(-len(right.panels) // unit_columns)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        if not probing and self.codes.peak_rate is None:
-            self._measure_peak(left, right, units)
         lock, before = threading.Lock(), (int(self.tiles[0]), self.exact.copy())
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
@@ -220,22 +216,6 @@ class Sweeping:
         self.setting.progress.advance(served)
         exact = self.exact - before[1]
         self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
-
-    def _measure_peak(self, left: sweep.Side, right: sweep.Side, units: int) -> None:
-        """How fast the tile is here when nothing passes, by all threads at once: for the report."""
-        for side in (left, right):
-            sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, side)
-        tiles, share = self.tiles.copy(), max(1, min(PEAK_UNITS, units // self.threads))
-        began = time.perf_counter()
-        tasks = [
-            self._sweeper(left, right, deque([(thread * share, (thread + 1) * share)]), threading.Lock(), thread)
-            for thread in range(self.threads)
-        ]
-        self.workers.run(tasks)
-        seconds = time.perf_counter() - began
-        tile, done = self.codes.tile, int(self.tiles[0] - tiles[0])
-        self.codes.peak_rate = 2.0 * self.loaded.store.dimension * done * tile.rows * tile.columns / seconds
-        self.tiles[:] = tiles
 
     def _sweeper(
         self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], lock: Any, thread: int
@@ -383,16 +363,15 @@ class Sweeping:
         return taken_of(self.loaded.rows.rank, pair, pieces, best.nearer)
 
     def report(self) -> None:
-        """Add what was counted since the last report to the stats; how it went only where that is timed."""
+        """Add what was counted since the last report to the effort; tiles only of what is timed."""
         tile = self.codes.tile
-        self.stats.pairs_computed += int(self.tiles[0]) * tile.rows * tile.columns
+        self.effort.pairs_computed += int(self.tiles[0]) * tile.rows * tile.columns
         if self.setting.timed:
-            self.stats.tiles += int(self.tiles[0])
-            self.stats.tile_values += int(self.tiles[0]) * tile.rows * tile.columns
-            self.stats.tiles_hit += int(self.tiles[1])
-            self.stats.survivors += self.survivors
-            self.stats.exact_distances += int(self.exact[0])
-        count_tally(self.stats, self.tally, self.rule.wanted)
+            self.effort.tiles += int(self.tiles[0])
+            self.effort.tiles_hit += int(self.tiles[1])
+            self.effort.survivors += self.survivors
+            self.effort.exact_distances += int(self.exact[0])
+        count_tally(self.effort, self.tally, self.rule.wanted)
         self.survivors = 0
         for counter in (self.tiles, self.exact, self.tally):
             counter[:] = 0

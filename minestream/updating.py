@@ -203,7 +203,7 @@ class _Step:
         searched = len(remembered.left) if remembered else 0 if report.already else anchors
         return Update(
             str(self.output.final), report.already, self.full, self.changes, anchors, searched,
-            report.stats.pairs_computed, self.miner.pairs_in_full, seconds, report,
+            report.effort.get("pairs_computed", 0), self.miner.pairs_in_full, seconds, report,
         )  # fmt: skip
 
 

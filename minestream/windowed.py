@@ -78,9 +78,9 @@ def _search(
     strip = STRIP_ROWS // shape[0] * shape[0]  # whole panels too: not every tile's rows divide STRIP_ROWS
     setting.workers.run([task(places) for places in groups_of(group, min(strip, each))])
     if screen is not None:
-        setting.stats.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
+        setting.effort.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
     for place in sorted(found):
-        count_tally(setting.stats, found[place][1].tally, rule.wanted)
+        count_tally(setting.effort, found[place][1].tally, rule.wanted)
         yield found[place][0]
 
 

@@ -91,11 +91,12 @@ def effort(source: Path, out: Path, options: list[str]) -> Effort:
     """One run in a process of its own."""
     command = [sys.executable, "-c", MEASURED, "mine", str(source), "-o", str(out), "--json", "--overwrite"]
     command += ["--progress", "none", "--memory", f"{MEMORY_MIB}MiB", "--threads", "2", *options]
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "MINESTREAM_EFFORT": "1"}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     seconds, peak_mib = json.loads(ended.stderr.splitlines()[-1])
-    return Effort(seconds, peak_mib, json.loads(ended.stdout)["stats"])
+    told = json.loads(ended.stdout)
+    return Effort(seconds, peak_mib, told["stats"] | told["effort"])
 
 
 def options_for(name: str, case: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_screen_by_environment(
 ) -> None:
     monkeypatch.setenv("MINESTREAM_SCREEN", "f32")
     report = mine(source, tmp_path / "mined.parquet", progress="none", **JOBS["semi-hard"])
-    assert report.plan["screen"] == "f32"
+    assert report.effort["screen"] == "f32"
     assert digests(tmp_path / "mined.parquet")[""] == baseline["semi-hard"][""]
 
 
@@ -164,9 +165,9 @@ def test_memory_budget(options: dict[str, Any], tmp_path: Path, monkeypatch: pyt
         spilled.clear()
         out = tmp_path / f"{memory}.parquet"
         report = mine(path, out, memory=memory, progress="none", threads=2, **options)
-        assert report.plan["vectors_in"] == where
+        assert report.effort["vectors_in"] == where
         assert bool(spilled) == (where == "scratch")
-        assert report.plan["screen"].startswith(SCREENS[-1])
+        assert report.effort["screen"].startswith(SCREENS[-1])
         outs[where] = digests(out)
     assert outs["scratch"] == outs["memory"]
 
@@ -185,7 +186,7 @@ def test_vectors_and_carried_columns_in_scratch(
     monkeypatch.setattr(Store, "__init__", small)
     monkeypatch.setattr("minestream.reader.CarriedColumns", lambda budget, scratch: CarriedColumns(100, scratch))
     report = mine(source, tmp_path / "mined.parquet", screen=screen, progress="none", batch_rows=64, **JOBS[job])
-    assert report.plan["vectors_in"] == "scratch"
+    assert report.effort["vectors_in"] == "scratch"
     assert digests(tmp_path / "mined.parquet")[""] == baseline[job][""]
     assert not list(tmp_path.glob(".minestream*")), "scratch files have no name"
 
@@ -243,6 +244,49 @@ def test_resume_point(job: str, out: str, source: Path, tmp_path: Path, monkeypa
         assert mined == list(range(parts, shards)), "finished parts are not mined again"
         assert sorted(path.name for path in folder.iterdir()) == sorted([out, f"{out}.manifest.json"])
         assert mine(source, folder / out, resume=True, progress="none", **options).already
+
+
+COUNTED: dict[str, dict[str, Any]] = JOBS | {
+    "label cap": {"negatives": 6, "max_per_negative_label": 1, "band": "any"},
+    "cap of random": {"negatives": 6, "max_per_negative_label": 1, "band": "any", "pick": "random"},
+    "fallback": {"band": "hard", "fallback": "farthest", "positives": "all"},
+    "groups": {"group_column": "camera", "negatives": 2, "max_uses": 20},
+}
+
+
+def manifest(source: Path, folder: Path, **options: Any) -> Any:
+    """What the manifest of a run says, but for the seconds."""
+    folder.mkdir(exist_ok=True)
+    mine(source, folder / "mined", progress="none", **options)
+    return without_seconds(json.loads((folder / "mined.manifest.json").read_text()), folder)
+
+
+def without_seconds(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: without_seconds(each, folder) for key, each in value.items() if "seconds" not in key}
+    if isinstance(value, list):
+        return [without_seconds(each, folder) for each in value]
+    return value.replace(str(folder), "") if isinstance(value, str) else value
+
+
+@pytest.mark.usefixtures("many_parts")
+@pytest.mark.parametrize("job", COUNTED)
+def test_manifests_are_alike_but_for_the_seconds(
+    job: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = COUNTED[job]
+    expected = manifest(source, tmp_path / "first", threads=1, screen="f32", **options)
+    ways: dict[str, dict[str, Any]] = {
+        "threads": {"threads": 5, "screen": "f32"}, "scan": {"screen": "scan"},
+        "sizes": {"memory": "24MiB", "batch_rows": 100, "block_rows": 64, "screen": "auto"},
+    }  # fmt: skip
+    for name, way in ways.items():
+        assert manifest(source, tmp_path / name, **way, **options) == expected, name
+    with monkeypatch.context() as patched:
+        watched(patched, 3)
+        with pytest.raises(Stop):
+            manifest(source, tmp_path / "resumed", **options)
+    assert manifest(source, tmp_path / "resumed", resume=True, **options) == expected
 
 
 @pytest.mark.usefixtures("many_parts")

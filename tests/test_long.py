@@ -173,7 +173,7 @@ def test_survivors_of_a_screen_are_let_go_before_those_of_the_next(monkeypatch: 
     set_sizes(monkeypatch, worth_changing=lambda *_: True)
     made._make = survivors._make  # type: ignore[attr-defined]
     mined = minestream.mine_arrays(VECTORS[:4_500], np.arange(4_500) % 90, screen="auto")
-    assert mined.stats.screens_changed
+    assert mined.effort.screens_changed
     assert room[::2] == [0] * (len(room) // 2)
 
 

@@ -430,3 +430,12 @@ def test_padding_takes_negatives_only() -> None:
         documents = row["document_ids"]
         assert len(documents) == len(set(documents)) == len(row["scores"]) == 41
         assert not set(documents[1:]) & listed[row["query_id"]]
+
+
+def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again() -> None:
+    """Forty of one label stand before the others: the first look does not do, the second counts all of them."""
+    corpus = np.stack([np.ones(52), 0.001 + 0.01 * np.arange(52)], axis=1)
+    labels = [0, *[1] * 40, *range(2, 13)]
+    options = {"negatives": 5, "max_per_negative_label": 1, "band": "any", "margin": 0.1}
+    found = mine_arrays(np.array([[1.0, 0.0]]), [0], corpus=corpus, corpus_labels=labels, **options)
+    assert (found.stats.rows, found.stats.dropped) == (5, {"label cap": 39})

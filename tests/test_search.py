@@ -27,6 +27,7 @@ from minestream.kernels.shapes import TILES, host_tile
 from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
+from minestream.pipeline import Mined
 from minestream.positives import one_pair_each
 from minestream.progress import reporter
 from minestream.screens import Codes, usable_screens
@@ -198,13 +199,13 @@ def fitted(name: str, case: str, metric: str) -> dict[str, Any]:
     return {"metric": metric, "seed": 5, "float64": True, **options}
 
 
-def assert_screens_agree(world: World, may_be_empty: bool = False, **options: Any) -> dict[str, ShardStats]:
-    """The scan's table from every screen of the host; returns the counters of each."""
+def assert_screens_agree(world: World, may_be_empty: bool = False, **options: Any) -> dict[str, Mined]:
+    """The scan's table from every screen of the host; returns what each mined."""
     scanned = mined(world, "scan", **options)
     expected = scanned.table()
     assert scanned.stats.rows > 0 or may_be_empty
-    assert scanned.stats.tiles == 0
-    stats = {}
+    assert scanned.effort.tiles == 0
+    found = {}
     for screen in SWEPT:
         try:
             swept = mined(world, screen, **options)
@@ -213,8 +214,8 @@ def assert_screens_agree(world: World, may_be_empty: bool = False, **options: An
         except Exception as error:
             error.add_note(f"screen={screen!r}, **{options!r}")
             raise
-        stats[screen] = swept.stats
-    return stats
+        found[screen] = swept
+    return found
 
 
 def metric_of(name: str, case: str) -> str:
@@ -238,16 +239,16 @@ BOARD, BOARD_OF_ALL = (
 
 @pytest.mark.parametrize(("name", "case"), BOARD)
 def test_sweep_and_scan_find_the_same(name: str, case: str) -> None:
-    stats = assert_screens_agree(world(name), anchors="80", **fitted(name, case, metric_of(name, case)))
-    assert all(each.tiles > 0 for each in stats.values()), "the sweep was not used"
+    runs = assert_screens_agree(world(name), anchors="80", **fitted(name, case, metric_of(name, case)))
+    assert all(each.effort.tiles > 0 for each in runs.values()), "the sweep was not used"
 
 
 @pytest.mark.parametrize(("name", "case"), BOARD_OF_ALL)
 def test_both_sides_of_every_tile_find_theirs(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row an anchor, in many parts, groups and blocks: one product serves two."""
     set_sizes(monkeypatch, PART_ANCHORS=90, GROUP_ROWS=400, BLOCK_ROWS=333)
-    stats = assert_screens_agree(world(name, 1000), **fitted(name, case, metric_of(name, case)))
-    assert all(each.tiles > 0 for each in stats.values()), "the sweep was not used"
+    runs = assert_screens_agree(world(name, 1000), **fitted(name, case, metric_of(name, case)))
+    assert all(each.effort.tiles > 0 for each in runs.values()), "the sweep was not used"
 
 
 @pytest.mark.slow
@@ -282,9 +283,9 @@ def test_sweep_and_scan_find_the_same_by_every_metric(name: str, case: str, metr
 )
 def test_ordinary_data_needs_few_exact_distances(name: str, case: str, metric: str, most: int) -> None:
     """What gates are for: of an anchor's thousands of rows all but some dozens are never made exact."""
-    stats = assert_screens_agree(world(name), anchors="80", **fitted(name, case, metric))
-    for screen, each in stats.items():
-        assert 80 < each.exact_distances < 80 * most, screen
+    runs = assert_screens_agree(world(name), anchors="80", **fitted(name, case, metric))
+    for screen, each in runs.items():
+        assert 80 < each.effort.exact_distances < 80 * most, screen
 
 
 @pytest.mark.parametrize(
@@ -292,9 +293,9 @@ def test_ordinary_data_needs_few_exact_distances(name: str, case: str, metric: s
 )
 def test_twins_cost_nothing(case: str) -> None:
     """Three thousand equal rows, as anchors and as candidates: of those with one relation few are ever looked at."""
-    stats = assert_screens_agree(world("many_twins"), anchors="80", **fitted("many_twins", case, "euclidean"))
-    for screen, each in stats.items():
-        assert each.exact_distances < 80 * 300, screen
+    runs = assert_screens_agree(world("many_twins"), anchors="80", **fitted("many_twins", case, "euclidean"))
+    for screen, each in runs.items():
+        assert each.effort.exact_distances < 80 * 300, screen
 
 
 @pytest.mark.parametrize("grouped", [False, True])
@@ -319,8 +320,8 @@ def test_bands_of_rows_that_hardly_differ_under_dot(spread: float, d: int) -> No
     common: dict[str, Any] = {"metric": "dot", "band": "any", "drop_duplicates_within": None, "negatives": 50}
     for limits in ({"max_similarity": d + 2.0}, {"min_similarity": d - 2.0}, {"absolute_margin": -1.0}):
         for pick in ("nearest", "random"):
-            stats = assert_screens_agree(plain, pick=pick, **limits, **common)
-            assert {each.rows for each in stats.values()} == {40 * 30}
+            runs = assert_screens_agree(plain, pick=pick, **limits, **common)
+            assert {each.stats.rows for each in runs.values()} == {40 * 30}
     assert_screens_agree(plain, **{**common, "band": "semi-hard", "margin": 0.5, "fallback": "farthest"})
 
 
@@ -388,7 +389,7 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
     monkeypatch.setattr(Sweeping, "_reconsider", late)
     found = mined(some, "auto", **options)
     assert found.table().equals(expected)
-    assert found.stats.screens_changed > 0
+    assert found.effort.screens_changed > 0
 
 
 @pytest.mark.parametrize("screen", SWEPT)

@@ -326,7 +326,7 @@ def test_a_resumed_run_answers_from_the_reserve(mined: tuple[Nights, Path, Path]
     report = minestream.mine(source, out, progress="none", reserve=RESERVE, resume=True)
     assert bytes_of(out) == expected
     again = minestream.mine(source, out, progress="none", reserve=RESERVE, overwrite=True)
-    assert report.stats.pairs_computed < again.stats.pairs_computed / 4
+    assert report.effort["pairs_computed"] < again.effort["pairs_computed"] / 4
 
 
 # ---------------------------------------------------------------- full runs, and what is refused
