@@ -213,6 +213,14 @@ class Candidates:
             f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest),
         )
 
+    def unwanted(self, role: str, taken: set[str]) -> list[str]:
+        """A note on the column that would be used were the role filled."""
+        found = [name for name in self._known(role, taken) if self._fits(role, name)]
+        option = _ROLES[role].option
+        return [
+            f"column {name!r} is not used: {role}s count when they are named, {option} {name}" for name in found[:1]
+        ]
+
     def _known(self, role: str, taken: set[str]) -> list[str]:
         """The columns that bear one of the role's names, exact ones first, then by the order of the names."""
         names = _ROLES[role].names
@@ -275,8 +283,10 @@ def find_columns(
     if chosen.get("embedding") in carry:
         raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
     for role in ("id", "label"):
-        if role not in chosen and not (role == "label" and require_label is None):
-            taken = set(chosen.values())
+        taken = set(chosen.values())
+        if role == "label" and require_label is None:
+            notes += seen.unwanted(role, taken | {*carry}) if role not in chosen else []
+        elif role not in chosen:
             must = role == "label" and require_label
             found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
             chosen |= {role: found} if found is not None else {}

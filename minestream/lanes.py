@@ -126,11 +126,8 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     A listed positive has a relation of its own, so it is always offered to those who look for positives.
     """
     rows = setting.loaded.rows
-    n = rows.label.size
-    candidates = np.arange(n) >= setting.loaded.first_candidate
-    if setting.only is not None:
-        return candidates & setting.only
-    if not rule.take or rule.pick not in (NEAREST, FARTHEST):
+    candidates = setting.candidates(rule.wanted)
+    if setting.only is not None or not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
     enough += _longest(rows.known_start) + _longest(rows.barred_start)  # so many of the first may be something else
@@ -140,7 +137,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     keys: list[NDArray[Any]] = [rows.rank, *classes, rows.twin]
     order = np.lexsort(keys)
     order = order[candidates[order]]
-    offered = np.zeros(n, bool)
+    offered = np.zeros(candidates.size, bool)
     offered[order] = _nth(np.stack([key[order] for key in keys[1:]])) < enough
     if rule.wanted == POSITIVE:
         offered[rows.known] = candidates[rows.known]

@@ -72,6 +72,8 @@ class Loaded:
     notes : list of str
     group_values : pyarrow.Array or None
         By code of rows.group.
+    unlabeled_negatives : bool
+        Whether rows without a label, where any take part, may be negatives.
     """
 
     store: Store
@@ -87,6 +89,7 @@ class Loaded:
     one_input: bool
     notes: list[str] = field(default_factory=list)
     group_values: pa.Array | None = None
+    unlabeled_negatives: bool = True
 
     def table(self, role: str) -> Table:
         """The table that rows of a role stand in."""
@@ -197,9 +200,18 @@ class _Joined:
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
-            self.sources.anchors.label_type is not None, positives, guide, self.dropped, self.sources.one_input,
-            self.notes, self.group_values,
+            self.sources.labeled, positives, guide, self.dropped, self.sources.one_input, self.notes,
+            self.group_values, self._unlabeled_negatives(),
         )  # fmt: skip
+
+    def _unlabeled_negatives(self) -> bool:
+        """Whether rows without a label may be negatives: with --qrels alone labels play no part."""
+        if self.config.unlabeled == "negative" or not self.sources.labeled:
+            return True
+        without = int((self.labels.code == UNLABELED).sum())
+        if without:
+            self.notes.append(f"{without:,} rows without a label are no negatives; --unlabeled negative makes them so")
+        return False
 
     def _count(self, causes: dict[str, int]) -> None:
         for cause, count in causes.items():
@@ -286,7 +298,8 @@ class _Joined:
             ours, theirs = (reader.source_row for reader in self.readers)
             _, query, item = np.intersect1d(ours, theirs, return_indices=True)
             return query + queries.first, item + corpus.first
-        if queries is corpus or (self.config.listed_positives and not self.config.shared_ids):
+        apart = self.config.listed_positives or self.sources.numbered
+        if queries is corpus or (apart and not self.config.shared_ids):
             return nothing
         if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:
             if self.config.shared_ids:

@@ -72,6 +72,20 @@ def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ..
     return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
 
 
+def _refuse_without_labels(config: MineConfig) -> None:
+    """Refuse what only labels give a meaning."""
+    if config.anchors_per_label is not None:
+        raise UsageError(
+            "--anchors-per-label counts anchors by their labels, and no labels are used",
+            "name them with --label, or limit all anchors: --anchors",
+        )
+    if config.listed_positives and config.group_rule != "negatives":
+        raise UsageError(
+            f"--group-rule {config.group_rule} keeps positives apart, and those that --qrels lists are never left out",
+            "leave it out, then groups keep negatives apart; it has a meaning for labels: --label",
+        )
+
+
 class Mining:
     """One source loaded and planned: mines any of its shards.
 
@@ -93,6 +107,8 @@ class Mining:
         config = configs[0]
         if config.window is not None:
             raise UsageError("--window is for one margin, and not for arrays", "use mine, mine_batches or Miner")
+        if not source.labeled:
+            _refuse_without_labels(config)
         self.source, self.configs, self.config, self.resources, self.progress = (
             source, configs, config, resources, progress
         )  # fmt: skip

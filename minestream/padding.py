@@ -67,7 +67,7 @@ class RandomNegatives:
         """Those of the slots that are negatives, and no duplicates."""
         kinds = np.empty(slots.size, np.int8)
         scan.relations(self._loaded.rows, anchor, slots, kinds)
-        slots = slots[kinds == NEGATIVE]
+        slots = slots[(kinds == NEGATIVE) & (self._loaded.unlabeled_negatives | (self._loaded.rows.label[slots] >= 0))]
         within, twin = self._config.drop_duplicates_within, self._loaded.rows.twin
         ends = {"both": (anchor, positive), "anchor": (anchor,), "positive": (positive,)}
         for end in ends[self._config.drop_duplicates_of] if within is not None else ():

@@ -22,7 +22,7 @@ from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
-from minestream.listed import pairs_table, read_pairs, read_rows
+from minestream.listed import pairs_table, read_pairs
 from minestream.machines import parse_slice, refuse_machines
 from minestream.miner import Mining
 from minestream.mirror import target_of
@@ -35,7 +35,7 @@ from minestream.screens import usable_screens
 from minestream.sink import Output, Run
 from minestream.slices import slice_of, slice_target
 from minestream.source import Source, arrays_source
-from minestream.sources import Sources, open_sources
+from minestream.sources import Sources, excluded_rows, open_sources
 from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences, report_of
@@ -317,23 +317,26 @@ def mine_arrays(
     )
     config, resources, tables = split_options(options)
     refuse_machines(resources, "arrays")
-    numbered = listed and ids is None
 
     def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None) -> Source:
         return arrays_source(
-            vectors, labels, ids=range(len(vectors)) if numbered and ids is None else ids, groups=groups,
-            metric=config.metric, normalize=config.normalize, on_bad_rows=config.on_bad_rows,
-            batch_rows=resources.batch_rows, require_label=needs_label,
+            vectors, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
+            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=needs_label,
         )  # fmt: skip
+
+    def numbered(vectors: Any, ids: Any) -> Any:
+        return range(len(vectors)) if listed and ids is None else ids
 
     needs_label = not config.listed_positives
     known, barred = (read_pairs(listed[name], f"--{name}") if name in listed else None for name in ("qrels", "exclude"))
-    excluded = None if tables.exclude_rows is None else read_rows(tables.exclude_rows, ids is not None)
+    excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
     guides = [opened(each, None, None, None, None) for each in (guide, corpus_guide) if each is not None]
     sources = Sources(
-        opened(embeddings, labels, ids, groups, needs_label),
-        None if corpus is None else opened(corpus, corpus_labels, corpus_ids, corpus_groups, needs_label),
-        known, barred, excluded, tuple(guides),
+        opened(embeddings, labels, numbered(embeddings, ids), groups, needs_label),
+        None
+        if corpus is None
+        else opened(corpus, corpus_labels, numbered(corpus, corpus_ids), corpus_groups, needs_label),
+        known, barred, excluded, tuple(guides), numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))

@@ -197,15 +197,13 @@ def listed_pairs(start: NDArray[np.int64], members: NDArray[np.int32]) -> tuple[
 
 
 def usable_known(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The listed positives, as pairs of slots, that neither an exclusion nor a group takes away; sorted."""
+    """The listed positives, as pairs of slots, that no exclusion takes away; sorted."""
     left, right = listed_pairs(rows.known_start, rows.known)
-    keep = np.ones(left.size, bool)
-    if rows.barred_start.size:
-        n = rows.barred_start.size - 1
-        barred_left, barred_right = listed_pairs(rows.barred_start, rows.barred)
-        keep &= ~np.isin(left * n + right, barred_left * n + barred_right)
-    if _groups_forbid(rows):
-        keep &= (rows.group[left] < 0) | (rows.group[left] != rows.group[right])
+    if not rows.barred_start.size:
+        return left, right
+    n = rows.barred_start.size - 1
+    barred_left, barred_right = listed_pairs(rows.barred_start, rows.barred)
+    keep = ~np.isin(left * n + right, barred_left * n + barred_right)
     return left[keep], right[keep]
 
 

@@ -96,14 +96,11 @@ def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs
         yield found.finish()
 
 
-def _stretches(setting: Setting) -> Iterator[tuple[int, int]]:
-    """The candidates, as ranges of slots of at most block_rows."""
-    edges = [setting.loaded.first_candidate, setting.loaded.store.rows]
-    if setting.only is not None:
-        edges = np.flatnonzero(np.diff(setting.only.astype(np.int8), prepend=0, append=0)).tolist()
-    for begin, end in zip(edges[::2], edges[1::2], strict=True):
-        for first in range(begin, end, setting.limits.block_rows):
-            yield first, min(end, first + setting.limits.block_rows)
+def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
+    """The candidates of each stretch of block_rows slots."""
+    slots = np.flatnonzero(setting.candidates(rule.wanted)).astype(np.int32)
+    edges = np.arange(setting.loaded.first_candidate, setting.loaded.store.rows, setting.limits.block_rows)
+    yield from (block for block in np.split(slots, np.searchsorted(slots, edges[1:])) if block.size)
 
 
 def _scan_anchors(
@@ -120,21 +117,21 @@ def _scan_anchors(
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
         strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
-    for first, end in _stretches(setting):
-        block = loaded.store.block(first, end)
+    for candidates in _blocks(setting, rule):
+        block = loaded.store.block(int(candidates[0]), int(candidates[-1]) + 1)
 
-        def task(strip: Any, block: Any = block, first: int = first) -> Callable[[], None]:
+        def task(strip: Any, block: Any = block, candidates: Any = candidates) -> Callable[[], None]:
             slots, vectors, positives, own, _, best = strip
 
             def run() -> None:
                 at = np.arange(own.positive.size)
-                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, first)
-                setting.progress.advance(slots.size * len(block))
+                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, candidates)
+                setting.progress.advance(slots.size * candidates.size)
 
             return run
 
         setting.workers.run([task(strip) for strip in strips])
-        setting.effort.pairs_computed += group.size * len(block)
+        setting.effort.pairs_computed += group.size * candidates.size
     for _, _, _, _, of_pair, best in strips:
         count_tally(setting.effort, best.tally, rule.wanted)
         found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))

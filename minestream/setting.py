@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.kernels.choose import NEGATIVE
 from minestream.load import Loaded
 from minestream.metric import Metric
 from minestream.progress import Progress
@@ -46,6 +47,14 @@ class Setting:
     remembered: Remembered | None = None  # what answers before anything is searched
     only: NDArray[np.bool_] | None = None  # the candidates, where not all rows that may be are
     effort: Effort = field(default_factory=Effort)
+
+    def candidates(self, wanted: int) -> NDArray[np.bool_]:
+        """Which slots may be what is looked for, POSITIVE or NEGATIVE, to any anchor."""
+        loaded = self.loaded
+        mask = np.arange(loaded.store.rows) >= loaded.first_candidate
+        if wanted == NEGATIVE and not loaded.unlabeled_negatives:
+            mask &= loaded.rows.label >= 0
+        return mask if self.only is None else mask & self.only
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Add the seconds of the block to a stage of the search."""

@@ -39,6 +39,8 @@ class Sources:
         Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
     one_input : bool
         Whether the corpus is INPUT again, read for its candidates: the same row is the same item.
+    numbered : bool
+        Whether rows without ids go by their number in lists, which says nothing of the rows of another table.
     notes : list of str
     """
 
@@ -50,9 +52,15 @@ class Sources:
     guides: tuple[Source, ...] = ()
     one_input: bool = False
     notes: list[str] = field(default_factory=list)
+    numbered: bool = False
 
     def __iter__(self) -> Iterator[Source]:
         return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
+
+    @property
+    def labeled(self) -> bool:
+        """Whether labels say who is positive and negative to whom."""
+        return self.anchors.label_type is not None
 
     @property
     def columns(self) -> Columns:
@@ -108,9 +116,8 @@ def open_sources(
     MinestreamError
         UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
     """
-    # Of queries with known positives a label counts only when it is named: passages carry many a column "label".
-    if tables.qrels is not None:
-        label = None if tables.corpus is not None and config.label is None else False
+    if tables.qrels is not None:  # labels count only when they are named: passages carry many a column "label"
+        label = None
     own = parse_where(config.anchor_where, "--anchor-where")
     theirs = parse_where(config.candidate_where, "--candidate-where")
     both = tables.corpus is not None or config.split_roles
@@ -128,7 +135,7 @@ def open_sources(
                 "pass a file or a table",
             )
         corpus = _open(inputs, config, resources, label, _carried(config, *CANDIDATES), theirs)
-    known = barred = excluded = None
+    known = barred = None
     notes: list[str] = []
     if tables.qrels is not None:
         known, low = read_pairs(tables.qrels, "--qrels").graded(config.min_grade)
@@ -140,15 +147,19 @@ def open_sources(
             )
     if tables.exclude is not None:
         barred = read_pairs(tables.exclude, "--exclude")
-    if tables.exclude_rows is not None:
-        by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
-        if not by_id and tables.corpus is not None:
-            raise UsageError(
-                "--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id"
-            )
-        excluded = read_rows(tables.exclude_rows, by_id)
+    by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
+    excluded = excluded_rows(tables, by_id)
     guides = _open_guides(inputs, config, tables, resources)
     return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
+
+
+def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:
+    """What --exclude-rows names, if it is given: by id where a table has ids, else by position, of one table."""
+    if tables.exclude_rows is None:
+        return None
+    if not by_id and tables.corpus is not None:
+        raise UsageError("--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id")
+    return read_rows(tables.exclude_rows, by_id)
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:

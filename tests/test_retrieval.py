@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,62 @@ def test_a_listed_positive_among_equal_rows_is_found() -> None:
         found = mine_arrays(rows, labels, qrels=[(25, 9)], positives="easiest", screen=screen)
         assert found.positive[found.anchor == 25].tolist() == [9]
         assert (found.stats.pairs, found.stats.empty) == (21, 0)
+
+
+def test_rows_that_go_by_number_are_no_items_of_the_other_table(tmp_path: Path) -> None:
+    queries = np.array([[1, 0], [0, 1], [1, 0.1]], np.float32)
+    corpus = np.array([[1, 0.01], [0.01, 1], [1, 0.3], [0.3, 1]], np.float32)
+    named = {"corpus": corpus, "corpus_labels": [0, 1, 0, 1], "band": "any"}
+    plain = mine_arrays(queries, [0, 1, 0], **named)
+    for ids in ({}, {"corpus_ids": [0, 1, 2, 3]}, {"ids": [0, 1, 2]}):
+        found = mine_arrays(queries, [0, 1, 0], exclude=[(2, 3)], **ids, **named)
+        rows = zip(found.query.tolist(), found.positive.tolist(), found.negative.tolist(), strict=True)
+        assert list(rows) == [(0, 0, 3), (1, 1, 2), (2, 0, 1)]
+        assert found.positive.tolist() == plain.positive.tolist()
+    pq.write_table(pa.table({"row": [1]}), tmp_path / "rows.parquet")
+    with pytest.raises(UsageError, match="neither has an id"):
+        mine_arrays(queries, [0, 1, 0], exclude_rows=str(tmp_path / "rows.parquet"), **named)
+
+
+@pytest.mark.parametrize("labels", ["single", "several"])
+@pytest.mark.parametrize("emit", ["triplets", "pairs"])
+def test_anchors_of_a_label_are_counted_beside_listed_positives(emit: str, labels: str) -> None:
+    for seed in range(4):
+        task = make_task(seed, False, True, labels)
+        assert_task_agrees(task, {"emit": emit, "anchors_per_label": 1 + seed % 2, "seed": seed}, ("scan",))
+
+
+def test_no_label_has_more_anchors_than_asked_for() -> None:
+    task = make_task(3, False, False, "several")
+    found = mine_arrays(task.rows, task.labels, band="any", anchors_per_label=2)
+    uses = Counter(label for row in set(found.anchor.tolist()) for label in set((task.labels or [])[row]))
+    assert max(uses.values()) == 2
+
+
+def test_options_that_need_labels_are_refused_without() -> None:
+    rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
+    for options, text in (({"anchors_per_label": 1}, "--anchors-per-label"), ({"group_rule": "both"}, "--group-rule")):
+        with pytest.raises(UsageError, match=text):
+            mine_arrays(rows, qrels=[(0, 1), (2, 3)], **options)
+        assert mine_arrays(rows, [0, 1] * 10, qrels=[(0, 1), (2, 3)], **options).stats.rows
+
+
+def test_labels_beside_listed_positives_count_when_they_are_named(tables: Path) -> None:
+    rows = pa.table({"id": [f"d{i}" for i in range(40)], "embedding": vectors(40, 1), "label": [0, None] * 20})
+    pq.write_table(rows, "c.parquet")
+    write_pairs([("d0", "d1"), ("d2", "d3")])
+    options: dict[str, Any] = {"qrels": "p.parquet", "negatives": 99, "overwrite": True, "progress": "none"}
+    report = mine("c.parquet", "o.parquet", **options)
+    found = pq.read_table("o.parquet")
+    assert set(found["negative_row"].to_pylist()) == set(range(40))
+    assert "anchor_label" not in found.column_names
+    assert "column 'label' is not used: labels count when they are named, --label label" in report.notes
+    report = mine("c.parquet", "o.parquet", label="label", **options)
+    assert set(pq.read_table("o.parquet")["negative_row"].to_pylist()) <= {*range(0, 40, 2)} | {1, 3}
+    assert any("20 rows without a label are no negatives" in note for note in report.notes)
+    assert minestream.verify("o.parquet")["differences"] == []
+    mine("c.parquet", "o.parquet", label="label", unlabeled="negative", **options)
+    assert set(pq.read_table("o.parquet")["negative_row"].to_pylist()) >= {*range(1, 40, 2)}
 
 
 def test_a_query_with_a_thousand_positives() -> None:

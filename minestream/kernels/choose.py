@@ -136,7 +136,9 @@ def relation(rows: Rows, a: int, b: int) -> int:
     """
     if a == b or outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
         return NEITHER
-    positive = share_label(rows, a, b) or is_listed(rows.known_start, rows.known, a, b)
+    if is_listed(rows.known_start, rows.known, a, b):  # whatever the groups say
+        return POSITIVE
+    positive = share_label(rows, a, b)
     if rows.group.size and rows.group[a] >= 0 and rows.group[a] == rows.group[b]:
         if positive and rows.group_forbids & FORBIDS_POSITIVES:
             return GROUP_POSITIVE

@@ -62,7 +62,7 @@ def _scan(
                     continue
                 if rule.positive_duplicates == WITHIN:
                     for j in range(row.size):
-                        row[j] = np.float64(vectors[first + c, j])
+                        row[j] = np.float64(vectors[at[first + c], j])
                 for pair in range(pairs.start[i], pairs.start[i + 1]):
                     offer(rows, rule, pairs, best, pair, a, b, x[c], row, positives, positive_at)
 
@@ -85,20 +85,20 @@ def scan(
     positives: np.ndarray,
     positive_at: np.ndarray,
     vectors: np.ndarray,
-    first_slot: int,
+    slots: np.ndarray,
 ) -> None:
-    """Offer every row of a block to every pair of every anchor. Cost: A m d in float64.
+    """Offer some rows of a block to every pair of every anchor. Cost: A m d in float64.
 
     Parameters
     ----------
     anchors : int32[A], slots
     anchor_vectors : float64 (A, d)
     positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
-    vectors : (m, d) of any stored dtype, the rows of slots first_slot ...
+    vectors : (rows, d) of any stored dtype, the rows of slots[0] ... slots[m - 1]
+    slots : int32[m], ascending
     """
-    m, d = vectors.shape
     _scan(
-        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors, np.arange(m),
-        np.arange(first_slot, first_slot + m).astype(np.int32), np.empty(8, np.float64),
-        np.empty(CHUNK_ROWS, np.float64), np.empty(d, np.float64),
+        rows, rule, pairs, best, anchors, anchor_vectors, positives, positive_at, vectors,
+        slots.astype(np.int64) - slots[0], slots, np.empty(8, np.float64), np.empty(CHUNK_ROWS, np.float64),
+        np.empty(vectors.shape[1], np.float64),
     )  # fmt: skip
