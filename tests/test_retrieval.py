@@ -154,7 +154,7 @@ def test_labels_beside_listed_positives_count_when_they_are_named(tables: Path) 
     assert "anchor_label" not in found.column_names
     assert "column 'label' is not used: labels count when they are named, --label label" in report.notes
     report = mine("c.parquet", "o.parquet", label="label", **options)
-    assert set(pq.read_table("o.parquet")["negative_row"].to_pylist()) <= {*range(0, 40, 2)} | {1, 3}
+    assert set(pq.read_table("o.parquet")["negative_row"].to_pylist()) <= {*range(0, 40, 2)}
     assert any("20 rows without a label are no negatives" in note for note in report.notes)
     assert minestream.verify("o.parquet")["differences"] == []
     mine("c.parquet", "o.parquet", label="label", unlabeled="negative", **options)
