@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from minestream.config import MineConfig
 from minestream.draws import draw_keys, key_ranks
 from minestream.errors import InputError
+from minestream.excluded import excluded_rows
 from minestream.guide import Guide, load_guide
 from minestream.kernels import codes
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
-from minestream.listed import cast_ids, csr, places_of
+from minestream.listed import csr, places_of
 from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
 from minestream.reader import Table, TableReader
@@ -221,7 +222,7 @@ class _Joined:
     def _kept(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Drop rows that a duplicate id replaces, and those excluded; the hashes of the others."""
         masks = []
-        excluded = self._excluded()
+        excluded = excluded_rows(self.sources.excluded, self.readers, self.config.on_missing_ids, self.notes)
         for reader, out in zip(self.readers, excluded, strict=True):
             replaced = np.isin(reader.source_row, reader.replaced())
             self._count({"replaced: duplicate id": int(replaced.sum())})
@@ -237,42 +238,6 @@ class _Joined:
         self.labels = self.labels.keep(keep)
         self.group = self.group[keep] if self.group.size else self.group
         return hashes[keep]
-
-    def _excluded(self) -> list[NDArray[np.int64]]:
-        """The source rows of each table that --exclude-rows names."""
-        listed = self.sources.excluded
-        if listed is None:
-            return [NO_ROWS for _ in self.readers]
-        if listed.rows is not None:
-            reader = self.readers[0]
-            beyond = listed.rows[(listed.rows < 0) | (listed.rows >= reader.source_rows)]
-            if beyond.size:
-                raise InputError(
-                    f"{listed.name}: row {beyond[0]} is not among the {reader.source_rows:,} rows of the input",
-                    "check that it belongs to this input",
-                )
-            return [listed.rows for _ in self.readers]
-        found = []
-        unknown = np.ones(len(listed.ids or []), bool)
-        for reader in self.readers:
-            own = reader.known_ids
-            values = None if own is None or listed.ids is None else cast_ids(listed.ids, own.type)
-            if own is None or values is None:
-                found.append(NO_ROWS)
-                continue
-            every = pa.concat_arrays([own, *reader.bad_ids])
-            unknown &= np.asarray(pc.is_null(pc.index_in(values, value_set=every)))
-            found.append(reader.known_rows[np.asarray(pc.is_in(own, value_set=values))])
-        if unknown.any():
-            if self.config.on_missing_ids == "error":
-                first = listed.ids[int(np.flatnonzero(unknown)[0])].as_py() if listed.ids is not None else None
-                raise InputError(
-                    f"{listed.name}: {int(unknown.sum()):,} of {unknown.size:,} ids are not among the rows, the first "
-                    f"is {first!r}",
-                    "leave such rows out with --on-missing-ids drop",
-                )
-            self.notes.append(f"{int(unknown.sum()):,} ids of --exclude-rows are unknown")
-        return found
 
     def _rows(self, tables: tuple[Table, Table], hashes: NDArray[np.uint64]) -> Rows:
         """The relation as kernels read it; squares come later."""
