@@ -178,7 +178,8 @@ class Derivation:
                     expect(Stored(file, start + place, {}).at(name), f"0..{len(present) - 1}", rows[place].item())
                 present[rows] = True
         mined_for = np.zeros(len(present), bool)
-        mined_for[self.derived([]).anchors] = True
+        if self.source.anchors.takes_part.any():
+            mined_for[self.derived([]).anchors] = True
         inside, missing = np.flatnonzero(present), np.flatnonzero(~present & mined_for)
         others = np.flatnonzero(~present & ~mined_for & self.source.anchors.takes_part)
         absent = min(len(missing) + len(others), max(count // 4, count - len(inside)))

@@ -167,8 +167,9 @@ class Bank:
         mask = pa.array(keep)
         labels = labels.filter(mask)
         ids = None if batch.ids is None else batch.ids.filter(mask)
-        if ids is not None:
-            self._append_ids(ids, rows)
+        if batch.ids is not None:
+            named = ~batch.bad | (self._config.on_duplicate_ids == "last")  # a bad row's id is no error
+            self._append_ids(batch.ids.filter(pa.array(named)), batch.rows[named], keep[named])
         self._append_labels(labels)
         if batch.groups is not None:
             self._rings["group"].append(self._coders["group"].add(*value_hashes(batch.groups.filter(mask))))
@@ -226,22 +227,23 @@ class Bank:
         self._rings["sets"].append(counts)
         self._sets.append(both[:, 1].astype(np.int32))
 
-    def _append_ids(self, ids: pa.Array, rows: NDArray[np.int64]) -> None:
-        """Note which rows these replace; numbers count all rows taken."""
+    def _append_ids(self, ids: pa.Array, rows: NDArray[np.int64], keep: NDArray[np.bool_]) -> None:
+        """Note which rows these replace, whether they are kept or not; numbers count all rows taken."""
         code = self._coders["id"].add(*value_hashes(ids))
         if self._coders["id"].codes > self._last.size:
             self._last = np.concatenate([self._last, np.full(self._coders["id"].codes, -1, np.int64)])
-        number = self.taken + np.arange(rows.size)
+        number = self.taken + np.cumsum(keep) - keep  # of a row that is not kept that of the next which is
+        standing = np.where(keep, number, -1)
         order = np.argsort(code, kind="stable")
         earlier = self._last[code[order]]
         same = np.flatnonzero(code[order][1:] == code[order][:-1])
-        earlier[same + 1] = number[order][same]
+        earlier[same + 1] = standing[order][same]
         before = np.empty(rows.size, np.int64)
         before[order] = earlier
-        self._last[code] = number  # of equal codes the last is kept
+        self._last[code] = standing  # of equal codes the last is kept
         first = self.taken - len(self)
         there = before >= first
-        held = np.concatenate([self._rings["row"].rows, rows])
+        held = np.concatenate([self._rings["row"].rows, rows[keep]])
         near = np.flatnonzero(there)[rows[there] - held[before[there] - first] <= self._window]
         if near.size and self._config.on_duplicate_ids == "error":
             at = int(near[0])
@@ -251,9 +253,10 @@ class Bank:
                 f"which is within the window of {self._window:,} rows",
                 "--on-duplicate-ids last lets a row replace the one before it; or name another --id",
             )
+        self._coders["id"].drop(code[~keep])
         self.replaced += near.size
-        self._rings["id"].append(code)
-        self._rings["until"].append(np.full(rows.size, NEVER))
+        self._rings["id"].append(code[keep])
+        self._rings["until"].append(np.full(int(keep.sum()), NEVER))
         self._rings["until"].rows[before[there] - first] = number[there]
 
     def loaded(self, anchors: int = 0) -> BankLoaded:

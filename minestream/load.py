@@ -22,7 +22,7 @@ from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 from minestream.listed import csr, places_of
 from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
-from minestream.reader import Table, TableReader
+from minestream.reader import Table, TableReader, ids_of_all, refuse_shared
 from minestream.relation import (
     NO_CODES,
     NO_ROWS,
@@ -222,6 +222,8 @@ class _Joined:
     def _kept(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
         """Drop rows that a duplicate id replaces, and those excluded; the hashes of the others."""
         masks = []
+        if self.sources.one_input and self.config.on_duplicate_ids == "error":
+            refuse_shared(*ids_of_all(self.readers), self.sources.columns.id)
         excluded = excluded_rows(self.sources.excluded, self.readers, self.config.on_missing_ids, self.notes)
         for reader, out in zip(self.readers, excluded, strict=True):
             replaced = np.isin(reader.source_row, reader.replaced())
@@ -280,33 +282,30 @@ class _Joined:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # fmt: skip
         """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
         left, right = more
-        one_table = tables[0] is tables[1]
         if listed is not None and tables[0].end > tables[0].first:
-            ends = []
-            for values, reader, table, what in (
-                (listed.left, self.readers[0], tables[0], "the rows" if one_table else "the queries"),
-                (listed.right, self.readers[-1], tables[1], "the rows" if one_table else "the corpus"),
-            ):
-                unknown: list[int] = []
-                at = places_of(
-                    values,
-                    reader.every_id(),
-                    f"{option} {listed.name}",
-                    what,
-                    self.config.on_missing_ids,
-                    self.notes,
-                    unknown.append,
-                )
-                if unknown and unknown[0]:
-                    self.notes.append(f"{option}: {unknown[0]:,} pairs left out, their ids are not among {what}")
-                ends.append(np.where(at < table.end - table.first, at + table.first, -1))
-                ends[-1][at < 0] = -1
-            taking_part = (ends[0] >= 0) & (ends[1] >= 0)
-            left = np.concatenate([left, ends[0][taking_part]])
-            right = np.concatenate([right, ends[1][taking_part]])
+            turns = [(listed.left, listed.right, self.notes)]
+            if self.sources.one_input:  # of one input pairs have no side
+                turns.append((listed.right, listed.left, []))
+            for queries, items, notes in turns:
+                one = self._slots(queries, 0, tables[0], f"{option} {listed.name}", notes)
+                other = self._slots(items, -1, tables[1], f"{option} {listed.name}", notes)
+                taking_part = (one >= 0) & (other >= 0)
+                left, right = np.concatenate([left, one[taking_part]]), np.concatenate([right, other[taking_part]])
         if not left.size and listed is None:
             return NO_ROWS, NO_CODES
-        return csr(n, left, right, both_ways=one_table)
+        return csr(n, left, right, both_ways=tables[0] is tables[1])
+
+    def _slots(self, ids: pa.Array, role: int, table: Table, name: str, notes: list[str]) -> NDArray[np.int64]:
+        """The slot in `table`, whose reader is that of the role, of each listed id; -1 where it takes no part."""
+        what = "the rows" if self.sources.one_input or len(self.readers) == 1 else ("the queries", "the corpus")[role]
+        readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
+        known = [each for reader in readers if (each := reader.every_id()) is not None]
+        unknown: list[int] = []
+        every = pa.concat_arrays(known) if known else None
+        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, unknown.append)
+        if any(unknown):
+            notes.append(f"{name.split()[0]}: {unknown[0]:,} pairs left out, their ids are not among {what}")
+        return np.where((at >= 0) & (at < table.end - table.first), at + table.first, -1)
 
     def _positives(self, rows: Rows, tables: tuple[Table, Table]) -> NDArray[np.int64]:
         """How many positives each anchor has; InputError when none has one, or there can be no negative."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from minestream.config import MineConfig
 from minestream.errors import InputError
 from minestream.kernels import exact
 from minestream.relation import NO_ROWS, Encoder, LabelReader
-from minestream.source import RowBatch, Source
+from minestream.source import Named, RowBatch, Source
 from minestream.store import CarriedColumns, Store
 
 
@@ -52,6 +53,7 @@ class TableReader:
         self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.bad_ids: list[pa.Array] = []
         self.versions: list[pa.Array] = []
+        self.others: list[Named] = []  # rows that take no part have their say about which row stands for an id
         self.rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         self.source_rows = self.unlabeled = self.minus_one = 0
@@ -63,11 +65,12 @@ class TableReader:
         labels, labeled = self.labels.labeled(given)
         rows = batch.rows
         if batch.ids is not None:
-            self.ids.append(batch.ids.filter(pa.array(~batch.bad)))
-            self.bad_ids.append(batch.ids.filter(pa.array(batch.bad)))
-            self.id_rows.append(rows[~batch.bad])
-            if batch.versions is not None:
-                self.versions.append(batch.versions.filter(pa.array(~batch.bad)))
+            good, bad = (_named(batch, batch.ids, mask) for mask in (~batch.bad, batch.bad))
+            self.ids.append(good.ids)
+            self.id_rows.append(good.rows)
+            self.versions += [] if good.versions is None else [good.versions]
+            self.bad_ids.append(bad.ids)
+            self.others.append(bad)
         if pa.types.is_integer(labels.type):
             self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
         every = self.config.listed_positives or self.config.unlabeled == "negative"
@@ -103,24 +106,24 @@ class TableReader:
         self.known_rows = np.concatenate(self.id_rows) if self.ids else NO_ROWS
 
     def replaced(self) -> NDArray[np.int64]:
-        """The source rows that a duplicate id replaces."""
-        ids = self.known_ids
-        if ids is None or pc.count_distinct(ids).as_py() == len(ids):
+        """The source rows that another row of their id replaces, whether that takes part or not."""
+        policy = self.config.on_duplicate_ids
+        if self.known_ids is None:
             return NO_ROWS
-        code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
-        column, policy = self.source.columns.id, self.config.on_duplicate_ids
         if policy == "error":
-            many = np.bincount(code)
-            at = np.flatnonzero(many[code] > 1)
-            first = [f"{ids[int(i)].as_py()!r} in rows {self.known_rows[np.flatnonzero(code == code[i])][:3].tolist()}"
-                     for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
-            raise InputError(
-                f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
-                "add --on-duplicate-ids last (or first), or name another --id",
-            )
-        losers = np.ones(code.size, bool)
-        losers[winners(code, policy, pa.concat_arrays(self.versions) if self.versions else None)] = False
-        return self.known_rows[losers]
+            refuse_shared(self.known_ids, self.known_rows, self.source.columns.id)
+            return NO_ROWS
+        others = [*self.others, *self.source.outside]
+        rows = np.concatenate([self.known_rows, *(each.rows for each in others)])
+        order = np.argsort(rows)
+        ids = pa.concat_arrays([self.known_ids, *(each.ids for each in others)]).take(pa.array(order))
+        versions = None
+        if self.versions:
+            given = [*self.versions, *(each.versions for each in others if each.versions is not None)]
+            versions = pa.concat_arrays(given).take(pa.array(order))
+        losers = np.ones(rows.size, bool)
+        losers[winners(np.asarray(pc.dictionary_encode(ids).indices, np.int64), policy, versions)] = False
+        return rows[order][losers]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Only these of the rows take part."""
@@ -154,6 +157,34 @@ class TableReader:
         """What the outside knows."""
         end = first + self.source_row.size
         return Table(first, end, self.own_ids(), self.carried, self.place, self.source_rows)
+
+
+def _named(batch: RowBatch, ids: pa.Array, mask: NDArray[np.bool_]) -> Named:
+    """The ids of some rows of a batch."""
+    among, versions = pa.array(mask), batch.versions
+    return Named(batch.rows[mask], ids.filter(among), None if versions is None else versions.filter(among))
+
+
+def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], column: str | None) -> None:
+    """Raise InputError where an id stands in more than one of the source rows."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return
+    code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
+    many = np.bincount(code)
+    at = np.flatnonzero(many[code] > 1)
+    first = [f"{ids[int(i)].as_py()!r} in rows {rows[np.flatnonzero(code == code[i])][:3].tolist()}"
+             for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
+    raise InputError(
+        f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
+        "add --on-duplicate-ids last (or first), or name another --id",
+    )
+
+
+def ids_of_all(readers: Sequence[TableReader]) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The ids, and their source rows, that any of the readers of one input has read."""
+    rows, first = np.unique(np.concatenate([reader.known_rows for reader in readers]), return_index=True)
+    ids = [reader.known_ids for reader in readers if reader.known_ids is not None]
+    return (pa.concat_arrays(ids).take(pa.array(first)), rows) if ids else (pa.array([], pa.int64()), NO_ROWS)
 
 
 def winners(code: NDArray[np.int64], policy: str, versions: pa.Array | None) -> NDArray[np.int64]:

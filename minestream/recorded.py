@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream import reference
 from minestream.config import flag_of
 from minestream.contents import MinedOutput
 from minestream.errors import InputError
@@ -79,6 +80,7 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     needs_label = None if columns.get("label") is None else False
     option = "candidate_where" if role else "anchor_where"
     options["where"] = parse_where(config[option], flag_of(option))
+    options["every_id"] = config["on_duplicate_ids"] != "error"
     return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
 
 
@@ -111,7 +113,7 @@ class TableRows:
         self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
         self.takes_part = np.zeros(self.count, bool)
         columns: dict[str, list[Any]] = {}
-        versions: list[pa.Array] = []
+        versions: list[tuple[Rows, pa.Array]] = []
         for batch in self.source.batches():
             same("rows", self.count, max(self.count, int(batch.rows[-1]) + 1), PATHS[role])
             self.vectors[batch.rows], self.takes_part[batch.rows] = batch.vectors, ~batch.bad
@@ -120,21 +122,23 @@ class TableRows:
                     values = columns.setdefault(name, [None] * self.count)
                     for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
                         values[row] = value
-            versions += [] if batch.versions is None else [batch.versions]
+            versions += [] if batch.versions is None else [(batch.rows, batch.versions)]
         same_files(recorded, self.source.identity(), PATHS[role])
         if config["unlabeled_value"] is not None:
             columns["labels"] = [without(config["unlabeled_value"], label) for label in columns.get("labels", [])]
         self.labels = columns.get("labels") or None
         self.ids, self.groups = columns.get("ids"), columns.get("groups")
-        if self.ids is not None:  # rows that are not read take no part, under no id of their own
+        if self.ids is not None:
+            for each in self.source.outside:
+                for row, value in zip(each.rows.tolist(), each.ids.to_pylist(), strict=True):
+                    self.ids[row] = value
+                versions += [] if each.versions is None else [(each.rows, each.versions)]
+            # Rows whose ids are not read take no part, under no id of their own.
             nobody = type(next(each for each in self.ids if each is not None))()
             self.ids = [nobody if each is None else each for each in self.ids]
-        if self.ids is not None and config["on_duplicate_ids"] != "error" and config.get("window") is None:
-            rows = oldest_first(self.count, versions)[:: 1 if config["on_duplicate_ids"] == "last" else -1]
-            rows = rows[self.takes_part[rows]]
-            kept = {self.ids[row]: row for row in rows.tolist()}
-            self.takes_part[:] = False
-            self.takes_part[list(kept.values())] = True
+            if config["on_duplicate_ids"] != "error" and config.get("window") is None:
+                ages = version_ranks(self.count, versions)
+                self.takes_part &= reference.standing(self.ids, ages, config["on_duplicate_ids"])
 
     def row_of(self) -> dict[str, int]:
         """The row that takes part under each id, by the id's text."""
@@ -158,13 +162,17 @@ def is_split(config: Mapping[str, Any]) -> bool:
     return not config["two_tables"] and any(each is not None for each in conditions)
 
 
-def oldest_first(count: int, versions: list[pa.Array]) -> Rows:
-    """All rows by version, null and NaN before all, and rows of one version, or without any, in order."""
+def version_ranks(count: int, versions: list[tuple[Rows, pa.Array]]) -> list[int | None] | None:
+    """The place of every row's version among all, None for null and NaN; None where there are no versions."""
     if not versions:
-        return np.arange(count)
-    column = pa.concat_arrays(versions)
-    old, order = np.asarray(pc.is_null(column, nan_is_null=True)), np.asarray(pc.sort_indices(column), np.int64)
-    return np.concatenate([np.flatnonzero(old), order[~old[order]]])
+        return None
+    column = pa.concat_arrays([values for _, values in versions])
+    known = pc.invert(pc.is_null(column, nan_is_null=True))
+    ranks = pc.if_else(known, pc.rank(column, tiebreaker="dense").cast(pa.int64()), None)
+    found: list[int | None] = [None] * count
+    for row, rank in zip(np.concatenate([rows for rows, _ in versions]).tolist(), ranks.to_pylist(), strict=True):
+        found[row] = rank
+    return found
 
 
 def without(value: str, label: Any) -> Any:
@@ -237,7 +245,11 @@ def _listed(
     same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
     left, right = anchors.row_of(), candidates.row_of()
     both = zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True)
-    return [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+    found = [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+    if is_split(mined.about["config"]):  # of one input pairs have no side
+        both = zip(pairs.right.to_pylist(), pairs.left.to_pylist(), strict=True)
+        found += [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+    return found
 
 
 def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:

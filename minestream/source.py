@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from minestream.agreement import common_schema, common_vectors, no_rows
 from minestream.aligned import Lane
@@ -38,6 +39,14 @@ class RowBatch:
     carry: pa.RecordBatch | None  # the carried columns
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
     versions: pa.Array | None = None  # numbers, times or strings
+
+
+class Named(NamedTuple):
+    """Rows of which the ids are known, and the versions where there are such."""
+
+    rows: np.ndarray  # (m,) int64
+    ids: pa.Array
+    versions: pa.Array | None
 
 
 _BAD_ROW_HINTS = {
@@ -70,11 +79,14 @@ class Source:
         Bad rows dropped so far, by kind: "not finite", "zero norm", "norm out of range"; kinds that occurred.
     left_out : int
         Rows that did not meet `where`, after a full pass.
+    outside : list of Named
+        These rows, where `every_id` asks for their ids.
     """
 
     def __init__(
         self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
         *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None, may_be_empty: bool = False,
+        every_id: bool = False,
     ) -> None:  # fmt: skip
         self.columns = columns
         self.notes = notes
@@ -90,10 +102,13 @@ class Source:
         self._inputs, self._npys, self._where = inputs, npys, where
         self._read = inputs
         self.left_out = 0
+        self.outside: list[Named] = []
+        self._every_id = every_id and columns.id is not None
         if where is not None:
             for each in inputs:
                 where.check(each.name, each.schema)
-            self._read = inputs if npys else pruned(inputs, where)  # .npy files are aligned with whole inputs
+            # .npy files are aligned with whole inputs, and ids are wanted of all rows.
+            self._read = inputs if npys or self._every_id else pruned(inputs, where)
         self._zero_is_bad, self._drop_bad, self._batch_rows = zero_is_bad, drop_bad, batch_rows
         self._begun = self._complete = False
         self._file_rows: dict[str, int] = {}
@@ -162,11 +177,22 @@ class Source:
         if mask.all():
             return pieces
         kept, among = np.flatnonzero(mask), pa.array(mask)
+        if self._every_id:
+            place, batch = pieces[0]
+            self._name(replace(place, kept=np.flatnonzero(~mask)), batch.filter(pc.invert(among)))
         return [(replace(place, kept=kept), batch.filter(among)) for place, batch in pieces]
+
+    def _name(self, place: Place, batch: pa.RecordBatch) -> None:
+        """Note the ids of rows that are not read."""
+        id, version = str(self.columns.id), self.columns.version
+        ids = decode_ids(batch.column(id), id, place)
+        versions = None if version is None else decode_plain(batch.column(version))
+        self.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
 
     def _begin(self) -> None:
         self._begun, self._complete = True, False
         self.bad_rows.clear()
+        self.outside.clear()
         beside = [kind for kind, name in (("labels", self.columns.label), ("ids", self.columns.id)) if name is not None]
         kinds = {each.name: beside for each in self._inputs}
         kinds |= {each.name: ["vectors", *kinds.get(each.name, [])] for each in self._npys or self._inputs}
@@ -253,6 +279,7 @@ def open_source(
     require_label: bool | None = True,
     where: Where | None = None,
     may_be_empty: bool = False,
+    every_id: bool = False,
 ) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
@@ -279,6 +306,8 @@ def open_source(
         Only rows that meet it are decoded, checked and handed on.
     may_be_empty : bool
         Whether no rows are as good as any.
+    every_id : bool
+        Whether the ids of rows that do not meet `where` are wanted too; then no part of a file is passed over.
 
     Raises
     ------
@@ -308,7 +337,7 @@ def open_source(
     zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
     return Source(
         opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where,
-        may_be_empty=may_be_empty,
+        may_be_empty=may_be_empty, every_id=every_id,
     )  # fmt: skip
 
 

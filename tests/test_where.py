@@ -117,6 +117,67 @@ def test_rows_are_those_of_the_reference(kind: str, name: str, screen: str, tmp_
     assert_same_rows(expected, found)
 
 
+def versioned(seed: int, n: int) -> tuple[World, dict[str, Any]]:
+    """Items of which several rows tell, some without a label, some bad, some outside a condition."""
+    rng = np.random.default_rng(seed)
+    labels = [None if rng.random() < 0.2 else int(label) for label in rng.integers(0, 3, n)]
+    versions = [None if rng.random() < 0.2 else int(version) for version in rng.integers(0, 4, n)]
+    columns = {"id": [f"é{i}" for i in rng.integers(0, 40, n)], "version": versions, "bad": rng.random(n) < 0.1}
+    columns |= {role: rng.random(n) < 0.7 for role in ("anchor_where", "candidate_where")}
+    return World(rng.standard_normal((n, 4)).astype(np.float32), labels), columns
+
+
+@pytest.mark.parametrize("rule", ["last", "first", "newest"])
+@pytest.mark.parametrize("corpus", [False, True])
+def test_one_row_stands_for_an_id_whatever_condition_it_meets(rule: str, corpus: bool, tmp_path: Path) -> None:
+    """Bad rows, rows without a label and rows outside have their say: none is paired with a version of itself."""
+    path, n = tmp_path / "rows.parquet", 90
+    which: dict[str, Any] = {"on_duplicate_ids": "first" if rule == "first" else "last"}
+    which |= {"version_column": "version"} if rule == "newest" else {}
+    tables: dict[str, Any] = {"corpus": str(path)} if corpus else {"anchor_where": "anchor_where"}
+    for seed in range(4):
+        world, columns = versioned(seed, n)
+        ids, bad = columns["id"], columns["bad"]
+        rows = World(np.where(bad[:, None], np.float32(np.nan), world.embeddings), world.labels)
+        write(path, rows, **{name: pa.array(values) for name, values in columns.items()})
+        excluded = [(ids[a], ids[b]) for a, b in np.random.default_rng(seed).integers(0, n, (30, 2))]
+        pairs = pa.table({"query_id": [a for a, _ in excluded], "positive_id": [b for _, b in excluded]})
+        pq.write_table(pairs, tmp_path / "pairs.parquet")
+        options: dict[str, Any] = {"negatives": 9, "band": "any", "positives": "all", "on_bad_rows": "drop", **which}
+        mine(
+            path, tmp_path / "out", exclude=tmp_path / "pairs.parquet", on_missing_ids="drop", overwrite=True,
+            progress="none", batch_rows=13, candidate_where="candidate_where", **tables, **options,
+        )  # fmt: skip
+        stands = reference.standing(ids, columns["version"] if rule == "newest" else None, which["on_duplicate_ids"])
+        theirs = stands & ~bad & columns["candidate_where"]
+        own = stands & ~bad & (corpus | columns["anchor_where"])
+        named = {*excluded} if corpus else {*excluded, *((b, a) for a, b in excluded)}
+        barred = [(a, b) for a in range(n) for b in range(n) if (ids[a], ids[b]) in named or (a == b and not corpus)]
+        config, *_ = split_options(options | tables)
+        rules = {key: value for key, value in config.to_dict().items() if key in REFERENCE_OPTIONS}
+        expected = reference.mine(
+            world.embeddings, labels=world.labels, ids=ids, takes_part=own, corpus=world.embeddings,
+            corpus_labels=world.labels, corpus_ids=ids, corpus_takes_part=theirs, excluded=barred, **rules,
+        ).columns  # fmt: skip
+        if not corpus:
+            expected = {name.replace("query_", "anchor_"): values for name, values in expected.items()}
+        found = pq.read_table(tmp_path / "out")
+        assert_same_rows(expected, found)
+        assert found.num_rows
+        assert verify(tmp_path / "out", sample=n)["differences"] == []
+
+
+def test_an_id_in_rows_of_both_roles_is_a_duplicate(tmp_path: Path) -> None:
+    rows = WORLDS["blobs"]()
+    ids = [*range(len(rows.labels) - 1), 0]
+    path = write(tmp_path / "rows.parquet", rows, id=pa.array(ids))
+    apart = {"anchor_where": "number < 75", "candidate_where": "number >= 75"}
+    with pytest.raises(InputError, match=r"1 ids stand in more than one row: 0 in rows \[0, 149\]"):
+        mine_batches(path, **apart).read_all()
+    assert mine_batches(path, **apart | {"candidate_where": "75 <= number < 149"}).read_all().num_rows
+    assert mine_batches(path, **apart, on_duplicate_ids="last").read_all().num_rows
+
+
 def test_conditions_that_all_rows_meet_change_no_row(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.parquet", WORLDS["blobs"]())
     every = mine_batches(path, negatives=3).read_all()

@@ -150,6 +150,27 @@ def test_of_each_id_the_last_row_counts(rows: int) -> None:
         assert_as_the_reference(same_ids(), cuts, rows, **options | {"positives": "easiest"})
 
 
+@pytest.mark.parametrize("rows", [1, 10, 60])
+def test_a_newer_row_replaces_whether_it_takes_part_or_not(rows: int) -> None:
+    """Without a label, or bad: the item is gone, and no older version of it is mined."""
+    whole = same_ids()
+    rng = np.random.default_rng(6)
+    bad = rng.random(150) < 0.2
+    labels = [None if rng.random() < 0.3 else label for label in whole.labels]
+    vectors = np.where(bad[:, None], np.float32(np.nan), whole.embeddings)
+    for seed, positives in enumerate(("all", "easiest", "random")):
+        options = {"band": "any", "negatives": 3, "positives": positives, "on_duplicate_ids": "last"}
+        for unlabeled in ("ignore", "negative"):
+            given = {**options, "unlabeled": unlabeled}
+            config, *_ = split_options({**given, "window": rows})
+            expected = reference_mined(World(whole.embeddings, labels, ids=whole.ids), config, takes_part=~bad)
+            cuts = drawn_cuts(150, np.random.default_rng(seed))
+            table = table_of(World(vectors, labels, ids=whole.ids))
+            found, counts = fed(table, cuts, rows, on_bad_rows="drop", **given)
+            assert_same_rows(expected.columns, found)
+            assert counts == expected.counts
+
+
 @pytest.mark.parametrize("cuts", [[], [3], [3, 4], [5], [1, 2, 3, 4, 5, 6]])
 def test_an_id_twice_within_the_window_is_an_error(cuts: list[int]) -> None:
     table = table_of(World(np.eye(7, dtype=np.float32) + 1, [0, 1] * 3 + [0], ids=[10, 11, 12, 13, 14, 11, 16]))
@@ -157,6 +178,9 @@ def test_an_id_twice_within_the_window_is_an_error(cuts: list[int]) -> None:
     with pytest.raises(InputError, match="the id 11 stands in rows 1 and 5") as caught:
         fed(table, cuts, 4)
     assert "--on-duplicate-ids last" in caught.value.hint
+    vectors = np.eye(7, dtype=np.float32) + 1
+    vectors[5] = np.nan
+    fed(table_of(World(vectors, [0, 1] * 3 + [0], ids=[10, 11, 12, 13, 14, 11, 16])), cuts, 4, on_bad_rows="drop")
 
 
 # ---------------------------------------------------------------- how the stream is cut
