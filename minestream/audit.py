@@ -141,7 +141,7 @@ class Derivation:
         self.capped = self.config["max_uses"] is not None
         if self.capped and self.config["emit"] == "tuples":
             raise InputError("tuples with --max-uses cannot be derived again", "--sample 0 checks the checksums")
-        self.source = read_recorded(mined, given)
+        self.source = read_recorded(mined, given, reference.standing)
 
     def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
         """Derive sampled anchors and compare; returns what was compared."""

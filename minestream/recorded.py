@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream import reference
 from minestream.config import flag_of
 from minestream.contents import MinedOutput
 from minestream.errors import InputError
@@ -23,6 +22,7 @@ from minestream.source import Source, open_source
 from minestream.where import parse_where
 
 Rows = NDArray[np.int64]
+Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]]
 PATHS = {
     "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
     "excluded rows": "--exclude-rows", "guide": "--guide-queries",
@@ -102,9 +102,13 @@ def same_files(recorded: list[dict[str, Any]], found: list[dict[str, Any]], opti
 
 
 class TableRows:
-    """All rows of one table of a mined output; refuses another table."""
+    """All rows of one table of a mined output; refuses another table.
 
-    def __init__(self, mined: MinedOutput, role: str, paths: list[Any]) -> None:
+    standing : function
+        (ids, versions, "first" or "last") -> which rows stand for their ids
+    """
+
+    def __init__(self, mined: MinedOutput, role: str, paths: list[Any], standing: Standing) -> None:
         config, recorded = mined.about["config"], entries(mined, role)
         self.source = open_recorded(mined, role, paths)
         self._carry = config["carry"]
@@ -138,7 +142,7 @@ class TableRows:
             self.ids = [nobody if each is None else each for each in self.ids]
             if config["on_duplicate_ids"] != "error" and config.get("window") is None:
                 ages = version_ranks(self.count, versions)
-                self.takes_part &= reference.standing(self.ids, ages, config["on_duplicate_ids"])
+                self.takes_part &= standing(self.ids, ages, config["on_duplicate_ids"])
 
     def row_of(self) -> dict[str, int]:
         """The row that takes part under each id, by the id's text."""
@@ -215,13 +219,13 @@ class SourceRows:
         return found | dict(zip(("guide", "corpus_guide"), self.guides, strict=False))
 
 
-def read_recorded(mined: MinedOutput, given: Mapping[str, Any]) -> SourceRows:
+def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standing) -> SourceRows:
     """Find and read every table; InputError where one is not found or is not the one that was mined."""
     config = mined.about["config"]
-    anchors = TableRows(mined, "", find(mined, "", given))
+    anchors = TableRows(mined, "", find(mined, "", given), standing)
     corpus, split = None, is_split(config)
     if config["two_tables"] or split:
-        corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given))
+        corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given), standing)
     if entries(mined, "excluded rows"):
         _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
     known = _listed(mined, "known positives", given, anchors, corpus or anchors)
