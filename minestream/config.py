@@ -38,7 +38,10 @@ from minestream.rules import (
 from minestream.valid import VALID
 from minestream.values import anchor_share, parse_memory, parse_threshold, short_share
 
-__all__ = ["OPTION_FIELDS", "MineConfig", "Resources", "Tables", "flag_of", "split_options", "unknown_option"]
+__all__ = [
+    "OPTION_FIELDS", "MineConfig", "Resources", "Tables", "flag_of", "refuse_without_tables", "split_options",
+    "unknown_option",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -293,6 +296,22 @@ OPTION_FIELDS: dict[str, Field[Any]] = {
 def flag_of(name: str) -> str:
     """The long command-line option of a field."""
     return long_flag(OPTION_FIELDS[name])
+
+
+_OF_TABLES = (
+    "embedding", "label", "id", "group_column", "version_column", "carry", "anchor_where", "candidate_where", "vectors",
+    "guide_queries", "guide_corpus",
+)  # fmt: skip
+_OF_OUTPUTS = ("resume", "overwrite", "reserve", "dry_run", "require_rows", "max_short")
+
+
+def refuse_without_tables(options: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that would have no effect on arrays."""
+    hints = dict.fromkeys(_OF_TABLES, "arrays have no columns: pass a table to mine() or mine_batches()")
+    hints |= dict.fromkeys(_OF_OUTPUTS, "nothing is written: mine() takes it")
+    for name, hint in hints.items():
+        if options.get(name):
+            raise UsageError(f"{flag_of(name)} is not for arrays", hint)
 
 
 def unknown_option(name: str) -> UsageError:

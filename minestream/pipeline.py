@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config import MineConfig, Resources, Tables, split_options
+from minestream.config import MineConfig, Resources, Tables, refuse_without_tables, split_options
 from minestream.emit import emit
 from minestream.engines import engine_of
 from minestream.engines.work import Work
@@ -22,7 +22,7 @@ from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
 from minestream.inputs import MEMORY
-from minestream.listed import pairs_table, read_pairs
+from minestream.listed import pairs_table
 from minestream.machines import parse_slice, refuse_machines
 from minestream.miner import Mining
 from minestream.mirror import target_of
@@ -35,7 +35,7 @@ from minestream.screens import usable_screens
 from minestream.sink import Output, Run
 from minestream.slices import slice_of, slice_target
 from minestream.source import Source, arrays_source
-from minestream.sources import Sources, excluded_rows, open_sources
+from minestream.sources import Sources, excluded_rows, listed_pairs, open_sources
 from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.streams import mine_stream
 from minestream.target import Target, refuse_differences, report_of
@@ -310,6 +310,7 @@ def mine_arrays(
     -------
     Mined
     """
+    refuse_without_tables(options)
     options.setdefault("progress", "none")
     listed = {name: pairs_table(options[name]) for name in ("qrels", "exclude") if options.get(name) is not None}
     options |= (
@@ -328,7 +329,8 @@ def mine_arrays(
         return range(len(vectors)) if listed and ids is None else ids
 
     needs_label = not config.listed_positives
-    known, barred = (read_pairs(listed[name], f"--{name}") if name in listed else None for name in ("qrels", "exclude"))
+    notes: list[str] = []
+    known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
     guides = [opened(each, None, None, None, None) for each in (guide, corpus_guide) if each is not None]
     sources = Sources(
@@ -336,7 +338,8 @@ def mine_arrays(
         None
         if corpus is None
         else opened(corpus, corpus_labels, numbered(corpus, corpus_ids), corpus_groups, needs_label),
-        known, barred, excluded, tuple(guides), numbered=ids is None or (corpus is not None and corpus_ids is None),
+        known, barred, excluded, tuple(guides), notes=notes,
+        numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))

@@ -135,18 +135,8 @@ def open_sources(
                 "pass a file or a table",
             )
         corpus = _open(inputs, config, resources, label, _carried(config, *CANDIDATES), theirs)
-    known = barred = None
     notes: list[str] = []
-    if tables.qrels is not None:
-        known, low = read_pairs(tables.qrels, "--qrels").graded(config.min_grade)
-        if low:
-            notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
-        if not len(known.left):
-            raise InputError(
-                f"{known.name}: all {low:,} pairs are graded below {config.min_grade:g}", "lower --min-grade"
-            )
-    if tables.exclude is not None:
-        barred = read_pairs(tables.exclude, "--exclude")
+    known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
     guides = _open_guides(inputs, config, tables, resources)
@@ -160,6 +150,21 @@ def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:
     if not by_id and tables.corpus is not None:
         raise UsageError("--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id")
     return read_rows(tables.exclude_rows, by_id)
+
+
+def listed_pairs(
+    qrels: Any, exclude: Any, config: MineConfig, notes: list[str]
+) -> tuple[ListedPairs | None, ListedPairs | None]:
+    """The known positives whose grade counts, and the excluded pairs; None of what is not given."""
+    barred = None if exclude is None else read_pairs(exclude, "--exclude")
+    if qrels is None:
+        return None, barred
+    known, low = read_pairs(qrels, "--qrels").graded(config.min_grade)
+    if low:
+        notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
+    if not len(known.left):
+        raise InputError(f"{known.name}: all {low:,} pairs are graded below {config.min_grade:g}", "lower --min-grade")
+    return known, barred
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:

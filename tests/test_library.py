@@ -15,7 +15,7 @@ from assertions import assert_same_rows
 
 import minestream
 from minestream import reference
-from minestream.errors import ForkedProcess, GateMissed, UsageError
+from minestream.errors import ForkedProcess, GateMissed, InputError, UsageError
 from minestream.kernels.compiled import compile_counts
 
 RNG = np.random.default_rng(5)
@@ -145,3 +145,29 @@ def test_nothing_is_compiled_twice() -> None:
     with minestream.Miner(16) as miner:
         miner.feed({"embedding": np.asarray(ROWS, np.float32), "label": LABELS})
     assert compile_counts() == windowed
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"anchor_where": "year > 3"}, {"candidate_where": "year > 3"}, {"carry": ("text",)}, {"label": "label"},
+        {"id": "id"}, {"group_column": "group"}, {"embedding": "embedding"}, {"vectors": "*.npy"}, {"resume": True},
+        {"overwrite": True}, {"dry_run": True}, {"require_rows": 5}, {"max_short": "1%"}, {"reserve": 3},
+        {"version_column": "version", "on_duplicate_ids": "last"},
+    ],
+)  # fmt: skip
+def test_arrays_refuse_what_would_have_no_effect(option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is not for arrays"):
+        minestream.mine_arrays(ROWS, LABELS, **option)
+
+
+def test_grades_of_arrays_count_as_those_of_tables() -> None:
+    """Pairs below --min-grade are no positives, whatever is mined."""
+    graded = pa.table({"query_id": [0, 0, 1], "positive_id": [2, 3, 4], "score": [2, 0, 1]})
+    every: dict[str, Any] = {"qrels": graded, "positives": "all"}
+    found = {grade: minestream.mine_arrays(ROWS, **every, min_grade=grade).positive for grade in (0, 1, 2)}
+    assert {grade: sorted(set(rows.tolist())) for grade, rows in found.items()} == {
+        0: [0, 1, 2, 3, 4], 1: [0, 1, 2, 4], 2: [0, 2]
+    }  # fmt: skip
+    with pytest.raises(InputError, match="graded below 3"):
+        minestream.mine_arrays(ROWS, **every, min_grade=3)
