@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS, Candidates, Columns, plain, storage
-from minestream.decode import Place, Vectors, decode_vectors
+from minestream.decode import Place, Vectors, decode_vectors, with_vector
 from minestream.errors import InputError
 from minestream.inputs import Input
 from minestream.where import Where
@@ -22,21 +22,26 @@ def _by_type(each: Input, column: str) -> Vectors:
     return Vectors(each.name, ELEMENTS[kind.value_type], kind.list_size if pat.is_fixed_size_list(kind) else None)
 
 
-def _by_first_rows(inputs: list[Input], column: str) -> Vectors:
+def _by_first_rows(inputs: list[Input], column: str, drop_bad: bool) -> Vectors:
     for each in inputs:
         with closing(each.read([column], 16)) as batches:
             for batch in batches:
-                vectors = decode_vectors(batch.column(column), column, Place(each.name, 0, 0))
+                rows = batch.column(column)
+                rows = rows.filter(pa.array(with_vector(rows))) if drop_bad else rows
+                if not len(rows):
+                    continue
+                vectors = decode_vectors(rows, column, Place(each.name, 0, 0))
                 return Vectors(each.name, vectors.dtype, vectors.shape[1])
     raise no_rows(inputs)
 
 
-def common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
+def common_vectors(inputs: list[Input], column: str, empty: bool, drop_bad: bool = False) -> Vectors:
     """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
     typed = [_by_type(each, column) for each in inputs]
     if empty and all(vectors.length is None for vectors in typed):
         return typed[0]
-    first = next((vectors for vectors in typed if vectors.length is not None), None) or _by_first_rows(inputs, column)
+    first = next((vectors for vectors in typed if vectors.length is not None), None)
+    first = first or _by_first_rows(inputs, column, drop_bad)
     for other in typed:
         first.must_match(other)
     if first.length not in range(1, MAX_DIMENSION + 1):
@@ -48,6 +53,23 @@ def common_vectors(inputs: list[Input], column: str, empty: bool) -> Vectors:
     return first
 
 
+def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
+    """A plain type that holds the values of both as they are, or None."""
+    if one == other:
+        return one
+    if pat.is_list(one) and pat.is_list(other):
+        inner = common_type(one.value_type, other.value_type)
+        return None if inner is None else pa.list_(inner)
+    for alike in (pat.is_integer, pat.is_floating, pat.is_decimal, pat.is_temporal):
+        if alike(one) and alike(other):
+            try:
+                both = pa.unify_schemas([pa.schema({"": one}), pa.schema({"": other})], promote_options="permissive")
+                return both.field(0).type
+            except pa.ArrowException:
+                return None
+    return None
+
+
 def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
     """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree."""
     first = inputs[0]
@@ -56,11 +78,13 @@ def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
         for name, role in columns.roles.items():
             Candidates(other.name, other.schema).checked(role, name)
             its = plain(other.schema.field(name).type)
-            if its != kinds[name]:
+            both = common_type(kinds[name], its)
+            if both is None:
                 raise InputError(
                     f"column {name!r} has different types: {first.name} has {kinds[name]}, {other.name} has {its}",
-                    f"cast one of them: column.cast({kinds[name]!r})",
+                    "write it with one type in all files, for example as texts: column.cast(pyarrow.string())",
                 )
+            kinds[name] = both
     if columns.id is not None and pat.is_integer(kinds[columns.id]):
         kinds[columns.id] = pa.int64()
     return pa.schema(list(kinds.items()))

@@ -77,7 +77,15 @@ def decode_plain(array: pa.Array) -> pa.Array:
     """`array` in its plain type (see `columns.plain`); no copy of what is plain already."""
     array = _stored(array)
     wanted = plain(array.type)
-    return array if array.type == wanted else array.cast(wanted)
+    array = array if array.type == wanted else array.cast(wanted)
+    return without_hidden(array) if pat.is_list(wanted) and array.null_count else array
+
+
+def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
+    """Lists without what may lie behind null ones, so that values and their parents agree; `values` replace theirs."""
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    return pa.ListArray.from_arrays(offsets, lists.flatten() if values is None else values, mask=lists.is_null())
 
 
 def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
@@ -94,23 +102,47 @@ def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
     return array.cast(pa.int64())
 
 
-def decode_vectors(array: pa.Array, name: str, place: Place) -> np.ndarray:
+EMPTY = "empty embedding"
+
+
+def without_vector(array: pa.Array) -> dict[str, np.ndarray]:
+    """Rows of a column of lists that hold no vector, by kind: null, empty, with null elements; kinds that occur."""
+    array = _stored(array)
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(array), -1))
+    flat = array.flatten()  # of the rows that are not null
+    partly = np.zeros(0, np.int64)
+    if flat.null_count:
+        partly = np.unique(np.repeat(np.arange(len(array)), np.maximum(lengths, 0))[_nulls(flat)])
+    found = {"null embedding": np.flatnonzero(lengths < 0), EMPTY: np.flatnonzero(lengths == 0),
+             "null elements": partly}  # fmt: skip
+    return {kind: rows for kind, rows in found.items() if rows.size}
+
+
+LEAVE_OUT = "leave such rows out with --on-bad-rows drop"
+
+
+def with_vector(array: pa.Array) -> np.ndarray:
+    """Which rows of a column of lists hold a vector, bool (m,)."""
+    mask = np.ones(len(array), bool)
+    for rows in without_vector(array).values():
+        mask[rows] = False
+    return mask
+
+
+def decode_vectors(array: pa.Array, name: str, place: Place, hint: str = LEAVE_OUT) -> np.ndarray:
     """A column of lists (m rows, maybe a slice) as a read-only view (m, d) of its values, dtype as stored.
 
-    Raises `InputError` on null rows, null elements, and rows of different lengths.
+    Raises `InputError` on rows without a vector (see `without_vector`), with `hint`, and on rows of different lengths.
     """
     array = _stored(array)
-    if array.null_count:
-        hint = "drop these rows: table.filter(pyarrow.compute.is_valid(table[name]))"
-        raise place.refusal(name, "null embedding", _nulls(array), hint)
+    for kind, rows in without_vector(array).items():
+        if kind != EMPTY or len(rows) < len(array):  # where every vector is empty, that is their length
+            raise place.refusal(name, kind, rows, hint)
     if pat.is_fixed_size_list(array.type):
         width = array.type.list_size
     else:
         width = one_length(np.diff(array.offsets.to_numpy()), name, place)
-    flat = array.flatten()
-    if flat.null_count:
-        raise place.refusal(name, "null elements", np.unique(_nulls(flat) // width), "fill them or drop these rows")
-    matrix: np.ndarray = flat.to_numpy(zero_copy_only=True).reshape(len(array), width)
+    matrix: np.ndarray = array.flatten().to_numpy(zero_copy_only=True).reshape(len(array), width)
     return matrix
 
 

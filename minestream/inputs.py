@@ -32,7 +32,8 @@ MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
 _COUNTED_ROWS = 50_000
-_ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns")
+_STREAMED_ROWS = 8_192
+_ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 GroupsReader = Callable[[list[int]], Reader]
@@ -190,6 +191,15 @@ def _open_file(path: AnyFile) -> Input:
 # ---------------------------------------------------------------- Arrow objects
 
 
+def _refuse_splits(thing: Any) -> None:
+    """Refuse a dictionary of datasets, as load_dataset returns it."""
+    if isinstance(thing, dict) and thing and all(hasattr(each, "select_columns") for each in thing.values()):
+        raise UsageError(
+            f"a {type(thing).__name__} holds several datasets: {', '.join(map(str, thing))}",
+            f"pass one of them: dataset[{next(iter(thing))!r}]",
+        )
+
+
 def _open_object(thing: Any, number: str) -> Input:
     """A table, a record batch, a reader, a dataset, or anything with ``__arrow_c_stream__``."""
     if isinstance(thing, pa.Table | pa.RecordBatch):
@@ -202,17 +212,14 @@ def _open_object(thing: Any, number: str) -> Input:
     if hasattr(thing, "scanner"):
         return _open_dataset(thing, number)
     if hasattr(thing, "select_columns"):
-        return _open_hugging_face(thing, number)
+        return _open_hugging_face(thing, number) if hasattr(thing, "__len__") else _open_iterable(thing, number)
+    if hasattr(thing, "collect_batches"):
+        return _open_lazy(thing, number)
     if hasattr(thing, "to_reader"):  # a scanner
         thing = thing.to_reader()
     stream = thing if isinstance(thing, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(thing)
-    # The first rows are kept, so that they can be looked at before the one pass.
     first = list(islice((batch for batch in stream if batch.num_rows), 1))
-
-    def once(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        return chain(first, stream)
-
-    return Input(STREAM + number, stream.schema, None, once, on_disk=False, repeatable=False)
+    return _streamed(stream.schema, first, stream, number)
 
 
 def _open_dataset(dataset: Any, number: str) -> Input:
@@ -232,6 +239,36 @@ def _open_hugging_face(dataset: Any, number: str) -> Input:
             yield from table.to_batches()
 
     return Input(DATASET + number, dataset.features.arrow_schema, len(dataset), selected, on_disk=False)
+
+
+def _open_iterable(dataset: Any, number: str) -> Input:
+    """A Hugging Face IterableDataset: read once, as a stream."""
+    tables = iter(dataset.with_format("arrow").iter(_STREAMED_ROWS))
+    batches = (batch for table in tables for batch in table.to_batches())
+    first = list(islice((batch for batch in batches if batch.num_rows), 1))
+    if not first:
+        raise InputError(f"{STREAM + number}: no rows", "there is nothing to mine")
+    return _streamed(first[0].schema, first, batches, number)
+
+
+def _open_lazy(frame: Any, number: str) -> Input:
+    """A LazyFrame of polars: collected in batches while it is read."""
+
+    def collected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for part in frame.select(names).collect_batches(chunk_size=batch_rows, maintain_order=True):
+            yield from part.to_arrow().to_batches()
+
+    schema = frame.limit(0).collect().to_arrow().schema
+    return Input(DATASET + number, schema, None, collected, on_disk=False)
+
+
+def _streamed(schema: pa.Schema, first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], number: str) -> Input:
+    """Batches that come once; the `first` are kept, so that they can be looked at before the one pass."""
+
+    def once(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        return chain(first, rest)
+
+    return Input(STREAM + number, schema, None, once, on_disk=False, repeatable=False)
 
 
 # ---------------------------------------------------------------- arrays
@@ -287,8 +324,23 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
     return array
 
 
+def _refuse_packed(thing: Any) -> None:
+    """Refuse sparse and quantized arrays, whose values do not lie one after another."""
+    packed = (
+        (getattr(thing, "is_quantized", False) is True, "quantized", "tensor.dequantize()"),
+        (getattr(thing, "is_nested", False) is True, "nested", "tensor.to_padded_tensor(0.0)"),
+        (getattr(thing, "is_sparse", False) is True or "sparse" in str(getattr(thing, "layout", "")), "sparse",
+         "tensor.to_dense()"),
+        (hasattr(thing, "toarray") and hasattr(thing, "nnz"), "sparse", "matrix.toarray()"),
+    )  # fmt: skip
+    for is_so, kind, code in packed:
+        if is_so:
+            raise UsageError(f"a {kind} {type(thing).__name__} is no plain array", f"convert it: {code}")
+
+
 def _to_numpy(thing: Any) -> Any:
     """A torch tensor, known by its methods (torch is never imported), as a NumPy array; others as is."""
+    _refuse_packed(thing)
     if hasattr(thing, "detach") and hasattr(thing, "cpu"):
         tensor = thing.detach().cpu()
         return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
@@ -365,6 +417,7 @@ def open_inputs(given: Any) -> list[Input]:
     if all(isinstance(item, str | os.PathLike) for item in items):
         return [_open_file(path) for path in _resolve(items, ".parquet")]
     for item in items:
+        _refuse_splits(item)
         if not isinstance(item, pa.RecordBatch) and not any(hasattr(item, name) for name in _ARROW_METHODS):
             raise UsageError(
                 f"an input of type {type(item).__name__} among {len(items)} is not understood",

@@ -176,7 +176,7 @@ def _projected(
     lane, at = Lane(opened, schema.names, batch_rows), schema.get_field_index(column)
     while count := lane.ready():
         place, batch = lane.take(count)
-        vectors = decode_vectors(batch.column(at), column, place)
+        vectors = decode_vectors(batch.column(at), column, place, "leave such rows out")
         if vectors.shape[1] != learned.weights.shape[1]:
             raise InputError(
                 f"{place.file}: column {column!r} has {vectors.shape[1]} coordinates, the linear embedding takes "

@@ -304,8 +304,8 @@ def readable(place: str | AnyPath) -> Any:
 
 
 def open_text(given: str | os.PathLike[str]) -> io.TextIOBase:
-    """A file of text, opened."""
+    """A file of text, opened; a byte order mark at its start is no part of the text."""
     place = place_of(given)
     if isinstance(place, RemotePath):
-        return io.TextIOWrapper(io.BytesIO(place.read_bytes()), encoding="utf-8", newline="")
-    return open(place, encoding="utf-8", newline="")
+        return io.TextIOWrapper(io.BytesIO(place.read_bytes()), encoding="utf-8-sig", newline="")
+    return open(place, encoding="utf-8-sig", newline="")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.decode import without_hidden
 from minestream.kernels.choose import FORBIDS_POSITIVES, Rows
 
 UNLABELED = -1
@@ -45,15 +46,9 @@ def without_value(labels: pa.Array, text: str | None) -> pa.Array:
     if text is None:
         return labels
     if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
-        return _rebuilt(labels, without_value(labels.flatten(), text))
+        return without_hidden(labels, without_value(labels.flatten(), text))
     hit = pc.fill_null(pc.equal(labels.cast(pa.string()), text), False)
     return pc.if_else(hit, pa.scalar(None, labels.type), labels)
-
-
-def _rebuilt(lists: pa.Array, values: pa.Array) -> pa.Array:
-    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    return pa.ListArray.from_arrays(offsets, values, mask=lists.is_null())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,16 @@ import pyarrow.compute as pc
 from minestream.agreement import common_schema, common_vectors, no_rows
 from minestream.aligned import Lane
 from minestream.columns import Candidates, Columns, find_columns
-from minestream.decode import Checksum, Place, Vectors, bad_rows, decode_ids, decode_plain, decode_vectors
+from minestream.decode import (
+    Checksum,
+    Place,
+    Vectors,
+    bad_rows,
+    decode_ids,
+    decode_plain,
+    decode_vectors,
+    without_vector,
+)
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of
 from minestream.partitions import partitioned, pruned
@@ -25,6 +34,7 @@ from minestream.where import Where
 __all__ = ["Columns", "RowBatch", "Source", "arrays_source", "open_source"]
 
 WRITTEN_BY = b"minestream.version"
+NO_ROWS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,7 @@ class Source:
         self._checksums: dict[str, dict[str, Checksum]] = {}
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
-        self._vectors = common_vectors(npys or inputs, columns.embedding, self.rows == 0)
+        self._vectors = common_vectors(npys or inputs, columns.embedding, self.rows == 0, drop_bad)
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
@@ -123,6 +133,12 @@ class Source:
     def condition(self) -> str:
         """The option that says which rows are read; "" of all."""
         return "" if self._where is None else self._where.option
+
+    def reads_as(self, column: str, kind: pa.DataType) -> None:
+        """Hand a column on as a wider type: that of another table."""
+        self.schema = self.schema.set(self.schema.get_field_index(column), pa.field(column, kind))
+        if column == self.columns.label:
+            self.label_type = kind
 
     @property
     def repeatable(self) -> bool:
@@ -202,27 +218,50 @@ class Source:
     def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
         """Decode and check a piece of rows, whose vectors lie at `origin`, and count it into the checksums."""
         columns = self.columns
-        vectors = decode_vectors(vector_batch.column(columns.embedding), columns.embedding, origin)
-        self._vectors.must_match(Vectors(origin.file, vectors.dtype, vectors.shape[1]), origin.rows([0]))
+        vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
         try:
-            labels = None if columns.label is None else decode_plain(batch.column(columns.label))
+            labels = None if columns.label is None else self._plain(batch, columns.label)
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
-            groups = None if columns.group is None else decode_plain(batch.column(columns.group))
-            versions = None if columns.version is None else decode_plain(batch.column(columns.version))
-            carried = {name: decode_plain(batch.column(name)) for name in columns.carry}
+            groups = None if columns.group is None else self._plain(batch, columns.group)
+            versions = None if columns.version is None else self._plain(batch, columns.version)
+            carried = {name: self._plain(batch, name) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
         for where, kind, column in ((origin, "vectors", vectors), (place, "labels", labels), (place, "ids", ids)):
             if column is not None:
                 self._checksums[where.file][kind].add(column)
-        vectors, bad = self._without_bad(vectors, origin)
+        vectors, bad = self._without_bad(vectors, origin, missing)
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
         return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions)
 
-    def _without_bad(self, vectors: np.ndarray, place: Place) -> tuple[np.ndarray, np.ndarray]:
-        """`vectors` with zeros in bad rows, and which those are; refuses them unless they are dropped."""
+    def _plain(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        """A column in the plain type that all inputs share."""
+        values, kind = decode_plain(batch.column(name)), self.schema.field(name).type
+        return values if values.type == kind else values.cast(kind)
+
+    def _matrix(self, column: pa.Array, place: Place) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The vectors of a piece, and its rows without one by kind; these are NaN (int8: 0) where they are dropped."""
+        name, missing = self.columns.embedding, without_vector(column) if self._drop_bad else {}
+        if not missing:
+            vectors = decode_vectors(column, name, place)
+            self._vectors.must_match(Vectors(place.file, vectors.dtype, vectors.shape[1]), place.rows([0]))
+            return vectors, {}
+        present = np.setdiff1d(np.arange(len(column)), np.concatenate(list(missing.values())))
+        filler = 0 if self.dtype == np.int8 else np.nan
+        whole = np.full((len(column), self.dimension), filler, self.dtype)
+        if present.size:
+            kept = replace(place, kept=present if place.kept is None else place.kept[present])
+            whole[present], _ = self._matrix(column.take(pa.array(present)), kept)
+        return whole, missing
+
+    def _without_bad(
+        self, vectors: np.ndarray, place: Place, missing: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`vectors` with zeros in bad rows and those `missing`, and which these are; refuses them unless dropped."""
         bad = np.zeros(len(vectors), bool)
-        found = bad_rows(vectors, self._zero_is_bad)
+        absent = np.concatenate([NO_ROWS, *missing.values()])
+        found = {kind: np.setdiff1d(rows, absent) for kind, rows in bad_rows(vectors, self._zero_is_bad).items()}
+        found = {kind: rows for kind, rows in (missing | found).items() if rows.size}
         if found:
             vectors = vectors.copy()
         for kind, rows in found.items():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from minestream.agreement import common_type
 from minestream.config import MineConfig, Resources, Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs import open_inputs
@@ -53,6 +54,10 @@ class Sources:
     one_input: bool = False
     notes: list[str] = field(default_factory=list)
     numbered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.corpus is not None and not self.one_input:
+            _agree(self.anchors, self.corpus)
 
     def __iter__(self) -> Iterator[Source]:
         return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
@@ -127,7 +132,6 @@ def open_sources(
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
         corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES), theirs)
-        _refuse_unlike(anchors, corpus)
     elif config.split_roles:
         if not anchors.repeatable:
             raise UsageError(
@@ -197,8 +201,8 @@ def _open(
     )  # fmt: skip
 
 
-def _refuse_unlike(anchors: Source, corpus: Source) -> None:
-    """Raise InputError when the two tables do not fit together."""
+def _agree(anchors: Source, corpus: Source) -> None:
+    """Let labels and groups of two tables be read as one type; InputError when the tables do not fit together."""
     if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows that would tell
         raise InputError(
             f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
@@ -210,11 +214,18 @@ def _refuse_unlike(anchors: Source, corpus: Source) -> None:
             raise InputError(
                 f"only one of the tables has a {what} column ({ours or theirs!r})", f"name both {what}s alike"
             )
-    if anchors.label_type != corpus.label_type:
-        raise InputError(
-            f"the labels of the queries are {anchors.label_type}, those of the corpus {corpus.label_type}",
-            "cast one of them",
-        )
+    for what in ("label", "group"):
+        ours, theirs = (getattr(source.columns, what) for source in (anchors, corpus))
+        if ours is None or theirs is None:
+            continue
+        kinds = anchors.schema.field(ours).type, corpus.schema.field(theirs).type
+        if (both := common_type(*kinds)) is None:
+            raise InputError(
+                f"the {what}s of the queries are {kinds[0]}, those of the corpus {kinds[1]}",
+                "write both with one type, for example as texts: column.cast(pyarrow.string())",
+            )
+        anchors.reads_as(ours, both)
+        corpus.reads_as(theirs, both)
 
 
 def _open_guides(inputs: Any, config: MineConfig, tables: Tables, resources: Resources) -> tuple[Source, ...]:

@@ -110,6 +110,7 @@ def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resource
         loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress, ShardStats())
     nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
     loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
+    loaded.unlabeled_negatives = True
     return loaded
 
 

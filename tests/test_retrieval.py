@@ -250,6 +250,8 @@ def test_beir_and_trec_files_say_the_same_as_parquet() -> None:
     )
     Path("p.qrels").write_text("".join(f"{a} 0 {b} 2\n" for a, b in both) + "\nq4 0 d1 0\n")
     assert run(qrels="p.tsv").equals(expected)
+    Path("p.tsv").write_text("\ufeff" + Path("p.tsv").read_text())  # as Windows marks UTF-8
+    assert run(qrels="p.tsv").equals(expected)
     assert run(qrels="p.qrels").equals(expected)
     assert run(qrels="p.qrels", min_grade=0).num_rows == expected.num_rows + 1
     assert minestream.verify("out.parquet", sample=5)["differences"] == []

@@ -305,7 +305,7 @@ def lists(*rows: Any, kind: pa.DataType | None = None) -> pa.Array:
     ("values", "words"),
     [
         (lists([1, 2], [1], [3, 4], [1, 2, 3]), ["different lengths", "row 0 has 2", "rows 1, 3 have 1, 3"]),
-        (lists([1, 2], None, [3, 4], None), ["null embedding in rows 1, 3", "is_valid"]),
+        (lists([1, 2], None, [3, 4], None), ["null embedding in rows 1, 3", "--on-bad-rows drop"]),
         (lists([1, 2], None, [3, 4], [5, 6], kind=pa.list_(pa.float32(), 2)), ["null embedding in row 1"]),
         (lists([1, 2], [1, None], [3, 4], [None, None]), ["null elements in rows 1, 3"]),
         (lists([], [], [], []), ["length 0"]),
@@ -774,3 +774,105 @@ def test_rows_whose_squares_underflow_are_out_of_range(size: float) -> None:
     vectors = np.full((6, 3), size)
     with pytest.raises(InputError, match="norm out of range"):
         mine_arrays(vectors, [0, 0, 0, 1, 1, 1], metric="euclidean", margin=1.0)
+
+
+# ---------------------------------------------------------------- rows without a vector, types that differ
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_without_a_vector_are_dropped_and_counted(layout: str, dtype: str) -> None:
+    values = matrix(dtype=dtype)
+    rows: list[list[Any] | None] = values.tolist()
+    rows[0], rows[5], rows[11] = None, [None, *rows[5][1:]], None  # type: ignore[index]
+    if layout != "fixed":
+        rows[7] = []
+    element = pa.from_numpy_dtype(np.dtype(dtype))
+    kinds = {"fixed": pa.list_(element, 3), "list": pa.list_(element), "large_list": pa.large_list(element)}
+    content = table().set_column(0, "embedding", pa.array(rows, kinds[layout]))
+    for cut in (content, pa.concat_tables([content.slice(0, 1), content.slice(1, 4), content.slice(5)])):
+        for batch_rows in (1, 5, 100):
+            source = open_source(cut, on_bad_rows="drop", batch_rows=batch_rows)
+            found = everything(source)
+            empty = {} if layout == "fixed" else {"empty embedding": 1}
+            assert source.bad_rows == {"null embedding": 2, "null elements": 1, **empty}
+            assert np.flatnonzero(found.bad).tolist() == sorted({0, 5, 11} | ({7} if empty else set()))
+            assert np.array_equal(found.vectors[~found.bad], values[~found.bad])
+            assert not found.vectors[found.bad].any()
+    with refused("embedding", "--on-bad-rows drop"):
+        everything(open_source(content))
+
+
+def test_a_null_vector_has_another_checksum_than_a_zero_one() -> None:
+    sums = []
+    for first in (None, [0.0, 0.0, 0.0]):
+        content = table().set_column(
+            0, "embedding", pa.array([first, *matrix().tolist()[1:]], pa.list_(pa.float32(), 3))
+        )
+        source = open_source(content, on_bad_rows="drop")
+        everything(source)
+        sums.append(source.identity()[0]["crc32"]["vectors"])
+    assert sums[0] != sums[1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "both"),
+    [
+        ("int32", "int64", "int64"), ("uint8", "int16", "int16"), ("int8", "uint32", "int64"),
+        ("string", "large_string", "string"),
+    ],
+)  # fmt: skip
+def test_types_that_differ_from_file_to_file_meet_in_a_wider_one(
+    tmp_path: Path, one: str, other: str, both: str
+) -> None:
+    for name, kind in (("a", one), ("b", other)):
+        content = table(label=pa.array(range(12)).cast(kind), group=pa.array(range(12)).cast(kind))
+        write(tmp_path / f"{name}.parquet", content)
+    found = everything(open_source(tmp_path, group_column="group", carry=("label",)))
+    assert str(found.labels.type) == str(found.groups.type) == str(found.carry["label"].type) == both
+    assert found.labels.cast("string").to_pylist() == [str(n) for n in range(12)] * 2
+
+
+def test_queries_and_corpus_may_have_integers_of_two_widths() -> None:
+    queries, corpus = matrix(seed=1), matrix(seed=2)
+    kinds = {"int32": np.arange(12, dtype=np.int32) % 3, "int64": np.arange(12, dtype=np.int64) % 3}
+    rows = [
+        mine_arrays(queries, kinds[one], corpus=corpus, corpus_labels=kinds[other], band="any").table()
+        for one, other in (("int32", "int64"), ("int64", "int64"), ("int64", "int32"))
+    ]
+    assert rows[0].equals(rows[1])
+    assert rows[1].equals(rows[2])
+    with refused("labels of the queries are int64", "string"):
+        mine_arrays(queries, kinds["int64"], corpus=corpus, corpus_labels=["x"] * 12)
+
+
+LABEL_LISTS = [[1, 2], None, [], [3], None, [1], [2, 3], None, [3], [1, None], [2], [1, 2]]
+
+
+def hidden_lists(kind: str) -> pa.Array:
+    """The lists above, with values behind the null ones."""
+    values = [[7, 8] if each is None else each for each in LABEL_LISTS]
+    mask = pa.array([each is None for each in LABEL_LISTS])
+    whole = pa.array(values, pa.list_(pa.int64()))
+    if kind == "large_list":
+        return pa.LargeListArray.from_arrays(whole.offsets.cast(pa.int64()), whole.values, mask=mask)
+    found = pa.ListArray.from_arrays(whole.offsets, whole.values, mask=mask)
+    return found if kind == "list" else pa.concat_arrays([pa.array([[9]], pa.list_(pa.int64())), found]).slice(1)
+
+
+@pytest.mark.parametrize("kind", ["list", "large_list", "slice"])
+def test_values_behind_null_lists_are_no_labels(kind: str) -> None:
+    def rows(labels: pa.Array) -> list[Any]:
+        content = table(label=labels)
+        return mine_arrays(matrix(), content["label"], band="any", negatives=3).table().to_pylist()
+
+    assert rows(hidden_lists(kind)) == rows(pa.array(LABEL_LISTS, pa.list_(pa.int64())))
+
+
+def test_null_fixed_size_lists_are_unlabelled() -> None:
+    flat = pa.array(np.arange(24) % 5)
+    mask = np.arange(12) % 4 == 0
+    fixed = pa.FixedSizeListArray.from_arrays(flat, 2, mask=pa.array(mask))
+    clean = pa.array([None if hide else fixed[row].as_py() for row, hide in enumerate(mask)], pa.list_(pa.int64()))
+    one, other = (mine_arrays(matrix(), labels, band="any").table() for labels in (fixed, clean))
+    assert one.equals(other)

@@ -108,3 +108,94 @@ def test_an_iterable_dataset_with_forked_workers(digits: Path, tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = ds.dataset(tmp_path / "mined").count_rows()
     assert f"{rows} triplets" in done.stdout
+
+
+# ---------------------------------------------------------------- datasets in parts, lazy frames, packed tensors
+
+
+class Splits(dict[str, Any]):
+    """What load_dataset returns without a split."""
+
+
+class Split:
+    def select_columns(self, names: list[str]) -> Any:
+        raise AssertionError("it is not read")
+
+
+def test_a_dictionary_of_datasets_is_refused_with_the_way_to_one() -> None:
+    with pytest.raises(minestream.UsageError, match="Splits holds several datasets: train, test") as refused:
+        minestream.mine_batches(Splits(train=Split(), test=Split()))
+    assert refused.value.hint == "pass one of them: dataset['train']"
+
+
+class Streamed:
+    """An IterableDataset by its methods: no length, tables of Arrow on request."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def select_columns(self, names: list[str]) -> Any:
+        return Streamed(self._table.select(names))
+
+    def with_format(self, kind: str) -> Any:
+        assert kind == "arrow"
+        return self
+
+    def iter(self, batch_size: int) -> Any:
+        return (self._table.slice(at, 100) for at in range(0, len(self._table), 100))
+
+
+def test_an_iterable_dataset_is_read_as_a_stream(digits: Path, expected: pa.Table) -> None:
+    assert rows_of(Streamed(pq.read_table(digits))).equals(expected)
+
+
+class Lazy:
+    """A LazyFrame of polars by its methods."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def limit(self, rows: int) -> Any:
+        return Lazy(self._table.slice(0, rows))
+
+    def select(self, names: list[str]) -> Any:
+        return Lazy(self._table.select(names))
+
+    def collect(self) -> Any:
+        return self
+
+    def to_arrow(self) -> pa.Table:
+        return self._table
+
+    def collect_batches(self, *, chunk_size: int, maintain_order: bool) -> Any:
+        assert maintain_order
+        return (Lazy(self._table.slice(at, chunk_size)) for at in range(0, len(self._table), chunk_size))
+
+
+def test_a_lazy_frame_is_collected_in_batches(digits: Path, expected: pa.Table) -> None:
+    assert rows_of(Lazy(pq.read_table(digits))).equals(expected)
+
+
+def test_a_lazy_frame_of_polars_gives_the_rows_of_the_file(digits: Path, expected: pa.Table) -> None:
+    polars = pytest.importorskip("polars")
+    assert rows_of(polars.scan_parquet(digits)).equals(expected)
+
+
+class Packed:
+    def __init__(self, **facts: Any) -> None:
+        self.__dict__.update(facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "code"),
+    [
+        ({"is_quantized": True}, "tensor.dequantize()"),
+        ({"is_sparse": True}, "tensor.to_dense()"),
+        ({"layout": "torch.sparse_csr"}, "tensor.to_dense()"),
+        ({"toarray": None, "nnz": 3}, "matrix.toarray()"),
+    ],
+)
+def test_packed_arrays_are_refused_with_code(facts: dict[str, Any], code: str) -> None:
+    with pytest.raises(minestream.UsageError) as refused:
+        minestream.mine_arrays(Packed(**facts), [0, 1])
+    assert refused.value.hint == f"convert it: {code}"
