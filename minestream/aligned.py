@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -9,6 +11,45 @@ import pyarrow as pa
 from minestream.decode import Place
 from minestream.errors import InputError
 from minestream.inputs import Input
+
+
+SHOWN_PAIRS = 3
+
+
+def _numbers(each: Input) -> tuple[int, ...]:
+    """The numbers in the name of a file."""
+    return tuple(int(digits) for digits in re.findall("[0-9]+", os.path.basename(each.name)))
+
+
+def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
+    """Which file of vectors goes with which file of rows, in the order of their names, as notes.
+
+    Raises
+    ------
+    InputError
+        Where the numbers in the names say otherwise, or two files that go together have different rows.
+    """
+    if len(npys) == len(inputs) == 1:
+        return []
+    if len(npys) != len(inputs):  # cut in another way: rows are aligned over all files
+        return [f"vectors of {len(npys):,} .npy files go with the rows of {len(inputs):,} inputs, one after another"]
+    pairs = list(zip(npys, inputs, strict=True))
+    by_number = [sorted(side, key=_numbers) for side in (npys, inputs)]
+    for vectors, rows in pairs if by_number != [npys, inputs] else []:
+        if _numbers(vectors) != _numbers(rows):
+            raise InputError(
+                f"{vectors.name}: by the order of the names it goes with {rows.name}, by their numbers it does not",
+                "write the numbers of both with as many digits, as in part_002 and part_010",
+            )
+    for vectors, rows in pairs:
+        if rows.rows is not None and vectors.rows != rows.rows:
+            raise InputError(
+                f"{vectors.name}: {vectors.rows:,} vectors, {rows.name}: {rows.rows:,} rows",
+                "files that go together have a vector for each row: check that none is missing",
+            )
+    shown = [f"{os.path.basename(v.name)} with {os.path.basename(r.name)}" for v, r in pairs[:SHOWN_PAIRS]]
+    more = f", and {len(pairs) - len(shown):,} more alike" if len(pairs) > len(shown) else ""
+    return [f"vectors: {', '.join(shown)}{more}"]
 
 
 class Lane:

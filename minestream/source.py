@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from minestream.agreement import common_schema, common_vectors, no_rows
-from minestream.aligned import Lane
+from minestream.aligned import Lane, paired
 from minestream.columns import Candidates, Columns, find_columns
 from minestream.decode import (
     Checksum,
@@ -99,7 +99,7 @@ class Source:
         every_id: bool = False,
     ) -> None:  # fmt: skip
         self.columns = columns
-        self.notes = notes
+        self.notes = [*notes, *(paired(inputs, npys) if npys else [])]
         self.bad_rows: dict[str, int] = {}
         counts = [each.rows for each in inputs if each.rows is not None]
         self.rows = sum(counts) if len(counts) == len(inputs) else None

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "minestream"
 FILES = sorted(PACKAGE.rglob("*.py"))
-MOST_LINES = 400
+MOST_LINES = 500
 LONGER = {  # file: (lines it may have, why it is one file)
     "reference.py": (1000, "the specification leans on nothing, so that it can be read alone")
 }

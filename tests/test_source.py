@@ -876,3 +876,43 @@ def test_null_fixed_size_lists_are_unlabelled() -> None:
     clean = pa.array([None if hide else fixed[row].as_py() for row, hide in enumerate(mask)], pa.list_(pa.int64()))
     one, other = (mine_arrays(matrix(), labels, band="any").table() for labels in (fixed, clean))
     assert one.equals(other)
+
+
+# ---------------------------------------------------------------- .npy files beside files of rows
+
+
+def shards(folder: Path, rows: dict[str, int], vectors: dict[str, int]) -> Source:
+    for name, count in rows.items():
+        write(folder / f"{name}.parquet", table(matrix(count)).drop_columns("embedding"))
+    for name, count in vectors.items():
+        np.save(folder / f"{name}.npy", matrix(count))
+    return open_source(folder, vectors=str(folder / "*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "vectors", "note"),
+    [
+        (["m_01", "m_02", "m_10"], ["v_01", "v_02", "v_10"], "v_01.npy with m_01.parquet, v_02.npy with m_02.parquet"),
+        (["m_1", "m_2", "m_10"], ["v_1", "v_2", "v_10"], "v_1.npy with m_1.parquet, v_10.npy with m_10.parquet"),
+        (["m_1", "m_2"], ["v_000", "v_001"], "v_000.npy with m_1.parquet, v_001.npy with m_2.parquet"),
+        (["first", "second"], ["a", "b"], "a.npy with first.parquet, b.npy with second.parquet"),
+        (["m"], ["v_0", "v_1"], "vectors of 2 .npy files go with the rows of 1 inputs"),
+    ],
+)
+def test_files_of_vectors_and_rows_are_paired_and_said(
+    tmp_path: Path, rows: list[str], vectors: list[str], note: str
+) -> None:
+    counts = [12 * len(vectors) // len(rows)] * len(rows)
+    source = shards(tmp_path, dict(zip(rows, counts, strict=True)), dict.fromkeys(vectors, 12))
+    assert [each for each in source.notes if note in each]
+
+
+def test_files_whose_numbers_and_order_disagree_are_refused(tmp_path: Path) -> None:
+    with refused("img_0002.npy", "meta_10.parquet", "as many digits"):
+        shards(tmp_path, dict.fromkeys(("meta_1", "meta_2", "meta_10"), 12), dict.fromkeys(
+            ("img_0001", "img_0002", "img_0010"), 12))  # fmt: skip
+
+
+def test_files_that_go_together_have_as_many_rows(tmp_path: Path) -> None:
+    with refused("v1.npy: 11 vectors", "m1.parquet: 12 rows"):
+        shards(tmp_path, {"m1": 12, "m2": 11}, {"v1": 11, "v2": 12})
