@@ -12,7 +12,6 @@ from minestream.decode import Place
 from minestream.errors import InputError
 from minestream.inputs import Input
 
-
 SHOWN_PAIRS = 3
 
 
