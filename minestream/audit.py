@@ -46,8 +46,8 @@ def verify(
         Anchors to derive; three of four from those in the output, the rest from other rows. 0: none, and the
         source is not needed.
     source : path, list of paths or Arrow object, optional
-        The mined input or its folder; looked for by its recorded names in the output's folder, then in the
-        working directory.
+        The mined input or its folder; looked for where it was (by the manifest), then by its recorded names in the
+        output's folder, then in the working directory.
     seed : int
         Seed of the sample.
     corpus, qrels : path or Arrow object, optional

@@ -186,7 +186,7 @@ def describe(path: str, html: str | None, as_json: bool) -> None:
 @click.option(
     "--sample", type=click.IntRange(min=0), default=100, metavar="N", help="Anchors to derive again. Default: 100."
 )
-@click.option("--source", metavar="PATH", help="The mined input, when it is neither beside OUT nor here.")
+@click.option("--source", metavar="PATH", help="The mined input, when it is not where it was, beside OUT or here.")
 @click.option("--corpus", metavar="PATH", help="The mined corpus, likewise.")
 @click.option("--qrels", metavar="PATH", help="The known positives, likewise.")
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors.")
@@ -236,7 +236,7 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
 @click.option("--emit", required=True, metavar="NAME", help=f"The format: {', '.join(FORMATS)}.")
 @click.option("--text", metavar="COL", help="Column of the texts. Default: the only text column carried.")
 @click.option("--query-text", metavar="COL", help="The same of the queries, where it has another name.")
-@click.option("--source", metavar="PATH", help="The mined input, when it is neither beside MINED nor here.")
+@click.option("--source", metavar="PATH", help="The mined input, when it is not where it was, beside MINED or here.")
 @click.option("--corpus", metavar="PATH", help="The mined corpus, likewise.")
 @click.option("--scores", metavar="NAME", help="similarity, negative-distance or none. Default: the format's.")
 @click.option("--short-rows", metavar="NAME", help="keep, drop or repeat. Default: the format's.")
@@ -291,14 +291,17 @@ def sample(path: str, overwrite: bool) -> None:
     """
     from importlib.resources import files
 
+    from minestream.conversion import publishing
+    from minestream.places import place_of
+
     content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
-    try:
-        with Path(path).open("wb" if overwrite else "xb") as file:
-            file.write(content)
-    except FileExistsError:
-        raise OutputError(f"{path} exists", "--overwrite replaces it") from None
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}", "give a file in an existing folder") from error
+    place = place_of(path, OutputError)
+    there = place.exists() and not place.is_dir() and place.read_bytes() == content
+    if there and not overwrite:
+        raise OutputError(f"{path} exists", "it is this sample already")
+    if not there:
+        with publishing(place, overwrite, []) as draft:
+            draft.path.write_bytes(content)
     show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 

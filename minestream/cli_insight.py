@@ -48,10 +48,12 @@ def profile(
       minestream profile digits.parquet -o look/
       minestream mine digits.parquet --exclude-rows look/suspects.parquet
     """
-    from minestream.insight.plots import write_plots
+    from minestream.insight.plots import plot_paths, write_plots
     from minestream.insight.profiling import profile as look
     from minestream.insight.text import profile_text
 
+    if plots:
+        plot_paths(plots)  # before anything is read
     found = look(list(inputs), out, margins=tuple(parse_margins(margins)) or None, **given_only(options))
     if plots:
         write_plots(found, plots)

@@ -15,7 +15,7 @@ from minestream.standard import show
 
 @click.command(short_help="Bring a mined file up to date with its source.")
 @click.argument("out", metavar="OUT")
-@click.option("--source", metavar="PATH", help="The input as it is now, when it is neither beside OUT nor here.")
+@click.option("--source", metavar="PATH", help="The input as it is now, if not where it was, beside OUT or here.")
 @click.option("--corpus", metavar="PATH", help="The corpus, likewise.")
 @click.option("--qrels", metavar="PATH", help="The known positives, likewise.")
 @options_of_mine("reserve", "vectors", "memory", "scratch", "threads", "progress")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,16 @@ from minestream.config import Resources
 from minestream.contents import MinedOutput, mined_output, open_parquet, reading
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_lines, convert, text_column
-from minestream.places import local_place, readable
+from minestream.given import Given, refuse_inputs
+from minestream.mirror import target_at
+from minestream.places import AnyPath, RemotePath, place_of, readable, text_of
 from minestream.plan import memory_budget
 from minestream.recorded import PATHS, entries, find, open_recorded, same_files
+from minestream.scratch import scratch_folder
 from minestream.shapes import anchor_role, as_array
-from minestream.sink import Output, disk_errors, sync_folder
+from minestream.sink import disk_errors, sync_folder, write_json
 from minestream.store import CarriedColumns
+from minestream.target import Target
 from minestream.trainers import ROLES, chosen
 from minestream.writer import write_lines, write_rows
 
@@ -59,7 +63,7 @@ def export(
         Columns of the texts, of the queries too if not given apart. Default: the one text column that was carried.
         Carried columns are used as they are; others are read from the source.
     source, corpus : path, list of paths or Arrow object, optional
-        The mined inputs, when they are neither beside the mined file nor in the working directory.
+        The mined inputs, when they are not where they were, beside the mined file or in the working directory.
     scores, short_rows : str, optional
         See `formats.convert`.
     overwrite : bool
@@ -80,14 +84,14 @@ def export(
     config = found.about["config"]
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows)
     refuse(found, short_rows)
-    form, out = FORMATS[emit], local_place(out)
-    if out.suffix != form.suffix:
-        raise UsageError(f"--emit {emit} writes {form.suffix} files, not {out.name}", f"-o {out.stem}{form.suffix}")
+    form = FORMATS[emit]
+    place = ending_in(form.suffix, out, f"--emit {emit}")
     counts = Counts()
     given = {"": source, "corpus": corpus}
-    with publishing(out, overwrite) as path:
+    read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
+    with publishing(place, overwrite, read) as draft:
         names = text_names(found, text, query_text) if form.needs_text else None
-        texts = None if names is None else texts_of(found, form.texts, names, given, memory, out.parent)
+        texts = None if names is None else texts_of(found, form.texts, names, given, memory, draft)
         tables = convert(
             emit, triplets(found), k=config["negatives"], metric=config["metric"], scores=scores,
             short_rows=short_rows, texts=texts, counts=counts,
@@ -95,10 +99,21 @@ def export(
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
         if form.suffix == ".parquet":
             first = next(tables)  # there is one at least
-            write_rows(path, first.schema, chain([first], tables), metadata_like(found, config=config | said))
+            metadata = metadata_like(found, config=config | said)
+            record = write_rows(draft.path, first.schema, chain([first], tables), metadata)
         else:
-            write_lines(path, as_lines(emit, tables))
-    return {"output": str(out), "mined": str(found.path), **said, **asdict(counts), "bytes": out.stat().st_size}
+            record = write_lines(draft.path, as_lines(emit, tables))
+            draft.manifest = _manifest_of_lines(found, config | said, {"name": place.name, **record})
+    return {"output": str(place), "mined": str(found.path), **said, **asdict(counts), "bytes": record["bytes"]}
+
+
+def _manifest_of_lines(found: MinedOutput, config: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
+    """The manifest beside a file of text, which says nothing of itself: by it --overwrite knows it as ours."""
+    about = {name: found.about[name] for name in ("version", "fingerprint", "columns", "source")}
+    return about | {
+        "state": "complete", "config": config, "parts": 1, "counts": {"rows": file["rows"]}, "files": [file],
+        "report": {},
+    }  # fmt: skip
 
 
 def refuse(found: MinedOutput, short_rows: str = "keep") -> None:
@@ -176,7 +191,7 @@ def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> 
 
 
 def texts_of(
-    found: MinedOutput, roles: tuple[str, ...], names: CarriedTexts, given: dict[str, Any], memory: str, scratch: Path
+    found: MinedOutput, roles: tuple[str, ...], names: CarriedTexts, given: dict[str, Any], memory: str, draft: Draft
 ) -> CarriedTexts | JoinedTexts:
     """Where the texts of `roles` come from: the mined rows that carry them, else the source."""
     columns = next(triplets(found)).column_names
@@ -186,23 +201,25 @@ def texts_of(
         return names
     budget = memory_budget(Resources(memory=memory)) // 4
     if anchor == "query":
-        queries = source_texts(found, "", given, names.query, "--query-text", budget, scratch)
+        queries = source_texts(found, "", given, names.query, "--query-text", budget, draft)
         only_queries = roles == ("anchor",)
         return JoinedTexts(
-            None if only_queries else source_texts(found, "corpus", given, names.document, "--text", budget, scratch),
+            None if only_queries else source_texts(found, "corpus", given, names.document, "--text", budget, draft),
             queries,
         )
     if names.query != names.document:
         raise UsageError("--query-text is for two tables; here queries and documents are one", "leave it out")
-    texts = source_texts(found, "", given, names.document, "--text", budget, scratch)
+    texts = source_texts(found, "", given, names.document, "--text", budget, draft)
     return JoinedTexts(texts, texts)
 
 
 def source_texts(
-    found: MinedOutput, table: str, given: dict[str, Any], name: str, option: str, budget_bytes: int, scratch: Path
+    found: MinedOutput, table: str, given: dict[str, Any], name: str, option: str, budget_bytes: int, draft: Draft
 ) -> CarriedColumns:
     """The text column of INPUT ("") or of the corpus, which must be what was mined."""
     paths = find(found, table, given)
+    draft.refuse_inputs([Given("the source", paths)])
+    scratch = draft.path.parent
     texts = text_column([p for p in paths if not str(p).endswith(".npy")], name, budget_bytes, scratch, option)
     opened = open_recorded(found, table, paths, carry=())
     for _ in opened.batches():
@@ -214,22 +231,65 @@ def source_texts(
 # ---------------------------------------------------------------- files
 
 
+@dataclass
+class Draft:
+    """A file in the making.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is written.
+    target : Target
+        Where it goes.
+    manifest : dict, optional
+        To lie beside it.
+    """
+
+    path: Path
+    target: Target
+    manifest: dict[str, Any] | None = None
+
+    def refuse_inputs(self, given: Iterable[Given]) -> None:
+        """Raise OutputError when one of the tables is the file that will be replaced, or would be read with it."""
+        refuse_inputs(self.target.final, [self.target.final, self.target.manifest], [self.target.final], given)
+
+
+def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) -> AnyPath:
+    """The place that is to be written, whose name says what is in it; UsageError for another ending."""
+    place = place_of(out, OutputError)
+    if place.suffix != suffix:
+        raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"-o {place.stem}{suffix}")
+    return place
+
+
 @contextmanager
-def publishing(out: Path, overwrite: bool) -> Iterator[Path]:
-    """A file to write, that takes the name `out` when all went well; else nothing is left and `out` is as it was."""
-    output = Output(out)
-    output.check(resume=False, overwrite=overwrite)
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder", "give the name of a file")
-    path = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        with disk_errors(out):
-            yield path
-            output.manifest.unlink(missing_ok=True)  # of what is replaced
-            os.replace(path, out)
+def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterator[Draft]:
+    """A file to write, that takes the name `out` when all went well; else nothing is left and `out` is as it was.
+
+    `given` is what is read, none of which is written over.
+    """
+    with ExitStack() as stack:
+        if isinstance(out, RemotePath):
+            draft = Draft(stack.enter_context(scratch_folder(None)) / out.name, target_at(out))
+        else:
+            draft = Draft(out.with_name(f".{out.name}.{os.getpid()}.tmp"), target_at(out))
+            stack.callback(draft.path.unlink, missing_ok=True)
+        draft.refuse_inputs(given)
+        draft.target.check(resume=False, overwrite=overwrite)
+        if out.is_dir():
+            raise OutputError(f"{out} is a folder", "give the name of a file")
+        with disk_errors(draft.path if isinstance(out, RemotePath) else out):
+            yield draft
+            draft.target.manifest.unlink(missing_ok=True)  # of what is replaced
+            if isinstance(out, RemotePath):
+                out.upload(draft.path)
+                if draft.manifest is not None:
+                    draft.target.manifest.write_bytes(json.dumps(draft.manifest, indent=1, sort_keys=True).encode())
+                return
+            os.replace(draft.path, out)
+            if draft.manifest is not None:
+                write_json(Path(str(draft.target.manifest)), draft.manifest)
             sync_folder(out.parent)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def metadata_like(found: MinedOutput, **changed: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ EXIT_CODES: dict[int, str] = {
     2: "usage: an option or a combination of options",
     3: "input: a file, a column or a row",
     4: "capacity: memory, scratch or output space",
-    5: "output exists, or a resume that does not match",
+    5: "output: exists, is an input, cannot be written; or a resume differs",
     6: "a gate was missed (--require-rows, --max-short)",
     70: "a defect of minestream: please report it",
     75: "transient input or output failure: try again",

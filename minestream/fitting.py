@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from minestream._version import VERSION
 from minestream.config import split_options
-from minestream.conversion import publishing
+from minestream.conversion import ending_in, publishing
 from minestream.errors import InputError
+from minestream.given import Given
 from minestream.linear import plain_floats
-from minestream.places import local_place
 from minestream.progress import Callback, reporter
 from minestream.source import Source, open_source
 from minestream.training import Epoch, FitConfig, Trainer
@@ -121,7 +121,11 @@ def fit(
         {name: getattr(resolved, name) for name in mining},
     )  # fmt: skip
     config.check()
-    with publishing(local_place(out), overwrite) as path, reporter(progress, progress_callback) as shown:
+    place = ending_in(".npz", out, "fit")
+    with (
+        publishing(place, overwrite, [Given("INPUT", inputs)]) as draft,
+        reporter(progress, progress_callback) as shown,
+    ):
         source = open_source(
             inputs, embedding=embedding, label=label, id=id, metric=metric, normalize=normalize,
             on_bad_rows=on_bad_rows,
@@ -135,11 +139,11 @@ def fit(
             "version": VERSION, "config": asdict(config), "source": source.identity(),
             "epochs": [asdict(each) for each in epochs_done], "best_epoch": best,
         }  # fmt: skip
-        replace(trainer.best, about=about).save(path)
+        replace(trainer.best, about=about).save(draft.path)
         held, trained = len(trainer.held_rows), len(trainer.rows)
         dropped = sum(entry["rows"] for entry in about["source"]) - held - trained
         return FitReport(
-            str(out), tuple(epochs_done), best, trainer.raw_recall, len(np.unique(trainer.held_codes)), held, trained,
+            str(place), tuple(epochs_done), best, trainer.raw_recall, len(np.unique(trainer.held_codes)), held, trained,
             dropped, len(trainer.best.weights), time.perf_counter() - began,
         )  # fmt: skip
 

@@ -350,7 +350,7 @@ def _to_numpy(thing: Any) -> Any:
 # ---------------------------------------------------------------- paths
 
 
-def _is_hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
     """Whether a piece of `path` begins with . or _, as markers and temporary files of writing tools do."""
     return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
 
@@ -364,14 +364,14 @@ def _in_folder(folder: str, suffix: str) -> list[str]:
         os.path.join(place, name)
         for place, _, names in os.walk(folder, onerror=_stop)
         for name in names
-        if name.lower().endswith(suffix) and not _is_hidden(os.path.relpath(os.path.join(place, name), folder))
+        if name.lower().endswith(suffix) and not is_hidden(os.path.relpath(os.path.join(place, name), folder))
     ]
     if not found:
         raise InputError(f"{folder}: no *{suffix} in this folder", "name the files, or a glob pattern")
     return found
 
 
-def _expand(text: str, suffix: str) -> list[str]:
+def expand(text: str, suffix: str) -> list[str]:
     """The files that a path, a folder or a glob pattern stands for."""
     path = os.path.expanduser(local_text(text))
     if os.path.isdir(path):
@@ -381,7 +381,7 @@ def _expand(text: str, suffix: str) -> list[str]:
     pieces = Path(path).parts
     fixed = next(count for count, piece in enumerate(pieces) if glob.has_magic(piece))
     base, pattern = Path(*pieces[:fixed]), os.path.join(*pieces[fixed:])
-    names = [name for name in glob.glob(pattern, root_dir=base, recursive=True) if not _is_hidden(name)]
+    names = [name for name in glob.glob(pattern, root_dir=base, recursive=True) if not is_hidden(name)]
     if not names:
         raise InputError(f"{text}: no file matches", "check the pattern; names that begin with . or _ are left out")
     found = [str(base / name) for name in names]
@@ -394,20 +394,21 @@ def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
     Links are not followed: download caches link to files that are named by a hash.
     """
     given = [os.fspath(item) for item in inputs]
-    here = {os.path.abspath(path) for item in given if not is_remote(item) for path in _expand(item, suffix)}
+    here = {os.path.abspath(path) for item in given if not is_remote(item) for path in expand(item, suffix)}
     there = {str(file): file for item in given if is_remote(item) for file in remote_files(item, suffix)}
     if here and there:
         raise InputError(f"{min(there)} and {min(here)}: files of a store and local ones", "put all in one place")
     return [*sorted(here), *(there[name] for name in sorted(there))]
 
 
-def _listed(given: Any) -> list[Any]:
+def listed(given: Any) -> list[Any]:
+    """One thing, or a list of them, as a list."""
     return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def open_inputs(given: Any) -> list[Input]:
     """Open a path, "-" for standard input, an Arrow object, or a list of either; files in sorted order, each once."""
-    items = _listed(given)
+    items = listed(given)
     if not items:
         raise InputError("no input", "give a Parquet file, a folder or a glob pattern")
     if PIPE in [item for item in items if isinstance(item, str)]:
@@ -432,7 +433,7 @@ def open_inputs(given: Any) -> list[Input]:
 
 def open_vectors(given: Any, beside: list[Input]) -> list[Input]:
     """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
-    files = _resolve(_listed(given), ".npy")
+    files = _resolve(listed(given), ".npy")
     for name in (*map(str, files), *(each.name for each in beside)):
         if is_remote(name):
             raise InputError(f"{name}: beside --vectors every file must be local", "fetch it first")

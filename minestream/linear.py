@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from minestream.aligned import Lane
 from minestream.columns import Candidates, find_columns
-from minestream.conversion import publishing
+from minestream.conversion import ending_in, publishing
 from minestream.decode import bad_rows, decode_vectors
 from minestream.errors import InputError
+from minestream.given import Given
 from minestream.inputs import Input, open_inputs
 from minestream.kernels import linear
-from minestream.places import local_place
 from minestream.unreadable import unreadable
 from minestream.workers import Workers, slices
 
@@ -137,10 +137,11 @@ def apply(
     roles = {"embedding": embedding, "label": None, "id": None, "group": None}
     column = find_columns(seen, roles, (), None, None)[0].embedding
     schema = _projected_schema(opened, column, len(learned.weights))
-    rows = 0
-    with publishing(local_place(out), overwrite) as path:
+    rows, place = 0, ending_in(".parquet", out, "apply")
+    read = [Given("INPUT", inputs), *([] if isinstance(model, Linear) else [Given("MODEL", model)])]
+    with publishing(place, overwrite, read) as draft:
         schema = schema.with_metadata({"minestream.linear": json.dumps({"crc32": learned.crc32()})})
-        with pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True) as writer:
+        with pq.ParquetWriter(draft.path, schema, compression="zstd", write_page_checksum=True) as writer:
             workers = Workers(threads)
             try:
                 for batch in _projected(learned, opened, column, schema, batch_rows, workers):
@@ -148,7 +149,7 @@ def apply(
                     rows += batch.num_rows
             finally:
                 workers.close()
-    return {"path": str(out), "rows": rows, "dimension": len(learned.weights)}
+    return {"path": str(place), "rows": rows, "dimension": len(learned.weights)}
 
 
 def _projected_schema(opened: list[Input], column: str, dimension: int) -> pa.Schema:

@@ -28,7 +28,7 @@ def remote_files(uri: str, suffix: str) -> list[RemotePath]:
     base, pattern = place, pieces[fixed:]
     for _ in pattern:
         base = base.parent
-    found = [name for name in base.files() if _is_named(name, pattern, suffix) and not _is_hidden(name)]
+    found = [name for name in base.files() if is_named(name, pattern, suffix) and not _is_hidden(name)]
     if not found:
         hint = "check the bucket and the pattern; names that begin with . or _ are left out"
         raise InputError(f"{place}: no file matches", hint)
@@ -46,7 +46,7 @@ def _is_hidden(name: str) -> bool:
     return any(piece.startswith((".", "_")) for piece in name.split("/"))
 
 
-def _is_named(name: str, pattern: Sequence[str], suffix: str) -> bool:
+def is_named(name: str, pattern: Sequence[str], suffix: str) -> bool:
     """Whether a pattern names this file, or, of files with `suffix`, a folder that it is in."""
     pieces = name.split("/")
     ends = range(1, len(pieces)) if name.lower().endswith(suffix) else ()

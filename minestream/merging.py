@@ -16,11 +16,12 @@ from minestream.config import MineConfig, Resources, Tables, flag_of, split_opti
 from minestream.contents import holds
 from minestream.errors import OutputError, UsageError
 from minestream.finish import needs_finishing
+from minestream.given import Given, given_tables
 from minestream.machines import Slice, refuse_machines
 from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.pipeline import already, check_gates, publish
-from minestream.places import AnyPath, RemotePath, place_of
+from minestream.places import AnyPath, RemotePath, place_of, text_of
 from minestream.progress import Callback, Progress, reporter
 from minestream.shaped import RECORD, config_of, fits
 from minestream.sink import Run, disk_errors, write_json
@@ -32,6 +33,8 @@ from minestream.target import Target, differences, read_manifest, refuse_differe
 MANIFEST = ".manifest.json"
 SHOWN = 8
 OF_THE_WORK = ("config", "fingerprint", "source", "columns", "parts")
+OF_THE_SOURCE = ("others", "read")
+AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
 KEPT = "nothing was published; the slices are kept: merge them with another gate"
 
 
@@ -85,21 +88,25 @@ def merge(
             "name it with --source, and the tables beside it as in mine",
         )
     target = target_of(named[0] if out is None else out, config.emit, resources.scratch)
+    beside = [] if source is None else given_tables(source, tables, resources)
+    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
-        refuse_differences(f"{target.final}", finished, first)
+        refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
         return already(target, finished)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         work = {name: first[name] for name in OF_THE_WORK} | {"config": config.to_dict()}
+        work |= {name: first[name] for name in OF_THE_SOURCE if name in first}
         run = target.start(stack, resume=resources.resume, overwrite=resources.overwrite, **work)
         stack.callback(_discard, run)
-        refuse_differences(f"{every[0].place}", first, run.plan)
+        refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
         miner = None
         if needs_finishing(config):
             miner = stack.enter_context(_loaded(source, config, resources, tables, target, progress))
             own = {"source": miner.source.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-            refuse_differences(f"{every[0].place}", first, {**first, **own})
+            own["others"] = miner.source.others()
+            refuse_differences(f"{every[0].place} was mined from something else", first, {**first, **own})
         _adopt(run, every, progress)
         if miner is not None:
             return publish(miner, config, run, target, began)
@@ -112,6 +119,12 @@ class MinedSlice:
 
     place: AnyPath
     manifest: dict[str, Any]
+
+    @property
+    def files(self) -> list[AnyPath]:
+        """Its parts and its manifest."""
+        parts = [self.place / file["name"] for file in self.manifest["files"]]
+        return [*parts, self.place.parent / f"{self.place.name}{MANIFEST}"]
 
     @property
     def own(self) -> Slice:

@@ -253,12 +253,7 @@ class Mining:
 
     def columns(self) -> dict[str, Any]:
         """The input columns used, by role."""
-        anchors, *corpus = (
-            {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
-             "carry": list(found.carry), "version": found.version}
-            for found in (source.columns for source in self.source)
-        )  # fmt: skip
-        return anchors | ({"corpus": corpus[0]} if corpus else {})
+        return self.source.columns_used()
 
     def keys(self) -> dict[str, Keys]:
         """K and key order by source row, of anchors and candidates, for draws over the whole output."""

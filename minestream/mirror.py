@@ -26,10 +26,10 @@ import pyarrow as pa
 
 from minestream import signals
 from minestream.errors import MinestreamError, OutputError
-from minestream.places import RemotePath, place_of
+from minestream.places import AnyPath, RemotePath, place_of
 from minestream.scratch import scratch_root
 from minestream.sink import Output, Run, Values, disk_errors, take_lock
-from minestream.target import Target, plan_of, read_json, refuse_differences
+from minestream.target import PUBLISHING, Target, plan_of, read_json, refuse_differences, refuse_ending
 
 STALE_SECONDS = 300
 REFRESH_SECONDS = 60
@@ -38,8 +38,20 @@ _HELD: set[str] = set()  # the tokens of this process: in a container the next o
 
 
 def target_of(out: str | os.PathLike[str] | RemotePath, emit: str = "triplets", scratch: str | None = None) -> Target:
-    """The target that a path or URI names; `scratch` is where a remote one is made."""
+    """The target that a path or URI names; `scratch` is where a remote one is made.
+
+    Raises
+    ------
+    UsageError
+        For a name that ends as files of another kind do.
+    """
     place = place_of(out, OutputError)
+    refuse_ending(place, emit)
+    return target_at(place, emit, scratch)
+
+
+def target_at(place: AnyPath, emit: str = "triplets", scratch: str | None = None) -> Target:
+    """The target at a place, whatever its name."""
     if isinstance(place, RemotePath):
         return RemoteOutput(place, emit, scratch)
     return Output(place, emit)
@@ -182,7 +194,7 @@ class RemoteOutput(Target):
             self.partial.remove_all()
         else:
             as_stored = json.loads(json.dumps(plan_of(work)))
-            refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
+            refuse_differences(f"the unfinished work in {self.partial} was begun otherwise", unfinished, as_stored)
         lease = self.lease()
         with ExitStack() as failed:
             lease.take()
@@ -307,6 +319,10 @@ class MirroredRun(Run):
         remote, local = self._remote, self.output
         if remote.occupied() and not self._may_replace_remote:
             raise OutputError(f"{remote.final} appeared during the run; the parts are kept", "--resume replaces it")
+        if remote.lines:  # they say nothing of themselves, should this be their last moment
+            (remote.partial / PUBLISHING).upload(local.manifest)
+        else:
+            remote.refuse_foreign_output()
         if remote.final.is_dir() or not remote.single:
             self._remove_old()
         for path in [local.final] if remote.single else sorted(local.final.iterdir()):

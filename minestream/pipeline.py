@@ -21,6 +21,7 @@ from minestream.engines.work import Work
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import Counts, as_lines, convert
+from minestream.given import given_tables, marks_of
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table
 from minestream.machines import parse_slice, refuse_machines
@@ -38,7 +39,7 @@ from minestream.source import Source, arrays_source
 from minestream.sources import Sources, excluded_rows, listed_pairs, open_sources
 from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.streams import mine_stream
-from minestream.target import Target, refuse_differences, report_of
+from minestream.target import Target, checked, report_of
 from minestream.trainers import FORMATS
 from minestream.values import short_share
 from minestream.window import Miner
@@ -126,20 +127,23 @@ def mine_configs(
     """Mine configurations that differ in their margins only, each to its output; `prepare` may tell it is done."""
     began = time.perf_counter()
     prepare = prepare or reserving(configs, outputs, resources)
-    reports: dict[int, Report] = {}
-    for place, (output, config) in enumerate(zip(outputs, configs, strict=True)):
-        checked = not resources.dry_run
-        finished = output.check(resume=resources.resume, overwrite=resources.overwrite) if checked else None
-        if finished is not None:
-            refuse_differences(f"{output.final}", finished, {**finished, "config": config.to_dict()})
-            reports[place] = already(output, finished)
-    left = [place for place in range(len(outputs)) if place not in reports]
-    if not left:
+    given = given_tables(inputs, tables, resources)
+    finished = {} if resources.dry_run else checked(outputs, configs, resources, given)
+    left = [place for place in range(len(outputs)) if place not in finished]
+    reports = {place: already(outputs[place], manifest) for place, manifest in finished.items()}
+    read = [] if resources.dry_run else marks_of(given)
+    sure = all(table.in_files for table in given)
+    unsure = {place: each for place, each in finished.items() if not (sure and each.get("read") == read)}
+    if not (left or unsure):
         return list(reports.values())
     mine_left = engine_of(resources.engine)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, configs[0], tables, resources)
+        for place, manifest in unsure.items():
+            sources.refuse_changes(f"{outputs[place].final} was mined from something else", manifest, progress)
+        if not left:
+            return list(reports.values())
         chosen = [configs[place] for place in left]
         miner = stack.enter_context(Mining(sources, chosen, resources, outputs[0].scratch, progress))
         shards = range(len(miner.plan.shards))
@@ -149,7 +153,7 @@ def mine_configs(
             outputs[place].start(
                 stack, resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
                 fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
-                parts=len(shards), **slice_of(miner),
+                parts=len(shards), others=sources.others(), read=read, **slice_of(miner),
             )
             for place in left
         ]  # fmt: skip

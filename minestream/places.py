@@ -6,7 +6,7 @@ import ctypes
 import io
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from minestream import signals
-from minestream.errors import InputError, MinestreamError, OutputError
+from minestream.errors import InputError, MinestreamError
 from minestream.remote import BUCKETED, address_of, failure, file_system, is_remote, local_text, retried, shown
 from minestream.workers import Behind
 
@@ -139,6 +139,20 @@ class RemotePath:
             raise FileNotFoundError(str(self))
         return Size(info.size)
 
+    def mark(self) -> dict[str, Any]:
+        """What changes with its contents: the size, and the tag that the store gives them, else the time."""
+
+        def look() -> dict[str, Any]:
+            with self.system.open_input_file(self.key) as file:
+                about: Mapping[Any, Any] = file.metadata() or {}
+                tag = next((value for name, value in about.items() if _text(name).lower() == "etag"), None)
+                return {"size": file.size()} | ({} if tag is None else {"etag": _text(tag)})
+
+        with suppress(FileNotFoundError):  # whoever reads it says so
+            found = self._try(look)
+            return found if "etag" in found else {**found, "modified_ns": self._info().mtime_ns}
+        return {}
+
     def age_seconds(self) -> float | None:
         """How long ago the object was written, by the store's clock and ours; None where there is none."""
         info = self._info()
@@ -150,10 +164,14 @@ class RemotePath:
 
     def files(self) -> list[str]:
         """The names of all objects in the folder and the folders within, relative to it, sorted."""
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of all objects in the folder and the folders within, by name relative to it."""
         selector = fs.FileSelector(self.key, recursive=True, allow_not_found=True)
         found = self._try(lambda: self.system.get_file_info(selector))
         start = len(self.key.strip("/")) + 1
-        return sorted(info.path.strip("/")[start:] for info in found if info.is_file)
+        return {info.path.strip("/")[start:]: info.size for info in found if info.is_file}
 
     # ------------------------------------------------------------ contents
 
@@ -223,6 +241,10 @@ class RemotePath:
 AnyPath = Path | RemotePath
 
 
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
 def _send(stream: pa.NativeFile, pieces: Iterable[bytes]) -> None:
     """Write everything and complete the upload.
 
@@ -282,13 +304,6 @@ def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[Minestrea
         return Path(local_text(text))
     system, key = file_system(text)
     return RemotePath(text, system, key.rstrip("/"), refusal)
-
-
-def local_place(given: str | os.PathLike[str]) -> Path:
-    """The local path to write; OutputError for a URI of a store, which only mine writes to."""
-    if is_remote(given):
-        raise OutputError(f"cannot write {shown(given)}: only mine writes to a store", "write it here, then copy it")
-    return Path(local_text(os.fspath(given)))
 
 
 def text_of(place: AnyPath) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minestream.config import flag_of
 from minestream.contents import MinedOutput
-from minestream.errors import InputError
+from minestream.errors import InputError, MinestreamError
 from minestream.listed import ListedPairs, read_pairs, read_rows
 from minestream.places import AnyPath, place_of, text_of
 from minestream.source import Source, open_source
@@ -35,7 +35,7 @@ def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
 
 
 def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
-    """The tables of a role: as given, or by their recorded names beside the output or in the working directory."""
+    """The tables of a role: as given, else where they were when they were mined, else by name beside OUT, else here."""
     names = [entry["name"] for entry in entries(mined, role)]
     outside = next((name for name in names if is_outside(name)), None)
     if outside is not None:
@@ -44,7 +44,12 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
     one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
     folders: list[AnyPath] = [place_of(paths[0])] if one_folder else []
+    looked: list[str] = []
     if not paths:
+        there = mined_from(mined, role)
+        if there and all(map(_is_there, there)):
+            return there
+        looked = sorted({os.path.dirname(path) for path in there})
         folders = [mined.path.absolute().parent, Path.cwd()]
         if isinstance(given.get(""), str | os.PathLike):
             beside = place_of(given[""])
@@ -54,9 +59,24 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
             return [text_of(folder / name) for name in names]
     if paths:
         return paths
-    looked = " and ".join(str(folder) for folder in dict.fromkeys(folders))
+    looked += [str(folder) for folder in folders]
     what = "the source" if not role else f"the table of {role}"
-    raise InputError(f"{what} ({', '.join(names[:3])}) is not in {looked}", f"name the mined input with {PATHS[role]}")
+    raise InputError(
+        f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}",
+        f"name the mined input with {PATHS[role]}",
+    )
+
+
+def mined_from(mined: MinedOutput, role: str) -> list[str]:
+    """Where the files of a role lay when they were mined, by the manifest."""
+    return [each["path"] for each in (mined.manifest or {}).get("read") or [] if each["role"] == role]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return place_of(path).exists()
+    except MinestreamError:  # of a store that is not reached: the file may be elsewhere too
+        return False
 
 
 def is_outside(name: str) -> bool:
@@ -236,14 +256,17 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     return SourceRows(anchors, corpus, known, excluded, _guides(mined, given, anchors, corpus))
 
 
+def _table(found: list[Any]) -> Any:
+    return found[0] if len(found) == 1 else found
+
+
 def _listed(
     mined: MinedOutput, role: str, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
 ) -> list[tuple[int, int]] | None:
     """Pairs of rows that both take part."""
     if not entries(mined, role):
         return None
-    (path,) = find(mined, role, given)
-    pairs: ListedPairs = read_pairs(path, PATHS[role])
+    pairs: ListedPairs = read_pairs(_table(find(mined, role, given)), PATHS[role])
     if role == "known positives":
         pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
     same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
@@ -257,8 +280,7 @@ def _listed(
 
 
 def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:
-    (path,) = find(mined, "excluded rows", given)
-    listed = read_rows(path, any(table.ids is not None for table in tables))
+    listed = read_rows(_table(find(mined, "excluded rows", given)), any(table.ids is not None for table in tables))
     same_files(entries(mined, "excluded rows"), [listed.identity()], "--exclude-rows")
     if listed.rows is not None:
         tables[0].takes_part[listed.rows] = False

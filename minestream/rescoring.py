@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from minestream.columns import plain
 from minestream.contents import mined_output
-from minestream.conversion import metadata_like, publishing, refuse, triplets
+from minestream.conversion import ending_in, metadata_like, publishing, refuse, triplets
 from minestream.decode import Place, decode_ids, decode_plain
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.formats import whole_anchors
+from minestream.given import Given
 from minestream.inputs import Input, open_inputs
-from minestream.places import local_place
+from minestream.places import text_of
 from minestream.shapes import anchor_role, as_array, changes
 from minestream.writer import write_rows
 
@@ -138,17 +139,15 @@ def refilter(
         max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
     )  # fmt: skip
     rule.check()
-    found, out = mined_output(mined), local_place(out)
+    found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
     refuse(found)
     if emit != "triplets":
-        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {out} --emit {emit}")
-    if out.suffix != ".parquet":
-        raise UsageError(f"refilter writes .parquet files, not {out.name}", f"-o {out.stem}.parquet")
+        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")
     first = next(triplets(found))
     names = [f"{anchor_role(first.column_names)}_id", "positive_id", "negative_id"]
     if not set(names) <= set(first.column_names):
         raise InputError(f"{found.path} has no ids to join scores by", "mine with --id")
-    with publishing(out, overwrite) as path:
+    with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
         table = ScoreTable(scores, (first.schema.field(names[0]).type, first.schema.field(names[2]).type))
         funnel = Funnel(rule, table, names)
         changed = {
@@ -157,9 +156,9 @@ def refilter(
         }
         tables = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
         schema = funnel.filtered(first).schema
-        write_rows(path, schema, tables, metadata_like(found, **changed), funnel.answer)
+        write_rows(draft.path, schema, tables, metadata_like(found, **changed), funnel.answer)
         funnel.refuse_nothing()
-    told = {"output": str(out), "mined": str(found.path), "rule": asdict(rule), "notes": table.notes}
+    told = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "notes": table.notes}
     return told | funnel.counts
 
 

@@ -22,8 +22,11 @@ LIMIT = 2**63  # of what is counted
 STATS = {spec.name: Maybe({str: NUMBER} if "dict" in str(spec.type) else NUMBER) for spec in fields(ShardStats)}
 RECORD = {"rows": int, "bytes": int, "crc32": str, "stats": STATS}
 WORK = {
-    "config": dict, "fingerprint": str, "source": [{"name": str, "role": Maybe(str)}], "columns": dict, "parts": int,
+    "config": dict, "fingerprint": str, "columns": dict, "parts": int,
+    "source": [{"name": str, "role": Maybe(str), "rows": Maybe(int), "crc32": Maybe({str: int})}],
     "slice": Maybe({"number": int, "of": int, "parts": [int]}),
+    "others": Maybe([{"name": str, "role": Maybe(str), "crc32": {str: str}}]),
+    "read": Maybe([{"role": str, "path": str}]),
 }  # fmt: skip
 REPORT = {
     "config": dict, "columns": dict, "plan": dict, "stats": STATS, "notes": [str], "seconds": NUMBER,

@@ -27,7 +27,7 @@ from minestream.places import AnyPath
 from minestream.rules import finished_late
 from minestream.shaped import RECORD, fits
 from minestream.stats import ShardStats
-from minestream.target import Target, plan_of, read_json, refuse_differences
+from minestream.target import PUBLISHING, Target, plan_of, read_json, refuse_differences
 from minestream.writer import RowsFile, metadata_of, part_tables, schema_ahead, stretches, write_lines, write_rows
 
 FINISHED_PART_ROWS = 4_194_304
@@ -162,7 +162,9 @@ class Output(Target):
             try:
                 if unfinished:
                     as_stored = json.loads(json.dumps(plan))
-                    refuse_differences(f"the unfinished work in {self.partial}", unfinished, as_stored)
+                    refuse_differences(
+                        f"the unfinished work in {self.partial} was begun otherwise", unfinished, as_stored
+                    )
                     self._forget_damaged()
                 self.clear(keep_parts=unfinished is not None)
                 (self.partial / "parts").mkdir(exist_ok=True)
@@ -306,9 +308,9 @@ class Run:
             with suppress(OSError), single:  # it is thrown away, and a full disk has been told of
                 pass
 
-    def ended(self, source: list[dict[str, Any]]) -> None:
+    def ended(self, **read: list[dict[str, Any]]) -> None:
         """Note what was read, where that is not known before the end: of a stream. Parts written so far do not say."""
-        self.plan["source"] = source
+        self.plan.update(read)
         self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
 
     def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
@@ -322,6 +324,8 @@ class Run:
         if self.output.occupied() and not self._may_replace:
             what = f"{self.output.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")
+        if not self.output.lines:  # of lines only what stood there at the beginning is known
+            self.output.refuse_foreign_output()
         with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
             ready = self.folder / "parts"
             files = [
@@ -378,7 +382,7 @@ class Run:
         A folder cannot be replaced in one step, so its manifest comes first: without OUT it means nothing,
         but OUT without it would not be known to be complete, and its parts have left the work folder.
         """
-        output, complete = self.output, self.folder / "complete.json"
+        output, complete = self.output, self.folder / PUBLISHING
         write_json(complete, manifest)
         if os.path.lexists(output.final) and (output.final.is_dir() or not output.single):
             os.rename(output.final, self.folder / "replaced")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +25,9 @@ from minestream.decode import (
 )
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs import VECTORS, Input, open_inputs, open_vectors, table_of
+from minestream.others import Others, names_of
 from minestream.partitions import partitioned, pruned
-from minestream.unreadable import unreadable
+from minestream.unreadable import output_as_input, unreadable
 from minestream.where import Where
 
 __all__ = ["Columns", "RowBatch", "Source", "arrays_source", "open_source"]
@@ -123,6 +122,7 @@ class Source:
         self._begun = self._complete = False
         self._file_rows: dict[str, int] = {}
         self._checksums: dict[str, dict[str, Checksum]] = {}
+        self._others = Others()
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
         self._vectors = common_vectors(npys or inputs, columns.embedding, self.rows == 0, drop_bad)
@@ -203,6 +203,7 @@ class Source:
         id, version = str(self.columns.id), self.columns.version
         ids = decode_ids(batch.column(id), id, place)
         versions = None if version is None else decode_plain(batch.column(version))
+        self._others.add(place.file, {"ids left out": ids, "versions left out": versions})
         self.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
 
     def _begin(self) -> None:
@@ -214,6 +215,7 @@ class Source:
         kinds |= {each.name: ["vectors", *kinds.get(each.name, [])] for each in self._npys or self._inputs}
         self._file_rows = dict.fromkeys(kinds, 0)
         self._checksums = {name: {kind: Checksum() for kind in of_file} for name, of_file in kinds.items()}
+        self._others = Others()
 
     def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
         """Decode and check a piece of rows, whose vectors lie at `origin`, and count it into the checksums."""
@@ -230,6 +232,9 @@ class Source:
         for where, kind, column in ((origin, "vectors", vectors), (place, "labels", labels), (place, "ids", ids)):
             if column is not None:
                 self._checksums[where.file][kind].add(column)
+        others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
+        others["rows"] = None if self._where is None else pa.array(place.source_rows(len(vectors)))
+        self._others.add(place.file, others)
         vectors, bad = self._without_bad(vectors, origin, missing)
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
         return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions)
@@ -285,17 +290,19 @@ class Source:
         """
         if not self._complete:
             raise UsageError("the identity is known after a full pass only", "go through batches() to the end first")
-        inputs = [*self._inputs, *self._npys]
-        folders = [os.path.dirname(each.name) for each in inputs if each.on_disk]
-        common = os.path.commonpath(folders) if folders else ""
+        sums = {file: {kind: crc.value() for kind, crc in every.items()} for file, every in self._checksums.items()}
         return [
-            {
-                "name": Path(os.path.relpath(each.name, common)).as_posix() if each.on_disk else each.name,
-                "rows": self._file_rows[each.name] if each.rows is None else each.rows,
-                "crc32": {kind: checksum.value() for kind, checksum in self._checksums[each.name].items()},
-            }
-            for each in inputs
+            {"name": name, "rows": self._file_rows[file] if rows is None else rows, "crc32": sums[file]}
+            for file, (name, rows) in self.named().items()
         ]
+
+    def others(self) -> list[dict[str, Any]]:
+        """What was read beside what the identity tells of; see Others."""
+        return self._others.told({file: name for file, (name, _) in self.named().items()})
+
+    def named(self) -> dict[str, tuple[str, int | None]]:
+        """Of each file the name in the identity, and the rows if they are known without reading it."""
+        return names_of([*self._inputs, *self._npys])
 
 
 # ---------------------------------------------------------------- opening
@@ -364,7 +371,7 @@ def open_source(
     opened = partitioned(open_inputs(inputs))
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
-            raise InputError(f"{each.name}: written by minestream", "this is an output: mine what it came from")
+            raise output_as_input(each.name, each.schema.metadata)
     npys = [] if vectors is None else open_vectors(vectors, opened)
     columns, notes = find_columns(
         Candidates(opened[0].name, opened[0].schema, opened[0].distinct),

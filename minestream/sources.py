@@ -15,7 +15,9 @@ from minestream.config import MineConfig, Resources, Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs import open_inputs
 from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
+from minestream.progress import Progress
 from minestream.source import Columns, Source, open_source
+from minestream.target import AGAIN, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.where import Where, parse_where
 
@@ -107,6 +109,40 @@ class Sources:
         found += [self.barred.identity("excluded pairs")] if self.barred else []
         found += [self.excluded.identity()] if self.excluded else []
         return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
+
+    def others(self) -> list[dict[str, Any]]:
+        """What was read beside what the identity tells of: see Source.others."""
+        theirs = [] if self.corpus is None else self.corpus.others()
+        return self.anchors.others() + [entry | {"role": "corpus"} for entry in theirs]
+
+    def columns_used(self) -> dict[str, Any]:
+        """The columns of each table by role, as manifests have them."""
+        anchors, *corpus = (
+            {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
+             "carry": list(found.carry), "version": found.version}
+            for found in (source.columns for source in self)
+        )  # fmt: skip
+        return anchors | ({"corpus": corpus[0]} if corpus else {})
+
+    def refuse_changes(self, what: str, recorded: dict[str, Any], progress: Progress) -> None:
+        """Read everything, and raise OutputError, which says `what`, unless it is as a manifest recorded.
+
+        What the numbers of rows tell is told without reading.
+        """
+        every = [("", self.anchors), *([("corpus", self.corpus)] if self.corpus else [])]
+        every += [("guide", guide) for guide in self.guides]
+        counts = [(role, *each) for role, source in every for each in source.named().values()]
+        if all(rows is not None for *_, rows in counts):
+            roles = {role for role, _ in every}
+            then = [entry | {"crc32": {}} for entry in recorded["source"] if entry.get("role", "") in roles]
+            now = [{"name": name, "rows": rows} | ({"role": role} if role else {}) for role, name, rows in counts]
+            refuse_differences(what, {"source": then}, {"source": now}, AGAIN)
+        progress.stage("compare", sum(rows or 0 for *_, rows in counts), "rows")
+        for _, source in every:
+            for batch in source.batches():
+                progress.advance(len(batch.rows))
+        found = {"source": self.identity(), "others": self.others(), "columns": self.columns_used()}
+        refuse_differences(what, recorded, recorded | found, AGAIN)
 
 
 def open_sources(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 
 from minestream.answers import Found
 from minestream.config import MineConfig, Resources, Tables, split_options
-from minestream.conversion import publishing
+from minestream.conversion import ending_in, publishing
 from minestream.errors import UsageError
+from minestream.given import Given
 from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
 from minestream.miner import limits_of, screens_of
-from minestream.places import local_place
 from minestream.plan import memory_budget
 from minestream.positives import one_pair_each
 from minestream.progress import reporter
@@ -80,26 +81,29 @@ def compare(
     config, resources, _ = split_options({"progress": "none", "band": "any", **options})
     limit = NEAR.get(config.metric, 0.0) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
-    with scratch_folder(resources.scratch) as scratch:
+    with ExitStack() as stack:
+        draft = None
+        if out is not None:
+            read = [Given("TRAIN", train), Given("VALIDATION", validation)]
+            draft = stack.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
+        scratch = stack.enter_context(scratch_folder(resources.scratch))
         loaded = _loaded(train, validation, config, resources, scratch)
         found = _nearest(loaded, config, resources, scratch)
+        near = found.x <= limit
+        if draft is not None:
+            rows = _rows(loaded, found, near)
+            write_rows(draft.path, rows.schema, [rows], {})
     told: dict[str, Any] = {
         "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
         "labels": _labels(loaded), "ids": _ids(loaded),
     }  # fmt: skip
-    near = found.x <= limit
     told["near_duplicates"] = {
         "within": limit, "equal": int((found.x == 0).sum()), "near": int(near.sum()),
         "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
     quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
     told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
-    if out is not None:
-        with publishing(local_place(out), overwrite) as path:
-            rows = _rows(loaded, found, near)
-            write_rows(path, rows.schema, [rows], {})
-        told["output"] = str(out)
-    return told
+    return told if draft is None else {**told, "output": str(draft.target.final)}
 
 
 def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resources, scratch: Path) -> Loaded:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream.config import MineConfig, Resources, Tables
+from minestream.given import given_tables, marks_of
 from minestream.plan import PART_ANCHORS, PART_ROWS
 from minestream.progress import Callback, reporter
 from minestream.sink import Run
@@ -37,10 +38,13 @@ def mine_stream(
     """
     began = time.perf_counter()
     refuse_resources(resources)
+    given = given_tables(inputs, tables, resources)
     if not resources.dry_run:
+        output.refuse_inputs(given)
         output.check(resume=False, overwrite=resources.overwrite)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, callback))
+        read = [] if resources.dry_run else marks_of(given)
         source = open_sources(inputs, config, tables, resources).anchors
         windowed = stack.enter_context(closing(Windowed(source, config, resources)))
         latencies = Latencies()
@@ -55,7 +59,7 @@ def mine_stream(
         progress.stage("mine", source.rows or 0, "rows")
         run = output.start(
             stack, resume=False, overwrite=resources.overwrite, config=config.to_dict(),
-            fingerprint=config.fingerprint(), source=[], columns=_columns(source), parts=0,
+            fingerprint=config.fingerprint(), source=[], columns=_columns(source), parts=0, read=read,
         )  # fmt: skip
         parts = Parts(run, windowed, part_rows(config))
         for batch in source.batches():
@@ -66,7 +70,7 @@ def mine_stream(
             progress.advance(len(batch.vectors))
         windowed.refuse_none(source)
         parts.finish()
-        run.ended(source.identity())
+        run.ended(source=source.identity(), others=source.others())
         rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
         run.publish(counts=windowed.stats.answer, extra=lambda: report().to_dict(), replace_parts=rows)
         return report()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,26 @@ import pyarrow as pa
 
 from minestream import signals
 from minestream._version import VERSION
-from minestream.errors import OutputError
-from minestream.places import AnyPath, text_of
+from minestream.config import MineConfig, Resources
+from minestream.errors import OutputError, UsageError
+from minestream.foreign import is_ours
+from minestream.given import Given, refuse_inputs
+from minestream.places import AnyPath, RemotePath, text_of
 from minestream.rules import EMITS
 from minestream.shaped import COMPLETE, REPORT, WORK, fits
 
 if TYPE_CHECKING:
     from minestream.sink import Run
+
+PUBLISHING = "complete.json"  # in the work folder: the manifest that a run is about to leave
+ENDINGS = frozenset(  # of files: a folder of such a name would be taken for one
+    (".parquet", ".pq", ".parq", ".arrow", ".arrows", ".feather", ".ipc", ".csv", ".tsv", ".txt", ".json", ".jsonl",
+     ".trec", ".html", ".htm", ".npy", ".npz", ".pt", ".pkl", ".pickle", ".h5", ".hdf5", ".zip", ".gz", ".zst", ".xlsx",
+     ".db", ".sqlite", ".duckdb", ".md", ".log")
+)  # fmt: skip
+TEXTS = (".txt", ".json")
+AFRESH = "--overwrite starts afresh"
+AGAIN = "--overwrite mines it again, another -o leaves it as it is"
 
 
 def read_json(path: AnyPath) -> dict[str, Any] | None:
@@ -53,7 +67,11 @@ def plan_of(work: dict[str, Any]) -> dict[str, Any]:
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
     """What must be equal for two runs to be the same work, by the name a user knows it by."""
-    files = {f"{file.get('role') or 'source'} file {file['name']}": file for file in manifest.get("source", [])}
+    files: dict[str, dict[str, Any]] = {}
+    for file in [*manifest.get("source", []), *(manifest.get("others") or [])]:
+        name = f"{file.get('role') or 'source'} file {file['name']}"
+        crc = files.get(name, {}).get("crc32", {}) | (file.get("crc32") or {})
+        files[name] = files.get(name, {}) | file | {"crc32": crc}
     about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
     return {**manifest.get("config", {}), **files, **about}
 
@@ -63,20 +81,44 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     before, after = facts(old), facts(new)
     lines = []
     for name in before | after:
+        if before.get(name) == after.get(name):
+            continue
         if isinstance((before | after)[name], dict) and " file " in name:
-            words = "gone" if name not in after else "new" if name not in before else "its contents changed"
+            words = "gone" if name not in after else "new" if name not in before else changed(before[name], after[name])
         else:
             words = f"{before.get(name)!r} -> {after.get(name)!r}"
-        if before.get(name) != after.get(name):
-            lines.append(f"{name}: {words}")
+        lines.append(f"{name}: {words}")
     return lines
 
 
-def refuse_differences(name: str, old: dict[str, Any], new: dict[str, Any]) -> None:
-    """Raise OutputError when the work recorded by manifest `old` is not that of `new`."""
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What has changed in a file that is read, in words."""
+    rows, recorded = after.get("rows"), before.get("rows")
+    if rows != recorded and isinstance(rows, int) and isinstance(recorded, int):
+        return f"rows {rows:,}, recorded {recorded:,}"
+    old, new = before["crc32"], after["crc32"]
+    columns = [kind for kind in old | new if old.get(kind) != new.get(kind)]
+    return f"its contents changed ({', '.join(columns)})" if columns else "its contents changed"
+
+
+def refuse_differences(what: str, old: dict[str, Any], new: dict[str, Any], hint: str = AFRESH) -> None:
+    """Raise OutputError, which says `what`, when the work recorded by manifest `old` is not that of `new`."""
     lines = differences(old, new)
     if lines:
-        raise OutputError(f"{name} was begun otherwise:\n  " + "\n  ".join(lines), "--overwrite starts afresh")
+        raise OutputError(f"{what}:\n  " + "\n  ".join(lines), hint)
+
+
+def refuse_ending(place: AnyPath, emit: str) -> None:
+    """Raise UsageError when the name of a mined output ends as files do that hold something else."""
+    own = EMITS[emit].suffix
+    allowed = (own,) if own == ".parquet" else (own, ".parquet", *TEXTS)  # Target refuses lines in .parquet
+    if place.suffix.lower() in ENDINGS and place.suffix not in allowed:
+        what = "Parquet" if own == ".parquet" else f"lines of {own.removeprefix('.')}"
+        folder = "; a name without an ending is a folder of parts" if own == ".parquet" else ""
+        raise UsageError(
+            f"-o {place.name}: what is written is {what}, not {place.suffix}",
+            f"-o {place.stem}{own} is one file{folder}",
+        )
 
 
 class Target:
@@ -107,20 +149,81 @@ class Target:
         done = read_manifest(self.manifest)
         nothing = done is not None and done.get("files") == []  # a slice without parts, of which no folder need be left
         if not self.occupied() and not (resume and nothing):
+            self.refuse_other_manifest()
             if unfinished and not (resume or overwrite):
                 raise OutputError(
                     f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
                 )
             return None
         if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
+            self.refuse_damaged(done)
             self.tidy()
             return done
+        self.refuse_other_manifest()
+        self.refuse_foreign_output()
         if not overwrite and not (resume and unfinished):
             also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
             raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
-        if self.final.is_dir() and not all(path.match("part-*.parquet") for path in self.final.iterdir()):
-            raise OutputError(f"{self.final} is a folder that holds other files: not overwritten", "choose another -o")
         return None
+
+    def refuse_inputs(self, given: Iterable[Given]) -> None:
+        """Raise OutputError when the run reads what it would write over, or would read it when it is run again."""
+        self.refuse_place()
+        first = "part-00000.parquet"
+        written = [self.final if self.single else self.final / first, self.partial / "parts" / first]
+        refuse_inputs(self.final, [self.final, self.partial, self.manifest], written, given)
+
+    def refuse_damaged(self, done: dict[str, Any]) -> None:
+        """Raise OutputError when the files of a complete output are not those of its manifest, by their sizes."""
+        found = self.sizes()
+        for file in done["files"]:
+            size = found.get("" if self.single else file["name"])
+            if size != file["bytes"]:
+                what = "is missing" if size is None else f"has {size:,} bytes, recorded {file['bytes']:,}"
+                self.refuse_foreign_output()
+                raise OutputError(f"{self.final} is not what was written: {file['name']} {what}", AGAIN)
+
+    def refuse_foreign_output(self) -> None:
+        """Raise OutputError when something stands under OUT's name, or in its folder, that minestream did not write."""
+        if not self.occupied():
+            return
+        if not self.final.is_dir():
+            if not is_ours(self.final, next(iter(self.records().values()), None)):
+                self._refuse(self.final)
+            return
+        records, sizes = self.records(), self.sizes()
+        for path in self.final.iterdir():
+            record = records.get(path.name)
+            if not path.match("part-*.parquet"):
+                what = f"{self.final} is a folder that holds other files, as {path.name}: not overwritten"
+                raise OutputError(what, "choose another -o")
+            if not (record and record["bytes"] == sizes.get(path.name)) and not is_ours(path, record):
+                self._refuse(path)
+
+    def refuse_other_manifest(self) -> None:
+        """Raise OutputError when there is a file where the manifest goes that is none."""
+        told = (read_json(self.manifest) or {}).keys()
+        if self.manifest.exists() and not {"state", "config"} <= told and not is_ours(self.manifest):
+            self._refuse(self.manifest)
+
+    def _refuse(self, path: AnyPath) -> None:
+        raise OutputError(f"{path} exists, and minestream did not write it: it is never replaced", "choose another -o")
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What is known of the files that stand there: by the manifest, or by that of a run killed as it published."""
+        known = (read_manifest(place) or {} for place in (self.partial / PUBLISHING, self.manifest))
+        files: list[dict[str, Any]] = next((found["files"] for found in known if found.get("state") == "complete"), [])
+        return {file["name"]: file for file in files}
+
+    def sizes(self) -> dict[str, int]:
+        """The size of each file of the output by its name; of a single one under ""."""
+        if not self.final.exists():
+            return {}
+        if not self.final.is_dir():
+            return {"": self.final.stat().st_size}
+        if isinstance(self.final, RemotePath):
+            return self.final.sizes()
+        return {path.name: path.stat().st_size for path in self.final.iterdir() if path.is_file()}
 
     @property
     def text(self) -> str:
@@ -164,6 +267,22 @@ class Target:
         ----------
         resume, overwrite : bool
         **work
-            config, fingerprint, source (identities of the files), columns, parts (their number).
+            config, fingerprint, source (identities of the files), columns, parts (their number); others (CRC-32 of
+            the columns that the identities leave out) and read (where the files lay), which the manifest alone holds.
         """
         raise NotImplementedError
+
+
+def checked(
+    outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, given: Sequence[Given]
+) -> dict[int, dict[str, Any]]:
+    """Look whether every output can be written; the manifests of those that --resume finds complete, by place."""
+    finished = {}
+    for place, (output, config) in enumerate(zip(outputs, configs, strict=True)):
+        output.refuse_inputs(given)
+        manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
+        if manifest is not None:
+            what = f"{output.final} was mined otherwise"
+            refuse_differences(what, manifest, {**manifest, "config": config.to_dict()}, AGAIN)
+            finished[place] = manifest
+    return finished

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -31,3 +33,17 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")
     return InputError(f"{name}: unreadable or truncated: {detail}", "write or fetch the file again")
+
+
+def output_as_input(name: str, metadata: Mapping[bytes, bytes]) -> InputError:
+    """What to say of an input that is an output, with what it came from."""
+    try:
+        about = {key: json.loads(metadata[b"minestream." + key]) for key in (b"config", b"source")}
+        emit, names = about[b"config"]["emit"], [entry["name"] for entry in about[b"source"] if not entry.get("role")]
+    except (KeyError, TypeError, ValueError):
+        emit, names = "rows", []
+    came = f", {', '.join(map(str, names[:3]))}" if names else ""
+    return InputError(
+        f"{name}: mined {emit}, written by minestream: an output, no embeddings",
+        f"to mine again give what it came from{came}; minestream describe, verify, export and refilter take this",
+    )

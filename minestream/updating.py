@@ -78,7 +78,7 @@ def update(
     out : path
         The output, which is replaced when its successor is whole.
     source, corpus, qrels : path or list of them, optional
-        The tables as they are now, when they are neither beside `out` nor here. Of a folder every file counts.
+        The tables as they are now, if not where they were, beside `out` or here. Of a folder every file counts.
     progress_callback : callable, optional
         As of mine().
     **options

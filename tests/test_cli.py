@@ -301,19 +301,23 @@ def test_sample_is_a_copy_and_overwrites_only_when_told(capsys: pytest.CaptureFi
     assert main(["sample", str(path)]) == 0
     original = (Path(minestream.__file__).parent / "data" / "digits.parquet").read_bytes()
     assert path.read_bytes() == original
-    path.write_bytes(b"mine")
     code, _, err = output_of(capsys, "sample", str(path))
     assert code == 5
-    assert "--overwrite" in err
-    assert path.read_bytes() == b"mine"
+    assert "this sample already" in err
     assert main(["sample", str(path), "--overwrite"]) == 0
-    assert path.read_bytes() == original
+    path.write_bytes(b"mine")
+    for given in ((), ("--overwrite",)):
+        code, _, err = output_of(capsys, "sample", str(path), *given)
+        assert code == 5
+        assert "minestream did not write it" in err
+        assert "--overwrite" not in err
+        assert path.read_bytes() == b"mine"
 
 
 def test_sample_into_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, _, err = output_of(capsys, "sample", str(tmp_path / "none" / "digits.parquet"))
     assert code == 5
-    assert "existing folder" in err
+    assert "make the folder first" in err
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -226,9 +226,14 @@ def test_labels_of_one_row_are_not_held_out() -> None:
 def test_an_output_is_not_replaced_unasked(table: pa.Table, learned: tuple[Path, FitReport], tmp_path: Path) -> None:
     model = tmp_path / "l.npz"
     model.write_bytes(b"mine")
-    with pytest.raises(OutputError, match="exists"):
-        fit(table, model, **QUICK)
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="minestream did not write it"):
+            fit(table, model, **QUICK, overwrite=overwrite)
     assert model.read_bytes() == b"mine"
+    model.unlink()
+    fit(table, model, **{**QUICK, "epochs": 1})
+    with pytest.raises(OutputError, match="exists"):
+        fit(table, model, **{**QUICK, "epochs": 1})
     fit(table, model, **{**QUICK, "epochs": 1}, overwrite=True)
     apply(model, table, tmp_path / "out.parquet")
     with pytest.raises(OutputError, match="exists"):

@@ -109,8 +109,14 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
     assert seen.tags.count("svg") >= 3
     with pytest.raises(OutputError, match="cannot write"):
         describe_html(tmp_path / "out.parquet", tmp_path / "missing" / "out.html")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="exists"):
         describe_html(tmp_path / "out.parquet", tmp_path / "out.html", overwrite=False)
+    assert describe_html(tmp_path / "out.parquet", tmp_path / "out.html") == written, "a page takes the place of a page"
+    (tmp_path / "notes.html").write_text("<html>mine</html>")
+    with pytest.raises(OutputError, match="did not write it"):
+        describe_html(tmp_path / "out.parquet", tmp_path / "notes.html")
+    with pytest.raises(OutputError, match="which is read"):
+        describe_html(tmp_path / "out.parquet", tmp_path / "out.parquet")
 
 
 def test_charts_are_drawn_to_scale() -> None:

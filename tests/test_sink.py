@@ -223,9 +223,10 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path, name: str) -> None:
 
 
 def test_an_output_of_the_other_kind_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "out").write_text("a file")
-    (tmp_path / "out.parquet").mkdir()
-    (tmp_path / "out.parquet" / "part-00000.parquet").write_text("a folder")
+    mine_all(tmp_path / "a.parquet")
+    mine_all(tmp_path / "b")
+    os.rename(tmp_path / "a.parquet", tmp_path / "out")
+    os.rename(tmp_path / "b", tmp_path / "out.parquet")
     for name in ("out", "out.parquet"):
         with pytest.raises(OutputError, match="exists"):
             begin(tmp_path / name)
@@ -290,7 +291,8 @@ def test_a_damaged_part_is_not_finished(tmp_path: Path) -> None:
     ("changed", "line"),
     [
         ({"config": {"margin": 0.3}}, "margin: 0.2 -> 0.3"),
-        ({"source": [{**SOURCE[0], "rows": 8}]}, "source file in.parquet: its contents changed"),
+        ({"source": [{**SOURCE[0], "rows": 8}]}, "source file in.parquet: rows 8, recorded 9"),
+        ({"source": [{**SOURCE[0], "crc32": {"vectors": 2}}]}, "in.parquet: its contents changed (vectors)"),
         ({"source": [{**SOURCE[0], "name": "b.parquet"}]}, "source file b.parquet: new"),
         ({"source": []}, "source file in.parquet: gone"),
         ({"parts": 4}, "parts: 3 -> 4"),

@@ -31,7 +31,7 @@ from minestream.errors import InputError, OutputError, TransientError, UsageErro
 from minestream.inputs import open_inputs
 from minestream.places import RemotePath, place_of
 from minestream.source import open_source
-from minestream.writer import default_output
+from minestream.writer import default_output, write_rows
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "key-of-the-tests", "AWS_SECRET_ACCESS_KEY": "secret-of-the-tests",
@@ -283,11 +283,11 @@ def test_local_and_remote_files_are_not_mixed(store: str, tmp_path: Path) -> Non
 )
 def test_the_bytes_are_those_of_a_local_run(store: str, tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
     same_tree(
-        tmp_path,
+        tmp_path / "in",
         f"{store}/in",
         {"a.parquet": as_parquet(embeddings()), "b/c.parquet": as_parquet(embeddings(9, 1, 500))},
     )
-    assert mine(str(tmp_path), "-o", str(tmp_path / name), *options) == 0
+    assert mine(str(tmp_path / "in"), "-o", str(tmp_path / name), *options) == 0
     assert mine(f"{store}/in/", "-o", f"{store}/deep/{name}", *options) == 0
     found = objects(f"{store}/deep")
     local = [tmp_path / name] if (tmp_path / name).is_file() else sorted((tmp_path / name).iterdir())
@@ -300,7 +300,7 @@ def test_the_bytes_are_those_of_a_local_run(store: str, tmp_path: Path, name: st
     ]
     assert manifests[1]["report"]["output"] == f"{store}/deep/{name}"
     for manifest in manifests:
-        del manifest["report"]
+        del manifest["report"], manifest["read"]
     assert manifests[0] == manifests[1]
 
 
@@ -330,10 +330,8 @@ def test_an_output_is_described_verified_and_exported(
         found = minestream.describe(f"{store}/in/{name}")
         assert (found["output"], found["rows"]) == (f"{store}/in/{name}", found["counts"]["rows"])
         assert minestream.verify(f"{store}/in/{name}", sample=2, source=f"{store}/in/a.parquet")["anchors"] == 2
-    minestream.verify(f"{store}/in/out.parquet", sample=2)  # the source is found beside it
+    minestream.verify(f"{store}/in/out.parquet", sample=2)  # the source is found where it was
     assert minestream.export(f"{store}/in/out.parquet", tmp_path / "x.parquet", emit="pml")["rows"] == found["rows"]
-    with pytest.raises(OutputError, match="only mine writes to a store"):
-        minestream.export(f"{store}/in/out.parquet", f"{store}/x.parquet", emit="pml")
     source = f"{store}/in/a.parquet"
     assert minestream.compare(source, source)["near_duplicates"]["equal"] == 120
     assert main(["profile", source]) == 0
@@ -346,12 +344,70 @@ def test_an_output_is_described_verified_and_exported(
         minestream.describe(f"{store}/in/out")
 
 
+def test_every_command_writes_to_a_store(store: str, server: Proxy, tmp_path: Path) -> None:
+    texts = pa.array([f"text {row}" for row in range(120)])
+    table = embeddings().append_column("text", texts).set_column(0, "id", pa.array([f"d{row}" for row in range(120)]))
+    same_tree(tmp_path / "in", f"{store}/in", {"a.parquet": as_parquet(table)})
+    assert mine(f"{tmp_path}/in/a.parquet", "-o", f"{tmp_path}/m.parquet", "-k", "3", "--carry", "text") == 0
+    mined = pq.read_table(tmp_path / "m.parquet")
+    ends = pa.concat_arrays([mined[f"{end}_id"].combine_chunks() for end in ("positive", "negative")])
+    query = pa.concat_arrays(2 * [mined["anchor_id"].combine_chunks()])
+    scored = pa.table({"query_id": query, "document_id": ends}).group_by(["query_id", "document_id"]).aggregate([])
+    pq.write_table(scored.append_column("score", pa.array([0.5] * len(scored))), tmp_path / "s.parquet")
+
+    def write_all(root: str) -> None:
+        minestream.export(tmp_path / "m.parquet", f"{root}/x.parquet", emit="st-triplets", overwrite=True)
+        minestream.export(tmp_path / "m.parquet", f"{root}/x.jsonl", emit="flagembedding", overwrite=True)
+        minestream.refilter(
+            tmp_path / "m.parquet", f"{root}/r.parquet", scores=tmp_path / "s.parquet", negatives=1, overwrite=True
+        )
+        minestream.fit(tmp_path / "in", f"{root}/l.npz", epochs=1, progress="none", overwrite=True)
+        minestream.apply(tmp_path / "l.npz", tmp_path / "in", f"{root}/p.parquet", overwrite=True)
+        minestream.compare(tmp_path / "in", tmp_path / "in", out=f"{root}/c.parquet", overwrite=True)
+        minestream.profile(tmp_path / "in", f"{root}/look", overwrite=True, progress="none")
+
+    (tmp_path / "out").mkdir()
+    minestream.fit(tmp_path / "in", tmp_path / "l.npz", epochs=1, progress="none")
+    for _ in range(2):  # the second time in place of the first
+        write_all(f"{store}/out")
+        write_all(str(tmp_path / "out"))
+    found = objects(f"{store}/out")
+    local = {path.relative_to(tmp_path / "out").as_posix(): path for path in (tmp_path / "out").rglob("*.*")}
+    assert found.keys() == local.keys()
+    timed = {"look/profile.json", "look/report.html"}
+    assert [name for name in local.keys() - timed if found[name] != local[name].read_bytes()] == []
+    put(f"{store}/theirs.parquet", as_parquet(table))
+    put(f"{store}/look/suspects.parquet", as_parquet(table))
+    with pytest.raises(OutputError, match="did not write it"):
+        minestream.export(tmp_path / "m.parquet", f"{store}/theirs.parquet", emit="pml", overwrite=True)
+    with pytest.raises(OutputError, match="did not write"):
+        minestream.profile(tmp_path / "in", f"{store}/look", overwrite=True, progress="none")
+    server.faults[:] = [Fault(403, method="PUT")]
+    with pytest.raises(OutputError, match="permission denied"):
+        minestream.export(tmp_path / "m.parquet", f"{store}/new.parquet", emit="pml")
+
+
+@pytest.mark.parametrize("given", ["{}/in/a.parquet", "{}/in", "{}/in/", "{}/i*/*.parquet", "{}/**/*.parquet"])
+@pytest.mark.parametrize("out", ["{}/in/a.parquet", "S3{}/in/a.parquet", "{}/in/a.parquet/", "{}/in", "{}"])
+def test_an_object_that_is_read_is_never_written_over(store: str, given: str, out: str) -> None:
+    put(f"{store}/in/a.parquet", as_parquet(embeddings()))
+    before = objects(store)
+    named = out.format(store.removeprefix("s3") if out.startswith("S3") else store)
+    assert mine(given.format(store), "-o", named, "--overwrite") == 5
+    assert objects(store) == before
+
+
 @pytest.mark.parametrize("name", ["out.parquet", "out"])
-def test_what_stands_there_is_replaced_only_when_asked(store: str, name: str, expected: bytes) -> None:
+def test_what_stands_there_is_replaced_only_when_asked(store: str, name: str, tmp_path: Path) -> None:
     put(f"{store}/a.parquet", as_parquet(embeddings()))
     out = f"{store}/{name}"
-    put(f"{out}/part-00000.parquet", b"old")
-    put(f"{out}/part-00001.parquet", b"old")
+    for part in range(2):
+        put(f"{out}/part-0000{part}.parquet", b"old")
+    assert mine(f"{store}/a.parquet", "-o", out, "--overwrite") == 5, "minestream did not write it"
+    old = tmp_path / "old.parquet"
+    write_rows(old, rows_table(5).schema, [rows_table(5)], {"minestream.version": "x"})
+    for part in range(2):
+        at(f"{out}/part-0000{part}.parquet").upload(old)
     assert mine(f"{store}/a.parquet", "-o", out) == 5
     assert mine(f"{store}/a.parquet", "-o", out, "--resume") == 5
     assert mine(f"{store}/a.parquet", "-o", out, "--overwrite") == 0
@@ -359,6 +415,8 @@ def test_what_stands_there_is_replaced_only_when_asked(store: str, name: str, ex
         ["a.parquet", f"{name}.manifest.json", *([name] if name == "out.parquet" else ["out/part-00000.parquet"])]
     )
     assert mine(f"{store}/a.parquet", "-o", out, "--resume") == 0, "it is complete already"
+    put(f"{store}/a.parquet", as_parquet(embeddings(seed=1)))
+    assert mine(f"{store}/a.parquet", "-o", out, "--resume") == 5, "it is of other rows"
     put(f"{store}/other/notes.txt", b"mine")
     put(f"{store}/third.partial/notes.txt", b"mine")
     assert mine(f"{store}/a.parquet", "-o", f"{store}/other", "--overwrite") == 5

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from minestream.errors import printable
+from minestream.foreign import GENERATOR
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 640, 240, 80, 30, 28, 10
 NAMES = ("id", "row", "label", "_ids", "_rows", "_labels")  # columns whose numbers are names
@@ -161,7 +162,7 @@ def page(title: str, sections: Mapping[str, str]) -> str:
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'{GENERATOR}<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escaped(title)}</title><style>{STYLE}</style></head><body><h1>{escaped(title)}</h1>{body}</body></html>\n"
     )

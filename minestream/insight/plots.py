@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from minestream.errors import OutputError, UsageError
+from minestream.foreign import WRITER, is_ours
 
 SUFFIXES = (".png", ".svg")
 CURVES = ("active_fraction", "semi_hard_fraction", "served_fraction", "active_pairs_fraction")
+
+
+def plot_paths(folder: str | Path) -> list[Path]:
+    """The files of the plots; OutputError when one of another program has such a name."""
+    paths = [Path(folder) / f"{name}{suffix}" for name in ("distances", "margins") for suffix in SUFFIXES]
+    for path in paths:
+        if path.exists() and not is_ours(path):
+            raise OutputError(f"{path} exists, and minestream did not write it", "choose another folder for --plots")
+    return paths
 
 
 def write_plots(found: Mapping[str, Any], folder: str | Path) -> list[str]:
@@ -42,11 +52,12 @@ def write_plots(found: Mapping[str, Any], folder: str | Path) -> list[str]:
         axes.plot(at, [entry[name] for entry in margins], "o-", label=name.replace("_", " "))
     axes.set(xlabel="margin", ylim=(0, 1.02))
     axes.legend()
+    paths = plot_paths(folder)
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        paths = [Path(folder) / f"{name}{suffix}" for name in ("distances", "margins") for suffix in SUFFIXES]
         for path in paths:
-            (distances if path.stem == "distances" else sweep).savefig(path)
+            told = {".png": "Software", ".svg": "Creator"}[path.suffix]
+            (distances if path.stem == "distances" else sweep).savefig(path, metadata={told: WRITER})
     except OSError as error:
         raise OutputError(f"cannot write to {folder}: {error.strerror}", "choose another folder") from error
     return [str(path) for path in paths]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
@@ -21,13 +18,14 @@ from minestream.anchors import choose_anchors
 from minestream.config import split_options
 from minestream.contents import QUANTILES
 from minestream.errors import OutputError, UsageError, nearest_name
+from minestream.given import given_tables
 from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio, summed
-from minestream.insight.report import profile_page
+from minestream.insight.folder import profile_folder, write_profile
 from minestream.load import Loaded
 from minestream.metric import METRICS
 from minestream.miner import Mining
-from minestream.places import local_place
+from minestream.places import place_of
 from minestream.progress import Callback, reporter
 from minestream.scratch import scratch_folder
 from minestream.setting import Setting
@@ -41,7 +39,6 @@ SERVED = 0.95
 COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
-SUSPECTS_SHOWN = 200
 
 OPTIONS = (
     "embedding", "label", "id", "group_column", "group_rule", "carry", "unlabeled_value", "on_bad_rows",
@@ -116,8 +113,10 @@ def profile(
     given = _checked_margins(margins)
     if sample is not None and sample < 1:
         raise UsageError("--sample must be at least 1")
-    folder = None if out is None else _folder(local_place(out), overwrite)
     config, resources, tables = split_options({**options, "band": "any", "margin": 1.0, "seed": seed})
+    folder = None
+    if out is not None:
+        folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
@@ -129,7 +128,7 @@ def profile(
     found["seconds"] = round(time.perf_counter() - began, 3)
     found["output"] = None if folder is None else str(folder)
     if folder is not None:
-        _write(folder, found, files)
+        write_profile(folder, found, files)
     return found
 
 
@@ -139,35 +138,6 @@ def _checked_margins(margins: tuple[float, ...] | None) -> tuple[float, ...] | N
     if not margins or not all(0 < margin < math.inf for margin in margins):
         raise UsageError("margins must be finite numbers above 0", "--margin 0.1,0.2,0.3")
     return tuple(sorted(set(map(float, margins))))
-
-
-def _folder(out: Path, overwrite: bool) -> Path:
-    """The output folder, checked before anything is read."""
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is a file", "profile writes a folder: choose another -o")
-    if not out.parent.is_dir():
-        raise OutputError(f"cannot write {out}: no folder {out.parent}", "make the folder first")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise OutputError(f"{out} holds files", "--overwrite replaces those of a profile")
-    return out
-
-
-def _write(folder: Path, found: dict[str, Any], tables: dict[str, pa.Table]) -> None:
-    try:
-        folder.mkdir(exist_ok=True)
-        for name, table in tables.items():
-            pq.write_table(table, folder / f"{name}.tmp", compression="zstd")
-            os.replace(folder / f"{name}.tmp", folder / f"{name}.parquet")
-        shown = tables["suspects"].slice(0, SUSPECTS_SHOWN).to_pylist()
-        texts = {
-            "report.html": profile_page(found, shown),
-            "profile.json": json.dumps(found, indent=2, allow_nan=False, default=str),
-        }
-        for name, text in texts.items():
-            (folder / f"{name}.tmp").write_text(text, encoding="utf-8")
-            os.replace(folder / f"{name}.tmp", folder / name)
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror}", "choose another -o") from error
 
 
 def quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:

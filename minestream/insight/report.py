@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from minestream.contents import MEASURED, describe, flat, mined_output, row_groups
+from minestream.conversion import publishing
 from minestream.errors import OutputError
+from minestream.given import Given
 from minestream.insight.charts import bars, curves, escaped, histogram, page, table, values
-from minestream.places import local_place
+from minestream.places import place_of, text_of
 
 SHOWN_LABELS = 100
 BINS = 100
@@ -107,17 +109,14 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
 
 
 def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = True) -> str:
-    """Write the page of a mined output to `out`, and return its path.
+    """Write the page of a mined output to `out`, and return its path; another page that stands there is replaced.
 
     Raises
     ------
     InputError, OutputError
         When there is no mined output, or `out` cannot be written.
     """
-    text, path = describe_page(mined), local_place(out)
-    try:
-        with path.open("w" if overwrite else "x", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another file") from error
-    return str(path)
+    place = place_of(out, OutputError)
+    with publishing(place, overwrite, [Given("OUT", text_of(mined_output(mined).path))]) as draft:
+        draft.path.write_text(describe_page(mined), encoding="utf-8")
+    return str(place)

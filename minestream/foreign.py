@@ -1,0 +1,91 @@
+"""Whether minestream wrote what stands under a name: only that is replaced by --overwrite."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.ipc
+import pyarrow.parquet as pq
+
+from minestream.places import AnyPath, RemotePath, readable
+
+OURS, PROJECTED = b"minestream.", b"minestream.linear"  # of any output, of that of `apply`
+STORED_SCHEMA = b"ARROW:schema"
+WRITER = "minestream"  # of a plot
+PLOTS = (f"Software\0{WRITER}".encode(), f"<dc:title>{WRITER}<".encode())  # in PNG, in SVG
+GENERATOR = '<meta name="generator" content="minestream">'
+MARKS = (GENERATOR.encode(), *PLOTS)
+HEAD_BYTES, PIECE_BYTES = 2048, 8 << 20
+Record = Mapping[str, Any] | None
+
+
+def is_ours(file: AnyPath, record: Record = None) -> bool:
+    """Whether minestream wrote a file, or there is nothing in it to be lost.
+
+    Parameters
+    ----------
+    file : path
+    record : dict, optional
+        What a manifest says of the file {bytes, crc32}: text says nothing of itself.
+    """
+    try:
+        with _opened(file) as handle:
+            head = handle.read(HEAD_BYTES)
+        kind = next((magic for magic in KINDS if head.startswith(magic)), None)
+        if not head or kind is None:
+            return not head or any(mark in head for mark in MARKS) or as_recorded(file, record)
+        return KINDS[kind](file, record)
+    except OSError:
+        return False
+
+
+def _opened(file: AnyPath) -> IO[bytes]:
+    return file.open() if isinstance(file, RemotePath) else file.open("rb")
+
+
+def _parquet(file: AnyPath, record: Record) -> bool:
+    """By its footer; what can no longer be read is ours when the manifest knows of it."""
+    try:
+        about = pq.read_metadata(readable(file)).metadata or {}
+    except pa.ArrowException:
+        return record is not None
+    # A mined table that was changed and written again has our words in its schema too, where mining writes none.
+    stored = about.get(STORED_SCHEMA)
+    copied = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(stored))).metadata if stored else None
+    ours = {name for name in about if name.startswith(OURS)}
+    return bool(ours) and not ((ours - {PROJECTED}) & (copied or {}).keys())
+
+
+def _archive(file: AnyPath, record: Record) -> bool:
+    """A linear embedding of `fit`."""
+    try:
+        with _opened(file) as handle, np.load(handle, allow_pickle=False) as found:
+            about = json.loads(np.asarray(found["about"]).tobytes())
+    except Exception:  # of a broken archive whatever the readers of zip, zlib and headers raise
+        return False
+    return isinstance(about, dict) and {"format", "version", "source"} <= about.keys()
+
+
+def as_recorded(file: AnyPath, record: Record) -> bool:
+    """Whether a file is, byte for byte, the one that a record {bytes, crc32} was written for."""
+    if record is None or file.stat().st_size != record.get("bytes"):
+        return False
+    return text_crc(file) == record.get("crc32")
+
+
+def text_crc(file: AnyPath) -> str:
+    """The CRC-32 of a file's bytes, as records of text have it."""
+    crc = 0
+    with _opened(file) as handle:
+        while piece := handle.read(PIECE_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return f"{crc:08x}"
+
+
+KINDS: dict[bytes, Callable[[AnyPath, Record], bool]] = {b"PAR1": _parquet, b"PK\x03\x04": _archive}

@@ -1,0 +1,79 @@
+"""The folder of a profile, on a disk or in a store: what may stand there already, and its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from minestream.errors import OutputError, UsageError
+from minestream.foreign import as_recorded, text_crc
+from minestream.given import Given, refuse_inputs
+from minestream.insight.report import profile_page
+from minestream.mirror import target_at
+from minestream.places import AnyPath, RemotePath
+from minestream.scratch import scratch_folder
+from minestream.sink import disk_errors
+from minestream.target import ENDINGS, read_json
+
+SUSPECTS_SHOWN = 200
+PROFILE = "profile.json"
+FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
+
+
+def profile_folder(out: AnyPath, overwrite: bool, given: list[Given]) -> AnyPath:
+    """The output folder, checked before anything is read."""
+    if out.suffix.lower() in ENDINGS:
+        raise UsageError(f"profile writes a folder, not {out.name}", f"-o {out.stem}: report.html is in it then")
+    refuse_inputs(out, [out], [out / name for name in FILES], given)
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is a file", "profile writes a folder: choose another -o")
+    target_at(out).refuse_place()
+    there = [path for name in FILES if (path := out / name).exists()]
+    if any(not as_recorded(path, record) for path, record in _recorded(out, there)):
+        raise OutputError(
+            f"{out} holds files of these names that profile did not write: {', '.join(path.name for path in there)}",
+            "choose another -o",
+        )
+    if out.is_dir() and any(out.iterdir()) and not overwrite:
+        raise OutputError(f"{out} holds files", "--overwrite replaces those of a profile")
+    return out
+
+
+def _recorded(out: AnyPath, files: list[AnyPath]) -> list[tuple[AnyPath, dict[str, Any] | None]]:
+    """Each of the files that stand in a folder, with what the profile in it says of it; itself it does not tell of."""
+    profile = read_json(out / PROFILE) or {}
+    records = profile.get("files")
+    known = records if isinstance(records, dict) else {}
+    return [(path, known.get(path.name)) for path in files if path.name != PROFILE or not known]
+
+
+def write_profile(folder: AnyPath, found: dict[str, Any], tables: dict[str, pa.Table]) -> None:
+    """Write the files of a profile, profile.json, which knows the others, last."""
+    shown = tables["suspects"].slice(0, SUSPECTS_SHOWN).to_pylist()
+    with scratch_folder(None) as scratch, disk_errors(scratch if isinstance(folder, RemotePath) else folder / PROFILE):
+        for name, table in tables.items():
+            pq.write_table(table, scratch / f"{name}.parquet", compression="zstd")
+        (scratch / "report.html").write_text(profile_page(found, shown), encoding="utf-8")
+        made = [scratch / name for name in FILES if name != PROFILE]
+        found["files"] = {path.name: {"bytes": path.stat().st_size, "crc32": text_crc(path)} for path in made}
+        (scratch / PROFILE).write_text(json.dumps(found, indent=2, allow_nan=False, default=str), encoding="utf-8")
+        if isinstance(folder, Path):
+            folder.mkdir(exist_ok=True)
+        for path in [*made, scratch / PROFILE]:
+            _put(path, folder / path.name)
+
+
+def _put(path: Path, place: AnyPath) -> None:
+    """A local file under another name, whole or not at all."""
+    if isinstance(place, RemotePath):
+        place.upload(path)
+        return
+    temporary = place.with_name(f".{place.name}.tmp")
+    shutil.copyfile(path, temporary)
+    os.replace(temporary, place)
