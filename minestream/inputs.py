@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -56,6 +56,7 @@ class Input:
     row: int = 0  # the first row in the file
     start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
     stamp: tuple[int, ...] = ()  # of a local file when it was opened
+    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns that hold one value: hive folders
 
     def __post_init__(self) -> None:
         # What a damaged file says of itself raises here, where what opens the file catches it: names that are no UTF-8.

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
+from minestream.columns import plain
 from minestream.inputs import Input, Reader
+from minestream.literals import Range, constant_range, range_of
 from minestream.places import readable
-from minestream.where import Where, partition_types, partition_values
+from minestream.where import Where
+
+_INT64 = re.compile("0|-?[1-9][0-9]{0,18}")
+
+
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def partition_values(path: str) -> dict[str, str | None]:
+    """The hive partition columns of a path: its folders of the form name=value."""
+    pairs = (folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder[1:])
+    return {_unquoted(name): None if value == HIVE_NULL else _unquoted(value) for name, value in pairs}
+
+
+def _unquoted(text: str) -> str:
+    """Text without its %XX; as it stands where they are no UTF-8, so that two folders never become one value."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+
+
+def partition_types(values: list[dict[str, str | None]]) -> dict[str, pa.DataType]:
+    """Of the partition columns that all files have: int64 where every value is the text of one, else string."""
+    shared = [name for name in (values[0] if values else {}) if all(name in each for each in values)]
+    return {name: pa.int64() if all(_is_int64(each[name]) for each in values) else pa.string() for name in shared}
+
+
+def _is_int64(text: str | None) -> bool:
+    """Whether text prints back as itself from an int64: 7, and neither 07, -0 nor digits of another script."""
+    return text is None or (bool(_INT64.fullmatch(text)) and -(2**63) <= int(text) < 2**63)
 
 
 def partitioned(inputs: list[Input]) -> list[Input]:
@@ -42,7 +73,7 @@ def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
     wrapped = _adding(each.reader, added, each.schema.names[:1])
     of_groups = each.of_groups
     groups = None if of_groups is None else lambda some: _adding(of_groups(some), added, each.schema.names[:1])
-    return replace(each, schema=schema, reader=wrapped, of_groups=groups)
+    return replace(each, schema=schema, reader=wrapped, of_groups=groups, constants=added)
 
 
 def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -> Reader:
@@ -78,9 +109,10 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     if each.of_groups is None:
         yield whole
         return
-    kept = set(_possible_groups(each, where))
     with pq.ParquetFile(readable(each.file), pre_buffer=False) as file:
-        sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    kept = {number for number, group in enumerate(groups) if where.may_be_met(_ranges(each, where, group), each.schema)}
     if len(kept) == len(sizes):
         yield whole
         return
@@ -94,17 +126,13 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
         )  # fmt: skip
 
 
-def _possible_groups(each: Input, where: Where) -> list[int]:
-    """The row groups of a Parquet file that may hold rows which meet the condition."""
-    own = pq.read_schema(readable(each.file))
-    known = ds.scalar(True)
-    for name, value in partition_values(each.name).items():
-        if name in each.schema.names and name not in own.names and value is not None:
-            kind = each.schema.field(name).type
-            known = known & (pc.field(name) == _scalar(value, kind))
-            own = own.append(pa.field(name, kind))
-    system = LocalFileSystem() if isinstance(each.file, str) else each.file.system
-    path = each.file if isinstance(each.file, str) else each.file.key
-    fragment = ds.ParquetFileFormat().make_fragment(path, system, known)
-    pieces = fragment.split_by_row_group(where.expression, own)
-    return [group.id for piece in pieces for group in piece.row_groups]
+def _ranges(each: Input, where: Where, group: pq.RowGroupMetaData) -> dict[str, Range]:
+    """What is known of the columns of a condition in a row group; nothing of those that are not there once."""
+    found = {name: constant_range(value.as_py()) for name, value in each.constants.items()}
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    paths = [chunk.path_in_schema for chunk in chunks]
+    for name in where.columns:
+        if name not in found and paths.count(name) == 1:
+            kind = plain(each.schema.field(name).type)
+            found[name] = range_of(chunks[paths.index(name)].statistics, group.num_rows, kind)
+    return found

@@ -1,37 +1,170 @@
-"""Filter expressions over columns: parsed by hand into Arrow expressions, so that nothing in them is executed."""
+"""Conditions on columns: parsed by hand, asked of rows through Arrow's compute, and of what statistics say of rows."""
 
 from __future__ import annotations
 
 import ast
 import datetime
-import operator
-from collections.abc import Callable
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.columns import plain
+from minestream.decode import decode_plain
 from minestream.errors import InputError, UsageError, nearest_name
+from minestream.literals import (
+    FLIPPED,
+    NOTHING_KNOWN,
+    Range,
+    Unlike,
+    Value,
+    comparable,
+    compared,
+    fitted,
+    moment,
+    together,
+)
 
-COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
+COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip
-CALLS: dict[str, Callable[[str], Any]] = {
-    "column": pc.field,
-    "date": datetime.date.fromisoformat,
-    "time": datetime.datetime.fromisoformat,
-}
 GRAMMAR = (
-    'columns, numbers, "texts", True, False, date("2026-01-31"), time("2026-01-31T12:00"), column("odd name"), '
+    'columns, numbers, "texts", True, False, date("2026-01-31"), time("2026-01-31T12:00+01:00"), column("odd name"), '
     "== != < <= > >=, in (...), is None, and, or, not"
 )
 MOST_JOINED = 1_000
-HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+_ONE_EQUALS = re.compile("(?<![=!<>:])=(?!=)")
+
+Columns = Mapping[str, pa.Array]
+Ranges = Mapping[str, Range]
+Verdict = tuple[bool, bool]  # whether rows may meet a condition, and whether they may fail it; null does neither
+
+
+# ---------------------------------------------------------------- conditions
+
+
+class Condition:
+    """What is true, false or null of a row: null meets no comparison, nor its negation."""
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """Its value in every row."""
+        raise NotImplementedError
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """What it may be in rows of which only ranges are known."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Joined(Condition):
+    """Conditions joined by `and` (every) or `or`."""
+
+    every: bool
+    parts: tuple[Condition, ...]
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        found = self.parts[0].of(columns)
+        for part in self.parts[1:]:
+            found = (pc.and_kleene if self.every else pc.or_kleene)(found, part.of(columns))
+        return found
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        true, false = zip(*(part.verdict(ranges, kinds) for part in self.parts), strict=True)
+        return (all(true), any(false)) if self.every else (any(true), all(false))
+
+
+@dataclass(frozen=True)
+class Not(Condition):
+    """The negation of a condition."""
+
+    part: Condition
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        return pc.invert(self.part.of(columns))
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        true, false = self.part.verdict(ranges, kinds)
+        return false, true
+
+
+@dataclass(frozen=True)
+class IsNull(Condition):
+    """Whether a column is null."""
+
+    name: str
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        return columns[self.name].is_null()
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        known = ranges.get(self.name, NOTHING_KNOWN)
+        return known.nulls, known.values
+
+
+@dataclass(frozen=True)
+class Compared(Condition):
+    """A column compared with a value."""
+
+    name: str
+    comparison: str
+    value: Value
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        column = columns[self.name]
+        comparison, value = fitted(self.name, column.type, self.comparison, self.value)
+        if not comparison:
+            return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
+        return compared(comparison, comparable(column), value)
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        known = ranges.get(self.name, NOTHING_KNOWN)
+        return known.verdict(*fitted(self.name, kinds[self.name], self.comparison, self.value))
+
+
+@dataclass(frozen=True)
+class OneOf(Condition):
+    """A column among values."""
+
+    name: str
+    values: tuple[Value, ...]
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        column = comparable(columns[self.name])
+        fits = [fitted(self.name, columns[self.name].type, "==", value) for value in self.values]
+        known = [value for comparison, value in fits if comparison]
+        known += [
+            -value for value in known if value == 0 and isinstance(value, float)
+        ]  # Arrow tells -0.0 from 0.0 here
+        among = pa.array(known, column.type)
+        return pc.if_else(column.is_valid(), pc.is_in(column, value_set=among), pa.scalar(None, pa.bool_()))
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        each = tuple(Compared(self.name, "==", value) for value in self.values)
+        return Joined(False, each).verdict(ranges, kinds) if each else (False, True)
+
+
+@dataclass(frozen=True)
+class Columnwise(Condition):
+    """Two columns compared with each other, as Arrow compares them."""
+
+    left: str
+    comparison: str
+    right: str
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        left, right = columns[self.left], columns[self.right]
+        try:
+            return compared(self.comparison, together(left), together(right))
+        except pa.ArrowException as error:
+            what = f"columns {self.left!r} ({left.type}) and {self.right!r} ({right.type}) cannot be compared"
+            raise Unlike(what, "compare columns of one type") from error
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        return True, True
 
 
 @dataclass(frozen=True)
@@ -44,15 +177,15 @@ class Where:
         As given.
     option : str
         Which option gave it.
-    expression : pyarrow.compute.Expression
-        Null counts as false.
+    condition : Condition
+        Rows for which it is true meet it.
     columns : tuple of str
         Those it reads.
     """
 
     text: str
     option: str
-    expression: pc.Expression
+    condition: Condition
     columns: tuple[str, ...]
 
     def check(self, file: str, schema: pa.Schema) -> None:
@@ -60,29 +193,35 @@ class Where:
         for name in self.columns:
             if name not in schema.names:
                 raise InputError(f"{file}: {self.option}: no column {name!r}", nearest_name(name, schema.names))
-        self.mask(_no_rows(schema, self.columns))
+        self.mask(pa.record_batch([pa.array([], schema.field(name).type) for name in self.columns], list(self.columns)))
 
     def mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Which rows meet it, bool[m]."""
-        place = "row"
-        while place in self.columns:
-            place += "_"
-        given = pa.table([batch.column(name) for name in self.columns], list(self.columns))
-        numbered = given.append_column(place, pa.array(np.arange(batch.num_rows)))
         try:
-            kept = numbered.filter(self.expression)[place].to_numpy()
-        except (pa.ArrowException, TypeError) as error:
-            raise UsageError(
-                f"{self.option} {self.text!r}: {' '.join(str(error).split())[:200]}",
-                "compare a column with values of its type",
-            ) from error
-        mask = np.zeros(batch.num_rows, bool)
-        mask[kept] = True
-        return mask
+            met = self.condition.of({name: decode_plain(batch.column(name)) for name in self.columns})
+        except Unlike as error:
+            raise UsageError(f"{self.option} {self.text!r}: {error.message}", error.hint) from error
+        except pa.ArrowException as error:
+            what = f"{self.option} {self.text!r}: {' '.join(str(error).split())[:200]}"
+            raise UsageError(what, "compare a column with values of its type") from error
+        return np.asarray(met.fill_null(False))
+
+    def may_be_met(self, ranges: Ranges, schema: pa.Schema) -> bool:
+        """Whether rows in these ranges may meet it."""
+        return self.condition.verdict(ranges, {name: plain(schema.field(name).type) for name in self.columns})[0]
 
 
-def _no_rows(schema: pa.Schema, names: tuple[str, ...]) -> pa.RecordBatch:
-    return pa.record_batch([pa.array([], schema.field(name).type) for name in names], list(names))
+def both(first: Where | None, second: Where | None) -> Where | None:
+    """The condition that rows meet which meet two; None stands for every row."""
+    if first is None or second is None:
+        return first or second
+    return Where(
+        f"({first.text}) and ({second.text})", f"{first.option} and {second.option}",
+        Joined(True, (first.condition, second.condition)), tuple(dict.fromkeys(first.columns + second.columns)),
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------- parsing
 
 
 def parse_where(text: str | None, option: str) -> Where | None:
@@ -98,103 +237,114 @@ def parse_where(text: str | None, option: str) -> Where | None:
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{option} {text[:200]!r}: {error}", GRAMMAR) from error
+        raise UsageError(f"{option} {text[:200]!r}: {error}", _instead(text)) from error
     joined = sum(len(getattr(node, "values", ())) + len(getattr(node, "ops", [0])) - 1 for node in ast.walk(tree))
-    if joined > MOST_JOINED:  # Arrow follows them on its stack, and dies of some 10,000
+    if joined > MOST_JOINED:  # every one is a pass over the rows
         what = f"{option} {text[:200]!r}: {joined:,} conditions are joined, more than {MOST_JOINED:,}"
         raise UsageError(what, "list values instead: id in (1, 2, 3)")
     parser = _Parser(text, option)
     try:
-        expression = parser.condition(tree.body)
-    except (pa.ArrowException, TypeError, OverflowError, RecursionError) as error:
-        what = f"{option} {text[:200]!r}: {' '.join(str(error).split())[:200]}"
-        raise UsageError(what, "compare with values of one type that Arrow has") from error
-    if not parser.columns:
-        raise UsageError(f"{option} {text!r} names no column", GRAMMAR)
-    return Where(text, option, expression, tuple(dict.fromkeys(parser.columns)))
+        condition = parser.condition(tree.body)
+    except RecursionError as error:
+        raise UsageError(f"{option} {text[:200]!r}: nested too deep", "list values instead: id in (1, 2, 3)") from error
+    return Where(text, option, condition, tuple(dict.fromkeys(parser.columns)))
+
+
+def _instead(text: str) -> str:
+    """What was meant by text that cannot be parsed: == for =, or else the grammar."""
+    doubled = _ONE_EQUALS.sub("==", text.strip())
+    try:
+        ast.parse(doubled, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return GRAMMAR
+    return f"two equal signs compare: {doubled}" if doubled != text.strip() else GRAMMAR
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
 
 
 class _Parser:
-    """Turns the syntax tree of a condition into an Arrow expression, node by node; what it does not know it refuses."""
+    """Turns the syntax tree of a condition into a Condition, node by node; what it does not know it refuses."""
 
     def __init__(self, text: str, option: str) -> None:
         self.text, self.option = text, option
         self.columns: list[str] = []
 
-    def condition(self, node: ast.expr) -> Any:
+    def condition(self, node: ast.expr) -> Condition:
         """What is true or false of a row."""
         if isinstance(node, ast.BoolOp):
-            join = operator.and_ if isinstance(node.op, ast.And) else operator.or_
-            found = self.condition(node.values[0])
-            for value in node.values[1:]:
-                found = join(found, self.condition(value))
-            return found
+            return Joined(isinstance(node.op, ast.And), tuple(self.condition(value) for value in node.values))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-            return ~self.condition(node.operand)
+            return Not(self.condition(node.operand))
         if isinstance(node, ast.Compare):
             return self._compared(node)
         if isinstance(node, ast.Name | ast.Call):
-            return self._operand(node) == True  # noqa: E712 (an expression, not a bool)
+            return Compared(self._column(node), "==", True)
         raise self._refused(node)
 
-    def _compared(self, node: ast.Compare) -> Any:
+    def _compared(self, node: ast.Compare) -> Condition:
         if len(node.ops) > 1:  # a < x < b
-            left, found = node.left, None
-            for comparison, right in zip(node.ops, node.comparators, strict=True):
-                each = self._compared(ast.Compare(left, [comparison], [right]))
-                found, left = each if found is None else found & each, right
-            return found
+            lefts = [node.left, *node.comparators]
+            each = zip(lefts, node.ops, node.comparators, strict=False)
+            return Joined(True, tuple(self._compared(ast.Compare(left, [op], [right])) for left, op, right in each))
         (comparison,), (right,) = node.ops, node.comparators
-        own = self._operand(node.left)
         if isinstance(comparison, ast.In | ast.NotIn):
-            if not isinstance(right, ast.Tuple | ast.List) or not isinstance(own, pc.Expression):
+            if not isinstance(right, ast.Tuple | ast.List):
                 raise self._refused(node)
-            found = own.isin([self._operand(value) for value in right.elts])
-            return ~found if isinstance(comparison, ast.NotIn) else found
+            values = [self._operand(value) for value in right.elts]
+            among = OneOf(self._column(node.left), tuple(v for v in values if not isinstance(v, _Column)))
+            if len(among.values) < len(values):
+                raise self._refused(node)
+            return Not(among) if isinstance(comparison, ast.NotIn) else among
         if isinstance(comparison, ast.Is | ast.IsNot):
-            if not (isinstance(right, ast.Constant) and right.value is None) or not isinstance(own, pc.Expression):
+            if not (isinstance(right, ast.Constant) and right.value is None):
                 raise self._refused(node)
-            return own.is_null() if isinstance(comparison, ast.Is) else own.is_valid()
-        other = self._operand(right)
-        if type(comparison) not in COMPARISONS or not any(isinstance(each, pc.Expression) for each in (own, other)):
-            raise self._refused(node)
-        return COMPARISONS[type(comparison)](own, other)
+            null = IsNull(self._column(node.left))
+            return null if isinstance(comparison, ast.Is) else Not(null)
+        own, other, said = self._operand(node.left), self._operand(right), COMPARISONS[type(comparison)]
+        if isinstance(own, _Column):
+            if isinstance(other, _Column):
+                return Columnwise(own.name, said, other.name)
+            return Compared(own.name, said, other)
+        if isinstance(other, _Column):
+            return Compared(other.name, FLIPPED[said], own)
+        raise self._refused(node)
 
-    def _operand(self, node: ast.expr) -> Any:
+    def _column(self, node: ast.expr) -> str:
+        operand = self._operand(node)
+        if not isinstance(operand, _Column):
+            raise self._refused(node)
+        return operand.name
+
+    def _operand(self, node: ast.expr) -> _Column | Value:
         """A column, or a value."""
         if isinstance(node, ast.Name):
             self.columns.append(node.id)
-            return pc.field(node.id)
+            return _Column(node.id)
         if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
             value = self._operand(node.operand)
-            if isinstance(value, int | float):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 return -value
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CALLS:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             given = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
             if len(given) == 1 == len(node.args) and not node.keywords:
-                self.columns += given if node.func.id == "column" else []
-                try:
-                    return CALLS[node.func.id](given[0])
-                except ValueError as error:
-                    raise UsageError(f"{self.option} {self.text!r}: {error}", GRAMMAR) from error
+                return self._called(node, node.func.id, given[0])
         raise self._refused(node)
+
+    def _called(self, node: ast.Call, name: str, given: str) -> _Column | Value:
+        if name == "column":
+            self.columns.append(given)
+            return _Column(given)
+        if name not in ("date", "time"):
+            raise self._refused(node)
+        try:
+            return datetime.date.fromisoformat(given) if name == "date" else moment(given)
+        except ValueError as error:
+            raise UsageError(f"{self.option} {self.text!r}: {error}", GRAMMAR) from error
 
     def _refused(self, node: ast.AST) -> UsageError:
         return UsageError(f"{self.option}: {ast.unparse(node)!r} is not understood in {self.text!r}", GRAMMAR)
-
-
-def partition_values(path: str) -> dict[str, str | None]:
-    """The hive partition columns of a path: its folders of the form name=value."""
-    pairs = (folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder[1:])
-    return {unquote(name): None if value == HIVE_NULL else unquote(value) for name, value in pairs}
-
-
-def partition_types(values: list[dict[str, str | None]]) -> dict[str, pa.DataType]:
-    """Of the partition columns that all files have: int64 where every value is a number, else string."""
-    shared = [name for name in (values[0] if values else {}) if all(name in each for each in values)]
-    return {
-        name: pa.int64() if all((each[name] or "0").lstrip("-").isdecimal() for each in values) else pa.string()
-        for name in shared
-    }

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import math
+import tempfile
+import zoneinfo
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support import REFERENCE_OPTIONS
 from worlds import WORLDS, World
 
 from minestream import describe, inputs, mine, mine_batches, reference, verify
 from minestream.config import split_options
 from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.literals import range_of
 from minestream.source import open_source
 from minestream.where import parse_where
 
@@ -34,7 +45,12 @@ MEANT = {
     "lang is None": [2],
     "lang is not None and year > 2020": [1],
     'lang in ("en", "de") and not year >= 2024': [0, 3],
-    'lang not in ["en"]': [1, 2],
+    'lang not in ["en"]': [1],
+    'not lang in ("en", "fr")': [1],
+    "not year > 2020.5": [0, 3],
+    "not (flag and year > 2024)": [0, 1, 3],
+    "year in ()": [],
+    "day >= '1970-01-02' and day < time('1970-01-02T12:00')": [1],
     "2020 <= year < 2025": [0, 1],
     "year == -3 or day == date('1970-01-02')": [1, 3],
     'column("odd name") == True': [0, 3],
@@ -67,6 +83,192 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
 
     with pytest.raises(MinestreamError, match="--anchor-where"):
         checked()
+
+
+# ---------------------------------------------------------------- a law: the rows of every layout are Arrow's
+
+PARIS = zoneinfo.ZoneInfo("Europe/Paris")
+NOON = datetime.datetime(2024, 3, 31, 12)
+TEXTS = ["", "a", "ab", "é", "\U0001f600", "x" * 15, "x" * 16, "x" * 30, "x" * 30 + "y", "z" * 200]
+DECIMALS = [decimal.Decimal(text) for text in ("-1.50", "0.00", "0.10", "0.11", "99999999.99")]
+
+
+def times(unit: str, zone: str | None = None) -> tuple[pa.DataType, list[Any], Callable[[Any], str]]:
+    """Times of a type, and how one is written in a condition: with an offset where the type has a zone."""
+    values = [NOON + datetime.timedelta(hours=hours) for hours in (-24, -1, 0, 1, 24 * 90)]
+    if zone is None:
+        return pa.timestamp(unit), values, lambda value: f"time('{value.isoformat()}')"
+    zoned = [value.replace(tzinfo=datetime.UTC) for value in values]
+    return pa.timestamp(unit, zone), zoned, lambda value: f"time('{value.astimezone(PARIS).isoformat()}')"
+
+
+# By name: a type, values of it, and how one is written in a condition.
+KINDS: dict[str, tuple[pa.DataType, list[Any], Callable[[Any], str]]] = {
+    "float64": (pa.float64(), [math.nan, -0.0, 0.0, 0.1, -1e300, 5.0, math.inf],
+                lambda value: repr(value).replace("inf", "1e999")),
+    "float32": (pa.float32(), [math.nan, -0.0, 0.0, 0.1, -7.5, 5.0], repr),
+    "int8": (pa.int8(), [-128, -1, 0, 5, 127], repr),
+    "int64": (pa.int64(), [-(2**63), -1, 0, 2**53 + 1, 2**63 - 1], repr),
+    "uint64": (pa.uint64(), [0, 5, 2**53 + 1, 2**63, 2**64 - 1], repr),
+    "decimal": (pa.decimal128(10, 2), DECIMALS, str),
+    "wide decimal": (pa.decimal256(50, 2), DECIMALS, str),
+    "small decimal": (pa.decimal32(9, 1), [decimal.Decimal("-1.5"), decimal.Decimal("0.1"), decimal.Decimal("7")], str),
+    "text": (pa.string(), TEXTS, repr),
+    "large text": (pa.large_string(), TEXTS, repr),
+    "dictionary": (pa.dictionary(pa.int32(), pa.string()), TEXTS, repr),
+    "bool": (pa.bool_(), [True, False], repr),
+    "date": (pa.date32(), [NOON.date() + datetime.timedelta(days=day) for day in range(-2, 3)],
+             lambda value: f"date('{value.isoformat()}')"),
+    "time": times("us"), "time ms": times("ms"), "time ns": times("ns"), "time s": times("s"),
+    "time of UTC": times("us", "UTC"), "time of Paris": times("ns", "Europe/Paris"),
+    "time of +02:00": times("s", "+02:00"),
+}  # fmt: skip
+ARROWS: dict[str, Any] = {
+    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+}  # fmt: skip
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type that Arrow can compute with: it has no `is_in` of the small decimals."""
+    if pa.types.is_decimal32(kind):
+        return pa.decimal128(kind.precision, kind.scale)
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+@st.composite
+def conditions(draw: st.DrawFn, kind: pa.DataType, values: list[Any], written: Any, depth: int) -> tuple[str, Any]:
+    """A condition on the column f, and what Arrow's compute makes of the same of a whole column."""
+    shape = draw(st.sampled_from(["compare", "in", "null"] + ["not", "and", "or"] * (depth > 0)))
+    plain = plain_type(kind)
+    known = [value for value in values if value == value]
+    if shape == "compare":
+        sign, value = draw(st.sampled_from(sorted(ARROWS))), draw(st.sampled_from(known))
+        return f"f {sign} {written(value)}", lambda column: ARROWS[sign](column, pa.scalar(value, plain))
+    if shape == "in":
+        some = draw(st.lists(st.sampled_from(known), max_size=3))
+
+        def among(column: pa.Array) -> pa.Array:
+            found = pc.if_else(column.is_valid(), False, pa.scalar(None, pa.bool_()))
+            for value in some:
+                found = pc.or_kleene(found, pc.equal(column, pa.scalar(value, plain)))
+            return found
+
+        return f"f in ({''.join(written(value) + ', ' for value in some)})", among
+    if shape == "null":
+        return ("f is None", pc.is_null) if draw(st.booleans()) else ("f is not None", pc.is_valid)
+    text, meaning = draw(conditions(kind, values, written, depth - 1))
+    if shape == "not":
+        return f"not ({text})", lambda column: pc.invert(meaning(column))
+    other, its = draw(conditions(kind, values, written, depth - 1))
+    join = pc.and_kleene if shape == "and" else pc.or_kleene
+    return f"({text}) {shape} ({other})", lambda column: join(meaning(column), its(column))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_the_rows_are_arrows_whatever_the_row_groups(name: str, data: st.DataObject) -> None:
+    kind, values, written = KINDS[name]
+    # Runs of equal rows, so that groups have narrow ranges, and some are all null or all NaN.
+    runs = data.draw(st.lists(st.tuples(st.sampled_from([*values, None]), st.integers(1, 4)), min_size=1, max_size=8))
+    column = pa.array([value for value, count in runs for _ in range(count)], kind)
+    text, meaning = data.draw(conditions(kind, values, written, 2))
+    met = meaning(column.cast(plain_type(kind))).fill_null(False)
+    table = pa.table({"embedding": [[1.0, 2.0]] * len(column), "f": column, "n": range(len(column))})
+    for rows in (1, 3, len(column)):
+        with tempfile.TemporaryDirectory() as folder:
+            pq.write_table(table, f"{folder}/rows.parquet", row_group_size=rows)
+            source = open_source(folder, require_label=None, may_be_empty=True, where=parse_where(text, "--where"))
+            found = [row for batch in source.batches() for row in batch.rows.tolist()]
+        assert found == np.flatnonzero(np.asarray(met)).tolist(), (text, rows)
+
+
+def test_bounds_that_say_too_little_are_not_believed() -> None:
+    class Chunk:
+        has_null_count, null_count, has_min_max = True, 0, True
+        min_raw, max_raw = b"a", b"x" * 16
+
+    cut = range_of(Chunk(), 9, pa.string())  # a writer that cuts texts without rounding them up
+    assert cut.verdict("==", "x" * 17) == (True, True)
+    assert cut.verdict(">", "x" * 16) == (True, True)
+    assert cut.verdict(">", "y") == (False, True)
+    nan = math.nan
+    bounds = SimpleNamespace(has_null_count=False, has_min_max=True, min=nan, max=nan, min_raw=nan, max_raw=nan)
+    assert range_of(bounds, 9, pa.float64()).verdict("==", 5.0) == (True, True)
+    assert range_of(None, 9, pa.int64()).verdict("<", 5) == (True, True)
+
+
+BETWEEN = {
+    "n < 2.5": [0, 1], "n <= 2.5": [0, 1], "n > 2.5": [2], "n == 2.5": [], "n != 2.5": [0, 1, 2],
+    "not n == 2.5": [0, 1, 2],
+    "n > -1e999": [0, 1, 2], "n < 300": [0, 1, 2], "n == 300": [], "n >= -129.5": [0, 1, 2], "n <= -500": [],
+    "price > 1.005": [1, 2], "price <= 1.005": [0], "price < 1e30": [0, 1, 2],
+    "at > time('2024-01-01T00:00:00.0000005')": [1, 2], "at <= time('2024-01-01T00:00:00.0000005')": [0],
+    "day < time('2024-01-01T12:00')": [0], "day >= time('2024-01-01T12:00')": [1, 2],
+    "f < 1e300": [0, 1], "f <= 1e300": [0, 1], "f > 1e300": [2], "f == 0.1": [0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BETWEEN)
+def test_values_between_those_of_the_type_are_exact(text: str) -> None:
+    start = datetime.datetime(2024, 1, 1)
+    batch = pa.record_batch(
+        {
+            "n": pa.array([1, 2, 3, None], pa.int8()),
+            "price": pa.array([decimal.Decimal("1.00"), decimal.Decimal("1.01"), decimal.Decimal("2"), None]),
+            "at": pa.array([start + datetime.timedelta(microseconds=i) for i in range(3)] + [None], pa.timestamp("us")),
+            "day": pa.array([start.date() + datetime.timedelta(days=i) for i in range(3)] + [None], pa.date32()),
+            "f": pa.array([0.1, 5.0, math.inf, None], pa.float32()),
+        }
+    )
+    where = parse_where(text, "--where")
+    assert where is not None
+    assert np.flatnonzero(where.mask(batch)).tolist() == BETWEEN[text]
+
+
+def test_a_time_without_offset_is_that_of_the_columns_zone() -> None:
+    noon = pa.array([NOON, NOON + datetime.timedelta(hours=1)], pa.timestamp("us", "UTC"))
+    batch = pa.record_batch({"utc": noon, "paris": noon.cast(pa.timestamp("ns", "Europe/Paris"))})
+    for text, rows in {
+        "utc == time('2024-03-31T12:00')": [0],
+        "paris == time('2024-03-31T14:00')": [0],
+        "utc == time('2024-03-31T14:00+02:00')": [0],
+        "paris == time('2024-03-31T13:00Z')": [1],
+        "paris == '2024-03-31T13:00Z'": [1],
+        "paris == utc": [0, 1],
+    }.items():
+        where = parse_where(text, "--where")
+        assert where is not None
+        assert np.flatnonzero(where.mask(batch)).tolist() == rows, text
+
+
+MISTAKEN = {
+    "year = 2024": (2, "year == 2024"),
+    "lang = 'en' and year >= 3": (2, "lang == 'en' and year >= 3"),
+    "year == 'x'": (2, "column 'year' is int64, and it is compared with the text 'x'"),
+    "year == True": (2, "column 'year' is int64, and it is compared with True"),
+    "lang == 7": (2, "column 'lang' is string, and it is compared with the number 7"),
+    "lang in ('en', 3)": (2, "compared with the number 3"),
+    "flag == 1": (2, "column 'flag' is bool, and it is compared with the number 1"),
+    "year": (2, "column 'year' is int64, and it is compared with True"),
+    "day > 'soon'": (2, "column 'day' is date32[day], and it is compared with the text 'soon'"),
+    "day == time('2024-01-01T00:00Z')": (2, "has an offset"),
+    "lang == year": (2, "columns 'lang' (string) and 'year' (int64) cannot be compared"),
+    "yaer == 3": (3, "did you mean 'year'?"),
+}
+
+
+@pytest.mark.parametrize("text", MISTAKEN)
+def test_mistakes_are_answered_with_what_is_there(text: str) -> None:
+    def checked() -> None:
+        where = parse_where(text, "--anchor-where")
+        assert where is not None
+        where.check("file", BATCH.schema)
+
+    with pytest.raises(MinestreamError) as raised:
+        checked()
+    code, words = MISTAKEN[text]
+    assert (raised.value.exit_code, words in str(raised.value)) == (code, True), str(raised.value)
 
 
 # ---------------------------------------------------------------- the rows that are mined
