@@ -67,12 +67,17 @@ class MineConfig:
         (), "repeat", "Input", "Column to carry to the output as anchor_COL, positive_COL, negative_COL (repeatable).",
         metavar="COL"
     )  # fmt: skip
+    where: str | None = option(
+        None, "text", "Input",
+        "Rows that take part at all, as: year >= 2024 and lang in ('en', 'de') (with --corpus: of both tables).",
+        metavar="EXPR"
+    )  # fmt: skip
     anchor_where: str | None = option(
-        None, "text", "Input", "Rows that may be anchors, as: year >= 2024 and lang in ('en', 'de').",
+        None, "text", "Input", "Of these, rows that may be anchors.",
         metavar="EXPR"
     )  # fmt: skip
     candidate_where: str | None = option(
-        None, "text", "Input", "Rows that may be positives and negatives, likewise (with --corpus: rows of it).",
+        None, "text", "Input", "And rows that may be positives and negatives (with --corpus: rows of it).",
         metavar="EXPR"
     )  # fmt: skip
     unlabeled: str = option("ignore", "choice", "Input", "What rows with a null label are.", choices=UNLABELED)

@@ -19,7 +19,7 @@ from minestream.errors import InputError, MinestreamError
 from minestream.listed import ListedPairs, read_pairs, read_rows
 from minestream.places import AnyPath, place_of, text_of
 from minestream.source import Source, open_source
-from minestream.where import parse_where
+from minestream.where import joint
 
 Rows = NDArray[np.int64]
 Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]]
@@ -99,7 +99,7 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
         options |= {"vectors": vectors, "embedding": config["embedding"]}
     needs_label = None if columns.get("label") is None else False
     option = "candidate_where" if role else "anchor_where"
-    options["where"] = parse_where(config[option], flag_of(option))
+    options["where"] = joint(config.get("where"), config[option], flag_of(option))
     options["every_id"] = config["on_duplicate_ids"] != "error"
     return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
 

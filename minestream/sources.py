@@ -19,7 +19,7 @@ from minestream.progress import Progress
 from minestream.source import Columns, Source, open_source
 from minestream.target import AGAIN, refuse_differences
 from minestream.trainers import FORMATS
-from minestream.where import Where, parse_where
+from minestream.where import Where, joint
 
 CANDIDATES = ("positive", "negative")
 
@@ -159,8 +159,8 @@ def open_sources(
     """
     if tables.qrels is not None:  # labels count only when they are named: passages carry many a column "label"
         label = None
-    own = parse_where(config.anchor_where, "--anchor-where")
-    theirs = parse_where(config.candidate_where, "--candidate-where")
+    own = joint(config.where, config.anchor_where, "--anchor-where")
+    theirs = joint(config.where, config.candidate_where, "--candidate-where")
     both = tables.corpus is not None or config.split_roles
     carried = _carried(config, "anchor", *(() if both else CANDIDATES))
     anchors = _open(inputs, config, resources, label, carried, own, may_be_empty=tables.corpus is not None)

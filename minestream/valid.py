@@ -72,6 +72,7 @@ _NOT_IN_WINDOWS: tuple[tuple[Callable[[MineConfig], bool], str, str], ...] = (
     (lambda c: c.two_tables, "--corpus", "the candidates are the rows before the anchor, in the same stream"),
     (lambda c: c.listed_positives, "--qrels", "a listed row may come at any time, or be gone: use labels"),
     (lambda c: c.exclusions, "--exclude or --exclude-rows", "leave such rows out of the stream"),
+    (lambda c: c.where is not None, "--where", "filter the stream before"),
     (lambda c: c.split_roles, "--anchor-where or --candidate-where", "filter the stream before"),
     (lambda c: c.guided, "a guide", "a stream carries one embedding"),
     (

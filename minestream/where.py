@@ -67,12 +67,14 @@ class Joined(Condition):
     parts: tuple[Condition, ...]
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         found = self.parts[0].of(columns)
         for part in self.parts[1:]:
             found = (pc.and_kleene if self.every else pc.or_kleene)(found, part.of(columns))
         return found
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         true, false = zip(*(part.verdict(ranges, kinds) for part in self.parts), strict=True)
         return (all(true), any(false)) if self.every else (any(true), all(false))
 
@@ -84,9 +86,11 @@ class Not(Condition):
     part: Condition
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         return pc.invert(self.part.of(columns))
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         true, false = self.part.verdict(ranges, kinds)
         return false, true
 
@@ -98,9 +102,11 @@ class IsNull(Condition):
     name: str
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         return columns[self.name].is_null()
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         known = ranges.get(self.name, NOTHING_KNOWN)
         return known.nulls, known.values
 
@@ -114,6 +120,7 @@ class Compared(Condition):
     value: Value
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         column = columns[self.name]
         comparison, value = fitted(self.name, column.type, self.comparison, self.value)
         if not comparison:
@@ -121,6 +128,7 @@ class Compared(Condition):
         return compared(comparison, comparable(column), value)
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         known = ranges.get(self.name, NOTHING_KNOWN)
         return known.verdict(*fitted(self.name, kinds[self.name], self.comparison, self.value))
 
@@ -133,6 +141,7 @@ class OneOf(Condition):
     values: tuple[Value, ...]
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         column = comparable(columns[self.name])
         fits = [fitted(self.name, columns[self.name].type, "==", value) for value in self.values]
         known = [value for comparison, value in fits if comparison]
@@ -143,6 +152,7 @@ class OneOf(Condition):
         return pc.if_else(column.is_valid(), pc.is_in(column, value_set=among), pa.scalar(None, pa.bool_()))
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         each = tuple(Compared(self.name, "==", value) for value in self.values)
         return Joined(False, each).verdict(ranges, kinds) if each else (False, True)
 
@@ -156,6 +166,7 @@ class Columnwise(Condition):
     right: str
 
     def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
         left, right = columns[self.left], columns[self.right]
         try:
             return compared(self.comparison, together(left), together(right))
@@ -164,6 +175,7 @@ class Columnwise(Condition):
             raise Unlike(what, "compare columns of one type") from error
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
         return True, True
 
 
@@ -219,6 +231,11 @@ def both(first: Where | None, second: Where | None) -> Where | None:
         f"({first.text}) and ({second.text})", f"{first.option} and {second.option}",
         Joined(True, (first.condition, second.condition)), tuple(dict.fromkeys(first.columns + second.columns)),
     )  # fmt: skip
+
+
+def joint(common: str | None, own: str | None, option: str) -> Where | None:
+    """The condition of --where and that of a role's own `option`, together; None without either."""
+    return both(parse_where(common, "--where"), parse_where(own, option))
 
 
 # ---------------------------------------------------------------- parsing

@@ -497,3 +497,80 @@ def test_streams_and_options_that_cannot(tmp_path: Path) -> None:
     for options in ({"emit": "pairs"}, {"qrels": [(0, 1)]}, {"guide": "embedding"}):
         with pytest.raises(UsageError, match="labelled rows"):
             mine(path, tmp_path / "out.parquet", anchor_where="number > 3", **options)
+
+
+# ---------------------------------------------------------------- rows that take part at all
+
+ROLES = {
+    "triplets": {"band": "any", "negatives": 3},
+    "pairs": {"emit": "pairs", "negatives": 3},
+    "roles too": {"band": "any", "anchor_where": "lang == 'en'", "candidate_where": "year != 2021"},
+    "a version": {"band": "any", "on_duplicate_ids": "last"},
+}
+
+
+def languages(rows: int, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rng.standard_normal(rows * 4).astype("f4")), 4)
+    return pa.table({
+        "embedding": vectors,
+        "label": rng.integers(0, 4, rows),
+        "id": np.arange(rows) * 10 + seed,
+        "lang": rng.choice(["en", "de"], rows),
+        "year": pa.array(rng.integers(2019, 2024, rows), mask=rng.random(rows) < 0.2),
+    })  # fmt: skip
+
+
+def moved(table: pa.Table, rows: dict[str, np.ndarray[Any, Any]]) -> pa.Table:
+    """Mined rows with each *_row as the number that its row has in the whole input."""
+    for name, numbers in rows.items():
+        at = table.column_names.index(name)
+        table = table.set_column(at, name, pa.array(numbers[table[name].to_numpy()]))
+    return table.replace_schema_metadata()
+
+
+@pytest.mark.parametrize("name", ROLES)
+def test_where_leaves_rows_out_of_both_roles(name: str) -> None:
+    whole = languages(60, 1)
+    keep = np.asarray(pc.fill_null(pc.greater_equal(whole["year"], 2020), False))
+    options = {"id": "id", "label": "label", "progress": "none", **ROLES[name]}
+    if name == "pairs":
+        found, expected = (
+            mine_arrays_of(table, where)
+            for table, where in ((whole, "year >= 2020"), (whole.filter(pa.array(keep)), None))
+        )
+    else:
+        found = mine_batches(whole, where="year >= 2020", **options).read_all()
+        expected = mine_batches(whole.filter(pa.array(keep)), **options).read_all()
+    assert found.num_rows
+    numbers = dict.fromkeys([each for each in found.column_names if each.endswith("_row")], np.flatnonzero(keep))
+    assert moved(found, {}).equals(moved(expected, numbers))
+
+
+def mine_arrays_of(table: pa.Table, where: str | None) -> pa.Table:
+    """Pairs, which need a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.parquet"
+        mine(table, out, id="id", label="label", progress="none", where=where, **ROLES["pairs"])
+        return pq.read_table(out)
+
+
+def test_where_is_asked_of_queries_and_corpus(tmp_path: Path) -> None:
+    queries, corpus = languages(30, 1), languages(50, 2)
+    known = pa.table({"query_id": queries["id"].slice(0, 20), "positive_id": corpus["id"].slice(3, 20)})
+    paths = {}
+    for name, table in (("queries", queries), ("corpus", corpus)):
+        paths[name] = str(tmp_path / f"{name}.parquet")
+        pq.write_table(table, paths[name])
+    options = {"qrels": known, "negatives": 2, "on_missing_ids": "drop", "progress": "none", "id": "id"}
+    masks = [np.asarray(pc.equal(table["lang"], "en")) for table in (queries, corpus)]
+    report = mine(paths["queries"], tmp_path / "out.parquet", corpus=paths["corpus"], where="lang == 'en'", **options)
+    assert verify(report.output, sample=10, qrels=known)["differences"] == []
+    parts = [table.filter(pa.array(mask)) for table, mask in zip((queries, corpus), masks, strict=True)]
+    mine(parts[0], tmp_path / "other.parquet", corpus=parts[1], **options)
+    numbers = {"query_row": masks[0], "positive_row": masks[1], "negative_row": masks[1]}
+    expected = moved(pq.read_table(tmp_path / "other.parquet"), {k: np.flatnonzero(v) for k, v in numbers.items()})
+    assert moved(pq.read_table(tmp_path / "out.parquet"), {}).equals(expected)
+    both = pq.read_table(paths["queries"]).append_column("speaker", queries["lang"])
+    with pytest.raises(InputError, match=r"corpus\.parquet: --where: no column 'speaker'"):
+        mine(both, tmp_path / "x.parquet", corpus=paths["corpus"], where="speaker == 'en'", **options)
