@@ -1,4 +1,4 @@
-"""`attack` fences one try to break the program; `--tally FILE` adds the counts of a session to a file."""
+"""Options of the tests; `attack` fences one try to break the program, counted by `--tally FILE`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ TALLY = pytest.StashKey[Tally]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tally", type=Path, metavar="FILE", help="add the counts of attacks to a JSON file")
+    parser.addoption("--fuzz-seconds", type=float, default=20.0, metavar="S", help="how long to fuzz (20)")
+    parser.addoption("--fuzz-seed", type=int, metavar="N", help="of the worlds; a fresh one is printed")
+    parser.addoption("--fuzz-world", type=int, metavar="N", help="the number of the only world to mine")
 
 
 def pytest_configure(config: pytest.Config) -> None:

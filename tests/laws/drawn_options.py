@@ -1,0 +1,407 @@
+"""Options drawn for a world: RULES says how each option that concerns rows is drawn, NOT_DRAWN why the others are not.
+
+An option that stands in none of RULES, HOW and NOT_DRAWN makes a test fail, so that a new one is not forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from drawn_worlds import Random, World
+
+BY_TRAINERS = "of trainer formats, which are made of mined triplets"
+NOT_DRAWN: dict[str, str] = {
+    "text": BY_TRAINERS,
+    "query_text": BY_TRAINERS,
+    "corpus": "given as the world's second table",
+    "qrels": "given as the world's known pairs",
+    "exclude": "given as the world's excluded pairs",
+    "exclude_rows": "given as the world's excluded rows",
+    "guide_queries": "the guide of `guide`, in a table of its own",
+    "guide_corpus": "the guide of `guide`, in a table of its own",
+    "vectors": "the vectors of INPUT, in files of their own",
+    "max_rows": "refuses a whole run",
+    "require_rows": "refuses a whole run",
+    "max_short": "refuses a whole run",
+    "scratch": "where bytes lie",
+    "shard": "a slice of the parts: merge",
+    "engine": "needs clusters: test_engines.py",
+    "address": "needs clusters: test_engines.py",
+    "workers": "needs clusters: test_engines.py",
+    "resume": "of an output that is there",
+    "overwrite": "of an output that is there",
+    "reserve": "what is remembered beside the output: test_update.py",
+    "dry_run": "mines nothing",
+    "progress": "what is printed",
+}
+CHOICES_NOT_DRAWN: dict[str, tuple[str, ...]] = {
+    "emit": (
+        "st-triplets", "st-tuples", "st-labeled-pairs", "st-labeled-lists", "flagembedding", "tevatron", "trec",
+        "pylate", "pml",
+    ),
+    "short_rows": ("pad-random", "repeat"),
+    "loss": (),
+}  # fmt: skip
+
+
+@dataclass
+class Drawing:
+    """What an option is drawn from: the world, the way it will be mined, and the options drawn before it.
+
+    Attributes
+    ----------
+    way : str
+        "arrays" (mine_arrays), "tables" (mine, mine_batches) or "window" (mine_batches, mine, Miner).
+    mode : str
+        What the options are to be about, so that they fit together.
+    """
+
+    rng: Random
+    world: World
+    way: str
+    mode: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def one_of(self, *values: Any) -> Any:
+        """One of the values, each as likely."""
+        return values[int(self.rng.integers(len(values)))]
+
+    def now_and_then(self, share: float, *values: Any) -> Any:
+        """One of the values in so many of the cases, else None: the default."""
+        return self.one_of(*values) if self.rng.random() < share else None
+
+    def get(self, name: str) -> Any:
+        """An option drawn before, or None."""
+        return self.options.get(name)
+
+    @property
+    def emit(self) -> str:
+        """What is emitted."""
+        of_preset = self.get("preset") in ("multi-similarity", "pair-margin")
+        return str(self.get("emit") or ("pairs" if of_preset else "triplets"))
+
+    @property
+    def metric(self) -> str:
+        """The metric that is meant."""
+        of_preset = {"facenet": "sqeuclidean", "tfa": "euclidean", "pair-margin": "euclidean"}
+        return str(self.get("metric") or of_preset.get(self.get("preset") or "", "cosine"))
+
+    @property
+    def unit(self) -> bool:
+        """Whether rows are compared by their direction."""
+        of_preset = self.get("preset") in ("facenet", "tfa", "pair-margin")
+        return self.metric == "cosine" or bool(self.get("normalize")) or of_preset
+
+    @property
+    def similar(self) -> bool:
+        """Whether there may be filters by similarity."""
+        return self.metric in ("cosine", "dot") and self.emit != "pairs" and self.mode == "filtered"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether labels take part."""
+        if self.world.queries.labels is None:
+            return False
+        return self.way == "arrays" or self.world.known is None or bool(self.get("label"))
+
+    def distance(self, *shares: float) -> float:
+        """A distance of the world at one of these shares, now and then the exact difference of two."""
+        found = self.distances()
+        low, high = (float(found[int(self.one_of(*shares) * (found.size - 1))]) for _ in range(2))
+        if self.rng.random() < 0.2 and high > low >= 0:
+            return high - low
+        return abs(low) or 0.1
+
+    def distances(self) -> np.ndarray[Any, Any]:
+        """Some distances, roughly; never none."""
+        with np.errstate(all="ignore"):
+            rows = self.world.queries.vectors[:6].astype(np.float64)
+            others = self.world.candidates.vectors[:200].astype(np.float64)
+            if self.unit:
+                rows, others = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows, others))
+            if self.metric == "cosine":
+                found = 1 - rows @ others.T
+            elif self.metric == "dot":
+                found = -(rows @ others.T)
+            else:
+                found = ((rows[:, None] - others[None]) ** 2).sum(axis=2)
+                found = found if self.metric == "sqeuclidean" else np.sqrt(found)
+            found = np.sort(found[np.isfinite(found) & (found != 0)])
+        return found if found.size else np.ones(1)
+
+
+def _condition(drawing: Drawing) -> str:
+    """A condition over the columns year, lang and share."""
+    one_of = drawing.one_of
+    comparison = one_of("==", "!=", "<", "<=", ">", ">=")
+    return str(
+        one_of(
+            f"year {comparison} {one_of(2021, 2023, 2025)}",
+            f"lang {one_of('==', '!=')} '{one_of('en', 'de')}'",
+            f"share {comparison} {one_of(0.1, 0.5, 0.8)}",
+            f"lang {one_of('in', 'not in')} ('en', 'fr')",
+            f"year {one_of('in', 'not in')} (2020, 2022, 2024)",
+            f"{one_of('year', 'lang', 'share')} is {one_of('not ', '')}None",
+            f"2021 <= year {one_of('<', '<=')} 2024",
+        )
+    )
+
+
+def _where(drawing: Drawing, share: float) -> str | None:
+    one_table_of = drawing.emit != "pairs" and drawing.world.known is None and not drawing.get("guide")
+    fits = drawing.way == "tables" and (drawing.world.corpus is not None or one_table_of)
+    if not fits or drawing.rng.random() > share:
+        return None
+    text = _condition(drawing)
+    if drawing.rng.random() < 0.3:
+        text = f"{text} {drawing.one_of('and', 'or')} {_condition(drawing)}"
+    return f"not ({text})" if drawing.rng.random() < 0.2 else text
+
+
+def _margin(drawing: Drawing) -> float | None:
+    if drawing.metric == "cosine" and drawing.rng.random() < 0.5:
+        return drawing.one_of(None, None, 0.05, 0.2, 0.5)
+    needs = drawing.get("band") not in ("hard", "any", "beyond")
+    return drawing.distance(0.02, 0.1, 0.3, 0.6) if needs or drawing.rng.random() < 0.5 else None
+
+
+def _within(drawing: Drawing) -> Any:
+    asked = drawing.one_of(None, None, 0.0, "none", "T")
+    if asked != "T":
+        return asked
+    if drawing.metric == "dot":
+        return None
+    within = drawing.distance(0.001, 0.01, 0.05)
+    return None if within >= (drawing.get("margin") or 0.2) else within
+
+
+def _of_filters(drawing: Drawing, *values: float) -> float | None:
+    if not drawing.similar:
+        return None
+    if drawing.metric == "cosine":
+        return drawing.now_and_then(0.35, *values)
+    return drawing.now_and_then(0.35, *(round(value * drawing.distance(0.5), 3) for value in values))
+
+
+def _negatives(drawing: Drawing) -> int | None:
+    if drawing.mode == "epsilon":
+        return 0
+    if drawing.get("preset") == "multi-similarity":
+        return None
+    if drawing.emit == "pairs":
+        return drawing.one_of(None, 0, 1, 3, 16)
+    return drawing.one_of(None, 1, 2, 3, 5, 17)
+
+
+def _band(drawing: Drawing) -> str | None:
+    if drawing.emit == "pairs":
+        return "any" if drawing.mode == "epsilon" else drawing.one_of(None, "violating", "any")
+    return drawing.one_of(
+        None, None, "semi-hard", "semihard", "semi_hard", "hard", "violating", "easy", "any", "beyond"
+    )
+
+
+def _group_rule(drawing: Drawing) -> str | None:
+    if drawing.world.queries.groups is None:
+        return None
+    if drawing.world.known is not None and not drawing.labelled:
+        return drawing.one_of(None, "negatives")
+    return drawing.one_of(None, "both", "negatives", "positives")
+
+
+def _scores(drawing: Drawing) -> str | None:
+    if drawing.emit != "tuples":
+        return None
+    if drawing.metric in ("cosine", "dot"):
+        return drawing.one_of(None, "similarity", "none", "negative-distance")
+    return drawing.one_of("none", "negative-distance")
+
+
+def _emit(drawing: Drawing) -> str | None:
+    if drawing.mode in ("epsilon", "far pairs"):
+        return "pairs"
+    if drawing.get("preset") in ("multi-similarity", "pair-margin"):
+        return None
+    if drawing.get("preset") or drawing.mode == "filtered":
+        return drawing.one_of(None, None, "tuples")
+    pairs = [] if drawing.way == "window" or drawing.world.corpus is not None else ["pairs", "pairs"]
+    return drawing.one_of(None, "triplets", "triplets", "tuples", *pairs)
+
+
+def _metric(drawing: Drawing) -> str | None:
+    if drawing.get("preset"):
+        return None
+    if drawing.mode == "epsilon":
+        return None
+    if drawing.mode == "filtered":
+        return drawing.one_of(None, "cosine", "dot")
+    others = () if drawing.emit == "pairs" else ("sqeuclidean", "dot")
+    return drawing.one_of(None, "cosine", "euclidean", *others)
+
+
+def _pick(drawing: Drawing) -> str | None:
+    if drawing.emit == "pairs" or drawing.mode in ("preset", "farthest") or drawing.rng.random() > 0.3:
+        return drawing.one_of(None, "nearest")
+    weighs = drawing.unit and drawing.world.queries.vectors.shape[1] > 2
+    return drawing.one_of("random", *(["weighted"] if weighs else []))
+
+
+def _preset(drawing: Drawing) -> str | None:
+    if drawing.mode != "preset":
+        return None
+    pairs = [] if drawing.way == "window" or drawing.world.corpus is not None else ["multi-similarity", "pair-margin"]
+    return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", "nv-retriever", *pairs)
+
+
+def _positives(drawing: Drawing) -> str | None:
+    if drawing.mode == "epsilon":
+        return "all"
+    return None if drawing.get("preset") else drawing.one_of(None, None, "easiest", "hardest", "random", "all")
+
+
+def _absolute_margin(drawing: Drawing) -> float | None:
+    bounded = drawing.get("band") not in ("any", "easy", "beyond") and drawing.world.known is None
+    return None if bounded else _of_filters(drawing, 0.0, 0.1, -0.2)
+
+
+def _guide(drawing: Drawing) -> str | None:
+    filtered = any(drawing.get(name) is not None for name in FILTERS)
+    return "guide" if filtered and drawing.way != "window" and drawing.world.queries.guide is not None else None
+
+
+def _anchors(drawing: Drawing) -> Any:
+    if drawing.way == "window":
+        return None
+    large = len(drawing.world.queries) * len(drawing.world.candidates) > 10_000
+    return drawing.one_of("12", "40") if large else drawing.now_and_then(0.2, 7, "3", "40%", "33.3%", "100%")
+
+
+def _cap(drawing: Drawing, *values: int) -> int | None:
+    fits = drawing.emit != "pairs" and drawing.mode not in ("preset", "farthest")
+    return drawing.now_and_then(0.12, *values) if fits else None
+
+
+def _order(drawing: Drawing) -> str | None:
+    stays = drawing.way == "window" or (drawing.get("max_uses") and drawing.emit == "tuples")
+    return drawing.one_of(None, "anchor", *([] if stays else ["shuffled"]))
+
+
+def _on_duplicate_ids(drawing: Drawing) -> str | None:
+    if drawing.world.queries.ids is None or drawing.rng.random() < 0.03:
+        return None
+    return drawing.one_of("last", "last", *([] if drawing.way == "window" else ["first"]))
+
+
+def _version_column(drawing: Drawing) -> str | None:
+    fits = drawing.way == "tables" and drawing.get("on_duplicate_ids") == "last"
+    return "version" if fits and drawing.world.queries.versions is not None else None
+
+
+def _shared_ids(drawing: Drawing) -> bool | None:
+    fits = drawing.world.corpus is not None and drawing.world.queries.ids is not None
+    return drawing.now_and_then(0.3, True) if fits else None
+
+
+def _column(feature: str, name: str, share: float) -> Callable[[Drawing], str | None]:
+    """A drawer of a column's name, where tables have the column."""
+
+    def drawn(drawing: Drawing) -> str | None:
+        there = drawing.way != "arrays" and getattr(drawing.world.queries, feature) is not None
+        return drawing.now_and_then(share, name) if there else None
+
+    return drawn
+
+
+FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
+
+# In this order: a drawer sees what was drawn before it. None leaves the option at its default.
+RULES: dict[str, Callable[[Drawing], Any]] = {
+    "window": lambda d: int(d.rng.integers(1, len(d.world.queries) + 2)) if d.way == "window" else None,
+    "preset": _preset,
+    "embedding": _column("guide", "embedding", 1.0),  # else there are two columns of vectors
+    "label": _column("labels", "label", 0.5),
+    "id": _column("ids", "id", 0.3),
+    "group_column": _column("groups", "group", 0.8),
+    "emit": _emit,
+    "metric": _metric,
+    "normalize": lambda d: None if d.get("preset") else d.now_and_then(0.25, True),
+    "band": lambda d: None if d.get("preset") else _band(d),
+    "margin": _margin,
+    "negatives": _negatives,
+    "pick": _pick,
+    "skip": lambda d: _cap(d, 1, 4),
+    "fallback": lambda d: d.one_of("farthest", "none") if d.mode == "farthest" and d.emit != "pairs" else None,
+    "epsilon": lambda d: d.one_of(0.05, 0.1, 0.5) if d.mode == "epsilon" else None,
+    "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,
+    "positives": _positives,
+    "positives_per_anchor": lambda d: d.one_of(None, 1, 2, 3, 5),
+    "drop_duplicates_within": _within,
+    "drop_duplicates_of": lambda d: d.one_of(None, "both", "anchor", "both" if d.emit == "pairs" else "positive"),
+    "keep_duplicate_positives": lambda d: d.now_and_then(0.2, True),
+    "group_rule": _group_rule,
+    "seed": lambda d: d.one_of(None, 0, 1, -5, 2**40),
+    "max_similarity": lambda d: _of_filters(d, 0.95, 0.7, 0.3),
+    "min_similarity": lambda d: _of_filters(d, -0.5, 0.1, 0.2),
+    "absolute_margin": _absolute_margin,
+    "relative_margin": lambda d: None if d.get("band") == "hard" else _of_filters(d, 0.05, 0.5),
+    "reference": lambda d: d.one_of(None, "pair", "min", "max", "mean") if d.similar else None,
+    "guide": _guide,
+    "anchors": _anchors,
+    "anchors_per_label": lambda d: d.now_and_then(0.12, 1, 2, 4) if d.labelled and d.way != "window" else None,
+    "negatives_per_anchor": lambda d: d.now_and_then(0.2, 1, 3) if d.emit == "triplets" else None,
+    "max_per_negative_label": lambda d: _cap(d, 1, 2) if d.labelled else None,
+    "max_uses": lambda d: _cap(d, 1, 2, 5) if d.way != "window" else None,
+    "loss": lambda d: d.one_of(None, "contrastive") if d.emit == "pairs" else d.one_of("triplet", "triplet-soft"),
+    "swap": lambda d: d.now_and_then(0.2, True) if d.emit == "triplets" and d.get("margin") else None,
+    "short_rows": lambda d: d.one_of(None, "keep", "drop") if d.emit != "pairs" else None,
+    "scores": _scores,
+    "order": _order,
+    "float64": lambda d: d.now_and_then(0.4, True),
+    "unlabeled": lambda d: d.one_of(None, "ignore", "negative") if d.labelled else None,
+    "unlabeled_value": lambda d: d.now_and_then(0.3, -1, "0", "1", "true") if d.labelled else None,
+    "on_bad_rows": lambda d: "drop" if d.rng.random() < 0.97 else None,
+    "on_duplicate_ids": _on_duplicate_ids,
+    "version_column": _version_column,
+    "min_grade": lambda d: d.now_and_then(0.5, 0, 1, 2) if d.world.grades is not None else None,
+    "shared_ids": _shared_ids,
+    "on_missing_ids": lambda d: d.one_of("drop", "drop", "drop", "error") if d.world.unknown_ids else None,
+    "carry": lambda d: d.now_and_then(0.2, ("lang",), ("year", "lang")) if d.way != "arrays" else None,
+    "anchor_where": lambda d: _where(d, 0.25),
+    "candidate_where": lambda d: _where(d, 0.25),
+}
+
+# What must change no row, drawn for each run anew.
+HOW: dict[str, Callable[[Drawing], Any]] = {
+    "screen": lambda d: d.one_of("scan", "f32", "i8", "auto"),
+    "threads": lambda d: d.one_of(1, 1, 2, 3),
+    "block_rows": lambda d: d.now_and_then(0.5, 1, 7, 37, 64),
+    "batch_rows": lambda d: d.now_and_then(0.3, 1, 13, 64),
+    "memory": lambda d: d.now_and_then(0.1, "256M"),
+}
+MODES = ("plain", "plain", "plain", "plain", "filtered", "filtered", "preset", "farthest")
+OF_PAIRS = ("epsilon", "far pairs")
+
+
+def drawing_for(rng: Random, world: World) -> Drawing:
+    """A way and a mode that the world allows."""
+    bare = world.corpus is None and world.known is None and world.excluded is None and world.excluded_rows is None
+    labelled = world.queries.labels is not None
+    ways = ["arrays", "arrays", "tables", "tables"] + (["window"] if bare and labelled else [])
+    by_id = world.known is not None or world.excluded is not None
+    if by_id and world.queries.ids is None:
+        ways = ["arrays"]
+    way = str(rng.choice(ways))
+    modes = MODES + (OF_PAIRS if way != "window" and world.corpus is None else ())
+    return Drawing(rng, world, way, str(rng.choice(modes)))
+
+
+def draw_options(drawing: Drawing) -> dict[str, Any]:
+    """One value for each option of RULES that is not left at its default."""
+    for name, draw in RULES.items():
+        value = draw(drawing)
+        if value is not None:
+            drawing.options[name] = value
+    return drawing.options
