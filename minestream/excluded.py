@@ -44,7 +44,7 @@ def excluded_rows(
         if own is None or values is None:
             found.append(NO_ROWS)
             continue
-        every = pa.concat_arrays([own, *reader.bad_ids])
+        every = pa.concat_arrays([own, *(each.ids for each in reader.others)])
         unknown &= np.asarray(pc.is_null(pc.index_in(values, value_set=every)))
         found.append(reader.known_rows[np.asarray(pc.is_in(own, value_set=values))])
     if unknown.any():

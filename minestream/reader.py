@@ -51,9 +51,8 @@ class TableReader:
         self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
         self.ids: list[pa.Array] = [] if source.id_type is None else [pa.array([], source.id_type)]
         self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
-        self.bad_ids: list[pa.Array] = []
         self.versions: list[pa.Array] = []
-        self.others: list[Named] = []  # rows that take no part have their say about which row stands for an id
+        self._bad: list[Named] = []
         self.rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         self.source_rows = self.unlabeled = self.minus_one = 0
@@ -69,8 +68,7 @@ class TableReader:
             self.ids.append(good.ids)
             self.id_rows.append(good.rows)
             self.versions += [] if good.versions is None else [good.versions]
-            self.bad_ids.append(bad.ids)
-            self.others.append(bad)
+            self._bad.append(bad)
         if pa.types.is_integer(labels.type):
             self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
         every = self.config.listed_positives or self.config.unlabeled == "negative"
@@ -105,6 +103,11 @@ class TableReader:
         self.known_ids = pa.concat_arrays(self.ids) if self.ids else None
         self.known_rows = np.concatenate(self.id_rows) if self.ids else NO_ROWS
 
+    @property
+    def others(self) -> list[Named]:
+        """The rows that take no part, bad or outside the condition: they are known, and may stand for an id."""
+        return [*self._bad, *self.source.outside]
+
     def replaced(self) -> NDArray[np.int64]:
         """The source rows that another row of their id replaces, whether that takes part or not."""
         policy = self.config.on_duplicate_ids
@@ -113,7 +116,7 @@ class TableReader:
         if policy == "error":
             refuse_shared(self.known_ids, self.known_rows, self.source.columns.id)
             return NO_ROWS
-        others = [*self.others, *self.source.outside]
+        others = self.others
         rows = np.concatenate([self.known_rows, *(each.rows for each in others)])
         order = np.argsort(rows)
         ids = pa.concat_arrays([self.known_ids, *(each.ids for each in others)]).take(pa.array(order))
@@ -151,7 +154,7 @@ class TableReader:
         own = self.own_ids()
         if own is None or self.known_ids is None:
             return None
-        return pa.concat_arrays([own, self.known_ids, *self.bad_ids])
+        return pa.concat_arrays([own, self.known_ids, *(each.ids for each in self.others)])
 
     def table(self, first: int) -> Table:
         """What the outside knows."""

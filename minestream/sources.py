@@ -233,7 +233,8 @@ def _open(
         inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
         version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
         normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
-        require_label=label, where=where, may_be_empty=may_be_empty, every_id=config.on_duplicate_ids != "error",
+        require_label=label, where=where, may_be_empty=may_be_empty,
+        every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
     )  # fmt: skip
 
 

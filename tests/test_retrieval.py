@@ -343,6 +343,24 @@ def test_bad_lists_are_refused(change: Callable[[], None], message: str) -> None
 
 
 @pytest.mark.usefixtures("tables")
+def test_rows_outside_a_condition_are_known_and_take_no_part() -> None:
+    """What is listed of them says nothing; it is no mistake of the list."""
+    for name, count in (("q.parquet", 5), ("c.parquet", 40)):
+        pq.write_table(pq.read_table(name).append_column("n", pa.array(range(count))), name)
+    excluded = pa.table({"query_id": ["q0", "q4"], "positive_id": ["d39", "d1"]})
+    whole = run().to_pylist()
+    kept = run(anchor_where="n != 1", candidate_where="n != 9", exclude=excluded)
+    assert {(row["query_row"], row["positive_row"]) for row in whole} == {
+        (0, 3), (0, 4), (1, 7), (2, 9), (3, 11), (3, 12)
+    }  # fmt: skip
+    assert {(row["query_row"], row["positive_row"]) for row in kept.to_pylist()} == {(0, 3), (0, 4), (3, 11), (3, 12)}
+    rows = pa.table({"id": ["q1", "d39", "d9"]})
+    assert run(anchor_where="n != 1", candidate_where="n != 9", exclude_rows=rows).num_rows == 4
+    with pytest.raises(InputError, match="1 of 4 ids"):
+        run(anchor_where="n != 1", exclude_rows=pa.table({"id": ["q1", "d39", "d9", "nobody"]}))
+
+
+@pytest.mark.usefixtures("tables")
 def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
     write_pairs([("q0", "d1"), ("q1", "x"), ("y", "d2")])
     report = mine(

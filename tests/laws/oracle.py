@@ -218,6 +218,8 @@ def answer_of(world: World, options: Mapping[str, Any], way: str) -> Answer:
     labels_count = way == "arrays" or world.known is None or given.get("label") is not None
     keywords = keywords_of(world, given, own, other, labels_count, split, (own.part & asked[0], other.part & asked[1]))
     refuse_little(answer, keywords)
+    if way == "arrays" and any(nothing_but_nulls(side) for side in (own.side, other.side)):
+        answer.may.append("a list of nothing but None has no type")
     try:
         found = reference.mine(world.queries.vectors, **keywords)
     except ValueError as error:
@@ -281,6 +283,12 @@ def keywords_of(
     if len(sides) > 1:
         found["corpus"] = other.side.vectors
     return found | {"known_positives": rows_by_name(known, own, other), "excluded": excluded}
+
+
+def nothing_but_nulls(side: Side) -> bool:
+    """Whether the labels or groups of a table are all null."""
+    given = [values for values in (side.labels, side.groups) if values is not None]
+    return any(all(value is None for value in values) for values in given)
 
 
 def refuse_little(answer: Answer, keywords: Mapping[str, Any]) -> None:
