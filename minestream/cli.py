@@ -238,7 +238,10 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
 @click.option("--query-text", metavar="COL", help="The same of the queries, where it has another name.")
 @click.option("--source", metavar="PATH", help="The mined input, when it is not where it was, beside MINED or here.")
 @click.option("--corpus", metavar="PATH", help="The mined corpus, likewise.")
-@click.option("--scores", metavar="NAME", help="similarity, negative-distance or none. Default: the format's.")
+@click.option(
+    "--scores", metavar="NAME",
+    help="similarity, negative-distance, none; after refilter also rescored: its table's. Default: the format's.",
+)  # fmt: skip
 @click.option("--short-rows", metavar="NAME", help="keep, drop or repeat. Default: the format's.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
 @json_option
@@ -251,14 +254,15 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
     """
     from minestream.remote import shown
 
-    path = out or f"{Path(shown(mined)).stem}.{emit}{FORMATS[emit].suffix if emit in FORMATS else ''}"
+    suffix = FORMATS[emit].suffix if emit in FORMATS else ""
+    path = out or f"{Path(shown(mined)).stem}{f'.{emit}'.removesuffix(suffix)}{suffix}"
     found = minestream.export(mined, path, emit=emit, **given_only(options))
     show_result(found, as_json, printing.verify_text, found)
 
 
 @cli.command(short_help="Filter mined rows again by a cross-encoder's scores.")
 @click.argument("mined", metavar="MINED")
-@click.option("--scores", required=True, metavar="TABLE", help="Table of query_id, document_id, score.")
+@click.option("--scores", required=True, metavar="TABLE", help="Table of query_id, document_id, score (as --qrels).")
 @click.option("-k", "--negatives", required=True, type=click.INT, metavar="K", help="Negatives of a pair that stay.")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The .parquet file to write.")
 @click.option("--relative-margin", type=click.FLOAT, metavar="R", help="As in mine, on these scores.")
@@ -266,6 +270,12 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
 @click.option("--max-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
 @click.option("--min-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
 @click.option("--reference", metavar="NAME", help=f"{', '.join(REFERENCES)}: as in mine. Default: pair.")
+@click.option(
+    "--missing-scores", metavar="NAME",
+    help="Mined rows that lack a score: error (default), drop, or keep behind the others.",
+)  # fmt: skip
+@click.option("--require-rows", type=click.INT, metavar="N", help="Gate: exit 6 when fewer than N rows come out.")
+@click.option("--max-short", metavar="P%", help="Gate: exit 6 when more than P% of the pairs are short.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
 @json_option
 def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:

@@ -28,8 +28,12 @@ QUANTILES = {
 }  # fmt: skip
 BATCH_ROWS = 65_536
 SAMPLED_VALUES = 1_000_000  # of a column with more values, quantiles are those of a random sample of so many
-MEASURED = ("distance_ap", "distance_an", "distance_pn", "distance", "scores", "loss", "losses")
+MEASURED = (
+    "distance_ap", "distance_an", "distance_pn", "distance", "score_ap", "score_an", "score", "scores", "loss",
+    "losses",
+)  # fmt: skip
 JSON_FIELDS = ("config", "columns", "source", "counts")
+RESCORING = "refilter"  # in JSON too, of rows that were chosen again
 MANIFEST = ".manifest.json"
 WHAT_TO_GIVE = "give a mined file or folder"
 
@@ -69,7 +73,7 @@ def file_metadata(path: AnyPath) -> dict[str, Any]:
         raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
     try:
         about: dict[str, Any] = {n.decode().removeprefix("minestream."): value.decode() for n, value in found.items()}
-        about |= {name: json.loads(about[name]) for name in JSON_FIELDS}
+        about |= {name: json.loads(about[name]) for name in (*JSON_FIELDS, *({RESCORING} & about.keys()))}
     except (KeyError, ValueError, RecursionError):
         about = {}
     if not fits(about, ABOUT):
@@ -117,8 +121,9 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Only what JSON holds. Means are over all rows and over active rows (of tuples: over negatives), by
-        fsum for each row group, then of those. Quantiles are exact up to 1,000,000 values a column, else those
+        Only what JSON holds; rescoring says by which table and rule refilter chose the rows. Means are
+        over all rows and over active rows (of tuples: over negatives), by fsum for each row group, then of those.
+        Quantiles are exact up to 1,000,000 values a column, else those
         of a random sample: `quantiles_of` says which; min and max are exact always.
 
     Raises
@@ -137,6 +142,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "rows": sum(footer.num_rows for _, footer in footers),
         "labels": mined.about["labels"],
         "loss": mined.about["loss"],
+        **({"rescoring": mined.about[RESCORING]} if RESCORING in mined.about else {}),
         **measured(mined, [footer for _, footer in footers]),
         "counts": {name: sum(count.get(name, 0) for count in counts) for name in counts[0]},
         **{name: mined.about[name] for name in ("columns", "source", "config")},

@@ -29,7 +29,7 @@ from minestream.shapes import anchor_role, as_array
 from minestream.sink import disk_errors, sync_folder, write_json
 from minestream.store import CarriedColumns
 from minestream.target import Target
-from minestream.trainers import ROLES, chosen
+from minestream.trainers import RESCORED, ROLES, SCORES_MEAN, chosen
 from minestream.writer import write_lines, write_rows
 
 BATCH_ROWS = 16_384
@@ -65,7 +65,7 @@ def export(
     source, corpus : path, list of paths or Arrow object, optional
         The mined inputs, when they are not where they were, beside the mined file or in the working directory.
     scores, short_rows : str, optional
-        See `formats.convert`.
+        See `formats.convert`. After refilter the scores are those of its table; "similarity" asks for the mined ones.
     overwrite : bool
     memory : str
         Bound on the texts that are held; others go to a scratch file beside `out`.
@@ -82,7 +82,8 @@ def export(
     """
     found = mined_output(mined)
     config = found.about["config"]
-    scores, short_rows = chosen(emit, config["metric"], scores, short_rows)
+    rescored = "refilter" in found.about
+    scores, short_rows = chosen(emit, config["metric"], scores, short_rows, rescored)
     refuse(found, short_rows)
     form = FORMATS[emit]
     place = ending_in(form.suffix, out, f"--emit {emit}")
@@ -93,13 +94,17 @@ def export(
         names = text_names(found, text, query_text) if form.needs_text else None
         texts = None if names is None else texts_of(found, form.texts, names, given, memory, draft)
         tables = convert(
-            emit, triplets(found), k=config["negatives"], metric=config["metric"], scores=scores,
-            short_rows=short_rows, texts=texts, counts=counts,
+            emit, triplets(found), k=config["negatives"], metric=config["metric"], scores=scores, rescored=rescored,
+            float64=config["float64"], short_rows=short_rows, texts=texts, counts=counts,
         )  # fmt: skip
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
         if form.suffix == ".parquet":
             first = next(tables)  # there is one at least
-            metadata = metadata_like(found, config=config | said)
+            changed: dict[str, Any] = {"config": config | said}
+            if rescored:
+                changed["scores"] = SCORES_MEAN[scores]
+                changed["config"] |= {"scores": None if scores == RESCORED else scores}  # no option of mining
+            metadata = metadata_like(found, **changed)
             record = write_rows(draft.path, first.schema, chain([first], tables), metadata)
         else:
             record = write_lines(draft.path, as_lines(emit, tables))

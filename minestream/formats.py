@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.errors import UsageError
-from minestream.shapes import SHAPES, Block, anchor_role, as_array, changes, spans
+from minestream.shapes import SHAPES, Block, Scoring, anchor_role, as_array, changes, spans
 from minestream.texts import CarriedTexts, JoinedTexts, Texts, text_column
-from minestream.trainers import FORMATS, ROLES, Format, chosen
+from minestream.trainers import FORMATS, RESCORED, ROLES, Format, chosen
 
 __all__ = [
     "FORMATS", "CarriedTexts", "Counts", "Format", "JoinedTexts", "Texts", "as_lines", "convert",
@@ -180,6 +180,8 @@ def convert(
     k: int,
     metric: str,
     scores: str | None = None,
+    rescored: bool = False,
+    float64: bool = False,
     short_rows: str | None = None,
     texts: Texts | CarriedTexts | None = None,
     padding: Padding | None = None,
@@ -197,8 +199,13 @@ def convert(
     k : int
         Negatives of a full pair; of more the first k are taken.
     metric : str
-    scores : {"similarity", "negative-distance", "none"}, optional
-        Computed in float64 from the stored distance, kept as float32. Default: the format's.
+    scores : {"rescored", "similarity", "negative-distance", "none"}, optional
+        Those of refilter's table, or computed in float64 from the stored distance. Default: the format's; where it has
+        scores and the rows are rescored, those.
+    rescored : bool
+        Whether the rows come from refilter and have its columns score_ap and score_an.
+    float64 : bool
+        Whether scores are kept as double rather than float32.
     short_rows : {"keep", "drop", "pad-random", "repeat"}, optional
         Default: the format's.
     texts : Texts or CarriedTexts, optional
@@ -227,22 +234,23 @@ def convert(
     -----
     Holds the triplets and texts of about 16,384 rows, or of one anchor if it has more.
     """
-    scores, short_rows = chosen(name, metric, scores, short_rows)
+    scores, short_rows = chosen(name, metric, scores, short_rows, rescored)
     if FORMATS[name].needs_text and texts is None:
         raise UsageError(f"--emit {name} holds texts", "name their column: --text COL")
     if short_rows == "pad-random" and padding is None:
         raise UsageError(
             "--short-rows pad-random needs to know what may be a negative", f"minestream mine --emit {name} does"
         )
-    offset = None if scores == "none" else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
+    offset = None if scores == RESCORED else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
+    scoring = None if scores == "none" else Scoring(offset, pa.float64() if float64 else pa.float32())
     told = Counts() if counts is None else counts
 
     def converted() -> Iterator[pa.Table]:
         for table in whole_anchors(_needed(table, texts) for table in tables):
-            if offset is not None and "distance_ap" not in table.column_names:
+            if scoring is not None and scoring.column("positive") not in table.column_names:
                 raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
-            fitting = Fitting(Block(table, texts, offset, k), told, padding, negatives_of)
-            shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, offset, k)))
+            fitting = Fitting(Block(table, texts, scoring, k), told, padding, negatives_of)
+            shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, scoring, k)))
             told.rows += shaped.num_rows
             yield shaped
 
@@ -252,7 +260,7 @@ def convert(
 def _needed(table: pa.Table, texts: Texts | CarriedTexts | None) -> pa.Table:
     anchor = anchor_role(table.column_names)
     names = {f"{role}_{what}" for role in (anchor, *ROLES[1:]) for what in ("id", "row")}
-    names |= {"distance_ap", "distance_an"}
+    names |= {"distance_ap", "distance_an", "score_ap", "score_an"}
     if isinstance(texts, CarriedTexts):
         names |= {f"{anchor}_{texts.query}", *(f"{role}_{texts.document}" for role in ROLES[1:])}
     return table.select([name for name in table.column_names if name in names])

@@ -81,8 +81,8 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     InputError
         For columns that are not there or of a wrong type, null ids, grades that are no numbers, no pairs at all.
     """
-    if isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES:
-        table, name = _read_text(given), shown(given)
+    if is_text_table(given):
+        table, name = read_text_table(given)
     else:
         opened = open_inputs(given)
         table, name = _read_columns(opened, option), opened[0].name
@@ -100,9 +100,21 @@ def pairs_table(given: Any) -> Any:
     return given
 
 
-def _read_text(given: str | os.PathLike[str]) -> pa.Table:
-    """Lines of `query 0 document grade` (TREC), or tab-separated ones under a header that names the columns (BEIR)."""
+def is_text_table(given: Any) -> bool:
+    """Whether pairs stand in lines of text, by the file's name."""
+    return isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES
+
+
+def read_text_table(given: str | os.PathLike[str]) -> tuple[pa.Table, str]:
+    """Columns left, right and maybe grade, as text, and the name of the file.
+
+    Lines of `query 0 document grade` (TREC), or tab-separated ones under a header that names the columns (BEIR).
+    """
     path = shown(given)
+    return _read_text(given, path), path
+
+
+def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
     try:
         with open_text(given) as file:
             first = file.readline()

@@ -201,7 +201,7 @@ def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape
         padding, counts = RandomNegatives(loaded, config), Counts()
         rows = convert(
             config.emit, tables, k=config.negatives, metric=config.metric, scores=config.scores,
-            short_rows=config.short_rows, texts=LoadedTexts(loaded, config), padding=padding,
+            float64=config.float64, short_rows=config.short_rows, texts=LoadedTexts(loaded, config), padding=padding,
             negatives_of=padding.ids_of, counts=counts,
         )  # fmt: skip
         yield from rows if EMITS[config.emit].suffix == ".parquet" else as_lines(config.emit, rows)

@@ -116,6 +116,7 @@ def describe_text(found: Mapping[str, Any]) -> str:
             ("loss", found["loss"]),
             ("source", origin + more),
         ],
+        "rescoring": value_rows(given_of(found.get("rescoring", {}))),
         "funnel": funnel_rows(found.get("report", {}).get("stats", {}) | found["counts"], config),
         f"quantiles, of {found['quantiles_of']}": quantile_rows(found["quantiles"]),
     }
@@ -236,6 +237,12 @@ def value_rows(values: Mapping[str, Any]) -> list[Row]:
         rows.append((name.replace("_", " "), "" if nested else plain_value(name, value)))
         rows.extend((f"  {inner}", text) for inner, text, *_ in nested)
     return rows
+
+
+def given_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not null, in nested tables too."""
+    found = {name: given_of(value) if isinstance(value, Mapping) else value for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def plain_value(name: str, value: object) -> str:

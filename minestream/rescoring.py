@@ -10,24 +10,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.columns import plain
-from minestream.contents import mined_output
+from minestream.contents import RESCORING, mined_output
 from minestream.conversion import ending_in, metadata_like, publishing, refuse, triplets
-from minestream.decode import Place, decode_ids, decode_plain
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.formats import whole_anchors
 from minestream.given import Given
-from minestream.inputs import Input, open_inputs
+from minestream.pipeline import check_gates
 from minestream.places import text_of
-from minestream.shapes import anchor_role, as_array, changes
+from minestream.resources import Resources
+from minestream.scores import ScoreTable
+from minestream.shapes import anchor_role, changes
+from minestream.stats import ShardStats
+from minestream.values import short_share
 from minestream.writer import write_rows
 
 BLOCK_ROWS = 131_072
-SCORE_COLUMNS = ("query_id", "document_id", "score")
+SCORES = ("score_ap", "score_an")
+MISSING = {
+    "error": "refuse the table",
+    "drop": "leave such rows out, counted",
+    "keep": "keep them behind the scored ones, with a null score, past every filter that it would be judged by",
+}
+SAY = "score_ap and score_an are the scores of the table; distance, loss and harder are of the mined embeddings"
 OF_POSITIVES: dict[str, Callable[[list[float]], float]] = {
     "min": min,
     "max": max,
@@ -95,6 +101,9 @@ def refilter(
     max_similarity: float | None = None,
     min_similarity: float | None = None,
     reference: str = "pair",
+    missing_scores: str = "error",
+    require_rows: int | None = None,
+    max_short: str | None = None,
     emit: str = "triplets",
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -105,30 +114,40 @@ def refilter(
     mined : path
         A mined file or folder of triplets or tuples, with ids.
     out : path
-        The .parquet file to write: triplets of the same columns and score_ap, score_an.
+        The .parquet file to write: triplets of the same columns and score_ap, score_an, which every export carries.
     scores : path, list of paths or Arrow object
-        Columns query_id, document_id, score, larger = more similar; one row for each mined anchor with each of its
-        positives and negatives. Ids of another type than the mined ones are compared as text.
+        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; one row for each
+        mined anchor with each of its positives and negatives. Ids of another type than the mined ones are compared as
+        text.
     negatives : int
         How many negatives of a pair stay, by score descending, then as mined.
     relative_margin, absolute_margin, max_similarity, min_similarity : float, optional
         As in mining, float64: s_n <= reference - abs(reference) r; s_n <= reference - g; bounds of s_n, closed.
     reference : {"pair", "min", "max", "mean"}
         Over the scores of the anchor's positives that were mined and have one.
+    missing_scores : {"error", "drop", "keep"}
+        What becomes of mined rows whose positive or negative has no score: they are refused; left out; or kept behind
+        the scored ones of their pair, with a null score, past every filter that it would be judged by.
+    require_rows, max_short : int, str, optional
+        Gates as in mining: fewest rows, largest share of short pairs ("5%"); pairs left out for want of a score are
+        short.
     emit : {"triplets"}
     overwrite : bool
 
     Returns
     -------
     dict
-        output, mined, the rule, notes, and the funnel: candidates = without_positive_score + without_score + dropped
-        by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty.
+        output, mined, the rule, the table, notes, and the funnel: candidates = without_positive_score + without_score +
+        dropped by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty. What is kept
+        without a score is counted under both.
 
     Raises
     ------
     UsageError, InputError, OutputError
-        For a rule that means nothing, rows without ids, scores that do not fit or are not finite or are of other
-        rows; an output that exists.
+        For a rule that means nothing, rows without ids, scores that do not fit, are missing or not finite or are of
+        other rows; an output that exists.
+    GateMissed
+        When a gate is missed; nothing is written.
 
     Notes
     -----
@@ -139,6 +158,11 @@ def refilter(
         max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
     )  # fmt: skip
     rule.check()
+    if missing_scores not in MISSING:
+        known = nearest_name(missing_scores, list(MISSING))
+        raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
+    gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
+    short_share(gates.max_short)
     found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
     refuse(found)
     if emit != "triplets":
@@ -149,110 +173,20 @@ def refilter(
         raise InputError(f"{found.path} has no ids to join scores by", "mine with --id")
     with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
         table = ScoreTable(scores, (first.schema.field(names[0]).type, first.schema.field(names[2]).type))
-        funnel = Funnel(rule, table, names)
+        funnel = Funnel(rule, table, names, missing_scores, found.about["config"]["float64"])
+        rescoring = {"table": table.about, "rule": asdict(rule), "missing_scores": missing_scores, "scores": SAY}
         changed = {
             "config": found.about["config"] | {"negatives": negatives, "emit": emit, "short_rows": "keep"},
-            "refilter": asdict(rule),
+            RESCORING: rescoring | {"before": found.about.get(RESCORING)},
         }
         tables = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
         schema = funnel.filtered(first).schema
         write_rows(draft.path, schema, tables, metadata_like(found, **changed), funnel.answer)
-        funnel.refuse_nothing()
-    told = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "notes": table.notes}
+        funnel.refuse_missing()
+        check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
+    told = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
+    told["notes"] = table.notes
     return told | funnel.counts
-
-
-# ---------------------------------------------------------------- the scores
-
-
-class ScoreTable:
-    """Scores by the ids of query and document, in memory.
-
-    Parameters
-    ----------
-    given : path, list of paths or Arrow object
-    kinds : (pyarrow.DataType, pyarrow.DataType)
-        Types of the mined ids of anchors and of documents.
-    """
-
-    def __init__(self, given: Any, kinds: tuple[pa.DataType, pa.DataType]) -> None:
-        self.notes: list[str] = []
-        inputs = open_inputs(given)
-        self.name = inputs[0].name
-        for each in inputs:
-            _check_columns(each)
-        self._kinds = [self._common(inputs, name, kind) for name, kind in zip(SCORE_COLUMNS[:2], kinds, strict=True)]
-        ids: tuple[list[pa.Array], list[pa.Array]] = ([], [])
-        values = [np.empty(0)]
-        for each in inputs:
-            row = 0
-            for batch in each.read(list(SCORE_COLUMNS), 65_536):
-                place = Place(each.name, row, row)
-                for held, name, kind in zip(ids, SCORE_COLUMNS, self._kinds, strict=False):
-                    held.append(decode_ids(batch.column(name), name, place).cast(kind))
-                values.append(_finite(batch.column("score"), place))
-                row += batch.num_rows
-        columns = [pa.chunked_array(held, kind) for held, kind in zip(ids, self._kinds, strict=True)]
-        self._sets = [column.unique() for column in columns]
-        keys, score = self._keys(columns), np.concatenate(values)
-        order = np.argsort(keys, kind="stable")
-        self._sorted, self._score = keys[order], score[order]
-        self._refuse_doubles(columns, order)
-
-    def _common(self, inputs: list[Input], name: str, mined: pa.DataType) -> pa.DataType:
-        """The type in which ids are compared: their own if it is one, else text."""
-        theirs = {plain(each.schema.field(name).type) for each in inputs}
-        texts = {kind == pa.string() for kind in (*theirs, mined)}
-        if len(texts) == 1:
-            return mined
-        self.notes.append(f"{name}: {mined} in the mined rows, {', '.join(map(str, theirs))} here: compared as text")
-        return pa.string()
-
-    def _keys(self, columns: list[Any]) -> Rows:
-        """One number for a pair of ids; negative where either has no score at all."""
-        query, document = (
-            pc.index_in(column, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
-            for column, known in zip(columns, self._sets, strict=True)
-        )
-        return np.where((query < 0) | (document < 0), -1, query * len(self._sets[1]) + document)
-
-    def _refuse_doubles(self, columns: list[Any], order: Rows) -> None:
-        differs = (np.diff(self._sorted) == 0) & (np.diff(self._score) != 0)
-        if differs.any():
-            rows = np.sort(order[np.flatnonzero(differs)[0] :][:2])
-            names = [column[int(rows[0])].as_py() for column in columns]
-            raise InputError(
-                f"{self.name}: query {names[0]!r} and document {names[1]!r} have two scores, in rows {rows.tolist()}",
-                "keep one score for each of them",
-            )
-
-    def of(self, queries: Any, documents: Any) -> Numbers:
-        """The scores of pairs of mined ids; NaN where there is none."""
-        columns = [as_array(ids).cast(kind) for ids, kind in zip((queries, documents), self._kinds, strict=True)]
-        keys = self._keys(columns)
-        if not self._sorted.size:
-            return np.full(keys.size, np.nan)
-        at = np.searchsorted(self._sorted, keys).clip(max=self._sorted.size - 1)
-        return np.where(self._sorted[at] == keys, self._score[at], np.nan)
-
-
-def _check_columns(each: Input) -> None:
-    for name in SCORE_COLUMNS:
-        if name not in each.schema.names:
-            raise InputError(f"{each.name}: no column {name!r}", nearest_name(name, each.schema.names))
-        kind = plain(each.schema.field(name).type)
-        wanted = "a number" if name == "score" else "an int or a string"
-        fits = pat.is_floating(kind) if name == "score" else kind == pa.string()
-        if not (fits or pat.is_integer(kind)):
-            raise InputError(f"{each.name}: column {name!r} is {kind}, not {wanted}", "cast it, or name others")
-
-
-def _finite(array: pa.Array, place: Place) -> Numbers:
-    values: Numbers = decode_plain(array).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    wrong = np.flatnonzero(~np.isfinite(values))  # nulls are NaN here
-    if wrong.size:
-        raise place.refusal("score", "a score that is null or not finite", wrong, "leave such rows out, or score again")
-    return values
 
 
 # ---------------------------------------------------------------- the funnel
@@ -261,8 +195,10 @@ def _finite(array: pa.Array, place: Place) -> Numbers:
 class Funnel:
     """Filters blocks of whole anchors and counts what becomes of pairs and candidates."""
 
-    def __init__(self, rule: Rule, table: ScoreTable, names: list[str]) -> None:
-        self._rule, self._table, self._names = rule, table, names
+    def __init__(self, rule: Rule, table: ScoreTable, names: list[str], missing: str, float64: bool) -> None:
+        self._rule, self._table, self._names, self._missing = rule, table, names, missing
+        self._kind = pa.float64() if float64 else pa.float32()
+        self._first_missing: list[Any] = []  # the ids of the first pair without a score
         self.counts: dict[str, Any] = dict.fromkeys(
             ("anchors", "pairs", "pairs_without_score", "candidates", "without_positive_score", "without_score"), 0
         )
@@ -273,12 +209,30 @@ class Funnel:
         """The counts that the file itself carries."""
         return {name: self.counts[name] for name in ("anchors", "pairs", "full", "short", "empty")}
 
-    def refuse_nothing(self) -> None:
-        """Raise InputError when no mined pair has a score."""
-        if self.counts["pairs"] and self.counts["pairs"] == self.counts["pairs_without_score"]:
+    def stats(self) -> ShardStats:
+        """The counts that gates look at."""
+        counts = self.counts
+        left_out = counts["pairs_without_score"] if self._missing == "drop" else 0
+        return ShardStats(
+            rows=counts["rows"], full=counts["full"], short=counts["short"], empty=counts["empty"] + left_out
+        )
+
+    def refuse_missing(self) -> None:
+        """Raise InputError when no mined pair has a score, or some have none and that is an error."""
+        counts, name = self.counts, self._table.name
+        if counts["pairs"] and counts["pairs"] == counts["pairs_without_score"]:
             raise InputError(
-                f"{self._table.name}: none of the {self.counts['pairs']:,} mined pairs has a score",
+                f"{name}: none of the {counts['pairs']:,} mined pairs has a score",
                 f"query_id is to hold {self._names[0]}, document_id positive_id and negative_id, of one spelling",
+            )
+        lost = counts["without_positive_score"] + counts["without_score"]
+        if lost and self._missing == "error":
+            query, document = self._first_missing
+            positives = f"{counts['pairs_without_score']:,} of {counts['pairs']:,} positives do"
+            raise InputError(
+                f"{name}: {lost:,} of {counts['candidates']:,} mined rows lack a score ({positives}); the first is "
+                f"that of query {query!r} with document {document!r}",
+                "score every mined anchor with its positives and negatives, or --missing-scores drop or keep",
             )
 
     def filtered(self, table: pa.Table) -> pa.Table:
@@ -292,45 +246,51 @@ class Funnel:
         score = self._table.of(queries, negatives)
         reference = self._references(positive, anchor[first])
         keep = self._passing(positive[pair], score, reference[pair])
+        self._note_missing(np.isnan(positive[pair]), np.isnan(score), (queries, positives, negatives))
         at = np.flatnonzero(keep)
-        at = at[np.lexsort((-score[at], pair[at]))]
+        at = at[np.lexsort((-score[at], pair[at]))]  # NaN goes last
         at = at[np.arange(at.size) - np.searchsorted(pair[at], pair[at]) < self._rule.negatives]
         self._count(anchor, positive, np.bincount(pair[at], minlength=first.size), int(keep.sum()))
-        columns = {"score_ap": positive[pair[at]], "score_an": score[at]}
-        rows = table.take(pa.array(at))
-        for name, values in columns.items():
-            rows = rows.append_column(name, pa.array(values).cast(pa.float32(), safe=False))
+        rows = table.drop_columns([name for name in SCORES if name in table.column_names]).take(pa.array(at))
+        for name, values in zip(SCORES, (positive[pair[at]], score[at]), strict=True):
+            rows = rows.append_column(name, pa.array(values, from_pandas=True).cast(self._kind, safe=False))
         return rows
 
+    def _note_missing(self, positive: NDArray[np.bool_], negative: NDArray[np.bool_], ids: tuple[Any, ...]) -> None:
+        """Keep the ids of the first row whose positive, or else negative, has no score."""
+        if not self._first_missing and (lost := np.flatnonzero(positive | negative)).size:
+            first = int(lost[0])
+            self._first_missing = [ids[0][first].as_py(), ids[1 if positive[first] else 2][first].as_py()]
+
     def _references(self, positive: Numbers, anchor: Rows) -> Numbers:
-        """What the margins of each pair are measured from; pairs without a score have no say."""
+        """What the margins of each pair are measured from, NaN for nothing; pairs without a score have no say."""
         if self._rule.reference == "pair":
             return positive
         of_anchor = np.full(positive.size, np.nan)
-        scored = np.flatnonzero(~np.isnan(positive))
         make = OF_POSITIVES[self._rule.reference]
-        for at in np.split(scored, changes(anchor[scored])[1:]):
-            of_anchor[at] = make(positive[at].tolist()) if at.size else np.nan
+        for at in np.split(np.arange(anchor.size), changes(anchor)[1:]):
+            known = [score for score in positive[at].tolist() if not math.isnan(score)]
+            of_anchor[at] = make(known) if known else np.nan
         return of_anchor
 
     def _passing(self, positive: Numbers, score: Numbers, reference: Numbers) -> NDArray[np.bool_]:
         counts = self.counts
-        keep = ~np.isnan(positive)
-        counts["candidates"] += keep.size
-        counts["without_positive_score"] += keep.size - int(keep.sum())
-        counts["without_score"] += int((keep & np.isnan(score)).sum())
-        keep &= ~np.isnan(score)
+        scored = ~np.isnan(positive)
+        counts["candidates"] += scored.size
+        counts["without_positive_score"] += scored.size - int(scored.sum())
+        counts["without_score"] += int((scored & np.isnan(score)).sum())
+        keep = np.ones(scored.size, bool) if self._missing == "keep" else scored & ~np.isnan(score)
         for name, low, high in self._rule.limits(reference):
-            passes = (score >= low) & (score <= high)
+            passes = ~((score < low) | (score > high))  # also what has no score to judge
             counts["dropped"][name] += int((keep & ~passes).sum())
             keep &= passes
         return keep
 
     def _count(self, anchor: Rows, positive: Numbers, left: Rows, kept: int) -> None:
-        scored = left[~np.isnan(positive)]
+        scored = left if self._missing == "keep" else left[~np.isnan(positive)]
         rows, wanted = int(left.sum()), self._rule.negatives
         more = {
-            "anchors": changes(anchor).size, "pairs": left.size, "pairs_without_score": left.size - scored.size,
+            "anchors": changes(anchor).size, "pairs": left.size, "pairs_without_score": int(np.isnan(positive).sum()),
             "beyond_k": kept - rows, "rows": rows, "full": int((scored == wanted).sum()),
             "short": int(((scored > 0) & (scored < wanted)).sum()), "empty": int((scored == 0).sum()),
         }  # fmt: skip

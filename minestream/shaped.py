@@ -39,6 +39,7 @@ COMPLETE = WORK | {
 ABOUT = {
     "version": str, "fingerprint": str, "labels": str, "loss": str, "rows_crc32": str, "config": dict, "columns": dict,
     "source": [{"name": str, "role": Maybe(str), "rows": int, "crc32": {str: int}}], "counts": {"rows": int, str: int},
+    "refilter": Maybe(dict),
 }  # fmt: skip
 OF_KINDS: dict[str, Any] = {  # of options; the others are text
     "integer": int, "number": NUMBER, "numbers": NUMBER, "threshold": NUMBER, "flag": bool, "derived": bool,

@@ -56,12 +56,32 @@ def as_array(column: Any) -> pa.Array:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """Which scores a conversion gives.
+
+    Attributes
+    ----------
+    offset : float or None
+        The score is `offset` minus the distance; None: the scores of refilter's table, as they are.
+    kind : pyarrow.DataType
+        Of the scores.
+    """
+
+    offset: float | None
+    kind: pa.DataType
+
+    def column(self, role: str) -> str:
+        """The native column of the positive or the negative that scores are made of."""
+        return f"{'score' if self.offset is None else 'distance'}_{'ap' if role == 'positive' else 'an'}"
+
+
+@dataclass(frozen=True)
 class Block:
     """Native triplets of whole anchors: P pairs, M negatives; `at` are positions of its rows."""
 
     table: pa.Table
     texts: Texts | CarriedTexts | None
-    offset: float | None  # score = offset - distance; None: no scores
+    scoring: Scoring | None  # None: no scores
     k: int  # negatives of a full pair
 
     @cached_property
@@ -92,13 +112,17 @@ class Block:
 
     @cached_property
     def distinct(self) -> Rows:
-        """The rows where an anchor meets a negative for the first time."""
+        """The rows where an anchor meets a negative for the first time; of rescored rows, the best score first."""
         order = np.lexsort((self.rows["negative"], self.rows["anchor"]))  # stable
-        return np.sort(order[changes(self.rows["anchor"][order], self.rows["negative"][order])])
+        found = np.sort(order[changes(self.rows["anchor"][order], self.rows["negative"][order])])
+        if "score_an" not in self.table.column_names:
+            return found
+        score = self.table["score_an"].to_numpy()[found]
+        return found[np.lexsort((-score, np.searchsorted(self.anchors, found, side="right")))]
 
     def of_anchor(self, at: Rows) -> Rows:
-        """How many of the ascending `at` each anchor has."""
-        return np.diff(np.searchsorted(at, np.append(self.anchors, self.table.num_rows)))
+        """How many of `at` each anchor has."""
+        return np.bincount(np.searchsorted(self.anchors, at, side="right") - 1, minlength=self.anchors.size)
 
     def ids(self, role: str, at: Rows) -> pa.Array:
         """Ids, or row numbers where there are none."""
@@ -129,9 +153,18 @@ class Block:
 
     def score(self, role: str, at: Rows) -> pa.Array:
         """Scores of the positive or the negative of rows."""
-        assert self.offset is not None
-        x = self.table["distance_ap" if role == "positive" else "distance_an"].to_numpy()[at]
-        return pa.array(self.offset - x.astype(np.float64)).cast(pa.float32(), safe=False)
+        assert self.scoring is not None
+        values = self.table[self.scoring.column(role)].to_numpy()[at].astype(np.float64)
+        if self.scoring.offset is not None:
+            values = self.scoring.offset - values
+        elif np.isnan(values).any():
+            first = at[np.flatnonzero(np.isnan(values))[0]]
+            raise InputError(
+                f"row {self.rows[role][first]}, {role} of row {self.rows['anchor'][first]}, has no score: it was kept "
+                "by --missing-scores keep",
+                "refilter with --missing-scores drop, or export with other --scores",
+            )
+        return pa.array(values).cast(self.scoring.kind, safe=False)
 
 
 def led(first: Rows, rest: Rows, get: Getter) -> pa.Array:
@@ -159,7 +192,7 @@ class Documents:
 
     def judged(self, label: str, score: str) -> tuple[str, pa.Array]:
         """The column that says how good they are, by the name it has as a label or as a score."""
-        if self.block.offset is None:
+        if self.block.scoring is None:
             return label, pa.array((self.order < self.block.pairs.size).astype(np.int64))
         return score, self.get(self.block.score)
 
@@ -169,14 +202,14 @@ class Documents:
 
 def _st_triplets(block: Block) -> Columns:
     columns = {role: block.text(role, block.all) for role in ROLES}
-    return columns if block.offset is None else columns | {"scores": led(block.all, block.all, block.score)}
+    return columns if block.scoring is None else columns | {"scores": led(block.all, block.all, block.score)}
 
 
 def _st_tuples(block: Block) -> Columns:
     negatives = block.text("negative", block.all)
     columns = {role: block.text(role, block.pairs) for role in ROLES[:2]}
     columns |= {f"negative_{place + 1}": negatives.take(pa.array(block.pairs + place)) for place in range(block.k)}
-    return columns if block.offset is None else columns | {"scores": led(block.pairs, block.all, block.score)}
+    return columns if block.scoring is None else columns | {"scores": led(block.pairs, block.all, block.score)}
 
 
 def _st_labeled_pairs(block: Block) -> Columns:
@@ -203,7 +236,7 @@ def _sides(block: Block, names: tuple[str, str], get: Getter) -> Columns:
 
 def _flagembedding(block: Block) -> Columns:
     columns = {"query": block.text("anchor", block.anchors)} | _sides(block, ("pos", "neg"), block.text)
-    return columns if block.offset is None else columns | _sides(block, ("pos_scores", "neg_scores"), block.score)
+    return columns if block.scoring is None else columns | _sides(block, ("pos_scores", "neg_scores"), block.score)
 
 
 def _tevatron(block: Block) -> Columns:

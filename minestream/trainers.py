@@ -9,6 +9,13 @@ from minestream.metric import METRICS
 
 ROLES = ("anchor", "positive", "negative")
 MEANT = ("similarity", "negative-distance")  # scores that mean something
+RESCORED = "rescored"  # the scores of the table that refilter read last, where the rows have them
+SCORES_MEAN = {
+    RESCORED: "rescored: those of the table that the rows were chosen by last",
+    "similarity": "similarity: that of the mined embeddings, not of the table that the rows were chosen by last",
+    "negative-distance": "negative-distance: minus the distance of the mined embeddings",
+    "none": "none",
+}  # what converted rows that refilter chose say of their scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,12 @@ class Format:
     def needs_text(self) -> bool:
         """Whether it holds any text."""
         return bool(self.texts)
+
+    def takes(self, rescored: bool) -> tuple[str, ...]:
+        """The scores that it can carry, the default first; rows that refilter chose have those of its table, too."""
+        if not rescored or self.scores == ("none",):
+            return self.scores
+        return (*self.scores, RESCORED) if self.scores[0] == "none" else (RESCORED, *self.scores)
 
 
 _RAGGED = ("keep", "drop")
@@ -85,8 +98,10 @@ FORMATS: dict[str, Format] = {
 }  # fmt: skip
 
 
-def chosen(emit: str, metric: str, scores: str | None, short_rows: str | None) -> tuple[str, str]:
-    """The scores and the rule for short rows of a format, its defaults filled in.
+def chosen(
+    emit: str, metric: str, scores: str | None, short_rows: str | None, rescored: bool = False
+) -> tuple[str, str]:
+    """The scores and the rule for short rows of a format, its defaults filled in; `rescored` rows come from refilter.
 
     Raises
     ------
@@ -96,11 +111,14 @@ def chosen(emit: str, metric: str, scores: str | None, short_rows: str | None) -
     if emit not in FORMATS:
         raise UsageError(f"no trainer format {emit!r}", nearest_name(emit, list(FORMATS)))
     form = FORMATS[emit]
-    scores_of, rule = scores or form.scores[0], short_rows or form.short_rows[0]
-    if scores_of not in form.scores:
-        raise UsageError(f"--emit {emit} cannot carry --scores {scores_of}", f"it takes {', '.join(form.scores)}")
+    takes = form.takes(rescored)
+    scores_of, rule = scores or takes[0], short_rows or form.short_rows[0]
+    if scores_of == RESCORED and not rescored:
+        raise UsageError(f"--scores {RESCORED}: no table has scored these rows", "minestream refilter does that")
+    if scores_of not in takes:
+        raise UsageError(f"--emit {emit} cannot carry --scores {scores_of}", f"it takes {', '.join(takes)}")
     if scores_of == "similarity" and not METRICS[metric].similarity:
-        others = " or ".join(name for name in form.scores if name != "similarity")
+        others = " or ".join(name for name in takes if name != "similarity")
         raise UsageError(f"--metric {metric} has no similarity", f"choose --scores {others}")
     if rule not in form.short_rows:
         width = "every row of it holds k negatives" if form.short_rows == _FIXED else "its rows may have any length"

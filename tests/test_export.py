@@ -13,6 +13,7 @@ import pytest
 
 import minestream
 from minestream import contents
+from minestream.cli import main
 from minestream.conversion import export, metadata_like
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS
@@ -256,3 +257,15 @@ def test_another_source_is_refused(mined: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not what was mined: crc32 of b\.parquet"):
         export(mined / "plain.parquet", tmp_path / "x.parquet", emit="tevatron", text="body", source=tmp_path / "data")
     assert not (tmp_path / "x.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("emit", "name"), [("trec", "carried.trec"), ("pml", "carried.pml.parquet"), ("pylate", "carried.pylate.parquet")]
+)
+def test_the_default_name_has_the_suffix_of_the_format_once(
+    mined: Path, tmp_path: Path, emit: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(mined / "carried.parquet"), "--emit", emit]) == 0
+    beside = {f"{name}.manifest.json"} if not name.endswith(".parquet") else set()
+    assert {path.name for path in tmp_path.iterdir()} == {name, *beside}

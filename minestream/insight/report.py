@@ -14,6 +14,7 @@ from minestream.errors import OutputError
 from minestream.given import Given
 from minestream.insight.charts import bars, curves, escaped, histogram, page, table, values
 from minestream.places import place_of, text_of
+from minestream.printing import given_of, value_rows
 
 SHOWN_LABELS = 100
 BINS = 100
@@ -102,10 +103,19 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
         {
             "Overview": values({name: found[name] for name in means if name in found}),
             "Configuration": values({name: found["config"].get(name) for name in chosen}) + note(found["loss"]),
+            **rescoring_section(found.get("rescoring")),
             **{name.replace("_", " ").capitalize(): chart for name, chart in charts.items()},
             "Funnel": bars("funnel", found["counts"]),
         },
     )
+
+
+def rescoring_section(rescoring: Mapping[str, Any] | None) -> dict[str, str]:
+    """By which table and rule refilter chose the rows; nothing where it did not."""
+    if rescoring is None:
+        return {}
+    told = {name: text for name, text, *_ in value_rows(given_of(rescoring))}
+    return {"Rescoring": values(told)}
 
 
 def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = True) -> str:
