@@ -22,6 +22,7 @@ from minestream.kernels import codes, exact, window
 from minestream.kernels.choose import Rows
 from minestream.load import FORBIDS, Loaded
 from minestream.metric import METRICS
+from minestream.prepare import compared
 from minestream.reader import Table
 from minestream.relation import NO_CODES, NO_ROWS, LabelReader, Labels
 from minestream.rings import Coder, Ring, Shown, hashed, value_hashes, vector_hashes
@@ -186,8 +187,6 @@ class Bank:
         return [*([ID] if self._columns.id else []), LABEL, *(CARRY + name for name in self._columns.carry)]
 
     def _append_vectors(self, vectors: NDArray[Any]) -> None:
-        hashes = vector_hashes(vectors)
-        self._rings["twin"].append(self._coders["twin"].add(hashes, np.arange(len(hashes))))
         vectors = vectors.astype(np.float32) if vectors.dtype == np.float16 else np.array(vectors)
         square = np.empty(len(vectors))
         exact.squares(vectors, square)
@@ -196,6 +195,8 @@ class Bank:
             exact.normalize(vectors, square.copy(), unit)
             exact.squares(unit, square)
             vectors = unit
+        hashes = vector_hashes(compared(vectors, METRICS[self._config.metric].unit_rows))
+        self._rings["twin"].append(self._coders["twin"].add(hashes, np.arange(len(hashes))))
         self._vectors.append(vectors)
         self._rings["square"].append(square)
         n, values = len(vectors), np.empty(vectors.shape, np.float32)

@@ -151,7 +151,8 @@ class MineConfig:
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
         0.0, "threshold", "What is mined",
-        "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only; none: off.",
+        "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only, for cosine "
+        "those of one direction; none: off.",
         metavar="T|none"
     )  # fmt: skip
     drop_duplicates_of: str = option(

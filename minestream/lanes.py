@@ -125,16 +125,16 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.
     A listed positive has a relation of its own, so it is always offered to those who look for positives.
     """
-    rows = setting.loaded.rows
+    rows, equal = setting.loaded.rows, setting.loaded.equal
     candidates = setting.candidates(rule.wanted)
     if setting.only is not None or not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
     enough += _longest(rows.known_start) + _longest(rows.barred_start)  # so many of the first may be something else
-    if np.bincount(rows.twin).max(initial=0) <= enough:
+    if equal is None or np.bincount(equal).max(initial=0) <= enough:
         return candidates
     classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
-    keys: list[NDArray[Any]] = [rows.rank, *classes, rows.twin]
+    keys: list[NDArray[Any]] = [rows.rank, *classes, equal]
     order = np.lexsort(keys)
     order = order[candidates[order]]
     offered = np.zeros(candidates.size, bool)
@@ -142,7 +142,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     if rule.wanted == POSITIVE:
         offered[rows.known] = candidates[rows.known]
     elif not rows.set_start.size:
-        _keep_enough_negatives(rows, offered, enough)
+        _keep_enough_negatives(rows, equal, offered, enough)
     return offered
 
 
@@ -158,11 +158,11 @@ def _nth(keys: NDArray[Any]) -> NDArray[np.int64]:
     return np.arange(size) - np.maximum.accumulate(np.where(new, np.arange(size), 0))
 
 
-def _keep_enough_negatives(rows: Rows, offered: NDArray[np.bool_], enough: int) -> None:
+def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
     """Of a set of equal rows offer only the first, in key order, among which every label and group finds enough."""
     order = np.flatnonzero(offered)
-    order = order[np.lexsort((rows.rank[order], rows.twin[order]))]
-    starts = np.flatnonzero(np.diff(rows.twin[order], prepend=-1))
+    order = order[np.lexsort((rows.rank[order], equal[order]))]
+    starts = np.flatnonzero(np.diff(equal[order], prepend=-1))
     for first, end in zip(starts, [*starts[1:], order.size], strict=True):
         if end - first <= enough:
             continue

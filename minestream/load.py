@@ -20,6 +20,7 @@ from minestream.guide import Guide, load_guide
 from minestream.kernels import codes
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 from minestream.listed import csr, places_of
+from minestream.metric import METRICS
 from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
 from minestream.reader import Table, TableReader, ids_of_all, refuse_shared
@@ -75,6 +76,9 @@ class Loaded:
         By code of rows.group.
     unlabeled_negatives : bool
         Whether rows without a label, where any take part, may be negatives.
+    equal : int32[n] or None
+        The same for rows equal element by element, which are at equal distances from any other; None: unknown. Those
+        of one rows.twin are duplicates, which under cosine may differ in length.
     """
 
     store: Store
@@ -91,6 +95,7 @@ class Loaded:
     notes: list[str] = field(default_factory=list)
     group_values: pa.Array | None = None
     unlabeled_negatives: bool = True
+    equal: NDArray[np.int32] | None = None
 
     def table(self, role: str) -> Table:
         """The table that rows of a role stand in."""
@@ -182,17 +187,17 @@ class _Joined:
             self._count({f"outside {reader.source.condition}": reader.source.left_out})
             if config.unlabeled == "ignore" and not config.listed_positives:
                 self._count({"unlabelled": reader.unlabeled})
-        hashes = self._kept(np.concatenate([part for reader in readers for part in reader.hashes]))
+        self._drop_rows()
         first, tables = 0, []
         for reader in readers:
             reader.refuse_none_left(self.sources.side(reader.source), self.dropped)
             tables.append(reader.table(first))
             first = tables[-1].end
         both = tables[0], tables[-1]
-        rows = self._rows(both, hashes)
-        positives = self._positives(rows, both)
         store, square = prepared(self.store, config.normalize)
-        rows = rows._replace(square=square)
+        twin, equal = twins(store, METRICS[config.metric].unit_rows)
+        rows = self._rows(both, twin, square)
+        positives = self._positives(rows, both)
         guide = None
         if self.sources.guides:
             source_rows = [reader.source_row for reader in readers]
@@ -202,7 +207,7 @@ class _Joined:
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
             self.sources.labeled, positives, guide, self.dropped, self.sources.one_input, self.notes,
-            self.group_values, self._unlabeled_negatives(),
+            self.group_values, self._unlabeled_negatives(), equal,
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -219,8 +224,8 @@ class _Joined:
             if count:
                 self.dropped[cause] = self.dropped.get(cause, 0) + count
 
-    def _kept(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Drop rows that a duplicate id replaces, and those excluded; the hashes of the others."""
+    def _drop_rows(self) -> None:
+        """Drop rows that a duplicate id replaces, and those excluded."""
         masks = []
         if self.sources.one_input and self.config.on_duplicate_ids == "error":
             refuse_shared(*ids_of_all(self.readers), self.sources.columns.id)
@@ -233,16 +238,15 @@ class _Joined:
             masks.append(~(replaced | barred))
         keep = np.concatenate(masks)
         if keep.all():
-            return hashes
+            return
         for reader, mask in zip(self.readers, masks, strict=True):
             reader.keep(mask)
         self.store.keep(keep)
         self.labels = self.labels.keep(keep)
         self.group = self.group[keep] if self.group.size else self.group
-        return hashes[keep]
 
-    def _rows(self, tables: tuple[Table, Table], hashes: NDArray[np.uint64]) -> Rows:
-        """The relation as kernels read it; squares come later."""
+    def _rows(self, tables: tuple[Table, Table], twin: NDArray[np.int32], square: NDArray[np.float64]) -> Rows:
+        """The relation as kernels read it."""
         n = tables[1].end
         each = [tables[0]] if tables[0] is tables[1] else list(tables)
         source_rows = [reader.source_row for reader in self.readers]
@@ -254,7 +258,7 @@ class _Joined:
         barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
         return Rows(
             self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
-            twins(self.store, hashes), np.concatenate(rank), np.concatenate(keys), np.empty(0), forbids,
+            twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
         )  # fmt: skip
 
     def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

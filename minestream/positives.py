@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Answers, Found, counting, empty_best
+from minestream.answers import Answers, Found, counting, empty_best, patched
 from minestream.config import MineConfig
 from minestream.draws import TAG_POSITIVES, prefixes
 from minestream.guide import pair_distances
@@ -19,6 +19,7 @@ from minestream.kernels.choose import (
     IGNORE,
     KEY_ORDER,
     NEAREST,
+    ONLY,
     POSITIVE,
     RANDOM,
     Pairs,
@@ -30,6 +31,7 @@ from minestream.metric import METRICS
 from minestream.relation import usable_known
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
+MULTIPLE_DISTANCE = 1e-9  # multiples of a row are nearer to it, by any rounding of a cosine
 PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists
 
 
@@ -95,7 +97,7 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
         return _as_chosen(found)
     own = _of_anchors(pairs, short)
     if within == 0:
-        again = _equal_positives(loaded, anchors[short], own, rule)
+        again = _duplicate_positives(loaded, anchors[short], own, rule, search)
     else:
         again = search(anchors[short], own._replace(high=np.full(short.size, within)), rule)
     return _appended(found, again, short, take)
@@ -125,8 +127,20 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
     return Chosen(np.concatenate([[0], np.cumsum(np.minimum(counts, most))]), slot[order], x[order])
 
 
+def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search) -> Found:
+    """The positives that are duplicates of their anchor, where all are equal to one another without a search."""
+    twin, equal = loaded.rows.twin, loaded.equal
+    mixed = np.ones(anchors.size, bool) if equal is None else np.isin(twin[anchors], twin[equal != equal[twin]])
+    places = np.flatnonzero(mixed)
+    found = _equal_positives(loaded, anchors, pairs, rule)
+    if not places.size:
+        return found
+    near = _of_anchors(pairs, places)._replace(high=np.full(places.size, MULTIPLE_DISTANCE))
+    return patched(found, places, search(anchors[places], near, rule._replace(own_duplicates=ONLY)))
+
+
 def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
-    """The positives whose vectors equal the anchor's: from its twin set, without a search."""
+    """The positives in the anchor's twin set, if that is all of one length: without a search."""
     rows = loaded.rows
     members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
     members = members[members >= loaded.first_candidate]

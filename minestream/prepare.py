@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +18,51 @@ LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by roun
 LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
 
 
-def twins(store: Store, hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """A code per set of rows equal element by element, from equal hashes whose rows were compared."""
+def compared(rows: NDArray[Any], by_direction: bool) -> NDArray[Any]:
+    """Rows (m, d) as they are judged equal element by element, -0.0 as 0.0.
+
+    By direction they are divided by their largest value, without sign. Quotients are rounded correctly, so that rows
+    that are exact multiples of one another become equal, whatever the multiple; divided by their norms they need not.
+    """
+    values: NDArray[Any] = rows + rows.dtype.type(0)
+    if not by_direction:
+        return values
+    values = values.astype(np.float64)
+    largest = np.abs(values).max(axis=1, keepdims=True)
+    return values / np.where(largest > 0, largest, 1.0) + 0.0
+
+
+def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Two codes a row: per set of duplicates, and per set of rows that are equal element by element."""
+    twin = _coded(store, np.arange(store.rows), by_direction)
+    if not by_direction:
+        return twin, twin
+    equal = np.arange(store.rows, dtype=np.int32)
+    crowded = np.flatnonzero(np.bincount(twin, minlength=store.rows)[twin] > 1)
+    equal[crowded] = _coded(store, crowded, False)
+    return twin, equal
+
+
+def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArray[np.int32]:
+    """Of each of ascending slots the first that equals it, from equal hashes whose rows were compared."""
+    hashes = np.empty(slots.size, np.uint64)
+    for at in range(0, slots.size, PASS_ROWS):
+        part = slice(at, at + PASS_ROWS)
+        exact.row_hashes(store.take(slots[part]), by_direction, hashes[part])
     _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
-    twin = first[inverse].astype(np.int32)  # the first slot with the hash
+    place = first[inverse]  # the first with the hash
     doubtful = np.flatnonzero(counts[inverse] > 1)
     for at in range(0, doubtful.size, PASS_ROWS):
-        slots = doubtful[at : at + PASS_ROWS]
-        firsts, back = np.unique(twin[slots], return_inverse=True)
-        differs = (store.take(slots) != store.take(firsts)[back]).any(axis=1)
-        for collided in np.unique(hashes[slots[differs]]):
+        some = doubtful[at : at + PASS_ROWS]
+        firsts, back = np.unique(place[some], return_inverse=True)
+        ours, theirs = (compared(store.take(slots[each]), by_direction) for each in (some, firsts))
+        differs = (ours != theirs[back]).any(axis=1)
+        for collided in np.unique(hashes[some[differs]]):
             members = np.flatnonzero(hashes == collided)
-            _, first_of, set_of = np.unique(store.take(members), axis=0, return_index=True, return_inverse=True)
-            twin[members] = members[first_of[set_of.reshape(-1)]]
-    return twin
+            rows = compared(store.take(slots[members]), by_direction)
+            _, first_of, set_of = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+            place[members] = members[first_of[set_of.reshape(-1)]]
+    return slots[place].astype(np.int32)
 
 
 def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from minestream.config import MineConfig
 from minestream.errors import InputError
-from minestream.kernels import exact
 from minestream.relation import NO_ROWS, Encoder, LabelReader
 from minestream.source import Named, RowBatch, Source
 from minestream.store import CarriedColumns, Store
@@ -54,7 +53,6 @@ class TableReader:
         self.versions: list[pa.Array] = []
         self._bad: list[Named] = []
         self.rows: list[NDArray[np.int64]] = [NO_ROWS]
-        self.hashes: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
         self.source_rows = self.unlabeled = self.minus_one = 0
 
     def add(self, batch: RowBatch) -> None:
@@ -83,9 +81,6 @@ class TableReader:
         vectors = batch.vectors[keep] if not keep.all() else batch.vectors
         if vectors.dtype != self.store.dtype:
             vectors = vectors.astype(self.store.dtype)
-        hashes = np.empty(len(vectors), np.uint64)
-        exact.row_hashes(vectors, hashes)
-        self.hashes.append(hashes)
         self.store.append(vectors)
         self.rows.append(rows[keep])
         self.source_rows += count

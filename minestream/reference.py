@@ -116,6 +116,7 @@ class Vectors:
         if normalize:
             self.norms = np.sqrt(self._squares(used))
         self.squares = self._squares(used) if metric == "cosine" else np.zeros(0)
+        self.largest = self._largest(used) if metric == "cosine" else None
 
     def _columns(self, rows: Rows) -> Floats:
         columns = self.stored[rows].T.astype(np.float64, order="C")
@@ -132,6 +133,21 @@ class Vectors:
                 total += column * column
             squares[part] = total
         return squares
+
+    def _largest(self, used: Rows) -> Floats:
+        """The largest coordinate of every row, without its sign."""
+        found = np.ones(len(self.stored))
+        for start in range(0, len(used), BLOCK_ROWS):
+            part = used[start : start + BLOCK_ROWS]
+            found[part] = np.abs(self._columns(part)).max(axis=0)
+        return found
+
+    def _judged(self, rows: Rows, j: int) -> Floats:
+        """Coordinate j of what is compared: rows after `normalize`; under cosine, of no length, over their largest."""
+        column: Floats = self.stored[rows, j].astype(np.float64)
+        if self.norms is not None:
+            column = column / self.norms[rows]
+        return column if self.largest is None else column / self.largest[rows]
 
     def distances(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Floats:
         """Distances x from `row`, of the table `home` if given, to each of `rows` of this one."""
@@ -157,14 +173,15 @@ class Vectors:
         return found
 
     def equal(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Mask:
-        """Which of `rows` equal `row`, of the table `home` if given, element by element as stored (-0.0 = 0.0)."""
-        # Widened, for two tables may store other types; that is exact.
-        origin = (home or self).stored[row].astype(np.float64)
+        """Which of `rows` equal `row`, of the table `home` if given, element by element (-0.0 = 0.0) as compared.
+
+        Under cosine that is the same direction: of exact multiples the quotients by the largest coordinate are equal.
+        """
         left = np.arange(len(rows))
         for j in range(self.stored.shape[1]):
             if not len(left):
                 break
-            left = left[self.stored[rows[left], j].astype(np.float64) == origin[j]]
+            left = left[self._judged(rows[left], j) == (home or self)._judged(np.array([row]), j)]
         mask = np.zeros(len(rows), dtype=bool)
         mask[left] = True
         return mask

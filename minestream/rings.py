@@ -141,9 +141,8 @@ def value_hashes(values: pa.Array) -> tuple[list[bytes], NDArray[np.int64]]:
 
 
 def vector_hashes(vectors: NDArray[Any]) -> list[bytes]:
-    """The 128-bit hash of every row's values, -0.0 as 0.0."""
-    values = np.ascontiguousarray(vectors + vectors.dtype.type(0))
-    return [hashed(row.data) for row in values]
+    """The 128-bit hash of every row's bits."""
+    return [hashed(row.data) for row in np.ascontiguousarray(vectors)]
 
 
 def hashed(value: Any) -> bytes:

@@ -103,7 +103,7 @@ def distances() -> None:
                 rows = np.random.default_rng(d).integers(1, 10, (13, d)).astype(dtype)
                 vectors, square = fenced_copy(rows, front), fenced((13,), np.float64, front)
                 exact.squares(vectors, square)
-                exact.row_hashes(vectors, fenced((13,), np.uint64, front))
+                exact.row_hashes(vectors, d % 2 == 0, fenced((13,), np.uint64, front))
                 anchor = fenced_copy(rows[0].astype(np.float64), front)
                 for count in (1, 7, 8, 13):
                     at = fenced_copy(np.arange(13)[-count:], front)

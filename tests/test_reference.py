@@ -242,9 +242,38 @@ def test_duplicate_negatives(within: float | None, of: str, negatives: list[int]
     assert mined.columns["harder"] == list(range(len(negatives)))
 
 
-def test_duplicates_within_zero_compare_stored_rows() -> None:
-    rows = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0], [0.0, 1.0]])
-    settings: dict[str, Any] = {"band": "any", "normalize": True, "only_anchors": [0], "negatives": 5}
+@pytest.mark.parametrize(
+    ("options", "negatives"),
+    [
+        ({}, [4, 5]),  # cosine: of one direction, whatever the length
+        ({"normalize": True, "metric": "euclidean"}, [4, 5]),
+        ({"metric": "euclidean"}, [2, 3, 5, 4]),
+        ({"metric": "dot"}, [3, 2, 4, 5]),
+        ({"drop_duplicates_within": None}, [2, 3, 4, 5]),
+    ],
+)
+def test_duplicates_within_zero_are_judged_on_what_is_compared(options: dict[str, Any], negatives: list[int]) -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, -0.0], [3.0, 0.0], [1.0, 3.0], [-1.0, 0.0]])
+    settings: dict[str, Any] = {"band": "any", "only_anchors": [0], "negatives": 5, **options}
+    assert mine(rows, labels=["a", "a", *"bbbb"], **settings).columns["negative_row"] == negatives
+
+
+def test_exact_multiples_have_one_direction() -> None:
+    row = np.random.default_rng(0).integers(-100, 100, 9).astype(np.float64)
+    multiples = row * np.arange(1, 200)[:, None]
+    vectors = Vectors(
+        np.concatenate([multiples, -multiples, multiples + np.eye(9)[4]]), "cosine", False, np.arange(597)
+    )
+    assert np.flatnonzero(vectors.equal(7, np.arange(597))).tolist() == list(range(199))
+    thirds = (row / 3).astype(np.float32) * np.float32([[1.0], [2.0], [0.3]])  # the last is rounded
+    assert Vectors(thirds, "cosine", False, np.arange(3)).equal(0, np.arange(3)).tolist() == [True, True, False]
+    divided = Vectors(multiples, "euclidean", True, np.arange(199))
+    assert (divided.equal(0, np.arange(199)) == (divided.distances(0, np.arange(199)) == 0)).all()
+
+
+def test_a_distance_of_zero_is_not_equality() -> None:
+    rows = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1e-12], [0.0, 1.0]])
+    settings: dict[str, Any] = {"band": "any", "only_anchors": [0], "negatives": 5}
     mined = mine(rows, labels=["a", "a", "b", "b"], **settings)
     assert rows_of(mined, "negative_row", "distance_an") == [(2, 0.0)]
     near = mine(rows, labels=["a", "a", "b", "b"], drop_duplicates_within=1e-9, **settings)
@@ -692,6 +721,7 @@ def by_loops(world: World, metric: str, band: str, m: float, k: int, anchors: ra
     """Triplets of the easiest positive and the nearest negatives, duplicates of both dropped."""
     rows = world.embeddings.astype(np.float64).tolist()
     n = len(rows)
+    judged = [[value / max(map(abs, row)) for value in row] if metric == "cosine" else row for row in rows]
 
     def values(row: int) -> set[Any]:
         label = world.labels[row]
@@ -712,9 +742,9 @@ def by_loops(world: World, metric: str, band: str, m: float, k: int, anchors: ra
         positives = [row for row in others if values(row) & values(a)]
         if not positives:
             continue
-        p = min((rows[row] == rows[a], x[row], key(row), row) for row in positives)[-1]
+        p = min((judged[row] == judged[a], x[row], key(row), row) for row in positives)[-1]
         low, high = {"hard": (-math.inf, x[p]), "semi-hard": (x[p], x[p] + m), "any": (-math.inf, math.inf)}[band]
-        negatives = [row for row in others if not values(row) & values(a) and rows[row] not in (rows[a], rows[p])]
+        negatives = [row for row in others if not values(row) & values(a) and judged[row] not in (judged[a], judged[p])]
         eligible = [row for row in negatives if low < x[row] and (x[row] < high or (band == "hard" and x[row] == high))]
         found += [(a, p, row) for _, _, row in sorted((x[row], key(row), row) for row in eligible)[:k]]
     return found

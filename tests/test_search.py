@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support import distance_sample, mined, set_sizes
 from worlds import World, clustered
 
-from minestream import miner, screens
+from minestream import miner, prepare, screens
 from minestream.config import split_options
 from minestream.kernels import codes, exact, sweep
 from minestream.kernels.choose import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
@@ -35,6 +35,7 @@ from minestream.setting import Limits, Setting
 from minestream.source import arrays_source
 from minestream.sources import Sources
 from minestream.stats import ShardStats
+from minestream.store import Store
 from minestream.sweeping import Sweeping
 from minestream.workers import Workers
 
@@ -308,6 +309,40 @@ def test_ties_at_the_end_of_every_list(pick: str, grouped: bool) -> None:
     flat = World(rows, rng.integers(0, 3, 6040).tolist(), groups=groups)
     options = {"band": "any", "pick": pick, "drop_duplicates_within": None, "negatives": 3}
     assert_screens_agree(flat, metric="euclidean", anchors="60", **options)
+
+
+@pytest.mark.parametrize("times", [2.0, 3.0, 0.25])
+@pytest.mark.parametrize("options", [{}, {"metric": "euclidean", "normalize": True, "margin": 0.5}])
+def test_copies_of_another_length_are_duplicates(options: dict[str, Any], times: float) -> None:
+    """Where lengths do not count; divided by their norms copies are surely equal when they are twice as long."""
+    rows = np.random.default_rng(0).integers(-9, 10, (30, 6)).astype(np.float32)
+    times = 2.0 if options else times  # by any other number the quotients may be rounded apart
+    both = np.concatenate([rows, rows * np.float32(times)])
+    for screen in ("scan", *SWEPT):
+        found = mined(World(both, [*range(10)] * 3 + [*range(5, 35)]), screen, band="any", negatives=99, **options)
+        assert found.stats.rows > 0
+        assert not (found.negative % 30 == found.anchor % 30).any()
+        assert not (found.negative % 30 == found.positive % 30).any()
+    plain = mined(World(both, [*range(10)] * 3 + [*range(5, 35)]), "scan", band="any", negatives=99, metric="euclidean")
+    assert (plain.negative % 30 == plain.anchor % 30).any()
+
+
+@pytest.mark.parametrize("by_direction", [False, True])
+def test_rows_whose_hashes_collide_are_told_apart(by_direction: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(-1, 2, (200, 3)).astype(np.float32) * rng.choice([1, 2, 3], (200, 1)).astype(np.float32)
+    rows[rng.random(rows.shape) < 0.1] *= -1
+    held = Store(3, np.dtype(np.float32), 2**20, Path())
+    held.append(rows)
+    held.seal()
+    twin, equal = prepare.twins(held, by_direction)
+    wide = rows.astype(np.float64)
+    judged = wide / np.maximum(np.abs(wide).max(axis=1, keepdims=True), 1e-9) if by_direction else wide
+    for found, of in ((twin, judged), (equal, wide)):
+        assert found.tolist() == [int(np.flatnonzero((of == row).all(axis=1))[0]) for row in of]
+    monkeypatch.setattr(prepare.exact, "row_hashes", lambda vectors, by_direction, out: out.fill(7))
+    for found, again in zip((twin, equal), prepare.twins(held, by_direction), strict=True):
+        assert np.array_equal(found, again)
 
 
 @pytest.mark.parametrize("d", [1, 100, 200])

@@ -196,6 +196,15 @@ def twins() -> World:
     return World(rows, labels)
 
 
+def lengths() -> World:
+    """A few directions at many lengths, exact multiples and rounded ones, under any label: cosine sees copies."""
+    rng = np.random.default_rng(27)
+    rows = rng.integers(-2, 3, size=(6, 4))
+    rows[:, 3] = 1
+    times = rng.choice([1.0, 2.0, 3.0, 7.0, 0.5, 0.1], size=(120, 1))
+    return World((rows[rng.integers(0, 6, 120)] * times).astype(np.float32), rng.integers(0, 5, 120).tolist())
+
+
 WORLDS: dict[str, Callable[[], World]] = {
     make.__name__: make
     for make in (
@@ -225,5 +234,6 @@ WORLDS: dict[str, Callable[[], World]] = {
         signed_zeros,
         shuffled_ids,
         twins,
+        lengths,
     )
 }

@@ -19,7 +19,7 @@ GROUP_POSITIVE, GROUP_NEGATIVE = 2, -2  # would be, but rows of one group may no
 FORBIDS_POSITIVES, FORBIDS_NEGATIVES = 1, 2
 
 NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST = 0, 1, 2, 3, 4
-IGNORE, EXCLUDE, WITHIN = 0, 1, 2
+IGNORE, EXCLUDE, WITHIN, ONLY = 0, 1, 2, 3
 
 NEARER_CAP = 1000  # negatives nearer than a pair's band are counted up to here
 
@@ -38,7 +38,7 @@ class Rows(NamedTuple):
     barred_start: NDArray[np.int64]  # likewise those that are neither
     barred: NDArray[np.int32]
     group: NDArray[np.int32]  # [n] or [0]; -1 in none
-    twin: NDArray[np.int32]  # [n] equal where vectors are equal element by element
+    twin: NDArray[np.int32]  # [n] equal where vectors are equal, or of one direction where length plays no part
     rank: NDArray[np.int64]  # [n] place in key order
     draw_key: NDArray[np.uint64]  # [n] K(row)
     square: NDArray[np.float64]  # [n] canonical dot(a, a)
@@ -54,7 +54,7 @@ class Rule(NamedTuple):
     pick: int  # NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST
     take: int  # k; 0 = all
     skip: int  # S nearest eligible left out
-    own_duplicates: int  # equal to the anchor: IGNORE, EXCLUDE
+    own_duplicates: int  # equal to the anchor: IGNORE, EXCLUDE, ONLY
     positive_duplicates: int  # equal to, or within `within` of, the positive: IGNORE, EXCLUDE, WITHIN
     within: float
     count_nearer: bool
@@ -163,7 +163,7 @@ def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
 @kernel(inline=True)
 def passes_duplicates(rows: Rows, rule: Rule, pairs: Pairs, pair: int, a: int, b: int) -> bool:
     """The duplicate rules that compare equality only."""
-    if rule.own_duplicates == EXCLUDE and rows.twin[a] == rows.twin[b]:
+    if rule.own_duplicates != IGNORE and (rows.twin[a] == rows.twin[b]) == (rule.own_duplicates == EXCLUDE):
         return False
     return rule.positive_duplicates != EXCLUDE or rows.twin[b] != rows.twin[pairs.positive[pair]]
 
@@ -260,6 +260,8 @@ def equal_positives(
     members: np.ndarray,
 ) -> None:  # fmt: skip
     """Offer every anchor the positives whose vectors equal its own; cost: the sizes of their twin sets.
+
+    Of sets whose members are of one length: they are all as far as the anchor is from itself.
 
     Parameters
     ----------

@@ -70,12 +70,21 @@ def squares(vectors: np.ndarray, out_square: np.ndarray) -> None:
 
 
 @kernel
-def row_hashes(vectors: np.ndarray, out_hash: np.ndarray) -> None:
-    """A hash of every row by its values (-0.0 as 0.0): vectors (m, d), out_hash uint64[m]."""
+def row_hashes(vectors: np.ndarray, by_direction: bool, out_hash: np.ndarray) -> None:
+    """A hash of every row by its values (-0.0 as 0.0): vectors (m, d), out_hash uint64[m].
+
+    by_direction : whether values are divided by the row's largest, which makes exact multiples equal
+    """
     for i in range(vectors.shape[0]):
+        largest = 0.0
+        if by_direction:
+            for j in range(vectors.shape[1]):
+                largest = max(largest, abs(np.float64(vectors[i, j])))
+        if largest == 0.0:
+            largest = 1.0
         h = np.uint64(0)
         for j in range(vectors.shape[1]):
-            h = mix(h + GOLDEN + bits_of(np.float64(vectors[i, j]) + 0.0))
+            h = mix(h + GOLDEN + bits_of(np.float64(vectors[i, j]) / largest + 0.0))
         out_hash[i] = h
 
 
