@@ -152,6 +152,35 @@ class Bank:
         for ring in (self._vectors, self._codes, *self._rings.values()):
             ring.drop(count)
 
+    @property
+    def _all_rings(self) -> list[Ring]:
+        return [self._vectors, self._codes, self._sets, *self._rings.values()]
+
+    def reserve(self, rows: int) -> None:
+        """Make room for so many rows more."""
+        for ring in (self._vectors, self._codes, *self._rings.values()):
+            ring.reserve(rows)
+
+    def saved(self) -> tuple[Any, ...]:
+        """What `restored` takes; until `settle` it takes memory."""
+        every: list[Ring | Coder | Shown] = [*self._all_rings, *self._coders.values(), self._shown]
+        parts = [(part, part.saved()) for part in every]
+        until = self._rings["until"].rows.copy() if self._columns.id else None
+        return parts, until, self._last.copy(), (self.unlabeled, self.replaced, self.taken)
+
+    def restored(self, saved: tuple[Any, ...]) -> None:
+        """Take everything back since `saved`."""
+        parts, until, self._last, (self.unlabeled, self.replaced, self.taken) = saved
+        for part, before in parts:
+            part.restored(before)
+        if until is not None:
+            self._rings["until"].rows[:] = until
+
+    def settle(self) -> None:
+        """What was saved is not asked for any more."""
+        for ring in self._all_rings:
+            ring.settle()
+
     def append(self, batch: RowBatch) -> None:
         """Add the rows of a batch that take part.
 

@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -170,6 +171,18 @@ def _nulls(array: pa.Array) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- bad rows
+
+
+def refuse_masked(values: Any, name: str) -> None:
+    """Refuse a NumPy array with masked elements where nothing can be null: every conversion drops its mask."""
+    if not np.ma.is_masked(values):
+        return
+    mask = np.atleast_1d(np.ma.getmaskarray(values))
+    rows = np.flatnonzero(mask.reshape(len(mask), -1).any(axis=1))
+    raise InputError(
+        f"{name}: masked values in {Place(name, 0, 0).rows(rows)}",
+        "leave such rows out, or give their elements a value: array.filled(0)",
+    )
 
 
 def bad_rows(vectors: np.ndarray, zero_is_bad: bool) -> dict[str, np.ndarray]:

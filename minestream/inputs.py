@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS
-from minestream.decode import Place, one_length
+from minestream.decode import Place, one_length, refuse_masked
 from minestream.errors import InputError, UsageError
 from minestream.listing import remote_files
 from minestream.pipes import read_pipe
@@ -293,16 +293,19 @@ def _vectors_array(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
 
 
-def table_of(embeddings: Any, columns: dict[str, Any]) -> pa.Table:
+def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False) -> pa.Table:
     """Arrays, tensors or lists as a table of the column "embedding" and those of `columns` that are not None."""
     given = _to_numpy(embeddings)
+    refuse_masked(given, f"{MEMORY}: embeddings")
     if isinstance(given, list | tuple) and given:
+        for row, vector in enumerate(given):
+            refuse_masked(vector, f"{MEMORY}: embeddings[{row}]")
         vectors = [np.asarray(_to_numpy(vector)) for vector in given]
         one_length(np.array([vector.size for vector in vectors]), "embeddings", Place(MEMORY, 0, 0))
         given = np.stack(vectors)
         given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
     matrix = np.asarray(given)
-    if matrix.shape[:1] == (0,):
+    if matrix.shape[:1] == (0,) and not may_be_empty:
         raise InputError(f"{MEMORY}: embeddings of no rows", "there is nothing to mine")
     _vectors_type(matrix, f"{MEMORY}: embeddings")
     named = {name: _column(values, name, len(matrix)) for name, values in columns.items() if values is not None}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minestream.aligned import Lane
 from minestream.columns import Candidates, find_columns
 from minestream.conversion import ending_in, publishing
-from minestream.decode import bad_rows, decode_vectors
+from minestream.decode import bad_rows, decode_vectors, refuse_masked
 from minestream.errors import InputError
 from minestream.given import Given
 from minestream.inputs import Input, open_inputs
@@ -50,6 +50,7 @@ class Linear:
 
     def project(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
         """Rows (m, d) of float32 or float64 projected, float64 (m, e); the same bits on any threads."""
+        refuse_masked(rows, "rows")
         out = np.empty((len(rows), len(self.weights)))
         transposed = np.ascontiguousarray(self.weights.T)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.decode import bad_rows
+from minestream.decode import bad_rows, refuse_masked
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.kernels import exact, loss
 from minestream.metric import METRICS
@@ -166,6 +166,7 @@ def _check(metric: str, metrics: tuple[str, ...], reduction: str, margin: float)
 
 def _similar(given: Any, count: int) -> NDArray[np.bool_]:
     """The labels of pairs as bools, once they are known to follow the convention."""
+    refuse_masked(given, "similar")
     labels = np.asarray(given)
     if labels.shape != (count,):
         raise InputError(f"similar has shape {labels.shape}, there are {count} pairs", CONVENTION)
@@ -223,6 +224,7 @@ class _Rows:
 
 def _matrix(name: str, given: Any, needs_direction: bool) -> Rows:
     """Rows as float64 (m, d), checked."""
+    refuse_masked(given, name)
     rows = np.asarray(given)
     if rows.ndim != 2 or not (rows.dtype.kind == "f" or rows.dtype == np.int8):
         raise InputError(f"{name} is {rows.dtype} of shape {rows.shape}", "pass rows of floats, (m, d)")

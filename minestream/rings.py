@@ -26,6 +26,7 @@ class Ring:
     def __init__(self, dtype: Any, width: tuple[int, ...] = ()) -> None:
         self._array = np.empty((0, *width), dtype)
         self._first = self._end = 0
+        self._saved: NDArray[Any] | None = None  # the array that may have to come back, whose rows stay where they are
 
     @property
     def rows(self) -> NDArray[Any]:
@@ -34,21 +35,36 @@ class Ring:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Add rows at the end."""
-        if self._end + len(rows) > len(self._array):
-            self._make_room(len(rows))
+        self.reserve(len(rows))
         self._array[self._end : self._end + len(rows)] = rows
         self._end += len(rows)
 
-    def _make_room(self, more: int) -> None:
+    def reserve(self, more: int) -> None:
+        """Make room for so many rows more."""
+        if self._end + more <= len(self._array):
+            return
         held, wanted = self.rows, 2 * (self._end - self._first + more)
-        if wanted > len(self._array):
-            self._array = np.empty((wanted, *self._array.shape[1:]), self._array.dtype)
+        if wanted > len(self._array) or self._array is self._saved:
+            self._array = np.empty((max(wanted, len(self._array)), *self._array.shape[1:]), self._array.dtype)
         self._array[: len(held)] = held  # where they overlap, NumPy takes care
         self._first, self._end = 0, len(held)
 
     def drop(self, count: int) -> None:
         """Drop the first `count` rows."""
         self._first += count
+
+    def saved(self) -> tuple[NDArray[Any], int, int]:
+        """What `restored` takes; rows that are changed in place stay changed."""
+        self._saved = self._array
+        return self._array, self._first, self._end
+
+    def restored(self, saved: tuple[NDArray[Any], int, int]) -> None:
+        """Take everything back since `saved`."""
+        self._array, self._first, self._end = saved
+
+    def settle(self) -> None:
+        """What was saved is not asked for any more."""
+        self._saved = None
 
 
 class Shown:
@@ -66,6 +82,14 @@ class Shown:
         while self._batches and self._batches[-1].num_rows <= 2 * batch.num_rows:
             batch = pa.concat_batches([self._batches.pop(), batch])
         self._batches.append(batch)
+
+    def saved(self) -> list[pa.RecordBatch]:
+        """What `restored` takes."""
+        return [*self._batches]
+
+    def restored(self, saved: list[pa.RecordBatch]) -> None:
+        """Take everything back since `saved`."""
+        self._batches = saved
 
     def drop(self, count: int) -> None:
         """Drop the first `count` rows."""
@@ -126,6 +150,14 @@ class Coder:
         for code in gone[self._uses[gone] == 0].tolist():
             del self._code[self._hash[code]]
             self._free.append(code)
+
+    def saved(self) -> tuple[Any, ...]:
+        """What `restored` takes."""
+        return self._code.copy(), self._hash.copy(), self._free.copy(), self._uses.copy()
+
+    def restored(self, saved: tuple[Any, ...]) -> None:
+        """Take everything back since `saved`."""
+        self._code, self._hash, self._free, self._uses = saved
 
     @property
     def codes(self) -> int:

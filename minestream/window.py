@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -102,6 +104,7 @@ class Windowed:
         self.schema = schema_of(self._bank.loaded(), config)
         self.stats = ShardStats()
         self.rows = 0
+        self._broken = False
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -127,6 +130,27 @@ class Windowed:
     def close(self) -> None:
         """Let the threads go."""
         self._workers.close()
+
+    @contextmanager
+    def whole(self, rows: int) -> Iterator[None]:
+        """Of so many rows, mined for within, all count, or, where anything is raised, none."""
+        if self._broken:
+            raise UsageError("this Miner was interrupted while it took rows back", "start another one")
+        self._broken = True
+        self._bank.evict(self.rows - (self._config.window or 0))
+        self._bank.reserve(min(rows, PIECE_ROWS))  # now, for what is saved does not move
+        saved = self._bank.saved(), copy.deepcopy(self.stats), self.rows
+        self._broken = False
+        try:
+            yield
+        except BaseException:
+            self._broken = True
+            bank, self.stats, self.rows = saved
+            self._bank.restored(bank)
+            self._broken = False
+            raise
+        finally:
+            self._bank.settle()
 
     def mined(self, batch: RowBatch) -> Iterator[pa.Table]:
         """What is mined for the rows of the next batch, in their order; however the stream is cut, the same rows."""
@@ -242,29 +266,34 @@ class Miner:
         Raises
         ------
         InputError
-            For what cannot be mined. No more can be fed then.
+            For what cannot be mined. Whatever is raised, it is as if this batch had not been fed.
         """
         if self._closed:
-            raise UsageError("this Miner is closed, or raised an error before", "start another one")
+            raise UsageError("this Miner is closed", "start another one")
         began = time.perf_counter()
-        self._closed = True  # unless all goes well
-        table = self._fed(_as_table(batch, self._config))
-        self._closed = False
+        table = self._fed(batch)
         self._latencies.add(time.perf_counter() - began)
         return table.combine_chunks().to_batches()[0] if table.num_rows else _no_rows(table.schema)
 
-    def _fed(self, table: pa.Table) -> pa.Table:
-        if table.num_rows == 0 and self._windowed is not None:
+    def _fed(self, batch: Any) -> pa.Table:
+        if self._windowed is not None and _is_empty(batch):
             return self._windowed.schema.empty_table()
+        table = _as_table(batch, self._config)
         source = _source_of(table, self._config, None if self._like is None else self._like.columns)
-        if self._windowed is None or self._like is None:
-            self._like, self._windowed = source, Windowed(source, self._config, self._resources)
-        _refuse_unlike(self._like, source)
-        windowed, seen = self._windowed, self._windowed.rows
-        found = [windowed.schema.empty_table()]
-        for rows in source.batches():
-            found += windowed.mined(replace(rows, rows=seen + rows.rows))
-        windowed.rows = seen + table.num_rows
+        _refuse_unlike(self._like or source, source)
+        batches = list(source.batches())  # all of them are checked before the first is mined for
+        windowed = self._windowed or Windowed(source, self._config, self._resources)
+        seen, found = windowed.rows, [windowed.schema.empty_table()]
+        try:
+            with windowed.whole(table.num_rows):
+                for rows in batches:
+                    found += windowed.mined(replace(rows, rows=seen + rows.rows))
+                windowed.rows = seen + table.num_rows
+            if table.num_rows:
+                self._like, self._windowed = self._like or source, windowed
+        finally:
+            if windowed is not self._windowed:
+                windowed.close()
         return pa.concat_tables(found)
 
     @property
@@ -317,8 +346,23 @@ def _as_table(batch: Any, config: MineConfig) -> pa.Table:
             "name the one of the embeddings: embedding=...",
         )
     others = {name: values for name, values in batch.items() if name != names[0]}
-    table = table_of(batch[names[0]], others)
+    table = table_of(batch[names[0]], others, may_be_empty=True)
     return table.rename_columns([names[0], *table.column_names[1:]])
+
+
+def _is_empty(batch: Any) -> bool:
+    """Whether a batch has no rows."""
+    if isinstance(batch, pa.Table | pa.RecordBatch):
+        return not len(batch)
+    return isinstance(batch, Mapping) and bool(batch) and all(_length(values) == 0 for values in batch.values())
+
+
+def _length(values: Any) -> int | None:
+    """How many rows a column has; None of what is no column."""
+    shape: Any = getattr(values, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if len(shape) else None
+    return len(values) if hasattr(values, "__len__") else None
 
 
 def _is_matrix(values: Any) -> bool:
@@ -333,7 +377,7 @@ def _source_of(table: pa.Table, config: MineConfig, columns: Columns | None) -> 
     return open_source(
         table, embedding=columns.embedding, label=columns.label, id=columns.id, group_column=columns.group,
         carry=config.carry, metric=config.metric, normalize=config.normalize, on_bad_rows=config.on_bad_rows,
-        require_label=None,
+        require_label=None, may_be_empty=True,
     )  # fmt: skip
 
 

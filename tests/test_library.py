@@ -171,3 +171,41 @@ def test_grades_of_arrays_count_as_those_of_tables() -> None:
     }  # fmt: skip
     with pytest.raises(InputError, match="graded below 3"):
         minestream.mine_arrays(ROWS, **every, min_grade=3)
+
+
+def masked(values: Any, *places: Any) -> np.ma.MaskedArray[Any, Any]:
+    """The values with some of them masked."""
+    found = np.ma.array(values, copy=True)
+    for place in places:
+        found[place] = np.ma.masked
+    return found
+
+
+@pytest.mark.parametrize("given", [
+    lambda: minestream.mine_arrays(masked(ROWS, (2, 1)), LABELS),
+    lambda: minestream.mine_arrays(list(masked(ROWS, (2, 1))), LABELS),
+    lambda: minestream.mine_arrays(ROWS, LABELS, corpus=masked(ROWS, (2, 1)), corpus_labels=LABELS),
+    lambda: minestream.mine_arrays(ROWS, LABELS, guide=masked(ROWS, (2, 1)), absolute_margin=0.0),
+    lambda: minestream.triplet_loss(ROWS, masked(ROWS, (2, 1)), ROWS, 0.2),
+    lambda: minestream.contrastive_loss(ROWS, ROWS, masked(LABELS % 2, 2), 0.2),
+    lambda: minestream.Linear(np.eye(12), np.zeros(12), {}).project(masked(ROWS, (2, 1))),
+])  # fmt: skip
+def test_masked_elements_where_nothing_can_be_null_are_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="masked values in row"):
+        given()
+
+
+def test_masked_labels_and_groups_are_null() -> None:
+    mined = minestream.mine_arrays(ROWS, masked(LABELS, 0, 7), groups=masked(LABELS % 3, 5)).table()
+    labels, groups = [[None if i in at else int(v) for i, v in enumerate(values)]
+                      for values, at in ((LABELS, (0, 7)), (LABELS % 3, (5,)))]  # fmt: skip
+    assert mined.equals(minestream.mine_arrays(ROWS, labels, groups=groups).table())
+    assert not {0, 7} & {*mined["anchor_row"].to_pylist(), *mined["negative_row"].to_pylist()}
+    with pytest.raises(InputError, match="null id in row 3"):
+        minestream.mine_arrays(ROWS, LABELS, ids=masked(np.arange(400), 3))
+
+
+def test_a_mask_that_hides_nothing_is_fine() -> None:
+    assert (
+        minestream.mine_arrays(np.ma.array(ROWS), LABELS).table().equals(minestream.mine_arrays(ROWS, LABELS).table())
+    )

@@ -19,7 +19,7 @@ from support import drawn_options, fits, reference_mined
 from worlds import WORLDS, World
 
 import minestream
-from minestream import mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window, windowed
+from minestream import bank, mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window, windowed
 from minestream.cli import main
 from minestream.config import split_options
 from minestream.errors import CapacityError, InputError, MinestreamError, UsageError
@@ -431,12 +431,94 @@ def test_batches_may_be_arrays_tables_or_record_batches() -> None:
     ],
 )
 def test_batches_that_are_refused(batch: Any, said: str) -> None:
-    with minestream.Miner(30) as miner:
+    with minestream.Miner(30, band="any", drop_duplicates_within=None) as miner:
         miner.feed({"embedding": np.eye(3, dtype=np.float32), "label": [1, 1, 2]})
         with pytest.raises(MinestreamError, match=said):
             miner.feed(batch)
-        with pytest.raises(UsageError, match="closed"):
-            miner.feed({"embedding": np.eye(3, dtype=np.float32), "label": [1, 1, 2]})
+        again = miner.feed({"embedding": np.eye(3, dtype=np.float32), "label": [1, 2, 2]})
+        assert set(again["anchor_row"].to_pylist()) == {3, 4, 5}  # the batch that was refused is not counted
+
+
+def with_a_bad_end(table: pa.Table) -> pa.Table:
+    """The table with NaN in its last row."""
+    vectors = table["embedding"].combine_chunks()
+    values = np.array(vectors.flatten())
+    values[-1] = np.nan
+    return table.set_column(0, "embedding", pa.FixedSizeListArray.from_arrays(pa.array(values), vectors.type.list_size))
+
+
+FAILING_WORLDS = {name: world(name) for name in ("blobs", "multi_label", "grouped")}
+
+
+@pytest.mark.parametrize("name", [*FAILING_WORLDS, "ids"])
+@pytest.mark.parametrize("rows", [5, 40])
+def test_whatever_is_raised_the_window_lives_on(name: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches fail while they are read, and at any piece while they are mined for; then the same one is fed again."""
+    stream = FAILING_WORLDS.get(name) or same_ids()
+    table, rng = table_of(stream), np.random.default_rng(rows)
+    options = {"band": "any", "on_duplicate_ids": "last", "group_column": "group" if name == "grouped" else None}
+    expected = fed(table, range(10, table.num_rows, 10), rows, **options)
+    monkeypatch.setattr(window, "PIECE_ROWS", 4)
+    look = window.limited_search
+    left = [10**9]
+
+    def failing(*arguments: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return look(*arguments)
+
+    monkeypatch.setattr(window, "limited_search", failing)
+    found, failed = [], 0
+    with minestream.Miner(rows, **options) as miner:
+        for first in range(0, table.num_rows, 10):
+            batch = table.slice(first, 10)
+            while True:
+                left[0] = int(rng.choice([0, 1, 2, 10**9]))
+                try:
+                    found.append(miner.feed(batch))
+                    break
+                except KeyboardInterrupt:
+                    failed += 1
+            with pytest.raises(MinestreamError):
+                miner.feed(with_a_bad_end(batch))
+        assert (pa.Table.from_batches(found), miner.stats.answer()) == expected
+    assert failed
+
+
+def test_a_first_batch_that_fails_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = {"embedding": np.eye(4, 3, dtype=np.float32) + 1, "label": ["a", "a", "b", "b"]}
+    with minestream.Miner(30, band="any") as miner:
+        for bad in (good | {"embedding": np.full((4, 7), np.inf, np.float32)}, good | {"label": [0.5] * 4}):
+            with pytest.raises(InputError):
+                miner.feed(bad)
+        assert miner.stats.rows == 0
+        assert miner.feed(good)["anchor_row"].to_pylist() == [3]
+
+
+def test_a_window_that_was_interrupted_twice_takes_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+    with minestream.Miner(30) as miner:
+        miner.feed(table_of(world("blobs")))
+        for where in ("append", "restored"):
+            monkeypatch.setattr(bank.Bank, where, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            miner.feed(table_of(world("blobs")))
+        with pytest.raises(UsageError, match="interrupted while"):
+            miner.feed(table_of(world("blobs")))
+
+
+def test_masked_vectors_are_refused_and_masked_labels_are_null() -> None:
+    rows = np.ma.array(np.eye(4, 3, dtype=np.float32) + 1, mask=np.eye(4, 3, k=-2))
+    labels = np.ma.array([0, 0, 0, 1], mask=[1, 0, 0, 0])
+    with minestream.Miner(30, band="any") as miner:
+        with pytest.raises(InputError, match="masked values in rows 2, 3"):
+            miner.feed({"embedding": rows, "label": labels})
+        found = miner.feed({"embedding": rows.data, "label": labels})
+    expected = minestream.Miner(30, band="any").feed({"embedding": rows.data, "label": [None, 0, 0, 1]})
+    assert found.equals(expected)
 
 
 def test_a_closed_miner_takes_no_batch() -> None:
@@ -452,8 +534,14 @@ def test_a_batch_without_rows_gives_none() -> None:
     with minestream.Miner(30) as miner:
         first = miner.feed(table)
         assert miner.feed(table.slice(0, 0)).schema == first.schema
-    with minestream.Miner(30) as miner, pytest.raises(InputError, match="no rows"):
-        miner.feed(table.slice(0, 0))
+    nothing = {"embedding": np.empty((0, 3), np.float32), "label": np.empty(0, np.int64)}
+    some = {"embedding": np.eye(3, dtype=np.float32) + 1, "label": np.array([1, 1, 2])}
+    with minestream.Miner(30, band="any") as miner:
+        schema = miner.feed(nothing).schema
+        assert miner.feed(some).schema == schema
+        for none in (nothing, {"embedding": np.empty(0), "label": []}, {"embedding": [], "label": []}):
+            assert (miner.feed(none).num_rows, miner.feed(none).schema) == (0, schema)
+        assert miner.feed(some)["anchor_row"].to_pylist()[0] >= 3
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
