@@ -8,6 +8,7 @@ seed. Precision at 50 and at the number planted; what is listed though nobody sw
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -21,6 +22,7 @@ from common import question_parser, rounded, write_results
 from minestream import profile
 
 SHARE = 0.02
+CUTS = (0.0, 0.5, 0.75, 0.9)
 TOP = 50
 FIRST_SEED = 101
 
@@ -30,6 +32,7 @@ def measure(given: data.DataFile, runs: int, folder: Path) -> dict[str, Any]:
     vectors, labels = data.read(given.written(folder))
     planted = round(SHARE * len(labels))
     at_top, at_planted, listed = [], [], []
+    above: dict[str, list[float | None]] = {f"{cut:g}": [] for cut in CUTS}
     for seed in range(FIRST_SEED, FIRST_SEED + runs):
         generator = np.random.default_rng(seed)
         rows = generator.permutation(len(labels))[:planted]
@@ -38,8 +41,12 @@ def measure(given: data.DataFile, runs: int, folder: Path) -> dict[str, Any]:
             swapped[same] = labels[generator.integers(0, len(labels), same.size)]
         data.write(folder / "swapped.parquet", vectors, swapped)
         profile(folder / "swapped.parquet", folder / "look", overwrite=True, sample=100)
-        suspects = pq.read_table(folder / "look" / "suspects.parquet")["row"].to_numpy()
+        table = pq.read_table(folder / "look" / "suspects.parquet")
+        suspects, suspicion = table["row"].to_numpy(), table["suspicion"].to_numpy()
         hits = np.isin(suspects, rows)
+        for cut in CUTS:
+            among = hits[suspicion >= cut]
+            above[f"{cut:g}"].append(float(among.mean()) if among.size else None)
         at_top.append(int(hits[:TOP].sum()) / TOP)
         at_planted.append(int(hits[:planted].sum()) / planted)
         listed.append(len(suspects))
@@ -47,6 +54,8 @@ def measure(given: data.DataFile, runs: int, folder: Path) -> dict[str, Any]:
         "data": given.name, "rows": len(labels), "labels": len(np.unique(labels)), "planted": planted,
         "precision_at_50": median(at_top), "all_precision_at_50": at_top, "precision_at_planted": median(at_planted),
         "all_precision_at_planted": at_planted, "listed": median(listed), "runs": runs,
+        "precision_above": {cut: median([each for each in shares if each is not None] or [math.nan])
+                            for cut, shares in above.items()},
     }  # fmt: skip
 
 

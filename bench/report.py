@@ -196,14 +196,17 @@ def fit_row(row: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-SUSPECT_TITLES = ("data", "rows", "labels", "swapped", "precision at 50", "precision at the number swapped")
+SUSPECT_TITLES = ("data", "rows", "labels", "swapped", "precision at 50", "precision at the number swapped",
+                  "listed", "suspicion from 0.5", "from 0.75", "from 0.9")  # fmt: skip
 
 
 def suspects(results: Results) -> str:
     """How many of swapped labels stand at the top of the suspects."""
     told = (
         f"2 % of the labels swapped by chance: the share of them at the top of `suspects.parquet`; medians of "
-        f"{fewest_runs(results)} draws, least to largest in brackets. At most the number swapped can be found among 50."
+        f"{fewest_runs(results)} draws, least to largest in brackets. At most the number swapped can be among 50. "
+        "Beside it the share of them among the rows whose suspicion is at least so large; what nobody swapped may be "
+        "wrong too."
     )
 
     def spread(values: list[float]) -> str:
@@ -212,7 +215,8 @@ def suspects(results: Results) -> str:
     rows = [
         (row["data"], f"{row['rows']:,}", f"{row['labels']:,}", f"{row['planted']:,}",
          f"{row['precision_at_50']:.2f} {spread(row['all_precision_at_50'])}",
-         f"{row['precision_at_planted']:.2f} {spread(row['all_precision_at_planted'])}")
+         f"{row['precision_at_planted']:.2f} {spread(row['all_precision_at_planted'])}", f"{row['listed']:,.0f}",
+         *(f"{row['precision_above'][cut]:.2f}" for cut in ("0.5", "0.75", "0.9")))
         for row in results["rows"]
     ]  # fmt: skip
     return f"{filled(told)}\n\n{table(SUSPECT_TITLES, rows)}"

@@ -31,6 +31,10 @@ SHARED = (
     help="Distance of near duplicates. Default: a tenth of the median nearest positive's.",
 )  # fmt: skip
 @click.option("--seed", type=click.INT, default=0, metavar="INT", help="Seed of the draw of anchors. Default: 0.")
+@click.option(
+    "--suspects-above", type=click.FLOAT, metavar="S",
+    help="List suspects of which about the share S (0 to 1) has a wrong label. Default: every doubtful row.",
+)  # fmt: skip
 @click.option("--plots", metavar="DIR", help="Write the plots as PNG and SVG too (needs matplotlib).")
 @click.option("--overwrite", is_flag=True, help="Replace a profile that stands in DIR.")
 @options_of_mine(*SHARED)
@@ -46,7 +50,8 @@ def profile(
     Example:
       minestream profile digits.parquet
       minestream profile digits.parquet -o look/
-      minestream mine digits.parquet --exclude-rows look/suspects.parquet
+      minestream profile digits.parquet -o clean/ --suspects-above 0.9
+      minestream mine digits.parquet --exclude-rows clean/suspects.parquet
     """
     from minestream.insight.plots import plot_paths, write_plots
     from minestream.insight.profiling import profile as look

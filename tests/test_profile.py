@@ -380,6 +380,39 @@ def test_suspects_hold_what_is_said_and_can_be_left_out(tmp_path: Path) -> None:
     assert report.source["dropped"]["excluded"] == len(suspects)
 
 
+def test_a_row_whose_own_label_is_nearer_is_no_suspect(tmp_path: Path) -> None:
+    world = digits()
+    labels, _ = swapped(world.labels, 0.2, 2)
+    found = look(World(world.embeddings, labels, ids=world.ids), out=tmp_path / "look")
+    table = pq.read_table(tmp_path / "look" / "suspects.parquet")
+    assert found["suspects"]["rows"] == len(table) > 100
+    assert (table["distance_other"].to_numpy() <= table["distance_same"].to_numpy()).all()
+    suspicion = table["suspicion"].to_numpy()
+    assert (np.diff(suspicion) <= 0).all()
+    assert 0.1 < suspicion.min() < suspicion.max() <= 1
+
+
+def test_suspects_above_a_cut_are_mostly_wrong(tmp_path: Path) -> None:
+    world = digits()
+    labels, planted = swapped(world.labels, 0.02, 1)
+    whole = look(World(world.embeddings, labels), out=tmp_path / "whole")
+    cut = look(World(world.embeddings, labels), out=tmp_path / "cut", suspects_above=0.9)
+    rows = {name: pq.read_table(tmp_path / name / "suspects.parquet") for name in ("whole", "cut")}
+    assert whole["suspects"]["rows_above_0.9"] == cut["suspects"]["rows"] == rows["cut"].num_rows
+    assert rows["cut"].equals(rows["whole"].slice(0, rows["cut"].num_rows))
+    assert 20 < rows["cut"].num_rows <= len(planted)
+    assert set(rows["cut"]["row"].to_pylist()) <= planted
+    for options, words in (({"suspects_above": 1.5}, "no share"), ({"suspects_above": 0.9, "metric": "dot"}, "dot")):
+        with pytest.raises(UsageError, match=words):
+            profile(table_of(world), progress="none", **options)
+
+
+def test_nobody_is_told_to_leave_all_suspects_out(tmp_path: Path) -> None:
+    text = profile_text(look(digits(), out=tmp_path / "look"))
+    assert "--exclude-rows" not in text
+    assert "--suspects-above 0.9" in text
+
+
 def test_duplicates_across_labels(tmp_path: Path) -> None:
     world = WORLDS["duplicates"]()
     found = look(world, out=tmp_path / "look")

@@ -65,7 +65,7 @@ class Profiler(Mining):
 def profile(
     inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
     sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
-    progress_callback: Callback | None = None, **options: Any,
+    suspects_above: float | None = None, progress_callback: Callback | None = None, **options: Any,
 ) -> dict[str, Any]:  # fmt: skip
     """What an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
 
@@ -87,6 +87,8 @@ def profile(
     seed : int
     overwrite : bool
         Replace what stands in `out`.
+    suspects_above : float in [0, 1], optional
+        List rows with a suspicion of at least this only: about this share of them has a wrong label. Not for dot.
     progress_callback : callable, optional
     **options
         Of mine(): the names in OPTIONS. Unlabelled rows take no part.
@@ -113,7 +115,11 @@ def profile(
     given = _checked_margins(margins)
     if sample is not None and sample < 1:
         raise UsageError("--sample must be at least 1")
+    if suspects_above is not None and not 0 <= suspects_above <= 1:
+        raise UsageError(f"--suspects-above {suspects_above:g} is no share", "a number from 0 to 1, such as 0.9")
     config, resources, tables = split_options({**options, "band": "any", "margin": 1.0, "seed": seed})
+    if suspects_above is not None and config.metric == "dot":
+        raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
     folder = None
     if out is not None:
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
@@ -124,7 +130,7 @@ def profile(
         scratch = stack.enter_context(scratch_folder(resources.scratch))
         profiler = Profiler(sources, [config], resources, scratch, progress)
         stack.enter_context(profiler)
-        found, files = _Profile(profiler, given, sample, full, near).found()
+        found, files = _Profile(profiler, given, sample, full, near).found(suspects_above)
     found["seconds"] = round(time.perf_counter() - began, 3)
     found["output"] = None if folder is None else str(folder)
     if folder is not None:
@@ -181,12 +187,13 @@ class _Profile:
         profiler.progress.stage("profile", self.anchors.size * rows, "pairs")
         self.sums = summed(self.counting.batches(self.anchors, self.edges, self.margins), rows)
 
-    def found(self) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+    def found(self, suspects_above: float | None) -> tuple[dict[str, Any], dict[str, pa.Table]]:
         """profile.json, and the tables beside it."""
         loaded, near = self.loaded, self.near
         able = self.positives > 0
         vote = neighbors.votes(loaded, near)
         doubtful = neighbors.suspects(near, vote, loaded.rows.rank, self.config.metric != "dot")
+        doubtful = doubtful.above(suspects_above)
         within = self.near_distance
         if within is None:
             within = neighbors.near_distance(near, self.config.metric != "dot")
@@ -217,9 +224,7 @@ class _Profile:
             "per_label": self._per_label(able),
             "norms": quantiles(np.sqrt(loaded.rows.square)),
             "zero_rows": int((loaded.rows.square == 0).sum()),
-            "suspects": {
-                "rows": int(doubtful.size), "rule": neighbors.SUSPECT_RULE, "formula": neighbors.SCORE_FORMULA
-            },
+            "suspects": doubtful.facts(),
             "duplicates": duplicate_counts,
             "notes": self.profiler.notes(),
         }  # fmt: skip

@@ -49,7 +49,10 @@ def profile_text(found: Mapping[str, Any]) -> str:
     notes = list(found["notes"])
     if found["output"]:
         notes.append(f"wrote {found['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
-        notes.append(f"next: minestream mine INPUT --exclude-rows {found['output']}/suspects.parquet")
+        notes.append(
+            f"next: look through {found['output']}/suspects.parquet, worst first; most of its rows may be right "
+            "(--suspects-above 0.9 lists those of which most are wrong)"
+        )
     return sections(tables, notes)
 
 
