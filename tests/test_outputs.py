@@ -151,6 +151,8 @@ def test_parts_of_others_are_an_input_too(here: Path) -> None:
         pq.write_table(table(), f"{folder}/part-00000.parquet")
         refused(lambda folder=folder: minestream.mine(folder, folder, overwrite=True, **QUIET), "which is read")
         refused(lambda folder=folder: minestream.mine("data", folder, overwrite=True, **QUIET), "did not write it")
+    os.symlink("spark/part-00000.parquet", "link.parquet")
+    refused(lambda: minestream.mine("link.parquet", "spark", overwrite=True, **QUIET), "which is read")
 
 
 @pytest.mark.parametrize("given", ["data", "data/**", "data/*"])
@@ -220,7 +222,7 @@ def test_an_export_spares_the_source_that_it_finds_by_itself(here: Path) -> None
 def test_only_what_minestream_wrote_is_replaced(here: Path) -> None:
     minestream.mine("data", "m.parquet", **QUIET)
     assert is_ours(Path("m.parquet"))
-    pq.write_table(pq.read_table("m.parquet").slice(3), "mine.parquet")  # with our words in its metadata
+    pq.write_table(pq.read_table("m.parquet").slice(3), "mine.parquet")  # looked through, and written again
     pq.write_table(table(), "theirs.parquet")
     Path("notes.parquet").write_text("PAR1 is how notes on Parquet may begin")
     Path("notes").write_text("minestream wrote none of it")
