@@ -378,7 +378,7 @@ HOW: dict[str, Callable[[Drawing], Any]] = {
     "screen": lambda d: d.one_of("scan", "f32", "i8", "auto"),
     "threads": lambda d: d.one_of(1, 1, 2, 3),
     "block_rows": lambda d: d.now_and_then(0.5, 1, 7, 37, 64),
-    "batch_rows": lambda d: d.now_and_then(0.3, 1, 13, 64),
+    "batch_rows": lambda d: d.now_and_then(0.15, 3, 13, 64),
     "memory": lambda d: d.now_and_then(0.1, "256M"),
 }
 MODES = ("plain", "plain", "plain", "plain", "filtered", "filtered", "preset", "farthest")

@@ -293,7 +293,7 @@ def _size(rng: Random, large: float) -> int:
     return int(rng.integers(100, 600) if luck < large else rng.integers(2, 81))
 
 
-def draw_world(rng: Random, large: float = 0.06) -> World:
+def draw_world(rng: Random, large: float = 0.05) -> World:
     """A world; `large` is the share of those with hundreds of rows."""
     kind, d, n = str(rng.choice(list(KINDS))), int(rng.choice(DIMENSIONS)), _size(rng, large)
     if n > 1_000:

@@ -27,6 +27,7 @@ from minestream.screens import usable_screens
 
 Options = dict[str, Any]
 SHRINK_SECONDS = 8.0
+CUTS = (1, 7, 7, 30, 30, 30, 10**6, 10**6, 10**6)  # rows of a chunk, a row group, a batch that is fed
 WORDS = re.compile(r"'[^']*'|[\d,-]+")  # what a message says of one case alone
 FEATURES = ("labels", "ids", "groups", "versions", "guide")
 
@@ -68,7 +69,7 @@ class Tally:
         return f"{self.total:,} option sets: " + ", ".join(f"{count:,} {name}" for name, count in counts.items())
 
 
-def draw_case(seed: int, number: int, large: float = 0.06) -> Case:
+def draw_case(seed: int, number: int, large: float = 0.05) -> Case:
     """The case of a seed and a number."""
     rng = np.random.default_rng([seed, number])
     world = draw_world(rng, large)
@@ -87,7 +88,7 @@ def _run(drawing: Drawing) -> Options:
         "tables": ("file", "parquet") if late else ("batches", "batches", "batches", "file", "parquet"),
         "window": ("batches", "miner", "miner", "file"),
     }
-    return how | {"into": drawing.one_of(*ways[drawing.way]), "cut": drawing.one_of(1, 7, 30, 10**6)}
+    return how | {"into": drawing.one_of(*ways[drawing.way]), "cut": drawing.one_of(*CUTS)}
 
 
 # ---------------------------------------------------------------- the product
