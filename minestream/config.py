@@ -305,8 +305,8 @@ def flag_of(name: str) -> str:
 
 
 _OF_TABLES = (
-    "embedding", "label", "id", "group_column", "version_column", "carry", "anchor_where", "candidate_where", "vectors",
-    "guide_queries", "guide_corpus",
+    "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
+    "vectors", "guide_queries", "guide_corpus",
 )  # fmt: skip
 _OF_OUTPUTS = ("resume", "overwrite", "reserve", "dry_run", "require_rows", "max_short")
 

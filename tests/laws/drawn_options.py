@@ -150,10 +150,13 @@ def _condition(drawing: Drawing) -> str:
     )
 
 
-def _where(drawing: Drawing, share: float) -> str | None:
+def _role_where(drawing: Drawing) -> str | None:
     one_table_of = drawing.emit != "pairs" and drawing.world.known is None and not drawing.get("guide")
-    fits = drawing.way == "tables" and (drawing.world.corpus is not None or one_table_of)
-    if not fits or drawing.rng.random() > share:
+    return _where(drawing, 0.25) if drawing.world.corpus is not None or one_table_of else None
+
+
+def _where(drawing: Drawing, share: float) -> str | None:
+    if drawing.way != "tables" or drawing.rng.random() > share:
         return None
     text = _condition(drawing)
     if drawing.rng.random() < 0.3:
@@ -369,8 +372,9 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "shared_ids": _shared_ids,
     "on_missing_ids": lambda d: d.one_of("drop", "drop", "drop", "error") if d.world.unknown_ids else None,
     "carry": lambda d: d.now_and_then(0.2, ("lang",), ("year", "lang")) if d.way != "arrays" else None,
-    "anchor_where": lambda d: _where(d, 0.25),
-    "candidate_where": lambda d: _where(d, 0.25),
+    "where": lambda d: _where(d, 0.15),
+    "anchor_where": _role_where,
+    "candidate_where": _role_where,
 }
 
 # What must change no row, drawn for each run anew.

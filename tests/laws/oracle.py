@@ -35,6 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "nv-retriever": {"relative_margin": 0.05, "band": "any"},
 }  # fmt: skip
+CONDITIONS = ("where", "anchor_where", "candidate_where")
 PASSED_ON = (
     "window", "normalize", "pick", "skip", "fallback", "epsilon", "positive_margin", "positives_per_anchor",
     "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity", "min_similarity",
@@ -163,11 +164,7 @@ class Table:
                 answer.may.append("ids stand in several rows")
                 good = Counter(np.array(side.ids, object)[self.part].tolist())
                 answer.unsaid = True
-                if (
-                    max(good.values(), default=1) > 1
-                    and not given.get("anchor_where")
-                    and not given.get("candidate_where")
-                ):
+                if max(good.values(), default=1) > 1 and not any(given.get(name) for name in CONDITIONS):
                     answer.must.append("ids stand in several rows")
             standing = np.ones(len(side), bool)
             if rule != "error" and not given.get("window"):
@@ -206,7 +203,8 @@ def answer_of(world: World, options: Mapping[str, Any], way: str) -> Answer:
         for table in (own,) if other is own or world.queries.ids is None else (own, other):
             table.without(names)
     split = world.corpus is None and any(given.get(name) for name in ("anchor_where", "candidate_where"))
-    asked = meets(given.get("anchor_where"), own.side), meets(given.get("candidate_where"), other.side)
+    roles = (("anchor_where", own.side), ("candidate_where", other.side))
+    asked = [meets(given.get("where"), side) & meets(given.get(name), side) for name, side in roles]
     if given.get("on_bad_rows", "error") == "error":
         if (own.bad & asked[0]).any() or (other.bad & asked[1]).any():
             answer.must.append("bad rows")
