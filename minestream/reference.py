@@ -294,10 +294,10 @@ class Relation:
                 later[corpus.ids[row]] = row
 
     def _by_anchor(self, pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
-        """The candidates of each anchor in `pairs`, both taking part; of one table pairs are unordered."""
+        """The candidates of each anchor in `pairs`, both taking part; of one table pairs are unordered, of two rows."""
         found: dict[int, set[int]] = {}
         for one, other in pairs:
-            if self.queries.part[one] and self.corpus.part[other]:
+            if self.queries.part[one] and self.corpus.part[other] and not (self.one_table and one == other):
                 found.setdefault(int(one), set()).add(int(other))
                 if self.one_table:
                     found.setdefault(int(other), set()).add(int(one))

@@ -285,6 +285,15 @@ def test_pairs_emitted_of_known_positives() -> None:
     assert mined.counts["anchors"] == 3
 
 
+def test_ends_of_pairs_have_a_label_or_a_listed_positive() -> None:
+    """Beside labels a row without one mines no pairs, and a row is nothing to itself."""
+    settings: dict[str, Any] = {"emit": "pairs", "band": "any", "negatives": 9, "only_anchors": None}
+    mined = on_line([0.0, 1.0, 3.0, 4.0], ["a", "b", None, None], known_positives=[(2, 2), (3, 0)], **settings)
+    assert mined.counts["anchors"] == 3
+    rows = [(0, 1, 0), (0, 3, 1), (1, 3, 0)]
+    assert rows_of(mined, "left_row", "right_row", "label") == rows
+
+
 # Exclusions and groups
 
 
@@ -854,6 +863,9 @@ def test_filters_against_loops(two_tables: bool, reference: str) -> None:
     ids = (1000 - rng.permutation(m)).tolist()
     labels_a, groups_a, ids_a = (labels[:n][::-1], groups[:n], ids[5 : n + 5]) if two_tables else (labels, groups, ids)
 
+    def direction(row: list[float]) -> list[float]:
+        return [value / max(row) for value in row]  # all are above 0
+
     def drawn(count: int) -> list[tuple[int, int]]:
         return [(int(a), int(c)) for a, c in zip(rng.integers(0, n, count), rng.integers(0, m, count), strict=True)]
 
@@ -875,7 +887,8 @@ def test_filters_against_loops(two_tables: bool, reference: str) -> None:
         for p in sorted(positives, key=ids.__getitem__):
             eligible = []
             for n_row in sorted(set(others) - set(positives), key=lambda c: (x["own"][c], ids[c])):
-                if (groups_a[a] is not None and groups_a[a] == groups[n_row]) or plain["own"][n_row] == plain["own"][p]:
+                together = groups_a[a] is not None and groups_a[a] == groups[n_row]
+                if together or direction(plain["own"][n_row]) == direction(plain["own"][p]):
                     continue
                 kept = True
                 for name in rows:
