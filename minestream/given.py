@@ -110,12 +110,15 @@ def refuse_inputs(out: AnyPath, taken: Iterable[AnyPath], written: Iterable[AnyP
     taken, written = list(taken), list(written)
     for table in given:
         for place, file in _met(taken, table.files):
-            what = f"{file} of {table.option}" if str(file) != str(place) else table.option
-            raise OutputError(f"{place} cannot be written: it is, or holds, {what}, which is read", ANOTHER)
+            itself = place.is_file() if isinstance(place, Path) else str(place) == str(file)
+            what = f"is {table.option}" if itself else f"holds {file} of {table.option}"
+            raise OutputError(f"cannot write {place}: it {what}, which is read", ANOTHER)
         for place in written:
             if table.would_read(place):
                 what = f"{table.option} ({', '.join(table.paths[:3])})"
-                raise OutputError(f"{out} lies where {what} is read from: it would be read with it", ANOTHER)
+                raise OutputError(
+                    f"cannot write {out}: it lies where {what} is read from, and would be read too", ANOTHER
+                )
 
 
 def _met(taken: Sequence[AnyPath], files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, AnyPath]]:
