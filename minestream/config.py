@@ -200,7 +200,8 @@ class MineConfig:
     )  # fmt: skip
 
     max_per_negative_label: int | None = option(
-        None, "integer", "Balance", "At most M negatives of one label for each (anchor, positive).", metavar="M"
+        None, "integer", "Balance",
+        "At most M negatives of one label for each (anchor, positive); those without one are not counted.", metavar="M"
     )  # fmt: skip
     max_uses: int | None = option(
         None, "integer", "Balance", "Let no row be a negative more than U times in the whole run.", metavar="U"
