@@ -134,9 +134,18 @@ def digest(path: Path) -> str:
     return total.hexdigest()
 
 
+def rounded(value: object) -> object:
+    """Means to nine digits: they are sums whose order a processor may choose."""
+    if isinstance(value, dict):
+        return {name: rounded(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each) for each in value]
+    return f"{value:.9g}" if isinstance(value, float) else value
+
+
 def values_digest(value: object) -> str:
     """Of a report without its seconds."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(rounded(value), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def mined(tables: dict[str, str], folder: Path, job: Job, **more: Any) -> Path:
