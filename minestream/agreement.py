@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS, Candidates, Columns, plain, storage
-from minestream.decode import Place, Vectors, decode_vectors, with_vector
+from minestream.decode import Place, Vectors, decode_vectors, lists_of, with_vector
 from minestream.errors import InputError
 from minestream.inputs import Input
 from minestream.where import Where
@@ -19,14 +19,16 @@ MAX_DIMENSION = 16384
 def _by_type(each: Input, column: str) -> Vectors:
     Candidates(each.name, each.schema).checked("embedding", column)
     kind = storage(each.schema.field(column).type)
-    return Vectors(each.name, ELEMENTS[kind.value_type], kind.list_size if pat.is_fixed_size_list(kind) else None)
+    return Vectors(
+        each.name, ELEMENTS[plain(kind).value_type], kind.list_size if pat.is_fixed_size_list(kind) else None
+    )
 
 
 def _by_first_rows(inputs: list[Input], column: str, drop_bad: bool) -> Vectors:
     for each in inputs:
         with closing(each.read([column], 16)) as batches:
             for batch in batches:
-                rows = batch.column(column)
+                rows = lists_of(batch.column(column))
                 rows = rows.filter(pa.array(with_vector(rows))) if drop_bad else rows
                 if not len(rows):
                     continue

@@ -45,7 +45,7 @@ def _any_of(*tests: Test) -> Test:
     return lambda kind: any(test(kind) for test in tests)
 
 
-_is_list = _any_of(pat.is_list, pat.is_large_list, pat.is_fixed_size_list)
+is_list = _any_of(pat.is_list, pat.is_large_list, pat.is_fixed_size_list, pat.is_list_view, pat.is_large_list_view)
 _is_text = _any_of(pat.is_string, pat.is_large_string, pat.is_string_view)
 _is_binary = _any_of(pat.is_binary, pat.is_large_binary, pat.is_fixed_size_binary)
 _is_id = _any_of(pat.is_integer, pat.is_string)
@@ -60,13 +60,13 @@ def storage(kind: pa.DataType) -> pa.DataType:
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """`kind` without dictionaries, large or fixed lists and views: the type that rows are handed on in."""
+    """`kind` without dictionaries, runs, large or fixed lists and views: the type that rows are handed on in."""
     kind = storage(kind)
-    if pat.is_dictionary(kind):
+    if pat.is_dictionary(kind) or pat.is_run_end_encoded(kind):
         return plain(kind.value_type)
     if _is_text(kind):
         return pa.string()
-    return pa.list_(plain(kind.value_type)) if _is_list(kind) else kind
+    return pa.list_(plain(kind.value_type)) if is_list(kind) else kind
 
 
 def _list_of(test: Test) -> Test:

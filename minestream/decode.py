@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from minestream.columns import plain
+from minestream.columns import ELEMENTS, is_list, plain
 from minestream.errors import InputError
 
 NORM_LIMITS = (1e-150, 1e150)
@@ -75,11 +75,28 @@ class Vectors:
 
 
 def decode_plain(array: pa.Array) -> pa.Array:
-    """`array` in its plain type (see `columns.plain`); no copy of what is plain already."""
+    """`array` in its plain type (see `columns.plain`); no copy of what is plain already.
+
+    Every layout that Arrow has ends here: slices, dictionaries (whose values may be null, too), runs, views, lists of
+    any of them, extension types. What may lie behind a null list is gone.
+    """
     array = _stored(array)
     wanted = plain(array.type)
-    array = array if array.type == wanted else array.cast(wanted)
-    return without_hidden(array) if pat.is_list(wanted) and array.null_count else array
+    if pat.is_dictionary(array.type):
+        return decode_plain(array.dictionary).take(array.indices)
+    if pat.is_run_end_encoded(array.type):
+        return decode_plain(array.values).take(pa.array(_runs(array)))
+    if is_list(array.type):
+        if array.type == wanted and not array.null_count:
+            return array
+        return without_hidden(array, decode_plain(array.flatten()))
+    return array if array.type == wanted else array.cast(wanted)
+
+
+def _runs(array: pa.RunEndEncodedArray) -> np.ndarray:
+    """Which run each row of a run-end encoded array, maybe a slice, is in."""
+    rows = np.arange(array.offset, array.offset + len(array))
+    return np.searchsorted(np.asarray(array.run_ends), rows, side="right")
 
 
 def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
@@ -91,9 +108,9 @@ def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
 
 def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
     """Ids as int64 or string; an `InputError` on nulls and on unsigned ids beyond int64."""
+    array = decode_plain(array)
     if array.null_count:
         raise place.refusal(name, "null id", _nulls(array), "fill the ids, or name another column with --id")
-    array = decode_plain(array)
     if pat.is_string(array.type):
         return array
     if array.type == pa.uint64():
@@ -108,7 +125,7 @@ EMPTY = "empty embedding"
 
 def without_vector(array: pa.Array) -> dict[str, np.ndarray]:
     """Rows of a column of lists that hold no vector, by kind: null, empty, with null elements; kinds that occur."""
-    array = _stored(array)
+    array = lists_of(array)
     lengths = np.asarray(pc.fill_null(pc.list_value_length(array), -1))
     flat = array.flatten()  # of the rows that are not null
     partly = np.zeros(0, np.int64)
@@ -135,14 +152,14 @@ def decode_vectors(array: pa.Array, name: str, place: Place, hint: str = LEAVE_O
 
     Raises `InputError` on rows without a vector (see `without_vector`), with `hint`, and on rows of different lengths.
     """
-    array = _stored(array)
+    array = lists_of(array)
     for kind, rows in without_vector(array).items():
         if kind != EMPTY or len(rows) < len(array):  # where every vector is empty, that is their length
             raise place.refusal(name, kind, rows, hint)
     if pat.is_fixed_size_list(array.type):
         width = array.type.list_size
     else:
-        width = one_length(np.diff(array.offsets.to_numpy()), name, place)
+        width = one_length(np.asarray(pc.list_value_length(array)), name, place)
     matrix: np.ndarray = array.flatten().to_numpy(zero_copy_only=True).reshape(len(array), width)
     return matrix
 
@@ -158,6 +175,19 @@ def one_length(lengths: np.ndarray, name: str, place: Place) -> int:
             "every row needs the same length: drop or mend these rows",
         )
     return int(lengths[0])
+
+
+def lists_of(array: pa.Array) -> pa.Array:
+    """A column of lists in its own layout where that can be read in place, in the plain one where not."""
+    array = _stored(array)
+    in_place = pat.is_list(array.type) or pat.is_large_list(array.type) or pat.is_fixed_size_list(array.type)
+    return array if in_place and array.type.value_type in ELEMENTS else decode_plain(array)
+
+
+def filtered(batch: pa.RecordBatch, mask: pa.BooleanArray) -> pa.RecordBatch:
+    """Some rows of a batch, in layouts that Arrow can filter: it cannot views of texts, and runs."""
+    columns = [lists_of(column) if is_list(plain(column.type)) else decode_plain(column) for column in batch.columns]
+    return pa.record_batch(columns, batch.schema.names).filter(mask)
 
 
 def _stored(array: pa.Array) -> pa.Array:

@@ -15,8 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.agreement import common_type
 from minestream.columns import plain
-from minestream.decode import Checksum
+from minestream.decode import Checksum, decode_plain
 from minestream.errors import InputError, nearest_name
 from minestream.inputs import Input, open_inputs
 from minestream.places import open_text
@@ -165,16 +166,33 @@ def _read_columns(opened: list[Input], option: str) -> pa.Table:
     if graded is not None and option == "--qrels":
         chosen["grade"] = graded
     columns = list(chosen.values())
-    batches = [batch for each in opened for batch in each.read(columns, BATCH_ROWS)]
-    table = pa.Table.from_batches(batches) if batches else opened[0].schema.empty_table().select(columns)
-    return table.rename_columns(list(chosen))
+    return pa.table([_gathered(opened, name) for name in columns], list(chosen))
+
+
+def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
+    """A column of all inputs, in the plain type that holds its values."""
+    kind = plain(opened[0].schema.field(name).type)
+    for each in opened[1:]:
+        its = plain(each.schema.field(name).type) if name in each.schema.names else pa.null()
+        both = common_type(kind, its)
+        if both is None:
+            raise InputError(
+                f"column {name!r} has different types: {opened[0].name} has {kind}, {each.name} has {its}",
+                "write it with one type in all files, for example as texts: column.cast(pyarrow.string())",
+            )
+        kind = both
+    pieces = (decode_plain(batch.column(0)) for each in opened for batch in each.read([name], BATCH_ROWS))
+    return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
 def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
     """Ids as int64 or string; refuses others, and nulls."""
-    values = table[column].combine_chunks()
-    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
-    kind = plain(values.type)
+    values = _whole(table[column])
+    kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
         raise InputError(f"{name}: ids of type {values.type}", "ids are ints or strings: cast the column")
     if values.null_count:
@@ -186,7 +204,7 @@ def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
 
 
 def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
-    values = column.combine_chunks()
+    values = _whole(column)
     try:
         grades = np.asarray(values.cast(pa.float64()).fill_null(float("nan")), np.float64)
     except pa.ArrowException as error:
@@ -230,13 +248,13 @@ def read_rows(given: Any, by_id: bool) -> ListedRows:
             f"{opened[0].name}: no column {wanted[0]!r} (--exclude-rows)",
             f"{nearest_name(wanted[0], names)}; rows are named by {'id' if by_id else 'position'}",
         )
-    batches = [batch for each in opened for batch in each.read([column], BATCH_ROWS)]
-    table = pa.table(
-        {"left": pa.chunked_array([batch.column(0) for batch in batches], opened[0].schema.field(column).type)}
-    )
+    table, name = pa.table([_gathered(opened, column)], ["left"]), opened[0].name
+    ids = _ids(table, "left", name)
     if by_id:
-        return ListedRows(opened[0].name, _ids(table, "left", opened[0].name), None)
-    return ListedRows(opened[0].name, None, np.asarray(table["left"].combine_chunks().cast(pa.int64()), np.int64))
+        return ListedRows(name, ids, None)
+    if not pa.types.is_integer(ids.type):
+        raise InputError(f"{name}: column {column!r} is {ids.type}, and it names rows by number", "cast it to int64")
+    return ListedRows(name, None, np.asarray(ids, np.int64))
 
 
 # ---------------------------------------------------------------- ids to places

@@ -21,6 +21,8 @@ from minestream.decode import (
     decode_ids,
     decode_plain,
     decode_vectors,
+    filtered,
+    lists_of,
     without_vector,
 )
 from minestream.errors import InputError, UsageError, nearest_name
@@ -195,8 +197,8 @@ class Source:
         kept, among = np.flatnonzero(mask), pa.array(mask)
         if self._every_id:
             place, batch = pieces[0]
-            self._name(replace(place, kept=np.flatnonzero(~mask)), batch.filter(pc.invert(among)))
-        return [(replace(place, kept=kept), batch.filter(among)) for place, batch in pieces]
+            self._name(replace(place, kept=np.flatnonzero(~mask)), filtered(batch, pc.invert(among)))
+        return [(replace(place, kept=kept), filtered(batch, among)) for place, batch in pieces]
 
     def _name(self, place: Place, batch: pa.RecordBatch) -> None:
         """Note the ids of rows that are not read."""
@@ -256,7 +258,7 @@ class Source:
         whole = np.full((len(column), self.dimension), filler, self.dtype)
         if present.size:
             kept = replace(place, kept=present if place.kept is None else place.kept[present])
-            whole[present], _ = self._matrix(column.take(pa.array(present)), kept)
+            whole[present], _ = self._matrix(lists_of(column).take(pa.array(present)), kept)
         return whole, missing
 
     def _without_bad(

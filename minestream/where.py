@@ -205,7 +205,9 @@ class Where:
         for name in self.columns:
             if name not in schema.names:
                 raise InputError(f"{file}: {self.option}: no column {name!r}", nearest_name(name, schema.names))
-        self.mask(pa.record_batch([pa.array([], schema.field(name).type) for name in self.columns], list(self.columns)))
+        self.mask(
+            pa.record_batch([pa.array([], plain(schema.field(name).type)) for name in self.columns], list(self.columns))
+        )
 
     def mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Which rows meet it, bool[m]."""

@@ -478,6 +478,57 @@ def test_hive_folders_are_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         open_source(tmp_path / "hive", where=parse_where("month == 1", "--anchor-where"))
 
 
+def hive(folder: Path, name: str, values: list[str], **columns: Any) -> Path:
+    """A folder of one file for each value of a hive column, of 4 rows each; every file has rows 0 to 3 as `n`."""
+    for number, value in enumerate(values):
+        place = folder / f"{name}={value}"
+        place.mkdir(parents=True)
+        rows = np.random.default_rng(number).normal(size=(4, 3)).tolist()
+        pq.write_table(
+            pa.table({"embedding": rows, "n": range(4), **columns}), place / "part.parquet", row_group_size=2
+        )
+    return folder
+
+
+NULL = "__HIVE_DEFAULT_PARTITION__"
+FOLDERS: dict[str, tuple[list[str], list[Any]]] = {
+    "numbers": (["7", "-3", "0", str(2**63 - 1)], [7, -3, 0, 2**63 - 1]),
+    "leading zeros": (["7", "07", "007"], ["7", "07", "007"]),
+    "minus zero": (["0", "-0"], ["0", "-0"]),
+    "digits of another script": (["3", "\u0663"], ["3", "\u0663"]),
+    "an empty text": (["", "1"], ["", "1"]),
+    "two signs": (["--1", "1"], ["--1", "1"]),
+    "underscores": (["1_0", "10"], ["1_0", "10"]),
+    "beyond int64": ([str(2**63), "1"], [str(2**63), "1"]),
+    "spaces": (["%201", "1"], [" 1", "1"]),
+    "null and numbers": ([NULL, "1"], [None, 1]),
+    "null and texts": ([NULL, "a%2Fb"], [None, "a/b"]),
+    "no UTF-8": (["%FF", "%FE"], ["%FF", "%FE"]),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS)
+def test_hive_values_are_those_of_their_folders(case: str, tmp_path: Path) -> None:
+    folders, values = FOLDERS[case]
+    folder = hive(tmp_path / "in", "label", folders)
+    found = [label for batch in open_source(folder).batches() for label in (batch.labels or pa.nulls(0)).to_pylist()]
+    ordered = [value for _, value in sorted(zip(folders, values, strict=True), key=lambda each: f"label={each[0]}/")]
+    assert found == [value for value in ordered for _ in range(4)]
+
+
+def test_conditions_on_a_hive_column_with_a_null_folder(tmp_path: Path) -> None:
+    folder = hive(tmp_path / "in", "year", ["2023", "2024", NULL], label=[1, 2, 1, 2])
+    # In the order of the paths: 2023, 2024, null.
+    meant = {
+        "year == 2024": [4, 5, 6, 7], "year != 2024": [0, 1, 2, 3], "not (year == 2024)": [0, 1, 2, 3],
+        "not year in (2024, 7)": [0, 1, 2, 3], "year is None": [8, 9, 10, 11], "year is not None and n == 3": [3, 7],
+        "year == 2024 or n < 1": [0, 4, 5, 6, 7, 8], "not (year == 2023 and n > 1)": [0, 1, 4, 5, 6, 7, 8, 9],
+    }  # fmt: skip
+    for text, rows in meant.items():
+        source = open_source(folder, where=parse_where(text, "--anchor-where"))
+        assert [row for batch in source.batches() for row in batch.rows.tolist()] == rows, text
+
+
 def test_npy_vectors_stay_aligned(tmp_path: Path) -> None:
     world = WORLDS["blobs"]()
     path = write(tmp_path / "rows.parquet", world)
