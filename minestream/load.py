@@ -321,7 +321,7 @@ class _Joined:
             if self.sources.known is None:  # nothing is mined: neighbours are looked for
                 return positives
             without = int((positives[: tables[0].end] == 0).sum())
-            if not positives.any() and tables[0].end > tables[0].first:
+            if config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
                 raise InputError(
                     f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
                     "check that --qrels belongs to these tables",

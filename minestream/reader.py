@@ -89,7 +89,7 @@ class TableReader:
         """No more batches come."""
         self.source_rows += self.source.left_out
         if self.carried is not None:
-            if not self.source_rows:  # the types are told by batches
+            if len(self.rows) == 1:  # no batch came, and batches tell the types
                 kinds = pa.schema([self.source.schema.field(name) for name in self.source.columns.carry])
                 self.carried.append(pa.RecordBatch.from_pylist([], kinds))
             self.carried.seal()

@@ -135,6 +135,15 @@ def test_no_label_has_more_anchors_than_asked_for() -> None:
     assert max(uses.values()) == 2
 
 
+def test_pairs_need_no_positive() -> None:
+    rows = np.eye(4, dtype=np.float32) + 1
+    found = mine_arrays(rows, qrels=[(0, 1)], exclude=[(0, 1)], emit="pairs", band="any", negatives=0)
+    ends = list(zip(found.left.tolist(), found.right.tolist(), strict=True))
+    assert ends == [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    with pytest.raises(InputError, match="none of the 4 anchors has a positive"):
+        mine_arrays(rows, qrels=[(0, 1)], exclude=[(0, 1)])
+
+
 def test_options_that_need_labels_are_refused_without() -> None:
     rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
     for options, text in (({"anchors_per_label": 1}, "--anchors-per-label"), ({"group_rule": "both"}, "--group-rule")):

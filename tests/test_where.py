@@ -369,6 +369,13 @@ def test_one_row_stands_for_an_id_whatever_condition_it_meets(rule: str, corpus:
         assert verify(tmp_path / "out", sample=n)["differences"] == []
 
 
+def test_a_condition_that_no_query_meets_is_an_empty_output(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.parquet", WORLDS["blobs"]())
+    found = mine_batches(path, corpus=path, carry=("number",), anchor_where="number > 999", band="any").read_all()
+    assert found.num_rows == 0
+    assert {"query_number", "positive_number", "negative_number"} <= {*found.column_names}
+
+
 def test_an_id_in_rows_of_both_roles_is_a_duplicate(tmp_path: Path) -> None:
     rows = WORLDS["blobs"]()
     ids = [*range(len(rows.labels) - 1), 0]
