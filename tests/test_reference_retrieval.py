@@ -918,3 +918,9 @@ def test_filters_against_loops(two_tables: bool, reference: str) -> None:
     first = "query_row" if two_tables else "anchor_row"
     assert rows_of(mined, first, "positive_row", "negative_row") == expected
     assert len(expected) > 10
+
+
+def test_a_row_listed_with_itself_is_no_end_of_a_pair() -> None:
+    settings: dict[str, Any] = {"emit": "pairs", "negatives": 0, "margin": 1.0, "group_rule": "negatives"}
+    mined = on_line([0.0, 1.0, 2.0], ["a", None, "b"], known_positives=[(1, 1)], band="any", **settings)
+    assert rows_of(mined, "left_row", "right_row", "label") == [(0, 2, 0)]
