@@ -12,12 +12,51 @@ from minestream.decode import Place
 from minestream.errors import InputError
 from minestream.inputs import Input
 
-SHOWN_PAIRS = 3
+SHOWN_PAIRS = 8
+_SAME_DIGITS = "write the numbers with as many digits everywhere, as in part_002 and part_010"
 
 
-def _numbers(each: Input) -> tuple[int, ...]:
-    """The numbers in the name of a file."""
-    return tuple(int(digits) for digits in re.findall("[0-9]+", os.path.basename(each.name)))
+def _pieces(side: list[Input]) -> list[list[str]]:
+    """The names of files from their common folder on, cut into texts (even places) and numbers (odd ones)."""
+    folder = os.path.commonpath([os.path.dirname(each.name) for each in side])
+    return [re.split("([0-9]+)", os.path.relpath(each.name, folder)) for each in side]
+
+
+def _by_number(pieces: list[list[str]]) -> list[int]:
+    """The places of files when their numbers are read as numbers: part_2 before part_10."""
+    return sorted(range(len(pieces)), key=lambda file: [int(p) if at % 2 else p for at, p in enumerate(pieces[file])])
+
+
+def _numbers(pieces: list[list[str]]) -> list[tuple[int, ...]] | None:
+    """The numbers by which names tell files apart; None where texts do, too."""
+    if len({tuple(each[::2]) for each in pieces}) > 1:
+        return None
+    columns = zip(*([int(number) for number in each[1::2]] for each in pieces), strict=True)
+    return list(zip(*(column for column in columns if len(set(column)) > 1), strict=True))
+
+
+def _refuse_other_orders(inputs: list[Input], npys: list[Input]) -> None:
+    """Raise InputError where the numbers in names pair files, or rows, otherwise than the order of the names does."""
+    pieces = [_pieces(side) for side in (npys, inputs)]
+    orders = [_by_number(each) for each in pieces]
+    if len(npys) != len(inputs):  # rows follow one another in the order of the names
+        for side, order in zip((npys, inputs), orders, strict=True):
+            wrong = next((at for at, file in enumerate(order) if at != file), None)
+            if wrong is not None:
+                other = os.path.basename(side[order[wrong]].name)
+                raise InputError(f"{side[wrong].name}: it stands before {other} by name, not by number", _SAME_DIGITS)
+        return
+    wrong = next((ours for ours, theirs in zip(*orders, strict=True) if ours != theirs), None)
+    numbers = [_numbers(each) or [()] for each in pieces]
+    if wrong is None and len(numbers[0][0]) == len(numbers[1][0]) > 0:
+        apart = [[a - b for a, b in zip(*both, strict=True)] for both in zip(*numbers, strict=True)]
+        wrong = next((file for file, each in enumerate(apart) if each != apart[0]), None)  # counted from 0 and from 1
+    if wrong is not None:
+        raise InputError(
+            f"{npys[wrong].name}: by the order of the names it goes with {inputs[wrong].name}, by their numbers it "
+            "does not",
+            f"check that none is missing; {_SAME_DIGITS}",
+        )
 
 
 def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
@@ -30,16 +69,11 @@ def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
     """
     if len(npys) == len(inputs) == 1:
         return []
+    if all(each.on_disk for each in inputs):
+        _refuse_other_orders(inputs, npys)
     if len(npys) != len(inputs):  # cut in another way: rows are aligned over all files
         return [f"vectors of {len(npys):,} .npy files go with the rows of {len(inputs):,} inputs, one after another"]
     pairs = list(zip(npys, inputs, strict=True))
-    by_number = [sorted(side, key=_numbers) for side in (npys, inputs)]
-    for vectors, rows in pairs if by_number != [npys, inputs] else []:
-        if _numbers(vectors) != _numbers(rows):
-            raise InputError(
-                f"{vectors.name}: by the order of the names it goes with {rows.name}, by their numbers it does not",
-                "write the numbers of both with as many digits, as in part_002 and part_010",
-            )
     for vectors, rows in pairs:
         if rows.rows is not None and vectors.rows != rows.rows:
             raise InputError(

@@ -913,6 +913,37 @@ def test_files_whose_numbers_and_order_disagree_are_refused(tmp_path: Path) -> N
             ("img_0001", "img_0002", "img_0010"), 12))  # fmt: skip
 
 
+DISAGREE: dict[str, tuple[list[str], list[str], str]] = {
+    "rows of one file": (["m"], ["v_1", "v_2", "v_10"], "v_10.npy: it stands before v_2.npy by name, not by number"),
+    "one file of vectors": (["m_9", "m_10"], ["v"], "m_10.parquet: it stands before m_9.parquet by name"),
+    "one is missing": (["m_0", "m_1", "m_3"], ["v_0", "v_1", "v_2"], "v_2.npy: .*m_3.parquet, by their numbers"),
+    "beside a version": (["v2_meta_2", "v2_meta_10"], ["img_02", "img_10"], "goes with .*v2_meta_10.parquet"),
+}
+AGREE: dict[str, tuple[list[str], list[str]]] = {
+    "both without zeros": (["m_1", "m_2", "m_10"], ["v_1", "v_2", "v_10"]),
+    "a version": (["m_7", "m_8"], ["v2_7", "v2_8"]),
+    "from another number on": (["m_0", "m_1"], ["v_1", "v_2"]),
+    "no numbers": (["a", "b"], ["x", "y"]),
+    "texts and numbers": (["test_1", "train_1"], ["test", "train"]),
+    "dates and parts": (["2024-01-02_1", "2024-01-02_2"], ["v_1", "v_2"]),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREE)
+def test_numbers_that_disagree_with_the_order_of_the_names_are_refused(case: str, tmp_path: Path) -> None:
+    rows, vectors, message = DISAGREE[case]
+    with pytest.raises(InputError, match=message):
+        shards(tmp_path, dict.fromkeys(rows, 12 * len(vectors) // len(rows)), dict.fromkeys(vectors, 12))
+
+
+@pytest.mark.parametrize("case", AGREE)
+def test_numbers_that_agree_pair_files(case: str, tmp_path: Path) -> None:
+    rows, vectors = AGREE[case]
+    source = shards(tmp_path, dict.fromkeys(rows, 12), dict.fromkeys(vectors, 12))
+    pairs = ", ".join(f"{v}.npy with {r}.parquet" for v, r in zip(sorted(vectors), sorted(rows), strict=True))
+    assert f"vectors: {pairs}" in source.notes
+
+
 def test_files_that_go_together_have_as_many_rows(tmp_path: Path) -> None:
     with refused("v1.npy: 11 vectors", "m1.parquet: 12 rows"):
         shards(tmp_path, {"m1": 12, "m2": 11}, {"v1": 11, "v2": 12})
