@@ -28,6 +28,7 @@ from minestream.errors import MinestreamError
 from minestream.kernels import sweep
 from minestream.miner import ANCHOR_STATE_BYTES, PAIR_STATE_BYTES, SURVIVORS_BYTES, Mining
 from minestream.plan import ROW_STATE_BYTES
+from minestream.screens import usable_screens
 from minestream.store import release_memory
 from minestream.sweeping import Sweeping
 
@@ -173,8 +174,9 @@ def test_survivors_of_a_screen_are_let_go_before_those_of_the_next(monkeypatch: 
     set_sizes(monkeypatch, worth_changing=lambda *_: True)
     made._make = survivors._make  # type: ignore[attr-defined]
     mined = minestream.mine_arrays(VECTORS[:4_500], np.arange(4_500) % 90, screen="auto")
-    assert mined.effort.screens_changed
-    assert room[::2] == [0] * (len(room) // 2)
+    several = len(usable_screens(VECTORS.shape[1])) > 1  # not every processor has dot products of bytes
+    assert bool(mined.effort.screens_changed) == several
+    assert room[::2] == [0] * (len(room) // 2) if several else room
 
 
 @pytest.mark.parametrize("memory", ["24MiB", "48MiB", "1GiB"])

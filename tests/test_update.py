@@ -130,7 +130,7 @@ def test_a_chain_of_updates_gives_the_bytes_of_full_runs(name: str, job: str, tm
     other = other.with_suffix(out.suffix)
     pq.write_table(nights.table(ids), source)
     try:
-        minestream.mine(source, out, progress="none", reserve=RESERVE, screen=SCREENS[number % 3], **options)
+        minestream.mine(source, out, progress="none", reserve=RESERVE, screen=SCREENS[number % len(SCREENS)], **options)
     except InputError:
         return
     assert bytes_of(out) == full_run(source, other, **options)
@@ -145,7 +145,7 @@ def test_a_chain_of_updates_gives_the_bytes_of_full_runs(name: str, job: str, tm
                 update(out, source)
             assert bytes_of(out) == before
             return
-        found = update(out, source, screen=SCREENS[(number + night) % 3])
+        found = update(out, source, screen=SCREENS[(number + night) % len(SCREENS)])
         assert bytes_of(out) == expected
         assert not found.unchanged
         assert found.full == "" or not ids  # without ids a row that comes or goes shifts all others

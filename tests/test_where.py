@@ -632,3 +632,13 @@ def test_where_is_asked_of_queries_and_corpus(tmp_path: Path) -> None:
     both = pq.read_table(paths["queries"]).append_column("speaker", queries["lang"])
     with pytest.raises(InputError, match=r"corpus\.parquet: --where: no column 'speaker'"):
         mine(both, tmp_path / "x.parquet", corpus=paths["corpus"], where="speaker == 'en'", **options)
+
+
+def test_values_of_two_types_meet_no_column() -> None:
+    where = parse_where("year in (1, 'a')", "--where")
+    assert where is not None
+    with pytest.raises(UsageError, match="the text 'a'"):
+        where.mask(BATCH)
+    beyond = parse_where("year != 18446744073709551616", "--where")
+    assert beyond is not None
+    assert beyond.mask(BATCH).all()
