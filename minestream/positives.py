@@ -127,6 +127,15 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
     return Chosen(np.concatenate([[0], np.cumsum(np.minimum(counts, most))]), slot[order], x[order])
 
 
+def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
+    """How many of the chosen positives are duplicates of their anchor, which the rule passes over while it can."""
+    within = config.drop_duplicates_within
+    if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
+        return 0
+    twin, own = loaded.rows.twin, np.repeat(anchors, np.diff(chosen.start))
+    return int((twin[own] == twin[chosen.slot] if within == 0 else chosen.x <= within).sum())
+
+
 def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search) -> Found:
     """The positives that are duplicates of their anchor, where all are equal to one another without a search."""
     twin, equal = loaded.rows.twin, loaded.equal

@@ -36,6 +36,7 @@ FUNNEL = (
     ("pairs", "pairs (anchor, positive)", ""),
     ("dropped", "  dropped: {rule}", "of the candidates looked at"),
     ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
+    ("duplicate_positives", "{subject} whose positive equals the anchor", "no other positive was left"),
     ("padded", "negatives drawn to fill up", "--short-rows pad-random"),
     ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
     ("full", "{subject} with k negatives", "{share}"),
@@ -45,7 +46,7 @@ FUNNEL = (
 )
 
 
-RARE = ("fallbacks", "padded", "repeated")  # counters that are told where they count something
+RARE = ("fallbacks", "duplicate_positives", "padded", "repeated")  # counters that are told where they count something
 
 
 def report_text(report: Report) -> str:

@@ -31,6 +31,7 @@ class ShardStats:
     padded: int = 0  # negatives drawn, and own ones repeated, to fill a trainer's rows up
     repeated: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
+    duplicate_positives: int = 0  # pairs whose positive is a duplicate of the anchor, for want of another
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # by rules that look at candidates one by one

@@ -327,6 +327,18 @@ def test_copies_of_another_length_are_duplicates(options: dict[str, Any], times:
     assert (plain.negative % 30 == plain.anchor % 30).any()
 
 
+@pytest.mark.parametrize("within", [0.0, 0.01])
+def test_positives_equal_to_the_anchor_fill_up_last_and_are_counted(within: float) -> None:
+    rows = np.random.default_rng(0).standard_normal((12, 6)).astype(np.float32)
+    rows[1:4] = rows[0]
+    options: dict[str, Any] = {"band": "any", "positives_per_anchor": 3, "drop_duplicates_within": within}
+    for screen in ("scan", *SWEPT):
+        found = mined(World(rows, [0] * 6 + [1] * 6), screen, **options)
+        assert found.positive[found.anchor == 0].tolist()[2:] == [1]
+        assert found.stats.duplicate_positives == 4
+    assert mined(World(rows, [0] * 6 + [1] * 6), "scan", **options, positives="all").stats.duplicate_positives == 0
+
+
 @pytest.mark.parametrize("by_direction", [False, True])
 def test_rows_whose_hashes_collide_are_told_apart(by_direction: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
