@@ -101,6 +101,7 @@ class _Role:
     fits: Test
     remedies: tuple[tuple[Test, str], ...]
     otherwise: str
+    instead: str = ""  # what else there is where no column fits
 
     def remedy(self, kind: pa.DataType) -> str:
         return next((text for test, text in self.remedies if test(kind)), self.otherwise)
@@ -125,8 +126,8 @@ _ROLES = {
                                     "subtracting 128 to get int8 would change cosine and dot"),
             (_list_of(pat.is_integer), "convert it: column.cast(pyarrow.list_(pyarrow.float32()))"),
             (_list_of(pat.is_list), "several vectors a row: pool them to one, or write one row a vector"),
-            (pat.is_string, "convert it: pyarrow.array([json.loads(text) for text in column.to_pylist()], "
-                            "pyarrow.list_(pyarrow.float32()))"),
+            (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
+                            "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
             (pat.is_floating, _COMBINE),
         ),
         "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
@@ -138,6 +139,7 @@ _ROLES = {
         ((_any_of(pat.is_floating, _list_of(pat.is_floating)),
           "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),),
         "a label is an int, string, bool or dictionary of those, or a list: cast it, column.cast(pyarrow.string())",
+        "name one with --label COL, or list the positives instead: --qrels PAIRS",
     ),
     "id": _Role(
         "--id",
@@ -208,10 +210,9 @@ class Candidates:
             return self.checked(role, free[0])
         none = f"no {role} column found; {'candidates' if free else 'columns'}"
         what = f"several columns may be the {role}" if len(free) > 1 else none
-        raise InputError(
-            f"{self.file}: {what}: {self._listed(free or self.schema.names)}",
-            f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest),
-        )
+        remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
+        hint = "; ".join(filter(None, (remedy, "" if len(free) > 1 else _ROLES[role].instead)))
+        raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:
         """A note on the column that would be used were the role filled."""

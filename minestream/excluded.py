@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.errors import InputError
-from minestream.listed import ListedRows, cast_ids
+from minestream.listed import ListedRows, cast_ids, one_of
 from minestream.reader import TableReader
 from minestream.relation import NO_ROWS
 
@@ -52,7 +52,7 @@ def excluded_rows(
             first = listed.ids[int(np.flatnonzero(unknown)[0])].as_py() if listed.ids is not None else None
             raise InputError(
                 f"{listed.name}: {int(unknown.sum()):,} of {unknown.size:,} ids are not among the rows, the first "
-                f"is {first!r}",
+                f"is {first!r}; these are {one_of(readers[0].known_ids)}",
                 "leave such rows out with --on-missing-ids drop",
             )
         notes.append(f"{int(unknown.sum()):,} ids of --exclude-rows are unknown")

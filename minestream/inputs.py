@@ -24,7 +24,7 @@ from minestream.listing import remote_files
 from minestream.pipes import read_pipe
 from minestream.places import RemotePath, readable
 from minestream.remote import is_remote, local_text
-from minestream.unreadable import READ_ERRORS, unreadable
+from minestream.unreadable import READ_ERRORS, how_to_bring, unreadable
 from minestream.values import PIPE
 from minestream.workers import ahead
 
@@ -163,11 +163,6 @@ _BY_SUFFIX: dict[str, Opener] = {
     **dict.fromkeys((".parquet", ".pq"), _open_parquet),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
 }
-_HINTS = {
-    ".npy": "give it as --vectors, beside a Parquet file of labels and ids",
-    ".csv": "convert it: pyarrow.parquet.write_table(pyarrow.csv.read_csv(path), ...)",
-    ".jsonl": "convert it: pyarrow.parquet.write_table(pyarrow.json.read_json(path), ...)",
-}
 
 
 def _opened(path: AnyFile) -> pa.NativeFile:
@@ -186,7 +181,7 @@ def _open_file(path: AnyFile) -> Input:
             return replace(opener(path), stamp=stamp)
     except READ_ERRORS as error:
         raise unreadable(str(path), error) from error
-    raise InputError(f"{path}: neither Parquet nor Arrow IPC", _HINTS.get(suffix, "write it as Parquet first"))
+    raise InputError(f"{path}: neither Parquet nor Arrow IPC", how_to_bring(str(path), head))
 
 
 # ---------------------------------------------------------------- Arrow objects
@@ -371,7 +366,9 @@ def _in_folder(folder: str, suffix: str) -> list[str]:
         if name.lower().endswith(suffix) and not is_hidden(os.path.relpath(os.path.join(place, name), folder))
     ]
     if not found:
-        raise InputError(f"{folder}: no *{suffix} in this folder", "name the files, or a glob pattern")
+        others = sorted(name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name)))
+        there = f"{others[0]}: {how_to_bring(os.path.join(folder, others[0]))}; or " if others else ""
+        raise InputError(f"{folder}: no *{suffix} in this folder", f"{there}name the files, or a glob pattern")
     return found
 
 

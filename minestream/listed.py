@@ -278,10 +278,15 @@ def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -
         first = next((value for value in values.to_pylist() if not _WHOLE_NUMBER.fullmatch(str(value))), values[0])
         raise InputError(
             f"{name}: ids are {values.type}, those of the rows {kind}, and {first!r} cannot be one of them",
-            "write both with one type",
+            "write both with one type, for example as texts: column.cast(pyarrow.string())",
         )
     notes.append(f"{os.path.basename(name)}: ids cast from {values.type} to {kind}, without loss")
     return cast
+
+
+def one_of(ids: pa.Array | None) -> str:
+    """What ids look like: their type and the first."""
+    return "none" if ids is None or not len(ids) else f"{ids.type} like {ids[0].as_py()!r}"
 
 
 def places_of(
@@ -307,12 +312,13 @@ def places_of(
     if unknown.size and policy == "error":
         raise InputError(
             f"{name}: {unknown.size:,} of {places.size:,} ids are not among {what}, the first is "
-            f"{values[int(unknown[0])].as_py()!r}",
+            f"{values[int(unknown[0])].as_py()!r}; these are {one_of(ids)}",
             "check that it belongs to this input, or leave such pairs out with --on-missing-ids drop",
         )
     if unknown.size == places.size:
         raise InputError(
-            f"{name}: none of its {places.size:,} ids is among {what}", "check that it belongs to this input"
+            f"{name}: none of its {places.size:,} ids, {one_of(values)}, is among {what}: these are {one_of(ids)}",
+            "check that it belongs to this input",
         )
     count(int(unknown.size))
     return places

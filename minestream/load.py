@@ -19,7 +19,7 @@ from minestream.excluded import excluded_rows
 from minestream.guide import Guide, load_guide
 from minestream.kernels import codes
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
-from minestream.listed import csr, places_of
+from minestream.listed import csr, one_of, places_of
 from minestream.metric import METRICS
 from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
@@ -274,7 +274,11 @@ class _Joined:
             return nothing
         if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:
             if self.config.shared_ids:
-                raise InputError("--shared-ids: the tables have no ids of one type", "name the columns with --id")
+                raise InputError(
+                    f"--shared-ids: the tables have no ids of one type: {one_of(queries.ids)} in the queries, "
+                    f"{one_of(corpus.ids)} in the corpus",
+                    "name the columns with --id, or write both with one type: column.cast(pyarrow.string())",
+                )
             return nothing
         at = np.asarray(pc.index_in(queries.ids, value_set=corpus.ids).fill_null(-1), np.int64)
         query = np.flatnonzero(at >= 0)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from collections.abc import Mapping
+from itertools import chain
 
 import pyarrow as pa
 
@@ -19,6 +21,38 @@ _REASONS = {
     PermissionError: ("may not be read (permission denied)", "check the permissions"),
     UnicodeEncodeError: ("has a name that is no UTF-8", "rename it"),
 }
+
+
+_TO_PARQUET = (
+    "convert it: import pyarrow.{kind}, pyarrow.parquet; pyarrow.parquet.write_table(pyarrow.{read}, {{out!r}})"
+)
+_ARRAYS = "numpy.save its vectors for --vectors, with labels and ids in a Parquet file; or use minestream.mine_arrays"
+# Files of other kinds, by their first bytes or by suffix: how their rows can be brought. What follows "it: " runs.
+_KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
+    ((b"\x93NUMPY",), (".npy",), "give it as --vectors, beside a Parquet file of labels and ids"),
+    ((), (".npz",), f"an archive of arrays: {_ARRAYS}"),
+    ((), (".csv", ".csv.gz"), _TO_PARQUET.format(kind="csv", read="csv.read_csv({path!r})")),
+    ((), (".tsv", ".tab"), _TO_PARQUET.format(
+        kind="csv", read="csv.read_csv({path!r}, parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))")),
+    ((), (".jsonl", ".ndjson", ".json"), _TO_PARQUET.format(kind="json", read="json.read_json({path!r})")),
+    ((b"ORC",), (".orc",), _TO_PARQUET.format(kind="orc", read="orc.read_table({path!r})")),
+    ((b"\x89HDF\r\n\x1a\n",), (".h5", ".hdf5"), f"read its arrays with h5py; {_ARRAYS}"),
+    ((b"IxF", b"IwF", b"IxP", b"IxM", b"IHN"), (".faiss", ".index"),
+     f"an index, which may hold codes only: bring the vectors that it was made of; {_ARRAYS}"),
+    ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), (".pkl", ".pickle", ".joblib"),
+     f"a pickle runs code when it is read: read it yourself if you trust it; {_ARRAYS}"),
+    ((), (".pt", ".pth", ".safetensors", ".mat"), f"read its tensors; {_ARRAYS}"),
+    ((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"PK\3\4"), (".gz", ".zst", ".bz2", ".zip", ".xz", ".lz4"),
+     "unpack it: Parquet and Arrow files are packed inside"),
+)  # fmt: skip
+
+
+def how_to_bring(path: str, head: bytes = b"") -> str:
+    """The hint for a file that is neither Parquet nor Arrow IPC, of which `head` are the first bytes."""
+    name, stem = path.lower(), path[: len(path) - len(os.path.splitext(path)[1])]
+    by_name = (hint for _, suffixes, hint in _KINDS if name.endswith(suffixes))
+    by_magic = (hint for magics, _, hint in _KINDS if magics and head.startswith(magics))
+    return next(chain(by_name, by_magic), "write it as Parquet first").format(path=path, out=f"{stem}.parquet")
 
 
 def unreadable(name: str, error: BaseException) -> MinestreamError:
