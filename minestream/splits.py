@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -32,12 +34,14 @@ from minestream.search import search_once
 from minestream.setting import Setting
 from minestream.sources import open_sources
 from minestream.stats import ShardStats
+from minestream.store import Store
 from minestream.workers import Workers
 from minestream.writer import write_rows
 
-NEAR = {"cosine": 0.02}  # what counts as a near duplicate where nothing is said
+NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # what counts as a near duplicate where nothing is said
 QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 SHOWN = 5
+DIGESTED_ROWS = 16_384  # held at once
 REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
 
 
@@ -51,8 +55,8 @@ def compare(
     ----------
     train, validation : path, Arrow object, or list of them
     within : float, optional
-        Distance up to which a validation row is a near duplicate of a training row. Default: 0.02 for cosine, else 0:
-        equal rows only.
+        Distance up to which a validation row is a near duplicate of a training row. Default: 0.02 for cosine; for
+        Euclidean metrics 0, equal rows only; for dot, which is no distance, none.
     out : path, optional
         A Parquet file for the validation rows that are: id, row, label, nearest_id, nearest_row, nearest_label,
         distance; --exclude-rows takes it.
@@ -64,7 +68,9 @@ def compare(
     -------
     dict
         labels, ids and near_duplicates, each with counts and a few examples; nearest_distance: quantiles, over
-        validation rows, of the distance to the nearest training row.
+        validation rows, of the distance to the nearest training row. Of near_duplicates, `equal` counts validation rows
+        at distance 0 from a training row, under the metric (None for dot), `byte_equal` those that are one byte for
+        byte, as they are compared: divided by their norms with `normalize`.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def compare(
         if name in options:
             raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
     config, resources, _ = split_options({"progress": "none", "band": "any", **options})
-    limit = NEAR.get(config.metric, 0.0) if within is None else within
+    limit = NEAR.get(config.metric) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
     with ExitStack() as stack:
         draft = None
@@ -89,7 +95,7 @@ def compare(
         scratch = stack.enter_context(scratch_folder(resources.scratch))
         loaded = _loaded(train, validation, config, resources, scratch)
         found = _nearest(loaded, config, resources, scratch)
-        near = found.x <= limit
+        near = found.x <= (-np.inf if limit is None else limit)
         if draft is not None:
             rows = _rows(loaded, found, near)
             write_rows(draft.path, rows.schema, [rows], {})
@@ -98,7 +104,7 @@ def compare(
         "labels": _labels(loaded), "ids": _ids(loaded),
     }  # fmt: skip
     told["near_duplicates"] = {
-        "within": limit, "equal": int((found.x == 0).sum()), "near": int(near.sum()),
+        "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
         "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
     quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
@@ -159,6 +165,28 @@ def _labels(loaded: Loaded) -> dict[str, Any] | None:
         "train": int(train.size), "validation": int(validation.size), "shared": int(shared.size),
         "validation_rows_of_shared": int(leaking.size), "examples": first,
     }  # fmt: skip
+
+
+def _equal(loaded: Loaded, found: Found, metric: str) -> dict[str, Any]:
+    """How many validation rows are at distance 0 from a training row, what that means, and how many are one."""
+    code = loaded.rows.twin if loaded.equal is None else loaded.equal
+    validation, train = np.split(np.arange(code.size), [loaded.first_candidate])
+    shared = np.intersect1d(code[validation], code[train])
+    ours, theirs = (slots[np.isin(code[slots], shared)] for slots in (validation, train))
+    known = set(_digests(loaded.store, theirs))
+    is_distance = metric in NEAR
+    return {
+        "equal": int((found.x == 0).sum()) if is_distance else None,
+        "equal_means": f"at distance 0 under {metric}" if is_distance else f"{metric} is no distance",
+        "byte_equal": sum(digest in known for digest in _digests(loaded.store, ours)),
+    }  # fmt: skip
+
+
+def _digests(store: Store, slots: NDArray[np.int64]) -> Iterator[bytes]:
+    """A digest of the bytes of each row."""
+    for first in range(0, slots.size, DIGESTED_ROWS):
+        for row in store.take(slots[first : first + DIGESTED_ROWS]):
+            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
 def _ids(loaded: Loaded) -> dict[str, Any] | None:

@@ -139,7 +139,7 @@ def assert_equals_brute_force(found: dict[str, Any], expected: Any) -> None:
         if total:
             assert entry["active_fraction"] == (counts["hard"] + counts["semi_hard"]) / total
             assert entry["mean_loss"] == pytest.approx(expected.loss[m] / total, rel=1e-9, abs=1e-9)
-            able = sum(bool(p.size and n.size) for p, n in zip(expected.p, expected.n, strict=True))
+            able = sum(bool(p.size) for p in expected.p)
             assert entry["served_fraction"] == expected.served[m] / able
         if every_n.size:
             assert entry["active_pairs_fraction"] == expected.within[m] / every_n.size
@@ -187,6 +187,16 @@ def test_permuted_rows_with_ids_give_the_same() -> None:
     one, two = look(world, "euclidean", sample=50), look(other, "euclidean", sample=50)
     for name in ("histograms", "margins", "recall_at", "positive_pairs", "nearest_positive"):
         assert one[name] == two[name]
+
+
+def test_served_is_a_share_of_all_anchors_with_a_positive() -> None:
+    """Also of those that have no negative, such as rows 0 and 1, whose group holds every other label."""
+    angles = np.array([0.0, 0.1, 0.3, 0.35, 0.05, 0.15])
+    vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2)
+    columns = {"label": [0, 0, 1, 1, 0, 0], "group": ["g", "g", "g", "g", None, None], "embedding": values}
+    options = {"group_column": "group", "group_rule": "negatives", "margins": (1.0,), "progress": "none"}
+    assert profile(pa.table(columns), **options)["margins"][0]["served_fraction"] == 4 / 6
 
 
 # ---------------------------------------------------------------- samples
@@ -402,9 +412,27 @@ def test_suspects_above_a_cut_are_mostly_wrong(tmp_path: Path) -> None:
     assert rows["cut"].equals(rows["whole"].slice(0, rows["cut"].num_rows))
     assert 20 < rows["cut"].num_rows <= len(planted)
     assert set(rows["cut"]["row"].to_pylist()) <= planted
+    assert cut["suspects"]["rows_above_0.5"] == whole["suspects"]["rows_above_0.5"]
+    told = profile_text(cut)
+    assert f"--exclude-rows {tmp_path / 'cut'}/suspects.parquet" in told
     for options, words in (({"suspects_above": 1.5}, "no share"), ({"suspects_above": 0.9, "metric": "dot"}, "dot")):
         with pytest.raises(UsageError, match=words):
             profile(table_of(world), progress="none", **options)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_suspicion_is_of_the_same_rows_whatever_the_unit_of_the_metric(tmp_path: Path, normalize: bool) -> None:
+    world = digits()
+    labels, planted = swapped(world.labels, 0.02, 1)
+    tables = {}
+    for metric in ("euclidean", "sqeuclidean"):
+        options = {"out": tmp_path / metric, "suspects_above": 0.5, "normalize": normalize}
+        look(World(world.embeddings, labels), metric, **options)
+        tables[metric] = pq.read_table(tmp_path / metric / "suspects.parquet")
+        rows = set(tables[metric]["row"].to_pylist())
+        assert len(rows & planted) >= 0.9 * len(planted)
+        assert len(rows - planted) <= 0.1 * len(planted)
+    assert abs(tables["euclidean"].num_rows - tables["sqeuclidean"].num_rows) <= 2
 
 
 def test_nobody_is_told_to_leave_all_suspects_out(tmp_path: Path) -> None:

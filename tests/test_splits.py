@@ -53,6 +53,37 @@ def test_neighbours_are_those_of_the_reference(screen: str, metric: str, splits:
     assert found["nearest_distance"]["max"] == x.min(axis=1).max()
 
 
+@pytest.mark.parametrize(
+    ("options", "equal", "bytes_equal"),
+    [
+        ({"metric": "cosine"}, 4, 2),
+        ({"metric": "cosine", "normalize": True}, 4, 3),
+        ({"metric": "euclidean"}, 3, 2),
+        ({"metric": "sqeuclidean"}, 3, 2),
+        ({"metric": "dot"}, None, 2),
+        ({"metric": "dot", "within": -1e9}, None, 2),
+    ],
+)
+def test_equal_is_distance_0_and_byte_equal_is_counted_beside_it(
+    splits: tuple[Any, Any], options: dict[str, Any], equal: int | None, bytes_equal: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    train, validation = splits
+    train[20, 2], train[30] = 0.0, train[31]
+    validation[8], validation[9], validation[10] = 2 * train[12], train[20], train[31]  # 3 is a copy, 10 of two rows
+    validation[9, 2] = -0.0
+    pq.write_table(table(train, 0, [0] * 60), "train.parquet")
+    pq.write_table(table(validation, 57, [0] * 20), "validation.parquet")
+    near = compare("train.parquet", "validation.parquet", **options)["near_duplicates"]
+    assert (near["equal"], near["byte_equal"]) == (equal, bytes_equal)
+    assert options["metric"] in near["equal_means"]
+    if options["metric"] == "dot":
+        assert near["near"] == 0
+    flags = ["--metric", options["metric"]] if "normalize" not in options and "within" not in options else []
+    assert main(["compare", "train.parquet", "validation.parquet", *flags]) == 0
+    assert "byte equal" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("splits")
 def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     found = compare("train.parquet", "validation.parquet")

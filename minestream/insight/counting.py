@@ -36,7 +36,7 @@ SUMS: dict[str, Callable[[kernels.Counts], tuple[NDArray[Any], NDArray[Any]]]] =
     "active": lambda c: (c.hard[:, None] + c.semi_hard, c.positives * c.negatives),
     "loss": lambda c: (c.loss, c.positives * c.negatives),
     "within": lambda c: (c.within, c.negatives),
-    "served": lambda c: ((c.served > 0).astype(np.int64), ((c.positives > 0) & (c.negatives > 0)).astype(np.int64)),
+    "served": lambda c: ((c.served > 0).astype(np.int64), (c.positives > 0).astype(np.int64)),
     "precision": lambda c: (c.precision[:, None], (c.positives > 0).astype(np.int64)),
 }
 

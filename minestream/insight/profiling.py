@@ -192,8 +192,7 @@ class _Profile:
         loaded, near = self.loaded, self.near
         able = self.positives > 0
         vote = neighbors.votes(loaded, near)
-        doubtful = neighbors.suspects(near, vote, loaded.rows.rank, self.config.metric != "dot")
-        doubtful = doubtful.above(suspects_above)
+        doubtful = neighbors.suspects(near, vote, loaded.rows.rank, self.config.metric)
         within = self.near_distance
         if within is None:
             within = neighbors.near_distance(near, self.config.metric != "dot")
@@ -224,11 +223,11 @@ class _Profile:
             "per_label": self._per_label(able),
             "norms": quantiles(np.sqrt(loaded.rows.square)),
             "zero_rows": int((loaded.rows.square == 0).sum()),
-            "suspects": doubtful.facts(),
+            "suspects": doubtful.facts(suspects_above),
             "duplicates": duplicate_counts,
             "notes": self.profiler.notes(),
         }  # fmt: skip
-        table = neighbors.suspects_table(loaded, near, vote, doubtful)
+        table = neighbors.suspects_table(loaded, near, vote, doubtful.above(suspects_above))
         return found, {"suspects": table, "duplicates": duplicates}
 
     def _source(self) -> dict[str, Any]:
@@ -297,8 +296,9 @@ class _Profile:
         enough = [entry for share, entry in served if share >= SERVED]
         best = enough[0] if enough else max(served, key=lambda each: each[0])[1]
         share, active = best["served_fraction"] or 0.0, best["active_fraction"] or 0.0
-        least = f"the smallest listed margin at which at least {SERVED:.0%} of the anchors have a semi-hard negative"
-        most = "no listed margin gives 95 % of the anchors a semi-hard negative; at this one the most have one"
+        some = f"{SERVED:.0%} of the anchors that have a positive"
+        least = f"the smallest listed margin at which at least {some} have a semi-hard negative"
+        most = f"no listed margin gives {some} a semi-hard negative; at this one the most have one"
         return {
             "margin": best["margin"], "band": "semi-hard", "positives": "easiest",
             "reason": f"{least if enough else most}, with their nearest positive: {share:.1%}; of all triplets "

@@ -55,7 +55,7 @@ def profile_page(found: Mapping[str, Any], suspects: Sequence[Mapping[str, Any]]
             "Margins": curves("shares by margin", [entry["margin"] for entry in margins], lines)
             + table(margins, shown)
             + note(f"recommended: {found['recommended']['margin']:g}: {found['recommended']['reason']}")
-            + note("served: anchors whose nearest positive has a semi-hard negative")
+            + note("served: of the anchors with a positive those whose nearest one has a semi-hard negative")
             + note("active pairs: negatives nearer than the margin"),
             "Triplets at the recommended margin": bars("triplets", _kinds(found)),
             "Suspects": note(found["suspects"]["formula"]) + note(found["suspects"]["rule"])

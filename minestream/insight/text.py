@@ -49,11 +49,18 @@ def profile_text(found: Mapping[str, Any]) -> str:
     notes = list(found["notes"])
     if found["output"]:
         notes.append(f"wrote {found['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
-        notes.append(
-            f"next: look through {found['output']}/suspects.parquet, worst first; most of its rows may be right "
-            "(--suspects-above 0.9 lists those of which most are wrong)"
-        )
+        notes.append(suspects_note(f"{found['output']}/suspects.parquet", found["suspects"].get("listed_above")))
     return sections(tables, notes)
+
+
+def suspects_note(table: str, cut: float | None) -> str:
+    """What to do with the suspects: those above a cut may be left out, those without one are for looking at."""
+    if cut:
+        return f"next: minestream mine INPUT --exclude-rows {table} (suspicion from {cut:g} on)"
+    return (
+        f"next: look through {table}, worst first; most of its rows may be right (--suspects-above 0.9 lists those of "
+        "which most are wrong)"
+    )
 
 
 def margin_rows(found: Mapping[str, Any]) -> list[Row]:
