@@ -138,6 +138,11 @@ class Bank:
     def __len__(self) -> int:
         return len(self._vectors.rows)
 
+    @property
+    def has_ids(self) -> bool:
+        """Whether there is a column of ids."""
+        return self._columns.id is not None
+
     def evict(self, before: int) -> None:
         """Drop the rows whose number in the stream is below `before`."""
         count = int(np.searchsorted(self._rings["row"].rows, before))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from minestream.config import MineConfig, Resources, Tables, split_options
+from minestream.config import MineConfig, Resources, Tables, asked_options
 from minestream.emit import emit
 from minestream.errors import UsageError
 from minestream.finish import needs_finishing
@@ -71,7 +71,7 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
 def _opened(
     inputs: Any, options: dict[str, Any], progress_callback: Callback | None
 ) -> tuple[Batches | StreamBatches, Resources]:
-    config, resources, tables = split_options(options)
+    config, resources, tables = asked_options(options)
     refuse_machines(resources, "a stream of rows")
     refuse_finishing(config)
     if config.window is not None:

@@ -34,6 +34,7 @@ from minestream.errors import (
     OutputError,
     UsageError,
     defect,
+    nearest_name,
     printable,
 )
 from minestream.options import FOREIGN_OPTIONS, GROUPS
@@ -315,6 +316,31 @@ def sample(path: str, overwrite: bool) -> None:
     show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 
+@cli.command(name="help", short_help="Show this page, or that of a command.")
+@click.argument("command", required=False, metavar="[COMMAND]")
+@click.pass_context
+def help_page(context: click.Context, command: str | None) -> None:
+    """Show the help of COMMAND, or of all.
+
+    \b
+    Example:
+      minestream help mine
+    """
+    above = context.parent or context
+    if command is None:
+        show(above.get_help())
+    elif command in cli.commands:
+        show(cli.commands[command].get_help(click.Context(cli.commands[command], parent=above, info_name=command)))
+    else:
+        raise UsageError(f"no command {command!r}", nearest_name(command, list(cli.commands)))
+
+
+@cli.command(hidden=True)
+def version() -> None:
+    """Show the version, as --version does."""
+    show(f"minestream, version {minestream.__version__}")
+
+
 for command in (profile, fit, apply_linear, update, merge):
     cli.add_command(command)
 
@@ -322,11 +348,21 @@ for command in (profile, fit, apply_linear, update, merge):
 def usage_error(error: click.UsageError) -> UsageError:
     """What click found wrong, in our words."""
     command = error.ctx.command_path if error.ctx else "minestream"
-    if isinstance(error, click.NoSuchOption) and command.endswith(" mine"):
+    if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")
-        if plain in FOREIGN_OPTIONS:
+        if plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain]):
             return unknown_option(error.option_name)
     return UsageError(error.format_message(), f"{command} --help lists what there is")
+
+
+def refuse_single_dashes(given: Sequence[str]) -> None:
+    """Refuse -out for --out, which would be read as -o ut: click takes what follows a letter as its value."""
+    command = cli.commands.get(given[0]) if given else None
+    flags = {flag for option in (command.params if command else ()) for flag in option.opts}
+    for word in given:
+        flag = word.partition("=")[0]
+        if len(flag) > 2 and flag[0] == "-" != flag[1] and f"-{flag}" in flags:
+            raise UsageError(f"no option {flag!r}", f"with two dashes: -{flag}")
 
 
 def fail(error: MinestreamError, as_json: bool) -> int:
@@ -347,6 +383,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given
     try:
+        refuse_single_dashes(given)
         with cli.make_context("minestream", given or ["--help"]) as context:
             cli.invoke(context)
         return 0

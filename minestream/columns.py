@@ -139,7 +139,7 @@ _ROLES = {
         ((_any_of(pat.is_floating, _list_of(pat.is_floating)),
           "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),),
         "a label is an int, string, bool or dictionary of those, or a list: cast it, column.cast(pyarrow.string())",
-        "name one with --label COL, or list the positives instead: --qrels PAIRS",
+        "list the positives with --qrels PAIRS, or say which rows belong together with --label COL",
     ),
     "id": _Role(
         "--id",
@@ -211,7 +211,8 @@ class Candidates:
         none = f"no {role} column found; {'candidates' if free else 'columns'}"
         what = f"several columns may be the {role}" if len(free) > 1 else none
         remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
-        hint = "; ".join(filter(None, (remedy, "" if len(free) > 1 else _ROLES[role].instead)))
+        hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
+        raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:

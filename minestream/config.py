@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
+from minestream.effects import Asked, remarks
 from minestream.errors import UsageError, nearest_name
 from minestream.machines import check_machines
 from minestream.metric import METRICS
@@ -39,8 +41,8 @@ from minestream.valid import VALID
 from minestream.values import anchor_share, parse_memory, parse_threshold, short_share
 
 __all__ = [
-    "OPTION_FIELDS", "MineConfig", "Resources", "Tables", "flag_of", "refuse_without_tables", "split_options",
-    "unknown_option",
+    "OPTION_FIELDS", "MineConfig", "Resources", "Tables", "asked_options", "flag_of", "refuse_without_tables",
+    "split_options", "unknown_option",
 ]  # fmt: skip
 
 
@@ -305,6 +307,7 @@ def flag_of(name: str) -> str:
     return long_flag(OPTION_FIELDS[name])
 
 
+_FLAG = re.compile("--([a-z-]+)")
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors", "guide_queries", "guide_corpus",
@@ -321,12 +324,30 @@ def refuse_without_tables(options: Mapping[str, Any]) -> None:
             raise UsageError(f"{flag_of(name)} is not for arrays", hint)
 
 
-def unknown_option(name: str) -> UsageError:
-    """The error for a keyword that is no option, answering other tools' names with ours."""
+def unknown_option(name: str, value: object = None) -> UsageError:
+    """The error for a name that is no option, answering other tools' names with ours; keywords as keywords."""
     plain = name.lstrip("-").replace("-", "_")
     if plain in FOREIGN_OPTIONS:
-        return UsageError(f"no option {name!r}", f"here that is {FOREIGN_OPTIONS[plain]}")
+        ours = FOREIGN_OPTIONS[plain]
+        if not name.startswith("-"):
+            ours = _FLAG.sub(lambda found: f"{found[1].replace('-', '_')}=", ours.replace(" (-k)", ""))
+            ours = f"{ours}{value!r}" if ours.endswith("=") and value is not None else ours
+        return UsageError(f"no option {name!r}", f"here that is {ours}")
     return UsageError(f"no option {name!r}", nearest_name(plain, list(OPTION_FIELDS)))
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str | tuple | list) and not value
+
+
+def asked_options(options: Mapping[str, Any], *beside: str) -> tuple[MineConfig, Resources, Tables]:
+    """As split_options, of what a user gave: options that have no effect are said in `remarks` of the Resources.
+
+    beside : what arrays stand for, by option
+    """
+    config, resources, tables = split_options(options)
+    names = {name for name, value in options.items() if not (value is None or value is False or _is_empty(value))}
+    return config, replace(resources, remarks=remarks(Asked(config, resources, {*names, *beside}), flag_of)), tables
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Tables]:
@@ -339,7 +360,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     """
     for name in options:
         if name not in OPTION_FIELDS:
-            raise unknown_option(name)
+            raise unknown_option(name, options[name])
     preset = options.get("preset")
     check_choice(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}

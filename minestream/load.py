@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minestream.config import MineConfig
 from minestream.draws import draw_keys, key_ranks
+from minestream.effects import lacking
 from minestream.errors import InputError
 from minestream.excluded import excluded_rows
 from minestream.guide import Guide, load_guide
@@ -24,16 +25,7 @@ from minestream.metric import METRICS
 from minestream.prepare import frame_of, prepared, twins
 from minestream.progress import Progress
 from minestream.reader import Table, TableReader, ids_of_all, refuse_shared
-from minestream.relation import (
-    NO_CODES,
-    NO_ROWS,
-    UNLABELED,
-    UNLABELED_WARNING_SHARE,
-    Encoder,
-    LabelReader,
-    Labels,
-    positive_counts,
-)
+from minestream.relation import NO_CODES, NO_ROWS, UNLABELED, Encoder, LabelReader, Labels, positive_counts
 from minestream.source import RowBatch
 from minestream.sources import Sources
 from minestream.stats import WAITED, ShardStats
@@ -161,7 +153,10 @@ def load(
         readers.append(reader)
     store.seal()
     release_memory()
-    loaded = _Joined(sources, config, store, labels.finish(), *groups.finish(), readers).loaded(store_bytes, scratch)
+    read = labels.finish()
+    loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(store_bytes, scratch)
+    used = sources.labeled
+    loaded.notes.extend(labels.notes(config.unlabeled, read) if used else lacking("no labels are used", config))
     release_memory()
     return loaded
 
@@ -202,7 +197,6 @@ class _Joined:
         if self.sources.guides:
             source_rows = [reader.source_row for reader in readers]
             guide = load_guide(self.sources.guides, config, tables, source_rows, store_bytes, scratch)
-        self._warn_of_minus_one()
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
             np.concatenate([reader.source_row for reader in readers]), self.labels,
@@ -364,12 +358,3 @@ class _Joined:
         without = int((positives[: tables[0].end] == 0).sum())
         if self.config.two_tables and without:
             self.notes.append(f"{without:,} queries have no positive and are skipped")
-
-    def _warn_of_minus_one(self) -> None:
-        read = sum(reader.source_rows for reader in self.readers)
-        minus_one = sum(reader.minus_one for reader in self.readers)
-        if minus_one > UNLABELED_WARNING_SHARE * read and self.config.unlabeled_value != "-1":
-            self.notes.append(
-                f"{minus_one / read:.0%} of the rows carry the label -1: if that means unlabelled, add "
-                "--unlabeled-value -1"
-            )

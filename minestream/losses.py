@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.decode import bad_rows, refuse_masked
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, UsageError
 from minestream.kernels import exact, loss
 from minestream.metric import METRICS
+from minestream.options import nearest_value
 from minestream.workers import Workers, slices
 
 Distances = NDArray[np.float64]
@@ -159,7 +160,7 @@ def contrastive_loss(
 def _check(metric: str, metrics: tuple[str, ...], reduction: str, margin: float) -> None:
     for name, value, known in (("metric", metric, metrics), ("reduction", reduction, tuple(REDUCTIONS))):
         if value not in known:
-            raise UsageError(f"{name}={value!r}", nearest_name(str(value), list(known)))
+            raise UsageError(f"{name}={value!r}", nearest_value(name, str(value), list(known)))
     if not np.isfinite(margin):
         raise UsageError(f"margin={margin!r}", "it must be a finite number")
 

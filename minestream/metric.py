@@ -36,8 +36,8 @@ class Metric:
         The similarity that `scores` and filters mean, in words; empty where the metric has none.
     default_margin : bool
         Whether the emits' default margins apply.
-    largest : float
-        The largest distance there is.
+    span : float
+        How far apart two distances of unit rows can lie; with unit_rows there are no others.
     help : str
     """
 
@@ -48,7 +48,7 @@ class Metric:
     translation_invariant: bool
     similarity: str
     default_margin: bool
-    largest: float
+    span: float
     help: str
 
     def linear(self, distance: Distance) -> Distance:
@@ -61,15 +61,13 @@ class Metric:
         return scaled**0.5 if self.root else scaled
 
 
-INFINITY = float("inf")
-
 METRICS: dict[str, Metric] = {
     "cosine": Metric(
         0, 1.0, False, True, True, "1 - distance", True, 2.0, "1 - cosine of the angle, 0 to 2; zero rows are bad rows"
     ),
-    "euclidean": Metric(1, 2.0, True, False, True, "", False, INFINITY, "the Euclidean distance"),
+    "euclidean": Metric(1, 2.0, True, False, True, "", False, 2.0, "the Euclidean distance"),
     "sqeuclidean": Metric(
-        2, 2.0, False, False, True, "", False, INFINITY, "the squared Euclidean distance; --margin is in squared units"
+        2, 2.0, False, False, True, "", False, 4.0, "the squared Euclidean distance; --margin is in squared units"
     ),
     "dot": Metric(
         3,
@@ -79,7 +77,7 @@ METRICS: dict[str, Metric] = {
         False,
         "the inner product",
         False,
-        INFINITY,
+        2.0,
         "minus the inner product: not a metric; --margin is in inner-product units",
     ),
 }

@@ -15,6 +15,7 @@ import numpy as np
 
 from minestream.anchors import choose_anchors
 from minestream.config import MineConfig, Resources
+from minestream.effects import lacking
 from minestream.emit import Picture, schema_of
 from minestream.errors import CapacityError, InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
@@ -270,6 +271,9 @@ class Mining:
     def notes(self) -> list[str]:
         """What the user should know, one line each."""
         notes = [note for source in self.source for note in source.notes] + self.loaded.notes
+        notes += self.resources.remarks
+        if all(source.columns.id is None for source in self.source):
+            notes += lacking("there are no ids", self.config)
         if self.config.margin is None:
             notes.append("no --margin: the loss column is left out")
         config = self.config

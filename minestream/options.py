@@ -40,7 +40,27 @@ def check_choice(spec: Field[Any], value: object) -> None:
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     if choices is None or value is None or value in choices:
         return
-    raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_name(str(value), list(choices)))
+    raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))
+
+
+def nearest_value(option: str, value: str, known: list[str]) -> str:
+    """A remedy line for an unknown value: what it is called here, else the nearest known one; then all of them."""
+    here = FOREIGN_VALUES.get((option, value.lower().replace("-", "_")))
+    return f"here that is {here}; known: {', '.join(known)}" if here else nearest_name(value, known)
+
+
+# What other tools call our values: (option, its value in small letters and underscores).
+FOREIGN_VALUES: dict[tuple[str, str], str] = {
+    ("metric", "l2"): "euclidean, or sqeuclidean where the squares are meant (faiss)",
+    ("metric", "ip"): "dot", ("metric", "inner_product"): "dot", ("metric", "innerproduct"): "dot",
+    ("metric", "dot_product"): "dot", ("metric", "angular"): "cosine", ("metric", "cosine_similarity"): "cosine",
+    ("metric", "euclid"): "euclidean", ("metric", "squared_euclidean"): "sqeuclidean",
+    ("metric", "squared_l2"): "sqeuclidean", ("metric", "l2sqr"): "sqeuclidean",
+}  # fmt: skip
+NO_DEVICE = (
+    "nothing: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run says how "
+    "many it will take here"
+)
 
 
 FOREIGN_OPTIONS: dict[str, str] = {
@@ -52,4 +72,7 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "distance": "--metric", "include_positives": "--emit tuples", "output": "-o", "random_state": "--seed",
     "max_score": "--max-similarity", "min_score": "--min-similarity", "hard_negatives_to_mine": "--negatives (-k)",
     "positive_margin_type": "--relative-margin or --absolute-margin",
+    "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
+    "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
+    "gpu": NO_DEVICE, "cuda": NO_DEVICE, "device": NO_DEVICE, "use_gpu": NO_DEVICE, "fp16": NO_DEVICE,
 }  # fmt: skip

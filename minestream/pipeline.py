@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config import MineConfig, Resources, Tables, refuse_without_tables, split_options
+from minestream.config import MineConfig, Resources, Tables, asked_options, refuse_without_tables
 from minestream.emit import emit
 from minestream.engines import engine_of
 from minestream.engines.work import Work
@@ -77,7 +77,7 @@ def mine(
     -----
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
-    config, resources, tables = split_options(options)
+    config, resources, tables = asked_options(options)
     output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
     if config.window is not None:
         refuse_machines(resources, "--window")
@@ -111,7 +111,7 @@ def mine_margins(
         raise UsageError("a margin is given twice", "give each once")
     configs = []
     for margin in margins:
-        config, resources, tables = split_options({**options, "margin": margin})
+        config, resources, tables = asked_options({**options, "margin": margin})
         configs.append(config)
     if resources.shard is not None:
         raise UsageError("--shard is for one margin", "mine each margin by itself")
@@ -253,11 +253,14 @@ class Mined:
         The funnel.
     effort : Effort
         How much work it was.
+    notes : tuple of str
+        What to know of the options given and of the rows read, one line each.
     """
 
     _table: pa.Table
     stats: ShardStats
     effort: Effort
+    notes: tuple[str, ...] = ()
 
     def table(self) -> pa.Table:
         """The rows as the files hold them."""
@@ -320,7 +323,7 @@ def mine_arrays(
     options |= (
         listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
     )
-    config, resources, tables = split_options(options)
+    config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
     refuse_machines(resources, "arrays")
 
     def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None) -> Source:
@@ -355,7 +358,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
-        return Mined(table, total, miner.effort)
+        return Mined(table, total, miner.effort, tuple(miner.notes()))
 
 
 def _finished_in_memory(

@@ -53,7 +53,7 @@ class TableReader:
         self.versions: list[pa.Array] = []
         self._bad: list[Named] = []
         self.rows: list[NDArray[np.int64]] = [NO_ROWS]
-        self.source_rows = self.unlabeled = self.minus_one = 0
+        self.source_rows = self.unlabeled = 0
 
     def add(self, batch: RowBatch) -> None:
         """The next rows of the table."""
@@ -67,8 +67,6 @@ class TableReader:
             self.id_rows.append(good.rows)
             self.versions += [] if good.versions is None else [good.versions]
             self._bad.append(bad)
-        if pa.types.is_integer(labels.type):
-            self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
         every = self.config.listed_positives or self.config.unlabeled == "negative"
         keep = ~batch.bad & (labeled | every)
         self.unlabeled += int((~labeled & ~batch.bad).sum())

@@ -101,24 +101,63 @@ class Labels:
 
 
 class LabelReader:
-    """Collects the labels of a source batch by batch."""
+    """Collects the labels of a source batch by batch.
+
+    Attributes
+    ----------
+    rows, unlabeled, minus_one, emptied : int
+        Rows seen; those without a label; those with the label -1; labels that the unlabelled value made null.
+    """
 
     def __init__(self, kind: pa.DataType, unlabeled_value: str | None) -> None:
         self.kind = kind
         self.multiple = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        self.rows = self.unlabeled = self.minus_one = self.emptied = 0
         self._unlabeled_value = unlabeled_value
         self._encoder = Encoder()
         self._lists: list[pa.Array] = []
 
     def labeled(self, labels: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
         """The labels with the unlabelled value made null, and which rows have one."""
+        before = self._nulls(labels)
         labels = without_value(labels, self._unlabeled_value)
-        if not self.multiple:
-            return labels, ~np.asarray(labels.is_null())
-        known = np.asarray(pc.list_parent_indices(labels))[~np.asarray(labels.flatten().is_null())]
-        mask = np.zeros(len(labels), bool)
-        mask[known] = True
+        self.emptied += self._nulls(labels) - before
+        if self.multiple:
+            mask = np.zeros(len(labels), bool)
+            mask[np.asarray(pc.list_parent_indices(labels))[~np.asarray(labels.flatten().is_null())]] = True
+        else:
+            mask = ~np.asarray(labels.is_null())
+            if pa.types.is_integer(labels.type):
+                self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
+        self.rows += len(labels)
+        self.unlabeled += int((~mask).sum())
         return labels, mask
+
+    def _nulls(self, labels: pa.Array) -> int:
+        return int((labels.flatten() if self.multiple else labels).null_count)
+
+    def notes(self, unlabeled: str, labels: Labels | None = None) -> list[str]:
+        """What the user should know of the labels read, one line each; `labels`, where they are kept, tell more."""
+        found = []
+        if self._unlabeled_value is not None and self.rows and not self.emptied:
+            found.append(
+                f"--unlabeled-value has no effect: no row has the label {self._unlabeled_value!r} ({self.kind})"
+            )
+        if unlabeled == "negative" and self.rows and not self.unlabeled:
+            found.append("--unlabeled negative has no effect: every row has a label")
+        share = self.minus_one / max(1, self.rows)
+        if share > UNLABELED_WARNING_SHARE or (self.minus_one and labels is not None and self._largest(labels) == -1):
+            most = "" if share > UNLABELED_WARNING_SHARE else ", more than any other"
+            found.append(
+                f"{share:.0%} of the rows carry the label -1{most}: if that means unlabelled, add --unlabeled-value -1"
+            )
+        return found
+
+    def _largest(self, labels: Labels) -> object:
+        """The label that most rows have, where one has more than any other."""
+        counts = np.bincount(labels.code[labels.code >= 0], minlength=1)
+        largest = np.flatnonzero(counts == counts.max())
+        return labels.values[int(largest[0])].as_py() if largest.size == 1 and counts.max() else None
 
     def add(self, labels: pa.Array) -> None:
         """The next rows that take part, as `labeled` returned them."""

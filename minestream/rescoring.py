@@ -63,6 +63,11 @@ class Rule:
             value = getattr(self, name)
             if value is not None and not math.isfinite(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be a finite number, not {value}")
+        if (self.relative_margin or 0.0) > 1:
+            raise UsageError(
+                f"--relative-margin {self.relative_margin:g} is more than the whole of the reference",
+                "a share: 0.05 is 5 %",
+            )
         if self.reference != "pair" and self.reference not in OF_POSITIVES:
             raise UsageError(
                 f"--reference has no value {self.reference!r}", nearest_name(self.reference, ["pair", *OF_POSITIVES])

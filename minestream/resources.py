@@ -98,6 +98,7 @@ class Resources:
         choices={"auto": "bar on a terminal, else lines", "bar": "a bar", "lines": "one line a minute",
                  "none": "nothing"}
     )  # fmt: skip
+    remarks: tuple[str, ...] = option((), "derived", "", "What the user should know of the options given.")
     screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
     block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
     batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")

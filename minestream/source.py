@@ -413,7 +413,9 @@ def arrays_source(
         See `open_source`, also for what is raised.
     """
     if labels is None and require_label:
-        raise InputError("no labels", "pass one label a row")
+        raise InputError(
+            "no labels", "pass one label a row, or list the positives: qrels=[(row, row of a positive), ...]"
+        )
     table = table_of(embeddings, {"label": labels, "id": ids, "group": groups})
     label, id, group = (name if name in table.column_names else None for name in ("label", "id", "group"))
     return open_source(

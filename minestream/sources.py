@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from minestream.agreement import common_type
 from minestream.config import MineConfig, Resources, Tables
+from minestream.effects import lacking
 from minestream.errors import InputError, UsageError
 from minestream.inputs import open_inputs
 from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
@@ -200,6 +201,8 @@ def listed_pairs(
     if qrels is None:
         return None, barred
     known, low = read_pairs(qrels, "--qrels").graded(config.min_grade)
+    if known.grade is None:
+        notes += lacking("the pairs of --qrels have no grades", config)
     if low:
         notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
     if not len(known.left):

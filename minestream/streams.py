@@ -54,7 +54,7 @@ def mine_stream(
 
         if resources.dry_run:
             return report(complete=False)
-        for note in source.notes:
+        for note in (*source.notes, *resources.remarks):
             progress.note(note)
         progress.stage("mine", source.rows or 0, "rows")
         run = output.start(
@@ -180,5 +180,6 @@ def _report(
     path = output if complete else None
     seconds = time.perf_counter() - began
     return Report(
-        path, config.to_dict(), _columns(source), about, plan, windowed.stats, tuple(source.notes), seconds, complete
-    )
+        path, config.to_dict(), _columns(source), about, plan, windowed.stats,
+        (*source.notes, *windowed.notes()), seconds, complete,
+    )  # fmt: skip

@@ -59,6 +59,29 @@ def _with_window(asked: Callable[[MineConfig], bool]) -> Callable[[MineConfig], 
     return lambda config: config.window is not None and asked(config)
 
 
+def _beyond(name: str) -> Callable[[MineConfig], bool]:
+    """Whether an option of a distance is more than distances of the metric can differ by."""
+
+    def refuses(config: MineConfig) -> bool:
+        metric, value = METRICS[config.metric], getattr(config, name)
+        return value is not None and (metric.unit_rows or config.normalize) and value > metric.span
+
+    return refuses
+
+
+# Of unit rows. What lies beyond is a number of another unit, or a percentage.
+_SPANS = (
+    "a distance of unit rows: cosine and euclidean end at 2, sqeuclidean at 4; the margin of cosine is 0.2 by default"
+)
+_DISTANCES = ("margin", "positive_margin", "epsilon", "drop_duplicates_within")
+
+
+def _no_similarity(config: MineConfig) -> bool:
+    low, high, gap = config.min_similarity, config.max_similarity, config.absolute_margin
+    beyond = (low or 0.0) > 1, (high or 0.0) < -1, (gap or 0.0) > METRICS["cosine"].span
+    return config.metric == "cosine" and any(beyond)
+
+
 _EVERY_ROW = "it looks at every row of the run, of which a window holds the latest only"
 
 # What needs more than the rows before an anchor: (where it is asked for, the option, why a window cannot have it).
@@ -109,6 +132,22 @@ VALID: tuple[Check, ...] = (
         lambda c: c.margin is not None and not 0 < c.margin < float("inf"),
         "--margin must be a finite number above 0",
         "cosine distances run from 0 to 2; 0.2 is the default for triplets",
+    ),
+    *(
+        Check(
+            _beyond(name), f"--{name.replace('_', '-')} {{{name}:g}} is more than --metric {{metric}} can reach", _SPANS
+        )
+        for name in _DISTANCES
+    ),
+    Check(
+        lambda c: (c.relative_margin or 0.0) > 1,
+        "--relative-margin {relative_margin:g} is more than the whole of the reference",
+        "a share: 0.05 is 5 %",
+    ),
+    Check(
+        _no_similarity,
+        "no negative can pass: cosine similarities run from -1 to 1, and differ by 2 at most",
+        "check --min-similarity, --max-similarity and --absolute-margin; 0.95 is 95 %",
     ),
     Check(
         lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
@@ -315,11 +354,6 @@ VALID: tuple[Check, ...] = (
         lambda c: EMITS[c.emit].scores is not None and c.scores == "similarity" and not METRICS[c.metric].similarity,
         "--metric {metric} has no similarity",
         "--scores negative-distance or none",
-    ),
-    Check(
-        lambda c: c.band == "easy" and c.margin is not None and c.margin > METRICS[c.metric].largest,
-        "--band easy can select nothing: no distance reaches the margin",
-        "cosine distances end at 2",
     ),
     Check(
         _duplicates_fill_band,

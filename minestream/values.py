@@ -36,6 +36,14 @@ def parse_memory(text: str) -> int | None:
     return size
 
 
+def _is_share(text: str) -> bool:
+    """Whether a text is a number between 0 and 1."""
+    try:
+        return 0 < float(text) < 1
+    except ValueError:
+        return False
+
+
 def anchor_share(text: str | None, available: int) -> int:
     """How many of `available` anchors `N` or `P%` asks for: P% is rounded up."""
     if text is None:
@@ -44,7 +52,10 @@ def anchor_share(text: str | None, available: int) -> int:
     try:
         number = float(text[:-1]) if percent else int(text)
     except ValueError:
-        raise UsageError(f"--anchors takes a number or a percentage, not {text!r}") from None
+        meant = f"did you mean {100 * float(text):g}%? " if _is_share(text) else ""
+        raise UsageError(
+            f"--anchors takes a number or a percentage, not {text!r}", f"{meant}10% is a tenth of them, 10 are ten"
+        ) from None
     if not number > 0 or (percent and number > 100):
         raise UsageError(f"--anchors {text} asks for no anchor", "a number from 1, or a percentage up to 100%")
     wanted = -int(-number * available // 100) if percent else int(number)

@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from minestream.bank import Bank
 from minestream.columns import Candidates, Columns, find_columns
-from minestream.config import MineConfig, Resources, split_options
+from minestream.config import MineConfig, Resources, asked_options
+from minestream.effects import lacking
 from minestream.emit import Picture, emit, schema_of
 from minestream.errors import CapacityError, InputError, UsageError
 from minestream.inputs import STREAM, table_of
@@ -96,7 +97,7 @@ class Windowed:
                 f"--pick weighted needs vectors of 3 coordinates or more, these have {source.dimension}",
                 "the density of distances on a circle has no such weight; use --pick random",
             )
-        self._config = config
+        self._config, self._remarks = config, resources.remarks
         self._bank = Bank(source, config)
         threads = thread_count(resources)
         self._workers = Workers(threads)
@@ -126,6 +127,11 @@ class Windowed:
                 f"none of the {self.rows:,} rows of the stream takes part; dropped: {causes}",
                 "there is nothing to mine: check how the stream was written",
             )
+
+    def notes(self) -> list[str]:
+        """What the user should know of the rows that came, one line each."""
+        notes = [*self._remarks, *self._bank.labels.notes(self._config.unlabeled)]
+        return notes + ([] if self._bank.has_ids else lacking("there are no ids", self._config))
 
     def close(self) -> None:
         """Let the threads go."""
@@ -236,7 +242,7 @@ class Miner:
     """
 
     def __init__(self, window: int, **options: Any) -> None:
-        self._config, self._resources, _ = split_options({**options, "window": window})
+        self._config, self._resources, _ = asked_options({**options, "window": window})
         refuse_resources(self._resources)
         self._windowed: Windowed | None = None
         self._like: Source | None = None
@@ -300,6 +306,11 @@ class Miner:
     def stats(self) -> ShardStats:
         """Sums over what was mined so far."""
         return ShardStats() if self._windowed is None else self._windowed.stats
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the options given and of the rows fed so far, one line each."""
+        return [] if self._windowed is None else self._windowed.notes()
 
     def latency(self) -> dict[str, Any]:
         """Batches fed so far, and the median, the 99th percentile and the largest of the seconds they took."""

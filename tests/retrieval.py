@@ -214,4 +214,6 @@ def drawn_options(task: Task, rng: np.random.Generator) -> dict[str, Any]:
         options["max_uses"] = one_of(1, 2, 5)
     if rng.random() < 0.2:
         options |= {"fallback": "farthest", "pick": "nearest", "skip": 0}
+    if task.known is not None and options["positives"] is None:  # then all are taken, and a number is refused
+        options["positives_per_anchor"] = None
     return options

@@ -163,6 +163,17 @@ def test_a_stream_of_dropped_rows() -> None:
         minestream.mine_batches(table, window=4, on_bad_rows="drop").read_all()
 
 
+def test_nothing_says_what_belongs_together(refused: Callable[..., str]) -> None:
+    texts = [f"text {row}" for row in range(ROWS)]
+    for name in ("queries", "corpus"):
+        write(Path(f"{name}.parquet"), {"embedding": vectors(), "id": list(range(ROWS)), "text": texts})
+    for tables in (["queries.parquet", "--corpus", "corpus.parquet"], ["queries.parquet"]):
+        said = refused(INPUT, *tables, words=["text (string, 30 distinct values", "--label text"])
+        assert 0 < said.index("--qrels PAIRS") < said.index("--label text")
+    with pytest.raises(InputError, match="qrels="):
+        minestream.mine_arrays(ONES, corpus=ONES)
+
+
 def test_two_lengths_over_files(refused: Callable[..., str]) -> None:
     write(Path("rows/a.parquet"), good())
     write(Path("rows/b.parquet"), good(embedding=vectors(np.ones((ROWS, 4))), id=list(range(100, 100 + ROWS))))
@@ -203,7 +214,7 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "an unknown option": (["--margni", "1"], ["--margin"]),
     "another tool's option": (["--num-negatives", "3"], ["--negatives"]),
     "no margin": (["--metric", "euclidean"], ["--margin"]),
-    "beyond the largest distance": (["--band", "easy", "--margin", "2.5"], ["--band easy", "nothing"]),
+    "beyond the largest distance": (["--band", "easy", "--margin", "2.5"], ["--margin 2.5", "end at 2"]),
     "duplicates as far as the margin": (
         ["--emit", "pairs", "--drop-duplicates-within", "0.7"], ["--drop-duplicates-within", "nothing"]
     ),

@@ -240,6 +240,47 @@ def test_options_of_other_tools_are_answered_with_ours(capsys: pytest.CaptureFix
         assert FOREIGN_OPTIONS[name] in err
 
 
+@pytest.mark.parametrize("command", ["mine in.parquet", "fit in.parquet -o x.npz", "profile in.parquet"])
+@pytest.mark.parametrize("flag", ["--gpu", "--device=cuda"])
+def test_there_is_no_gpu(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    code, _, err = output_of(capsys, *command.split(), flag)
+    assert (code, "runs on the processor" in err, "seconds for" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ("mine in.parquet -out x", "--out"), ("mine in.parquet -positives-per-anchor 2", "--positives-per-anchor"),
+        ("mine in.parquet -metric=dot", "--metric"), ("fit in.parquet -out x", "--out"),
+        ("export in.parquet -emit trec", "--emit"),
+    ],
+)  # fmt: skip
+def test_long_options_with_one_dash(capsys: pytest.CaptureFixture[str], given: str, flag: str) -> None:
+    code, _, err = output_of(capsys, *given.split())
+    assert (code, f"with two dashes: {flag}\n" in err) == (2, True)
+
+
+def test_short_options_take_what_follows(library: Callable[..., list[Any]]) -> None:
+    calls = library("mine", a_report())
+    assert main(["mine", "a", "-k3", "-oout", "--unlabeled-value", "-1"]) == 0
+    assert calls == [((["a"], "out"), {"negatives": 3, "unlabeled_value": "-1"})]
+
+
+def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(capsys, "help") == output_of(capsys, "--help")
+    assert output_of(capsys, "help", "mine") == output_of(capsys, "mine", "--help")
+    assert output_of(capsys, "version") == output_of(capsys, "--version")
+    code, _, err = output_of(capsys, "help", "mien")
+    assert (code, "did you mean 'mine'?" in err) == (2, True)
+
+
+def test_keywords_of_other_tools_are_answered_with_keywords() -> None:
+    for given, ours in (({"k": 4}, "negatives=4"), ({"n_jobs": 2}, "threads=2"), ({"limit": 5}, "anchors= 100")):
+        with pytest.raises(errors.UsageError) as refused:
+            split_options(given)
+        assert refused.value.hint.startswith(f"here that is {ours}")
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [

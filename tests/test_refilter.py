@@ -206,6 +206,7 @@ def test_scores_that_do_not_fit_are_refused(mined: Path, tmp_path: Path, change:
     [
         ({"negatives": 0}, "at least 1"),
         ({"relative_margin": math.nan}, "finite"),
+        ({"relative_margin": 5.0}, "0.05 is 5 %"),
         ({"reference": "median", "relative_margin": 0.1}, "did you mean 'mean'"),
         ({"reference": "max"}, "--relative-margin"),
         ({"min_similarity": 1.0, "max_similarity": 0.5}, "can select nothing"),

@@ -265,6 +265,11 @@ def _positives(drawing: Drawing) -> str | None:
     return None if drawing.get("preset") else drawing.one_of(None, None, "easiest", "hardest", "random", "all")
 
 
+def _positives_per_anchor(drawing: Drawing) -> int | None:
+    every = drawing.world.known is not None and not (drawing.get("positives") or drawing.get("preset"))
+    return None if every and drawing.emit != "pairs" else drawing.one_of(None, 1, 2, 3, 5)
+
+
 def _absolute_margin(drawing: Drawing) -> float | None:
     bounded = drawing.get("band") not in ("any", "easy", "beyond") and drawing.world.known is None
     return None if bounded else _of_filters(drawing, 0.0, 0.1, -0.2)
@@ -340,7 +345,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "epsilon": lambda d: d.one_of(0.05, 0.1, 0.5) if d.mode == "epsilon" else None,
     "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,
     "positives": _positives,
-    "positives_per_anchor": lambda d: d.one_of(None, 1, 2, 3, 5),
+    "positives_per_anchor": _positives_per_anchor,
     "drop_duplicates_within": _within,
     "drop_duplicates_of": lambda d: d.one_of(None, "both", "anchor", "both" if d.emit == "pairs" else "positive"),
     "keep_duplicate_positives": lambda d: d.now_and_then(0.2, True),
