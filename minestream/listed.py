@@ -171,6 +171,9 @@ def _read_columns(opened: list[Input], option: str) -> pa.Table:
 
 def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
     """A column of all inputs, in the plain type that holds its values."""
+    for each in opened:
+        if (count := each.schema.names.count(name)) > 1:
+            raise InputError(f"{each.name}: {count} columns are named {name!r}", "rename all but one of them")
     kind = plain(opened[0].schema.field(name).type)
     for each in opened[1:]:
         its = plain(each.schema.field(name).type) if name in each.schema.names else pa.null()

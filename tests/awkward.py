@@ -73,7 +73,7 @@ OF_LABELS: dict[str, tuple[Any, bool]] = {
     "string_view": (pa.array(named(["a", "a text longer than twelve bytes"]), pa.string_view()), True),
     "lists": (pa.array([[label, 9] if label else [label] for label in LABELS]), True),
     "large lists": (pa.array([[label] for label in LABELS], pa.large_list(pa.int32())), True),
-    "list views": (pa.array([[label] for label in LABELS], pa.list_view(pa.int32())), False),
+    "list views": (pa.array([[label] for label in LABELS], pa.list_view(pa.int32())), True),
     "lists of nulls and empty lists": (pa.array([[label, None] if label else [] for label in LABELS]), True),
     "fixed-size lists": (pa.array([[label, label] for label in LABELS], pa.list_(pa.int64(), 2)), True),
     "lists of lists": (pa.array([[[label]] for label in LABELS]), False),
@@ -89,7 +89,7 @@ OF_LABELS: dict[str, tuple[Any, bool]] = {
     "fixed-size binary": (pa.array([bytes([label]) for label in LABELS], pa.binary(1)), False),
     "structs": (STRUCTS, False),
     "maps": (MAPS, False),
-    "run-end encoded": (RUNS, False),
+    "run-end encoded": (RUNS, True),
     "an extension of int64": (extended(pa.array(LABELS)), True),
     "an extension of a float": (extended(pa.array([float(label) for label in LABELS])), False),
 }  # fmt: skip
@@ -111,7 +111,7 @@ OF_IDS: dict[str, tuple[Any, bool]] = {
 OF_VECTORS: dict[str, tuple[Any, bool]] = {
     "lists": (vectors(pa.list_(pa.float32())), True),
     "large lists": (vectors(pa.large_list(pa.float32())), True),
-    "list views": (pa.array(matrix().tolist(), pa.list_view(pa.float32())), False),
+    "list views": (pa.array(matrix().tolist(), pa.list_view(pa.float32())), True),
     "half floats": (vectors(pa.list_(pa.float16(), DIMENSION)), True),
     "doubles": (vectors(pa.list_(pa.float64(), DIMENSION)), True),
     "an extension": (extended(vectors()), True),
