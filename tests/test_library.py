@@ -140,8 +140,7 @@ def test_nothing_is_compiled_twice() -> None:
     minestream.mine_arrays(ROWS, LABELS, screen="scan")
     assert compile_counts() == before
     minestream.warmup(window=True)
-    windowed = compile_counts()
-    assert windowed != before
+    windowed = compile_counts()  # as before where another test of this process has used windows
     with minestream.Miner(16) as miner:
         miner.feed({"embedding": np.asarray(ROWS, np.float32), "label": LABELS})
     assert compile_counts() == windowed
