@@ -213,7 +213,6 @@ class Candidates:
         remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
         hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
-        raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:
         """A note on the column that would be used were the role filled."""
