@@ -221,7 +221,7 @@ class MineConfig:
         None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES
     )  # fmt: skip
     order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS)
-    float64: bool = option(False, "flag", "Output", "Store distances and losses as double.")
+    float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")
     text: str | None = option(None, "text", "Output", "Column of the texts that trainer formats hold.", metavar="COL")
     query_text: str | None = option(
         None, "text", "Output", "The same of the queries, where it has another name. Default: --text.", metavar="COL"

@@ -203,6 +203,7 @@ class Funnel:
     def __init__(self, rule: Rule, table: ScoreTable, names: list[str], missing: str, float64: bool) -> None:
         self._rule, self._table, self._names, self._missing = rule, table, names, missing
         self._kind = pa.float64() if float64 else pa.float32()
+        self._any_scored = False
         self._first_missing: list[Any] = []  # the ids of the first pair without a score
         self.counts: dict[str, Any] = dict.fromkeys(
             ("anchors", "pairs", "pairs_without_score", "candidates", "without_positive_score", "without_score"), 0
@@ -223,12 +224,13 @@ class Funnel:
         )
 
     def refuse_missing(self) -> None:
-        """Raise InputError when no mined pair has a score, or some have none and that is an error."""
+        """Raise InputError when no mined row has a score, or some lack one and that is an error."""
         counts, name = self.counts, self._table.name
-        if counts["pairs"] and counts["pairs"] == counts["pairs_without_score"]:
+        if counts["candidates"] and not self._any_scored:
+            query, document = self._table.columns
             raise InputError(
-                f"{name}: none of the {counts['pairs']:,} mined pairs has a score",
-                f"query_id is to hold {self._names[0]}, document_id positive_id and negative_id, of one spelling",
+                f"{name}: none of the {counts['candidates']:,} mined rows has a score",
+                f"{query} is to hold {self._names[0]}, {document} positive_id and negative_id, of one spelling",
             )
         lost = counts["without_positive_score"] + counts["without_score"]
         if lost and self._missing == "error":
@@ -238,6 +240,11 @@ class Funnel:
                 f"{name}: {lost:,} of {counts['candidates']:,} mined rows lack a score ({positives}); the first is "
                 f"that of query {query!r} with document {document!r}",
                 "score every mined anchor with its positives and negatives, or --missing-scores drop or keep",
+            )
+        if counts["pairs"] == counts["pairs_without_score"] > 0 and self._missing == "drop":
+            raise InputError(
+                f"{name}: none of the {counts['pairs']:,} mined positives has a score, so that no row would stay",
+                "score the positives too, or --missing-scores keep",
             )
 
     def filtered(self, table: pa.Table) -> pa.Table:
@@ -251,6 +258,7 @@ class Funnel:
         score = self._table.of(queries, negatives)
         reference = self._references(positive, anchor[first])
         keep = self._passing(positive[pair], score, reference[pair])
+        self._any_scored |= not (np.isnan(positive).all() and np.isnan(score).all())
         self._note_missing(np.isnan(positive[pair]), np.isnan(score), (queries, positives, negatives))
         at = np.flatnonzero(keep)
         at = at[np.lexsort((-score[at], pair[at]))]  # NaN goes last

@@ -45,6 +45,7 @@ class ScoreTable:
         inputs = _opened(given)
         self.name = inputs[0].name
         named = [_columns(each) for each in inputs]
+        self.columns = named[0][:2]
         types = [
             [plain(each.schema.field(own[end]).type) for each, own in zip(inputs, named, strict=True)]
             for end in range(2)

@@ -398,6 +398,21 @@ def test_gates(mined: Path, tmp_path: Path, gates: dict[str, Any], words: str) -
     refilter(mined, tmp_path / "x.parquet", scores=scores_of(mined), negatives=1, require_rows=9, max_short="5%")
 
 
+def test_a_table_that_scores_negatives_only_is_answered_by_its_kind(mined: Path, tmp_path: Path) -> None:
+    positives = {(row["anchor_id"], row["positive_id"]) for row in pq.read_table(mined).to_pylist()}
+    scores = scores_of(mined)
+    keep = [(row["query_id"], row["document_id"]) not in positives for row in scores.to_pylist()]
+    scores = scores.filter(pa.array(keep))
+    for missing, words in (("error", r"\(218 of 218 positives do\)"), ("drop", "none of the 218 mined positives")):
+        with pytest.raises(InputError, match=words):
+            refilter(mined, tmp_path / "x.parquet", scores=scores, negatives=2, missing_scores=missing)
+    told = refilter(mined, tmp_path / "x.parquet", scores=scores, negatives=2, missing_scores="keep")
+    assert told["rows"] == 2 * 218
+    other = scores.set_column(0, "qid", pa.array([f"?{i}" for i in range(len(scores))]))
+    with pytest.raises(InputError, match="qid is to hold anchor_id"):
+        refilter(mined, tmp_path / "y.parquet", scores=other, negatives=2)
+
+
 def test_unknown_ways_with_missing_scores(mined: Path, tmp_path: Path) -> None:
     for options in ({"missing_scores": "dorp"}, {"max_short": "many"}):
         with pytest.raises(UsageError):
