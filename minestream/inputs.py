@@ -35,6 +35,13 @@ _COUNTED_ROWS = 50_000
 _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 
+_AS_TABLE = {
+    "dict": "make a table of it: pyarrow.table(columns); ",
+    "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches); ",
+}
+_AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
+_OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: numpy.stack(table['embedding'])"
+
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 GroupsReader = Callable[[list[int]], Reader]
 AnyFile = str | RemotePath
@@ -187,7 +194,7 @@ def _open_file(path: AnyFile) -> Input:
 # ---------------------------------------------------------------- Arrow objects
 
 
-def _refuse_splits(thing: Any) -> None:
+def refuse_splits(thing: Any) -> None:
     """Refuse a dictionary of datasets, as load_dataset returns it."""
     if isinstance(thing, dict) and thing and all(hasattr(each, "select_columns") for each in thing.values()):
         raise UsageError(
@@ -291,6 +298,7 @@ def _vectors_array(matrix: np.ndarray) -> pa.Array:
 def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False) -> pa.Table:
     """Arrays, tensors or lists as a table of the column "embedding" and those of `columns` that are not None."""
     given = _to_numpy(embeddings)
+    refuse_splits(given)
     refuse_masked(given, f"{MEMORY}: embeddings")
     if isinstance(given, list | tuple) and given:
         for row, vector in enumerate(given):
@@ -300,6 +308,8 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
         given = np.stack(vectors)
         given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
     matrix = np.asarray(given)
+    if matrix.ndim == 0 or matrix.dtype == object:
+        raise UsageError(f"embeddings of type {type(given).__name__} are no array of vectors", _OF_TABLES)
     if matrix.shape[:1] == (0,) and not may_be_empty:
         raise InputError(f"{MEMORY}: embeddings of no rows", "there is nothing to mine")
     _vectors_type(matrix, f"{MEMORY}: embeddings")
@@ -313,9 +323,9 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
         given = [value.tolist() if isinstance(value, np.ndarray) else value for value in map(_to_numpy, given)]
     try:
         array = given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, KeyError) as error:  # KeyError: a frame of pandas
         raise InputError(
-            f"{MEMORY}: {name}: cannot be read as one value or list a row: {error}",
+            f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: {error}",
             "pass ints, strings, bools, or for multi-labels one list of them a row",
         ) from error
     if len(array) != rows:
@@ -419,11 +429,12 @@ def open_inputs(given: Any) -> list[Input]:
     if all(isinstance(item, str | os.PathLike) for item in items):
         return [_open_file(path) for path in _resolve(items, ".parquet")]
     for item in items:
-        _refuse_splits(item)
+        refuse_splits(item)
         if not isinstance(item, pa.RecordBatch) and not any(hasattr(item, name) for name in _ARROW_METHODS):
+            _refuse_packed(item)
             raise UsageError(
                 f"an input of type {type(item).__name__} among {len(items)} is not understood",
-                "give paths only, or Arrow tables and readers only; for arrays use mine_arrays",
+                _AS_TABLE.get(type(item).__name__, "give paths only, or Arrow tables and readers only; ") + _AS_ARRAYS,
             )
     numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
     try:

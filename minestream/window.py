@@ -20,7 +20,7 @@ from minestream.config import MineConfig, Resources, asked_options
 from minestream.effects import lacking
 from minestream.emit import Picture, emit, schema_of
 from minestream.errors import CapacityError, InputError, UsageError
-from minestream.inputs import STREAM, table_of
+from minestream.inputs import STREAM, refuse_splits, table_of
 from minestream.limits import limited_search
 from minestream.metric import METRICS
 from minestream.plan import memory_budget, thread_count
@@ -345,6 +345,7 @@ def _as_table(batch: Any, config: MineConfig) -> pa.Table:
     """A batch as a table."""
     if isinstance(batch, pa.Table | pa.RecordBatch):
         return pa.table(batch)
+    refuse_splits(batch)
     if not isinstance(batch, Mapping):
         raise UsageError(
             f"a batch of type {type(batch).__name__} is not understood",

@@ -199,3 +199,40 @@ def test_packed_arrays_are_refused_with_code(facts: dict[str, Any], code: str) -
     with pytest.raises(minestream.UsageError) as refused:
         minestream.mine_arrays(Packed(**facts), [0, 1])
     assert refused.value.hint == f"convert it: {code}"
+
+
+ROWS = np.ones((4, 3), np.float32)
+STRANGERS: dict[str, tuple[Any, str]] = {
+    "a dict of columns": ({"embedding": ROWS}, "pyarrow.table(columns)"),
+    "a generator": ((row for row in ROWS), "pyarrow.RecordBatchReader.from_batches(schema, batches)"),
+    "an array": (ROWS, "minestream.mine_arrays(embeddings, labels)"),
+    "a sparse matrix": (Packed(toarray=None, nnz=3), "matrix.toarray()"),
+    "splits": (Splits(train=Split()), "dataset['train']"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_what_is_no_table_is_refused_with_code(name: str, digits: Path, tmp_path: Path) -> None:
+    given, code = STRANGERS[name]
+    for call in (
+        lambda: minestream.mine(given, tmp_path / "out.parquet"),
+        lambda: minestream.mine_batches(digits, corpus=given),
+        lambda: minestream.mine_batches(given, window=9),
+        lambda: minestream.compare(digits, given),
+        lambda: minestream.profile(given),
+        lambda: minestream.fit(given, tmp_path / "model.npz"),
+    ):
+        with pytest.raises(minestream.UsageError) as refused:
+            call()
+        assert code in refused.value.hint, call
+
+
+@pytest.mark.parametrize("given", [Lazy(pa.table({})), Streamed(pa.table({})), [{"embedding": ROWS[0]}] * 4, None, 5])
+def test_tables_are_no_arrays_of_vectors(given: Any) -> None:
+    with pytest.raises(minestream.UsageError, match="are no array of vectors") as refused:
+        minestream.mine_arrays(given, [0, 1, 0, 1])
+    assert "minestream.mine or mine_batches" in refused.value.hint
+    for call in (lambda: minestream.mine_arrays(Splits(train=Split()), [0]), lambda: minestream.Miner(9).feed(
+            Splits(train=Split()))):  # fmt: skip
+        with pytest.raises(minestream.UsageError, match="holds several datasets"):
+            call()
