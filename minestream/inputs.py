@@ -40,7 +40,8 @@ _AS_TABLE = {
     "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches); ",
 }
 _AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
-_OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: numpy.stack(table['embedding'])"
+_OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: "
+_STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "table.with_format('numpy')['embedding'][:]"
 
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 GroupsReader = Callable[[list[int]], Reader]
@@ -309,7 +310,8 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
         given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
     matrix = np.asarray(given)
     if matrix.ndim == 0 or matrix.dtype == object:
-        raise UsageError(f"embeddings of type {type(given).__name__} are no array of vectors", _OF_TABLES)
+        code = _OF_HUGGING_FACE if hasattr(given, "with_format") else _STACKED
+        raise UsageError(f"embeddings of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
     if matrix.shape[:1] == (0,) and not may_be_empty:
         raise InputError(f"{MEMORY}: embeddings of no rows", "there is nothing to mine")
     _vectors_type(matrix, f"{MEMORY}: embeddings")
@@ -325,7 +327,8 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
         array = given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)
     except (pa.ArrowException, TypeError, ValueError, KeyError) as error:  # KeyError: a frame of pandas
         raise InputError(
-            f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: {error}",
+            f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: "
+            f"{' '.join(str(error).split())[:200]}",
             "pass ints, strings, bools, or for multi-labels one list of them a row",
         ) from error
     if len(array) != rows:

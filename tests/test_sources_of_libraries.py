@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,3 +237,24 @@ def test_tables_are_no_arrays_of_vectors(given: Any) -> None:
             Splits(train=Split()))):  # fmt: skip
         with pytest.raises(minestream.UsageError, match="holds several datasets"):
             call()
+
+
+VECTORS_OF: dict[str, Callable[[pa.Table], Any]] = {
+    "arrow": lambda table: table,
+    "pandas": lambda table: pytest.importorskip("pandas") and table.to_pandas(),
+    "polars": lambda table: pytest.importorskip("polars").from_arrow(table),
+    "hugging face": lambda table: pytest.importorskip("datasets").Dataset(table),
+}
+
+
+@pytest.mark.parametrize("kind", VECTORS_OF)
+def test_vectors_of_tables_are_brought_by_the_hint(kind: str) -> None:
+    table = VECTORS_OF[kind](pa.table({"embedding": list(np.eye(4, dtype=np.float32)), "label": [0, 0, 1, 1]}))
+    with pytest.raises(minestream.UsageError, match="are no array of vectors") as refused:
+        minestream.mine_arrays(table, [0, 0, 1, 1])
+    vectors = eval(refused.value.hint.split("vectors: ")[1], {"numpy": np, "table": table})
+    assert vectors.dtype == np.float32
+    assert np.array_equal(vectors, np.eye(4))
+    with pytest.raises(minestream.InputError, match="label") as mistaken:
+        minestream.mine_arrays(np.eye(4), table)
+    assert "\n" not in mistaken.value.message
