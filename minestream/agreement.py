@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS, Candidates, Columns, plain, storage
@@ -14,6 +15,7 @@ from minestream.inputs import Input
 from minestream.where import Where
 
 MAX_DIMENSION = 16384
+FIRST_ROWS = 16
 
 
 def _by_type(each: Input, column: str) -> Vectors:
@@ -25,16 +27,24 @@ def _by_type(each: Input, column: str) -> Vectors:
 
 
 def _by_first_rows(inputs: list[Input], column: str, drop_bad: bool) -> Vectors:
+    """By the first rows; where bad ones are dropped, by what most of the first that hold a vector have."""
     for each in inputs:
-        with closing(each.read([column], 16)) as batches:
+        lengths: list[int] = []
+        with closing(each.read([column], FIRST_ROWS, look=True)) as batches:
             for batch in batches:
                 rows = lists_of(batch.column(column))
-                rows = rows.filter(pa.array(with_vector(rows))) if drop_bad else rows
-                if not len(rows):
-                    continue
-                vectors = decode_vectors(rows, column, Place(each.name, 0, 0))
-                return Vectors(each.name, vectors.dtype, vectors.shape[1])
-    raise no_rows(inputs)
+                if not drop_bad:
+                    vectors = decode_vectors(rows, column, Place(each.name, 0, 0))
+                    return Vectors(each.name, vectors.dtype, vectors.shape[1])
+                lengths += pc.list_value_length(rows.filter(pa.array(with_vector(rows)))).to_pylist()
+                if len(lengths) >= FIRST_ROWS:
+                    break
+        if lengths:  # cut, so that they are the same rows however a file is cut
+            first = lengths[:FIRST_ROWS]
+            return Vectors(each.name, _by_type(each, column).dtype, max(first, key=first.count))
+    if not drop_bad:
+        raise no_rows(inputs)
+    raise InputError(f"{inputs[0].name}: column {column!r}: no row holds a vector", "check how it was written")
 
 
 def common_vectors(inputs: list[Input], column: str, empty: bool, drop_bad: bool = False) -> Vectors:

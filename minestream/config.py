@@ -87,7 +87,9 @@ class MineConfig:
         None, "text", "Input", "A label value that means null, for sets that write -1.", metavar="V"
     )  # fmt: skip
     on_bad_rows: str = option(
-        "error", "choice", "Input", "Rows with NaN or inf, and zero rows where the metric needs a direction.",
+        "error", "choice", "Input",
+        "Rows without a vector (null, empty, null elements, another length), with NaN or inf, and zero rows where the "
+        "metric needs a direction.",
         choices={"error": "refuse the input", "drop": "leave them out, counted"}
     )  # fmt: skip
     on_duplicate_ids: str = option(

@@ -123,16 +123,20 @@ def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
 EMPTY = "empty embedding"
 
 
-def without_vector(array: pa.Array) -> dict[str, np.ndarray]:
-    """Rows of a column of lists that hold no vector, by kind: null, empty, with null elements; kinds that occur."""
+def without_vector(array: pa.Array, length: int | None = None) -> dict[str, np.ndarray]:
+    """Rows of a column of lists that hold no vector, by kind: null, empty, with null elements; kinds that occur.
+
+    length : of vectors; where it is given, those of another length are a kind too
+    """
     array = lists_of(array)
     lengths = np.asarray(pc.fill_null(pc.list_value_length(array), -1))
     flat = array.flatten()  # of the rows that are not null
     partly = np.zeros(0, np.int64)
     if flat.null_count:
         partly = np.unique(np.repeat(np.arange(len(array)), np.maximum(lengths, 0))[_nulls(flat)])
+    other = np.flatnonzero((lengths > 0) & (lengths != (length or lengths)))
     found = {"null embedding": np.flatnonzero(lengths < 0), EMPTY: np.flatnonzero(lengths == 0),
-             "null elements": partly}  # fmt: skip
+             "null elements": partly, "another length": np.setdiff1d(other, partly)}  # fmt: skip
     return {kind: rows for kind, rows in found.items() if rows.size}
 
 
@@ -159,20 +163,20 @@ def decode_vectors(array: pa.Array, name: str, place: Place, hint: str = LEAVE_O
     if pat.is_fixed_size_list(array.type):
         width = array.type.list_size
     else:
-        width = one_length(np.asarray(pc.list_value_length(array)), name, place)
+        width = one_length(np.asarray(pc.list_value_length(array)), name, place, hint)
     matrix: np.ndarray = array.flatten().to_numpy(zero_copy_only=True).reshape(len(array), width)
     return matrix
 
 
-def one_length(lengths: np.ndarray, name: str, place: Place) -> int:
-    """The one value of `lengths`, of which there is at least one; an `InputError` when there are several."""
+def one_length(lengths: np.ndarray, name: str, place: Place, hint: str = "leave them out") -> int:
+    """The one value of `lengths`, of which there is at least one; `InputError` with `hint` when there are several."""
     other = np.flatnonzero(lengths != lengths[0])
     if other.size:
         shown = ", ".join(str(length) for length in lengths[other[:_SHOWN_ROWS]])
         raise InputError(
             f"{place.file}: column {name!r}: vectors of different lengths: {place.rows([0])} has {lengths[0]}, "
             f"{place.rows(other)} have {shown}",
-            "every row needs the same length: drop or mend these rows",
+            f"every row needs the same length: mend these rows, or {hint}",
         )
     return int(lengths[0])
 

@@ -178,7 +178,7 @@ def _projected(
     lane, at = Lane(opened, schema.names, batch_rows), schema.get_field_index(column)
     while count := lane.ready():
         place, batch = lane.take(count)
-        vectors = decode_vectors(batch.column(at), column, place, "leave such rows out")
+        vectors = decode_vectors(batch.column(at), column, place, "leave them out")
         if vectors.shape[1] != learned.weights.shape[1]:
             raise InputError(
                 f"{place.file}: column {column!r} has {vectors.shape[1]} coordinates, the linear embedding takes "
@@ -186,7 +186,7 @@ def _projected(
                 "apply it to embeddings of the model that it was learned from",
             )
         for kind, bad in bad_rows(vectors, False).items():
-            raise place.refusal(column, kind, bad, "leave such rows out")
+            raise place.refusal(column, kind, bad, "leave them out")
         values = learned.project(plain_floats(vectors), workers).astype(np.float32)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
         columns = [lists if place_of == at else each for place_of, each in enumerate(batch.columns)]

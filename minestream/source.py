@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +50,7 @@ class RowBatch:
     carry: pa.RecordBatch | None  # the carried columns
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
     versions: pa.Array | None = None  # numbers, times or strings
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # places of the bad rows, by kind
 
 
 class Named(NamedTuple):
@@ -237,9 +238,11 @@ class Source:
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
         others["rows"] = None if self._where is None else pa.array(place.source_rows(len(vectors)))
         self._others.add(place.file, others)
-        vectors, bad = self._without_bad(vectors, origin, missing)
+        vectors, kinds = self._without_bad(vectors, origin, missing)
+        bad = np.zeros(len(vectors), bool)
+        bad[np.concatenate([NO_ROWS, *kinds.values()])] = True
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
-        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions)
+        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions, kinds)
 
     def _plain(self, batch: pa.RecordBatch, name: str) -> pa.Array:
         """A column in the plain type that all inputs share."""
@@ -248,7 +251,8 @@ class Source:
 
     def _matrix(self, column: pa.Array, place: Place) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """The vectors of a piece, and its rows without one by kind; these are NaN (int8: 0) where they are dropped."""
-        name, missing = self.columns.embedding, without_vector(column) if self._drop_bad else {}
+        name = self.columns.embedding
+        missing = without_vector(column, self._vectors.length) if self._drop_bad else {}
         if not missing:
             vectors = decode_vectors(column, name, place)
             self._vectors.must_match(Vectors(place.file, vectors.dtype, vectors.shape[1]), place.rows([0]))
@@ -263,9 +267,8 @@ class Source:
 
     def _without_bad(
         self, vectors: np.ndarray, place: Place, missing: dict[str, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`vectors` with zeros in bad rows and those `missing`, and which these are; refuses them unless dropped."""
-        bad = np.zeros(len(vectors), bool)
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """`vectors` with zeros in bad rows and those `missing`, and these by kind; refuses them unless dropped."""
         absent = np.concatenate([NO_ROWS, *missing.values()])
         found = {kind: np.setdiff1d(rows, absent) for kind, rows in bad_rows(vectors, self._zero_is_bad).items()}
         found = {kind: rows for kind, rows in (missing | found).items() if rows.size}
@@ -277,9 +280,8 @@ class Source:
                 hint = f"{why}leave such rows out with --on-bad-rows drop"
                 raise place.refusal(self.columns.embedding, kind, rows, hint)
             self.bad_rows[kind] = self.bad_rows.get(kind, 0) + len(rows)
-            bad[rows] = True
             vectors[rows] = 0
-        return vectors, bad
+        return vectors, found
 
     def identity(self) -> list[dict[str, Any]]:
         """What was read in a full pass: one entry a file, independent of how its rows were cut.

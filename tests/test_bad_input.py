@@ -22,6 +22,7 @@ import minestream
 from minestream.cli import main
 from minestream.errors import InputError
 from minestream.pipeline import Mining
+from minestream.source import open_source
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = 30
@@ -155,6 +156,52 @@ def test_rows_that_are_all_dropped(name: str) -> None:
     rows, options, words = NONE_LEFT[name]
     with pytest.raises(InputError, match=words):
         minestream.mine_arrays(rows, on_bad_rows="drop", **options)
+
+
+def test_a_stream_keeps_the_rows_that_were_looked_at_for_a_vector() -> None:
+    batches = [
+        pa.record_batch({"embedding": pa.array(rows, pa.list_(pa.float32())), "label": [0, 0, 1, 1]})
+        for rows in ([None] * 4, [None, [], [1.0, None], None], *((np.eye(4) + at).tolist() for at in range(2)))
+    ]
+    stream = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
+    found, expected = (
+        minestream.mine_batches(rows, on_bad_rows="drop", band="any", negatives=2).read_all()
+        for rows in (stream, pa.Table.from_batches(batches))
+    )
+    assert set(expected["anchor_row"].to_pylist()) == set(range(8, 16))
+    assert found["negative_row"].equals(expected["negative_row"])
+
+
+LENGTHS: dict[str, tuple[list[Any], str]] = {
+    "the first row": ([[1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]], "row 0 has 1"),
+    "rows of two lengths": ([[1.0, 2.0], [1.0], [2.0, 1.0], [2.0, 2.0, 3.0]], "row 0 has 2, rows 1, 3 have 1, 3"),
+    "one with null elements": ([[1.0, 2.0], [None], [2.0, 1.0], [2.0, 2.0, 3.0]], "null elements in row 1"),
+}
+
+
+@pytest.mark.parametrize("rows_of_a_group", [1, 2, 8])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_rows_of_another_length_are_dropped_however_a_file_is_cut(
+    name: str, rows_of_a_group: int, tmp_path: Path
+) -> None:
+    (rows, words), path = LENGTHS[name], tmp_path / "rows.parquet"
+    table = pa.table({"embedding": pa.array([*rows, *[[3.0, 4.0]] * 4], pa.list_(pa.float32()))})
+    pq.write_table(table, path, row_group_size=rows_of_a_group)
+    source = open_source(path, require_label=None, on_bad_rows="drop", batch_rows=3)
+    bad = np.concatenate([batch.bad for batch in source.batches()])
+    assert bad.tolist() == [len(row) != 2 or None in row for row in rows] + [False] * 4
+    kinds = {"another length": sum(len(row) != 2 and None not in row for row in rows)}
+    assert source.bad_rows == kinds | ({"null elements": 1} if "null" in name else {})
+    if rows_of_a_group == 8:
+        with pytest.raises(InputError, match=words) as refused:
+            list(open_source(path, require_label=None).batches())
+        assert "--on-bad-rows drop" in refused.value.hint
+
+
+def test_rows_of_which_none_holds_a_vector() -> None:
+    table = pa.table({"embedding": pa.array([None, [], [None]], pa.list_(pa.float32())), "label": [0, 0, 1]})
+    with pytest.raises(InputError, match="column 'embedding': no row holds a vector"):
+        minestream.mine_batches(table, on_bad_rows="drop")
 
 
 def test_a_stream_of_dropped_rows() -> None:
