@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.answers import Found, counting
@@ -25,6 +26,7 @@ from minestream.stats import ShardStats
 Slots = NDArray[np.int32]
 Distances = NDArray[np.float64]
 
+TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
 HARDER_BANDS = ("any", "hard", "violating")  # without a lower edge: the place in the band says how many are nearer
 
 
@@ -178,6 +180,22 @@ def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_])
     picture.stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
 
 
+def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None:
+    """Count negatives that are their anchor or positive under another id: by distance, and by text."""
+    config, stats = picture.config, picture.stats
+    if config.max_uses is not None:  # these are reserves
+        return
+    if config.metric != "dot":
+        stats.at_anchor += int((flat.x == 0).sum())
+    for name in (name for name in config.carry if name.lower() in TEXT_NAMES):
+        anchor, positive, negative = (
+            columns[f"{role}_{name}"] for role in (config.anchor_role, "positive", "negative")
+        )
+        if pa.types.is_string(negative.type) and pa.types.is_string(anchor.type):
+            same = pc.or_kleene(pc.equal(negative, anchor), pc.equal(negative, positive))
+            stats.same_text += pc.sum(same).as_py() or 0
+
+
 def _harder(picture: Picture, flat: _Flat) -> pa.Array:
     """How many of the anchor's negatives precede each one; null where the scan does not know."""
     config = picture.config
@@ -219,6 +237,7 @@ def _emit_triplets(picture: Picture) -> pa.Table:
         columns["negative_label"] = loaded.labels.take(flat.negative)
     for role, slots in roles.items():
         columns |= _carried(picture, role, slots)
+    _count_equal(picture, flat, columns)
     picture.stats.rows += flat.pair.size
     return _table(columns)
 
@@ -236,6 +255,7 @@ def _emit_tuples(picture: Picture) -> pa.Table:
         _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
     for role, slots in roles.items():
         columns |= _carried(picture, role, slots)
+    _count_equal(picture, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
     picture.stats.rows += tuples.num_rows
     return tuples

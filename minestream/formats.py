@@ -35,7 +35,10 @@ NegativesOf = Callable[[Rows], Mapping[str, pa.Array]]
 
 @dataclass
 class Counts:
-    """What a conversion did: rows written; pairs read, those with fewer than k negatives, those left out; entries."""
+    """What a conversion did: rows written; pairs read, those with fewer than k negatives, those left out; entries.
+
+    `same_text` are negatives left out because they have the text of their anchor or of one of its positives.
+    """
 
     rows: int = 0
     pairs: int = 0
@@ -43,6 +46,37 @@ class Counts:
     dropped: int = 0
     padded: int = 0
     repeated: int = 0
+    same_text: int = 0
+
+
+# ---------------------------------------------------------------- equal texts
+
+SAME_TEXT = "same text as the anchor or a positive"
+
+
+def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
+    """The rows without negatives that have the text of their anchor or of one of its positives.
+
+    They are the same item under another id, and as a trainer reads them they say the opposite of the other rows.
+    """
+    places = block.anchors, block.pairs, block.all
+    texts = [block.text(role, at) for role, at in zip(ROLES, places, strict=True)]
+    encoded = pa.chunked_array(texts).dictionary_encode().unify_dictionaries()
+    each = [np.asarray(chunk.indices, np.int64) for chunk in encoded.chunks if len(chunk)]
+    codes = np.split(np.concatenate([*each, np.empty(0, np.int64)]), np.cumsum([at.size for at in places])[:-1])
+    count = max((int(code.max()) for code in codes if code.size), default=0) + 1
+    anchor, positive, negative = (
+        (np.searchsorted(block.anchors, at, side="right") - 1) * count + code
+        for at, code in zip(places, codes, strict=True)
+    )
+    same = np.isin(negative, np.concatenate([anchor, positive]))
+    if not same.any():
+        return block.table
+    pair = np.searchsorted(block.pairs, block.all, side="right")
+    gone = block.pairs.size - np.unique(pair[~same]).size  # whose negatives all go
+    counts.same_text += int(same.sum())
+    counts.pairs, counts.short, counts.dropped = counts.pairs + gone, counts.short + gone, counts.dropped + gone
+    return block.table.filter(pa.array(~same))
 
 
 # ---------------------------------------------------------------- short pairs
@@ -249,6 +283,8 @@ def convert(
         for table in whole_anchors(_needed(table, texts) for table in tables):
             if scoring is not None and scoring.column("positive") not in table.column_names:
                 raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
+            if "negative" in FORMATS[name].texts:
+                table = without_equal_texts(Block(table, texts, scoring, k), told)
             fitting = Fitting(Block(table, texts, scoring, k), told, padding, negatives_of)
             shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, scoring, k)))
             told.rows += shaped.num_rows

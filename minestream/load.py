@@ -263,8 +263,7 @@ class _Joined:
             ours, theirs = (reader.source_row for reader in self.readers)
             _, query, item = np.intersect1d(ours, theirs, return_indices=True)
             return query + queries.first, item + corpus.first
-        apart = self.config.listed_positives or self.sources.numbered
-        if queries is corpus or (apart and not self.config.shared_ids):
+        if queries is corpus or (self.sources.numbered and not self.config.shared_ids):
             return nothing
         if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:
             if self.config.shared_ids:
@@ -276,6 +275,13 @@ class _Joined:
             return nothing
         at = np.asarray(pc.index_in(queries.ids, value_set=corpus.ids).fill_null(-1), np.int64)
         query = np.flatnonzero(at >= 0)
+        if self.config.listed_positives and not self.config.shared_ids:
+            if query.size:
+                self.notes.append(
+                    f"{query.size:,} of {len(at):,} queries have an id that the corpus has too: --shared-ids says "
+                    "that it is the same item, which is then never its own negative"
+                )
+            return nothing
         return query + queries.first, at[query] + corpus.first
 
     def _listed(

@@ -258,12 +258,13 @@ def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progre
     total = merged(parts)
     check_gates(resources, total, KEPT)
     reports = [report_of(each.manifest, each.place) for each in every]
-    told, notes = reports[0], dict.fromkeys(note for each in reports for note in each["notes"])
+    told, counted = reports[0], {note for part in reports for note in ShardStats.from_dict(part["stats"]).notes()}
+    notes = dict.fromkeys(note for each in reports for note in each["notes"] if note not in counted)
 
     def report() -> Report:
         return Report(
             str(run.target.final), run.plan["config"], told["columns"], told["source"], told["plan"], total,
-            tuple(notes), time.perf_counter() - began,
+            (*notes, *total.notes()), time.perf_counter() - began,
         )  # fmt: skip
 
     progress.stage("publish", len(parts), "parts")

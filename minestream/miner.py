@@ -298,7 +298,7 @@ class Mining:
         return Report(
             None if output is None else str(output), (config or self.config).to_dict(), self.columns(), about,
             dict(self.plan.facts) if complete else self.plan.facts | self.plan.means, total,
-            tuple(self.notes()), time.perf_counter() - began, complete,
+            (*self.notes(), *total.notes()), time.perf_counter() - began, complete,
             effort=self.plan.means | used | asdict(self.effort),
         )  # fmt: skip
 

@@ -20,7 +20,7 @@ from minestream.engines import engine_of
 from minestream.engines.work import Work
 from minestream.errors import GateMissed, UsageError
 from minestream.finish import Shape, finished_rows, needs_finishing
-from minestream.formats import Counts, as_lines, convert
+from minestream.formats import SAME_TEXT, Counts, as_lines, convert
 from minestream.given import given_tables, marks_of
 from minestream.inputs import MEMORY
 from minestream.listed import pairs_table
@@ -207,6 +207,7 @@ def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape
         yield from rows if EMITS[config.emit].suffix == ".parquet" else as_lines(config.emit, rows)
         total.rows, total.padded, total.repeated = counts.rows, counts.padded, counts.repeated
         total.drop("short pairs", counts.dropped)
+        total.drop(SAME_TEXT, counts.same_text)
 
     return shape
 
@@ -358,7 +359,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
-        return Mined(table, total, miner.effort, tuple(miner.notes()))
+        return Mined(table, total, miner.effort, (*miner.notes(), *total.notes()))
 
 
 def _finished_in_memory(

@@ -32,6 +32,8 @@ class ShardStats:
     repeated: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     duplicate_positives: int = 0  # pairs whose positive is a duplicate of the anchor, for want of another
+    at_anchor: int = 0  # negatives at distance 0 from their anchor; this and the next not under --max-uses
+    same_text: int = 0  # negatives whose carried text is that of their anchor or positive
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # by rules that look at candidates one by one
@@ -40,6 +42,15 @@ class ShardStats:
     def answer(self) -> dict[str, int]:
         """The counters that files carry."""
         return {name: getattr(self, name) for name in ("anchors", "pairs", "rows", "full", "short", "empty")}
+
+    def notes(self) -> list[str]:
+        """What the counters say that may harm a training, one line each."""
+        told = {
+            "lie at distance 0 from their anchor: where those are the same item, "
+            "--drop-duplicates-within 0 --drop-duplicates-of both leaves them out": self.at_anchor,
+            "carry the same text as their anchor or positive: export leaves them out": self.same_text,
+        }
+        return [f"{count:,} negatives {what}" for what, count in told.items() if count]
 
     def drop(self, rule: str, count: int) -> None:
         """Count `count` candidates dropped by `rule`."""

@@ -269,3 +269,31 @@ def test_the_default_name_has_the_suffix_of_the_format_once(
     assert main(["export", str(mined / "carried.parquet"), "--emit", emit]) == 0
     beside = {f"{name}.manifest.json"} if not name.endswith(".parquet") else set()
     assert {path.name for path in tmp_path.iterdir()} == {name, *beside}
+
+
+def test_copies_of_a_text_are_not_negatives_of_each_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    once = rng.standard_normal((30, 16))
+    passages = np.vstack([once, once * (1 + 1e-7 * rng.standard_normal(once.shape))]).astype(np.float32)
+    queries = (passages[:10] + 0.3 * rng.standard_normal((10, 16))).astype(np.float32)
+    tables = [
+        pa.table({"id": [f"{name}{i}" for i in range(len(rows))], "embedding": rows.tolist(), "text": texts})
+        for name, rows, texts in (
+            ("q", queries, [f"query {i}" for i in range(10)]),
+            ("d", passages, [f"passage {i % 30}" for i in range(60)]),
+        )
+    ]
+    qrels = pa.table({"query_id": [f"q{i}" for i in range(10)], "positive_id": [f"d{i}" for i in range(10)]})
+    minestream.mine(
+        tables[0], tmp_path / "m.parquet", corpus=tables[1], qrels=qrels, negatives=3, band="any", carry=["text"],
+        progress="none",
+    )  # fmt: skip
+    mined = pq.read_table(tmp_path / "m.parquet").to_pylist()
+    copies = sum(row["negative_text"] == row["positive_text"] for row in mined)
+    assert copies == 10
+    report = export(tmp_path / "m.parquet", tmp_path / "t.parquet", emit="st-triplets")
+    assert (report["rows"], report["same_text"]) == (20, 10)
+    assert all(row["negative"] != row["positive"] for row in read(tmp_path / "t.parquet"))
+    export(tmp_path / "m.parquet", tmp_path / "l.parquet", emit="st-labeled-pairs")
+    said = read(tmp_path / "l.parquet")
+    assert len({tuple(row.values()) for row in said}) == len({(row["anchor"], row["document"]) for row in said}) == 20

@@ -33,8 +33,9 @@ def distance(anchor: int, other: int) -> float:
 
 
 def native(
-    pairs: Pairs, *, role: str = "anchor", ids: str | None = "int", carry: bool = False, float64: bool = False
-) -> pa.Table:
+    pairs: Pairs, *, role: str = "anchor", ids: str | None = "int", carry: bool = False, float64: bool = False,
+    same: int = 20,
+) -> pa.Table:  # fmt: skip
     """Native triplets of pairs, as emit writes them, with columns that no format reads."""
     rows = [(a, p, n) for a, p, negatives in pairs for n in negatives]
     ends = dict(zip((role, "positive", "negative"), zip(*rows, strict=True) if rows else ((), (), ()), strict=True))
@@ -48,7 +49,7 @@ def native(
     columns |= {"loss": pa.nulls(len(rows), number), "harder": pa.nulls(len(rows), pa.int32())}
     if carry:
         columns |= {
-            f"{end}_text": pa.array([f"text {row}" for row in found], pa.string()) for end, found in ends.items()
+            f"{end}_text": pa.array([f"text {row % same}" for row in found], pa.string()) for end, found in ends.items()
         }
     return pa.table(columns)
 
@@ -60,12 +61,11 @@ def ids_of(rows: Any, kind: str | None) -> pa.Array:
     )  # fmt: skip
 
 
-def joined(rows: int = 20, budget: int = 2**20, folder: Path = Path("/tmp")) -> JoinedTexts:
+def joined(rows: int = 20, budget: int = 2**20, folder: Path = Path("/tmp"), same: int = 20) -> JoinedTexts:
     held = CarriedColumns(budget, folder)
     for start in range(0, rows, 7):
-        held.append(
-            pa.record_batch([pa.array([f"text {row}" for row in range(start, min(rows, start + 7))])], ["text"])
-        )
+        texts = pa.array([f"text {row % same}" for row in range(start, min(rows, start + 7))])
+        held.append(pa.record_batch([texts], ["text"]))
     held.seal()
     return JoinedTexts(held, held)
 
@@ -79,8 +79,10 @@ def converted(name: str, tables: Any, **options: Any) -> pa.Table:
 # ---------------------------------------------------------------- the same by loops
 
 
-def expected(name: str, pairs: Pairs, k: int, scores: str, ids: str | None) -> list[dict[str, Any]]:
-    """The rows of a format, from pairs that fit it."""
+def expected(
+    name: str, pairs: Pairs, k: int, scores: str, ids: str | None, same: int = 20
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The rows of a format, from pairs that fit it; rows have one text whose numbers are the same modulo `same`."""
     pairs = [(a, p, negatives[:k]) for a, p, negatives in pairs]
 
     def of(anchor: int, other: int) -> float:
@@ -93,20 +95,23 @@ def expected(name: str, pairs: Pairs, k: int, scores: str, ids: str | None) -> l
     def scored(column: str, values: Any) -> dict[str, Any]:
         return {} if scores == "none" else {column: values}
 
+    def said(row: int) -> str:
+        return f"text {row % same}"
+
     found: list[dict[str, Any]] = []
     for a, group in itertools.groupby(pairs, key=lambda pair: pair[0]):
         own = list(group)
         positives, negatives = [p for _, p, _ in own], list(dict.fromkeys(n for *_, many in own for n in many))
-        text = f"text {a}"
+        text = said(a)
         for_pairs = {
             "st-triplets": lambda p, many, a=a, text=text: [
-                {"anchor": text, "positive": f"text {p}", "negative": f"text {n}"}
+                {"anchor": text, "positive": said(p), "negative": said(n)}
                 | scored("scores", [of(a, p), of(a, n)])
                 for n in many
             ],
             "st-tuples": lambda p, many, a=a, text=text: [
-                {"anchor": text, "positive": f"text {p}"}
-                | {f"negative_{i + 1}": f"text {n}" for i, n in enumerate(many)}
+                {"anchor": text, "positive": said(p)}
+                | {f"negative_{i + 1}": said(n) for i, n in enumerate(many)}
                 | scored("scores", [of(a, n) for n in (p, *many)])
             ],
             "pylate": lambda p, many, a=a: [
@@ -120,12 +125,12 @@ def expected(name: str, pairs: Pairs, k: int, scores: str, ids: str | None) -> l
         plural = "labels" if scores == "none" else "scores"
         for_anchors = {
             "st-labeled-pairs": [
-                {"anchor": text, "document": f"text {row}", plural[:-1]: value}
+                {"anchor": text, "document": said(row), plural[:-1]: value}
                 for (row, _), value in zip(documents, judged, strict=True)
             ],
-            "st-labeled-lists": [{"query": text, "documents": [f"text {row}" for row, _ in documents], plural: judged}],
+            "st-labeled-lists": [{"query": text, "documents": [said(row) for row, _ in documents], plural: judged}],
             "flagembedding": [
-                {"query": text, "pos": [f"text {p}" for p in positives], "neg": [f"text {n}" for n in negatives]}
+                {"query": text, "pos": [said(p) for p in positives], "neg": [said(n) for n in negatives]}
                 | scored("pos_scores", [of(a, p) for p in positives])
                 | scored("neg_scores", [of(a, n) for n in negatives])
             ],
@@ -144,6 +149,15 @@ def expected(name: str, pairs: Pairs, k: int, scores: str, ids: str | None) -> l
         else:
             found += for_anchors[name]
     return found
+
+
+def apart(pairs: Pairs, same: int) -> Pairs:
+    """The pairs without negatives that have the text of their anchor or of a positive of it; empty ones go."""
+    barred: dict[int, set[int]] = {}
+    for a, p, _ in pairs:
+        barred.setdefault(a, {a % same}).add(p % same)
+    left = [(a, p, [n for n in many if n % same not in barred[a]]) for a, p, many in pairs]
+    return [pair for pair in left if pair[2]]
 
 
 def fitted(pairs: Pairs, k: int, rule: str) -> Pairs:
@@ -170,29 +184,32 @@ def worlds(draw: st.DrawFn) -> Pairs:
     ids=st.sampled_from(["int", "str", None]), role=st.sampled_from(["anchor", "query"]),
     form=st.sampled_from([(n, s, r) for n, f in FORMATS.items() for s in f.scores for r in f.short_rows]),
     carry=st.booleans(), float64=st.booleans(), metric=st.sampled_from(["cosine", "dot"]),
+    same=st.sampled_from([20, 9, 4]),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_formats_are_those_of_loops_however_the_rows_are_cut(
     pairs: Pairs, k: int, cuts: list[int], block: int, ids: str | None, role: str, form: tuple[str, str, str],
-    carry: bool, float64: bool, metric: str,
+    carry: bool, float64: bool, metric: str, same: int,
 ) -> None:  # fmt: skip
     name, scores, rule = form
     if rule == "pad-random":
         return  # has tests of its own
-    table, counts = native(pairs, role=role, ids=ids, carry=carry, float64=float64), Counts()
+    table, counts = native(pairs, role=role, ids=ids, carry=carry, float64=float64, same=same), Counts()
     edges = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
     tables = [table.slice(first, end - first) for first, end in itertools.pairwise(edges)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats.whole_anchors, "__defaults__", (block,))
         found = converted(
             name, tables, k=k, metric=metric, scores=scores, short_rows=rule, counts=counts,
-            texts=CarriedTexts("text", "text") if carry else joined(),
+            texts=CarriedTexts("text", "text") if carry else joined(same=same),
         )  # fmt: skip
+    left = apart(pairs, same) if "negative" in FORMATS[name].texts else pairs
     meaning = "negative-distance" if metric == "dot" and scores == "similarity" else scores
-    assert found.to_pylist() == expected(name, fitted(pairs, k, rule), k, meaning, ids)
-    short = [k - len(many) for *_, many in pairs if len(many) < k]
-    assert (counts.rows, counts.pairs, counts.short) == (found.num_rows, len(pairs), len(short))
-    assert (counts.dropped, counts.repeated) == (len(short) * (rule == "drop"), sum(short) * (rule == "repeat"))
+    assert found.to_pylist() == expected(name, fitted(left, k, rule), k, meaning, ids, same)
+    short, gone = [k - len(many) for *_, many in left if len(many) < k], len(pairs) - len(left)
+    assert (counts.rows, counts.pairs, counts.short) == (found.num_rows, len(pairs), len(short) + gone)
+    assert (counts.dropped, counts.repeated) == (len(short) * (rule == "drop") + gone, sum(short) * (rule == "repeat"))
+    assert counts.same_text == sum(len(many) for *_, many in pairs) - sum(len(many) for *_, many in left)
 
 
 @pytest.mark.parametrize("name", FORMATS)

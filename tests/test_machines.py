@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -166,6 +167,21 @@ def test_any_number_of_slices(source: Path, tmp_path: Path, name: str, count: in
     assert report.stats.loss_sum == whole.stats.loss_sum
     assert manifest(tmp_path / name) == manifest(tmp_path / "whole" / name)
     assert not (tmp_path / f"{name}.partial").exists()
+
+
+@pytest.mark.usefixtures("parts_of_forty")
+def test_what_is_noted_of_the_rows_counts_all_slices(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = pa.array(rng.integers(0, 40, 400))
+    table = pa.table({"embedding": rng.integers(-1, 2, (400, 3)).astype(np.float32).tolist(), "label": labels})
+    pq.write_table(table, tmp_path / "crowded.parquet")
+    options: dict[str, Any] = {"metric": "euclidean", "band": "any", "drop_duplicates_within": None}
+    whole = minestream.mine(tmp_path / "crowded.parquet", tmp_path / "whole.parquet", progress="none", **options)
+    mine_slices(tmp_path / "crowded.parquet", tmp_path / "out.parquet", 3, **options)
+    report = minestream.merge(tmp_path / "out.parquet", progress="none")
+    assert whole.stats.at_anchor > 300
+    assert f"{whole.stats.at_anchor} negatives lie at distance 0" in " ".join(report.notes)
+    assert report.notes == whole.notes
 
 
 @pytest.mark.usefixtures("parts_of_forty")

@@ -525,3 +525,35 @@ def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again()
     options = {"negatives": 5, "max_per_negative_label": 1, "band": "any", "margin": 0.1}
     found = mine_arrays(np.array([[1.0, 0.0]]), [0], corpus=corpus, corpus_labels=labels, **options)
     assert (found.stats.rows, found.stats.dropped) == (5, {"label cap": 39})
+
+
+@pytest.mark.usefixtures("tables")
+def test_ids_that_both_tables_have_and_negatives_at_distance_zero_are_noted() -> None:
+    corpus = pa.table({"id": range(100), "embedding": vectors(100)})
+    queries, qrels = corpus.slice(0, 7), pa.table({"query_id": range(7), "positive_id": range(50, 57)})
+    options: dict[str, Any] = {"corpus": corpus, "qrels": qrels, "negatives": 3, "band": "any", "progress": "none"}
+    report = minestream.mine(queries, "own.parquet", **options)
+    (said,) = (note for note in report.notes if "--shared-ids" in note)
+    assert said.startswith("7 of 7 queries have an id that the corpus has too")
+    (said,) = (note for note in report.notes if "distance 0" in note)
+    assert said.startswith("7 negatives lie at distance 0 from their anchor")
+    for further in ({"shared_ids": True}, {"drop_duplicates_within": 0.0, "drop_duplicates_of": "both"}):
+        report = minestream.mine(queries, "own.parquet", overwrite=True, **options, **further)
+        assert not any("distance 0" in note for note in report.notes)
+    assert any("--shared-ids" in note for note in report.notes)
+    rows = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
+    own = minestream.mine_arrays(rows[:7], corpus=rows, qrels=[(i, i + 50) for i in range(7)], negatives=3, band="any")
+    assert any(note.startswith("7 negatives lie at distance 0") for note in own.notes)
+    assert not any("--shared-ids" in note for note in own.notes)  # these go by number
+
+
+@pytest.mark.usefixtures("tables")
+def test_negatives_that_carry_the_text_of_their_anchor_or_positive_are_noted() -> None:
+    texts = pa.array([f"text {i % 10}" for i in range(40)])
+    table = pa.table({"id": range(40), "embedding": vectors(40), "label": [i // 2 for i in range(40)], "text": texts})
+    for emit in ("triplets", "tuples"):
+        report = minestream.mine(
+            table, f"{emit}.parquet", emit=emit, negatives=38, band="any", carry=["text"], progress="none"
+        )
+        assert report.stats.same_text == 40 * 6  # three other rows of its text, three of its positive's
+        assert any("240 negatives carry the same text" in note for note in report.notes)
