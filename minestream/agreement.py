@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterator
 from contextlib import closing
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
@@ -15,7 +18,8 @@ from minestream.inputs import Input
 from minestream.where import Where
 
 MAX_DIMENSION = 16384
-FIRST_ROWS = 16
+FIRST_ROWS, _SEARCHED_ROWS = 16, 8_192
+_HINT = "check how it was written"
 
 
 def _by_type(each: Input, column: str) -> Vectors:
@@ -26,34 +30,52 @@ def _by_type(each: Input, column: str) -> Vectors:
     )
 
 
-def _by_first_rows(inputs: list[Input], column: str, drop_bad: bool) -> Vectors:
-    """By the first rows; where bad ones are dropped, by what most of the first that hold a vector have."""
+def _first_rows(inputs: list[Input], column: str, where: Where | None) -> Generator[tuple[Place, pa.Array], None, None]:
+    """The rows that meet the condition, piece by piece."""
+    names = [column, *(name for name in (where.columns if where else ()) if name != column)]
     for each in inputs:
-        lengths: list[int] = []
-        with closing(each.read([column], FIRST_ROWS, look=True)) as batches:
+        start = each.row
+        with closing(each.read(names, FIRST_ROWS if where is None else _SEARCHED_ROWS, look=True)) as batches:
             for batch in batches:
-                rows = lists_of(batch.column(column))
-                if not drop_bad:
-                    vectors = decode_vectors(rows, column, Place(each.name, 0, 0))
-                    return Vectors(each.name, vectors.dtype, vectors.shape[1])
-                lengths += pc.list_value_length(rows.filter(pa.array(with_vector(rows)))).to_pylist()
-                if len(lengths) >= FIRST_ROWS:
-                    break
-        if lengths:  # cut, so that they are the same rows however a file is cut
-            first = lengths[:FIRST_ROWS]
-            return Vectors(each.name, _by_type(each, column).dtype, max(first, key=first.count))
-    if not drop_bad:
-        raise no_rows(inputs)
-    raise InputError(f"{inputs[0].name}: column {column!r}: no row holds a vector", "check how it was written")
+                kept = np.flatnonzero(np.ones(batch.num_rows, bool) if where is None else where.mask(batch))
+                yield Place(each.name, start, start, kept), lists_of(batch.column(column)).take(pa.array(kept))
+                start += batch.num_rows
 
 
-def common_vectors(inputs: list[Input], column: str, empty: bool, drop_bad: bool = False) -> Vectors:
-    """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length."""
+def _by_first_rows(pieces: Iterator[tuple[Place, pa.Array]], column: str, typed: Vectors, drop_bad: bool) -> Vectors:
+    """`typed` with the length that the first rows have, if there are any; of good ones most, where bad are dropped."""
+    lengths: list[int] = []
+    seen = 0
+    for place, rows in pieces:
+        if len(rows) and not drop_bad:
+            return replace(typed, file=place.file, length=decode_vectors(rows, column, place).shape[1])
+        seen += len(rows)
+        lengths += pc.list_value_length(rows.filter(pa.array(with_vector(rows)))).to_pylist()
+        if len(lengths) >= FIRST_ROWS:
+            break
+    if seen and not lengths:
+        raise InputError(f"{typed.file}: column {column!r}: none of {seen:,} rows holds a vector", _HINT)
+    first = lengths[:FIRST_ROWS]  # the same rows however the inputs are cut
+    return replace(typed, length=max(first, key=first.count, default=None))
+
+
+def common_vectors(
+    inputs: list[Input], column: str, may_be_empty: bool, drop_bad: bool = False, where: Where | None = None,
+    read: list[Input] | None = None,
+) -> Vectors:  # fmt: skip
+    """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length.
+
+    read : of the inputs what may meet `where`; None: all
+    """
     typed = [_by_type(each, column) for each in inputs]
-    if empty and all(vectors.length is None for vectors in typed):
-        return typed[0]
     first = next((vectors for vectors in typed if vectors.length is not None), None)
-    first = first or _by_first_rows(inputs, column, drop_bad)
+    if first is None:
+        with closing(_first_rows(inputs if read is None else read, column, where)) as pieces:
+            first = _by_first_rows(pieces, column, typed[0], drop_bad)
+    if first.length is None:
+        if not may_be_empty:
+            raise no_rows(inputs, where)
+        return first
     for other in typed:
         first.must_match(other)
     if first.length not in range(1, MAX_DIMENSION + 1):
@@ -107,4 +129,4 @@ def no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
     names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
     if where is not None:
         return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")
-    return InputError(f"{names}: no rows", "there is nothing to mine: check how the input was written")
+    return InputError(f"{names}: no rows", f"there is nothing to mine: {_HINT}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -161,6 +161,7 @@ _ROLES = {
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
     ),
 }  # fmt: skip
+_ROLES["guide"] = replace(_ROLES["embedding"], option="--guide")
 
 
 # ---------------------------------------------------------------- detection

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,12 @@ from minestream.errors import InputError
 from minestream.kernels import exact
 from minestream.metric import METRICS
 from minestream.prepare import prepared
+from minestream.relation import NO_ROWS
 from minestream.store import Store
 
 if TYPE_CHECKING:
     from minestream.reader import Table
-    from minestream.source import Source
+    from minestream.source import RowBatch, Source
 
 PAIRS_AT_ONCE = 65_536
 
@@ -56,33 +57,84 @@ class Guide:
         return pair_distances(self.store, self.square, self.metric, self.place[left], self.place[right])
 
 
-def load_guide(
-    guides: Sequence[Source], config: MineConfig, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]],
-    store_bytes: int, scratch: Path,
-) -> Guide:  # fmt: skip
-    """Read the guide's vectors of every table; joined by id where they stand in tables of their own.
+@dataclass(frozen=True)
+class _Read:
+    """The guide's vectors of one table: those of `rows` (ascending) lie in the store from `first` on, bad ones do not.
 
-    store_bytes, scratch : as for Store
-
-    Raises
-    ------
-    InputError
-        For rows without a vector, ids that are not unique, another number of rows.
+    count : of all rows; bad : the bad rows, by kind
     """
-    dtype = np.result_type(*(guide.dtype for guide in guides))
-    rows = None if any(guide.rows is None for guide in guides) else sum(guide.rows or 0 for guide in guides)
-    store = Store(guides[0].dimension, dtype, store_bytes, scratch, rows)
-    places = []
-    for guide, table, of_slot in zip(guides, tables, source_rows, strict=True):
-        first, ids = store.rows, []
+
+    first: int
+    rows: NDArray[np.int64]
+    ids: pa.Array | None
+    count: int
+    bad: dict[str, NDArray[np.int64]]
+
+
+class GuideReader:
+    """Reads the guide before the tables, because a row of which the guide's vector is bad is a bad row.
+
+    Attributes
+    ----------
+    dropped : dict of str to int
+        The rows that `marked` has marked, by cause.
+    """
+
+    def __init__(self, guides: Sequence[Source], config: MineConfig, store_bytes: int, scratch: Path) -> None:
+        dtype = np.result_type(*(guide.dtype for guide in guides))
+        rows = None if any(guide.rows is None for guide in guides) else sum(guide.rows or 0 for guide in guides)
+        self._store = Store(guides[0].dimension, dtype, store_bytes, scratch, rows)
+        self._config = config
+        self._tables = [self._read(guide) for guide in guides]
+        self._store.seal()
+        self.dropped: dict[str, int] = {}
+
+    def _read(self, guide: Source) -> _Read:
+        first, rows, ids, count = self._store.rows, [NO_ROWS], list[pa.Array](), 0
+        bad: dict[str, NDArray[np.int64]] = {}
         for batch in guide.batches():
-            store.append(batch.vectors.astype(store.dtype, copy=False))
-            ids += [] if batch.ids is None else [batch.ids]
-        at = _joined(pa.concat_arrays(ids) if ids else None, table) if config.guide_tables else of_slot
-        places.append(first + at)
-    store.seal()
-    store, square = prepared(store, config.normalize)
-    return Guide(store, square, np.concatenate(places), config.metric)
+            good = ~batch.bad
+            self._store.append(batch.vectors[good].astype(self._store.dtype, copy=False))
+            rows.append(batch.rows[good])
+            ids += [] if batch.ids is None else [batch.ids.filter(pa.array(good))]
+            for kind, places in batch.kinds.items():
+                bad[kind] = np.concatenate([bad.get(kind, NO_ROWS), batch.rows[places]])
+            count += good.size
+        return _Read(first, np.concatenate(rows), pa.concat_arrays(ids) if ids else None, count + guide.left_out, bad)
+
+    def marked(self, side: int, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
+        """The batches of a table, where rows are bad of which the guide's vector is; the guide joined by id has a say
+        in `guide` only."""
+        of_guide = {} if self._config.guide_tables else self._tables[side].bad
+        for batch in batches:
+            bad = batch.bad.copy()
+            for kind, rows in of_guide.items():
+                found, cause = np.isin(batch.rows, rows) & ~bad, f"bad guide: {kind}"
+                if found.any():
+                    self.dropped[cause] = self.dropped.get(cause, 0) + int(found.sum())
+                bad |= found
+            yield replace(batch, bad=bad)
+
+    def guide(self, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]]) -> Guide:
+        """What was read, by slot; joined by id where it stands in tables of its own.
+
+        Raises
+        ------
+        InputError
+            For rows without a vector, ids that are not unique, another number of rows.
+        """
+        places = []
+        for read, table, of_slot in zip(self._tables, tables, source_rows, strict=True):
+            if self._config.guide_tables:
+                places.append(read.first + _joined(read.ids, table))
+                continue
+            if read.count != table.source_rows:
+                raise InputError(
+                    f"the guide has {read.count:,} vectors for {table.source_rows:,} rows", "give one a row"
+                )
+            places.append(read.first + np.searchsorted(read.rows, of_slot))
+        store, square = prepared(self._store, self._config.normalize)
+        return Guide(store, square, np.concatenate(places), self._config.metric)
 
 
 def _joined(ids: pa.Array | None, table: Table) -> NDArray[np.int64]:
@@ -100,6 +152,7 @@ def _joined(ids: pa.Array | None, table: Table) -> NDArray[np.int64]:
     if missing.size:
         first = table.ids[int(missing[0])].as_py()
         raise InputError(
-            f"the guide has no vector of {missing.size:,} rows, the first is id {first!r}", "embed them too"
+            f"the guide has no vector, or a bad one, of {missing.size:,} rows, the first is id {first!r}",
+            "embed them too",
         )
     return at

@@ -306,27 +306,27 @@ def _vectors_array(matrix: np.ndarray) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
 
 
-def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False) -> pa.Table:
-    """Arrays, tensors or lists as a table of the column "embedding" and those of `columns` that are not None."""
+def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False, name: str = "embedding") -> pa.Table:
+    """Arrays, tensors or lists as a table of the column `name` and those of `columns` that are not None."""
     given = _to_numpy(embeddings)
     refuse_splits(given)
-    refuse_masked(given, f"{MEMORY}: embeddings")
+    refuse_masked(given, f"{MEMORY}: {name}s")
     if isinstance(given, list | tuple) and given:
         for row, vector in enumerate(given):
-            refuse_masked(vector, f"{MEMORY}: embeddings[{row}]")
+            refuse_masked(vector, f"{MEMORY}: {name}s[{row}]")
         vectors = [np.asarray(_to_numpy(vector)) for vector in given]
-        one_length(np.array([vector.size for vector in vectors]), "embeddings", Place(MEMORY, 0, 0))
+        one_length(np.array([vector.size for vector in vectors]), f"{name}s", Place(MEMORY, 0, 0))
         given = np.stack(vectors)
         given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
     matrix = np.asarray(given)
     if matrix.ndim == 0 or matrix.dtype == object:
         code = _OF_HUGGING_FACE if hasattr(given, "with_format") else _STACKED
-        raise UsageError(f"embeddings of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
+        raise UsageError(f"{name}s of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
     if matrix.shape[:1] == (0,) and not may_be_empty:
-        raise InputError(f"{MEMORY}: embeddings of no rows", "there is nothing to mine")
-    _vectors_type(matrix, f"{MEMORY}: embeddings")
-    named = {name: _column(values, name, len(matrix)) for name, values in columns.items() if values is not None}
-    return pa.table({"embedding": _vectors_array(matrix), **named})
+        raise InputError(f"{MEMORY}: {name}s of no rows", "there is nothing to mine")
+    _vectors_type(matrix, f"{MEMORY}: {name}s")
+    named = {each: _column(values, each, len(matrix)) for each, values in columns.items() if values is not None}
+    return pa.table({name: _vectors_array(matrix), **named})
 
 
 def _column(values: Any, name: str, rows: int) -> pa.Array:

@@ -17,7 +17,7 @@ from minestream.draws import draw_keys, key_ranks
 from minestream.effects import lacking
 from minestream.errors import InputError
 from minestream.excluded import excluded_rows
-from minestream.guide import Guide, load_guide
+from minestream.guide import Guide, GuideReader
 from minestream.kernels import codes
 from minestream.kernels.choose import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 from minestream.listed import csr, one_of, places_of
@@ -143,10 +143,11 @@ def load(
     store = Store(sources.dimension, sources.dtype, store_bytes, scratch, sources.rows)
     label_type = sources.anchors.label_type
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
+    guide = GuideReader(sources.guides, config, store_bytes, scratch) if sources.guides else None
     readers = []
-    for source in sources:
+    for side, source in enumerate(sources):
         reader = TableReader(source, config, store, labels, groups, store_bytes, scratch)
-        batches = source.batches()
+        batches = source.batches() if guide is None else guide.marked(side, source.batches())
         while (batch := waited(batches, stats)) is not None:
             reader.add(batch)
             progress.advance(len(batch.vectors))
@@ -154,7 +155,7 @@ def load(
     store.seal()
     release_memory()
     read = labels.finish()
-    loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(store_bytes, scratch)
+    loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(guide)
     used = sources.labeled
     loaded.notes.extend(labels.notes(config.unlabeled, read) if used else lacking("no labels are used", config))
     release_memory()
@@ -173,7 +174,7 @@ class _Joined:
         self.notes = [*sources.notes]
         self.dropped: dict[str, int] = {}
 
-    def loaded(self, store_bytes: int, scratch: Path) -> Loaded:
+    def loaded(self, guide: GuideReader | None) -> Loaded:
         """Join them."""
         config, readers = self.config, self.readers
         for reader in readers:
@@ -182,6 +183,7 @@ class _Joined:
             self._count({f"outside {reader.source.condition}": reader.source.left_out})
             if config.unlabeled == "ignore" and not config.listed_positives:
                 self._count({"unlabelled": reader.unlabeled})
+        self._count({} if guide is None else guide.dropped)
         self._drop_rows()
         first, tables = 0, []
         for reader in readers:
@@ -193,15 +195,12 @@ class _Joined:
         twin, equal = twins(store, METRICS[config.metric].unit_rows)
         rows = self._rows(both, twin, square)
         positives = self._positives(rows, both)
-        guide = None
-        if self.sources.guides:
-            source_rows = [reader.source_row for reader in readers]
-            guide = load_guide(self.sources.guides, config, tables, source_rows, store_bytes, scratch)
+        source_rows = [reader.source_row for reader in readers]
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
-            np.concatenate([reader.source_row for reader in readers]), self.labels,
-            self.sources.labeled, positives, guide, self.dropped, self.sources.one_input, self.notes,
-            self.group_values, self._unlabeled_negatives(), equal,
+            np.concatenate(source_rows), self.labels, self.sources.labeled, positives,
+            None if guide is None else guide.guide(tables, source_rows), self.dropped, self.sources.one_input,
+            self.notes, self.group_values, self._unlabeled_negatives(), equal,
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:

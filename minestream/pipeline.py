@@ -319,6 +319,10 @@ def mine_arrays(
     Mined
     """
     refuse_without_tables(options)
+    _refuse_one_side(
+        corpus, guide, corpus_labels=corpus_labels, corpus_ids=corpus_ids, corpus_groups=corpus_groups,
+        corpus_guide=corpus_guide,
+    )  # fmt: skip
     options.setdefault("progress", "none")
     listed = {name: pairs_table(options[name]) for name in ("qrels", "exclude") if options.get(name) is not None}
     options |= (
@@ -327,10 +331,10 @@ def mine_arrays(
     config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
     refuse_machines(resources, "arrays")
 
-    def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None) -> Source:
+    def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None, **name: str) -> Source:
         return arrays_source(
             vectors, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
-            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=needs_label,
+            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=needs_label, **name,
         )  # fmt: skip
 
     def numbered(vectors: Any, ids: Any) -> Any:
@@ -340,7 +344,7 @@ def mine_arrays(
     notes: list[str] = []
     known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
-    guides = [opened(each, None, None, None, None) for each in (guide, corpus_guide) if each is not None]
+    guides = [opened(each, None, None, None, None, name="guide") for each in (guide, corpus_guide) if each is not None]
     sources = Sources(
         opened(embeddings, labels, numbered(embeddings, ids), groups, needs_label),
         None
@@ -360,6 +364,14 @@ def mine_arrays(
         if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
         return Mined(table, total, miner.effort, (*miner.notes(), *total.notes()))
+
+
+def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
+    """Refuse what belongs to a corpus where there is none, and the guide's vectors of one table alone."""
+    for name in (name for name, value in of_corpus.items() if value is not None and corpus is None):
+        raise UsageError(f"{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
+    if corpus is not None and (guide is None) != (of_corpus["corpus_guide"] is None):
+        raise UsageError("guide and corpus_guide belong together where there is a corpus", "pass both, or neither")
 
 
 def _finished_in_memory(

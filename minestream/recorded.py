@@ -246,6 +246,7 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     corpus, split = None, is_split(config)
     if config["two_tables"] or split:
         corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given), standing)
+    guides = _guides(mined, given, anchors, corpus)
     if entries(mined, "excluded rows"):
         _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
     known = _listed(mined, "known positives", given, anchors, corpus or anchors)
@@ -253,7 +254,7 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     if split and corpus is not None:
         same_items = np.flatnonzero(anchors.takes_part & corpus.takes_part).tolist()
         excluded = [*(excluded or []), *((row, row) for row in same_items)]
-    return SourceRows(anchors, corpus, known, excluded, _guides(mined, given, anchors, corpus))
+    return SourceRows(anchors, corpus, known, excluded, guides)
 
 
 def _table(found: list[Any]) -> Any:
@@ -293,30 +294,32 @@ def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[Tab
 def _guides(
     mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, corpus: TableRows | None
 ) -> list[NDArray[Any]]:
-    """The guide's vectors of every table, by row."""
+    """The guide's vectors of every table, by row; rows of which it is bad take no part."""
     config, recorded = mined.about["config"], entries(mined, "guide")
     if not recorded:
         return []
     tables = [anchors] if corpus is None else [anchors, corpus]
     paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
-    if config["guide_tables"]:
-        found = find(mined, "guide", given)
-        paths = [[path] for path in found]
+    apart = config["guide_tables"]
+    if apart:
+        paths = [[path] for path in find(mined, "guide", given)]
     identity, guides = [], []
     for table, own in zip(tables, paths, strict=True):
         source = open_source(
-            own, embedding=config["guide"], id=None if config["guide_tables"] else mined.about["columns"].get("id"),
-            metric=config["metric"], normalize=config["normalize"], require_label=None,
+            [path for path in own if not str(path).endswith(".npy")], embedding=config["guide"],
+            id=None if apart else table.source.columns.id, metric=config["metric"], normalize=config["normalize"],
+            on_bad_rows="drop" if apart else config["on_bad_rows"], require_label=None,
+            where=None if apart else table.source.where,
         )  # fmt: skip
-        vectors: list[NDArray[Any]] = []
-        ids: list[Any] = []
+        every, ids = np.zeros((table.count, source.dimension), source.dtype), dict[Any, Any]()
         for batch in source.batches():
-            vectors.append(batch.vectors)
-            ids += [] if batch.ids is None else batch.ids.to_pylist()
-        every = np.concatenate(vectors)
-        if config["guide_tables"]:
-            at = {name: row for row, name in enumerate(ids)}
-            every = every[[at[name] for name in table.ids or []]]
+            if apart:
+                ids |= dict(zip(batch.ids.to_pylist() if batch.ids else [], batch.vectors, strict=True))
+            else:
+                every[batch.rows] = batch.vectors
+                table.takes_part[batch.rows[batch.bad]] = False
+        if apart:
+            every = np.array([ids[name] for name in table.ids or []], source.dtype)
         guides.append(every)
         identity += source.identity()
     same_files(recorded, identity, "--guide-queries")

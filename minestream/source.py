@@ -111,7 +111,7 @@ class Source:
         self.schema = common_schema(inputs, columns)
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
-        self._inputs, self._npys, self._where = inputs, npys, where
+        self._inputs, self._npys, self.where = inputs, npys, where
         self._read = inputs
         self.left_out = 0
         self.outside: list[Named] = []
@@ -128,14 +128,15 @@ class Source:
         self._others = Others()
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
-        self._vectors = common_vectors(npys or inputs, columns.embedding, self.rows == 0, drop_bad)
+        looked = (npys, None, npys) if npys else (inputs, where, self._read)
+        self._vectors = common_vectors(looked[0], columns.embedding, may_be_empty, drop_bad, *looked[1:])
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
     @property
     def condition(self) -> str:
         """The option that says which rows are read; "" of all."""
-        return "" if self._where is None else self._where.option
+        return "" if self.where is None else self.where.option
 
     def reads_as(self, column: str, kind: pa.DataType) -> None:
         """Hand a column on as a wider type: that of another table."""
@@ -170,7 +171,7 @@ class Source:
             raise UsageError("a stream can be read once only", "pass a table or a file to read it again")
         self._begin()
         names = self.schema.names + ([] if self._npys else [self.columns.embedding])
-        names += [] if self._where is None else [name for name in self._where.columns if name not in names]
+        names += [] if self.where is None else [name for name in self.where.columns if name not in names]
         lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self._batch_rows)]
         lanes += [Lane(self._npys, [VECTORS], self._batch_rows)] if self._npys else []
         rows = kept = 0
@@ -184,15 +185,15 @@ class Source:
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
         if kept == 0 and not self._may_be_empty:
-            raise no_rows(self._inputs, self._where)
+            raise no_rows(self._inputs, self.where)
         self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
 
     def _meeting(self, pieces: list[tuple[Place, pa.RecordBatch]]) -> list[tuple[Place, pa.RecordBatch]]:
         """What of aligned pieces meets the condition, which the first of them is asked."""
-        if self._where is None:
+        if self.where is None:
             return pieces
-        mask = self._where.mask(pieces[0][1])
+        mask = self.where.mask(pieces[0][1])
         if mask.all():
             return pieces
         kept, among = np.flatnonzero(mask), pa.array(mask)
@@ -236,7 +237,7 @@ class Source:
             if column is not None:
                 self._checksums[where.file][kind].add(column)
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
-        others["rows"] = None if self._where is None else pa.array(place.source_rows(len(vectors)))
+        others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
         self._others.add(place.file, others)
         vectors, kinds = self._without_bad(vectors, origin, missing)
         bad = np.zeros(len(vectors), bool)
@@ -402,6 +403,7 @@ def arrays_source(
     on_bad_rows: str = "error",
     batch_rows: int = 8192,
     require_label: bool | None = True,
+    name: str = "embedding",
 ) -> Source:
     """A source over arrays: NumPy, torch tensors (any device, bfloat16 becomes float32) or lists.
 
@@ -413,14 +415,16 @@ def arrays_source(
         As the columns of a file; lists of lists are multi-labels.
     metric, normalize, on_bad_rows, batch_rows, require_label
         See `open_source`, also for what is raised.
+    name : str
+        What messages call the column of vectors.
     """
     if labels is None and require_label:
         raise InputError(
             "no labels", "pass one label a row, or list the positives: qrels=[(row, row of a positive), ...]"
         )
-    table = table_of(embeddings, {"label": labels, "id": ids, "group": groups})
-    label, id, group = (name if name in table.column_names else None for name in ("label", "id", "group"))
+    table = table_of(embeddings, {"label": labels, "id": ids, "group": groups}, name=name)
+    label, id, group = (role if role in table.column_names else None for role in ("label", "id", "group"))
     return open_source(
-        table, embedding="embedding", label=label, id=id, group_column=group, metric=metric, normalize=normalize,
+        table, embedding=name, label=label, id=id, group_column=group, metric=metric, normalize=normalize,
         on_bad_rows=on_bad_rows, batch_rows=batch_rows, require_label=require_label,
     )  # fmt: skip

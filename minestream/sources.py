@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from minestream.agreement import common_type
+from minestream.columns import Candidates
 from minestream.config import MineConfig, Resources, Tables
 from minestream.effects import lacking
 from minestream.errors import InputError, UsageError
@@ -61,6 +62,8 @@ class Sources:
     def __post_init__(self) -> None:
         if self.corpus is not None and not self.one_input:
             _agree(self.anchors, self.corpus)
+        if len({guide.dimension for guide in self.guides}) > 1:
+            raise InputError("the guide's vectors of queries and corpus differ in length", "embed both with one model")
 
     def __iter__(self) -> Iterator[Source]:
         return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
@@ -180,7 +183,7 @@ def open_sources(
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
-    guides = _open_guides(inputs, config, tables, resources)
+    guides = _open_guides(inputs, config, tables, resources, (own, theirs))
     return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
 
 
@@ -268,8 +271,10 @@ def _agree(anchors: Source, corpus: Source) -> None:
         corpus.reads_as(theirs, both)
 
 
-def _open_guides(inputs: Any, config: MineConfig, tables: Tables, resources: Resources) -> tuple[Source, ...]:
-    """The guide's vectors of each table."""
+def _open_guides(
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, conditions: tuple[Where | None, Where | None]
+) -> tuple[Source, ...]:
+    """The guide's vectors of each table, of rows that meet its condition."""
     if not config.guided:
         return ()
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
@@ -279,13 +284,16 @@ def _open_guides(inputs: Any, config: MineConfig, tables: Tables, resources: Res
             raise UsageError("the guide's vectors of one table are missing", "give --guide-queries and --guide-corpus")
     elif not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
-    guides = tuple(
+    if config.guide is not None:
+        for first in (open_inputs(each)[0] for each in given):
+            Candidates(first.name, first.schema).checked("guide", config.guide)
+    apart = config.guide_tables  # where a bad vector is as good as none
+    ids = [config.id, None if tables.corpus is None else _for_corpus(config, tables.corpus).id]
+    return tuple(
         open_source(
-            each, embedding=config.guide, id=None if config.guide_tables else config.id, metric=config.metric,
-            normalize=config.normalize, on_bad_rows="error", batch_rows=resources.batch_rows, require_label=None,
+            each, embedding=config.guide, id=None if apart else id, metric=config.metric,
+            normalize=config.normalize, on_bad_rows="drop" if apart else config.on_bad_rows,
+            batch_rows=resources.batch_rows, require_label=None, where=None if apart else where,
         )
-        for each in given
+        for each, id, where in zip(given, ids, conditions, strict=False)
     )  # fmt: skip
-    if len({guide.dimension for guide in guides}) > 1:
-        raise InputError("the guide's vectors of queries and corpus differ in length", "embed both with one model")
-    return guides

@@ -23,6 +23,7 @@ from minestream.cli import main
 from minestream.errors import InputError
 from minestream.pipeline import Mining
 from minestream.source import open_source
+from minestream.where import parse_where
 
 REPOSITORY = Path(__file__).parents[1]
 ROWS = 30
@@ -198,9 +199,28 @@ def test_rows_of_another_length_are_dropped_however_a_file_is_cut(
         assert "--on-bad-rows drop" in refused.value.hint
 
 
+@pytest.mark.parametrize("rows_of_a_group", [1, 3, 40])
+@pytest.mark.parametrize("bad", ["error", "drop"])
+def test_vectors_have_the_length_of_those_that_meet_the_condition(
+    bad: str, rows_of_a_group: int, tmp_path: Path
+) -> None:
+    rows = [None, [], *[[1.0, 2.0]] * 20, *[[1.0, 2.0, float(at)] for at in range(8)], None]
+    model = ["none"] * 2 + ["small"] * 20 + ["large"] * 8 + ["none"]
+    table = pa.table({"embedding": pa.array(rows, pa.list_(pa.float32())), "model": model})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=rows_of_a_group)
+    where = parse_where("model == 'large'", "--where")
+    source = open_source(tmp_path / "rows.parquet", require_label=None, where=where, on_bad_rows=bad)
+    assert source.dimension == 3
+    assert [row for batch in source.batches() for row in batch.rows.tolist()] == list(range(22, 30))
+    assert not source.bad_rows
+    none = parse_where("model == 'huge'", "--where")
+    with pytest.raises(InputError, match="no row meets --where"):
+        open_source(tmp_path / "rows.parquet", require_label=None, where=none, on_bad_rows=bad)
+
+
 def test_rows_of_which_none_holds_a_vector() -> None:
     table = pa.table({"embedding": pa.array([None, [], [None]], pa.list_(pa.float32())), "label": [0, 0, 1]})
-    with pytest.raises(InputError, match="column 'embedding': no row holds a vector"):
+    with pytest.raises(InputError, match="column 'embedding': none of 3 rows holds a vector"):
         minestream.mine_batches(table, on_bad_rows="drop")
 
 

@@ -16,9 +16,9 @@ from retrieval import Task, assert_task_agrees, drawn_options, make_task
 from support import SCREENS, set_sizes
 
 import minestream
-from minestream import filters, mine, mine_arrays, pipeline, rules
+from minestream import filters, mine, mine_arrays, mine_batches, pipeline, reference, rules
 from minestream.cli import main
-from minestream.errors import InputError, UsageError
+from minestream.errors import InputError, MinestreamError, UsageError
 
 KINDS = [  # two tables, known positives, labels
     (two, known, labels)
@@ -328,6 +328,137 @@ def test_guide_columns_and_tables_agree() -> None:
     by_table = run(absolute_margin=0.0, guide_queries="gq.parquet", guide_corpus="gc.parquet", embedding="embedding")
     assert by_table.equals(by_column)
     assert minestream.verify("out.parquet", sample=5)["differences"] == []
+
+
+BAD_VECTORS: dict[str, Any] = {
+    "null embedding": None, "empty embedding": [], "null elements": [1.0, None, 2.0], "another length": [1.0],
+    "not finite": [np.nan, 1.0, 1.0], "zero norm": [0.0] * 3,
+}  # fmt: skip
+
+
+def rows_with_bad_guides(n: int, seed: int, **columns: Any) -> tuple[pa.Table, dict[str, int], np.ndarray[Any, Any]]:
+    """Rows whose guide is bad now and then, the counts by kind, and which are good; one is bad by its embedding too."""
+    own, guide = np.array(vectors(n, seed).to_pylist()), np.random.default_rng(seed).normal(size=(n, 3)).tolist()
+    for place, value in enumerate(BAD_VECTORS.values()):
+        guide[3 * place + 1] = value
+    own[1] = 0
+    table = pa.table({"embedding": pa.array(own.tolist(), pa.list_(pa.float32())), **columns,
+                      "guide": pa.array(guide, pa.list_(pa.float32()))})  # fmt: skip
+    counts = {f"bad guide: {kind}": 1 for kind in list(BAD_VECTORS)[1:]}
+    return table, {"bad: zero norm": 1} | counts, np.isin(np.arange(n), np.arange(1, 17, 3), invert=True)
+
+
+def stored(table: pa.Table, name: str, good: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A column of vectors, with ones in place of those of bad rows."""
+    width = len(table[name][0])
+    rows = [row if fine else [1.0] * width for row, fine in zip(table[name].to_pylist(), good, strict=True)]
+    return np.array(rows, np.float32)
+
+
+GUIDED: dict[str, Any] = {"absolute_margin": 0.0, "positives": "all", "negatives": 3, "band": "any"}
+
+
+@pytest.mark.parametrize("more", [{}, {"normalize": True, "metric": "dot"}, {"on_duplicate_ids": "last"}])
+def test_rows_whose_guide_is_bad_are_dropped(more: dict[str, Any], tmp_path: Path) -> None:
+    ids = [f"r{row}" for row in range(40)]
+    if "on_duplicate_ids" in more:  # a bad row takes its id along
+        ids[2], ids[30] = ids[4], ids[7]
+    table, counts, good = rows_with_bad_guides(40, 3, label=[row % 3 for row in range(40)], id=ids)
+    pq.write_table(table, tmp_path / "in.parquet")
+    options = GUIDED | {"guide": "guide", "on_bad_rows": "drop", "progress": "none"} | more
+    if "on_duplicate_ids" in more:
+        good[2] = False  # r4 is bad and comes later; r7 is bad, but 30 comes later
+        counts = counts | {"replaced: duplicate id": 1}
+    report = mine(tmp_path / "in.parquet", tmp_path / "out.parquet", **options)
+    assert report.source["dropped"] == counts
+    expected = reference.mine(
+        stored(table, "embedding", good), labels=table["label"].to_pylist(), ids=ids, takes_part=good,
+        guide=stored(table, "guide", good),
+        **{name: value for name, value in (GUIDED | more).items() if name != "on_duplicate_ids"},
+    )  # fmt: skip
+    found = pq.read_table(tmp_path / "out.parquet")
+    for name in ("anchor_row", "positive_row", "negative_row"):
+        assert found[name].to_pylist() == expected.columns[name]
+    assert len(found) > 40
+    assert minestream.verify(tmp_path / "out.parquet", sample=40)["differences"] == []
+    with pytest.raises(InputError, match="column 'guide': null embedding in row 1"):
+        mine(tmp_path / "in.parquet", tmp_path / "no.parquet", **{**options, "on_bad_rows": "error"})
+
+
+def test_rows_whose_guide_is_bad_are_dropped_from_both_tables(tmp_path: Path) -> None:
+    queries, of_queries, good = rows_with_bad_guides(20, 1, query=[f"q{row}" for row in range(20)])
+    corpus, of_corpus, fine = rows_with_bad_guides(60, 2, id=[f"d{row}" for row in range(60)])
+    pairs = [(row % 20, row % 60) for row in range(0, 200, 7)]
+    listed = pa.table({"query_id": [f"q{a}" for a, _ in pairs], "positive_id": [f"d{b}" for _, b in pairs]})
+    for name, table in (("q", queries), ("c", corpus), ("p", listed)):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    report = mine(
+        tmp_path / "q.parquet", tmp_path / "out.parquet", corpus=str(tmp_path / "c.parquet"),
+        qrels=str(tmp_path / "p.parquet"), id="query", guide="guide", on_bad_rows="drop", progress="none", **GUIDED,
+    )  # fmt: skip
+    assert report.source["dropped"] == {kind: of_queries[kind] + of_corpus[kind] for kind in of_queries}
+    expected = reference.mine(
+        stored(queries, "embedding", good), takes_part=good, guide=stored(queries, "guide", good),
+        corpus=stored(corpus, "embedding", fine), corpus_takes_part=fine, corpus_guide=stored(corpus, "guide", fine),
+        known_positives=[(a, b) for a, b in pairs if good[a] and fine[b]],
+        ids=queries["query"].to_pylist(), corpus_ids=corpus["id"].to_pylist(), **GUIDED,
+    )  # fmt: skip
+    found = pq.read_table(tmp_path / "out.parquet")
+    for name in ("query_row", "positive_row", "negative_row"):
+        assert found[name].to_pylist() == expected.columns[name]
+    assert minestream.verify(tmp_path / "out.parquet", sample=20)["differences"] == []
+
+
+def test_the_guide_is_read_where_the_condition_holds_and_beside_other_vectors(tmp_path: Path) -> None:
+    table, counts, good = rows_with_bad_guides(40, 3, label=[row % 3 for row in range(40)])
+    path = tmp_path / "in.parquet"
+    pq.write_table(table.append_column("fine", pa.array(good)), path, row_group_size=7)
+    np.save(tmp_path / "v.npy", stored(table, "embedding", good))
+    options = GUIDED | {"guide": "guide", "progress": "none", "vectors": str(tmp_path / "v.npy"), "label": "label"}
+    every = mine(path, tmp_path / "a.parquet", on_bad_rows="drop", **options)
+    assert every.source["dropped"] == {"bad guide: null embedding": 1} | dict(list(counts.items())[1:])
+    mine(path, tmp_path / "b.parquet", where="fine", **options)
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+    for name in ("a", "b"):
+        assert minestream.verify(tmp_path / f"{name}.parquet", sample=40)["differences"] == []
+
+
+MISTAKEN_GUIDES: dict[str, tuple[dict[str, Any], str]] = {
+    "fewer rows": ({"guide": np.ones((5, 2))}, "the guide has 5 vectors for 9 rows"),
+    "more rows": ({"guide": np.ones((10, 2))}, "the guide has 10 vectors for 9 rows"),
+    "of one table": ({"guide": np.ones((9, 2)), "corpus": np.eye(9)}, "guide and corpus_guide"),
+    "of the other table": ({"corpus_guide": np.ones((9, 2)), "corpus": np.eye(9)}, "guide and corpus_guide"),
+    "of no corpus": ({"guide": np.ones((9, 2)), "corpus_guide": np.ones((9, 2))}, "corpus_guide .* no corpus"),
+    "labels of no corpus": ({"corpus_labels": [1] * 9}, "corpus_labels .* no corpus"),
+    "widths": ({"guide": np.ones((9, 2)), "corpus": np.eye(9), "corpus_guide": np.ones((9, 3))}, "differ in length"),
+    "bad": ({"guide": np.zeros((9, 2))}, "column 'guide': zero norm"),
+    "all bad": ({"guide": np.zeros((9, 2)), "on_bad_rows": "drop"}, "none of the 9 rows .* 9 bad guide: zero norm"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKEN_GUIDES)
+def test_guides_that_do_not_fit_are_refused(name: str) -> None:
+    given, words = MISTAKEN_GUIDES[name]
+    labels = {"corpus_labels": [0, 1, 2] * 3} if "corpus" in given else {}
+    with pytest.raises(MinestreamError, match=words):
+        mine_arrays(np.eye(9), [0, 1, 2] * 3, absolute_margin=0.0, **labels, **given)
+
+
+def test_a_column_that_cannot_be_the_guide() -> None:
+    table = pa.table({"embedding": vectors(9), "label": [0, 1, 2] * 3})
+    for name, words in (("label", "cannot be the guide: its type is int64"), ("none", r"no column 'none' \(--guide\)")):
+        with pytest.raises(InputError, match=words):
+            mine_batches(table, guide=name, absolute_margin=0.0)
+
+
+@pytest.mark.usefixtures("tables")
+def test_a_bad_vector_of_a_guide_in_its_own_table_is_as_good_as_none() -> None:
+    rows = {name: pq.read_table(f"{name}.parquet") for name in ("q", "c")}
+    for name, table in rows.items():
+        guide = [None if row == 3 else [row + 1.0, 1.0] for row in range(len(table))]
+        pq.write_table(pa.table({"id": table["id"], "embedding": guide}), f"g{name}.parquet")
+    with pytest.raises(InputError, match=r"the guide has no vector, or a bad one, of 1 rows, the first is id 'q3'"):
+        run(absolute_margin=0.0, guide_queries="gq.parquet", guide_corpus="gc.parquet", on_bad_rows="drop")
 
 
 @pytest.mark.usefixtures("tables")
