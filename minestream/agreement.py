@@ -89,8 +89,10 @@ def common_vectors(
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     """A plain type that holds the values of both as they are, or None."""
-    if one == other:
+    if one == other or pat.is_null(other):
         return one
+    if pat.is_null(one):
+        return other
     if pat.is_list(one) and pat.is_list(other):
         inner = common_type(one.value_type, other.value_type)
         return None if inner is None else pa.list_(inner)
@@ -104,8 +106,18 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
+def typed(kind: pa.DataType) -> pa.DataType:
+    """A plain type, that of ints for nulls of no type."""
+    if pat.is_list(kind):
+        return pa.list_(typed(kind.value_type))
+    return pa.int64() if pat.is_null(kind) else kind
+
+
 def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
-    """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree."""
+    """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree.
+
+    Where no input has a value, the type is null.
+    """
     first = inputs[0]
     kinds = {name: plain(first.schema.field(name).type) for name in columns.roles}
     for other in inputs[1:]:

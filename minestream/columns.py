@@ -73,6 +73,11 @@ def _list_of(test: Test) -> Test:
     return lambda kind: pat.is_list(kind) and test(kind.value_type)
 
 
+def says_nothing(kind: pa.DataType) -> bool:
+    """Whether a plain type holds nothing but nulls, or lists of them: that of columns without a value."""
+    return pat.is_null(kind) or (pat.is_list(kind) and says_nothing(kind.value_type))
+
+
 def _is_carried(kind: pa.DataType) -> bool:
     if pat.is_nested(kind) or pat.is_null(kind):
         return _list_of(_is_carried)(kind)
@@ -102,6 +107,7 @@ class _Role:
     remedies: tuple[tuple[Test, str], ...]
     otherwise: str
     instead: str = ""  # what else there is where no column fits
+    may_be_null: bool = True  # whether a column that was named may say nothing, which says its type too
 
     def remedy(self, kind: pa.DataType) -> str:
         return next((text for test, text in self.remedies if test(kind)), self.otherwise)
@@ -131,6 +137,7 @@ _ROLES = {
             (pat.is_floating, _COMBINE),
         ),
         "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
+        may_be_null=False,
     ),
     "label": _Role(
         "--label",
@@ -147,6 +154,7 @@ _ROLES = {
         _is_id,
         ((pat.is_floating, "float ids are not exact: cast them, column.cast(pyarrow.int64()), or name others"),),
         "an id is an int or a string: cast it, column.cast(pyarrow.string()), or name others",
+        may_be_null=False,
     ),
     "group": _Role(
         "--group-column", (), _is_group, (),
@@ -185,7 +193,8 @@ class Candidates:
             raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
-        if not self._fits(role, name):
+        nothing = rule.may_be_null and says_nothing(plain(self._kind(name)))
+        if not (nothing or self._fits(role, name)):
             message = f"{self.file}: column {name!r} cannot be the {role}: its type is {self._kind(name)}"
             raise InputError(message, rule.remedy(plain(self._kind(name))))
         return name

@@ -108,7 +108,7 @@ def _all(
     first = 0
     for group in groups:
         pieces = []
-        for start in range(0, group.size, size):
+        for start in range(0, max(1, group.size), size):  # of no anchor one empty piece
             places = np.arange(start, min(group.size, start + size))
             own, own_pair = sub_pairs(pairs, first + places)
             found = search_once(setting, group[places], own, _wider(rule, 0))

@@ -136,6 +136,8 @@ def fitted(name: str, kind: pa.DataType, comparison: str, value: Value) -> Fitti
     Unlike
         For a value of another kind.
     """
+    if pat.is_null(kind):
+        return "", False
     if pat.is_boolean(kind) and isinstance(value, bool):
         return comparison, value
     if pat.is_string(kind) and isinstance(value, str):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.agreement import common_schema, common_vectors, no_rows
+from minestream.agreement import common_schema, common_vectors, no_rows, typed
 from minestream.aligned import Lane, paired
 from minestream.columns import Candidates, Columns, find_columns
 from minestream.decode import (
@@ -108,7 +108,8 @@ class Source:
         self._may_be_empty = may_be_empty
         if self.rows == 0 and not may_be_empty:
             raise no_rows(inputs)
-        self.schema = common_schema(inputs, columns)
+        self.kinds = common_schema(inputs, columns)  # as written; what has no value is read as ints
+        self.schema = pa.schema([field.with_type(typed(field.type)) for field in self.kinds])
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
         self._inputs, self._npys, self.where = inputs, npys, where
@@ -140,6 +141,7 @@ class Source:
 
     def reads_as(self, column: str, kind: pa.DataType) -> None:
         """Hand a column on as a wider type: that of another table."""
+        kind = typed(kind)
         self.schema = self.schema.set(self.schema.get_field_index(column), pa.field(column, kind))
         if column == self.columns.label:
             self.label_type = kind

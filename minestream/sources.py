@@ -261,7 +261,7 @@ def _agree(anchors: Source, corpus: Source) -> None:
         ours, theirs = (getattr(source.columns, what) for source in (anchors, corpus))
         if ours is None or theirs is None:
             continue
-        kinds = anchors.schema.field(ours).type, corpus.schema.field(theirs).type
+        kinds = anchors.kinds.field(ours).type, corpus.kinds.field(theirs).type
         if (both := common_type(*kinds)) is None:
             raise InputError(
                 f"the {what}s of the queries are {kinds[0]}, those of the corpus {kinds[1]}",

@@ -168,6 +168,8 @@ class Columnwise(Condition):
     def of(self, columns: Columns) -> pa.BooleanArray:
         """See Condition."""
         left, right = columns[self.left], columns[self.right]
+        if pa.types.is_null(left.type) or pa.types.is_null(right.type):
+            return pa.nulls(len(left), pa.bool_())
         try:
             return compared(self.comparison, together(left), together(right))
         except pa.ArrowException as error:

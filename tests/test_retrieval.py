@@ -659,6 +659,18 @@ def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again()
 
 
 @pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("pick", ["nearest", "random"])
+def test_no_anchor_under_a_cap_gives_no_row(pick: str) -> None:
+    queries = pa.table({"embedding": vectors(1), "label": ["a"], "year": [2020]})
+    corpus = pa.table({"embedding": vectors(2), "label": ["b", "c"], "year": [2020, 2020]})
+    report = minestream.mine(
+        queries, "none.parquet", corpus=corpus, anchor_where="year > 2020", pick=pick, max_per_negative_label=2,
+        progress="none",
+    )  # fmt: skip
+    assert (report.stats.rows, pq.read_metadata("none.parquet").num_rows) == (0, 0)
+
+
+@pytest.mark.usefixtures("tables")
 def test_ids_that_both_tables_have_and_negatives_at_distance_zero_are_noted() -> None:
     corpus = pa.table({"id": range(100), "embedding": vectors(100)})
     queries, qrels = corpus.slice(0, 7), pa.table({"query_id": range(7), "positive_id": range(50, 57)})

@@ -15,6 +15,7 @@ import pytest
 from minestream import mine_arrays
 from minestream.errors import InputError, TransientError, UsageError
 from minestream.source import RowBatch, Source, arrays_source, open_source
+from minestream.where import parse_where
 
 DTYPES = ("float16", "float32", "float64", "int8")
 LAYOUTS = ("fixed", "list", "large_list")
@@ -831,6 +832,38 @@ def test_types_that_differ_from_file_to_file_meet_in_a_wider_one(
     found = everything(open_source(tmp_path, group_column="group", carry=("label",)))
     assert str(found.labels.type) == str(found.groups.type) == str(found.carry["label"].type) == both
     assert found.labels.cast("string").to_pylist() == [str(n) for n in range(12)] * 2
+
+
+@pytest.mark.parametrize("kind", [pa.int32(), pa.string(), pa.list_(pa.int64())])
+def test_a_file_without_any_value_takes_the_type_of_the_others(tmp_path: Path, kind: pa.DataType) -> None:
+    """Writers give a column without a value the type null, that of lists without an element a list of it."""
+    full = [[n % 3] for n in range(12)] if pa.types.is_list(kind) else [n % 3 for n in range(12)]
+    nothing = pa.array([[]] * 12) if pa.types.is_list(kind) else pa.nulls(12)
+    values = pa.array(full, kind) if pa.types.is_list(kind) else pa.array(full).cast(kind)
+    for name, labels in (("a", nothing), ("b", values)):
+        notes = pa.nulls(12) if name == "a" else pa.array(range(12))
+        write(tmp_path / f"{name}.parquet", table(label=labels, note=notes))
+    found = everything(open_source(tmp_path, carry=("note",)))
+    assert (found.labels.type, found.carry["note"].type) == (kind, pa.int64())
+    assert found.labels.to_pylist() == [*nothing.to_pylist(), *values.to_pylist()]
+    for condition, rows in {"note is None": 12, "note > 5": 6, "note not in (1, 2)": 10, "note == note": 12}.items():
+        assert len(everything(open_source(tmp_path, where=parse_where(condition, "--where"))).labels) == rows
+    found = everything(
+        open_source(tmp_path / "a.parquet", carry=("note",), where=parse_where("note is None", "--where"))
+    )
+    assert found.carry["note"].null_count == 12
+
+
+def test_rows_without_any_label_of_one_type() -> None:
+    vectors = matrix(2)
+    for labels in ([None, None], [[], []], [[], None], pa.nulls(2)):
+        with refused("no row that takes part has a label"):
+            mine_arrays(vectors, labels)
+        options: dict[str, Any] = {"qrels": [(0, 5)], "band": "any", "unlabeled": "negative"}
+        found = mine_arrays(vectors, labels, corpus=matrix(9), corpus_labels=[None] * 9, **options)
+        assert found.table()["negative_label"].null_count == found.table().num_rows == 1
+    found = mine_arrays(vectors, [[], []], corpus=vectors, corpus_labels=[["x"], ["y"]])
+    assert (found.stats.rows, found.table().schema.field("query_label").type) == (0, pa.list_(pa.string()))
 
 
 def test_queries_and_corpus_may_have_integers_of_two_widths() -> None:

@@ -148,6 +148,11 @@ def labels_of(side: Side, value: str | None) -> list[Any] | None:
     ]
 
 
+def _labelled(side: Side, row: int) -> bool:
+    label = None if side.labels is None else side.labels[row]
+    return any(e is not None for e in label) if isinstance(label, list) else label is not None
+
+
 class Table:
     """One side under the options: which rows stand for their id, are good, and are not excluded."""
 
@@ -166,6 +171,12 @@ class Table:
                 answer.unsaid = True
                 if max(good.values(), default=1) > 1 and not any(given.get(name) for name in CONDITIONS):
                     answer.must.append("ids stand in several rows")
+            if rule == "error" and repeated and given.get("window"):
+                answer.may.append("ids stand in several rows of a window")
+                labelled = [row for row in np.flatnonzero(self.part).tolist() if _labelled(side, row)]
+                near = {(side.ids[a], side.ids[b]) for a in labelled for b in labelled if 0 < b - a <= given["window"]}
+                if any(a == b for a, b in near) and given.get("unlabeled_value") is None:
+                    answer.must.append("ids stand in several rows of a window")
             standing = np.ones(len(side), bool)
             if rule != "error" and not given.get("window"):
                 versions = side.versions if given.get("version_column") else None
