@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
-    from minestream.updating import Update, update
     from minestream.window import Miner
 
 __version__ = VERSION
@@ -59,7 +58,6 @@ __all__ = [
     "Report",
     "Resources",
     "TransientError",
-    "Update",
     "UsageError",
     "VerifyMismatch",
     "__version__",
@@ -79,7 +77,6 @@ __all__ = [
     "profile",
     "refilter",
     "triplet_loss",
-    "update",
     "verify",
     "warmup",
 ]
@@ -105,7 +102,6 @@ _HOMES = {
     "minestream.stats": ("Report",),
     "minestream.batches": ("mine_batches", "mine_pipe"),
     "minestream.window": ("Miner",),
-    "minestream.updating": ("Update", "update"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -113,7 +109,10 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> object:
     """Load a public name on first use."""
     if name not in _HOME:
-        raise AttributeError(f"module 'minestream' has no attribute {name!r}")
+        from minestream.options import GONE
+
+        now = f" any more: {GONE[name]}" if name in GONE else ""
+        raise AttributeError(f"module 'minestream' has no attribute {name!r}{now}")
     value: object = getattr(import_module(_HOME[name]), name)
     globals()[name] = value
     return value

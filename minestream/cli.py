@@ -24,7 +24,6 @@ from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
 from minestream.cli_merge import merge
 from minestream.cli_options import JSON_HELP, Command, Group, given_only, json_option, show_result
-from minestream.cli_update import update
 from minestream.config import OPTION_FIELDS, flag_of, unknown_option
 from minestream.errors import (
     TRACEBACK,
@@ -37,7 +36,7 @@ from minestream.errors import (
     nearest_name,
     printable,
 )
-from minestream.options import FOREIGN_OPTIONS, GROUPS
+from minestream.options import FOREIGN_OPTIONS, GONE, GROUPS
 from minestream.rules import REFERENCES
 from minestream.standard import show, tell
 from minestream.trainers import FORMATS
@@ -341,7 +340,7 @@ def version() -> None:
     show(f"minestream, version {minestream.__version__}")
 
 
-for command in (profile, fit, apply_linear, update, merge):
+for command in (profile, fit, apply_linear, merge):
     cli.add_command(command)
 
 
@@ -350,7 +349,8 @@ def usage_error(error: click.UsageError) -> UsageError:
     command = error.ctx.command_path if error.ctx else "minestream"
     if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")
-        if plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain]):
+        foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])
+        if plain in GONE or foreign:
             return unknown_option(error.option_name)
     return UsageError(error.format_message(), f"{command} --help lists what there is")
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from minestream.config import OPTION_FIELDS
-from minestream.errors import EXIT_CODES
-from minestream.options import long_flag
+from minestream.errors import EXIT_CODES, UsageError
+from minestream.options import GONE, long_flag
 from minestream.standard import show
 
 JSON_HELP = "Print JSON and nothing else on standard output."
@@ -73,6 +73,13 @@ class Group(Command, click.Group):
     """The commands; their help is the class above."""
 
     command_class = Command
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; a former one is answered with what does it now."""
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in GONE:
+            raise UsageError(f"there is no command {cmd_name!r} any more", GONE[cmd_name])
+        return found
 
 
 def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:

@@ -17,7 +17,7 @@ from minestream.effects import Asked, remarks
 from minestream.errors import UsageError, nearest_name
 from minestream.machines import check_machines
 from minestream.metric import METRICS
-from minestream.options import FOREIGN_OPTIONS, check_choice, long_flag, option
+from minestream.options import FOREIGN_OPTIONS, GONE, check_choice, long_flag, option
 from minestream.resources import Resources, Tables
 from minestream.rules import (
     BAND_ALIASES,
@@ -314,7 +314,7 @@ _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors", "guide_queries", "guide_corpus",
 )  # fmt: skip
-_OF_OUTPUTS = ("resume", "overwrite", "reserve", "dry_run", "require_rows", "max_short")
+_OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
 
 
 def refuse_without_tables(options: Mapping[str, Any]) -> None:
@@ -327,8 +327,10 @@ def refuse_without_tables(options: Mapping[str, Any]) -> None:
 
 
 def unknown_option(name: str, value: object = None) -> UsageError:
-    """The error for a name that is no option, answering other tools' names with ours; keywords as keywords."""
+    """The error for a name that is no option, answering other tools' names and former ones with ours."""
     plain = name.lstrip("-").replace("-", "_")
+    if plain in GONE:
+        return UsageError(f"there is no option {name!r} any more", GONE[plain])
     if plain in FOREIGN_OPTIONS:
         ours = FOREIGN_OPTIONS[plain]
         if not name.startswith("-"):

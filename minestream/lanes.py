@@ -127,7 +127,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     """
     rows, equal = setting.loaded.rows, setting.loaded.equal
     candidates = setting.candidates(rule.wanted)
-    if setting.only is not None or not rule.take or rule.pick not in (NEAREST, FARTHEST):
+    if not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
     enough += _longest(rows.known_start) + _longest(rows.barred_start)  # so many of the first may be something else

@@ -88,11 +88,6 @@ REFUSALS = (
         "--workers and --address exclude each other",
         "a cluster that runs has its workers",
     ),
-    Refusal(
-        lambda r: r.reserve is not None and (r.shard or r.engine != HERE),
-        "--reserve remembers in one process, without --shard and --engine",
-        "leave it out: minestream update then mines everything",
-    ),
     Refusal(lambda r: r.workers is not None and r.workers < 1, "--workers must be at least 1", ""),
 )
 

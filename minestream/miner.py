@@ -36,7 +36,6 @@ from minestream.plan import (
     thread_count,
 )
 from minestream.progress import Progress
-from minestream.remembered import Remembered
 from minestream.scratch import scratch_root
 from minestream.screens import SCREENS, Codes, usable_screens
 from minestream.search import SCAN_ROWS, search_once
@@ -120,7 +119,6 @@ class Mining:
         budget = memory_budget(resources)
         self._budget = budget
         self._codes: dict[str, Codes] = {}
-        self.remembered: Remembered | None = None
         with self.reading.stage("read"):
             self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress, self.reading)
         store = self.loaded.store
@@ -159,17 +157,6 @@ class Mining:
             effort=self.effort,
         )  # fmt: skip
 
-    @property
-    def list_bytes(self) -> int:
-        """What lists of neighbours may take of the memory."""
-        return self._budget // 4
-
-    @property
-    def pairs_in_full(self) -> int:
-        """Distances that a search for all anchors computes; of two anchors one product serves both, in a sweep."""
-        every = self.anchors.size * (self.loaded.store.rows - self.loaded.first_candidate)
-        return every - self.anchors.size**2 // 2 if self.limits.screens else every
-
     def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
         """The journey of some shards: positives, negatives; each handed out when it is done, for every margin.
 
@@ -183,7 +170,7 @@ class Mining:
     def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
         """One run of shards; what it holds is let go at its end, before the next begins."""
         loaded, stats = self.loaded, ShardStats()
-        setting = replace(self.setting_for(stats), remembered=self.remembered)
+        setting = self.setting_for(stats)
         groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
         anchors = np.concatenate(groups)
         with stats.stage("positives"):

@@ -76,3 +76,8 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "gpu": NO_DEVICE, "cuda": NO_DEVICE, "device": NO_DEVICE, "use_gpu": NO_DEVICE, "fp16": NO_DEVICE,
 }  # fmt: skip
+
+_NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
+
+# Options, commands and functions that there were, and NAME=VALUE for a value of an option: what does it now.
+GONE: dict[str, str] = {"update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY}

@@ -29,7 +29,6 @@ from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.padding import LoadedTexts, RandomNegatives
 from minestream.progress import Callback, reporter
-from minestream.reserving import Prepare, reserving
 from minestream.rules import EMITS
 from minestream.scratch import scratch_folder
 from minestream.screens import usable_screens
@@ -122,11 +121,10 @@ def mine_margins(
 
 def mine_configs(
     inputs: Any, outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
-    progress_callback: Callback | None, prepare: Prepare | None = None,
+    progress_callback: Callback | None,
 ) -> list[Report]:  # fmt: skip
-    """Mine configurations that differ in their margins only, each to its output; `prepare` may tell it is done."""
+    """Mine configurations that differ in their margins only, each to its output."""
     began = time.perf_counter()
-    prepare = prepare or reserving(configs, outputs, resources)
     given = given_tables(inputs, tables, resources)
     finished = {} if resources.dry_run else checked(outputs, configs, resources, given)
     left = [place for place in range(len(outputs)) if place not in finished]
@@ -157,8 +155,6 @@ def mine_configs(
             )
             for place in left
         ]  # fmt: skip
-        if prepare is not None and (done := prepare(miner)) is not None:
-            return [done]
         todo = [index for index in runs[0].indices if any(run.finished(index) is None for run in runs)]
         if resources.shard is not None:
             progress.stage("mine", sum(map(miner.pairs_of, runs[0].indices)), "pairs")

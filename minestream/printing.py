@@ -10,16 +10,13 @@ import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from minestream.config import MineConfig
 from minestream.errors import printable
 from minestream.progress import short_number, short_time
 from minestream.rules import EMITS
 from minestream.stats import WAITED, Report, mean
-
-if TYPE_CHECKING:
-    from minestream.updating import Update
 
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
 SHOWN_FILES = 3
@@ -81,25 +78,6 @@ def plan_text(report: Report) -> str:
     """The plan of a dry run."""
     rows = [*source_rows(report.source), *value_rows(report.plan)]
     return sections({"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes)
-
-
-def update_text(update: Update) -> str:
-    """What an update found changed, what it computed of a full run, and what came out."""
-    if update.unchanged:
-        return sections(notes=[f"nothing changed: {update.output}"])
-    rows: list[Row] = []
-    if update.changes is not None:
-        changes = update.changes
-        rows += [(f"{name} rows", f"{getattr(changes, name):,}") for name in ("added", "changed", "removed")]
-        rows.append(("rows as they were", f"{changes.unchanged:,}"))
-    share = f"{update.pairs_computed / max(1, update.pairs_in_full):.1%} of a full run's {update.pairs_in_full:,}"
-    rows += [
-        ("anchors", f"{update.anchors:,}"),
-        ("  searched for in full", f"{update.searched:,}", update.full and f"all: {update.full}"),
-        ("pairs computed", f"{update.pairs_computed:,}", share),
-        ("seconds", f"{update.seconds:,.2f}"),
-    ]
-    return sections({f"updated {update.output}": rows}) + "\n\n" + report_text(update.report)
 
 
 def describe_text(found: Mapping[str, Any]) -> str:

@@ -88,10 +88,6 @@ class Resources:
     )  # fmt: skip
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
-    reserve: int | None = option(
-        None, "integer", "Output", "Remember R more neighbours an anchor than are asked for, in OUT.reserve.parquet: "
-        "`minestream update` then searches for what has changed only.", metavar="R"
-    )  # fmt: skip
     dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
     progress: str = option(
         "auto", "choice", "Resources", "Progress on standard error.",

@@ -6,16 +6,14 @@ Positives and negatives are found by the same search; only the rule differs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, patched, sub_pairs
+from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
 from minestream.kernels import scan
 from minestream.kernels.choose import WITHIN, Pairs, Rule
-from minestream.remembered import Remembered
 from minestream.setting import Setting
 from minestream.sweeping import Sweeping
 from minestream.windowed import search_windows
@@ -48,9 +46,6 @@ def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, 
     if setting.loaded.rows.oldest.size:
         yield from search_windows(setting, groups, pairs, rule)
         return
-    if setting.remembered is not None and rule.positive_duplicates != WITHIN:  # which takes vectors to tell
-        yield from _remembered(setting, setting.remembered, groups, pairs, rule)
-        return
     if not setting.limits.screens:
         yield from _scanned(setting, groups, pairs, rule)
         return
@@ -64,24 +59,6 @@ def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule
     """The answers of one group."""
     (found,) = search(setting, [anchors], pairs, rule)
     return found
-
-
-def _remembered(
-    setting: Setting, remembered: Remembered, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule
-) -> Iterator[Found]:
-    """The answers that are remembered; the anchors they leave open are searched for, all groups' together."""
-    anchors = np.concatenate(groups)
-    found, left = remembered.answers(setting.loaded, anchors, pairs, rule)
-    if left.size:
-        own, of_pair = sub_pairs(pairs, left)
-        found = patched(found, of_pair, search_once(replace(setting, remembered=None), anchors[left], own, rule))
-    first = 0
-    for group in groups:
-        of_group = slice(int(pairs.start[first]), int(pairs.start[first + group.size]))
-        begin, end = int(found.start[of_group.start]), int(found.start[of_group.stop])
-        start = found.start[of_group.start : of_group.stop + 1] - begin
-        yield Found(start, found.slot[begin:end], found.x[begin:end], found.nearer[of_group])
-        first += group.size
 
 
 def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:

@@ -18,7 +18,6 @@ from minestream.stats import Effort, ShardStats
 from minestream.workers import Workers
 
 if TYPE_CHECKING:
-    from minestream.remembered import Remembered
     from minestream.screens import Codes
 
 
@@ -44,8 +43,6 @@ class Setting:
     stats: ShardStats
     codes: Callable[[str], Codes]
     timed: bool = True  # whether stages of a search are timed one by one
-    remembered: Remembered | None = None  # what answers before anything is searched
-    only: NDArray[np.bool_] | None = None  # the candidates, where not all rows that may be are
     effort: Effort = field(default_factory=Effort)
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
@@ -54,7 +51,7 @@ class Setting:
         mask = np.arange(loaded.store.rows) >= loaded.first_candidate
         if wanted == NEGATIVE and not loaded.unlabeled_negatives:
             mask &= loaded.rows.label >= 0
-        return mask if self.only is None else mask & self.only
+        return mask
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Add the seconds of the block to a stage of the search."""

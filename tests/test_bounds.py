@@ -33,7 +33,7 @@ from minestream.screens import usable_screens
 
 KIND = "memory beyond an array"
 REPOSITORY = Path(__file__).parents[1]
-TESTS = ("test_tile", "test_exact", "test_search", "test_window", "test_profile", "test_update", "test_table")
+TESTS = ("test_tile", "test_exact", "test_search", "test_window", "test_profile", "test_table")
 HEAVY_TESTS = ("test_numbers", "test_properties", "test_invariance")
 POISON, CANARY = 0xA5, 0xC7
 

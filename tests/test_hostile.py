@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
@@ -92,7 +91,7 @@ def test_damaged_inputs(form: str, seeds: range, victim: Victim, tmp_path: Path,
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of outputs: whole, unfinished, in slices, of a source that has changed since; and a linear embedding."""
+    """A folder of outputs: whole, unfinished, in slices; and a linear embedding."""
     folder, patch = tmp_path_factory.mktemp("prepared"), pytest.MonkeyPatch()
     patch.chdir(folder)
 
@@ -100,13 +99,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return main(["mine", source, "-o", out, *CARRY, *QUIET, *options])
 
     rows = table()
-    moved = pc.if_else(pc.equal(rows["id"], "id-0007"), "label 0", rows["label"])
     pq.write_table(rows, "rows.parquet")
-    pq.write_table(rows, "changing.parquet")
     assert mine("rows.parquet", "out.parquet") == mine("rows.parquet", "parts") == 0
-    assert mine("changing.parquet", "changed.parquet", "--reserve", "8") == 0
-    pq.write_table(rows.set_column(1, "label", moved), "changing.parquet")
-    assert mine("changing.parquet", "expected.parquet") == 0
     assert (
         mine("rows.parquet", "cut.parquet", "--shard", "1/2")
         == mine("rows.parquet", "cut.parquet", "--shard", "2/2")
@@ -149,15 +143,14 @@ def twisted_metadata(path: Path, rng: Random) -> str:
     return "values of other types, sizes and places"
 
 
-UPDATE = [["update", "OUT", *QUIET]]
 MERGE = [["merge", "OUT", *QUIET]]
 CHECKS = [["describe", "OUT"], ["verify", "OUT"], ["describe", "OUT", "--json", "--html", "page.html"]]
 RESUME = [["mine", "rows.parquet", "-o", "OUT", *CARRY, *QUIET, "--resume"]]
 TARGETS: dict[str, tuple[str, Callable[[Path, Random], str], list[list[str]]]] = {
     "mined file": ("out.parquet", damaged_file, CHECKS),
     "mined part": ("parts/part-00000.parquet", damaged_file, [[*c[:1], "parts", *c[2:]] for c in CHECKS]),
-    "metadata of a mined file": ("out.parquet", twisted_metadata, [*CHECKS, *UPDATE]),
-    "manifest of a mined file": ("out.parquet.manifest.json", twisted_json, [*CHECKS, *RESUME, *UPDATE]),
+    "metadata of a mined file": ("out.parquet", twisted_metadata, CHECKS),
+    "manifest of a mined file": ("out.parquet.manifest.json", twisted_json, [*CHECKS, *RESUME]),
     "manifest of unfinished work": ("half.parquet.partial/manifest.json", twisted_json, RESUME),
     "record of a finished part": ("half.parquet.partial/part-00000.json", twisted_json, RESUME),
     "finished part": ("half.parquet.partial/parts/part-00000.parquet", damaged_file, RESUME),
@@ -167,10 +160,9 @@ TARGETS: dict[str, tuple[str, Callable[[Path, Random], str], list[list[str]]]] =
     "part of a slice": (
         "cut.parquet.slices/slice-001-of-002/part-00000.parquet", damaged_file, MERGE
     ),
-    "reserve": ("changed.parquet.reserve.parquet", damaged_file, UPDATE),
     "linear embedding": ("model.npz", damaged_file, [["apply", "model.npz", "rows.parquet", "-o", "p.parquet"]]),
 }  # fmt: skip
-RIGHT = {"half.parquet": "out.parquet", "cut.parquet": "out.parquet", "changed.parquet": "expected.parquet"}
+RIGHT = {"half.parquet": "out.parquet", "cut.parquet": "out.parquet"}
 
 
 @pytest.mark.parametrize(("target", "seeds"), [case for target in TARGETS for case in seeds_of(target, 5, 400)])
@@ -200,45 +192,6 @@ def test_damaged_files_beside(
 
 
 # ---------------------------------------------------------------- whole files of wrong numbers
-
-
-def packed(*lists: Any, dtype: Any = np.int32) -> pa.Array:
-    return pa.array([np.asarray(each, dtype).tobytes() for each in lists], pa.large_binary())
-
-
-ALL = range(ROWS)
-RESERVES: dict[str, tuple[str, Any]] = {
-    "rows that are not there": ("negative_slot", packed(*[[10**9]] * ROWS)),
-    "rows below the first": ("positive_slot", packed(*[[-1]] * ROWS)),
-    "lists that end within a number": ("negative_slot", pa.array([b"abc"] * ROWS, pa.large_binary())),
-    "lists of two lengths": ("negative_x", packed(*[[0.5]] * ROWS, dtype=np.float64)),
-    "lists that are null": ("negative_slot", pa.nulls(ROWS, pa.large_binary())),
-    "lists of another type": ("negative_slot", pa.array([[1]] * ROWS, pa.list_(pa.int32()))),
-    "horizons that are null": ("negative_horizon", pa.nulls(ROWS, pa.float64())),
-    "horizons that are texts": ("positive_horizon", pa.array(["x"] * ROWS)),
-    "contents of another type": ("content_0", pa.array([0.5] * ROWS)),
-    "a column missing": ("content_1", None),
-    "keys missing": ("key", None),
-    "keys of another type": ("key", pa.array([[1]] * ROWS)),
-    "keys that are null": ("key", pa.nulls(ROWS, pa.string())),
-    "keys that are equal": ("key", pa.array(["id-0001"] * ROWS)),
-}
-
-
-@pytest.mark.parametrize("name", RESERVES)
-def test_reserves_of_wrong_numbers(name: str, victim: Victim, prepared: Path, tmp_path: Path, attack: Attack) -> None:
-    """Kernels go by these numbers unchecked, so they are checked before."""
-    shutil.copytree(prepared, folder := tmp_path / "folder")
-    path = folder / "changed.parquet.reserve.parquet"
-    column, values = RESERVES[name]
-    rows = pq.read_table(path)
-    at = rows.schema.names.index(column)
-    pq.write_table(rows.remove_column(at) if values is None else rows.set_column(at, column, values), path)
-    with attack(KIND, f"a reserve of wrong numbers: {name}"):
-        found = victim.survive(folder, "update", "changed.parquet", *QUIET)
-        assert found.code == (0 if name.startswith("keys ") and values is not None else 3), found
-        if not found.code:
-            assert pq.read_table(folder / "changed.parquet").equals(pq.read_table(folder / "expected.parquet"))
 
 
 def archive(**arrays: Any) -> bytes:

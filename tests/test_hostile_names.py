@@ -162,7 +162,7 @@ METADATA: dict[str, dict[str, str]] = {
 
 
 @pytest.mark.parametrize("name", METADATA)
-@pytest.mark.parametrize("command", ["describe", "verify", "update"])
+@pytest.mark.parametrize("command", ["describe", "verify"])
 def test_what_a_file_says_of_itself(
     command: str, name: str, folder: Path, refused: Callable[..., str], attack: Attack
 ) -> None:
@@ -271,7 +271,7 @@ def test_fewer_rows_than_none(folder: Path, refused: Callable[..., str], attack:
 def test_parquet_columns_whose_names_are_no_text(folder: Path, refused: Callable[..., str], attack: Attack) -> None:
     assert main(["mine", "rows.parquet", "-o", "out.parquet", *QUIET]) == 0
     Path("out.parquet").write_bytes(Path("out.parquet").read_bytes().replace(b"distance_ap", b"\xff\xfestance_ap"))
-    for command in ("describe", "verify", "update"):
+    for command in ("describe", "verify"):
         with attack(KIND, "column names of bytes that are no text"):
             refused((INPUT, 1), command, "out.parquet")
 

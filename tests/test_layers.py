@@ -91,7 +91,7 @@ def test_only_kernels_import_the_compiler() -> None:
 
 def test_only_the_command_line_imports_click() -> None:
     assert importers("click") == {
-        f"{OURS}.{name}" for name in ("cli", "cli_fit", "cli_insight", "cli_merge", "cli_options", "cli_update")
+        f"{OURS}.{name}" for name in ("cli", "cli_fit", "cli_insight", "cli_merge", "cli_options")
     }
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
 from extremes import EXTREMES
@@ -19,7 +17,6 @@ from retrieval import Task, assert_task_agrees
 from support import CELLS, SCREENS, allowed, distance_sample, drawn_options, fits, mined, reference_mined
 from tally import Attack
 from test_profile import assert_equals_brute_force, brute, look
-from test_update import JOBS, RESERVE, Nights, bytes_of, full_run, options_for, update
 from test_window import assert_as_the_reference
 from worlds import World
 
@@ -222,7 +219,7 @@ def test_any_options_over_any_numbers(seeds: range, attack: Attack) -> None:
     assert done > len(seeds) // 2
 
 
-# ---------------------------------------------------------------- two tables, updates, profiles
+# ---------------------------------------------------------------- two tables, profiles
 
 
 @pytest.mark.parametrize("rows", [90, pytest.param(600, marks=pytest.mark.chaos)])
@@ -240,25 +237,6 @@ def test_queries_find_in_a_corpus_what_the_reference_finds(name: str, rows: int,
             if options is not None:
                 with trying(attack, f"{name}: queries and a corpus against the reference", options):
                     assert_task_agrees(task, options)
-
-
-@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.chaos)], ids=["some", "every"])
-@pytest.mark.parametrize("name", EXTREMES)
-def test_an_update_gives_the_bytes_of_a_full_run(name: str, every: bool, attack: Attack, tmp_path: Path) -> None:
-    """Lists of neighbours end at distances that tie by the hundred, or are 0, or underflow."""
-    turn, jobs = list(EXTREMES).index(name), list(JOBS)
-    for number, job in enumerate(jobs if every else [jobs[turn % len(jobs)]]):
-        nights = Nights(world(name, 90), np.random.default_rng(turn))
-        options = options_for(nights.world, job, turn + number)
-        source, out, other = (tmp_path / f"{number}-{part}.parquet" for part in ("rows", "out", "full"))
-        pq.write_table(nights.table(), source)
-        with trying(attack, f"{name}: an update against a full run", options):
-            full_run(source, out, reserve=RESERVE, **options)
-            nights.pass_one()
-            pq.write_table(nights.table(), source)
-            expected = full_run(source, other, screen="scan", **options)
-            update(out, source)
-            assert bytes_of(out) == expected
 
 
 @pytest.mark.parametrize("rows", [60, pytest.param(300, marks=pytest.mark.chaos)])

@@ -176,9 +176,8 @@ def changed_metadata(path: Path, name: str, change: Callable[[Any], Any]) -> Non
 
 
 @pytest.mark.parametrize("name", ["../secret.parquet", "a/../../secret.parquet", "{folder}/secret.parquet"])
-@pytest.mark.parametrize("command", ["verify", "update"])
 def test_a_source_outside_is_not_looked_up(
-    command: str, name: str, folder: Path, attack: Attack, capsys: pytest.CaptureFixture[str]
+    name: str, folder: Path, attack: Attack, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / "secret.parquet").write_bytes(Path("rows.parquet").read_bytes())
     (folder / "in").mkdir()
@@ -188,8 +187,8 @@ def test_a_source_outside_is_not_looked_up(
     outside = name.format(folder=folder)
     changed_metadata(Path("out.parquet"), "source", lambda found: [found[0] | {"name": outside}])
     capsys.readouterr()
-    with attack(KIND, f"a mined file whose source leads elsewhere: {command}"):
-        assert main([command, "out.parquet"]) == INPUT
+    with attack(KIND, "a mined file whose source leads elsewhere: verify"):
+        assert main(["verify", "out.parquet"]) == INPUT
         assert "outside" in capsys.readouterr().err
 
 

@@ -1,4 +1,4 @@
-"""kill -9 of runs into a store, of slices, of their merge, and of updates; what they leave is gone on with."""
+"""kill -9 of runs into a store, of slices and of their merge; what they leave is gone on with."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
-from attacked import Job, Undisturbed, contents, rows_table
+from attacked import Job, Undisturbed, contents
 from test_kills import IN_A_ROW, KIND, QUIET
 from test_stores import objects, server, store  # noqa: F401 (fixtures)
 
@@ -93,32 +92,3 @@ def test_slices_and_their_merge(
             assert found["out.parquet"] == whole.files["out.parquet"]
             assert set(found) == set(whole.files)
         shutil.rmtree(folder)
-
-
-# ---------------------------------------------------------------- updates
-
-
-@pytest.mark.parametrize("kills", [50])
-def test_updates(kills: int, drawn: random.Random, undisturbed: Undisturbed, attack: Any, tmp_path: Path) -> None:
-    """The output is the old one or the new one, and the same command again makes the new one."""
-    (tmp_path / "source").mkdir()
-    source = tmp_path / "source" / "rows.parquet"
-    before, after = rows_table(17_000, 4), rows_table(17_000, 4)
-    after = after.slice(0, 16_900)
-    pq.write_table(before, source)
-    mining = Job(tmp_path / "old", ["mine", str(source), "-o", "out.parquet", "--reserve", "8", *QUIET])
-    mining.run().assert_told(0)
-    old = contents(mining.folder)
-    pq.write_table(after, source)
-    new = undisturbed(["mine", str(source), "-o", "out.parquet", *QUIET]).files
-    for number in range(kills):
-        job = Job(tmp_path / f"{number}", ["update", "out.parquet", "--source", str(source), "--progress", "none"])
-        shutil.rmtree(job.folder)
-        shutil.copytree(mining.folder, job.folder)
-        with attack(KIND, "update, at a random moment"):
-            job.start().killed_after(drawn.uniform(0, 4))
-            assert (job.folder / "out.parquet").read_bytes() in (old["out.parquet"], new["out.parquet"])
-            job.run().assert_told(0)
-            assert {name: data for name, data in contents(job.folder).items() if "reserve" not in name} == new
-            assert not [path.name for path in job.folder.iterdir() if path.name.endswith((".tmp", ".partial"))]
-        shutil.rmtree(job.folder)
