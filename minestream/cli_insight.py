@@ -35,13 +35,10 @@ SHARED = (
     "--suspects-above", type=click.FLOAT, metavar="S",
     help="List suspects of which about the share S (0 to 1) has a wrong label. Default: every doubtful row.",
 )  # fmt: skip
-@click.option("--plots", metavar="DIR", help="Write the plots as PNG and SVG too (needs matplotlib).")
 @click.option("--overwrite", is_flag=True, help="Replace a profile that stands in DIR.")
 @options_of_mine(*SHARED)
 @json_option
-def profile(
-    inputs: tuple[str, ...], out: str | None, margins: str | None, plots: str | None, as_json: bool, **options: Any
-) -> None:
+def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_json: bool, **options: Any) -> None:
     """Say what INPUT holds: distances, margins, retrieval, hubs, doubtful labels, duplicates across labels.
 
     DIR gets profile.json, report.html (one page, opens from disk), suspects.parquet and duplicates.parquet.
@@ -53,13 +50,8 @@ def profile(
       minestream profile digits.parquet -o clean/ --suspects-above 0.9
       minestream mine digits.parquet --exclude-rows clean/suspects.parquet
     """
-    from minestream.insight.plots import plot_paths, write_plots
     from minestream.insight.profiling import profile as look
     from minestream.insight.text import profile_text
 
-    if plots:
-        plot_paths(plots)  # before anything is read
     found = look(list(inputs), out, margins=tuple(parse_margins(margins)) or None, **given_only(options))
-    if plots:
-        write_plots(found, plots)
     show_result(found, as_json, profile_text, found)

@@ -80,4 +80,7 @@ FOREIGN_OPTIONS: dict[str, str] = {
 _NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
 
 # Options, commands and functions that there were, and NAME=VALUE for a value of an option: what does it now.
-GONE: dict[str, str] = {"update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY}
+GONE: dict[str, str] = {
+    "update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY,
+    "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
+}  # fmt: skip

@@ -9,7 +9,9 @@ from minestream.cli import main
 from minestream.errors import UsageError
 from minestream.options import GONE
 
-OPTIONS = {"reserve": (["mine", "x.parquet"], "16")}  # the command it was given to, and a value
+OPTIONS = {  # the command that it was given to, and a value
+    "reserve": (["mine", "x.parquet"], "16"), "plots": (["profile", "x.parquet"], "dir"),
+}  # fmt: skip
 COMMANDS = ["update"]
 FUNCTIONS = ["update", "Update"]
 

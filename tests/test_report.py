@@ -22,7 +22,6 @@ from worlds import clustered
 from minestream.cli_insight import profile as command
 from minestream.errors import OutputError, UsageError
 from minestream.insight.charts import bars, curves, escaped, histogram, page, table
-from minestream.insight.plots import write_plots
 from minestream.insight.profiling import profile
 from minestream.insight.report import describe_html
 from minestream.pipeline import mine
@@ -202,13 +201,3 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path: Path, width: int) -
     picture = tmp_path / "page.png"
     subprocess.run([*browser, f"--screenshot={picture}", address], capture_output=True, check=True)
     assert picture.stat().st_size > 20_000  # an empty page has a few thousand bytes
-
-
-def test_plots_are_files(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    vectors, labels = clustered(5, [20] * 4, 6)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6)
-    found = profile(pa.table({"label": labels, "embedding": values}))
-    paths = write_plots(found, tmp_path / "plots")
-    assert sorted(Path(path).name for path in paths) == ["distances.png", "distances.svg", "margins.png", "margins.svg"]
-    assert all(Path(path).stat().st_size > 1000 for path in paths)
