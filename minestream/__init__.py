@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from minestream.linear import Linear, apply
     from minestream.losses import LossResult, contrastive_loss, triplet_loss
     from minestream.merging import merge
-    from minestream.pipeline import Mined, mine, mine_arrays, mine_margins, warmup
+    from minestream.pipeline import Mined, mine, mine_arrays, warmup
     from minestream.rescoring import refilter
     from minestream.splits import compare
     from minestream.stats import Report
@@ -72,7 +72,6 @@ __all__ = [
     "mine",
     "mine_arrays",
     "mine_batches",
-    "mine_margins",
     "mine_pipe",
     "profile",
     "refilter",
@@ -96,7 +95,7 @@ _HOMES = {
     "minestream.linear": ("Linear", "apply"),
     "minestream.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
     "minestream.merging": ("merge",),
-    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "mine_margins", "warmup"),
+    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "warmup"),
     "minestream.rescoring": ("refilter",),
     "minestream.splits": ("compare",),
     "minestream.stats": ("Report",),

@@ -93,7 +93,7 @@ class Batches:
             folder = stack.enter_context(scratch_folder(resources.scratch))
             progress = stack.enter_context(reporter(resources.progress, progress_callback))
             sources = open_sources(inputs, config, tables, resources)
-            self.miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
+            self.miner = stack.enter_context(Mining(sources, config, resources, folder, progress))
             self._held = stack.pop_all()
 
     def reader(self) -> pa.RecordBatchReader:
@@ -104,7 +104,7 @@ class Batches:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with self._held:
-            for _, (picture,) in self.miner.mine_shards(range(len(self.miner.plan.shards))):
+            for _, picture in self.miner.mine_shards(range(len(self.miner.plan.shards))):
                 table = emit(picture)
                 self._parts.append(picture.stats)
                 yield from table.to_batches(max_chunksize=BATCH_ROWS)

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 import minestream
-from minestream import printing, values
+from minestream import printing
 from minestream.cli_fit import apply_linear, fit
 from minestream.cli_insight import profile
 from minestream.cli_merge import merge
@@ -135,33 +135,24 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
       minestream mine digits.parquet --emit pairs --dry-run
       producer | minestream mine - -o - | consumer
     """
+    given = given_only(options)
+    if inputs == (PIPE,) and out is None:
+        raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
     try:
-        reports = mined(list(inputs), out, given_only(options))
+        if out == PIPE:
+            report = minestream.mine_pipe(list(inputs), **given)
+        else:
+            report = minestream.mine(list(inputs), out, **given)
     except KeyboardInterrupt:
         if options["window"]:
             raise Interrupted("interrupted: a stream is not resumed", "start again with --overwrite") from None
         raise Interrupted(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
-    told = [printing.report_text(each) if each.complete else printing.plan_text(each) for each in reports]
-    with_effort = bool(os.environ.get(EFFORT_VARIABLE))
-    values_of = [report.to_dict() | ({"effort": report.effort} if with_effort else {}) for report in reports]
-    text = json.dumps(values_of if len(reports) > 1 else values_of[0], indent=2) if as_json else "\n\n".join(told)
-    if out == PIPE:  # where the rows went
-        tell(text)
-    else:
-        show(text)
-
-
-def mined(inputs: list[str], out: str | None, options: dict[str, Any]) -> list[Any]:
-    """The reports of a run: one, or one for each of several margins."""
-    margins = values.parse_margins(options.pop("margin", None))
-    if inputs == [PIPE] and out is None:
-        raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
-    if len(margins) > 1:
-        return minestream.mine_margins(inputs, out or "", margins, **options)
-    options |= dict(zip(("margin",), margins, strict=False))
-    return [minestream.mine_pipe(inputs, **options) if out == PIPE else minestream.mine(inputs, out, **options)]
+    text = printing.report_text(report) if report.complete else printing.plan_text(report)
+    with_effort = {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
+    say = tell if out == PIPE else show  # where the rows went
+    say(json.dumps(report.to_dict() | with_effort, indent=2) if as_json else text)
 
 
 @cli.command(short_help="Say what is in a mined file.")
@@ -352,7 +343,10 @@ def usage_error(error: click.UsageError) -> UsageError:
         foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])
         if plain in GONE or foreign:
             return unknown_option(error.option_name)
-    return UsageError(error.format_message(), f"{command} --help lists what there is")
+    hint = f"{command} --help lists what there is"
+    if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
+        hint = GONE.get(f"{error.param.name}=several", hint)
+    return UsageError(error.format_message(), hint)
 
 
 def refuse_single_dashes(given: Sequence[str]) -> None:

@@ -120,9 +120,9 @@ class MineConfig:
     )  # fmt: skip
     metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS)
     margin: float | None = option(
-        None, "numbers", "What is mined",
-        "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default. "
-        "Several, as 0.1,0.2, share one pass, to an OUT that holds {margin}.", metavar="M"
+        None, "number", "What is mined",
+        "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
+        metavar="M"
     )  # fmt: skip
     band: str = option(
         None, "choice", "What is mined",

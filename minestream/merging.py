@@ -109,7 +109,7 @@ def merge(
             refuse_differences(f"{every[0].place} was mined from something else", first, {**first, **own})
         _adopt(run, every, progress)
         if miner is not None:
-            return publish(miner, config, run, target, began)
+            return publish(miner, run, began)
         return _publish(run, every, resources, progress, began)
 
 
@@ -208,7 +208,7 @@ def _loaded(
     wanted = {name: config.to_dict()[name] for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
-    return Mining(open_sources(source, config, tables, resources), [config], resources, target.scratch, progress)
+    return Mining(open_sources(source, config, tables, resources), config, resources, target.scratch, progress)
 
 
 def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:

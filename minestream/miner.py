@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ from minestream.setting import Limits, Setting
 from minestream.sources import Sources
 from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.store import release_memory
-from minestream.task import apart, make_tasks, together
+from minestream.task import make_task
 from minestream.workers import Workers
 
 ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
@@ -93,8 +92,7 @@ class Mining:
     ----------
     source : Sources
         Read once, here.
-    configs : sequence of MineConfig
-        One, or several that differ in their margins only: they share each distance.
+    config : MineConfig
     resources : Resources
     scratch : Path
         Folder for vectors that do not fit, unless resources name another.
@@ -102,16 +100,13 @@ class Mining:
     """
 
     def __init__(
-        self, source: Sources, configs: Sequence[MineConfig], resources: Resources, scratch: Path, progress: Progress
+        self, source: Sources, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
     ) -> None:
-        config = configs[0]
         if config.window is not None:
-            raise UsageError("--window is for one margin, and not for arrays", "use mine, mine_batches or Miner")
+            raise UsageError("--window is not for arrays", "use mine, mine_batches or Miner")
         if not source.labeled:
             _refuse_without_labels(config)
-        self.source, self.configs, self.config, self.resources, self.progress = (
-            source, configs, config, resources, progress
-        )  # fmt: skip
+        self.source, self.config, self.resources, self.progress = source, config, resources, progress
         self.reading, self.effort = ShardStats(), Effort()
         self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
@@ -157,8 +152,8 @@ class Mining:
             effort=self.effort,
         )  # fmt: skip
 
-    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
-        """The journey of some shards: positives, negatives; each handed out when it is done, for every margin.
+    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+        """The journey of some shards: positives, negatives; each handed out when it is done.
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
@@ -167,30 +162,20 @@ class Mining:
                 release_memory()
             yield from self._mined_together(shards)
 
-    def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, list[Picture]]]:
+    def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, Picture]]:
         """One run of shards; what it holds is let go at its end, before the next begins."""
         loaded, stats = self.loaded, ShardStats()
         setting = self.setting_for(stats)
         groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
         anchors = np.concatenate(groups)
         with stats.stage("positives"):
-            tasks = make_tasks(loaded, self.configs, anchors, partial(search_once, replace(setting, timed=False)))
-        task = together(tasks)
-        counts = np.diff(tasks[0].pairs.start)
+            task = make_task(loaded, self.config, anchors, partial(search_once, replace(setting, timed=False)))
         found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
         first = 0
         for index, group in zip(shards, groups, strict=True):
             end = first + group.size
-            own = task.chosen.of_anchors(first, end)
-            answers = apart(next(found), counts[first:end], len(tasks))
-            told = stats.taken()
-            yield (
-                index,
-                [
-                    Picture(loaded, config, group, own, answer, copy.deepcopy(told))
-                    for config, answer in zip(self.configs, answers, strict=True)
-                ],
-            )
+            chosen, answers = task.chosen.of_anchors(first, end), next(found)
+            yield index, Picture(loaded, self.config, group, chosen, answers, stats.taken())
             first = end
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
@@ -216,7 +201,7 @@ class Mining:
         every = config.positives == "all" and config.emit != "pairs"
         pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
         per_pair = PAIR_STATE_BYTES + 20 * (config.negatives + config.skip)
-        return anchors.size * ANCHOR_STATE_BYTES + len(self.configs) * pairs * per_pair
+        return anchors.size * ANCHOR_STATE_BYTES + pairs * per_pair
 
     def _answers_bytes(self) -> int:
         """What answers may take of the memory: a quarter, and no more than is left beside all else."""
@@ -270,11 +255,8 @@ class Mining:
             notes.append(cache_note())
         return notes
 
-    def report(
-        self, output: AnyPath | None, parts: list[ShardStats], began: float, complete: bool = True,
-        config: MineConfig | None = None,
-    ) -> Report:  # fmt: skip
-        """What the run did, for one of its configurations."""
+    def report(self, output: AnyPath | None, parts: list[ShardStats], began: float, complete: bool = True) -> Report:
+        """What the run did."""
         loaded, source = self.loaded, self.source
         about = {
             "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
@@ -283,7 +265,7 @@ class Mining:
         total = merged([self.reading, *parts])
         used = {"screen": ", ".join(self._codes)} if self._codes else {}
         return Report(
-            None if output is None else str(output), (config or self.config).to_dict(), self.columns(), about,
+            None if output is None else str(output), self.config.to_dict(), self.columns(), about,
             dict(self.plan.facts) if complete else self.plan.facts | self.plan.means, total,
             (*self.notes(), *total.notes()), time.perf_counter() - began, complete,
             effort=self.plan.means | used | asdict(self.effort),

@@ -79,8 +79,11 @@ FOREIGN_OPTIONS: dict[str, str] = {
 
 _NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
 
+_MARGINS = "mine once for each margin, each to an output of its own"
+
 # Options, commands and functions that there were, and NAME=VALUE for a value of an option: what does it now.
 GONE: dict[str, str] = {
     "update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY,
+    "mine_margins": _MARGINS, "margin=several": _MARGINS,
     "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,91 +83,46 @@ def mine(
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
     if resources.shard is not None:
         output = slice_target(output, parse_slice(resources.shard), resources)
-    return mine_configs(inputs, [output], [config], resources, tables, progress_callback)[0]
+    return _mine_tables(inputs, output, config, resources, tables, progress_callback)
 
 
-def mine_margins(
-    inputs: Any, out: str | Path, margins: Sequence[float], *, progress_callback: Callback | None = None, **options: Any
-) -> list[Report]:
-    """Mine with several margins at the cost of one pass over the distances.
-
-    Parameters
-    ----------
-    inputs, progress_callback, **options
-        As for mine(), but for the margin.
-    out : path
-        Holds {margin}, in whose place each margin is written.
-    margins : sequence of float
-
-    Returns
-    -------
-    list of Report
-        One a margin. Each output is, byte for byte, that of mine() with this margin alone.
-    """
-    if "{margin}" not in str(out):
-        raise UsageError(f"several margins need several outputs: {out} has no {{margin}}", "-o name-{margin}.parquet")
-    if len(set(margins)) < len(margins):
-        raise UsageError("a margin is given twice", "give each once")
-    configs = []
-    for margin in margins:
-        config, resources, tables = asked_options({**options, "margin": margin})
-        configs.append(config)
-    if resources.shard is not None:
-        raise UsageError("--shard is for one margin", "mine each margin by itself")
-    named = (str(out).replace("{margin}", f"{margin:g}") for margin in margins)
-    outputs = [target_of(name, configs[0].emit, resources.scratch) for name in named]
-    return mine_configs(inputs, outputs, configs, resources, tables, progress_callback)
-
-
-def mine_configs(
-    inputs: Any, outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, tables: Tables,
+def _mine_tables(
+    inputs: Any, output: Target, config: MineConfig, resources: Resources, tables: Tables,
     progress_callback: Callback | None,
-) -> list[Report]:  # fmt: skip
-    """Mine configurations that differ in their margins only, each to its output."""
+) -> Report:  # fmt: skip
+    """Mine tables, all shards or those of a slice, to an output."""
     began = time.perf_counter()
     given = given_tables(inputs, tables, resources)
-    finished = {} if resources.dry_run else checked(outputs, configs, resources, given)
-    left = [place for place in range(len(outputs)) if place not in finished]
-    reports = {place: already(outputs[place], manifest) for place, manifest in finished.items()}
+    finished = None if resources.dry_run else checked(output, config, resources, given)
     read = [] if resources.dry_run else marks_of(given)
-    sure = all(table.in_files for table in given)
-    unsure = {place: each for place, each in finished.items() if not (sure and each.get("read") == read)}
-    if not (left or unsure):
-        return list(reports.values())
+    if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
+        return already(output, finished)
     mine_left = engine_of(resources.engine)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        sources = open_sources(inputs, configs[0], tables, resources)
-        for place, manifest in unsure.items():
-            sources.refuse_changes(f"{outputs[place].final} was mined from something else", manifest, progress)
-        if not left:
-            return list(reports.values())
-        chosen = [configs[place] for place in left]
-        miner = stack.enter_context(Mining(sources, chosen, resources, outputs[0].scratch, progress))
-        shards = range(len(miner.plan.shards))
+        sources = open_sources(inputs, config, tables, resources)
+        if finished is not None:
+            sources.refuse_changes(f"{output.final} was mined from something else", finished, progress)
+            return already(output, finished)
+        miner = stack.enter_context(Mining(sources, config, resources, output.scratch, progress))
         if resources.dry_run:
-            return [miner.report(None, [], began, complete=False, config=config) for config in configs]
-        runs = [
-            outputs[place].start(
-                stack, resume=resources.resume, overwrite=resources.overwrite, config=configs[place].to_dict(),
-                fingerprint=configs[place].fingerprint(), source=sources.identity(), columns=miner.columns(),
-                parts=len(shards), others=sources.others(), read=read, **slice_of(miner),
-            )
-            for place in left
-        ]  # fmt: skip
-        todo = [index for index in runs[0].indices if any(run.finished(index) is None for run in runs)]
+            return miner.report(None, [], began, complete=False)
+        run = output.start(
+            stack, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
+            fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
+            parts=len(miner.plan.shards), others=sources.others(), read=read, **slice_of(miner),
+        )  # fmt: skip
+        todo = [index for index in run.indices if run.finished(index) is None]
         if resources.shard is not None:
-            progress.stage("mine", sum(map(miner.pairs_of, runs[0].indices)), "pairs")
-        progress.advance(sum(map(miner.pairs_of, {*runs[0].indices} - {*todo})))
-        mine_left(Work(miner, runs, todo, inputs, tables))
-        for place, run, config in zip(left, runs, chosen, strict=True):
-            reports[place] = publish(miner, config, run, outputs[place], began)
-        return [reports[place] for place in range(len(outputs))]
+            progress.stage("mine", sum(map(miner.pairs_of, run.indices)), "pairs")
+        progress.advance(sum(map(miner.pairs_of, {*run.indices} - {*todo})))
+        mine_left(Work(miner, run, todo, inputs, tables))
+        return publish(miner, run, began)
 
 
-def publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: float) -> Report:
+def publish(miner: Mining, run: Run, began: float) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
-    parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
+    config, parts = miner.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     sliced = miner.resources.shard is not None  # what is finished of all parts is left to the merge
@@ -180,7 +135,7 @@ def publish(miner: Mining, config: MineConfig, run: Run, output: Target, began: 
         return total.answer()
 
     def report() -> Report:
-        return miner.report(output.final, [total], began, config=config)
+        return miner.report(run.target.final, [total], began)
 
     miner.progress.stage("publish", len(parts), "parts")
     run.publish(counts=counts, replace_parts=rows, extra=lambda: report().to_dict())
@@ -352,9 +307,9 @@ def mine_arrays(
     with ExitStack() as stack:
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = stack.enter_context(scratch_folder(resources.scratch))
-        miner = stack.enter_context(Mining(sources, [config], resources, folder, progress))
+        miner = stack.enter_context(Mining(sources, config, resources, folder, progress))
         shards = miner.mine_shards(range(len(miner.plan.shards)))
-        parts = [(emit(picture), picture.stats) for _, (picture,) in shards]
+        parts = [(emit(picture), picture.stats) for _, picture in shards]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):

@@ -42,7 +42,7 @@ ABOUT = {
     "refilter": Maybe(dict),
 }  # fmt: skip
 OF_KINDS: dict[str, Any] = {  # of options; the others are text
-    "integer": int, "number": NUMBER, "numbers": NUMBER, "threshold": NUMBER, "flag": bool, "derived": bool,
+    "integer": int, "number": NUMBER, "threshold": NUMBER, "flag": bool, "derived": bool,
     "repeat": [str],
 }  # fmt: skip
 

@@ -273,16 +273,11 @@ class Target:
         raise NotImplementedError
 
 
-def checked(
-    outputs: Sequence[Target], configs: Sequence[MineConfig], resources: Resources, given: Sequence[Given]
-) -> dict[int, dict[str, Any]]:
-    """Look whether every output can be written; the manifests of those that --resume finds complete, by place."""
-    finished = {}
-    for place, (output, config) in enumerate(zip(outputs, configs, strict=True)):
-        output.refuse_inputs(given)
-        manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
-        if manifest is not None:
-            what = f"{output.final} was mined otherwise"
-            refuse_differences(what, manifest, {**manifest, "config": config.to_dict()}, AGAIN)
-            finished[place] = manifest
-    return finished
+def checked(output: Target, config: MineConfig, resources: Resources, given: Sequence[Given]) -> dict[str, Any] | None:
+    """Look whether the output can be written; its manifest where --resume finds it complete."""
+    output.refuse_inputs(given)
+    manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
+    if manifest is not None:
+        what = f"{output.final} was mined otherwise"
+        refuse_differences(what, manifest, {**manifest, "config": config.to_dict()}, AGAIN)
+    return manifest

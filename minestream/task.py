@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.answers import Found
 from minestream.config import MineConfig
 from minestream.filters import Interval, filter_interval, largest_distance, reference_similarity
 from minestream.kernels.choose import NEAREST, NEGATIVE, Pairs, Rule
@@ -29,62 +27,11 @@ class Task(NamedTuple):
     limits: Limits
 
 
-def make_tasks(loaded: Loaded, configs: Sequence[MineConfig], anchors: NDArray[np.int32], search: Search) -> list[Task]:
-    """Choose the positives of some anchors, and say which negatives are looked for: a task each configuration.
+def make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Task:
+    """Choose the positives of some anchors, and say which negatives are looked for.
 
-    configs : of one run, which differ in their margins only
     search : function (anchors, pairs, rule) -> Found, for positives
     """
-    first = _make_task(loaded, configs[0], anchors, search)
-    return [first, *(_with_margin(loaded, config, anchors, first) for config in configs[1:])]
-
-
-def _with_margin(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], task: Task) -> Task:
-    """The same task under another margin."""
-    pairs = negative_pairs(config, loaded, anchors, task.chosen, task.filtered)
-    return task._replace(pairs=pairs)
-
-
-def together(tasks: Sequence[Task]) -> Task:
-    """Tasks of the same anchors as one: of each anchor the pairs of every task, one task after another."""
-    first = tasks[0]
-    if len(tasks) == 1:
-        return first
-    times = len(tasks)
-    counts = np.diff(first.pairs.start)
-    anchor = np.repeat(np.arange(counts.size), counts)
-    order = np.argsort(np.concatenate([anchor * times + number for number in range(times)]), kind="stable")
-
-    def all_of(fields: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate(fields)[order]
-
-    fields = [all_of(columns) for columns in zip(*(task.pairs[1:] for task in tasks), strict=True)]
-    pairs = Pairs._make([np.concatenate([[0], np.cumsum(times * counts)]), *fields])
-
-    def interval(edges: Interval | None) -> Interval | None:
-        return None if edges is None else (all_of([edges[0]] * times), all_of([edges[1]] * times))
-
-    limits = replace(first.limits, guided=interval(first.limits.guided), fallback=interval(first.limits.fallback))
-    return Task(first.chosen, first.filtered, pairs, first.rule, limits)
-
-
-def apart(found: Found, counts: NDArray[np.int64], times: int) -> list[Found]:
-    """The answers of `times` tasks together, task by task; counts int64[anchors]: pairs of each anchor in one task."""
-    if times == 1:
-        return [found]
-    each = np.repeat(counts, times)
-    numbers = np.repeat(np.arange(each.size) % times, each)
-    lengths = np.diff(found.start)
-    parts = []
-    for number in range(times):
-        own = numbers == number
-        entry = np.repeat(own, lengths)
-        start = np.concatenate([[0], np.cumsum(lengths[own])])
-        parts.append(Found(start, found.slot[entry], found.x[entry], found.nearer[own]))
-    return parts
-
-
-def _make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Task:
     chosen = choose_positives(loaded, config, anchors, search)
     filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
     guided = None

@@ -30,7 +30,7 @@ from minestream.search import search_once
 from minestream.setting import Limits, Setting
 from minestream.source import RowBatch, Source, open_source
 from minestream.stats import ShardStats
-from minestream.task import make_tasks
+from minestream.task import make_task
 from minestream.workers import Workers
 
 PIECE_ROWS = 2_048  # rows mined for at a time, from a multiple of it on: what a large batch adds to memory ends here
@@ -181,7 +181,7 @@ class Windowed:
             loaded, METRICS[config.metric], self._limits, self._workers, Progress(Silent()), stats, _no_codes
         )
         with stats.stage("positives"):
-            (task,) = make_tasks(loaded, [config], anchors, partial(search_once, replace(setting, timed=False)))
+            task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
         with stats.stage("negatives"):
             (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.limits)
         table = emit(Picture(loaded, config, anchors, task.chosen, found, stats))

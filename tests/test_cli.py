@@ -24,7 +24,7 @@ from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.stats import Report, ShardStats
 
 SAMPLE_VALUES = {
-    "text": "word", "integer": "3", "number": "0.5", "numbers": "0.5", "repeat": "text", "share": "10%",
+    "text": "word", "integer": "3", "number": "0.5", "repeat": "text", "share": "10%",
     "threshold": "0.1", "size": "64MiB",
 }  # fmt: skip
 
@@ -121,7 +121,7 @@ def test_every_option_reaches_the_library(
     for flag in flags_of(spec):
         assert main(["mine", "in.parquet", flag, *([] if value is None else [value])]) == 0
     expected: dict[str, Any] = {
-        "flag": True, "integer": 3, "number": 0.5, "numbers": 0.5, "repeat": ("text",),
+        "flag": True, "integer": 3, "number": 0.5, "repeat": ("text",),
     }  # fmt: skip
     for arguments, options in calls:
         assert arguments == (["in.parquet"], None)

@@ -79,15 +79,11 @@ def test_the_bytes_of_a_local_run(engine: str, source: Path, whole: Path, tmp_pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole.parquet", "whole.parquet.manifest.json"]
 
 
-def test_a_finishing_pass_and_several_margins(engine: str, source: Path, tmp_path: Path) -> None:
+def test_a_finishing_pass(engine: str, source: Path, tmp_path: Path) -> None:
     for name, options in {"local": {}, engine: {"engine": engine, "workers": 2}}.items():
-        (tmp_path / name).mkdir()
-        minestream.mine_margins(
-            source, tmp_path / name / "m{margin}", [0.1, 0.2], order="shuffled", progress="none", **options
-        )
-    for margin in ("m0.1", "m0.2"):
-        local, other = (sorted((tmp_path / name / margin).iterdir()) for name in ("local", engine))
-        assert [path.read_bytes() for path in local] == [path.read_bytes() for path in other]
+        minestream.mine(source, tmp_path / name, order="shuffled", progress="none", **options)
+    local, other = (sorted((tmp_path / name).iterdir()) for name in ("local", engine))
+    assert [path.read_bytes() for path in local] == [path.read_bytes() for path in other]
 
 
 def test_in_a_store(engine: str, source: Path, whole: Path, request: pytest.FixtureRequest) -> None:

@@ -12,8 +12,9 @@ from minestream.options import GONE
 OPTIONS = {  # the command that it was given to, and a value
     "reserve": (["mine", "x.parquet"], "16"), "plots": (["profile", "x.parquet"], "dir"),
 }  # fmt: skip
+VALUES = {"margin=several": (["mine", "x.parquet"], "0.1,0.2")}  # of options that there still are
 COMMANDS = ["update"]
-FUNCTIONS = ["update", "Update"]
+FUNCTIONS = ["update", "Update", "mine_margins"]
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, str]:
@@ -26,7 +27,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[str, s
 
 
 def test_every_former_name_is_tried_here() -> None:
-    assert set(GONE) == {*OPTIONS, *COMMANDS, *FUNCTIONS}
+    assert set(GONE) == {*OPTIONS, *VALUES, *COMMANDS, *FUNCTIONS}
     assert not {text for text in GONE.values() if "\n" in text or not text}
 
 
@@ -42,6 +43,17 @@ def test_options(capsys: pytest.CaptureFixture[str], name: str) -> None:
         with pytest.raises(UsageError, match=name) as found:
             minestream.mine("x.parquet", **{name: value})
         assert found.value.hint == GONE[name]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    given, value = VALUES[name]
+    flag = "--" + name.partition("=")[0].replace("_", "-")
+    for option in ([flag, value], [f"{flag}={value}"]):
+        error, hint = refused(capsys, *given, *option)
+        assert flag in error
+        assert value in error
+        assert hint == GONE[name]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -19,7 +19,7 @@ from support import drawn_options, fits, reference_mined
 from worlds import WORLDS, World
 
 import minestream
-from minestream import bank, mine, mine_arrays, mine_batches, mine_margins, printing, rings, verify, window, windowed
+from minestream import bank, mine, mine_arrays, mine_batches, printing, rings, verify, window, windowed
 from minestream.cli import main
 from minestream.config import split_options
 from minestream.errors import CapacityError, InputError, MinestreamError, UsageError
@@ -586,12 +586,10 @@ def test_sizes_that_are_no_window(rows: int) -> None:
         minestream.Miner(rows)
 
 
-def test_windows_are_for_streams_only(tmp_path: Path) -> None:
+def test_windows_are_for_streams_only() -> None:
     some = world("blobs")
     with pytest.raises(UsageError, match="--window"):
         mine_arrays(some.embeddings, some.labels, window=10)
-    with pytest.raises(UsageError, match="--window"):
-        mine_margins(stream_file(tmp_path), tmp_path / "{margin}.parquet", [0.1, 0.2], window=10)
 
 
 def test_a_window_that_does_not_fit(tmp_path: Path) -> None:

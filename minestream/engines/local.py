@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from minestream.engines.work import Work, write_parts
+from minestream.engines.work import Work, write_part
 from minestream.workers import Behind
 
 
 def run(work: Work) -> None:
     """Mine what is left."""
     with Behind() as writing:
-        for index, pictures in work.miner.mine_shards(work.todo):
-            writing.run(partial(write_parts, work.runs, index, pictures))
+        for index, picture in work.miner.mine_shards(work.todo):
+            writing.run(partial(write_part, work.run, index, picture))

@@ -38,12 +38,11 @@ LOOK_SECONDS = 3.0
 Unit = tuple[int, ...]
 
 
-def write_parts(runs: Sequence[PartWriter], index: int, pictures: Sequence[Picture]) -> None:
-    """Write one shard's part of every run that has not got it yet."""
-    for run, picture in zip(runs, pictures, strict=True):
-        if run.finished(index) is None:
-            table = emit(picture)  # which counts, too
-            run.write_part(index, table, picture.stats.to_dict())
+def write_part(run: PartWriter, index: int, picture: Picture) -> None:
+    """Write one shard's part, unless another worker has meanwhile."""
+    if run.finished(index) is None:
+        table = emit(picture)  # which counts, too
+        run.write_part(index, table, picture.stats.to_dict())
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,11 @@ class Job:
     """What a worker process must know: paths and options, nothing large."""
 
     inputs: tuple[str, ...]
-    configs: tuple[MineConfig, ...]
+    config: MineConfig
     resources: Resources
     tables: Tables
-    outputs: tuple[str, ...]
-    plans: tuple[dict[str, Any], ...]
+    output: str
+    plan: dict[str, Any]
     key: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -67,17 +66,16 @@ class Work:
     ----------
     miner : Mining
         The source, loaded and planned.
-    runs : sequence of Run
-        One a configuration.
+    run : Run
     todo : list of int
-        Shards that are not finished in every run.
+        Shards that are not finished.
     inputs : Any
         As the user gave them.
     tables : Tables
     """
 
     miner: Mining
-    runs: Sequence[Run]
+    run: Run
     todo: list[int]
     inputs: Any
     tables: Tables
@@ -95,8 +93,8 @@ class Work:
             memory = max(2**24, memory_budget(resources) // (started_here + 1))
             resources = replace(resources, threads=threads, memory=str(memory))
         return Job(
-            paths_of(self.inputs), tuple(self.miner.configs), resources, absolute_tables(self.tables),
-            tuple(absolute(run.target.text) for run in self.runs), tuple(run.plan for run in self.runs),
+            paths_of(self.inputs), self.miner.config, resources, absolute_tables(self.tables),
+            absolute(self.run.target.text), self.run.plan,
         )  # fmt: skip
 
     def units(self, workers: int) -> list[Unit]:
@@ -121,12 +119,11 @@ class Work:
     def done(self, unit: Unit) -> None:
         """Take over a unit that a worker finished."""
         for index in unit:
-            for run in self.runs:
-                run.collect(index)
+            self.run.collect(index)
 
     def look(self) -> None:
         """Tell of the parts that have appeared."""
-        folder = self.runs[-1].target.partial
+        folder = self.run.target.partial
         names = set(folder.files() if isinstance(folder, RemotePath) else os.listdir(folder))
         for index in self.todo:
             if index not in self.told and f"part-{index:05d}.json" in names:
@@ -231,13 +228,11 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
         The worker's share, unless the job says how many.
     """
     with _one_at_a_time:
-        scratch = job.resources.scratch
-        targets = [target_of(out, config.emit, scratch) for out, config in zip(job.outputs, job.configs, strict=True)]
-        shared = [SharedParts(target, plan) for target, plan in zip(targets, job.plans, strict=True)]
-        todo = [index for index in unit if any(parts.finished(index) is None for parts in shared)]
-        if todo:
-            for index, pictures in _miner(job, targets[0], threads).mine_shards(todo):
-                write_parts(shared, index, pictures)
+        target = target_of(job.output, job.config.emit, job.resources.scratch)
+        shared = SharedParts(target, job.plan)
+        if todo := [index for index in unit if shared.finished(index) is None]:
+            for index, picture in _miner(job, target, threads).mine_shards(todo):
+                write_part(shared, index, picture)
     return unit
 
 
@@ -255,19 +250,16 @@ def _load(job: Job, target: Target, threads: int | None) -> Held:
     resources = replace(job.resources, threads=job.resources.threads or threads)
     with ExitStack() as stack:
         progress = stack.enter_context(reporter("none", None))
-        sources = open_sources(list(job.inputs), job.configs[0], job.tables, resources)
+        sources = open_sources(list(job.inputs), job.config, job.tables, resources)
         # In the work folder the leader clears up what a killed worker leaves.
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
         own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
         scratch = Path(stack.enter_context(own))
-        miner = stack.enter_context(Mining(sources, job.configs, resources, scratch, progress))
-        for plan in job.plans:
-            found = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-            lines = differences(plan, {**plan, **found})
-            if lines:
-                raise InputError(
-                    f"the worker on {socket.gethostname()} reads other data than this process:\n  "
-                    + "\n  ".join(lines),
-                    "give paths that lead to the same files on every machine",
-                )
+        miner = stack.enter_context(Mining(sources, job.config, resources, scratch, progress))
+        found = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+        if lines := differences(job.plan, {**job.plan, **found}):
+            raise InputError(
+                f"the worker on {socket.gethostname()} reads other data than this process:\n  " + "\n  ".join(lines),
+                "give paths that lead to the same files on every machine",
+            )
         return Held(job.key, miner, stack.pop_all())

@@ -128,7 +128,7 @@ def profile(
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, config, tables, resources)
         scratch = stack.enter_context(scratch_folder(resources.scratch))
-        profiler = Profiler(sources, [config], resources, scratch, progress)
+        profiler = Profiler(sources, config, resources, scratch, progress)
         stack.enter_context(profiler)
         found, files = _Profile(profiler, given, sample, full, near).found(suspects_above)
     found["seconds"] = round(time.perf_counter() - began, 3)
