@@ -108,7 +108,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> object:
     """Load a public name on first use."""
     if name not in _HOME:
-        from minestream.options import GONE
+        from minestream.gone import GONE
 
         now = f" any more: {GONE[name]}" if name in GONE else ""
         raise AttributeError(f"module 'minestream' has no attribute {name!r}{now}")

@@ -36,7 +36,8 @@ from minestream.errors import (
     nearest_name,
     printable,
 )
-from minestream.options import FOREIGN_OPTIONS, GONE, GROUPS
+from minestream.gone import GONE
+from minestream.options import FOREIGN_OPTIONS, GROUPS
 from minestream.rules import REFERENCES
 from minestream.standard import show, tell
 from minestream.trainers import FORMATS

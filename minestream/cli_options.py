@@ -10,7 +10,8 @@ import click
 
 from minestream.config import OPTION_FIELDS
 from minestream.errors import EXIT_CODES, UsageError
-from minestream.options import GONE, long_flag
+from minestream.gone import GONE
+from minestream.options import long_flag
 from minestream.standard import show
 
 JSON_HELP = "Print JSON and nothing else on standard output."

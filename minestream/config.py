@@ -15,9 +15,10 @@ from typing import Any
 
 from minestream.effects import Asked, remarks
 from minestream.errors import UsageError, nearest_name
+from minestream.gone import GONE
 from minestream.machines import check_machines
 from minestream.metric import METRICS
-from minestream.options import FOREIGN_OPTIONS, GONE, check_choice, long_flag, option
+from minestream.options import FOREIGN_OPTIONS, check_choice, long_flag, option
 from minestream.resources import Resources, Tables
 from minestream.rules import (
     BAND_ALIASES,

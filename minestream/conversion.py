@@ -20,6 +20,7 @@ from minestream.contents import MinedOutput, mined_output, open_parquet, reading
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_lines, convert, text_column
 from minestream.given import Given, refuse_inputs
+from minestream.gone import refuse_gone
 from minestream.mirror import target_at
 from minestream.places import AnyPath, RemotePath, place_of, readable, text_of
 from minestream.plan import memory_budget
@@ -82,9 +83,10 @@ def export(
     """
     found = mined_output(mined)
     config = found.about["config"]
+    refuse_gone("short_rows", short_rows)
     rescored = "refilter" in found.about
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows, rescored)
-    refuse(found, short_rows)
+    refuse(found)
     form = FORMATS[emit]
     place = ending_in(form.suffix, out, f"--emit {emit}")
     counts = Counts()
@@ -121,8 +123,8 @@ def _manifest_of_lines(found: MinedOutput, config: dict[str, Any], file: dict[st
     }  # fmt: skip
 
 
-def refuse(found: MinedOutput, short_rows: str = "keep") -> None:
-    """Raise UsageError for mined rows that are no triplets in the order of their anchors, and what needs mining."""
+def refuse(found: MinedOutput) -> None:
+    """Raise UsageError for mined rows that are no triplets in the order of their anchors."""
     emit = found.about["config"]["emit"]
     if emit not in NATIVE:
         raise UsageError(f"{found.path} holds {emit}", "mine with --emit triplets or tuples")
@@ -130,10 +132,6 @@ def refuse(found: MinedOutput, short_rows: str = "keep") -> None:
         raise UsageError(
             f"{found.path} is shuffled: the negatives of a pair do not stand together",
             "mine with --order anchor; trainers shuffle by themselves",
-        )
-    if short_rows == "pad-random":
-        raise UsageError(
-            "--short-rows pad-random needs to know what may be a negative", "mine with --emit, or repeat or drop"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -26,11 +26,6 @@ __all__ = [
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
 
 Rows = NDArray[np.int64]
-Distances = NDArray[np.float64]
-
-Padding = Callable[[int, int, Rows, int], tuple[Rows, Distances]]
-"""(anchor_row, positive_row, rows it has, how many) -> so many further negatives, fewer if there are no more."""
-NegativesOf = Callable[[Rows], Mapping[str, pa.Array]]
 
 
 @dataclass
@@ -44,7 +39,6 @@ class Counts:
     pairs: int = 0
     short: int = 0
     dropped: int = 0
-    padded: int = 0
     repeated: int = 0
     same_text: int = 0
 
@@ -88,8 +82,6 @@ class Fitting:
 
     block: Block
     counts: Counts
-    padding: Padding | None
-    negatives_of: NegativesOf | None
 
     @cached_property
     def have(self) -> Rows:
@@ -133,51 +125,10 @@ class Fitting:
         at = self.first[:, None] + np.arange(self.block.k) % self.have[:, None]
         return self.block.table.take(pa.array(at.ravel()))
 
-    def pad(self) -> pa.Table:
-        """All pairs, filled up with other candidates; those for which there are too few are left out."""
-        full, padded, more = self.have == self.block.k, [], []
-        for pair in np.flatnonzero(~full).tolist():
-            found = self._candidates(pair)
-            if len(found[0]) == self.block.k - self.have[pair]:
-                padded.append(pair)
-                more.append(found)
-        if not padded:
-            return self.drop()
-        full[padded] = True
-        self.counts.dropped += int((~full).sum())
-        at = np.repeat(self.first[padded], self.block.k - self.have[padded])
-        self.counts.padded += at.size
-        rows, distances = (np.concatenate(column) for column in zip(*more, strict=True))
-        order = np.argsort(np.append(np.repeat(self.first[full], self.have[full]), at), kind="stable")
-        return pa.concat_tables([self.some(full), self._others(at, rows, distances)]).take(pa.array(order))
-
-    def _candidates(self, pair: int) -> tuple[Rows, Distances]:
-        assert self.padding is not None
-        at, count = int(self.first[pair]), int(self.have[pair])
-        rows = self.block.rows
-        own = rows["negative"][at : at + count]
-        found = self.padding(int(rows["anchor"][at]), int(rows["positive"][at]), own, self.block.k - count)
-        return found[0][: self.block.k - count], found[1][: self.block.k - count]
-
-    def _others(self, at: Rows, rows: Rows, distances: Distances) -> pa.Table:
-        """Rows like those at `at`, with other negatives."""
-        table = self.block.table.take(pa.array(at))
-        values = {"negative_row": pa.array(rows, pa.int64()), "distance_an": pa.array(distances, pa.float64())}
-        others = [name for name in table.column_names if name.startswith("negative_") and name not in values]
-        if others:
-            assert self.negatives_of is not None, f"what are {', '.join(others)} of padded rows? give negatives_of"
-            found = self.negatives_of(rows)
-            values |= {name: found[name] for name in others}
-        for name, column in values.items():
-            field = table.field(name)
-            table = table.set_column(table.column_names.index(name), field, column.cast(field.type, safe=False))
-        return table
-
 
 FITTINGS: dict[str, Callable[[Fitting], pa.Table]] = {
     "keep": Fitting.keep,
     "drop": Fitting.drop,
-    "pad-random": Fitting.pad,
     "repeat": Fitting.repeat,
 }
 
@@ -218,8 +169,6 @@ def convert(
     float64: bool = False,
     short_rows: str | None = None,
     texts: Texts | CarriedTexts | None = None,
-    padding: Padding | None = None,
-    negatives_of: NegativesOf | None = None,
     counts: Counts | None = None,
 ) -> Iterator[pa.Table]:
     """Native triplets as rows of a trainer format.
@@ -240,15 +189,10 @@ def convert(
         Whether the rows come from refilter and have its columns score_ap and score_an.
     float64 : bool
         Whether scores are kept as double rather than float32.
-    short_rows : {"keep", "drop", "pad-random", "repeat"}, optional
+    short_rows : {"keep", "drop", "repeat"}, optional
         Default: the format's.
     texts : Texts or CarriedTexts, optional
         Needed by the formats that hold texts.
-    padding : callable, optional
-        For pad-random: (anchor_row, positive_row, rows it has, how many) -> (rows, distances), drawn by the caller,
-        who knows what may be a negative; a pair that gets fewer is left out.
-    negatives_of : callable, optional
-        For pad-random, where triplets have ids or carry texts: rows -> their negative_id, negative_TEXT, by column.
     counts : Counts, optional
         Filled while the tables are read.
 
@@ -271,10 +215,6 @@ def convert(
     scores, short_rows = chosen(name, metric, scores, short_rows, rescored)
     if FORMATS[name].needs_text and texts is None:
         raise UsageError(f"--emit {name} holds texts", "name their column: --text COL")
-    if short_rows == "pad-random" and padding is None:
-        raise UsageError(
-            "--short-rows pad-random needs to know what may be a negative", f"minestream mine --emit {name} does"
-        )
     offset = None if scores == RESCORED else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
     scoring = None if scores == "none" else Scoring(offset, pa.float64() if float64 else pa.float32())
     told = Counts() if counts is None else counts
@@ -285,7 +225,7 @@ def convert(
                 raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
             if "negative" in FORMATS[name].texts:
                 table = without_equal_texts(Block(table, texts, scoring, k), told)
-            fitting = Fitting(Block(table, texts, scoring, k), told, padding, negatives_of)
+            fitting = Fitting(Block(table, texts, scoring, k), told)
             shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, scoring, k)))
             told.rows += shaped.num_rows
             yield shaped

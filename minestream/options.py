@@ -7,6 +7,7 @@ from dataclasses import Field, field
 from typing import Any
 
 from minestream.errors import UsageError, is_text, nearest_name
+from minestream.gone import refuse_gone
 
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
 
@@ -40,6 +41,7 @@ def check_choice(spec: Field[Any], value: object) -> None:
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     if choices is None or value is None or value in choices:
         return
+    refuse_gone(spec.name, value)
     raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))
 
 
@@ -75,15 +77,4 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "gpu": NO_DEVICE, "cuda": NO_DEVICE, "device": NO_DEVICE, "use_gpu": NO_DEVICE, "fp16": NO_DEVICE,
-}  # fmt: skip
-
-_NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
-
-_MARGINS = "mine once for each margin, each to an output of its own"
-
-# Options, commands and functions that there were, and NAME=VALUE for a value of an option: what does it now.
-GONE: dict[str, str] = {
-    "update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY,
-    "mine_margins": _MARGINS, "margin=several": _MARGINS,
-    "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
 }  # fmt: skip

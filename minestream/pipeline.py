@@ -27,7 +27,7 @@ from minestream.listed import pairs_table
 from minestream.machines import parse_slice, refuse_machines
 from minestream.miner import Mining
 from minestream.mirror import target_of
-from minestream.padding import LoadedTexts, RandomNegatives
+from minestream.padding import LoadedTexts
 from minestream.progress import Callback, reporter
 from minestream.rules import EMITS
 from minestream.scratch import scratch_folder
@@ -149,14 +149,13 @@ def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape
         return None
 
     def shape(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-        padding, counts = RandomNegatives(loaded, config), Counts()
+        counts = Counts()
         rows = convert(
             config.emit, tables, k=config.negatives, metric=config.metric, scores=config.scores,
-            float64=config.float64, short_rows=config.short_rows, texts=LoadedTexts(loaded, config), padding=padding,
-            negatives_of=padding.ids_of, counts=counts,
+            float64=config.float64, short_rows=config.short_rows, texts=LoadedTexts(loaded, config), counts=counts,
         )  # fmt: skip
         yield from rows if EMITS[config.emit].suffix == ".parquet" else as_lines(config.emit, rows)
-        total.rows, total.padded, total.repeated = counts.rows, counts.padded, counts.repeated
+        total.rows, total.repeated = counts.rows, counts.repeated
         total.drop("short pairs", counts.dropped)
         total.drop(SAME_TEXT, counts.same_text)
 

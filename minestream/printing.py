@@ -34,7 +34,6 @@ FUNNEL = (
     ("dropped", "  dropped: {rule}", "of the candidates looked at"),
     ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
     ("duplicate_positives", "{subject} whose positive equals the anchor", "no other positive was left"),
-    ("padded", "negatives drawn to fill up", "--short-rows pad-random"),
     ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
     ("full", "{subject} with k negatives", "{share}"),
     ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
@@ -43,7 +42,7 @@ FUNNEL = (
 )
 
 
-RARE = ("fallbacks", "duplicate_positives", "padded", "repeated")  # counters that are told where they count something
+RARE = ("fallbacks", "duplicate_positives", "repeated")  # counters that are told where they count something
 
 
 def report_text(report: Report) -> str:

@@ -207,7 +207,6 @@ SCORES: dict[str, str] = {
 SHORT_ROWS: dict[str, str] = {
     "keep": "keep what there is",
     "drop": "leave out pairs with fewer than k negatives",
-    "pad-random": "fill up with negatives drawn by the seed (trainer formats)",
     "repeat": "repeat the pair's own negatives (trainer formats)",
 }
 ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded order over the whole output"}

@@ -55,7 +55,7 @@ class Format:
 
 
 _RAGGED = ("keep", "drop")
-_FIXED = ("drop", "pad-random", "repeat")
+_FIXED = ("drop", "repeat")
 _NO_TEXT = "a null text is an error"
 
 FORMATS: dict[str, Format] = {

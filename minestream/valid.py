@@ -296,9 +296,9 @@ VALID: tuple[Check, ...] = (
         "--preset pair-margin sets it",
     ),
     Check(
-        lambda c: c.short_rows in ("pad-random", "repeat") and not EMITS[c.emit].trainer,
+        lambda c: c.short_rows == "repeat" and not EMITS[c.emit].trainer,
         "--short-rows {short_rows} is for trainer formats",
-        "keep or drop; --emit st-tuples can be padded",
+        "keep or drop",
     ),
     Check(
         lambda c: EMITS[c.emit].trainer and c.order == "shuffled",
@@ -308,7 +308,7 @@ VALID: tuple[Check, ...] = (
     Check(
         lambda c: c.emit in FORMATS and c.short_rows not in FORMATS[c.emit].short_rows,
         "--emit {emit} has no --short-rows {short_rows}",
-        "formats of one width take drop, pad-random or repeat, the others keep or drop",
+        "formats of one width take drop or repeat, the others keep or drop",
     ),
     Check(
         lambda c: c.emit in FORMATS and c.scores is not None and c.scores not in FORMATS[c.emit].scores,

@@ -192,8 +192,6 @@ def test_formats_are_those_of_loops_however_the_rows_are_cut(
     carry: bool, float64: bool, metric: str, same: int,
 ) -> None:  # fmt: skip
     name, scores, rule = form
-    if rule == "pad-random":
-        return  # has tests of its own
     table, counts = native(pairs, role=role, ids=ids, carry=carry, float64=float64, same=same), Counts()
     edges = [0, *sorted(min(cut, len(table)) for cut in cuts), len(table)]
     tables = [table.slice(first, end - first) for first, end in itertools.pairwise(edges)]
@@ -251,7 +249,7 @@ def test_euclidean_metrics_have_negative_distances() -> None:
     ("name", "options", "words"),
     [
         ("st-tuple", {}, "did you mean 'st-tuples'"),
-        ("st-tuples", {"short_rows": "keep"}, "drop, pad-random, repeat"),
+        ("st-tuples", {"short_rows": "keep"}, "takes drop, repeat"),
         ("pylate", {"short_rows": "keep"}, "k negatives"),
         ("pylate", {"scores": "none"}, "similarity, negative-distance"),
         ("trec", {"scores": "none"}, "similarity, negative-distance"),
@@ -259,7 +257,6 @@ def test_euclidean_metrics_have_negative_distances() -> None:
         ("tevatron", {"short_rows": "repeat"}, "it takes keep, drop"),
         ("st-triplets", {"scores": "cosine"}, "it takes similarity, negative-distance, none"),
         ("st-triplets", {"texts": None}, "--text COL"),
-        ("st-tuples", {"short_rows": "pad-random"}, "may be a negative"),
     ],
 )
 def test_what_a_format_cannot_carry_is_refused_at_the_call(name: str, options: dict[str, Any], words: str) -> None:
@@ -311,49 +308,6 @@ def test_carried_columns_that_are_no_text_are_refused() -> None:
     table = native(PAIRS).append_column("anchor_n", native(PAIRS)["anchor_row"])
     with pytest.raises(InputError, match="int64"):
         converted("tevatron", table, texts=CarriedTexts("n", "n"))
-
-
-# ---------------------------------------------------------------- short pairs
-
-
-class Padding:
-    """Candidates from 10 on that the pair does not have; at most `most` of them."""
-
-    def __init__(self, most: int = 99) -> None:
-        self.most, self.asked = most, [(0, 0, [0], 0)][:0]
-
-    def __call__(self, anchor: int, positive: int, have: Any, count: int) -> tuple[Any, Any]:
-        self.asked.append((anchor, positive, have.tolist(), count))
-        rows = [row for row in range(10, 20) if row not in have][: min(count, self.most)]
-        return np.array(rows, np.int64), np.array([distance(anchor, row) + 1e-12 for row in rows])
-
-
-@pytest.mark.parametrize("carry", [True, False])
-@pytest.mark.parametrize("ids", ["int", None])
-@pytest.mark.parametrize("name", ["st-tuples", "pylate"])
-def test_padding_fills_short_pairs_in_their_place(name: str, ids: str | None, carry: bool) -> None:
-    pad, counts = Padding(), Counts()
-
-    def negatives_of(rows: Any) -> dict[str, pa.Array]:
-        return {"negative_id": ids_of(rows, ids), "negative_text": pa.array([f"text {row}" for row in rows])}
-
-    found = converted(
-        name, native(PAIRS, ids=ids, carry=carry), k=3, short_rows="pad-random", padding=pad, counts=counts,
-        negatives_of=negatives_of, texts=CarriedTexts("text", "text") if carry else joined(),
-    )  # fmt: skip
-    whole = [(0, 1, [7, 5, 10]), (0, 2, [5, 8, 10]), (3, 4, [9, 10, 11]), (6, 1, [7, 5, 8])]
-    assert found.to_pylist() == expected(name, whole, 3, "similarity", ids)
-    assert pad.asked == [(0, 1, [7, 5], 1), (0, 2, [5, 8], 1), (3, 4, [9], 2)]
-    assert counts == Counts(rows=4, pairs=4, short=3, dropped=0, padded=4)
-
-
-@pytest.mark.parametrize("most", [1, 0])
-def test_pairs_that_cannot_be_padded_are_left_out(most: int) -> None:
-    counts = Counts()
-    found = converted(
-        "st-tuples", native(PAIRS, ids=None), k=3, short_rows="pad-random", padding=Padding(most), counts=counts
-    )
-    assert (found.num_rows, counts.dropped, counts.padded) == ((3, 1, 2) if most else (1, 3, 0))
 
 
 # ---------------------------------------------------------------- texts and lines

@@ -7,12 +7,15 @@ import pytest
 import minestream
 from minestream.cli import main
 from minestream.errors import UsageError
-from minestream.options import GONE
+from minestream.gone import GONE
 
 OPTIONS = {  # the command that it was given to, and a value
     "reserve": (["mine", "x.parquet"], "16"), "plots": (["profile", "x.parquet"], "dir"),
 }  # fmt: skip
-VALUES = {"margin=several": (["mine", "x.parquet"], "0.1,0.2")}  # of options that there still are
+VALUES = {  # of options that there still are
+    "margin=several": (["mine", "x.parquet"], "0.1,0.2"),
+    "short_rows=pad-random": (["mine", "x.parquet"], "pad-random"),
+}  # fmt: skip
 COMMANDS = ["update"]
 FUNCTIONS = ["update", "Update", "mine_margins"]
 

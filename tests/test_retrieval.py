@@ -549,7 +549,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "percent": {"relative_margin": 0.1, "negatives": 3},
     "guide and cap": {"guide": "guide", "absolute_margin": 0.0, "max_per_negative_label": 2, "label": "label"},
     "uses": {"max_uses": 2, "negatives": 2},
-    "texts": {"emit": "st-tuples", "text": "text", "negatives": 3, "short_rows": "pad-random", "max_similarity": 0.3},
+    "texts": {"emit": "st-tuples", "text": "text", "negatives": 3, "short_rows": "repeat", "max_similarity": 0.3},
     "lines": {"emit": "flagembedding", "text": "text", "negatives": 2},
 }
 
@@ -631,22 +631,6 @@ def test_mining_a_format_is_mining_and_exporting(emit: str) -> None:
     assert pq.read_table("exported.parquet").equals(pq.read_table("direct.parquet"))
     assert pq.read_table("direct.parquet").num_rows
     assert minestream.verify("direct.parquet")["rows"] == pq.read_table("direct.parquet").num_rows
-
-
-@pytest.mark.usefixtures("larger")
-def test_padding_takes_negatives_only() -> None:
-    how: dict[str, Any] = {"corpus": "c.parquet", "qrels": "p.parquet", "embedding": "embedding", "progress": "none"}
-    report = mine(
-        "q.parquet", "t.parquet", emit="pylate", negatives=40, max_similarity=-0.9, short_rows="pad-random", **how
-    )
-    assert report.stats.padded > 0
-    listed = {}
-    for pair in pq.read_table("p.parquet").to_pylist():
-        listed.setdefault(pair["query_id"], set()).add(pair["positive_id"])
-    for row in pq.read_table("t.parquet").to_pylist():
-        documents = row["document_ids"]
-        assert len(documents) == len(set(documents)) == len(row["scores"]) == 41
-        assert not set(documents[1:]) & listed[row["query_id"]]
 
 
 def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again() -> None:
