@@ -21,7 +21,7 @@ from minestream.standard import show
     help="The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses, trainer formats.",
 )  # fmt: skip
 @options_of_mine(
-    "corpus", "qrels", "exclude", "exclude_rows", "guide_queries", "guide_corpus", "vectors", "require_rows",
+    "corpus", "qrels", "exclude", "exclude_rows", "vectors", "require_rows",
     "max_short", "memory", "scratch", "threads", "resume", "overwrite", "progress",
 )  # fmt: skip
 @json_option

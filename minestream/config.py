@@ -233,7 +233,6 @@ class MineConfig:
     two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")
     exclusions: bool = option(False, "derived", "", "Whether there are --exclude or --exclude-rows.")
-    guide_tables: bool = option(False, "derived", "", "Whether the guide stands in tables of its own.")
 
     @property
     def split_roles(self) -> bool:
@@ -249,7 +248,7 @@ class MineConfig:
     @property
     def guided(self) -> bool:
         """Whether a second embedding has a say."""
-        return self.guide is not None or self.guide_tables
+        return self.guide is not None
 
     @property
     def anchor_role(self) -> str:

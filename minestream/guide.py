@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig
-from minestream.errors import InputError
 from minestream.kernels import exact
 from minestream.metric import METRICS
 from minestream.prepare import prepared
@@ -66,7 +63,6 @@ class _Read:
 
     first: int
     rows: NDArray[np.int64]
-    ids: pa.Array | None
     count: int
     bad: dict[str, NDArray[np.int64]]
 
@@ -90,25 +86,22 @@ class GuideReader:
         self.dropped: dict[str, int] = {}
 
     def _read(self, guide: Source) -> _Read:
-        first, rows, ids, count = self._store.rows, [NO_ROWS], list[pa.Array](), 0
+        first, rows, count = self._store.rows, [NO_ROWS], 0
         bad: dict[str, NDArray[np.int64]] = {}
         for batch in guide.batches():
             good = ~batch.bad
             self._store.append(batch.vectors[good].astype(self._store.dtype, copy=False))
             rows.append(batch.rows[good])
-            ids += [] if batch.ids is None else [batch.ids.filter(pa.array(good))]
             for kind, places in batch.kinds.items():
                 bad[kind] = np.concatenate([bad.get(kind, NO_ROWS), batch.rows[places]])
             count += good.size
-        return _Read(first, np.concatenate(rows), pa.concat_arrays(ids) if ids else None, count + guide.left_out, bad)
+        return _Read(first, np.concatenate(rows), count + guide.left_out, bad)
 
     def marked(self, side: int, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
-        """The batches of a table, where rows are bad of which the guide's vector is; the guide joined by id has a say
-        in `guide` only."""
-        of_guide = {} if self._config.guide_tables else self._tables[side].bad
+        """The batches of a table, where rows are bad of which the guide's vector is."""
         for batch in batches:
             bad = batch.bad.copy()
-            for kind, rows in of_guide.items():
+            for kind, rows in self._tables[side].bad.items():
                 found, cause = np.isin(batch.rows, rows) & ~bad, f"bad guide: {kind}"
                 if found.any():
                     self.dropped[cause] = self.dropped.get(cause, 0) + int(found.sum())
@@ -116,18 +109,15 @@ class GuideReader:
             yield replace(batch, bad=bad)
 
     def guide(self, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]]) -> Guide:
-        """What was read, by slot; joined by id where it stands in tables of its own.
+        """What was read, by slot.
 
         Raises
         ------
         InputError
-            For rows without a vector, ids that are not unique, another number of rows.
+            For another number of rows.
         """
         places = []
         for read, table, of_slot in zip(self._tables, tables, source_rows, strict=True):
-            if self._config.guide_tables:
-                places.append(read.first + _joined(read.ids, table))
-                continue
             if read.count != table.source_rows:
                 raise InputError(
                     f"the guide has {read.count:,} vectors for {table.source_rows:,} rows", "give one a row"
@@ -135,24 +125,3 @@ class GuideReader:
             places.append(read.first + np.searchsorted(read.rows, of_slot))
         store, square = prepared(self._store, self._config.normalize)
         return Guide(store, square, np.concatenate(places), self._config.metric)
-
-
-def _joined(ids: pa.Array | None, table: Table) -> NDArray[np.int64]:
-    """Where the guide has the vector of each row of a table."""
-    if ids is None or table.ids is None:
-        raise InputError("the guide's tables are joined by id, and an id column is missing", "name it with --id")
-    if ids.type != table.ids.type:
-        raise InputError(
-            f"the guide's ids are {ids.type}, those of the rows {table.ids.type}", "write both with one type"
-        )
-    if pc.count_distinct(ids).as_py() != len(ids):
-        raise InputError("the guide's ids are not unique", "keep one vector an id")
-    at = np.asarray(pc.index_in(table.ids, value_set=ids).fill_null(-1), np.int64)
-    missing = np.flatnonzero(at < 0)
-    if missing.size:
-        first = table.ids[int(missing[0])].as_py()
-        raise InputError(
-            f"the guide has no vector, or a bad one, of {missing.size:,} rows, the first is id {first!r}",
-            "embed them too",
-        )
-    return at

@@ -25,7 +25,7 @@ Rows = NDArray[np.int64]
 Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]]
 PATHS = {
     "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
-    "excluded rows": "--exclude-rows", "guide": "--guide-queries",
+    "excluded rows": "--exclude-rows",
 }  # fmt: skip
 
 
@@ -300,27 +300,18 @@ def _guides(
         return []
     tables = [anchors] if corpus is None else [anchors, corpus]
     paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
-    apart = config["guide_tables"]
-    if apart:
-        paths = [[path] for path in find(mined, "guide", given)]
     identity, guides = [], []
-    for table, own in zip(tables, paths, strict=True):
+    for own in (find(mined, role, given) for role in (("",) if corpus is None else ("", "corpus"))):
         source = open_source(
             [path for path in own if not str(path).endswith(".npy")], embedding=config["guide"],
-            id=None if apart else table.source.columns.id, metric=config["metric"], normalize=config["normalize"],
-            on_bad_rows="drop" if apart else config["on_bad_rows"], require_label=None,
-            where=None if apart else table.source.where,
+            id=table.source.columns.id, metric=config["metric"], normalize=config["normalize"],
+            on_bad_rows=config["on_bad_rows"], require_label=None, where=table.source.where,
         )  # fmt: skip
-        every, ids = np.zeros((table.count, source.dimension), source.dtype), dict[Any, Any]()
+        every = np.zeros((table.count, source.dimension), source.dtype)
         for batch in source.batches():
-            if apart:
-                ids |= dict(zip(batch.ids.to_pylist() if batch.ids else [], batch.vectors, strict=True))
-            else:
-                every[batch.rows] = batch.vectors
-                table.takes_part[batch.rows[batch.bad]] = False
-        if apart:
-            every = np.array([ids[name] for name in table.ids or []], source.dtype)
+            every[batch.rows] = batch.vectors
+            table.takes_part[batch.rows[batch.bad]] = False
         guides.append(every)
         identity += source.identity()
-    same_files(recorded, identity, "--guide-queries")
+    same_files(recorded, identity, PATHS[""])
     return guides

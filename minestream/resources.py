@@ -28,12 +28,6 @@ class Tables:
     exclude_rows: str | None = option(
         None, "text", "Retrieval", "Rows that take no part, by id, or by row where there are no ids.", metavar="TABLE"
     )  # fmt: skip
-    guide_queries: str | None = option(
-        None, "text", "Filters", "The guide's embeddings of INPUT, joined by id.", metavar="TABLE"
-    )  # fmt: skip
-    guide_corpus: str | None = option(
-        None, "text", "Filters", "The guide's embeddings of the corpus, joined by id.", metavar="TABLE"
-    )  # fmt: skip
 
     def derived(self) -> dict[str, bool]:
         """What of this is said in the configuration."""
@@ -41,7 +35,6 @@ class Tables:
             "two_tables": self.corpus is not None,
             "listed_positives": self.qrels is not None,
             "exclusions": self.exclude is not None or self.exclude_rows is not None,
-            "guide_tables": self.guide_queries is not None or self.guide_corpus is not None,
         }
 
 

@@ -278,22 +278,16 @@ def _open_guides(
     if not config.guided:
         return ()
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
-    if config.guide_tables:
-        given = [tables.guide_queries] if tables.corpus is None else [tables.guide_queries, tables.guide_corpus]
-        if any(table is None for table in given):
-            raise UsageError("the guide's vectors of one table are missing", "give --guide-queries and --guide-corpus")
-    elif not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
+    if not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
     if config.guide is not None:
         for first in (open_inputs(each)[0] for each in given):
             Candidates(first.name, first.schema).checked("guide", config.guide)
-    apart = config.guide_tables  # where a bad vector is as good as none
     ids = [config.id, None if tables.corpus is None else _for_corpus(config, tables.corpus).id]
     return tuple(
         open_source(
-            each, embedding=config.guide, id=None if apart else id, metric=config.metric,
-            normalize=config.normalize, on_bad_rows="drop" if apart else config.on_bad_rows,
-            batch_rows=resources.batch_rows, require_label=None, where=None if apart else where,
+            each, embedding=config.guide, id=id, metric=config.metric, normalize=config.normalize,
+            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=None, where=where,
         )
         for each, id, where in zip(given, ids, conditions, strict=False)
     )  # fmt: skip

@@ -242,11 +242,6 @@ VALID: tuple[Check, ...] = (
         "give --absolute-margin 0 (GIST), --relative-margin or --max-similarity",
     ),
     Check(
-        lambda c: c.guide is not None and c.guide_tables,
-        "--guide and --guide-queries or --guide-corpus exclude each other",
-        "leave one of them out",
-    ),
-    Check(
         lambda c: any(value is not None and not -_INFINITY < value < _INFINITY for value in _bounds(c)),
         "similarities and margins are finite numbers",
         "leave a filter out to turn it off",

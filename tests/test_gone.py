@@ -11,6 +11,7 @@ from minestream.gone import GONE
 
 OPTIONS = {  # the command that it was given to, and a value
     "reserve": (["mine", "x.parquet"], "16"), "plots": (["profile", "x.parquet"], "dir"),
+    "guide_queries": (["mine", "x.parquet"], "g.parquet"), "guide_corpus": (["mine", "x.parquet"], "g.parquet"),
 }  # fmt: skip
 VALUES = {  # of options that there still are
     "margin=several": (["mine", "x.parquet"], "0.1,0.2"),
