@@ -20,5 +20,5 @@ GONE: dict[str, str] = {
 
 def refuse_gone(option: str, value: object) -> None:
     """Raise UsageError for a value that an option takes no more."""
-    if (now := GONE.get(f"{option}={value}")) is not None:
+    if (now := GONE.get(f"{option}={'several' if isinstance(value, list | tuple) else value}")) is not None:
         raise UsageError(f"--{option.replace('_', '-')} takes {value!r} no more", now)

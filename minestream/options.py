@@ -39,9 +39,9 @@ def check_choice(spec: Field[Any], value: object) -> None:
     choices = spec.metadata["choices"]
     if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
+    refuse_gone(spec.name, value)
     if choices is None or value is None or value in choices:
         return
-    refuse_gone(spec.name, value)
     raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))
 
 

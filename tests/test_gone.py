@@ -58,6 +58,10 @@ def test_values(capsys: pytest.CaptureFixture[str], name: str) -> None:
         assert flag in error
         assert value in error
         assert hint == GONE[name]
+    field = name.partition("=")[0]
+    with pytest.raises(UsageError, match=flag) as found:
+        minestream.mine("x.parquet", **{field: [0.1, 0.2] if name.endswith("=several") else value})
+    assert found.value.hint == GONE[name]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
