@@ -67,13 +67,6 @@ def _scan(
                     offer(rows, rule, pairs, best, pair, a, b, x[c], row, positives, positive_at)
 
 
-@kernel
-def relations(rows: Rows, a: int, slots: np.ndarray, out: np.ndarray) -> None:
-    """What each of some slots is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be."""
-    for i in range(slots.size):
-        out[i] = relation(rows, a, slots[i])
-
-
 @kernel(allocates=True)
 def scan(
     rows: Rows,
