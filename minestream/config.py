@@ -312,7 +312,7 @@ def flag_of(name: str) -> str:
 _FLAG = re.compile("--([a-z-]+)")
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
-    "vectors", "guide_queries", "guide_corpus",
+    "vectors",
 )  # fmt: skip
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
 

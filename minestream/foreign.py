@@ -14,10 +14,7 @@ import pyarrow.parquet as pq
 from minestream.places import AnyPath, RemotePath, readable
 
 OURS = b"minestream."  # begins what a file of ours says of itself
-WRITER = "minestream"  # of a plot
-PLOTS = (f"Software\0{WRITER}".encode(), f"<dc:title>{WRITER}<".encode())  # in PNG, in SVG
 GENERATOR = '<meta name="generator" content="minestream">'
-MARKS = (GENERATOR.encode(), *PLOTS)
 HEAD_BYTES, PIECE_BYTES = 2048, 8 << 20
 Record = Mapping[str, Any] | None
 
@@ -36,7 +33,7 @@ def is_ours(file: AnyPath, record: Record = None) -> bool:
             head = handle.read(HEAD_BYTES)
         kind = next((magic for magic in KINDS if head.startswith(magic)), None)
         if not head or kind is None:
-            return not head or any(mark in head for mark in MARKS) or as_recorded(file, record)
+            return not head or GENERATOR.encode() in head or as_recorded(file, record)
         return KINDS[kind](file, record)
     except OSError:
         return False

@@ -24,7 +24,6 @@ from minestream.values import PIPE
 FOOTER_BYTES = 65_536
 ROLES = {
     "corpus": "corpus", "qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows",
-    "guide_queries": "guide", "guide_corpus": "guide",
 }  # fmt: skip
 ANOTHER = "choose another -o: what is read is never written over"
 

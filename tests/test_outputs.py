@@ -61,8 +61,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("pairs.tsv").write_text("query-id\tcorpus-id\n" + "".join(f"d{row}\td{100 + row}\n" for row in range(12)))
     pq.write_table(pa.table({"query_id": ["d0"], "positive_id": ["d120"]}), "barred.parquet")
     pq.write_table(pa.table({"id": ["d1"]}), "rows.parquet")
-    pq.write_table(queries.select(["id", "embedding"]), "gq.parquet")
-    pq.write_table(corpus.select(["id", "embedding"]), "gc.parquet")
     pq.write_table(table().select(["id", "label"]), "beside.parquet")
     np.save("vectors.npy", np.random.default_rng(3).standard_normal((40, 4)).astype(np.float32))
     return tmp_path
@@ -70,9 +68,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 RETRIEVAL = {
     "corpus": "c.parquet", "qrels": "pairs.tsv", "exclude": "barred.parquet", "exclude_rows": "rows.parquet",
-    "guide_queries": "gq.parquet", "guide_corpus": "gc.parquet", "max_similarity": 0.99, "band": "any",
+    "max_similarity": 0.99, "band": "any",
 }  # fmt: skip
-TABLES = ["q.parquet", "c.parquet", "pairs.tsv", "barred.parquet", "rows.parquet", "gq.parquet", "gc.parquet"]
+TABLES = ["q.parquet", "c.parquet", "pairs.tsv", "barred.parquet", "rows.parquet"]
 
 
 def every_file() -> dict[str, bytes]:
@@ -374,9 +372,7 @@ def test_resume_looks_at_every_column_that_is_read(here: Path, kind: str) -> Non
     changed(kind, **options)
 
 
-@pytest.mark.parametrize(
-    "name", ["q.parquet", "c.parquet", "pairs.tsv", "barred.parquet", "rows.parquet", "gq.parquet"]
-)
+@pytest.mark.parametrize("name", ["q.parquet", "c.parquet", "pairs.tsv", "barred.parquet", "rows.parquet"])
 def test_resume_looks_at_every_table(here: Path, name: str) -> None:
     again("q.parquet", **RETRIEVAL)
     assert again("q.parquet", **RETRIEVAL).already
