@@ -52,7 +52,7 @@ def _draws(asked: Asked) -> bool:
     config = asked.config
     drawn = (config.anchors, config.anchors_per_label, config.max_uses)
     rules = config.pick != "nearest", config.positives == "random", config.order == "shuffled"
-    return any(rules) or any(each is not None for each in drawn) or config.short_rows == "pad-random"
+    return any(rules) or any(each is not None for each in drawn)
 
 
 def _deals_all(asked: Asked) -> bool:
@@ -90,7 +90,7 @@ IDLE: tuple[Idle, ...] = (
     Idle(("shared_ids",), lambda a: not a.config.two_tables, "there is one table: add --corpus"),
     Idle(
         ("on_missing_ids",),
-        lambda a: not (a.config.listed_positives or a.config.exclusions or a.config.guide_tables),
+        lambda a: not (a.config.listed_positives or a.config.exclusions),
         "nothing is listed by id: --qrels, --exclude and --exclude-rows do",
     ),
     Idle(("embedding",), lambda a: a.resources.vectors, "the vectors are those of --vectors"),

@@ -152,7 +152,7 @@ def test_nothing_is_compiled_twice() -> None:
         {"where": "year > 3"}, {"anchor_where": "year > 3"}, {"candidate_where": "year > 3"},
         {"carry": ("text",)}, {"label": "label"},
         {"id": "id"}, {"group_column": "group"}, {"embedding": "embedding"}, {"vectors": "*.npy"}, {"resume": True},
-        {"overwrite": True}, {"dry_run": True}, {"require_rows": 5}, {"max_short": "1%"}, {"reserve": 3},
+        {"overwrite": True}, {"dry_run": True}, {"require_rows": 5}, {"max_short": "1%"},
         {"version_column": "version", "on_duplicate_ids": "last"},
     ],
 )  # fmt: skip

@@ -20,8 +20,6 @@ NOT_DRAWN: dict[str, str] = {
     "qrels": "given as the world's known pairs",
     "exclude": "given as the world's excluded pairs",
     "exclude_rows": "given as the world's excluded rows",
-    "guide_queries": "the guide of `guide`, in a table of its own",
-    "guide_corpus": "the guide of `guide`, in a table of its own",
     "vectors": "the vectors of INPUT, in files of their own",
     "max_rows": "refuses a whole run",
     "require_rows": "refuses a whole run",
@@ -33,7 +31,6 @@ NOT_DRAWN: dict[str, str] = {
     "workers": "needs clusters: test_engines.py",
     "resume": "of an output that is there",
     "overwrite": "of an output that is there",
-    "reserve": "what is remembered beside the output: test_update.py",
     "dry_run": "mines nothing",
     "progress": "what is printed",
 }
@@ -42,7 +39,7 @@ CHOICES_NOT_DRAWN: dict[str, tuple[str, ...]] = {
         "st-triplets", "st-tuples", "st-labeled-pairs", "st-labeled-lists", "flagembedding", "tevatron", "trec",
         "pylate", "pml",
     ),
-    "short_rows": ("pad-random", "repeat"),
+    "short_rows": ("repeat",),
     "loss": (),
 }  # fmt: skip
 
