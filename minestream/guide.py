@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig
+from minestream.errors import InputError
 from minestream.kernels import exact
 from minestream.metric import METRICS
 from minestream.prepare import prepared

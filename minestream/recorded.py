@@ -301,7 +301,7 @@ def _guides(
     tables = [anchors] if corpus is None else [anchors, corpus]
     paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
     identity, guides = [], []
-    for own in (find(mined, role, given) for role in (("",) if corpus is None else ("", "corpus"))):
+    for table, own in zip(tables, paths, strict=True):
         source = open_source(
             [path for path in own if not str(path).endswith(".npy")], embedding=config["guide"],
             id=table.source.columns.id, metric=config["metric"], normalize=config["normalize"],

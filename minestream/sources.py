@@ -280,9 +280,8 @@ def _open_guides(
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
     if not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
-    if config.guide is not None:
-        for first in (open_inputs(each)[0] for each in given):
-            Candidates(first.name, first.schema).checked("guide", config.guide)
+    for first in (open_inputs(each)[0] for each in given):
+        Candidates(first.name, first.schema).checked("guide", config.guide or "")
     ids = [config.id, None if tables.corpus is None else _for_corpus(config, tables.corpus).id]
     return tuple(
         open_source(

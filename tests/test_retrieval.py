@@ -449,16 +449,6 @@ def test_a_column_that_cannot_be_the_guide() -> None:
 
 
 @pytest.mark.usefixtures("tables")
-def test_a_bad_vector_of_a_guide_in_its_own_table_is_as_good_as_none() -> None:
-    rows = {name: pq.read_table(f"{name}.parquet") for name in ("q", "c")}
-    for name, table in rows.items():
-        guide = [None if row == 3 else [row + 1.0, 1.0] for row in range(len(table))]
-        pq.write_table(pa.table({"id": table["id"], "embedding": guide}), f"g{name}.parquet")
-    with pytest.raises(InputError, match=r"the guide has no vector, or a bad one, of 1 rows, the first is id 'q3'"):
-        run(absolute_margin=0.0, guide_queries="gq.parquet", guide_corpus="gc.parquet", on_bad_rows="drop")
-
-
-@pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
