@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from minestream import reference
 from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
+from minestream.effects import idle
 from minestream.errors import InputError, VerifyMismatch
 from minestream.places import AnyPath, readable
 from minestream.recorded import is_split, read_recorded
@@ -28,12 +29,13 @@ ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "l
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
 OTHER_ENDS = 4  # pairs: for each sampled anchor, so many partners at most are derived too
 BATCH_ROWS = 65_536
+SAMPLE = 100  # anchors derived where nothing is said
 
 Rows = NDArray[np.int64]
 
 
 def verify(
-    path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0, corpus: Any = None,
+    path: str | os.PathLike[str], *, sample: int = SAMPLE, source: Any = None, seed: int = 0, corpus: Any = None,
     qrels: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
@@ -75,12 +77,20 @@ def verify(
     if "refilter" in mined.about and sample > 0:
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
-    if EMITS[mined.about["config"]["emit"]].trainer:
+    config, every = mined.about["config"], False
+    trainer = EMITS[config["emit"]].trainer
+    if trainer:
         found["anchors"] = "none: a trainer's rows do not say where they come from"
     elif sample > 0:
-        given = {"": source, "corpus": corpus, "known positives": qrels}
-        found |= Derivation(mined, given).check(sample, np.random.default_rng(seed))
-    return {**found, "differences": []}
+        derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
+        found |= derivation.check(sample, np.random.default_rng(seed))
+        every = sample >= derivation.source.anchors.takes_part.sum()
+    asked = {"sample": sample if sample != SAMPLE else None, "seed": seed or None, "source": source}
+    notes = idle(
+        "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every, trainer=trainer,
+        two_tables=config["two_tables"], listed_positives=config["listed_positives"],
+    )  # fmt: skip
+    return {**found, "notes": notes, "differences": []}
 
 
 def expect(place: str, expected: Any, found: Any) -> None:

@@ -52,7 +52,7 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
         f"{report.held_out_rows:,} rows of {report.held_out_labels} labels held out: {best.recall_at_1:.4f}, raw "
         f"{report.raw_recall_at_1:.4f}, before the first epoch {start.recall_at_1:.4f}",
     ]
-    show_result(report.to_dict(), as_json, "\n".join, lines)
+    show_result(report.to_dict(), as_json, "\n".join, [*lines, *report.notes])
 
 
 @click.command("apply", cls=Command, short_help="Project a table with a linear embedding.")

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
-from minestream.effects import Asked, remarks
+from minestream.effects import Asked, given_options, remarks
 from minestream.errors import UsageError, nearest_name
 from minestream.gone import GONE
 from minestream.machines import check_machines
@@ -340,18 +340,15 @@ def unknown_option(name: str, value: object = None) -> UsageError:
     return UsageError(f"no option {name!r}", nearest_name(plain, list(OPTION_FIELDS)))
 
 
-def _is_empty(value: object) -> bool:
-    return isinstance(value, str | tuple | list) and not value
-
-
-def asked_options(options: Mapping[str, Any], *beside: str) -> tuple[MineConfig, Resources, Tables]:
+def asked_options(options: Mapping[str, Any], *beside: str, **own: Any) -> tuple[MineConfig, Resources, Tables]:
     """As split_options, of what a user gave: options that have no effect are said in `remarks` of the Resources.
 
     beside : what arrays stand for, by option
+    own : what a command sets itself
     """
-    config, resources, tables = split_options(options)
-    names = {name for name, value in options.items() if not (value is None or value is False or _is_empty(value))}
-    return config, replace(resources, remarks=remarks(Asked(config, resources, {*names, *beside}), flag_of)), tables
+    config, resources, tables = split_options({**own, **options})
+    names = given_options(options) | {*beside}
+    return config, replace(resources, remarks=remarks(Asked(config, resources, names), flag_of)), tables
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Tables]:

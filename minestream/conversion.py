@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from minestream.config import Resources
 from minestream.contents import MinedOutput, mined_output, open_parquet, reading
+from minestream.effects import idle
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_lines, convert, text_column
 from minestream.given import Given, refuse_inputs
@@ -111,7 +112,12 @@ def export(
         else:
             record = write_lines(draft.path, as_lines(emit, tables))
             draft.manifest = _manifest_of_lines(found, config | said, {"name": place.name, **record})
-    return {"output": str(place), "mined": str(found.path), **said, **asdict(counts), "bytes": record["bytes"]}
+    notes = idle(
+        "export", {"text": text, "query_text": query_text, "source": source, "corpus": corpus}, texts=form.texts,
+        carried=isinstance(texts, CarriedTexts), two_tables=config["two_tables"], query_text=query_text,
+    )  # fmt: skip
+    told = {"output": str(place), "mined": str(found.path), **said, **asdict(counts), "bytes": record["bytes"]}
+    return told | {"notes": notes}
 
 
 def _manifest_of_lines(found: MinedOutput, config: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Options that were given and change nothing: IDLE says where, and why, in one line each."""
+"""Options that were given and change nothing: IDLE and IDLE_IN say where, and why, in one line each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minestream.errors import UsageError
 from minestream.rules import EMITS
@@ -32,9 +32,12 @@ class Asked:
     names: Set[str]
 
 
+Seen = TypeVar("Seen")
+
+
 @dataclass(frozen=True, slots=True)
-class Idle:
-    """A row of IDLE: where `holds`, the options, if they were given, have no effect, because of `why`.
+class Idle(Generic[Seen]):
+    """A row of a table: where `holds`, the options, if they were given, have no effect, because of `why`.
 
     Attributes
     ----------
@@ -43,7 +46,7 @@ class Idle:
     """
 
     options: tuple[str, ...]
-    holds: Callable[[Asked], object]
+    holds: Callable[[Seen], object]
     why: str
     remedy: str = ""
 
@@ -61,7 +64,7 @@ def _deals_all(asked: Asked) -> bool:
     return config.positives != "all" and (config.negatives_per_anchor or 0) >= most
 
 
-IDLE: tuple[Idle, ...] = (
+IDLE: tuple[Idle[Asked], ...] = (
     Idle(
         ("positives_per_anchor",),
         lambda a: a.config.positives == "all" and "positives" not in a.names and a.config.preset is None,
@@ -123,6 +126,7 @@ IDLE: tuple[Idle, ...] = (
         "a pair without its one negative has no row",
     ),
     Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "tuples hold scores, --emit tuples"),
+    Idle(("carry",), lambda a: EMITS[a.config.emit].trainer, "a trainer's format holds no columns beside its own"),
     Idle(
         ("query_text",), lambda a: not (EMITS[a.config.emit].text and a.config.two_tables),
         "trainer formats of two tables hold texts of queries",
@@ -132,6 +136,53 @@ IDLE: tuple[Idle, ...] = (
         "--dry-run mines and writes nothing",
     ),
 )  # fmt: skip
+
+
+Facts = Mapping[str, Any]
+_ONE_TABLE = "one table was mined"
+_BESIDE_INPUT = ("corpus", "qrels", "exclude", "exclude_rows", "vectors")
+
+# The same of the other commands, by facts that each hands to `idle`.
+IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
+    "verify": (
+        Idle(
+            ("sample", "seed", "source", "corpus", "qrels"), lambda f: f["trainer"],
+            "a trainer's rows do not say where they come from: checksums alone are compared",
+        ),
+        Idle(
+            ("seed", "source", "corpus", "qrels"), lambda f: f["sample"] == 0, "--sample 0 derives no anchor again",
+        ),
+        Idle(("seed",), lambda f: f["every"], "every anchor is derived again, none is drawn"),
+        Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
+        Idle(("qrels",), lambda f: not f["listed_positives"], "no positives were listed"),
+    ),
+    "export": (
+        Idle(("text", "query_text", "source", "corpus"), lambda f: not f["texts"], "this format holds no texts"),
+        Idle(("source", "corpus"), lambda f: f["carried"], "the texts are those that the mined rows carry"),
+        Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
+        Idle(
+            ("corpus",), lambda f: f["texts"] == ("anchor",), "this format holds texts of queries only",
+        ),
+        Idle(
+            ("text",), lambda f: f["texts"] == ("anchor",) and f["query_text"],
+            "this format holds texts of queries only, those of --query-text",
+        ),
+    ),
+    "compare": (Idle(("overwrite",), lambda f: f["out"] is None, "without -o nothing is written"),),
+    "profile": (
+        Idle(("overwrite", "carry"), lambda f: f["out"] is None, "without -o no table is written"),
+        Idle(("sample",), lambda f: f["full"], "--full takes every anchor"),
+        Idle(("full", "sample"), lambda f: f["few"], "of so few rows every one is an anchor"),
+        Idle(("seed",), lambda f: f["every"], "every row is an anchor, none is drawn"),
+    ),
+    "fit": (Idle(("patience",), lambda f: f["patience"] >= f["epochs"], "there are no more epochs than that"),),
+    "merge": (
+        Idle(
+            ("source", *_BESIDE_INPUT), lambda f: not f["finishing"],
+            "nothing is finished over all rows, so that the slices are all that is read",
+        ),
+    ),
+}  # fmt: skip
 
 
 # What a run may lack: the options that then have no effect, with what they say by default.
@@ -176,12 +227,33 @@ def remarks(asked: Asked, flag_of: Callable[[str], str]) -> tuple[str, ...]:
     UsageError
         For an option without effect that can only be a mistake.
     """
+    told = _without_effect(IDLE, asked, asked.names, flag_of)
+    return (*told, *(row.text for row in REMARKS if row.holds(asked)))
+
+
+def idle(command: str, options: Mapping[str, Any], **facts: Any) -> list[str]:
+    """Which of a command's options have no effect, one line each; None stands for what was not given."""
+    return _without_effect(IDLE_IN[command], facts, given_options(options), lambda name: f"--{name.replace('_', '-')}")
+
+
+def given_options(options: Mapping[str, Any]) -> set[str]:
+    """The names of the options that were given."""
+    return {name for name, value in options.items() if not (value is None or value is False or _is_empty(value))}
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str | tuple | list) and not value
+
+
+def _without_effect(
+    table: Iterable[Idle[Seen]], seen: Seen, names: Set[str], flag_of: Callable[[str], str]
+) -> list[str]:
     told: dict[str, str] = {}
-    for row in IDLE:
-        if not row.holds(asked):
-            continue
-        for name in (name for name in row.options if name in asked.names and name not in told):
+    for row in table:
+        for name in row.options if row.holds(seen) else ():
+            if name not in names or name in told:
+                continue
             told[name] = f"{flag_of(name)} has no effect: {row.why}"
             if row.remedy:
                 raise UsageError(told[name], row.remedy)
-    return (*told.values(), *(row.text for row in REMARKS if row.holds(asked)))
+    return list(told.values())

@@ -13,14 +13,17 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config import split_options
+from minestream.config import OPTION_FIELDS, asked_options
 from minestream.conversion import ending_in, publishing
+from minestream.effects import idle
 from minestream.errors import InputError
 from minestream.given import Given
 from minestream.linear import plain_floats
 from minestream.progress import Callback, reporter
 from minestream.source import Source, open_source
 from minestream.training import Epoch, FitConfig, Trainer
+
+PATIENCE = 5
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class FitReport:
     dimension : int
         Of the learned embedding.
     seconds : float
+    notes : tuple of str
+        Options that have no effect.
     """
 
     path: str
@@ -52,6 +57,7 @@ class FitReport:
     dropped_rows: int
     dimension: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON holds it."""
@@ -61,7 +67,7 @@ class FitReport:
 def fit(
     inputs: Any, out: str | Path, *, dimension: int | None = None, center: bool = False, epochs: int = 20,
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,
-    patience: int = 5, embedding: str | None = None, label: str | None = None, id: str | None = None,
+    patience: int = PATIENCE, embedding: str | None = None, label: str | None = None, id: str | None = None,
     on_bad_rows: str = "error", metric: str = "cosine", normalize: bool = False, margin: float | None = None,
     band: str = "semi-hard", pick: str = "nearest", negatives: int = 1, positives: str = "easiest",
     positives_per_anchor: int = 1, seed: int = 0, threads: int | None = None, memory: str = "auto",
@@ -115,12 +121,14 @@ def fit(
         "metric": metric, "normalize": normalize, "margin": margin, "band": band, "pick": pick,
         "negatives": negatives, "positives": positives, "positives_per_anchor": positives_per_anchor,
     }  # fmt: skip
-    resolved, resources, _ = split_options({**mining, "seed": seed, "threads": threads, "memory": memory})
+    asked = {name: value for name, value in mining.items() if value != OPTION_FIELDS[name].default}
+    resolved, resources, _ = asked_options(asked, seed=seed, threads=threads, memory=memory)
     config = FitConfig(
         dimension, center, epochs, optimizer, learning_rate, step_rows, validation, patience, seed,
         {name: getattr(resolved, name) for name in mining},
     )  # fmt: skip
     config.check()
+    notes = idle("fit", {"patience": None if patience == PATIENCE else patience}, patience=patience, epochs=epochs)
     place = ending_in(".npz", out, "fit")
     with (
         publishing(place, overwrite, [Given("INPUT", inputs)]) as draft,
@@ -144,7 +152,7 @@ def fit(
         dropped = sum(entry["rows"] for entry in about["source"]) - held - trained
         return FitReport(
             str(place), tuple(epochs_done), best, trainer.raw_recall, len(np.unique(trainer.held_codes)), held, trained,
-            dropped, len(trainer.best.weights), time.perf_counter() - began,
+            dropped, len(trainer.best.weights), time.perf_counter() - began, (*resources.remarks, *notes),
         )  # fmt: skip
 
 

@@ -7,13 +7,14 @@ import shutil
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from minestream.config import MineConfig, Resources, Tables, flag_of, split_options
 from minestream.contents import holds
+from minestream.effects import idle
 from minestream.errors import OutputError, UsageError
 from minestream.finish import needs_finishing
 from minestream.given import Given, given_tables
@@ -87,6 +88,8 @@ def merge(
             "this output is finished over all rows, which takes keys and texts of the mined input",
             "name it with --source, and the tables beside it as in mine",
         )
+    notes = idle("merge", {"source": source, **options}, finishing=needs_finishing(config))
+    resources = replace(resources, remarks=tuple(notes))
     target = target_of(named[0] if out is None else out, config.emit, resources.scratch)
     beside = [] if source is None else given_tables(source, tables, resources)
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
@@ -264,7 +267,7 @@ def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progre
     def report() -> Report:
         return Report(
             str(run.target.final), run.plan["config"], told["columns"], told["source"], told["plan"], total,
-            (*notes, *total.notes()), time.perf_counter() - began,
+            (*notes, *total.notes(), *resources.remarks), time.perf_counter() - began,
         )  # fmt: skip
 
     progress.stage("publish", len(parts), "parts")

@@ -117,7 +117,8 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 def verify_text(found: Mapping[str, Any]) -> str:
     """What `verify`, `export` and `refilter` counted; what is wrong is an error and never comes here."""
     title = "verify: no difference" if "differences" in found else f"wrote {found['output']}"
-    return sections({title: value_rows(found)})
+    told = {name: value for name, value in found.items() if name != "notes"}
+    return sections({title: value_rows(told)}, found.get("notes", ()))
 
 
 def compare_text(found: Mapping[str, Any]) -> str:
@@ -128,7 +129,7 @@ def compare_text(found: Mapping[str, Any]) -> str:
     tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
     tables["distance to the nearest training row"] = value_rows(found["nearest_distance"])
     examples = (f"{name}: {', '.join(map(str, told['examples']))}" for name, told in shared.items() if told["examples"])
-    return sections(tables, examples)
+    return sections(tables, [*examples, *found["notes"]])
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:

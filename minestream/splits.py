@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.answers import Found
-from minestream.config import MineConfig, Resources, Tables, split_options
+from minestream.config import MineConfig, Resources, Tables, asked_options
 from minestream.conversion import ending_in, publishing
+from minestream.effects import idle, lacking
 from minestream.errors import UsageError
 from minestream.given import Given
 from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, Rule
@@ -84,7 +85,7 @@ def compare(
     for name in REFUSED:
         if name in options:
             raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
-    config, resources, _ = split_options({"progress": "none", "band": "any", **options})
+    config, resources, _ = asked_options(options, progress="none", band="any")
     limit = NEAR.get(config.metric) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
     with ExitStack() as stack:
@@ -109,6 +110,9 @@ def compare(
     }  # fmt: skip
     quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
     told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
+    told["notes"] = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
+    if loaded.tables[0].ids is None:
+        told["notes"] += lacking("there are no ids", config)
     return told if draft is None else {**told, "output": str(draft.target.final)}
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import minestream
 from minestream import mine_arrays
+from minestream.cli import main
 from minestream.config import OPTION_FIELDS, asked_options
-from minestream.effects import IDLE, LACKING, Asked
+from minestream.effects import IDLE, IDLE_IN, LACKING, Asked
 from minestream.errors import UsageError
+from minestream.trainers import FORMATS
 
 ROWS = np.random.default_rng(4).standard_normal((40, 4)).astype(np.float32)
 LABELS = np.arange(40) % 4
@@ -42,6 +46,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"metric": "euclidean", "band": "any", "loss": "triplet-soft"}, {"margin": 0.2}),
     ({"short_rows": "drop"}, {"negatives": 2}),
     ({"scores": "none"}, {"emit": "tuples"}),
+    ({"emit": "trec", "carry": ("c",)}, {"emit": "triplets"}),
     ({"query_text": "q"}, {"corpus": "c.parquet", "emit": "st-triplets", "text": "t"}),
     ({"dry_run": True, "require_rows": 5}, {"dry_run": False}),
     ({"dry_run": True, "resume": True}, {"dry_run": False}),
@@ -132,6 +137,129 @@ def test_what_has_an_effect_is_not_said(options: dict[str, Any]) -> None:
     labels = np.r_[[-1] * 5, LABELS[5:]]  # as many as others, or fewer
     assert not [note for note in mine_arrays(ROWS, labels, band="any", **options).notes if "effect" in note]
     assert not [note for note in mine_arrays(ROWS, labels, band="any").notes if "-1" in note]
+
+
+# ---------------------------------------------------------------- the other commands
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of rows with texts, and what was mined of it in several ways."""
+    folder = tmp_path_factory.mktemp("effects")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 4)
+    texts = [f"text {row}" for row in range(40)]
+    pq.write_table(pa.table({"embedding": vectors, "label": LABELS, "text": texts}), folder / "in.parquet")
+    pq.write_table(pa.table({"embedding": vectors, "id": range(40), "text": texts}), folder / "c.parquet")
+    pq.write_table(pa.table({"query_id": [1, 2], "positive_id": [3, 4]}), folder / "p.parquet")
+    options: dict[str, Any] = {"progress": "none", "band": "any"}
+    source, corpus = str(folder / "in.parquet"), str(folder / "c.parquet")
+    minestream.mine(source, folder / "out.parquet", **options)
+    minestream.mine(source, folder / "carried.parquet", carry="text", **options)
+    minestream.mine(source, folder / "pml.parquet", emit="pml", **options)
+    minestream.mine(corpus, folder / "two.parquet", corpus=corpus, qrels=str(folder / "p.parquet"), **options)
+    for number in (1, 2):
+        minestream.mine(source, folder / "merged.parquet", shard=f"{number}/2", **options)
+    return folder
+
+
+def export(here: Path, mined: str = "out.parquet", emit: str = "st-triplets", **options: Any) -> Any:
+    out = here / f"e{FORMATS[emit].suffix}"
+    return minestream.export(here / mined, out, overwrite=True, emit=emit, **options)["notes"]
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "verify": lambda here, mined="out.parquet", **options: minestream.verify(here / mined, **options)["notes"],
+    "export": export,
+    "compare": lambda here, **options: minestream.compare(here / "in.parquet", here / "in.parquet", **options)["notes"],
+    "profile": lambda here, **options: minestream.profile(here / "in.parquet", progress="none", **options)["notes"],
+    "fit": lambda here, **options: minestream.fit(
+        here / "in.parquet", here / "m.npz", overwrite=True, progress="none", step_rows=9, **options).notes,
+    "merge": lambda here, **options: minestream.merge(here / "merged.parquet", overwrite=True, **options).notes,
+}  # fmt: skip
+TEXT = {"text": "text"}
+TREC, TEVATRON, TWO = {"emit": "trec"}, {"emit": "tevatron", "text": "text"}, {"mined": "two.parquet"}
+# Options whose last one has no effect beside the others, and what gives it one; None where nothing can.
+ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
+    ("verify", {"sample": 0, "seed": 3}, {"sample": 20}),
+    ("verify", {"sample": 0, "source": "in.parquet"}, {"sample": 20}),
+    ("verify", {"sample": 0, **TWO, "corpus": "c.parquet"}, {"sample": 20}),
+    ("verify", {"sample": 0, **TWO, "qrels": "p.parquet"}, {"sample": 20}),
+    *(("verify", {"mined": "pml.parquet", name: "c.parquet"}, None) for name in ("source", "corpus", "qrels")),
+    ("verify", {"mined": "pml.parquet", "sample": 7}, {"mined": "out.parquet"}),
+    ("verify", {"mined": "pml.parquet", "seed": 7}, {"mined": "out.parquet", "sample": 7}),
+    ("verify", {"sample": 40, "seed": 3}, {"sample": 39}),
+    ("verify", {"corpus": "c.parquet"}, TWO),
+    ("verify", {"qrels": "p.parquet"}, TWO),
+    ("export", TREC | TEXT, {"emit": "st-triplets"}),
+    ("export", TREC | {"query_text": "text"}, {"emit": "tevatron", **TWO, "text": "text"}),
+    ("export", TREC | {"source": "in.parquet"}, {"emit": "st-triplets", **TEXT}),
+    ("export", TREC | TWO | {"corpus": "c.parquet"}, {"emit": "st-triplets", **TEXT}),
+    ("export", TEXT | {"mined": "carried.parquet", "source": "in.parquet"}, {"mined": "out.parquet"}),
+    ("export", TEXT | {"mined": "carried.parquet", "corpus": "c.parquet"}, TWO),
+    ("export", TEXT | {"corpus": "c.parquet"}, TWO),
+    ("export", TEVATRON | TWO | {"corpus": "c.parquet"}, {"emit": "st-triplets"}),
+    ("export", {"emit": "tevatron", **TWO, "query_text": "text", "text": "text"}, {"emit": "st-triplets"}),
+    ("compare", {"overwrite": True}, {"out": "near.parquet"}),
+    ("compare", {"normalize": True}, {"metric": "euclidean"}),
+    ("compare", {"on_duplicate_ids": "last"}, None),
+    ("profile", {"overwrite": True}, {"out": "look"}),
+    ("profile", {"carry": ("text",)}, {"out": "look", "overwrite": True}),
+    ("profile", {"full": True, "sample": 7}, {"full": False}),
+    ("profile", {"full": True}, None),
+    ("profile", {"sample": 40}, {"sample": 39}),
+    ("profile", {"seed": 3}, {"sample": 39}),
+    ("profile", {"sample": 9, "full": True, "seed": 3}, None),
+    ("profile", {"group_rule": "both"}, {"group_column": "text"}),
+    ("fit", {"epochs": 1, "patience": 2}, {"epochs": 3}),
+    ("fit", {"epochs": 1, "normalize": True}, {"metric": "euclidean", "margin": 0.5}),
+    ("merge", {"source": "in.parquet"}, None),
+    *(("merge", {name: "p.parquet"}, None) for name in IDLE_IN["merge"][0].options[1:]),
+]
+
+
+@pytest.mark.parametrize("case", ELSEWHERE, ids=lambda case: " ".join([case[0], *case[1]]))
+def test_the_other_commands_say_it_too(
+    case: tuple[str, dict[str, Any], dict[str, Any] | None], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, options, beside = case
+    monkeypatch.chdir(here)
+    flag = "--" + list(options)[-1].replace("_", "-")
+    told = [note for note in COMMANDS[command](here, **options) if note.startswith(f"{flag} has no effect: ")]
+    assert len(told) == 1
+    if beside is not None:
+        with_effect = COMMANDS[command](here, **{**options, **beside})
+        assert not [note for note in with_effect if note.startswith(f"{flag} ")]
+
+
+def test_every_option_of_the_other_commands_is_met() -> None:
+    met = {(command, list(options)[-1]) for command, options, _ in ELSEWHERE}
+    assert {(command, name) for command, rows in IDLE_IN.items() for row in rows for name in row.options} <= met
+
+
+@pytest.mark.parametrize("command", ["verify", "compare", "profile", "fit", "merge"])
+def test_the_other_commands_say_nothing_of_defaults(command: str, here: Path) -> None:
+    assert not [note for note in COMMANDS[command](here) if "no effect" in note]
+
+
+def test_commands_print_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mined, source = str(here / "out.parquet"), str(here / "in.parquet")
+    for arguments in (
+        ["verify", mined, "--sample", "0", "--seed", "3"],
+        ["export", mined, "--emit", "trec", "--text", "text", "-o", str(here / "p.trec")],
+        ["compare", source, source, "--overwrite"],
+        ["profile", source, "--seed", "3", "--progress", "none"],
+        ["fit", source, "-o", str(here / "p.npz"), "--epochs", "1", "--patience", "9", "--progress", "none"],
+    ):
+        assert main(arguments) == 0
+        assert " has no effect: " in capsys.readouterr().out, arguments
+
+
+@pytest.mark.parametrize("options", [
+    {"margins": (0.1, 5.0)}, {"metric": "euclidean", "normalize": True, "margins": (2.5,)}
+])  # fmt: skip
+def test_margins_beyond_any_distance_are_refused_by_profile(options: dict[str, Any], here: Path) -> None:
+    with pytest.raises(UsageError, match=r"is more than --metric \w+ can reach"):
+        minestream.profile(here / "in.parquet", **options)
 
 
 def test_a_window_says_it_too() -> None:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from minestream._version import VERSION
 from minestream.anchors import choose_anchors
-from minestream.config import split_options
+from minestream.config import asked_options
 from minestream.contents import QUANTILES
+from minestream.effects import idle
 from minestream.errors import OutputError, UsageError, nearest_name
 from minestream.given import given_tables
 from minestream.insight import neighbors
@@ -117,7 +118,7 @@ def profile(
         raise UsageError("--sample must be at least 1")
     if suspects_above is not None and not 0 <= suspects_above <= 1:
         raise UsageError(f"--suspects-above {suspects_above:g} is no share", "a number from 0 to 1, such as 0.9")
-    config, resources, tables = split_options({**options, "band": "any", "margin": 1.0, "seed": seed})
+    config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
     if suspects_above is not None and config.metric == "dot":
         raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
     folder = None
@@ -133,6 +134,12 @@ def profile(
         found, files = _Profile(profiler, given, sample, full, near).found(suspects_above)
     found["seconds"] = round(time.perf_counter() - began, 3)
     found["output"] = None if folder is None else str(folder)
+    found["notes"] += idle(
+        "profile", {"overwrite": overwrite, "carry": options.get("carry"), "sample": sample, "full": full,
+                    "seed": seed or None},
+        out=out, full=full, every=found["counted"]["every_anchor"],
+        few=found["rows"] <= min(EVERY_ROWS, sample or EVERY_ROWS),
+    )  # fmt: skip
     if folder is not None:
         write_profile(folder, found, files)
     return found
