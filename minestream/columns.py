@@ -117,28 +117,30 @@ _COMBINE = (
     "one number a row is no vector; combine such columns: pyarrow.FixedSizeListArray.from_arrays("
     "numpy.column_stack([table[name] for name in names]).ravel(), len(names))"
 )
-_ROLES = {
-    "embedding": _Role(
-        "--embedding",
-        ("embedding", "embeddings", "vector", "emb"),
-        _list_of(ELEMENTS.__contains__),
-        (
-            (_is_binary, "convert it: pyarrow.FixedSizeListArray.from_arrays("
-                         'numpy.frombuffer(b"".join(column.to_pylist()), "float32"), d)'),
-            (_is_spark_vector, "a Spark vector: write it with pyspark.ml.functions.vector_to_array, or, when all are "
-                               'dense, convert it: pyarrow.compute.struct_field(column, "values")'),
-            (pat.is_struct, 'take the list out of it: pyarrow.compute.struct_field(column, "name of the field")'),
-            (_list_of(pat.is_uint8), "convert it without loss: column.cast(pyarrow.list_(pyarrow.float16())); "
-                                    "subtracting 128 to get int8 would change cosine and dot"),
-            (_list_of(pat.is_integer), "convert it: column.cast(pyarrow.list_(pyarrow.float32()))"),
-            (_list_of(pat.is_list), "several vectors a row: pool them to one, or write one row a vector"),
-            (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
-                            "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
-            (pat.is_floating, _COMBINE),
-        ),
-        "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
-        may_be_null=False,
+_EMBEDDING = _Role(
+    "--embedding",
+    ("embedding", "embeddings", "vector", "emb"),
+    _list_of(ELEMENTS.__contains__),
+    (
+        (_is_binary, "convert it: pyarrow.FixedSizeListArray.from_arrays("
+                     'numpy.frombuffer(b"".join(column.to_pylist()), "float32"), d)'),
+        (_is_spark_vector, "a Spark vector: write it with pyspark.ml.functions.vector_to_array, or, when all are "
+                           'dense, convert it: pyarrow.compute.struct_field(column, "values")'),
+        (pat.is_struct, 'take the list out of it: pyarrow.compute.struct_field(column, "name of the field")'),
+        (_list_of(pat.is_uint8), "convert it without loss: column.cast(pyarrow.list_(pyarrow.float16())); "
+                                "subtracting 128 to get int8 would change cosine and dot"),
+        (_list_of(pat.is_integer), "convert it: column.cast(pyarrow.list_(pyarrow.float32()))"),
+        (_list_of(pat.is_list), "several vectors a row: pool them to one, or write one row a vector"),
+        (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
+                        "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
+        (pat.is_floating, _COMBINE),
     ),
+    "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
+    may_be_null=False,
+)  # fmt: skip
+_ROLES = {
+    "embedding": _EMBEDDING,
+    "guide": replace(_EMBEDDING, option="--guide"),
     "label": _Role(
         "--label",
         ("label", "labels", "class", "target", "y"),
@@ -169,7 +171,6 @@ _ROLES = {
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
     ),
 }  # fmt: skip
-_ROLES["guide"] = replace(_ROLES["embedding"], option="--guide")
 
 
 # ---------------------------------------------------------------- detection
