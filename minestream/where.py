@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -112,25 +113,48 @@ class IsNull(Condition):
 
 
 @dataclass(frozen=True)
+class Column:
+    """A column, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Compared(Condition):
-    """A column compared with a value."""
+    """A column compared with a value, or with another column as Arrow compares the two."""
 
     name: str
     comparison: str
-    value: Value
+    value: Value | Column
 
     def of(self, columns: Columns) -> pa.BooleanArray:
         """See Condition."""
         column = columns[self.name]
+        if isinstance(self.value, Column):
+            return self._with(column, columns[self.value.name], self.value.name)
         comparison, value = fitted(self.name, column.type, self.comparison, self.value)
-        if not comparison:
-            return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
-        return compared(comparison, comparable(column), value)
+        return compared(comparison, comparable(column), value) if comparison else _where_known(column, value)
+
+    def _with(self, column: pa.Array, other: pa.Array, name: str) -> pa.BooleanArray:
+        if pa.types.is_null(column.type) or pa.types.is_null(other.type):
+            return pa.nulls(len(column), pa.bool_())
+        try:
+            return compared(self.comparison, together(column), together(other))
+        except pa.ArrowException as error:
+            what = f"columns {self.name!r} ({column.type}) and {name!r} ({other.type}) cannot be compared"
+            raise Unlike(what, "compare columns of one type") from error
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
         """See Condition."""
+        if isinstance(self.value, Column):
+            return True, True
         known = ranges.get(self.name, NOTHING_KNOWN)
         return known.verdict(*fitted(self.name, kinds[self.name], self.comparison, self.value))
+
+
+def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
+    """`value`, and null where the column is."""
+    return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
 
 
 @dataclass(frozen=True)
@@ -145,40 +169,15 @@ class OneOf(Condition):
         column = comparable(columns[self.name])
         fits = [fitted(self.name, columns[self.name].type, "==", value) for value in self.values]
         known = [value for comparison, value in fits if comparison]
-        known += [
-            -value for value in known if value == 0 and isinstance(value, float)
-        ]  # Arrow tells -0.0 from 0.0 here
+        zeros = [value for value in known if value == 0 and isinstance(value, float)]
+        known += [-value for value in zeros]  # Arrow tells -0.0 from 0.0 here
         among = pa.array(known, column.type)
-        return pc.if_else(column.is_valid(), pc.is_in(column, value_set=among), pa.scalar(None, pa.bool_()))
+        return _where_known(column, pc.is_in(column, value_set=among))
 
     def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
         """See Condition."""
         each = tuple(Compared(self.name, "==", value) for value in self.values)
         return Joined(False, each).verdict(ranges, kinds) if each else (False, True)
-
-
-@dataclass(frozen=True)
-class Columnwise(Condition):
-    """Two columns compared with each other, as Arrow compares them."""
-
-    left: str
-    comparison: str
-    right: str
-
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        left, right = columns[self.left], columns[self.right]
-        if pa.types.is_null(left.type) or pa.types.is_null(right.type):
-            return pa.nulls(len(left), pa.bool_())
-        try:
-            return compared(self.comparison, together(left), together(right))
-        except pa.ArrowException as error:
-            what = f"columns {self.left!r} ({left.type}) and {self.right!r} ({right.type}) cannot be compared"
-            raise Unlike(what, "compare columns of one type") from error
-
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        return True, True
 
 
 @dataclass(frozen=True)
@@ -281,11 +280,6 @@ def _instead(text: str) -> str:
     return f"two equal signs compare: {doubled}" if doubled != text.strip() else GRAMMAR
 
 
-@dataclass(frozen=True)
-class _Column:
-    name: str
-
-
 class _Parser:
     """Turns the syntax tree of a condition into a Condition, node by node; what it does not know it refuses."""
 
@@ -315,7 +309,7 @@ class _Parser:
             if not isinstance(right, ast.Tuple | ast.List):
                 raise self._refused(node)
             values = [self._operand(value) for value in right.elts]
-            among = OneOf(self._column(node.left), tuple(v for v in values if not isinstance(v, _Column)))
+            among = OneOf(self._column(node.left), tuple(v for v in values if not isinstance(v, Column)))
             if len(among.values) < len(values):
                 raise self._refused(node)
             return Not(among) if isinstance(comparison, ast.NotIn) else among
@@ -325,25 +319,23 @@ class _Parser:
             null = IsNull(self._column(node.left))
             return null if isinstance(comparison, ast.Is) else Not(null)
         own, other, said = self._operand(node.left), self._operand(right), COMPARISONS[type(comparison)]
-        if isinstance(own, _Column):
-            if isinstance(other, _Column):
-                return Columnwise(own.name, said, other.name)
+        if isinstance(own, Column):
             return Compared(own.name, said, other)
-        if isinstance(other, _Column):
+        if isinstance(other, Column):
             return Compared(other.name, FLIPPED[said], own)
         raise self._refused(node)
 
     def _column(self, node: ast.expr) -> str:
         operand = self._operand(node)
-        if not isinstance(operand, _Column):
+        if not isinstance(operand, Column):
             raise self._refused(node)
         return operand.name
 
-    def _operand(self, node: ast.expr) -> _Column | Value:
+    def _operand(self, node: ast.expr) -> Column | Value:
         """A column, or a value."""
         if isinstance(node, ast.Name):
             self.columns.append(node.id)
-            return _Column(node.id)
+            return Column(node.id)
         if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
             return node.value
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
@@ -356,10 +348,10 @@ class _Parser:
                 return self._called(node, node.func.id, given[0])
         raise self._refused(node)
 
-    def _called(self, node: ast.Call, name: str, given: str) -> _Column | Value:
+    def _called(self, node: ast.Call, name: str, given: str) -> Column | Value:
         if name == "column":
             self.columns.append(given)
-            return _Column(given)
+            return Column(given)
         if name not in ("date", "time"):
             raise self._refused(node)
         try:
