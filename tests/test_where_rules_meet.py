@@ -46,6 +46,15 @@ def test_unlabelled_rows_beside_listed_positives(side: str) -> None:
 
 
 @pytest.mark.parametrize("side", SIDES)
+def test_labels_beside_listed_positives(side: str) -> None:
+    points, labels = [0.0, 1.0, 2.0, 4.0], ["a", "b", "b", "a"]
+    given: dict[str, Any] = {"qrels": [(0, 2)], "positives": "all", "negatives": 9}
+    found = triplets(mined(side, points, labels, **given))
+    assert found == [(0, 2, 1), (0, 3, 1), (1, 2, 0), (1, 2, 3), (2, 0, 3), (2, 1, 3), (3, 0, 2), (3, 0, 1)]
+    assert triplets(mined(side, points, None, **given)) == [(0, 2, 1), (0, 2, 3), (2, 0, 1), (2, 0, 3)]
+
+
+@pytest.mark.parametrize("side", SIDES)
 def test_positives_equal_to_the_anchor_fill_up(side: str) -> None:
     points, labels = [0.0, 0.0, 0.0, 5.0, 9.0], ["a", "a", "a", "a", "b"]
     given: dict[str, Any] = {"drop_duplicates_within": 0.0, "positives": "easiest"}
