@@ -19,7 +19,7 @@ from minestream.kernels.choose import NEARER_CAP
 from minestream.load import Loaded
 from minestream.losses import TRIPLET_LOSSES, contrastive
 from minestream.negatives import counts_nearer, knows_harder, part_emit
-from minestream.positives import Chosen, last_resorts
+from minestream.positives import Chosen
 from minestream.rules import EMITS
 from minestream.stats import ShardStats
 
@@ -122,7 +122,6 @@ def _flat(picture: Picture) -> _Flat:
     picture.stats.anchors += picture.anchors.size
     picture.stats.pairs += counts.size
     count_pairs(picture.stats, counts, wanted)
-    picture.stats.duplicate_positives += last_resorts(picture.loaded, config, picture.anchors, chosen)
     told = np.maximum(counts, 1) if keeps_empty(config) else counts
     pair, place = np.repeat(np.arange(counts.size), told), counting(told)
     real = counts[pair] > 0

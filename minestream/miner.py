@@ -34,6 +34,7 @@ from minestream.plan import (
     memory_budget,
     thread_count,
 )
+from minestream.positives import last_resorts
 from minestream.progress import Progress
 from minestream.scratch import scratch_root
 from minestream.screens import SCREENS, Codes, usable_screens
@@ -175,6 +176,7 @@ class Mining:
         for index, group in zip(shards, groups, strict=True):
             end = first + group.size
             chosen, answers = task.chosen.of_anchors(first, end), next(found)
+            stats.duplicate_positives += last_resorts(loaded, self.config, group, chosen)
             yield index, Picture(loaded, self.config, group, chosen, answers, stats.taken())
             first = end
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from minestream.config import MineConfig
 from minestream.load import Loaded
 from minestream.reader import Table
+from minestream.texts import Rows
 
-Rows = NDArray[np.int64]
 Slots = NDArray[np.int32]
 
 

@@ -29,6 +29,7 @@ from minestream.miner import Mining
 from minestream.mirror import target_of
 from minestream.padding import LoadedTexts
 from minestream.progress import Callback, reporter
+from minestream.recorded import refuse_changes
 from minestream.rules import EMITS
 from minestream.scratch import scratch_folder
 from minestream.screens import usable_screens
@@ -102,7 +103,7 @@ def _mine_tables(
         progress = stack.enter_context(reporter(resources.progress, progress_callback))
         sources = open_sources(inputs, config, tables, resources)
         if finished is not None:
-            sources.refuse_changes(f"{output.final} was mined from something else", finished, progress)
+            refuse_changes(sources, f"{output.final} was mined from something else", finished, progress)
             return already(output, finished)
         miner = stack.enter_context(Mining(sources, config, resources, output.scratch, progress))
         if resources.dry_run:

@@ -18,7 +18,10 @@ from minestream.contents import MinedOutput
 from minestream.errors import InputError, MinestreamError
 from minestream.listed import ListedPairs, read_pairs, read_rows
 from minestream.places import AnyPath, place_of, text_of
+from minestream.progress import Progress
 from minestream.source import Source, open_source
+from minestream.sources import Sources
+from minestream.target import AGAIN, refuse_differences
 from minestream.where import joint
 
 Rows = NDArray[np.int64]
@@ -178,6 +181,27 @@ class TableRows:
             for name, values in found.items():
                 values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
         return found
+
+
+def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progress: Progress) -> None:
+    """Read everything, and raise OutputError, which says `what`, unless it is as a manifest recorded.
+
+    What the numbers of rows tell is told without reading.
+    """
+    every = [("", sources.anchors), *([("corpus", sources.corpus)] if sources.corpus else [])]
+    every += [("guide", guide) for guide in sources.guides]
+    counts = [(role, *each) for role, source in every for each in source.named().values()]
+    if all(rows is not None for *_, rows in counts):
+        roles = {role for role, _ in every}
+        then = [entry | {"crc32": {}} for entry in recorded["source"] if entry.get("role", "") in roles]
+        now = [{"name": name, "rows": rows} | ({"role": role} if role else {}) for role, name, rows in counts]
+        refuse_differences(what, {"source": then}, {"source": now}, AGAIN)
+    progress.stage("compare", sum(rows or 0 for *_, rows in counts), "rows")
+    for _, source in every:
+        for batch in source.batches():
+            progress.advance(len(batch.rows))
+    found = {"source": sources.identity(), "others": sources.others(), "columns": sources.columns_used()}
+    refuse_differences(what, recorded, recorded | found, AGAIN)
 
 
 def is_split(config: Mapping[str, Any]) -> bool:

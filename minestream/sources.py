@@ -17,9 +17,7 @@ from minestream.effects import lacking
 from minestream.errors import InputError, UsageError
 from minestream.inputs import open_inputs
 from minestream.listed import ListedPairs, ListedRows, read_pairs, read_rows
-from minestream.progress import Progress
 from minestream.source import Columns, Source, open_source
-from minestream.target import AGAIN, refuse_differences
 from minestream.trainers import FORMATS
 from minestream.where import Where, joint
 
@@ -127,26 +125,6 @@ class Sources:
             for found in (source.columns for source in self)
         )  # fmt: skip
         return anchors | ({"corpus": corpus[0]} if corpus else {})
-
-    def refuse_changes(self, what: str, recorded: dict[str, Any], progress: Progress) -> None:
-        """Read everything, and raise OutputError, which says `what`, unless it is as a manifest recorded.
-
-        What the numbers of rows tell is told without reading.
-        """
-        every = [("", self.anchors), *([("corpus", self.corpus)] if self.corpus else [])]
-        every += [("guide", guide) for guide in self.guides]
-        counts = [(role, *each) for role, source in every for each in source.named().values()]
-        if all(rows is not None for *_, rows in counts):
-            roles = {role for role, _ in every}
-            then = [entry | {"crc32": {}} for entry in recorded["source"] if entry.get("role", "") in roles]
-            now = [{"name": name, "rows": rows} | ({"role": role} if role else {}) for role, name, rows in counts]
-            refuse_differences(what, {"source": then}, {"source": now}, AGAIN)
-        progress.stage("compare", sum(rows or 0 for *_, rows in counts), "rows")
-        for _, source in every:
-            for batch in source.batches():
-                progress.advance(len(batch.rows))
-        found = {"source": self.identity(), "others": self.others(), "columns": self.columns_used()}
-        refuse_differences(what, recorded, recorded | found, AGAIN)
 
 
 def open_sources(
