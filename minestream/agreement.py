@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
-from minestream.columns import ELEMENTS, Candidates, Columns, plain, storage
+from minestream.columns import ELEMENTS, Candidates, Columns, in_one_type, plain, storage
 from minestream.decode import Place, Vectors, decode_vectors, lists_of, with_vector
 from minestream.errors import InputError
 from minestream.inputs import Input
@@ -128,7 +128,7 @@ def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
             if both is None:
                 raise InputError(
                     f"column {name!r} has different types: {first.name} has {kinds[name]}, {other.name} has {its}",
-                    "write it with one type in all files, for example as texts: column.cast(pyarrow.string())",
+                    f"write it with one type in all files, {in_one_type(kinds[name], its)}",
                 )
             kinds[name] = both
     if columns.id is not None and pat.is_integer(kinds[columns.id]):

@@ -73,6 +73,10 @@ def _list_of(test: Test) -> Test:
     return lambda kind: pat.is_list(kind) and test(kind.value_type)
 
 
+def _is_single(kind: pa.DataType) -> bool:
+    return not pat.is_nested(kind)
+
+
 def says_nothing(kind: pa.DataType) -> bool:
     """Whether a plain type holds nothing but nulls, or lists of them: that of columns without a value."""
     return pat.is_null(kind) or (pat.is_list(kind) and says_nothing(kind.value_type))
@@ -138,6 +142,10 @@ _EMBEDDING = _Role(
     "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
     may_be_null=False,
 )  # fmt: skip
+_A_LABEL = "a label is an int, string, bool or dictionary of those, or a list of them"
+_A_GROUP = "a group is an int, string, bool or dictionary of those"
+_TAKE_FIELD = 'take what is meant out of it: pyarrow.compute.struct_field(column, "name of the field")'
+_TAKE_FIRST = "one value a row is meant: pyarrow.compute.list_element(column, 0) takes the first"
 _ROLES = {
     "embedding": _EMBEDDING,
     "guide": replace(_EMBEDDING, option="--guide"),
@@ -145,22 +153,32 @@ _ROLES = {
         "--label",
         ("label", "labels", "class", "target", "y"),
         _any_of(_is_group, _list_of(_is_group)),
-        ((_any_of(pat.is_floating, _list_of(pat.is_floating)),
-          "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),),
-        "a label is an int, string, bool or dictionary of those, or a list: cast it, column.cast(pyarrow.string())",
+        (
+            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),
+            (_list_of(pat.is_floating),
+             "float labels compare badly: cast them, column.cast(pyarrow.list_(pyarrow.int64())), or bin them"),
+            (pat.is_struct, _TAKE_FIELD),
+            (_list_of(_is_single), f"{_A_LABEL}: cast it, column.cast(pyarrow.list_(pyarrow.string()))"),
+            (pat.is_nested, _A_LABEL),
+        ),
+        f"{_A_LABEL}: cast it, column.cast(pyarrow.string())",
         "list the positives with --qrels PAIRS, or say which rows belong together with --label COL",
     ),
     "id": _Role(
         "--id",
         ("id", "_id", "docid", "doc_id", "pid", "qid"),
         _is_id,
-        ((pat.is_floating, "float ids are not exact: cast them, column.cast(pyarrow.int64()), or name others"),),
+        (
+            (pat.is_floating, "float ids are not exact: cast them, column.cast(pyarrow.int64()), or name others"),
+            (pat.is_struct, _TAKE_FIELD), (pat.is_list, _TAKE_FIRST), (pat.is_nested, "an id is an int or a string"),
+        ),
         "an id is an int or a string: cast it, column.cast(pyarrow.string()), or name others",
         may_be_null=False,
     ),
     "group": _Role(
-        "--group-column", (), _is_group, (),
-        "a group is an int, string, bool or dictionary of those: cast it, column.cast(pyarrow.string())",
+        "--group-column", (), _is_group,
+        ((pat.is_struct, _TAKE_FIELD), (pat.is_list, _TAKE_FIRST), (pat.is_nested, _A_GROUP)),
+        f"{_A_GROUP}: cast it, column.cast(pyarrow.string())",
     ),
     "version": _Role(
         "--version-column", (), _is_version, (),
@@ -171,6 +189,15 @@ _ROLES = {
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
     ),
 }  # fmt: skip
+
+
+def in_one_type(*kinds: pa.DataType) -> str:
+    """How columns of these plain types can be written in one."""
+    lists = [pat.is_list(kind) for kind in kinds]
+    if any(lists) and not all(lists):
+        return "as lists: pyarrow.array([[value] for value in column.to_pylist()])"
+    text = "pyarrow.list_(pyarrow.string())" if all(lists) else "pyarrow.string()"
+    return f"for example as texts: column.cast({text})"
 
 
 # ---------------------------------------------------------------- detection

@@ -36,7 +36,7 @@ _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 
 _AS_TABLE = {
-    "dict": "make a table of it: pyarrow.table(columns); ",
+    "dict": "make a table of it: pyarrow.table({name: list(values) for name, values in columns.items()}); ",
     "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches); ",
 }
 _AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"

@@ -197,13 +197,18 @@ def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
     values = _whole(table[column])
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
-        raise InputError(f"{name}: ids of type {values.type}", "ids are ints or strings: cast the column")
+        to = "int64" if pa.types.is_floating(kind) else "string"
+        raise InputError(
+            f"{name}: ids of type {kind}", f"ids are ints or strings: cast them, column.cast(pyarrow.{to}())"
+        )
     if values.null_count:
         raise InputError(f"{name}: {values.null_count:,} pairs have a null id", "drop these pairs")
     try:
         return values.cast(pa.int64() if pa.types.is_integer(kind) else pa.string())
     except pa.ArrowInvalid as error:
-        raise InputError(f"{name}: ids beyond int64: {error}", "write ids as texts: cast the column") from error
+        raise InputError(
+            f"{name}: ids beyond int64: {error}", "write them as texts: column.cast(pyarrow.string())"
+        ) from error
 
 
 def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:

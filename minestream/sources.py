@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from minestream.agreement import common_type
-from minestream.columns import Candidates
+from minestream.columns import Candidates, in_one_type
 from minestream.config import MineConfig, Resources, Tables
 from minestream.effects import lacking
 from minestream.errors import InputError, UsageError
@@ -243,7 +243,7 @@ def _agree(anchors: Source, corpus: Source) -> None:
         if (both := common_type(*kinds)) is None:
             raise InputError(
                 f"the {what}s of the queries are {kinds[0]}, those of the corpus {kinds[1]}",
-                "write both with one type, for example as texts: column.cast(pyarrow.string())",
+                f"write both with one type, {in_one_type(*kinds)}",
             )
         anchors.reads_as(ours, both)
         corpus.reads_as(theirs, both)

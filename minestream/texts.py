@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.columns import plain
+from minestream.columns import is_list, plain
 from minestream.decode import decode_plain
 from minestream.errors import InputError, nearest_name
 from minestream.inputs import open_inputs
@@ -72,4 +73,9 @@ def text_column(inputs: Any, name: str, budget_bytes: int, scratch: Path, option
 
 def no_text(what: str, kind: pa.DataType) -> InputError:
     """The error that a column is not one of texts."""
-    return InputError(f"{what} holds no text: its type is {kind}", "cast it: column.cast(pyarrow.string())")
+    hint = "cast it: column.cast(pyarrow.string())"
+    if pat.is_struct(kind):
+        hint = 'take the text out of it: pyarrow.compute.struct_field(column, "name of the field")'
+    elif is_list(kind):
+        hint = "take one text of each row: pyarrow.compute.list_element(column, 0)"
+    return InputError(f"{what} holds no text: its type is {kind}", hint)

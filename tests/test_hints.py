@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import decimal
 import gzip
@@ -19,14 +20,16 @@ import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
 
-from minestream import mine_batches
+import minestream
+from minestream import export, mine, mine_arrays, mine_batches
+from minestream.cli import cli
 from minestream.columns import _ROLES, plain
-from minestream.errors import InputError, MinestreamError
+from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.source import open_source
 
 ROWS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 FLOATS = pa.array(ROWS.tolist(), pa.list_(pa.float32()))
-BEGIN = re.compile(r"import |pyarrow\.|column\.")
+BEGIN = re.compile(r"import |pyarrow\.|column\.|numpy\.(?!save)|array\.|tensor\.")
 
 
 def code_of(hint: str) -> str:
@@ -84,7 +87,14 @@ SINGLE: dict[str, tuple[str, pa.Array]] = {
     "label bytes": ("label", pa.array([b"a", b"b"] * 3)),
     "id floats": ("id", pa.array(np.arange(6.0))),
     "id bytes": ("id", pa.array([bytes([97 + row]) for row in range(6)])),
+    "id structs": ("id", pa.array([{"name of the field": row} for row in range(6)])),
+    "id lists": ("id", pa.array([[row, 9] for row in range(6)])),
     "id decimals": ("id", pa.array([decimal.Decimal(row) for row in range(6)])),
+    "label lists of floats": ("label", pa.array([[0.0], [1.0, 2.0]] * 3)),
+    "label lists of dates": ("label", pa.array([[datetime.date(2024, 1, 1 + row % 2)] for row in range(6)])),
+    "label structs": ("label", pa.array([{"name of the field": row % 2} for row in range(6)])),
+    "group structs": ("group_column", pa.array([{"name of the field": row} for row in range(6)])),
+    "group lists": ("group_column", pa.array([[row, 9] for row in range(6)])),
     "group dates": ("group_column", pa.array([datetime.date(2024, 1, 1 + row) for row in range(6)])),
     "group floats": ("group_column", pa.array([0.5, 1.5] * 3)),
 }
@@ -100,6 +110,127 @@ def test_columns_of_other_types_are_cast_by_the_hint(name: str) -> None:
         open_source(table, **options)
     mended = eval(code_of(raised.value.hint), {"column": table["value"], "pyarrow": pa})
     list(open_source(table.set_column(table.column_names.index("value"), "value", mended), **options).batches())
+
+
+COLUMNS: dict[str, list[pa.Array]] = {  # two columns that have no type in common
+    "int and text": [pa.array([0, 1] * 3), pa.array(["0", "1"] * 3)],
+    "bool and text": [pa.array([False, True] * 3), pa.array(["false", "true"] * 3)],
+    "text and lists": [pa.array(["a", "b"] * 3), pa.array([["a"], ["b", "c"]] * 3)],
+    "lists": [pa.array([[0], [1, 2]] * 3), pa.array([["0"], []] * 3)],
+}
+
+
+def mended_by(hint: str, columns: list[pa.Array]) -> list[pa.Array]:
+    """Both columns by the code of the hint; of two that are not both lists the one that is none."""
+    single = [column for column in columns if not pa.types.is_list(column.type)]
+    return [
+        column if single and not any(column is each for each in single)
+        else eval(code_of(hint), {"column": column, "pyarrow": pa})
+        for column in columns
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_columns_without_a_common_type_are_written_in_one_by_the_hint(name: str, tmp_path: Path) -> None:
+    def write(columns: list[pa.Array]) -> None:
+        for number, column in enumerate(columns):
+            table = pa.table({"embedding": FLOATS, "label": column, "id": np.arange(6) + 6 * number})
+            pq.write_table(table, tmp_path / f"{number}.parquet")
+
+    def both_ways() -> list[Callable[[], Any]]:
+        one, other = (tmp_path / f"{number}.parquet" for number in (0, 1))
+        return [
+            lambda: list(open_source(tmp_path, label="label").batches()),
+            lambda: mine_batches(one, corpus=str(other), label="label", band="any").read_all(),
+        ]
+
+    columns = COLUMNS[name]
+    write(columns)
+    hints = []
+    for call in both_ways():
+        with pytest.raises(InputError) as raised:
+            call()
+        hints.append(raised.value.hint)
+    assert code_of(hints[0]) == code_of(hints[1])
+    write(mended_by(hints[0], columns))
+    for call in both_ways():
+        call()
+
+
+def test_ids_of_lists_are_written_in_one_type_by_the_hint(tmp_path: Path) -> None:
+    ids = pa.array([f"q{row}" for row in range(6)])
+    rows = pa.table({"embedding": FLOATS, "id": ids, "label": [0, 1] * 3})
+    numbers = rows.set_column(1, "id", pa.array(range(6)))
+    pairs = {"query_id": pa.array(["q1"]), "positive_id": pa.array(["q2"])}
+    for number in (0, 1):  # two files
+        pq.write_table(pa.table({**pairs, "query_id": [["q1"], [1]][number]}), tmp_path / f"{number}.parquet")
+    calls: list[tuple[Callable[[], Any], Any]] = [
+        (lambda: mine_batches(rows, qrels=str(tmp_path)), pa.array([1, 2])),
+        (lambda: mine_batches(numbers, qrels=pa.table(pairs)).read_all(), pa.array([1, 2])),
+        (lambda: mine_batches(rows, corpus=numbers, shared_ids=True, label="label").read_all(), pa.array([1, 2])),
+        (lambda: mine_batches(rows, qrels=pa.table({**pairs, "query_id": [1.0]})), pa.array([1.0, 2.0])),
+        (lambda: mine_batches(rows, qrels=pa.table({**pairs, "query_id": [datetime.date(2024, 1, 1)]})),
+         pa.array([datetime.date(2024, 1, 1)])),
+        (lambda: mine_batches(rows, qrels=pa.table({**pairs, "query_id": pa.array([2**64 - 1], pa.uint64())})),
+         pa.array([2**64 - 1], pa.uint64())),
+        (lambda: open_source(rows.set_column(1, "id", pa.array([2**64 - 1] * 6, pa.uint64()))).batches().__next__(),
+         pa.array([2**64 - 1], pa.uint64())),
+    ]  # fmt: skip
+    for call, column in calls:
+        with pytest.raises(MinestreamError) as raised:
+            call()
+        made = eval(code_of(raised.value.hint), {"column": column, "pyarrow": pa})
+        assert made.type in (pa.string(), pa.int64()), raised.value
+
+
+TEXTS: dict[str, pa.Array] = {
+    "numbers": pa.array(range(6)), "bytes": pa.array([b"a"] * 6), "lists": pa.array([["a", "b"]] * 6),
+    "large lists": pa.array([["a"]] * 6, pa.large_list(pa.string())),
+    "structs": pa.array([{"name of the field": "a"}] * 6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "carried"), [*((name, False) for name in TEXTS), ("numbers", True), ("lists", True)])
+def test_columns_that_hold_no_text_are_converted_by_the_hint(name: str, carried: bool, tmp_path: Path) -> None:
+    def exported(column: pa.Array) -> None:
+        pq.write_table(rows.append_column("text", column), tmp_path / "in.parquet")
+        options: dict[str, Any] = {"carry": "text"} if carried else {}
+        mine(tmp_path / "in.parquet", tmp_path / "m.parquet", progress="none", band="any", overwrite=True, **options)
+        export(tmp_path / "m.parquet", tmp_path / "e.parquet", emit="st-triplets", text="text", overwrite=True)
+
+    rows = pa.table({"embedding": FLOATS, "label": [0, 1] * 3})
+    with pytest.raises(InputError, match=r"holds? no text") as raised:
+        exported(TEXTS[name])
+    exported(eval(code_of(raised.value.hint), {"column": TEXTS[name], "pyarrow": pa}))
+
+
+def test_arrays_are_converted_by_the_hint(tmp_path: Path) -> None:
+    labels = [0, 1] * 3
+    masked = np.ma.masked_array(ROWS, ROWS > 1)  # some elements
+    for array in (masked, (ROWS * 9).astype(np.int64), ROWS > 0.1, (ROWS * 9).astype(int).astype(str)):
+        with pytest.raises(InputError) as raised:
+            mine_arrays(array, labels)
+        mine_arrays(eval(code_of(raised.value.hint), {"array": array, "numpy": np}), labels, on_bad_rows="drop")
+    np.save(tmp_path / "v.npy", np.asfortranarray(ROWS))
+    pq.write_table(pa.table({"label": labels}), tmp_path / "in.parquet")
+    with pytest.raises(InputError, match="Fortran order") as raised:
+        open_source(tmp_path / "in.parquet", vectors=tmp_path / "v.npy")
+    np.save(tmp_path / "v.npy", eval(code_of(raised.value.hint), {"array": np.load(tmp_path / "v.npy"), "numpy": np}))
+    (batch,) = open_source(tmp_path / "in.parquet", vectors=tmp_path / "v.npy").batches()
+    assert np.array_equal(batch.vectors, ROWS)
+
+
+def test_columns_in_a_dict_and_batches_in_a_generator_become_tables_by_the_hint() -> None:
+    columns = {"embedding": ROWS, "label": np.array([0, 1] * 3), "id": list(range(6))}
+    table = pa.table({"embedding": FLOATS, "label": columns["label"], "id": columns["id"]})
+    expected = mine_batches(table, band="any").read_all()
+    batches = (batch for batch in table.to_batches(max_chunksize=2))
+    for given in (columns, batches):
+        with pytest.raises(UsageError, match="is not understood") as raised:
+            mine_batches(given)
+        known = {"columns": columns, "batches": batches, "schema": table.schema, "pyarrow": pa}
+        found = mine_batches(eval(code_of(raised.value.hint), known), band="any").read_all()
+        assert found["negative_row"].equals(expected["negative_row"])
 
 
 def written(path: Path) -> None:
@@ -175,7 +306,22 @@ def test_ids_of_two_kinds_are_shown_from_either_side() -> None:
 
 
 def test_every_remedy_belongs_to_a_type() -> None:
-    """No hint stays untried above: the remedies of embeddings are those that these columns get."""
-    kinds = [plain(VECTORS[name]().type) for name in VECTORS] + [pa.list_(pa.list_(pa.float32()))]
-    tried = {_ROLES["embedding"].remedy(kind) for kind in kinds}
-    assert tried == {text for _, text in _ROLES["embedding"].remedies}
+    """No hint stays untried above: the remedies of each role are those that these columns get, or hold no code."""
+    kinds = {"embedding": [plain(VECTORS[name]().type) for name in VECTORS]}
+    for role, column in SINGLE.values():
+        kinds.setdefault(role.removesuffix("_column"), []).append(plain(column.type))
+    for role, each in kinds.items():
+        tried = {_ROLES[role].remedy(kind) for kind in each}
+        assert {text for _, text in _ROLES[role].remedies if BEGIN.search(text)} <= tried
+        assert not BEGIN.search(_ROLES[role].otherwise) or _ROLES[role].otherwise in tried
+
+
+def test_every_option_that_is_named_exists() -> None:
+    known = {flag for command in cli.commands.values() for option in command.params for flag in option.opts}
+    known |= {"--help", "--version", "--force-reinstall"}  # the last is pip's
+    for path in sorted(Path(minestream.__file__).parent.rglob("*.py")):
+        texts = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+        named = {
+            flag for text in texts if isinstance(text, str) for flag in re.findall(r"(?<![\w-])--[a-z][\w-]*", text)
+        }
+        assert named <= known, path

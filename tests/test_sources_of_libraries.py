@@ -204,7 +204,7 @@ def test_packed_arrays_are_refused_with_code(facts: dict[str, Any], code: str) -
 
 ROWS = np.ones((4, 3), np.float32)
 STRANGERS: dict[str, tuple[Any, str]] = {
-    "a dict of columns": ({"embedding": ROWS}, "pyarrow.table(columns)"),
+    "a dict of columns": ({"embedding": ROWS}, "pyarrow.table({name: list(values) for name"),
     "a generator": ((row for row in ROWS), "pyarrow.RecordBatchReader.from_batches(schema, batches)"),
     "an array": (ROWS, "minestream.mine_arrays(embeddings, labels)"),
     "a sparse matrix": (Packed(toarray=None, nnz=3), "matrix.toarray()"),
