@@ -34,6 +34,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_fit.py {wordnet-static}:4000 --runs 1",
         "bench_suspects.py {fashion}:4000 --runs 1",
         "bench_window.py --runs 1 --rows 200000",
+        "bench_estimate.py {debian-static}",
     ),
     "full": (
         "bench_tile.py --runs 9",
@@ -48,6 +49,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_fit.py {wordnet-static}:12000 {debian-static}:12000 --identities {debian-static} source",
         "bench_suspects.py {fashion}:20000 {debian-static}:20000 --runs 3",
         "bench_window.py --runs 5",
+        "bench_estimate.py {fashion} {glove} {wordnet-static} {debian-static} {debian} --runs 3",
     ),
 }
 FOLDERS = {"quick": RESULTS / "quick", "full": RESULTS}

@@ -14,6 +14,7 @@ import pyarrow as pa
 from minestream.config import MineConfig, Resources, Tables, asked_options
 from minestream.emit import emit
 from minestream.errors import UsageError
+from minestream.estimates import estimated
 from minestream.finish import needs_finishing
 from minestream.machines import refuse_machines
 from minestream.miner import Mining
@@ -61,7 +62,8 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
     began = time.perf_counter()
     batches, resources = _opened(inputs, options, progress_callback)
     if resources.dry_run:
-        return batches.report(began, complete=False)
+        plan = batches.report(began, complete=False)
+        return estimated(batches.miner, plan) if isinstance(batches, Batches) else plan
     end = write_pipe(batches.reader(), lambda: check_gates(resources, batches.total(), UNMARKED))
     if end.reader_left:
         batches.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
@@ -104,6 +106,7 @@ class Batches:
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         with self._held:
+            self.miner.begin()
             for _, picture in self.miner.mine_shards(range(len(self.miner.plan.shards))):
                 table = emit(picture)
                 self._parts.append(picture.stats)

@@ -61,19 +61,20 @@ def limited_search(
             first += group.size
         return
     order_matters = rule.pick != NEAREST and (rule.skip > 0 or limits.per_label is not None)
-    take = 0 if order_matters else MORE_TIMES * (rule.take + rule.skip) + MORE
+    take = 0 if order_matters else wider(rule).take
     if not take:
         yield from _all(setting, groups, pairs, rule, limits)
         return
     first = 0
-    for group, found in zip(groups, search(setting, groups, pairs, _wider(rule, take)), strict=True):
+    for group, found in zip(groups, search(setting, groups, pairs, wider(rule, take)), strict=True):
         places = np.arange(first, first + group.size)
         yield _refined(setting, group, *sub_pairs(pairs, places), rule, limits, found, take)
         first += group.size
 
 
-def _wider(rule: Rule, take: int) -> Rule:
-    return rule._replace(take=take, skip=0)
+def wider(rule: Rule, take: int | None = None) -> Rule:
+    """The rule that looks for `take`, at first for a few more than are wanted."""
+    return rule._replace(take=MORE_TIMES * (rule.take + rule.skip) + MORE if take is None else take, skip=0)
 
 
 def _refined(
@@ -91,7 +92,7 @@ def _refined(
     places = np.flatnonzero(again)
     own, own_pair = sub_pairs(pairs, places)
     if take * AGAIN_TIMES <= MOST:
-        more = search_once(setting, anchors[places], own, _wider(rule, take * AGAIN_TIMES))
+        more = search_once(setting, anchors[places], own, wider(rule, take * AGAIN_TIMES))
         better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, more, take * AGAIN_TIMES)
     else:
         (better,) = _all(setting, [anchors[places]], own, rule, limits, of_pair[own_pair])
@@ -111,7 +112,7 @@ def _all(
         for start in range(0, max(1, group.size), size):  # of no anchor one empty piece
             places = np.arange(start, min(group.size, start + size))
             own, own_pair = sub_pairs(pairs, first + places)
-            found = search_once(setting, group[places], own, _wider(rule, 0))
+            found = search_once(setting, group[places], own, wider(rule, 0))
             outer = own_pair if of_pair is None else of_pair[own_pair]
             kept, dropped = _cut(loaded, group[places], own, outer, rule, limits, found)
             _count(setting.stats, dropped, np.ones(outer.size, bool))

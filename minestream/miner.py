@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,18 +13,22 @@ from typing import Any
 
 import numpy as np
 
+from minestream._version import VERSION
 from minestream.anchors import choose_anchors
 from minestream.config import MineConfig, Resources
+from minestream.course import CODE, ROW, Course
 from minestream.effects import lacking
 from minestream.emit import Picture, schema_of
 from minestream.errors import CapacityError, InputError, UsageError, nearest_name
 from minestream.kernels import cache_note
 from minestream.kernels.compiled import compiles_first
+from minestream.kernels.shapes import host_cpu
 from minestream.keys import Keys
 from minestream.lanes import GROUP_ROWS
 from minestream.limits import limited_search
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
+from minestream.negatives import negative_rule
 from minestream.places import AnyPath
 from minestream.plan import (
     MAX_BLOCK_ROWS,
@@ -32,10 +37,12 @@ from minestream.plan import (
     Plan,
     make_plan,
     memory_budget,
+    projected_rows,
     thread_count,
 )
 from minestream.positives import last_resorts
 from minestream.progress import Progress
+from minestream.rates import keep_rate
 from minestream.scratch import scratch_root
 from minestream.screens import SCREENS, Codes, usable_screens
 from minestream.search import SCAN_ROWS, search_once
@@ -43,7 +50,7 @@ from minestream.setting import Limits, Setting
 from minestream.sources import Sources
 from minestream.stats import Effort, Report, ShardStats, merged
 from minestream.store import release_memory
-from minestream.task import make_task
+from minestream.task import make_task, planned_searches
 from minestream.workers import Workers
 
 ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
@@ -108,7 +115,7 @@ class Mining:
         if not source.labeled:
             _refuse_without_labels(config)
         self.source, self.config, self.resources, self.progress = source, config, resources, progress
-        self.reading, self.effort = ShardStats(), Effort()
+        self.reading, self.effort, self._work_done = ShardStats(), Effort(), 0.0
         self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
             progress.note("compiling kernels for this processor, once: half a minute or so")
@@ -135,7 +142,6 @@ class Mining:
         self._check_memory()
         for note in self.notes():
             progress.note(note)
-        progress.stage("mine", self.plan.facts["pairs_to_compute"], "pairs")
 
     def __enter__(self) -> Mining:
         return self
@@ -146,11 +152,11 @@ class Mining:
             codes.close()
         self.loaded.store.close()
 
-    def setting_for(self, stats: ShardStats) -> Setting:
+    def setting_for(self, stats: ShardStats, course: Course | None = None) -> Setting:
         """What the searches of this run share; they count into `stats`."""
         return Setting(
-            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, stats, self._codes_of,
-            effort=self.effort,
+            self.loaded, METRICS[self.config.metric], self.limits, self.workers, stats,
+            partial(self._codes_of, course or Course()), effort=self.effort, course=course or Course(),
         )  # fmt: skip
 
     def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
@@ -158,19 +164,70 @@ class Mining:
 
         Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
         """
+        course = Course(self.progress, sum(map(self.anchors_of, todo)))
+        course.plan(self.work(todo))
         for number, shards in enumerate(self._rounds(todo)):
             if number:
                 release_memory()
-            yield from self._mined_together(shards)
+            yield from self._mined_together(shards, course)
+        course.finish()
+        self._work_done += course.done
 
-    def _mined_together(self, shards: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+    @property
+    def kind(self) -> str:
+        """What the speed of a run hangs on, but for the data: rates are kept by it."""
+        means = self.plan.means
+        return (
+            f"{host_cpu()[0]}, minestream {VERSION}, {means['threads']} threads, {means['screen']}, vectors in "
+            f"{means['vectors_in']}, {self.source.dimension} coordinates, options {self.config.fingerprint()}"
+        )
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Keep how much was mined a second in the block: later estimates go by it."""
+        began = time.perf_counter()
+        yield
+        keep_rate(self.kind, self._work_done, time.perf_counter() - began)
+
+    def begin(self, every: Sequence[int] | None = None, todo: Sequence[int] | None = None) -> None:
+        """The stage of mining begins: of the shards `every` (None: all) those of `todo` are left (None: all)."""
+        own = range(len(self.plan.shards)) if every is None else every
+        total = sum(map(self.anchors_of, own))
+        left = total if todo is None else sum(map(self.anchors_of, todo))
+        self.progress.stage("mine", total, "anchors", total - left)
+
+    def anchors_of(self, index: int) -> int:
+        """Anchors of one shard."""
+        return int(np.ptp(self.plan.shards[index]))
+
+    def work(self, todo: Sequence[int]) -> float:
+        """What mining some shards is; see course.py."""
+        return self._code_work + sum(sum(self._round_works(shards)) for shards in self._rounds(todo))
+
+    @property
+    def _code_work(self) -> float:
+        store = self.loaded.store
+        return float(CODE * store.rows * store.dimension if self.limits.screens and not self._codes else 0)
+
+    def _round_works(self, shards: Sequence[int]) -> tuple[float, float, float]:
+        """The work of the searches for positives, of those for negatives, and of the rows."""
+        anchors = np.concatenate([self.anchors[slice(*self.plan.shards[index])] for index in shards])
+        rows = projected_rows(self.config, self.loaded.positives[anchors]).sum()
+        rule = negative_rule(self.config)
+        positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, bool(self.limits.screens))
+        return positives, float(rows) * ROW, negatives
+
+    def _mined_together(self, shards: Sequence[int], course: Course) -> Iterator[tuple[int, Picture]]:
         """One run of shards; what it holds is let go at its end, before the next begins."""
         loaded, stats = self.loaded, ShardStats()
-        setting = self.setting_for(stats)
+        positives, rows, negatives = self._round_works(shards)
+        setting = self.setting_for(stats, course)
         groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
         anchors = np.concatenate(groups)
+        course.turn_to(positives)
         with stats.stage("positives"):
             task = make_task(loaded, self.config, anchors, partial(search_once, replace(setting, timed=False)))
+        course.turn_to(negatives)
         found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
         first = 0
         for index, group in zip(shards, groups, strict=True):
@@ -178,7 +235,9 @@ class Mining:
             chosen, answers = task.chosen.of_anchors(first, end), next(found)
             stats.duplicate_positives += last_resorts(loaded, self.config, group, chosen)
             yield index, Picture(loaded, self.config, group, chosen, answers, stats.taken())
+            course.advance(rows * group.size / anchors.size)
             first = end
+        course.turn_to(0.0)
 
     def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
@@ -214,11 +273,13 @@ class Mining:
             held += codes if codes <= quarter else 0
         return min(quarter, self._budget - held - self.limits.threads * SURVIVORS_BYTES)
 
-    def _codes_of(self, screen: str) -> Codes:
+    def _codes_of(self, course: Course, screen: str) -> Codes:
         if screen not in self._codes:
+            work = self._code_work
             self._codes[screen] = Codes(
                 self.loaded, screen, self.workers, self.limits.threads, self._budget // 4, self._scratch
             )
+            course.advance(work)
         return self._codes[screen]
 
     def pairs_of(self, index: int) -> int:

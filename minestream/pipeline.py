@@ -19,6 +19,7 @@ from minestream.emit import emit
 from minestream.engines import engine_of
 from minestream.engines.work import Work
 from minestream.errors import GateMissed, UsageError
+from minestream.estimates import estimated
 from minestream.finish import Shape, finished_rows, needs_finishing
 from minestream.formats import SAME_TEXT, Counts, as_lines, convert
 from minestream.given import given_tables, marks_of
@@ -107,16 +108,14 @@ def _mine_tables(
             return already(output, finished)
         miner = stack.enter_context(Mining(sources, config, resources, output.scratch, progress))
         if resources.dry_run:
-            return miner.report(None, [], began, complete=False)
+            return estimated(miner, miner.report(None, [], began, complete=False))
         run = output.start(
             stack, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
             fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
             parts=len(miner.plan.shards), others=sources.others(), read=read, **slice_of(miner),
         )  # fmt: skip
         todo = [index for index in run.indices if run.finished(index) is None]
-        if resources.shard is not None:
-            progress.stage("mine", sum(map(miner.pairs_of, run.indices)), "pairs")
-        progress.advance(sum(map(miner.pairs_of, {*run.indices} - {*todo})))
+        miner.begin(run.indices, todo)
         mine_left(Work(miner, run, todo, inputs, tables))
         return publish(miner, run, began)
 
@@ -308,8 +307,10 @@ def mine_arrays(
         progress = stack.enter_context(reporter(resources.progress, None))
         folder = stack.enter_context(scratch_folder(resources.scratch))
         miner = stack.enter_context(Mining(sources, config, resources, folder, progress))
+        miner.begin()
         shards = miner.mine_shards(range(len(miner.plan.shards)))
-        parts = [(emit(picture), picture.stats) for _, picture in shards]
+        with miner.learning():
+            parts = [(emit(picture), picture.stats) for _, picture in shards]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):

@@ -18,25 +18,40 @@ if TYPE_CHECKING:
 
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
 LINE_SECONDS = 60.0
+LEFT_SECONDS = 1.0  # of a stage, before which nothing is said of the time left
 
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins: `total` of `unit` (rows, pairs, parts) are to be done, 0 when that is not known."""
+    """A stage begins: `total` of `unit` (rows, anchors, parts) are to be done, 0 when that is not known.
+
+    `before` of them were done by a run that this one goes on with.
+    """
 
     stage: str
     total: int
     unit: str
+    before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """Of the stage that began last, `done` of `total` are done so far."""
+    """Of the stage that began last, `done` of `total` are done so far, `before` of them by a run before this one."""
 
     stage: str
     done: int
     total: int
     unit: str
+    before: int = 0
+
+    def rate(self, seconds: float) -> float:
+        """Units a second, `seconds` after the stage began."""
+        return (self.done - self.before) / seconds if seconds > 0 else 0.0
+
+    def left(self, seconds: float) -> float | None:
+        """The seconds that are left, by what was done in the first `seconds`; None where that is not known yet."""
+        rate = self.rate(seconds)
+        return (self.total - self.done) / rate if self.total and rate > 0 and seconds >= LEFT_SECONDS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +111,6 @@ class Bar(Silent):
             progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(),
             progress.TextColumn("{task.fields[counts]}", markup=False),
-            progress.TimeRemainingColumn(),
             console=Console(stderr=True, markup=False, highlight=False, emoji=False),
             transient=True,
             redirect_stdout=False,  # what a caller writes there meanwhile stays its own
@@ -111,7 +125,7 @@ class Bar(Silent):
             if self._task is not None:
                 self._bar.remove_task(self._task)
             self._start = time.monotonic()
-            self._task = self._bar.add_task(event.stage, total=event.total or None, counts="")
+            self._task = self._bar.add_task(event.stage, total=event.total or None, completed=event.before, counts="")
         elif isinstance(event, Note):
             self._bar.console.print(printable(event.text))
         elif isinstance(event, Advanced) and self._task is not None:
@@ -149,17 +163,18 @@ class Progress:
         finally:
             self._consumer.close()
 
-    def stage(self, name: str, total: int = 0, unit: str = "rows") -> None:
-        """Begin stage `name`, which ends the one before; `total` counts `unit`, 0 = not known."""
+    def stage(self, name: str, total: int = 0, unit: str = "rows", before: int = 0) -> None:
+        """Begin stage `name`, which ends the one before; `total` counts `unit`, 0 = not known; `before` are done."""
         with self._lock:
-            self._stage, self._done = StageStarted(name, total, unit), 0
+            self._stage, self._done = StageStarted(name, total, unit, before), before
             self._send(self._stage)
 
     def advance(self, count: int) -> None:
         """Add `count` to what is done of the stage that began last."""
         with self._lock:
             self._done += count
-            self._send(Advanced(self._stage.stage, self._done, self._stage.total, self._stage.unit))
+            stage = self._stage
+            self._send(Advanced(stage.stage, self._done, stage.total, stage.unit, stage.before))
 
     def note(self, text: str) -> None:
         """Show one line now."""
@@ -188,19 +203,18 @@ def reporter(mode: str, callback: Callback | None = None) -> Progress:
 
 
 def counts_text(event: Advanced, seconds: float) -> str:
-    """How much is done and how fast, such as `1.2 M of 4.0 M rows, 35 k rows/s`."""
+    """How much is done, how fast, and how long it takes yet: `1.2 M of 4.0 M rows, 35 k rows/s, 1 min 20 s left`."""
     of = f" of {short_number(event.total)}" if event.total else ""
-    rate = f", {short_number(event.done / seconds)} {event.unit}/s" if seconds > 0 else ""
-    return f"{short_number(event.done)}{of} {event.unit}{rate}"
+    rate = f", {short_number(event.rate(seconds))} {event.unit}/s" if seconds > 0 else ""
+    left = event.left(seconds)
+    remaining = "" if left is None else f", {short_time(left)} left"
+    return f"{short_number(event.done)}{of} {event.unit}{rate}{remaining}"
 
 
 def progress_line(event: Advanced, seconds: float) -> str:
     """One line for a log: stage, share, counts, rate and time left, `seconds` after the stage began."""
     share = f"{100 * event.done / event.total:.0f} %, " if event.total else ""
-    left = ""
-    if event.total and 0 < event.done <= event.total:
-        left = f", {short_time(seconds * (event.total - event.done) / event.done)} left"
-    return f"{event.stage}: {share}{counts_text(event, seconds)}{left}"
+    return f"{event.stage}: {share}{counts_text(event, seconds)}"
 
 
 def short_number(number: float) -> str:

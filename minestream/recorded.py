@@ -191,12 +191,13 @@ def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progre
     every = [("", sources.anchors), *([("corpus", sources.corpus)] if sources.corpus else [])]
     every += [("guide", guide) for guide in sources.guides]
     counts = [(role, *each) for role, source in every for each in source.named().values()]
-    if all(rows is not None for *_, rows in counts):
+    known = all(rows is not None for *_, rows in counts)
+    if known:
         roles = {role for role, _ in every}
         then = [entry | {"crc32": {}} for entry in recorded["source"] if entry.get("role", "") in roles]
         now = [{"name": name, "rows": rows} | ({"role": role} if role else {}) for role, name, rows in counts]
         refuse_differences(what, {"source": then}, {"source": now}, AGAIN)
-    progress.stage("compare", sum(rows or 0 for *_, rows in counts), "rows")
+    progress.stage("compare", sum(rows or 0 for *_, rows in counts) * known, "rows")
     for _, source in every:
         for batch in source.batches():
             progress.advance(len(batch.rows))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.answers import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.course import search_work
 from minestream.kernels import scan
 from minestream.kernels.choose import WITHIN, Pairs, Rule
 from minestream.setting import Setting
@@ -63,12 +64,15 @@ def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule
 
 def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     anchors = np.concatenate(groups)
+    work = sum(search_work(setting.loaded, anchors, pairs.positive.size, rule, swept=False))
+    setting.course.begin(work)
+    each = work / max(1, anchors.size * int(setting.candidates(rule.wanted).sum()))
     first = 0
     for group in groups:
         own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
         found = Answers(own)
         for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
-            _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found)
+            _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found, each)
         first += group.size
         yield found.finish()
 
@@ -81,9 +85,10 @@ def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
 
 
 def _scan_anchors(
-    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers
-) -> None:
-    """Scan the anchors at places `group` over all rows."""
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers,
+    work: float,
+) -> None:  # fmt: skip
+    """Scan the anchors at places `group` over all rows, which is so much work for one pair of them."""
     loaded = setting.loaded
     capacity = rule.take + rule.skip if rule.take else loaded.store.rows
     strips = []
@@ -103,7 +108,7 @@ def _scan_anchors(
             def run() -> None:
                 at = np.arange(own.positive.size)
                 scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, candidates)
-                setting.progress.advance(slots.size * candidates.size)
+                setting.course.advance(work * slots.size * candidates.size)
 
             return run
 

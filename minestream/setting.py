@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.course import Course
 from minestream.kernels.choose import NEGATIVE
 from minestream.load import Loaded
 from minestream.metric import Metric
-from minestream.progress import Progress
 from minestream.stats import Effort, ShardStats
 from minestream.workers import Workers
 
@@ -39,11 +39,11 @@ class Setting:
     metric: Metric
     limits: Limits
     workers: Workers
-    progress: Progress
     stats: ShardStats
     codes: Callable[[str], Codes]
     timed: bool = True  # whether stages of a search are timed one by one
     effort: Effort = field(default_factory=Effort)
+    course: Course = field(default_factory=Course)
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """Which slots may be what is looked for, POSITIVE or NEGATIVE, to any anchor."""

@@ -144,9 +144,8 @@ def _nearest(loaded: Loaded, config: MineConfig, resources: Resources, scratch: 
         return made[screen]
 
     try:
-        with reporter("none", None) as progress:
-            setting = Setting(loaded, METRICS[config.metric], limits, workers, progress, ShardStats(), codes)
-            return search_once(setting, anchors, one_pair_each(anchors.size), rule)
+        setting = Setting(loaded, METRICS[config.metric], limits, workers, ShardStats(), codes)
+        return search_once(setting, anchors, one_pair_each(anchors.size), rule)
     finally:
         workers.close()
         for each in made.values():

@@ -6,6 +6,7 @@ anchors of each group meet all rows behind them, both sides at once, and when th
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.answers import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
+from minestream.course import search_work
 from minestream.kernels import absorb, gates, sweep
-from minestream.kernels.choose import FARTHEST, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
+from minestream.kernels.choose import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
 from minestream.lanes import Order, Span, edges_of, move_gates
 from minestream.screens import Codes, worth_changing
 from minestream.setting import Setting
@@ -59,6 +61,8 @@ class Sweeping:
         self.survivors = 0
         self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
         self.screens = deque(setting.limits.screens)
+        self.work = search_work(self.loaded, np.concatenate(groups), self.pairs.positive.size, rule, swept=True)
+        setting.course.begin(sum(self.work))
         self.use(setting.codes(self.screens.popleft()))
 
     def use(self, codes: Codes) -> None:
@@ -114,19 +118,47 @@ class Sweeping:
     def run(self) -> Iterator[int]:
         """Sweep; yields each group when its answers are final, in order."""
         self._probe()
-        done, sample = 0, self.order.slot.size - self.order.rows
-        own = [span for span in self.order.spans if span.anchors]
-        for number, span in enumerate(own):
-            first = span.first
-            while first < span.end:  # no longer than a share of what has been seen, so that gates narrow in time
-                size = min(BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (sample + first))))
-                stop = min(span.end, first + size)
-                self._sweep_rows(first, stop, span.candidates)
-                first = stop
-            if number + 1 == len(own) or own[number + 1].leg > span.leg:
-                yield from range(done, span.leg + 1)
-                done = span.leg + 1
+        done, strides = 0, self._strides()
+        for number, (stride, work) in enumerate(zip(strides, self._works(strides), strict=True)):
+            self._sweep_rows(stride, float(work))
+            if number + 1 == len(strides) or strides[number + 1].leg > stride.leg:
+                yield from range(done, stride.leg + 1)
+                done = stride.leg + 1
         yield from range(done, self.order.group_start.size - 1)
+
+    def _strides(self) -> list[Span]:
+        """Rows that are swept at a time: no more than a share of those seen before, so that gates narrow in time."""
+        strides, sample = [], self.order.slot.size - self.order.rows
+        for span in self.order.spans:
+            first = span.first
+            while span.anchors and first < span.end:
+                end = min(span.end, first + min(BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (sample + first)))))
+                strides.append(span._replace(first=first, end=end))
+                first = end
+        return strides
+
+    def _works(self, strides: Sequence[Span]) -> NDArray[np.float64]:
+        """What each stride is of this search's work: by its products, and by its survivors.
+
+        Of an anchor there are as many survivors each time that the rows seen grow by the same factor.
+        """
+        sample, shares = self.order.slot.size - self.order.rows, np.zeros((2, len(strides)))
+        kind = np.unique(self.loaded.rows.label[self.order.slot[: self.order.rows]], return_inverse=True)[1]
+        kinds = int(kind.max(initial=0)) + 1
+        for number, (first, end, _, _, candidates) in enumerate(strides):
+            own, met = np.bincount(kind[first:end], minlength=kinds), np.zeros(kinds)
+            for span in self._spans_from(first, candidates):
+                met += np.bincount(kind[max(first, span.first) : span.end], minlength=kinds)
+            met -= own * candidates / 2  # of two of the stride one product serves both
+            rows, seen, alike = end - first, sample + first + 1, own @ met
+            later = (self.order.anchors - end) * candidates * math.log1p(rows / seen)
+            shares[:, number] = (
+                alike if self.rule.wanted == POSITIVE else rows * met.sum() - alike,
+                later + rows * math.log((self.order.slot.size + 1) / seen),
+            )
+        products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
+        works: NDArray[np.float64] = self.work.products * products + self.work.survivors * survivors
+        return works
 
     def _probe(self) -> None:
         """First gates of all anchors, from the sample, in steps of growing length."""
@@ -136,15 +168,18 @@ class Sweeping:
             left = self._side(start, min(start + PROBE_ROWS, self.order.anchors), rows=True)
             for right in rights:
                 self._step(left, right, looking=True, looked_for=False, probing=True)
+            self.setting.course.advance(self.work.probe * left.lanes / self.order.anchors)
         if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
             gates.remember(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
         self.best.found[:] = 0
         self.best.near_count[:] = 0
         self.best.nearer[:] = 0
 
-    def _sweep_rows(self, first: int, end: int, candidates: bool) -> None:
-        """Rows first ... end - 1, which are candidates too or not, against all lanes from themselves on."""
+    def _sweep_rows(self, stride: Span, work: float) -> None:
+        """The rows of a stride, which are so much work, against all lanes from themselves on."""
+        first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
+        lanes = self._lanes_from(first, candidates)
         for block, held in self._blocks(first, candidates):
             if codes is self.codes:
                 right = self._side(block.first, block.end, rows=False, held=held)
@@ -153,6 +188,7 @@ class Sweeping:
                     left = self._side(first, end, rows=True)
                 right = self._side(block.first, block.end, rows=False)
             self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
+            self.setting.course.advance(work * (block.end - block.first) / lanes)
 
     def _blocks(
         self, first: int, candidates: bool
@@ -164,13 +200,20 @@ class Sweeping:
         size = min(BLOCK_ROWS, self.setting.limits.block_rows)
         blocks = [
             span._replace(first=start, end=min(span.end, start + size))
-            for span in self.order.spans
-            if span.candidates or (span.anchors and candidates)
+            for span in self._spans_from(first, candidates)
             for start in range(max(first, span.first), span.end, size)
         ]
         codes, slot = self.codes, self.order.slot
         held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
         return held if codes.store.in_memory else ahead(held)
+
+    def _spans_from(self, first: int, candidates: bool) -> list[Span]:
+        """The spans, with lanes from `first` on, that can form pairs with rows that are candidates too, or are not."""
+        ahead_of = (span for span in self.order.spans if span.end > first)
+        return [span for span in ahead_of if span.candidates or (span.anchors and candidates)]
+
+    def _lanes_from(self, first: int, candidates: bool) -> int:
+        return sum(span.end - max(first, span.first) for span in self._spans_from(first, candidates))
 
     def _side(
         self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
@@ -208,14 +251,9 @@ class Sweeping:
                     self._learn(left)
                 else:
                     self._absorb(left, right)
-        if probing:
-            return
-        after = np.maximum(np.arange(left.first, left.first + left.lanes) + 1, right.first)
-        above = int(np.maximum(right.first + right.lanes - after, 0).sum())
-        served = above * (int(looking) + int(looked_for))
-        self.setting.progress.advance(served)
-        exact = self.exact - before[1]
-        self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
+        if not probing:
+            exact = self.exact - before[1]
+            self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
 
     def _sweeper(
         self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], lock: Any, thread: int

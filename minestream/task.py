@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config import MineConfig
+from minestream.course import search_work
 from minestream.filters import Interval, filter_interval, largest_distance, reference_similarity
-from minestream.kernels.choose import NEAREST, NEGATIVE, Pairs, Rule
-from minestream.limits import Limits
+from minestream.kernels.choose import NEAREST, NEGATIVE, POSITIVE, Pairs, Rule
+from minestream.limits import Limits, wider
 from minestream.load import Loaded
 from minestream.negatives import negative_pairs, negative_rule
 from minestream.positives import Chosen, Search, choose_positives
@@ -89,3 +90,18 @@ def _multi_similarity(
         farthest[some] = 1.0 - np.maximum.reduceat(chosen.x, chosen.start[some])
     reach = largest_distance(lambda x: (1.0 - x) + epsilon > farthest, anchors.size)
     return kept, (np.full(anchors.size, -np.inf), reach)
+
+
+def planned_searches(
+    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
+) -> tuple[float, float]:
+    """The work of the searches for the positives of these anchors, and for negatives by `rule`."""
+    each = loaded.positives[anchors]
+    most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
+    pairs = anchors.size if config.emit == "pairs" else int(most.sum())
+    if config.max_per_negative_label is not None or config.guided:
+        rule = wider(rule)
+    listed = config.listed_positives and not loaded.labeled
+    first = rule._replace(wanted=POSITIVE, take=0 if config.positives == "all" else config.positives_per_anchor, skip=0)
+    positives = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first, swept))
+    return positives, sum(search_work(loaded, anchors, pairs, rule, swept))

@@ -24,7 +24,6 @@ from minestream.inputs import STREAM, refuse_splits, table_of
 from minestream.limits import limited_search
 from minestream.metric import METRICS
 from minestream.plan import memory_budget, thread_count
-from minestream.progress import Progress, Silent
 from minestream.screens import Codes
 from minestream.search import search_once
 from minestream.setting import Limits, Setting
@@ -177,9 +176,7 @@ class Windowed:
         if not anchors.size:
             return self.schema.empty_table()
         stats = ShardStats()
-        setting = Setting(
-            loaded, METRICS[config.metric], self._limits, self._workers, Progress(Silent()), stats, _no_codes
-        )
+        setting = Setting(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
         with stats.stage("positives"):
             task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
         with stats.stage("negatives"):

@@ -507,11 +507,10 @@ def sweeping(ready: Loaded, metric: str, screen: str, mirrored: bool) -> Iterato
     rule = Rule(
         NEGATIVE, FARTHEST if mirrored else NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[metric].code
     )  # fmt: skip
-    with closing(Workers(1)) as workers, reporter("none", None) as progress:
+    with closing(Workers(1)) as workers:
         coded = Codes(ready, screen, workers, 1, 2**30, Path("."))
         setting = Setting(
-            ready, METRICS[metric], Limits(1, 2**20, 2**20, (screen,)), workers, progress, ShardStats(),
-            lambda name: coded,
+            ready, METRICS[metric], Limits(1, 2**20, 2**20, (screen,)), workers, ShardStats(), lambda name: coded,
         )  # fmt: skip
         yield Sweeping(setting, [np.arange(n, dtype=np.int32)], one_pair_each(n), rule)
 

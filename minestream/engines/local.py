@@ -10,6 +10,6 @@ from minestream.workers import Behind
 
 def run(work: Work) -> None:
     """Mine what is left."""
-    with Behind() as writing:
+    with work.miner.learning(), Behind() as writing:
         for index, picture in work.miner.mine_shards(work.todo):
             writing.run(partial(write_part, work.run, index, picture))

@@ -128,7 +128,7 @@ class Work:
         for index in self.todo:
             if index not in self.told and f"part-{index:05d}.json" in names:
                 self.told.add(index)
-                self.miner.progress.advance(self.miner.pairs_of(index))
+                self.miner.progress.advance(self.miner.anchors_of(index))
 
 
 class Cluster(Protocol):

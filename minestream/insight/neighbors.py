@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.answers import Found, counting
+from minestream.course import search_work
 from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
 from minestream.load import Loaded
 from minestream.positives import one_pair_each
@@ -17,6 +18,7 @@ from minestream.search import search
 from minestream.setting import Setting
 
 K = 10
+WANTED = (POSITIVE, NEGATIVE)
 GROUP_ROWS = 16_384
 NONE = np.int32(-1)
 
@@ -76,9 +78,12 @@ def nearest(setting: Setting) -> Nearest:
     """
     rows = setting.loaded.store.rows
     groups = np.split(np.arange(rows, dtype=np.int32), range(GROUP_ROWS, rows, GROUP_ROWS))
-    found = []
-    for wanted in (POSITIVE, NEGATIVE):
-        rule = Rule(wanted, NEAREST, K, 0, IGNORE, IGNORE, 0.0, False, setting.metric.code)
+    every, found = np.arange(rows, dtype=np.int32), []
+    rules = [Rule(wanted, NEAREST, K, 0, IGNORE, IGNORE, 0.0, False, setting.metric.code) for wanted in WANTED]
+    works = [sum(search_work(setting.loaded, every, rows, rule, bool(setting.limits.screens))) for rule in rules]
+    setting.course.plan(sum(works))
+    for rule, work in zip(rules, works, strict=True):
+        setting.course.turn_to(work)
         found.append(_dense(list(search(setting, groups, one_pair_each(rows), rule)), rows))
     (positive, positive_x), (negative, negative_x) = found
     slot, same = _merged(setting.loaded, *found)

@@ -17,6 +17,7 @@ from minestream._version import VERSION
 from minestream.anchors import choose_anchors
 from minestream.config import asked_options
 from minestream.contents import QUANTILES
+from minestream.course import Course
 from minestream.effects import idle
 from minestream.errors import OutputError, UsageError, nearest_name
 from minestream.given import given_tables
@@ -51,12 +52,9 @@ OPTIONS = (
 class Profiler(Mining):
     """A source loaded and planned, whose searches are for looking at."""
 
-    def setting(self) -> Setting:
+    def setting(self, course: Course) -> Setting:
         """What searches and counts share."""
-        return Setting(
-            self.loaded, METRICS[self.config.metric], self.limits, self.workers, self.progress, ShardStats(),
-            self._codes_of, timed=False,
-        )  # fmt: skip
+        return replace(self.setting_for(ShardStats(), course), timed=False)
 
     def counting(self) -> Counting:
         """The pass over drawn anchors and all rows."""
@@ -181,8 +179,10 @@ class _Profile:
         self.sample, self.full, self.near_distance = sample, full, near
         self.metric = METRICS[self.config.metric]
         rows = self.loaded.store.rows
-        profiler.progress.stage("neighbours", 0, "pairs")
-        self.near = neighbors.nearest(profiler.setting())
+        profiler.progress.stage("neighbours", rows, "rows")
+        course = Course(profiler.progress, rows)
+        self.near = neighbors.nearest(profiler.setting(course))
+        course.finish()
         self.margins = np.array(margins or self._default_margins())
         self.counting = profiler.counting()
         self.positives, self.negatives = relation_counts(self.loaded, self.counting)
