@@ -21,6 +21,7 @@ from minestream import reference
 from minestream.contents import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.effects import idle
 from minestream.errors import InputError, VerifyMismatch
+from minestream.options import checked
 from minestream.places import AnyPath, readable
 from minestream.recorded import is_split, read_recorded
 from minestream.rules import EMITS
@@ -34,6 +35,7 @@ SAMPLE = 100  # anchors derived where nothing is said
 Rows = NDArray[np.int64]
 
 
+@checked
 def verify(
     path: str | os.PathLike[str], *, sample: int = SAMPLE, source: Any = None, seed: int = 0, corpus: Any = None,
     qrels: Any = None,
@@ -83,7 +85,7 @@ def verify(
         found["anchors"] = "none: a trainer's rows do not say where they come from"
     elif sample > 0:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
-        found |= derivation.check(sample, np.random.default_rng(seed))
+        found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
         every = sample >= derivation.source.anchors.takes_part.sum()
     asked = {"sample": sample if sample != SAMPLE else None, "seed": seed or None, "source": source}
     notes = idle(

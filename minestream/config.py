@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import Field, asdict, dataclass, fields, replace
@@ -18,8 +19,8 @@ from minestream.errors import UsageError, nearest_name
 from minestream.gone import GONE
 from minestream.machines import check_machines
 from minestream.metric import METRICS
-from minestream.options import FOREIGN_OPTIONS, check_choice, long_flag, option
-from minestream.resources import Resources, Tables
+from minestream.options import FOREIGN_OPTIONS, check_choice, long_flag, of_type, option
+from minestream.resources import Resources, Tables, check_least
 from minestream.rules import (
     BAND_ALIASES,
     BANDS,
@@ -314,6 +315,7 @@ _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors",
 )  # fmt: skip
+_AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
 
 
@@ -321,9 +323,10 @@ def refuse_without_tables(options: Mapping[str, Any]) -> None:
     """Raise UsageError for options that would have no effect on arrays."""
     hints = dict.fromkeys(_OF_TABLES, "arrays have no columns: pass a table to mine() or mine_batches()")
     hints |= dict.fromkeys(_OF_OUTPUTS, "nothing is written: mine() takes it")
-    for name, hint in hints.items():
-        if options.get(name):
-            raise UsageError(f"{flag_of(name)} is not for arrays", hint)
+    for name in hints.keys() & given_options(options):
+        ours = _AS_ARRAYS.get(name)
+        hint = f"pass them as {ours}=" if ours and not isinstance(options[name], str) else hints[name]
+        raise UsageError(f"{flag_of(name)} is not for arrays", hint)
 
 
 def unknown_option(name: str, value: object = None) -> UsageError:
@@ -351,6 +354,18 @@ def asked_options(options: Mapping[str, Any], *beside: str, **own: Any) -> tuple
     return config, replace(resources, remarks=remarks(Asked(config, resources, names), flag_of)), tables
 
 
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+_TABLES = {"vectors", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
+
+
+def _says_nothing(spec: Field[Any], value: object) -> bool:
+    """Whether a value stands for the default; of a threshold None says that there is none."""
+    return value is None and spec.default is not None and spec.metadata["kind"] != "threshold"
+
+
 def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Tables]:
     """Keywords as (resolved MineConfig, Resources, Tables).
 
@@ -365,14 +380,22 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     preset = options.get("preset")
     check_choice(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}
-    if isinstance(given.get("carry"), str):
-        given["carry"] = (given["carry"],)
-    given["carry"] = tuple(given.get("carry") or ())
+    given["carry"] = () if given.get("carry") is None else tuple(_listed(given["carry"]))
+    if not all(isinstance(name, str) for name in given["carry"]):
+        raise UsageError(f"--carry takes names of columns, not a {type(options['carry']).__name__}")
+    vectors = given.get("vectors")
+    if not all(isinstance(each, str | os.PathLike | None) for each in _listed(vectors)):
+        what = f"--vectors takes paths of .npy files, not a {type(vectors).__name__}"
+        raise UsageError(what, "for arrays: minestream.mine_arrays(embeddings, labels)")
     for name in ("anchors", "unlabeled_value", "memory", "max_short"):
         if given.get(name) is not None:
             given[name] = str(given[name])
     if isinstance(given.get("drop_duplicates_within"), str):
         given["drop_duplicates_within"] = parse_threshold(given["drop_duplicates_within"])
+    given = {name: value for name, value in given.items() if not _says_nothing(OPTION_FIELDS[name], value)}
+    for name, spec in ((name, OPTION_FIELDS[name]) for name in given.keys() - _TABLES):
+        if spec.metadata["kind"] != "choice" and given[name] is not None:
+            given[name] = of_type(flag_of(name), str(spec.type), given[name])
 
     def chosen(kind: type[Any]) -> dict[str, Any]:
         return {spec.name: given[spec.name] for spec in fields(kind) if spec.name in given}
@@ -382,7 +405,6 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
         check_choice(spec, getattr(resources, spec.name))
     parse_memory(resources.memory)
     short_share(resources.max_short)
-    if resources.threads is not None and resources.threads < 1:
-        raise UsageError("--threads must be at least 1")
+    check_least(resources)
     check_machines(resources)
     return MineConfig(**chosen(MineConfig) | tables.derived()).resolved(), resources, tables

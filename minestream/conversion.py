@@ -23,6 +23,7 @@ from minestream.formats import FORMATS, CarriedTexts, Counts, JoinedTexts, as_li
 from minestream.given import Given, refuse_inputs
 from minestream.gone import refuse_gone
 from minestream.mirror import target_at
+from minestream.options import checked
 from minestream.places import AnyPath, RemotePath, place_of, readable, text_of
 from minestream.plan import memory_budget
 from minestream.recorded import PATHS, entries, find, open_recorded, same_files
@@ -37,6 +38,7 @@ from minestream.writer import write_lines, write_rows
 BATCH_ROWS = 16_384
 
 
+@checked
 def export(
     mined: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -19,6 +19,7 @@ from minestream.effects import idle
 from minestream.errors import InputError
 from minestream.given import Given
 from minestream.linear import plain_floats
+from minestream.options import checked
 from minestream.progress import Callback, reporter
 from minestream.source import Source, open_source
 from minestream.training import Epoch, FitConfig, Trainer
@@ -64,6 +65,7 @@ class FitReport:
         return asdict(self) | {"epochs": [asdict(each) for each in self.epochs]}
 
 
+@checked
 def fit(
     inputs: Any, out: str | Path, *, dimension: int | None = None, center: bool = False, epochs: int = 20,
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,

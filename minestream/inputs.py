@@ -19,10 +19,10 @@ import pyarrow.types as pat
 
 from minestream.columns import ELEMENTS
 from minestream.decode import Place, one_length, refuse_masked
-from minestream.errors import InputError, UsageError
+from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.listing import remote_files
 from minestream.pipes import read_pipe
-from minestream.places import RemotePath, readable
+from minestream.places import RemotePath, checked_path, readable
 from minestream.remote import is_remote, local_text
 from minestream.unreadable import READ_ERRORS, how_to_bring, unreadable
 from minestream.values import PIPE
@@ -144,15 +144,22 @@ def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
     return Input(str(path), schema, rows, reader)
 
 
+_NPY = b"\x93NUMPY"
+
+
 def _open_npy(path: str) -> Input:
     """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
     try:
         stamp = _stamp(path)
+        with open(path, "rb") as handle:
+            is_array = handle.read(len(_NPY)) == _NPY
+        if not is_array:
+            raise InputError(f"{path}: no .npy array", "save it with numpy.save")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
+    except MinestreamError:
+        raise
     except Exception as error:  # of a broken header whatever Python's own parser raises
         raise unreadable(path, error) from error
-    if not isinstance(mapped, np.memmap):
-        raise InputError(f"{path}: no .npy array", "save it with numpy.save")
     kind = _vectors_type(mapped, path)
     if not mapped.flags.c_contiguous:
         raise InputError(f"{path}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
@@ -329,17 +336,21 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
     return pa.table({name: _vectors_array(matrix), **named})
 
 
+_OF_COLUMNS = "; of one column: array.ravel(); one-hot: array.argmax(axis=1); multi-labels: array.tolist()"
+
+
 def _column(values: Any, name: str, rows: int) -> pa.Array:
     given = _to_numpy(values)
     if isinstance(given, list | tuple):
         given = [value.tolist() if isinstance(value, np.ndarray) else value for value in map(_to_numpy, given)]
     try:
         array = given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)
-    except (pa.ArrowException, TypeError, ValueError, KeyError) as error:  # KeyError: a frame of pandas
+    except (pa.ArrowException, TypeError, ValueError, KeyError, OverflowError) as error:  # KeyError: a frame of pandas
         raise InputError(
             f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: "
             f"{' '.join(str(error).split())[:200]}",
-            "pass ints, strings, bools, or for multi-labels one list of them a row",
+            "pass ints, strings, bools, or for multi-labels one list of them a row"
+            + (_OF_COLUMNS if getattr(given, "ndim", 1) == 2 else ""),
         ) from error
     if len(array) != rows:
         raise InputError(f"{MEMORY}: {name}: {len(array)} values for {rows} embeddings", "pass one a row")
@@ -397,7 +408,7 @@ def _in_folder(folder: str, suffix: str) -> list[str]:
 
 def expand(text: str, suffix: str) -> list[str]:
     """The files that a path, a folder or a glob pattern stands for."""
-    path = os.path.expanduser(local_text(text))
+    path = os.path.expanduser(local_text(checked_path(text)))
     if os.path.isdir(path):
         return _in_folder(path, suffix)
     if os.path.exists(path) or not glob.has_magic(path):
@@ -417,12 +428,21 @@ def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
 
     Links are not followed: download caches link to files that are named by a hash.
     """
-    given = [os.fspath(item) for item in inputs]
+    given = [checked_path(item) for item in inputs]
     here = {os.path.abspath(path) for item in given if not is_remote(item) for path in expand(item, suffix)}
     there = {str(file): file for item in given if is_remote(item) for file in remote_files(item, suffix)}
     if here and there:
         raise InputError(f"{min(there)} and {min(here)}: files of a store and local ones", "put all in one place")
     return [*sorted(here), *(there[name] for name in sorted(there))]
+
+
+def is_readable(given: Any) -> bool:
+    """Whether `open_inputs` understands it: paths, or Arrow objects."""
+    return all(isinstance(item, str | os.PathLike) or _is_arrow(item) for item in listed(given))
+
+
+def _is_arrow(item: Any) -> bool:
+    return isinstance(item, pa.RecordBatch) or any(hasattr(item, name) for name in _ARROW_METHODS)
 
 
 def listed(given: Any) -> list[Any]:
@@ -443,7 +463,7 @@ def open_inputs(given: Any) -> list[Input]:
         return [_open_file(path) for path in _resolve(items, ".parquet")]
     for item in items:
         refuse_splits(item)
-        if not isinstance(item, pa.RecordBatch) and not any(hasattr(item, name) for name in _ARROW_METHODS):
+        if not _is_arrow(item):
             _refuse_packed(item)
             raise UsageError(
                 f"an input of type {type(item).__name__} among {len(items)} is not understood",

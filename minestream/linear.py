@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from minestream.errors import InputError
 from minestream.given import Given
 from minestream.inputs import Input, open_inputs
 from minestream.kernels import linear
+from minestream.options import checked
 from minestream.unreadable import unreadable
 from minestream.workers import Workers, slices
 
@@ -76,11 +78,16 @@ class Linear:
             For anything else.
         """
         try:
+            if not zipfile.is_zipfile(path):  # NumPy would say how pickles are read
+                with open(path, "rb"):
+                    raise InputError(f"{path}: no linear embedding", "minestream fit writes one: the model comes first")
             with np.load(path, allow_pickle=False) as found:
                 weights, mean, about = (np.asarray(found[name]) for name in ("weights", "mean", "about"))
             read = cls(weights, mean, json.loads(about.tobytes()))
         except OSError as error:
             raise unreadable(str(path), error) from error
+        except InputError:
+            raise
         except Exception as error:  # of a broken archive whatever the readers of zip, zlib and headers raise
             raise InputError(f"{path}: not a linear embedding: {error}", "minestream fit writes one") from error
         fits = weights.ndim == 2 and weights.size and mean.shape == weights.shape[1:]
@@ -96,6 +103,7 @@ class Linear:
         return zlib.crc32(self.mean.tobytes(), zlib.crc32(self.weights.tobytes()))
 
 
+@checked
 def apply(
     model: Linear | str | Path, inputs: Any, out: str | Path, *, embedding: str | None = None, batch_rows: int = 8192,
     threads: int = 1, overwrite: bool = False,

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from minestream.agreement import common_type
 from minestream.columns import plain
 from minestream.decode import Checksum, decode_plain
-from minestream.errors import InputError, nearest_name
-from minestream.inputs import Input, open_inputs
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs import Input, is_readable, open_inputs
 from minestream.places import open_text
 from minestream.remote import shown
 from minestream.unreadable import unreadable
@@ -85,6 +85,7 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     if is_text_table(given):
         table, name = read_text_table(given)
     else:
+        _refuse_values(given, option, '{"query_id": [...], "positive_id": [...]}), or mine_arrays a list of such pairs')
         opened = open_inputs(given)
         table, name = _read_columns(opened, option), opened[0].name
     if not table.num_rows:
@@ -94,8 +95,16 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     return ListedPairs(name, left, right, grade)
 
 
+def _refuse_values(given: Any, option: str, columns: str) -> None:
+    """Refuse what is no table, but the values of one."""
+    if not is_readable(given):
+        raise UsageError(f"{option}: a {type(given).__name__} is no table", f"give it pyarrow.table({columns}")
+
+
 def pairs_table(given: Any) -> Any:
-    """A list of (query id, positive id) as a table; anything else as it is."""
+    """A list of (query id, positive id), or an array of two columns, as a table; anything else as it is."""
+    if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2:
+        given = given.tolist()
     if isinstance(given, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
         return pa.table({"query_id": [left for left, _ in given], "positive_id": [right for _, right in given]})
     return given
@@ -247,6 +256,7 @@ class ListedRows:
 
 def read_rows(given: Any, by_id: bool) -> ListedRows:
     """Read a table of rows, by its column id, or by its column row for an input without ids."""
+    _refuse_values(given, "--exclude-rows", '{"id": [...]})' if by_id else '{"row": [...]})')
     opened = open_inputs(given)
     names = opened[0].schema.names
     wanted = ROW_ID if by_id else (ROW_NUMBER,)

@@ -26,7 +26,7 @@ from minestream.places import AnyPath, RemotePath, place_of, text_of
 from minestream.progress import Callback, Progress, reporter
 from minestream.shaped import RECORD, config_of, fits
 from minestream.sink import Run, disk_errors, write_json
-from minestream.slices import slices_of
+from minestream.slices import SLICES, slices_of
 from minestream.sources import open_sources
 from minestream.stats import Report, ShardStats, merged
 from minestream.target import Target, differences, read_manifest, refuse_differences, report_of
@@ -71,7 +71,9 @@ def merge(
         When a slice is missing or unfinished, two do not belong together, or a part is not what was written.
     """
     began = time.perf_counter()
-    named = [slices] if isinstance(slices, str | os.PathLike) else list(slices)
+    named: list[Any] = list(slices) if isinstance(slices, list | tuple) else [slices]
+    if not named:
+        raise UsageError("no slice is named", "give OUT, or every slice of it")
     places = [place_of(name, OutputError) for name in named]
     if out is None and (len(places) > 1 or is_slice(places[0])):
         raise UsageError("slices alone do not say where the output goes", "name it with -o OUT")
@@ -160,7 +162,10 @@ def found_at(place: AnyPath) -> list[MinedSlice]:
     every = [folder / name.removesuffix(MANIFEST) for name in names if name.endswith(MANIFEST)]
     found = [MinedSlice(each, _manifest(each)) for each in every if is_slice(each)]
     if not found:
-        raise OutputError(f"no finished slice lies in {folder}", "mine them first: --shard 1/8 and so on")
+        hint = "mine them first: --shard 1/8 and so on"
+        if place.name.endswith(SLICES):
+            hint = f"name what the slices are of: {place.name.removesuffix(SLICES)}"
+        raise OutputError(f"no finished slice lies in {folder}", hint)
     return found
 
 

@@ -340,7 +340,7 @@ class Mining:
         if most > self._budget:
             raise CapacityError(
                 f"the pairs of one part take {most:,} bytes, more than --memory of {self._budget:,}",
-                "raise --memory, or take fewer positives: --positives-per-anchor",
+                "raise --memory, or take fewer: --positives-per-anchor, --negatives, --skip",
             )
 
     def _check_weighted(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import Field, field
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from minestream.errors import UsageError, is_text, nearest_name
 from minestream.gone import refuse_gone
@@ -40,9 +43,73 @@ def check_choice(spec: Field[Any], value: object) -> None:
     if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     refuse_gone(spec.name, value)
-    if choices is None or value is None or value in choices:
+    if choices is None or value is None or (isinstance(value, str) and value in choices):
         return
     raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))
+
+
+# What a keyword may be, by the type that its annotation names.
+_TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (int, "a whole number"), "float": ((int, float), "a number"), "bool": (bool, "True or False"),
+    "str": (str, "a text"),
+}  # fmt: skip
+
+
+def of_type(flag: str, annotation: str, value: Any) -> Any:
+    """A value as its annotation has it; what NumPy and torch hold in no dimension is a number.
+
+    Annotations that name other types are not looked at.
+
+    Raises
+    ------
+    UsageError
+        For a value of another type, or a whole number beyond int64.
+    """
+    names = annotation.split(" | ")
+    kinds = [_TYPES[name] for name in names if name in _TYPES]
+    if (value is None and "None" in names) or len(kinds) + names.count("None") < len(names):
+        return value
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if "bool" in names and value in (0, 1):
+        value = bool(value)
+    if "str" in names and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not any(isinstance(value, types) for types, _ in kinds) or (isinstance(value, bool) and "bool" not in names):
+        shown = f"{value!r}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+        raise UsageError(f"{flag} takes {' or '.join(what for _, what in kinds)}, not {shown}", _without_quotes(value))
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise UsageError(f"{flag} {value} is beyond what 64 bits hold", "give a smaller number")
+    return value
+
+
+def _without_quotes(value: object) -> str:
+    """The hint for a number in a text."""
+    try:
+        return f"without quotes: {float(value):g}" if isinstance(value, str) else ""
+    except ValueError:
+        return ""
+
+
+Call = TypeVar("Call", bound=Callable[..., Any])
+
+
+def checked(function: Call) -> Call:
+    """A function whose keywords are of the types that their annotations name, or UsageError is raised."""
+    known = {
+        name: each.annotation
+        for name, each in inspect.signature(function).parameters.items()
+        if each.kind is inspect.Parameter.KEYWORD_ONLY and isinstance(each.annotation, str)
+    }
+
+    @wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        return function(*args, **{
+            name: of_type(f"--{name.replace('_', '-')}", known[name], value) if name in known else value
+            for name, value in given.items()
+        })  # fmt: skip
+
+    return cast(Call, call)
 
 
 def nearest_value(option: str, value: str, known: list[str]) -> str:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from minestream import signals
-from minestream.errors import InputError, MinestreamError
+from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.remote import BUCKETED, address_of, failure, file_system, is_remote, local_text, retried, shown
 from minestream.workers import Behind
 
@@ -295,11 +295,21 @@ class PatientFile:
         self._file.close()
 
 
+def checked_path(given: Any) -> str:
+    """A path as text; UsageError for what is none, and an empty one, which stands for this folder everywhere else."""
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"a {type(given).__name__} is no path", "name a file or a folder by a text or a Path")
+    text = os.fspath(given)
+    if not text.strip():
+        raise UsageError("an empty path", "name a file or a folder: is a variable of the shell not set?")
+    return text
+
+
 def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[MinestreamError] = InputError) -> AnyPath:
     """The place that a path or URI names; `refusal` is the error for what is missing or denied there."""
     if isinstance(given, RemotePath):
         return given
-    text = os.fspath(given)
+    text = checked_path(given)
     if not is_remote(text):
         return Path(local_text(text))
     system, key = file_system(text)

@@ -193,12 +193,14 @@ def reporter(mode: str, callback: Callback | None = None) -> Progress:
     Raises
     ------
     UsageError
-        For an unknown mode.
+        For an unknown mode, a callback that cannot be called.
     """
     if mode == "auto":
         mode = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "lines"
     if mode not in CONSUMERS:
         raise UsageError(f"--progress has no value {mode!r}", nearest_name(mode, ["auto", *CONSUMERS]))
+    if callback is not None and not callable(callback):
+        raise UsageError(f"progress_callback is a {type(callback).__name__}", "give it a function of one event")
     return Progress(CONSUMERS[mode](), callback)
 
 

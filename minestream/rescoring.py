@@ -17,9 +17,10 @@ from minestream.conversion import ending_in, metadata_like, publishing, refuse, 
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.formats import whole_anchors
 from minestream.given import Given
+from minestream.options import checked
 from minestream.pipeline import check_gates
 from minestream.places import text_of
-from minestream.resources import Resources
+from minestream.resources import Resources, check_least
 from minestream.scores import ScoreTable
 from minestream.shapes import anchor_role, changes
 from minestream.stats import ShardStats
@@ -95,6 +96,7 @@ class Rule:
             yield "relative_margin", -math.inf, reference - np.abs(reference) * self.relative_margin
 
 
+@checked
 def refilter(
     mined: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -108,7 +110,7 @@ def refilter(
     reference: str = "pair",
     missing_scores: str = "error",
     require_rows: int | None = None,
-    max_short: str | None = None,
+    max_short: str | float | None = None,
     emit: str = "triplets",
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -168,6 +170,7 @@ def refilter(
         raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
     gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
     short_share(gates.max_short)
+    check_least(gates)
     found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
     refuse(found)
     if emit != "triplets":

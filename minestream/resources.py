@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minestream.engines import ENGINES
+from minestream.errors import UsageError
 from minestream.options import option
 
 
@@ -91,3 +92,14 @@ class Resources:
     screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
     block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
     batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
+
+
+_LEAST = {"threads": 1, "max_rows": 1, "require_rows": 0}
+
+
+def check_least(resources: Resources) -> None:
+    """Raise UsageError for a number that is too small to mean anything."""
+    for name, least in _LEAST.items():
+        value = getattr(resources, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}")

@@ -127,7 +127,11 @@ class Output(Target):
             pass
         except OSError as error:
             raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another -o") from error
-        if not self.final.name or not parent.is_dir():
+        if not self.final.name:
+            raise OutputError(
+                f"cannot write {self.final}: it is a folder that is there", "name a file, or a new folder"
+            )
+        if not parent.is_dir():
             raise OutputError(
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"
             )

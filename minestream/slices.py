@@ -14,10 +14,12 @@ from minestream.mirror import target_of
 from minestream.places import AnyPath
 from minestream.target import Target
 
+SLICES = ".slices"
+
 
 def slices_of(final: AnyPath) -> AnyPath:
     """The folder of the slices of OUT."""
-    return final.parent / f"{final.name}.slices"
+    return final.parent / f"{final.name}{SLICES}"
 
 
 def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:

@@ -25,6 +25,7 @@ from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.load import Loaded, load
 from minestream.metric import METRICS
 from minestream.miner import limits_of, screens_of
+from minestream.options import checked
 from minestream.plan import memory_budget
 from minestream.positives import one_pair_each
 from minestream.progress import reporter
@@ -36,6 +37,7 @@ from minestream.setting import Setting
 from minestream.sources import open_sources
 from minestream.stats import ShardStats
 from minestream.store import Store
+from minestream.valid import check_distance
 from minestream.workers import Workers
 from minestream.writer import write_rows
 
@@ -46,6 +48,7 @@ DIGESTED_ROWS = 16_384  # held at once
 REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
 
 
+@checked
 def compare(
     train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
     overwrite: bool = False, **options: Any,
@@ -86,6 +89,7 @@ def compare(
         if name in options:
             raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
     config, resources, _ = asked_options(options, progress="none", band="any")
+    check_distance("--within", within, config)
     limit = NEAR.get(config.metric) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
     with ExitStack() as stack:

@@ -29,6 +29,7 @@ _TO_PARQUET = (
 _ARRAYS = "numpy.save its vectors for --vectors, with labels and ids in a Parquet file; or use minestream.mine_arrays"
 # Files of other kinds, by their first bytes or by suffix: how their rows can be brought. What follows "it: " runs.
 _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
+    ((), (".manifest.json",), "the manifest of a mined output: minestream describe, verify and export take it"),
     ((b"\x93NUMPY",), (".npy",), "give it as --vectors, beside a Parquet file of labels and ids"),
     ((), (".npz",), f"an archive of arrays: {_ARRAYS}"),
     ((), (".csv", ".csv.gz"), _TO_PARQUET.format(kind="csv", read="csv.read_csv({path!r})")),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from minestream.errors import UsageError
 from minestream.metric import METRICS
 from minestream.rules import BANDS, EMITS
 from minestream.trainers import FORMATS
@@ -61,12 +62,22 @@ def _with_window(asked: Callable[[MineConfig], bool]) -> Callable[[MineConfig], 
 
 def _beyond(name: str) -> Callable[[MineConfig], bool]:
     """Whether an option of a distance is more than distances of the metric can differ by."""
+    return lambda config: _is_beyond(config, getattr(config, name))
 
-    def refuses(config: MineConfig) -> bool:
-        metric, value = METRICS[config.metric], getattr(config, name)
-        return value is not None and (metric.unit_rows or config.normalize) and value > metric.span
 
-    return refuses
+def _is_beyond(config: MineConfig, value: float | None) -> bool:
+    metric = METRICS[config.metric]
+    return value is not None and (metric.unit_rows or config.normalize) and value > metric.span
+
+
+def check_distance(option: str, value: float | None, config: MineConfig) -> None:
+    """Raise UsageError for a distance that no two rows can have; of dot products any number may be one."""
+    if value is None:
+        return
+    if not -_INFINITY < value < _INFINITY or (value < 0 and config.metric != "dot"):
+        raise UsageError(f"{option} must be a distance of 0 or more, not {value:g}")
+    if _is_beyond(config, value):
+        raise UsageError(f"{option} {value:g} is more than --metric {config.metric} can reach", _SPANS)
 
 
 # Of unit rows. What lies beyond is a number of another unit, or a percentage.
@@ -246,6 +257,7 @@ VALID: tuple[Check, ...] = (
         "similarities and margins are finite numbers",
         "leave a filter out to turn it off",
     ),
+    Check(lambda c: not -_INFINITY < c.min_grade < _INFINITY, "--min-grade must be a finite number", ""),
     Check(
         lambda c: c.min_similarity is not None and c.max_similarity is not None and c.min_similarity > c.max_similarity,
         "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",

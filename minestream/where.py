@@ -257,7 +257,8 @@ def parse_where(text: str | None, option: str) -> Where | None:
     try:
         tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise UsageError(f"{option} {text[:200]!r}: {error}", _instead(text)) from error
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise UsageError(f"{option} {text[:200]!r}: {what}", _instead(text)) from error
     joined = sum(len(getattr(node, "values", ())) + len(getattr(node, "ops", [0])) - 1 for node in ast.walk(tree))
     if joined > MOST_JOINED:  # every one is a pass over the rows
         what = f"{option} {text[:200]!r}: {joined:,} conditions are joined, more than {MOST_JOINED:,}"

@@ -343,7 +343,7 @@ def _as_table(batch: Any, config: MineConfig) -> pa.Table:
     if isinstance(batch, pa.Table | pa.RecordBatch):
         return pa.table(batch)
     refuse_splits(batch)
-    if not isinstance(batch, Mapping):
+    if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
         raise UsageError(
             f"a batch of type {type(batch).__name__} is not understood",
             "feed a pyarrow RecordBatch or Table, or a dict of arrays by column",

@@ -27,12 +27,14 @@ from minestream.insight.folder import profile_folder, write_profile
 from minestream.load import Loaded
 from minestream.metric import METRICS
 from minestream.miner import Mining
+from minestream.options import checked, of_type
 from minestream.places import place_of
 from minestream.progress import Callback, reporter
 from minestream.scratch import scratch_folder
 from minestream.setting import Setting
 from minestream.sources import open_sources
 from minestream.stats import ShardStats
+from minestream.valid import check_distance
 
 EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
 DRAWN_ANCHORS = 5_000
@@ -61,6 +63,7 @@ class Profiler(Mining):
         return Counting(self.loaded, self.config.metric, self.limits, self.workers, self.progress, self._budget)
 
 
+@checked
 def profile(
     inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
     sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
@@ -110,13 +113,14 @@ def profile(
     began = time.perf_counter()
     for name in options:
         if name not in OPTIONS:
-            raise UsageError(f"profile has no option {name!r}", nearest_name(name, list(OPTIONS)))
+            raise UsageError(f"profile has no option {name!r}", nearest_name(name, ["margins", *OPTIONS]))
     given = _checked_margins(margins)
     if sample is not None and sample < 1:
         raise UsageError("--sample must be at least 1")
     if suspects_above is not None and not 0 <= suspects_above <= 1:
         raise UsageError(f"--suspects-above {suspects_above:g} is no share", "a number from 0 to 1, such as 0.9")
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
+    check_distance("--near", near, config)
     if suspects_above is not None and config.metric == "dot":
         raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
     folder = None
@@ -143,9 +147,13 @@ def profile(
     return found
 
 
-def _checked_margins(margins: tuple[float, ...] | None) -> tuple[float, ...] | None:
+def _checked_margins(margins: Any) -> tuple[float, ...] | None:
+    """The margins in order; one may stand alone."""
     if margins is None:
         return None
+    margins = [
+        of_type("--margin", "float", each) for each in (margins if isinstance(margins, list | tuple) else [margins])
+    ]
     if not margins or not all(0 < margin < math.inf for margin in margins):
         raise UsageError("margins must be finite numbers above 0", "--margin 0.1,0.2,0.3")
     return tuple(sorted(set(map(float, margins))))
