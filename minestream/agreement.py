@@ -106,13 +106,6 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
-def typed(kind: pa.DataType) -> pa.DataType:
-    """A plain type, that of ints for nulls of no type."""
-    if pat.is_list(kind):
-        return pa.list_(typed(kind.value_type))
-    return pa.int64() if pat.is_null(kind) else kind
-
-
 def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
     """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree.
 

@@ -77,9 +77,11 @@ def _is_single(kind: pa.DataType) -> bool:
     return not pat.is_nested(kind)
 
 
-def says_nothing(kind: pa.DataType) -> bool:
-    """Whether a plain type holds nothing but nulls, or lists of them: that of columns without a value."""
-    return pat.is_null(kind) or (pat.is_list(kind) and says_nothing(kind.value_type))
+def typed(kind: pa.DataType) -> pa.DataType:
+    """A plain type, that of ints for nulls of no type: columns without a value."""
+    if pat.is_list(kind):
+        return pa.list_(typed(kind.value_type))
+    return pa.int64() if pat.is_null(kind) else kind
 
 
 def _is_carried(kind: pa.DataType) -> bool:
@@ -221,8 +223,8 @@ class Candidates:
             raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
-        nothing = rule.may_be_null and says_nothing(plain(self._kind(name)))
-        if not (nothing or self._fits(role, name)):
+        untyped = rule.may_be_null and rule.fits(typed(plain(self._kind(name))))
+        if not (untyped or self._fits(role, name)):
             message = f"{self.file}: column {name!r} cannot be the {role}: its type is {self._kind(name)}"
             raise InputError(message, rule.remedy(plain(self._kind(name))))
         return name

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.agreement import common_schema, common_vectors, no_rows, typed
+from minestream.agreement import common_schema, common_vectors, no_rows
 from minestream.aligned import Lane, paired
-from minestream.columns import Candidates, Columns, find_columns
+from minestream.columns import Candidates, Columns, find_columns, typed
 from minestream.decode import (
     Checksum,
     Place,

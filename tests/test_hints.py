@@ -283,6 +283,15 @@ def test_other_files_are_known_and_answered(name: str, tmp_path: Path) -> None:
     assert (hint in raised.value.hint) == (name not in ("unnamed", "index.bin"))  # what is in a folder is not opened
 
 
+def test_lists_of_lists_without_a_value_are_no_labels_or_groups() -> None:
+    nothing = {"label": pa.array([[[None]]] * 6), "group_column": pa.array([[None]] * 6)}
+    for role, column in nothing.items():
+        table = pa.table({"embedding": FLOATS, "y": [0, 1] * 3, "value": column})
+        options: dict[str, Any] = {"label": "y"} | {role: "value"}
+        with pytest.raises(InputError, match=f"cannot be the {role.removesuffix('_column')}: its type is list"):
+            open_source(table, **options)
+
+
 def test_no_label_names_both_ways() -> None:
     with pytest.raises(InputError, match=r"columns: embedding .*; id .*") as raised:
         open_source(pa.table({"embedding": FLOATS, "id": range(6)}))
