@@ -235,7 +235,7 @@ class Mining:
             chosen, answers = task.chosen.of_anchors(first, end), next(found)
             stats.duplicate_positives += last_resorts(loaded, self.config, group, chosen)
             yield index, Picture(loaded, self.config, group, chosen, answers, stats.taken())
-            course.advance(rows * group.size / anchors.size)
+            course.advance(rows * group.size / max(1, anchors.size))
             first = end
         course.turn_to(0.0)
 
