@@ -1,4 +1,4 @@
-"""What a run will take, before it begins: its work, by the rate of runs of its kind, or of a few of its anchors."""
+"""What a run will take, before it begins: its work, by the rate of runs of its kind, or by some of its anchors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from minestream.stats import Report
 
 FINISH_SECONDS = 2e-6  # a row of a finishing pass
 SAMPLE_WORK = 4e10  # a second or so
-FIRST_ANCHORS, LEAST_ANCHORS = 16, 256
+FEW_ANCHORS, MORE_ANCHORS = 16, 256
 
 
 def estimated(miner: Mining, report: Report) -> Report:
@@ -29,30 +29,32 @@ def estimated(miner: Mining, report: Report) -> Report:
     """
     began = time.perf_counter()
     parts = slice_of(miner).get("slice", {}).get("parts", range(len(miner.plan.shards)))
-    work = miner.work(parts)
-    seconds = report.seconds + work / (kept_rate(miner.kind) or sampled_rate(miner, work))
+    work, rate = miner.work(parts), kept_rate(miner.kind)
+    seconds = report.seconds + (work / rate if rate else sampled_seconds(miner, work))
     seconds += FINISH_SECONDS * miner.plan.facts["rows_at_most"] * needs_finishing(miner.config)
     plan = report.plan | {"projected_seconds": round(seconds, 2)}
     return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
 
 
-def sampled_rate(miner: Mining, work: float) -> float:
-    """The work a second of mining a few anchors of `miner`, of all that is so much work."""
-    most = miner.anchors.size
-    _mine_few(miner, min(most, FIRST_ANCHORS))  # loads kernels and makes codes
+def sampled_seconds(miner: Mining, work: float) -> float:
+    """The seconds of so much work, on the line through those of mining few anchors and more of them."""
+    more = max(MORE_ANCHORS, int(miner.anchors.size * SAMPLE_WORK / max(work, 1.0)))
+    _mine_some(miner, FEW_ANCHORS)  # loads kernels and makes codes
+    (few, short), (many, long) = _mine_some(miner, FEW_ANCHORS), _mine_some(miner, more)
+    if miner.anchors.size <= MORE_ANCHORS:
+        return long
+    return short + max(0.0, long - short) * (work - few) / max(many - few, 1.0)
+
+
+def _mine_some(miner: Mining, count: int) -> tuple[float, float]:
+    """Mine at most `count` anchors of `miner`, drawn by chance; the work that was, and the seconds."""
     began = time.perf_counter()
-    done = _mine_few(miner, min(most, max(LEAST_ANCHORS, int(most * SAMPLE_WORK / max(work, 1.0)))))
-    return max(done, 1.0) / (time.perf_counter() - began)
-
-
-def _mine_few(miner: Mining, count: int) -> float:
-    """Mine `count` anchors of `miner`, drawn by chance; the work that was."""
-    few = copy.copy(miner)
-    few.progress = Progress(Silent())
-    few.anchors = np.sort(np.random.default_rng(0).permutation(miner.anchors)[:count])
-    few.plan = replace(miner.plan, shards=cut_shards(miner.config, miner.loaded.positives[few.anchors]))
-    parts = range(len(few.plan.shards))
-    work = few.work(parts)
-    for _, picture in few.mine_shards(parts):
+    some = copy.copy(miner)
+    some.progress = Progress(Silent())
+    some.anchors = np.sort(np.random.default_rng(0).permutation(miner.anchors)[:count])
+    some.plan = replace(miner.plan, shards=cut_shards(miner.config, miner.loaded.positives[some.anchors]))
+    parts = range(len(some.plan.shards))
+    work = some.work(parts)
+    for _, picture in some.mine_shards(parts):
         emit(picture)
-    return work
+    return work, time.perf_counter() - began

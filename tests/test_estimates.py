@@ -242,7 +242,7 @@ def test_a_dry_run_goes_by_the_rate_of_runs_of_its_kind(
 ) -> None:
     monkeypatch.setattr(rates, "LEAST_SECONDS", 0.0)
     minestream.mine(table, tmp_path / "out.parquet", **QUIET, screen="f32")
-    monkeypatch.setattr(estimates, "sampled_rate", None)  # which is not called
+    monkeypatch.setattr(estimates, "sampled_seconds", None)  # which is not called
     assert dry(table, tmp_path, screen="f32") < 5
 
 
@@ -250,24 +250,30 @@ def test_a_dry_run_without_a_rate_mines_a_few_anchors(
     folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mined: list[int] = []
-    mine_few = estimates._mine_few
+    mine_some = estimates._mine_some
 
-    def noted(miner: Any, count: int) -> float:
+    def noted(miner: Any, count: int) -> tuple[float, float]:
         mined.append(count)
-        return mine_few(miner, count)
+        return mine_some(miner, count)
 
-    monkeypatch.setattr(estimates, "_mine_few", noted)
+    monkeypatch.setattr(estimates, "_mine_some", noted)
     events: list[Event] = []
     for screen in ("scan", "f32"):
         dry(table, tmp_path, screen=screen, progress_callback=events.append)
         assert told_of(events, "read")[-1].done == ROWS, "what is mined for the estimate is no progress"
         events.clear()
-    assert mined == [16, ROWS, 16, ROWS]
+    assert mined[:2] == mined[3:5] == [16, 16]
+    assert min(mined[2], mined[5]) > ROWS, "so short a run is mined whole"
     monkeypatch.setattr(estimates, "SAMPLE_WORK", 1.0)
     dry(table, tmp_path, screen="f32")
-    assert mined[-2:] == [16, 256]
+    assert mined[-3:] == [16, 16, 256]
     assert not list(folder.iterdir())
     assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("anchors", ["1", "17", "257"])
+def test_a_dry_run_of_few_anchors(anchors: str, folder: Path, table: pa.Table, tmp_path: Path) -> None:
+    assert 0 < dry(table, tmp_path, screen="f32", anchors=anchors) < 60
 
 
 def test_a_dry_run_of_a_slice_counts_the_slice(
