@@ -25,7 +25,7 @@ import data
 import mining
 from common import THREADS, launched, question_parser, rounded, write_results
 
-from minestream.cli import main as run_command
+from minestream.cli.main import main as run_command
 
 PACKAGES = {"local": "minestream", "slices": "minestream", "dask": "distributed", "ray": "ray"}
 WORKERS = {"local": (1,), "slices": (2,), "dask": (1, 2), "ray": (1, 2)}

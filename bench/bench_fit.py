@@ -21,9 +21,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from common import question_parser, rounded, write_results
 
-from minestream import mine_arrays
-from minestream.fitting import fit
-from minestream.linear import Linear
+from minestream.learn.fitting import fit
+from minestream.learn.linear import Linear
+from minestream.mining.arrays import mine_arrays
 
 EPOCHS = 10
 ASIDE = 0.4  # of the labels

@@ -17,14 +17,14 @@ from typing import Any
 import mining
 from common import launched, question_parser, rounded, write_results
 
-from minestream.kernels.shapes import host_tiles
+from minestream.kernels.tile_shapes import host_tiles
 
 COUNTED = """
 import contextlib, io, json, sys
-from minestream.cli import main
+from minestream.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()):
     code = main(sys.argv[1:])
-from minestream.kernels.compiled import compile_counts
+from minestream.kernels.jit import compile_counts
 print(json.dumps({"code": code, "loaded": compile_counts()[0], "compiled": compile_counts()[1]}))
 """
 

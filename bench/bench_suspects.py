@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from common import question_parser, rounded, write_results
 
-from minestream import profile
+from minestream.insight.profiling import profile
 
 SHARE = 0.02
 CUTS = (0.0, 0.5, 0.75, 0.9)

@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 import common
 import numpy as np
 
-from minestream.kernels.compiled import kernel
-from minestream.kernels.shapes import Tile, host_tile, host_tiles
+from minestream.kernels.jit import kernel
 from minestream.kernels.tile import BIAS, HIGH, LOW, SCALE, address, tile, tile_shape, trailing_zeros
-from minestream.workers import apart
+from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
+from minestream.system.threads import apart
 
 ROWS = 3840  # both sizes are multiples of every tile's shape
 COLUMNS = 7680

@@ -11,11 +11,8 @@ from typing import TYPE_CHECKING
 from minestream._version import VERSION
 
 if TYPE_CHECKING:
-    from minestream.audit import verify
-    from minestream.batches import mine_batches, mine_pipe
-    from minestream.config import MineConfig, Resources
-    from minestream.contents import describe
-    from minestream.conversion import export
+    from minestream.config.mine_config import MineConfig
+    from minestream.config.resources import Resources
     from minestream.errors import (
         CapacityError,
         ForkedProcess,
@@ -28,17 +25,22 @@ if TYPE_CHECKING:
         UsageError,
         VerifyMismatch,
     )
-    from minestream.fitting import FitReport, fit
+    from minestream.insight.compare import compare
+    from minestream.insight.describe import describe
+    from minestream.insight.pages import describe_html
     from minestream.insight.profiling import profile
-    from minestream.insight.report import describe_html
-    from minestream.linear import Linear, apply
-    from minestream.losses import LossResult, contrastive_loss, triplet_loss
-    from minestream.merging import merge
-    from minestream.pipeline import Mined, mine, mine_arrays, warmup
-    from minestream.rescoring import refilter
-    from minestream.splits import compare
-    from minestream.stats import Report
-    from minestream.window import Miner
+    from minestream.insight.verify import verify
+    from minestream.learn.fitting import FitReport, fit
+    from minestream.learn.linear import Linear, apply
+    from minestream.learn.losses import LossResult, contrastive_loss, triplet_loss
+    from minestream.mining.arrays import Mined, mine_arrays, warmup
+    from minestream.mining.batches import mine_batches, mine_pipe
+    from minestream.mining.merge import merge
+    from minestream.mining.pipeline import mine
+    from minestream.mining.stream.miner import Miner
+    from minestream.outputs.trainers.export import export
+    from minestream.outputs.trainers.refilter import refilter
+    from minestream.system.stats import Report
 
 __version__ = VERSION
 __all__ = [
@@ -81,26 +83,79 @@ __all__ = [
 ]
 
 _HOMES = {
-    "minestream.audit": ("verify",),
-    "minestream.config": ("MineConfig", "Resources"),
-    "minestream.contents": ("describe",),
-    "minestream.conversion": ("export",),
-    "minestream.errors": (
-        "CapacityError", "ForkedProcess", "GateMissed", "InputError", "Interrupted", "MinestreamError",
-        "OutputError", "TransientError", "UsageError", "VerifyMismatch",
+    "minestream.insight.verify": (
+        "verify",
     ),
-    "minestream.fitting": ("FitReport", "fit"),
-    "minestream.insight.profiling": ("profile",),
-    "minestream.insight.report": ("describe_html",),
-    "minestream.linear": ("Linear", "apply"),
-    "minestream.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
-    "minestream.merging": ("merge",),
-    "minestream.pipeline": ("Mined", "mine", "mine_arrays", "warmup"),
-    "minestream.rescoring": ("refilter",),
-    "minestream.splits": ("compare",),
-    "minestream.stats": ("Report",),
-    "minestream.batches": ("mine_batches", "mine_pipe"),
-    "minestream.window": ("Miner",),
+    "minestream.config.mine_config": (
+        "MineConfig",
+    ),
+    "minestream.config.resources": (
+        "Resources",
+    ),
+    "minestream.insight.describe": (
+        "describe",
+    ),
+    "minestream.outputs.trainers.export": (
+        "export",
+    ),
+    "minestream.errors": (
+        "CapacityError",
+        "ForkedProcess",
+        "GateMissed",
+        "InputError",
+        "Interrupted",
+        "MinestreamError",
+        "OutputError",
+        "TransientError",
+        "UsageError",
+        "VerifyMismatch",
+    ),
+    "minestream.learn.fitting": (
+        "FitReport",
+        "fit",
+    ),
+    "minestream.insight.profiling": (
+        "profile",
+    ),
+    "minestream.insight.pages": (
+        "describe_html",
+    ),
+    "minestream.learn.linear": (
+        "Linear",
+        "apply",
+    ),
+    "minestream.learn.losses": (
+        "LossResult",
+        "contrastive_loss",
+        "triplet_loss",
+    ),
+    "minestream.mining.merge": (
+        "merge",
+    ),
+    "minestream.mining.arrays": (
+        "Mined",
+        "mine_arrays",
+        "warmup",
+    ),
+    "minestream.mining.pipeline": (
+        "mine",
+    ),
+    "minestream.outputs.trainers.refilter": (
+        "refilter",
+    ),
+    "minestream.insight.compare": (
+        "compare",
+    ),
+    "minestream.system.stats": (
+        "Report",
+    ),
+    "minestream.mining.batches": (
+        "mine_batches",
+        "mine_pipe",
+    ),
+    "minestream.mining.stream.miner": (
+        "Miner",
+    ),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -108,7 +163,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> object:
     """Load a public name on first use."""
     if name not in _HOME:
-        from minestream.gone import GONE
+        from minestream.config.gone import GONE
 
         now = f" any more: {GONE[name]}" if name in GONE else ""
         raise AttributeError(f"module 'minestream' has no attribute {name!r}{now}")

@@ -1,18 +1,20 @@
 """`python -m minestream`, and the script of this name, are the command line."""
 
+from __future__ import annotations
+
 import sys
 
-from minestream import signals
 from minestream.errors import Defect, Interrupted
-from minestream.standard import secure, tell
+from minestream.system import interrupts
+from minestream.system.console import secure, tell
 
 
 def start() -> int:
     """Run the command line of the process; its exit code. An interrupt counts while it is still being loaded, too."""
     secure()
     try:
-        with signals.handled():
-            from minestream.cli import main
+        with interrupts.handled():
+            from minestream.cli.main import main
 
             return main()
     except KeyboardInterrupt:

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 # What steers a terminal, reverses what follows, or is no character at all.
 _STEERING = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "verify found a difference",

@@ -25,6 +25,8 @@ Where rules meet:
 - --float64 stores scores as double too.
 """
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -36,13 +38,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Mined", "mine", "standing"]
-
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
-
 WORD = 2**64 - 1
 GOLDEN = 0x9E3779B97F4A7C15
 POSITIVES, NEGATIVES, ANCHORS, SHUFFLED, USES = 1, 2, 3, 4, 5  # tags of the draws
@@ -91,7 +90,7 @@ class Pair:
     x: Floats
     harder: list[int | None]
 
-    def only(self, places: Sequence[int]) -> "Pair":
+    def only(self, places: Sequence[int]) -> Pair:
         """The same pair with the negatives at these places."""
         kept = np.array(places, dtype=np.int64)
         harder = [self.harder[place] for place in places]
@@ -165,7 +164,7 @@ class Vectors:
             column = column / self.norms[rows]
         return column if self.largest is None else column / self.largest[rows]
 
-    def distances(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Floats:
+    def distances(self, row: int, rows: Rows, home: Vectors | None = None) -> Floats:
         """Distances x from `row`, of the table `home` if given, to each of `rows` of this one."""
         home = home or self
         origin = home._columns(np.array([row]))[:, 0]
@@ -188,7 +187,7 @@ class Vectors:
             found[start : start + BLOCK_ROWS] = total
         return found
 
-    def equal(self, row: int, rows: Rows, home: "Vectors | None" = None) -> Mask:
+    def equal(self, row: int, rows: Rows, home: Vectors | None = None) -> Mask:
         """Which of `rows` equal `row`, of the table `home` if given, element by element (-0.0 = 0.0) as compared.
 
         Under cosine that is the same direction: of exact multiples the quotients by the largest coordinate are equal.

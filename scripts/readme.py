@@ -22,11 +22,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from report import speed  # noqa: E402
 
-from minestream.cli import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
+from minestream.cli.mining import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
+from minestream.config.metrics import METRICS  # noqa: E402
+from minestream.config.option import GROUPS  # noqa: E402
+from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SHORT_ROWS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
-from minestream.metric import METRICS  # noqa: E402
-from minestream.options import GROUPS  # noqa: E402
-from minestream.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SHORT_ROWS  # noqa: E402
 
 BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
 MARK = re.compile(r"<!-- (?:begin|end): [\w-]+ -->")

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.metrics import METRICS
+from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels import profile as kernels
-from minestream.load import Loaded
-from minestream.metric import METRICS
-from minestream.progress import Progress
-from minestream.setting import Limits
-from minestream.workers import Workers
+from minestream.search.context import Limits
+from minestream.system.progress import Progress
+from minestream.system.threads import Workers
 
 BATCH_ANCHORS = 1_024  # counted before they are summed: fixed, so that sums do not depend on threads or memory
 STRIP_ANCHORS = 64
@@ -25,6 +25,7 @@ ROOM_SHARE, ROOM_BYTES = 4, 53  # likewise what sorting takes: bytes a row and t
 BINS = 200
 PROBE_ANCHORS = 64
 Z95 = 1.959963984540054
+
 
 # What is summed over anchors, and what it is a share of.
 SUMS: dict[str, Callable[[kernels.Counts], tuple[NDArray[Any], NDArray[Any]]]] = {

@@ -12,14 +12,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from minestream.errors import OutputError, UsageError
-from minestream.foreign import as_recorded, text_crc
-from minestream.given import Given, refuse_inputs
-from minestream.insight.report import profile_page
-from minestream.mirror import target_at
-from minestream.places import AnyPath, RemotePath
-from minestream.scratch import scratch_folder
-from minestream.sink import disk_errors
-from minestream.target import ENDINGS, read_json
+from minestream.inputs.given import Given, refuse_inputs
+from minestream.insight.pages import profile_page
+from minestream.outputs.atomic import disk_errors
+from minestream.outputs.foreign import as_recorded, text_crc
+from minestream.outputs.manifest import read_json
+from minestream.outputs.stores import target_at
+from minestream.outputs.target import ENDINGS
+from minestream.system.memory import scratch_folder
+from minestream.system.paths import AnyPath, RemotePath
 
 SUSPECTS_SHOWN = 200
 PROFILE = "profile.json"

@@ -9,19 +9,17 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.answers import Found, counting
-from minestream.course import search_work
-from minestream.kernels.choose import IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
-from minestream.load import Loaded
-from minestream.positives import one_pair_each
-from minestream.search import search
-from minestream.setting import Setting
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
+from minestream.search.context import Setting
+from minestream.search.course import search_work
+from minestream.search.results import Found, counting, one_pair_each
+from minestream.search.search import search
 
 K = 10
 WANTED = (POSITIVE, NEGATIVE)
 GROUP_ROWS = 16_384
 NONE = np.int32(-1)
-
 SCORE_FORMULA = (
     f"label_score = how many of the row's {K} nearest carry its given label, divided by {K} (or by how many there are)"
 )
@@ -32,6 +30,8 @@ SUSPECT_RULE = (
     f"label_score is at most {MOST_SCORE:g}, and its own label is not the nearer one; worst first: by the mean "
     f"distance to the {K} nearest of other labels divided by that to the {K} nearest of its own (dot: less that)"
 )
+
+
 # How near other labels are (1 - that ratio), and of the rows at least so far the share whose label was wrong: the
 # median over seven samples of four real sets with 2 % of the labels swapped. Measured on cosine distances, which on
 # unit rows go with the squares of Euclidean ones.

@@ -14,27 +14,27 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.anchors import choose_anchors
-from minestream.config import asked_options
-from minestream.contents import QUANTILES
-from minestream.course import Course
-from minestream.effects import idle
+from minestream.config.checks import check_distance
+from minestream.config.effects import idle
+from minestream.config.metrics import METRICS
+from minestream.config.option import checked, of_type
+from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError, nearest_name
-from minestream.given import given_tables
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.given import given_tables
+from minestream.inputs.tables import open_sources
 from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio, summed
+from minestream.insight.describe import QUANTILES
 from minestream.insight.folder import profile_folder, write_profile
-from minestream.load import Loaded
-from minestream.metric import METRICS
-from minestream.miner import Mining
-from minestream.options import checked, of_type
-from minestream.places import place_of
-from minestream.progress import Callback, reporter
-from minestream.scratch import scratch_folder
-from minestream.setting import Setting
-from minestream.sources import open_sources
-from minestream.stats import ShardStats
-from minestream.valid import check_distance
+from minestream.mining.anchors import choose_anchors
+from minestream.mining.shards import Mining
+from minestream.search.context import Setting
+from minestream.search.course import Course
+from minestream.system.memory import scratch_folder
+from minestream.system.paths import place_of
+from minestream.system.progress import Callback, reporter
+from minestream.system.stats import ShardStats
 
 EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
 DRAWN_ANCHORS = 5_000
@@ -43,7 +43,6 @@ SERVED = 0.95
 COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
-
 OPTIONS = (
     "embedding", "label", "id", "group_column", "group_rule", "carry", "unlabeled_value", "on_bad_rows",
     "on_duplicate_ids", "metric", "normalize", "exclude", "exclude_rows", "on_missing_ids", "vectors", "memory",

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from minestream.kernels.compiled import kernel
+from minestream.kernels.jit import kernel
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -18,7 +18,6 @@ MIX_2 = np.uint64(0x94D049BB133111EB)
 FNV_BASIS = np.uint64(0xCBF29CE484222325)
 FNV_PRIME = np.uint64(0x100000001B3)
 SIGN_BIT = np.uint64(1 << 63)
-
 WEIGHT_CUTOFF = 0.5  # distances below count as this one (Wu 2017)
 WEIGHT_END = 1.4  # distances from here on are never picked
 

@@ -11,20 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.choose import (
-    FARTHEST,
-    NEARER_CAP,
-    NEAREST,
-    RANDOM,
-    WEIGHTED,
-    Best,
-    Pairs,
-    Rows,
-    Rule,
-    passes_duplicates,
-)
-from minestream.kernels.codes import Frame
-from minestream.kernels.compiled import kernel
+from minestream.kernels.distances import DOT, canonical_distance, linear_distance
 from minestream.kernels.draw import (
     WEIGHT_END,
     mix,
@@ -35,8 +22,11 @@ from minestream.kernels.draw import (
     weighted_key,
     weighted_reach,
 )
-from minestream.kernels.exact import DOT, canonical_distance, linear_distance
+from minestream.kernels.jit import kernel
+from minestream.kernels.quantize import Frame
+from minestream.kernels.select import passes_duplicates
 from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, is_crowded, round_down, round_up
+from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, RANDOM, WEIGHTED, Best, Pairs, Rows, Rule
 
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 

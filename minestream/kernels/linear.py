@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from minestream.kernels.compiled import kernel
+from minestream.kernels.jit import kernel
 
 TOGETHER, STRETCH = 8, 64  # rows for one pass over the map, or over a row of the sums: those stay in cache
 

@@ -10,8 +10,8 @@ import math
 
 import numpy as np
 
-from minestream.kernels.compiled import kernel
-from minestream.kernels.exact import COSINE, EUCLIDEAN, SQEUCLIDEAN, distance, pair_total, uses_differences
+from minestream.kernels.distances import COSINE, EUCLIDEAN, SQEUCLIDEAN, distance, pair_total, uses_differences
+from minestream.kernels.jit import kernel
 
 
 @kernel

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.choose import NEGATIVE, POSITIVE, Rows, relation, relations
-from minestream.kernels.compiled import kernel
-from minestream.kernels.exact import COSINE, distance, uses_differences
+from minestream.kernels.distances import COSINE, distance, uses_differences
+from minestream.kernels.jit import kernel
+from minestream.kernels.relation import relation, relations
+from minestream.kernels.types import NEGATIVE, POSITIVE, Rows
 
 CHUNK_ROWS = 64  # rows that all anchors of a strip meet before the next ones: they stay in the cache
 MOST_BUCKETS = 65_536

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from minestream.kernels.choose import (
+from minestream.kernels.distances import distances_to
+from minestream.kernels.jit import kernel
+from minestream.kernels.relation import relation
+from minestream.kernels.select import offer
+from minestream.kernels.types import (
     GROUP_NEGATIVE,
     GROUP_POSITIVE,
     IN_GROUP,
@@ -15,11 +19,7 @@ from minestream.kernels.choose import (
     Pairs,
     Rows,
     Rule,
-    offer,
-    relation,
-)  # fmt: skip
-from minestream.kernels.compiled import kernel
-from minestream.kernels.exact import distances_to
+)
 
 CHUNK_ROWS = 64  # rows that all anchors meet before the next ones: they stay in the cache
 

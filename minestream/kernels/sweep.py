@@ -11,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.choose import (
+from minestream.kernels.distances import canonical_distance
+from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
+from minestream.kernels.jit import kernel
+from minestream.kernels.quantize import PAD, Frame
+from minestream.kernels.relation import relation
+from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, tile, tile_shape, trailing_zeros
+from minestream.kernels.types import (
     EXCLUDE,
     GROUP_NEGATIVE,
     GROUP_POSITIVE,
@@ -23,13 +29,7 @@ from minestream.kernels.choose import (
     Pairs,
     Rows,
     Rule,
-    relation,
-)  # fmt: skip
-from minestream.kernels.codes import PAD, Frame
-from minestream.kernels.compiled import kernel
-from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
-from minestream.kernels.exact import canonical_distance
-from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, tile, tile_shape, trailing_zeros
+)
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes

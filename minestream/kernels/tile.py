@@ -18,13 +18,12 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-from minestream.kernels.shapes import TILES, Tile, host_tile, host_tiles
+from minestream.kernels.tile_shapes import TILES, Tile, host_tile, host_tiles
 
 F32 = ir.FloatType()
 I8 = ir.IntType(8)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
-
 SCALE, BIAS, LOW, HIGH = range(4)  # float32 values a row has beside its coordinates, see `tile`
 INTERVAL = 2  # LOW and HIGH of an interval
 

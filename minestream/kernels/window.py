@@ -11,7 +11,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.choose import (
+from minestream.kernels.distances import DOT, distances_to, linear_distance
+from minestream.kernels.jit import kernel
+from minestream.kernels.relation import relation
+from minestream.kernels.select import offer
+from minestream.kernels.tile import address, tile, tile_shape
+from minestream.kernels.types import (
     FARTHEST,
     GROUP_NEGATIVE,
     GROUP_POSITIVE,
@@ -25,12 +30,7 @@ from minestream.kernels.choose import (
     Pairs,
     Rows,
     Rule,
-    offer,
-    relation,
 )
-from minestream.kernels.compiled import kernel
-from minestream.kernels.exact import DOT, distances_to, linear_distance
-from minestream.kernels.tile import address, tile, tile_shape
 
 WIDER = 1.0 + 2.0**-40  # for what converting a distance rounds
 

@@ -21,9 +21,12 @@ from drawn_options import HOW, Drawing, draw_options, drawing_for
 from drawn_worlds import Side, World, draw_world
 from oracle import Answer, answer_of
 
-from minestream import Miner, mine, mine_arrays, mine_batches
 from minestream.errors import InputError, UsageError
-from minestream.screens import usable_screens
+from minestream.mining.arrays import mine_arrays
+from minestream.mining.batches import mine_batches
+from minestream.mining.pipeline import mine
+from minestream.mining.stream.miner import Miner
+from minestream.search.screens import usable_screens
 
 Options = dict[str, Any]
 SHRINK_SECONDS = 8.0

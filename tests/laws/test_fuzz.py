@@ -13,7 +13,7 @@ import pytest
 from drawn_options import CHOICES_NOT_DRAWN, HOW, NOT_DRAWN, RULES
 from drawn_worlds import KINDS, Side, World
 
-from minestream.config import OPTION_FIELDS
+from minestream.config.resolve import OPTION_FIELDS
 
 LARGEST_SHARE_REFUSED = 0.15
 PREFIX = "python -m pytest -m fuzz"

@@ -1,0 +1,191 @@
+"""The command line: parse, call the library function of the same name, print.
+
+The options of `mine` are made from `config.OPTION_FIELDS`; what is printed is made by `printing`. Nothing heavy
+is imported before a command needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+import minestream
+from minestream.cli.insight import compare, describe, profile, verify
+from minestream.cli.learn import apply_linear, fit
+from minestream.cli.mining import merge, mine
+from minestream.cli.options import Command, Group
+from minestream.cli.outputs import export, refilter
+from minestream.config.gone import GONE
+from minestream.config.option import FOREIGN_OPTIONS
+from minestream.config.resolve import unknown_option
+from minestream.errors import (
+    TRACEBACK,
+    CapacityError,
+    Interrupted,
+    MinestreamError,
+    OutputError,
+    UsageError,
+    defect,
+    nearest_name,
+    printable,
+)
+from minestream.system.console import show, tell
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(minestream.__version__, prog_name="minestream")
+def cli() -> None:
+    """Mine training triplets and pairs from embeddings: exact, deterministic, larger than memory.
+
+    \b
+    Example:
+      minestream sample digits.parquet
+      minestream mine digits.parquet
+      minestream describe digits.triplets.parquet
+      minestream verify digits.triplets.parquet
+    """
+
+
+@click.command(cls=Command, short_help="Write a real sample: handwritten digits.")
+@click.argument("path", metavar="PATH")
+@click.option("--overwrite", is_flag=True, help="Replace PATH when it exists.")
+def sample(path: str, overwrite: bool) -> None:
+    """Write a real sample to PATH: 1,797 handwritten digits of 64 values with their labels.
+
+    \b
+    Example:
+      minestream sample digits.parquet
+    """
+    from importlib.resources import files
+
+    from minestream.outputs.single_file import publishing
+    from minestream.system.paths import place_of
+
+    content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
+    place = place_of(path, OutputError)
+    there = place.exists() and not place.is_dir() and place.read_bytes() == content
+    if there and not overwrite:
+        raise OutputError(f"{path} exists", "it is this sample already")
+    if not there:
+        with publishing(place, overwrite, []) as draft:
+            draft.path.write_bytes(content)
+    show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
+
+
+@click.command(cls=Command, name="help", short_help="Show this page, or that of a command.")
+@click.argument("command", required=False, metavar="[COMMAND]")
+@click.pass_context
+def help_page(context: click.Context, command: str | None) -> None:
+    """Show the help of COMMAND, or of all.
+
+    \b
+    Example:
+      minestream help mine
+    """
+    above = context.parent or context
+    if command is None:
+        show(above.get_help())
+    elif command in cli.commands:
+        show(cli.commands[command].get_help(click.Context(cli.commands[command], parent=above, info_name=command)))
+    else:
+        raise UsageError(f"no command {command!r}", nearest_name(command, list(cli.commands)))
+
+
+@click.command(cls=Command, hidden=True)
+def version() -> None:
+    """Show the version, as --version does."""
+    show(f"minestream, version {minestream.__version__}")
+
+
+for command in (
+    mine,
+    describe,
+    verify,
+    compare,
+    export,
+    refilter,
+    sample,
+    help_page,
+    version,
+    profile,
+    fit,
+    apply_linear,
+    merge,
+):
+    cli.add_command(command)
+
+
+def usage_error(error: click.UsageError) -> UsageError:
+    """What click found wrong, in our words."""
+    command = error.ctx.command_path if error.ctx else "minestream"
+    if isinstance(error, click.NoSuchOption):
+        plain = error.option_name.lstrip("-").replace("-", "_")
+        foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])
+        if plain in GONE or foreign:
+            return unknown_option(error.option_name)
+    hint = f"{command} --help lists what there is"
+    if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
+        hint = GONE.get(f"{error.param.name}=several", hint)
+    return UsageError(error.format_message(), hint)
+
+
+def refuse_single_dashes(given: Sequence[str]) -> None:
+    """Refuse -out for --out, which would be read as -o ut: click takes what follows a letter as its value."""
+    command = cli.commands.get(given[0]) if given else None
+    flags = {flag for option in (command.params if command else ()) for flag in option.opts}
+    for word in given:
+        flag = word.partition("=")[0]
+        if len(flag) > 2 and flag[0] == "-" != flag[1] and f"-{flag}" in flags:
+            raise UsageError(f"no option {flag!r}", f"with two dashes: -{flag}")
+
+
+def fail(error: MinestreamError, as_json: bool) -> int:
+    """Say what went wrong; the exit code."""
+    tell(printable(f"error: {error.message}"))
+    if error.hint:
+        tell(printable(f"hint: {error.hint}"))
+    if as_json:
+        what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        with suppress(MinestreamError):
+            show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))
+    return error.exit_code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's); the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    # Looked up by hand: a command line that click refuses still answers in JSON.
+    as_json = "--json" in given
+    try:
+        refuse_single_dashes(given)
+        with cli.make_context("minestream", given or ["--help"]) as context:
+            cli.invoke(context)
+        return 0
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
+        return fail(as_ours(error), as_json)
+
+
+def as_ours(error: BaseException) -> MinestreamError:
+    """Whatever ended a command, as an error with an exit code of ours."""
+    if isinstance(error, MinestreamError):
+        return error
+    if isinstance(error, click.UsageError):
+        return usage_error(error)
+    if isinstance(error, MemoryError):
+        return CapacityError("out of memory", "give a smaller --memory, or fewer --threads")
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Interrupted("interrupted")
+    if str(error) == "can't start new thread":
+        hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
+        return CapacityError("no thread can be started", hint)
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    return defect(error)

@@ -1,0 +1,145 @@
+"""The commands that mine: `mine` and `merge`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import Field
+from typing import Any
+
+import click
+
+import minestream
+from minestream.cli import printing
+from minestream.cli.options import JSON_HELP, Command, given_only, json_option, options_of_mine
+from minestream.config.option import GROUPS
+from minestream.config.parse import PIPE
+from minestream.config.resolve import OPTION_FIELDS, flag_of
+from minestream.errors import Interrupted, UsageError
+from minestream.system.console import show, tell
+
+OUTPUT_HELP = (
+    "A .parquet file, or a folder of parts, or - for an Arrow stream on standard output. "
+    "Default: INPUT's stem.triplets.parquet, here."
+)
+EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # where set, --json says how the search went too, which differs from run to run
+TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
+NAMES_COLUMN = 34  # longer option names take a line of their own
+
+
+def flags_of(spec: Field[Any]) -> tuple[str, ...]:
+    """The command-line options of a field."""
+    flags: tuple[str, ...] = spec.metadata["flags"]
+    return flags or (flag_of(spec.name),)
+
+
+def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
+    """The lines of help of one field: the option with what it takes, then each of its choices."""
+    about = spec.metadata
+    metavar = about["metavar"] or ("NAME" if about["kind"] == "choice" else "")
+    told = about["kind"] in ("choice", "flag", "repeat") or spec.default is None or "default" in about["help"].lower()
+    yield (
+        f"{', '.join(flags_of(spec))} {metavar}".strip(),
+        about["help"] + ("" if told else f" Default: {spec.default}."),
+    )
+    for name, choice in (about["choices"] or {}).items():
+        condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
+        default = " (default)" if name == spec.default else ""
+        yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
+
+
+def visible_fields() -> list[Field[Any]]:
+    """The fields that are options of the command line."""
+    return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
+
+
+class MineCommand(Command):
+    """`mine`: its options are shown in the groups of the table, each choice with its meaning."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options under their titles."""
+        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        rows["Output"].append(("-o, --out OUT", OUTPUT_HELP))
+        for spec in visible_fields():
+            rows[spec.metadata["group"]].extend(option_rows(spec))
+        rows["Output"].append(("--json", JSON_HELP))
+        rows["Resources"].append(("-h, --help", "Show this page."))
+        for title, lines in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(lines, col_max=NAMES_COLUMN)
+
+
+def mine_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate with every option of the table; none has a default here: only what was given is passed on."""
+    for spec in reversed(visible_fields()):
+        kind = spec.metadata["kind"]
+        shape = {"is_flag": True} if kind == "flag" else {"multiple": kind == "repeat", "default": None}
+        value_type = {} if kind == "flag" else {"type": TYPES.get(kind, click.STRING)}
+        function = click.option(spec.name, *flags_of(spec), **shape, **value_type)(function)
+    return function
+
+
+@click.command(cls=MineCommand, short_help="Mine triplets, pairs or tuples.")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--out", metavar="OUT", help=OUTPUT_HELP)
+@mine_options
+@json_option
+def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
+    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
+    stream on standard input.
+
+    Nothing but INPUT is needed: the columns are found by themselves.
+
+    \b
+    Example:
+      minestream mine digits.parquet
+      minestream mine embeddings/ -o triplets/ --label product --margin 0.3 -k 4
+      minestream mine digits.parquet --emit pairs --dry-run
+      producer | minestream mine - -o - | consumer
+    """
+    given = given_only(options)
+    if inputs == (PIPE,) and out is None:
+        raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
+    try:
+        if out == PIPE:
+            report = minestream.mine_pipe(list(inputs), **given)
+        else:
+            report = minestream.mine(list(inputs), out, **given)
+    except KeyboardInterrupt:
+        if options["window"]:
+            raise Interrupted("interrupted: a stream is not resumed", "start again with --overwrite") from None
+        raise Interrupted(
+            "interrupted: finished parts are kept", "the same command with --resume goes on from there"
+        ) from None
+    text = printing.report_text(report) if report.complete else printing.plan_text(report)
+    with_effort = {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
+    say = tell if out == PIPE else show  # where the rows went
+    say(json.dumps(report.to_dict() | with_effort, indent=2) if as_json else text)
+
+
+@click.command(cls=Command, short_help="Make one output of slices mined with --shard.")
+@click.argument("slices", nargs=-1, required=True, metavar="OUT | SLICE...")
+@click.option("-o", "--out", metavar="OUT", help="The file or folder to write, where slices are named one by one.")
+@click.option(
+    "--source", multiple=True, metavar="PATH",
+    help="The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses, trainer formats.",
+)  # fmt: skip
+@options_of_mine(
+    "corpus", "qrels", "exclude", "exclude_rows", "vectors", "require_rows",
+    "max_short", "memory", "scratch", "threads", "resume", "overwrite", "progress",
+)  # fmt: skip
+@json_option
+def merge(slices: tuple[str, ...], out: str | None, source: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Make one output of its slices: the bytes of one run over everything.
+
+    Every slice must be there and of one job, and every part as it was written; else nothing is made. The slices stay.
+
+    \b
+    Example:
+      minestream mine embeddings/ -o triplets/ --shard 1/2
+      minestream mine embeddings/ -o triplets/ --shard 2/2
+      minestream merge triplets/
+    """
+    report = minestream.merge(list(slices), out, source=list(source) or None, **given_only(options))
+    show(json.dumps(report.to_dict(), indent=2) if as_json else printing.report_text(report))

@@ -1,0 +1,244 @@
+"""What the commands print, as text: the closing report, the plan, what is in a file, what verify found.
+
+Tables are aligned columns without lines: readable on a terminal, in a log and through a pipe.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.rules import EMITS
+from minestream.errors import printable
+from minestream.system.progress import short_number
+from minestream.system.stats import WAITED, Report, mean
+from minestream.system.values import Row, given_of, size_text, value_rows
+
+PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
+SHOWN_FILES = 3
+CHOICES = (
+    "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
+    "absolute_margin", "relative_margin", "seed", "window",
+)  # fmt: skip
+
+
+# Counter, what it counts (of --emit pairs it is anchors, not pairs, that are short), and the remark.
+FUNNEL = (
+    ("anchors", "anchors", ""),
+    ("pairs", "pairs (anchor, positive)", ""),
+    ("dropped", "  dropped: {rule}", "of the candidates looked at"),
+    ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
+    ("duplicate_positives", "{subject} whose positive equals the anchor", "no other positive was left"),
+    ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
+    ("full", "{subject} with k negatives", "{share}"),
+    ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
+    ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
+    ("rows", "rows written", ""),
+)
+RARE = ("fallbacks", "duplicate_positives", "repeated")  # counters that are told where they count something
+
+
+def report_text(report: Report) -> str:
+    """The closing report of a run: funnel, losses, seconds, notes, and what to try next."""
+    if report.already:
+        return sections(notes=[f"already complete: {report.output}", *report.notes])
+    stats, config = report.stats, report.config
+    means = mean(stats.loss_sum, stats.losses), mean(stats.active_loss_sum, stats.active_rows)
+    pairs = report.plan.get("pairs_to_compute")
+    rate = f"{short_number(pairs / max(report.seconds, 1e-9))} pairs a second" if pairs else ""
+    tables: dict[str, list[Row]] = {
+        f"mined {report.output}" if report.output else "mined": config_rows(config),
+        "funnel": [*source_rows(report.source), *funnel_rows(stats.to_dict(), config)],
+        "loss": loss_rows(*means, stats.active_rows, mean(stats.active_rows, stats.losses)),
+        "seconds": [
+            *(
+                (name, f"{spent:,.2f}", f"{spent / max(report.seconds, 1e-9):.1%} of the run" if name == WAITED else "")
+                for name, spent in sorted(stats.seconds.items())
+            ),
+            ("whole run", f"{report.seconds:,.2f}", rate),
+        ],
+        "latency": latency_rows(report.plan),
+    }
+    notes = list(report.notes)
+    if config["positives"] == "easiest" and config["emit"] != "pairs":
+        flags = "--positives random --positives-per-anchor 4"
+        notes.append(f"the positive is the anchor's nearest; {flags} gives the in-batch behaviour")
+    return sections(tables, notes)
+
+
+def plan_text(report: Report) -> str:
+    """The plan of a dry run."""
+    rows = [*source_rows(report.source), *value_rows(report.plan)]
+    return sections({"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes)
+
+
+def describe_text(found: Mapping[str, Any]) -> str:
+    """What `describe` found, on one screen."""
+    config, source = found["config"], found["source"]
+    files = "1 file" if found["files"] == 1 else f"{found['files']:,} files"
+    origin = ", ".join(f"{file['name']} ({file['rows']:,} rows)" for file in source[:SHOWN_FILES])
+    more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
+    tables: dict[str, list[Row]] = {
+        found["output"]: [
+            ("rows", f"{found['rows']:,} in {files} of {size_text(found['bytes'])}, minestream {found['version']}"),
+            *config_rows(config),
+            *other_options(config),
+            ("labels", found["labels"]),
+            ("loss", found["loss"]),
+            ("source", origin + more),
+        ],
+        "rescoring": value_rows(given_of(found.get("rescoring", {}))),
+        "funnel": funnel_rows(found.get("report", {}).get("stats", {}) | found["counts"], config),
+        f"quantiles, of {found['quantiles_of']}": quantile_rows(found["quantiles"]),
+    }
+    if "mean_loss" in found:
+        names = ("mean_loss", "mean_active_loss", "active_rows", "active_fraction")
+        tables["loss"] = loss_rows(*(found[name] for name in names))
+    return sections(tables)
+
+
+def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
+    """One line a quantile, one column each of what was measured."""
+    columns = {name: values for name, values in quantiles.items() if values}
+    if not columns:
+        return []
+    head = "".join(f"{name:>13}" for name in columns)
+    names = next(iter(columns.values()))
+    return [("", head), *((q, "".join(f"{values[q]:13.6g}" for values in columns.values())) for q in names)]
+
+
+def verify_text(found: Mapping[str, Any]) -> str:
+    """What `verify`, `export` and `refilter` counted; what is wrong is an error and never comes here."""
+    title = "verify: no difference" if "differences" in found else f"wrote {found['output']}"
+    told = {name: value for name, value in found.items() if name != "notes"}
+    return sections({title: value_rows(told)}, found.get("notes", ()))
+
+
+def compare_text(found: Mapping[str, Any]) -> str:
+    """What two splits share."""
+    shared = {name: found[name] for name in ("labels", "ids", "near_duplicates") if found[name] is not None}
+    counts = {name: {key: value for key, value in told.items() if key != "examples"} for name, told in shared.items()}
+    rows = {name: found[name] for name in ("train_rows", "validation_rows")}
+    tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
+    tables["distance to the nearest training row"] = value_rows(found["nearest_distance"])
+    examples = (f"{name}: {', '.join(map(str, told['examples']))}" for name, told in shared.items() if told["examples"])
+    return sections(tables, [*examples, *found["notes"]])
+
+
+def config_rows(config: Mapping[str, Any]) -> list[Row]:
+    """The choices that decide most, and the margin in other units."""
+    rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})
+    return [(name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows]
+
+
+def margin_equivalent(config: Mapping[str, Any]) -> str:
+    """The margin in another metric, where a factor converts it: on unit rows, and never for euclidean."""
+    margin, metric, unit = config["margin"], config["metric"], config["normalize"]
+    if metric == "cosine":
+        return f" = {2 * margin:g} in squared Euclidean distance of unit rows"
+    if unit and metric in ("sqeuclidean", "dot"):
+        return f" = {margin / 2 if metric == 'sqeuclidean' else margin:g} in cosine distance"
+    return " in squared units" if metric == "sqeuclidean" else ""
+
+
+def other_options(config: Mapping[str, Any]) -> list[Row]:
+    """The other options that differ from their defaults, in one line; none when none does."""
+    defaults = MineConfig(emit="triplets" if EMITS[config["emit"]].trainer else config["emit"]).resolved().to_dict()
+    told = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
+    changed = {name: value for name, value in config.items() if name not in told and value != defaults.get(name)}
+    return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []
+
+
+def source_rows(source: Mapping[str, Any]) -> list[Row]:
+    """Rows of the source, those dropped by cause, those that take part."""
+    return [
+        ("rows in the source", f"{source['rows']:,}", f"{source['dimension']} values, {source['dtype']}"),
+        *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
+        ("rows that take part", f"{source['rows_taking_part']:,}"),
+    ]
+
+
+def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row]:
+    """From anchors to rows written, as far as it was counted."""
+    pairs = config["emit"] == "pairs"
+    counted = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
+    rows: list[Row] = []
+    for name, label, remark in FUNNEL:
+        if name == "dropped":
+            rows += [(label.format(rule=rule), f"{count:,}", remark) for rule, count in stats.get(name, {}).items()]
+        elif name in stats and not (pairs and name == "pairs") and (name not in RARE or stats[name]):
+            share = f"{100 * stats[name] / counted:.1f} %" if counted else ""
+            told = remark.format(share=share) if stats[name] else ""
+            rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", told))
+    if passed := stats.get("nearer_pairs"):
+        remark = f"a pair, estimated over {passed:,} pairs"
+        rows.append(("nearer negatives passed over", f"{stats['nearer_passed_over'] / passed:,.1f}", remark))
+    return rows
+
+
+def latency_rows(plan: Mapping[str, Any]) -> list[Row]:
+    """How long the batches of a stream took; none where there was no stream."""
+    if "batches" not in plan:
+        return []
+    told = (
+        ("median", "latency_median_seconds"),
+        ("99th percentile", "latency_p99_seconds"),
+        ("most", "latency_max_seconds"),
+    )
+    latencies = [(f"{name}, a batch", f"{1e3 * plan[key]:,.1f} ms") for name, key in told]
+    return [("batches", f"{plan['batches']:,}"), *latencies]
+
+
+def loss_rows(overall: float | None, active: float | None, active_rows: int | None, share: float | None) -> list[Row]:
+    """The means over all rows and over active rows, separately; none of nothing."""
+    found: list[Row] = []
+    if overall is not None:
+        found.append(("mean over all rows", f"{overall:.6f}"))
+    if active is not None:
+        found.append(("mean over active rows", f"{active:.6f}", "active: within the margin"))
+    if share is not None:
+        found.append(("active rows", f"{active_rows:,}", f"{100 * share:.1f} %"))
+    return found
+
+
+def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[str] = ()) -> str:
+    """Titled tables, those without rows left out, then one line a note; colours only for a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if terminal else PLAIN_COLUMNS
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=terminal, width=width, markup=False, highlight=False, emoji=False)
+    for title, rows in (tables or {}).items():
+        if table := list(rows):
+            console.print(Text(one_line(title), style="bold"), soft_wrap=True)
+            console.print(aligned(table))
+            console.print()
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join([*lines, *map(printable, notes)]).strip("\n")
+
+
+def aligned(rows: list[Row]) -> Any:
+    """Rows as a table without lines, numbers to the right where there is nothing else."""
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = all(row[1][:1].isdigit() or row[1][:1] in ("", "-") for row in rows)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(justify="right" if numbers else "left", overflow="fold")
+    grid.add_column(style="dim")
+    for row in rows:
+        grid.add_row(*(Text(one_line(cell)) for cell in row))
+    return grid
+
+
+def one_line(text: str) -> str:
+    """Text as a title or cell of a table shows it."""
+    return printable(text).replace("\n", "\\n")

@@ -1,0 +1,258 @@
+"""Options that were given and change nothing: IDLE and IDLE_IN say where, and why, in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from minestream.config.rules import EMITS
+from minestream.errors import UsageError
+
+if TYPE_CHECKING:
+    from minestream.config.mine_config import MineConfig
+    from minestream.config.resources import Resources
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A run as it was asked for.
+
+    Attributes
+    ----------
+    config : MineConfig
+        Resolved.
+    resources : Resources
+    names : set of str
+        The options that were given, by field; of arrays, what stands for an option too.
+    """
+
+    config: MineConfig
+    resources: Resources
+    names: Set[str]
+
+
+Seen = TypeVar("Seen")
+
+
+@dataclass(frozen=True, slots=True)
+class Idle(Generic[Seen]):
+    """A row of a table: where `holds`, the options, if they were given, have no effect, because of `why`.
+
+    Attributes
+    ----------
+    remedy : str
+        Of what can only be a mistake: it is refused, and this is the hint.
+    """
+
+    options: tuple[str, ...]
+    holds: Callable[[Seen], object]
+    why: str
+    remedy: str = ""
+
+
+def _draws(asked: Asked) -> bool:
+    config = asked.config
+    drawn = (config.anchors, config.anchors_per_label, config.max_uses)
+    rules = config.pick != "nearest", config.positives == "random", config.order == "shuffled"
+    return any(rules) or any(each is not None for each in drawn)
+
+
+def _deals_all(asked: Asked) -> bool:
+    config = asked.config
+    most = config.positives_per_anchor * config.negatives
+    return config.positives != "all" and (config.negatives_per_anchor or 0) >= most
+
+
+IDLE: tuple[Idle[Asked], ...] = (
+    Idle(
+        ("positives_per_anchor",),
+        lambda a: a.config.positives == "all" and "positives" not in a.names and a.config.preset is None,
+        "with --qrels every listed positive of an anchor is taken",
+        "--positives easiest (or hardest, random) takes N of them",
+    ),
+    Idle(("positives_per_anchor",), lambda a: a.config.positives == "all", "--positives all takes every one"),
+    Idle(
+        ("seed",), lambda a: not _draws(a),
+        "nothing is drawn: --pick random, --positives random, --anchors and --order shuffled do",
+    ),
+    Idle(
+        ("reference",), lambda a: a.config.absolute_margin is None and a.config.relative_margin is None,
+        "no --absolute-margin or --relative-margin is measured from it",
+    ),
+    Idle(("group_rule",), lambda a: "group_column" not in a.names, "there is no --group-column"),
+    Idle(
+        ("drop_duplicates_of", "keep_duplicate_positives"), lambda a: a.config.drop_duplicates_within is None,
+        "--drop-duplicates-within none lets every duplicate pass",
+    ),
+    Idle(
+        ("keep_duplicate_positives",), lambda a: a.config.positives in ("hardest", "all"),
+        "positives equal to the anchor are passed over by --positives easiest and random only",
+    ),
+    Idle(("min_grade",), lambda a: not a.config.listed_positives, "there are no --qrels"),
+    Idle(("shared_ids",), lambda a: not a.config.two_tables, "there is one table: add --corpus"),
+    Idle(
+        ("on_missing_ids",),
+        lambda a: not (a.config.listed_positives or a.config.exclusions),
+        "nothing is listed by id: --qrels, --exclude and --exclude-rows do",
+    ),
+    Idle(("embedding",), lambda a: a.resources.vectors, "the vectors are those of --vectors"),
+    Idle(
+        ("normalize",), lambda a: a.config.metric == "cosine",
+        "cosine distances are of directions already (but for the last digits)",
+    ),
+    Idle(
+        ("fallback",), lambda a: a.config.band == "any" and not a.config.similarity_filters,
+        "--band any holds every negative, so that none is left to fall back on",
+    ),
+    Idle(("negatives_per_anchor",), _deals_all, "an anchor has no more rows than that"),
+    Idle(
+        ("max_per_negative_label",),
+        lambda a: 0 < a.config.negatives <= (a.config.max_per_negative_label or 0),
+        "a pair has no more negatives than that",
+    ),
+    Idle(("anchors",), lambda a: (a.config.anchors or "").startswith("100%"), "100% are all of them"),
+    Idle(
+        ("max_similarity",), lambda a: a.config.metric == "cosine" and (a.config.max_similarity or 0) >= 1,
+        "no cosine similarity is above 1",
+    ),
+    Idle(
+        ("min_similarity",), lambda a: a.config.metric == "cosine" and (a.config.min_similarity or 0) <= -1,
+        "no cosine similarity is below -1",
+    ),
+    Idle(("loss",), lambda a: a.config.margin is None, "without --margin there is no loss"),
+    Idle(
+        ("short_rows",), lambda a: a.config.emit == "triplets" and a.config.negatives == 1,
+        "a pair without its one negative has no row",
+    ),
+    Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "tuples hold scores, --emit tuples"),
+    Idle(("carry",), lambda a: EMITS[a.config.emit].trainer, "a trainer's format holds no columns beside its own"),
+    Idle(
+        ("query_text",), lambda a: not (EMITS[a.config.emit].text and a.config.two_tables),
+        "trainer formats of two tables hold texts of queries",
+    ),
+    Idle(
+        ("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
+        "--dry-run mines and writes nothing",
+    ),
+)  # fmt: skip
+Facts = Mapping[str, Any]
+_ONE_TABLE = "one table was mined"
+_BESIDE_INPUT = ("corpus", "qrels", "exclude", "exclude_rows", "vectors")
+
+
+# The same of the other commands, by facts that each hands to `idle`.
+IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
+    "verify": (
+        Idle(
+            ("sample", "seed", "source", "corpus", "qrels"), lambda f: f["trainer"],
+            "a trainer's rows do not say where they come from: checksums alone are compared",
+        ),
+        Idle(
+            ("seed", "source", "corpus", "qrels"), lambda f: f["sample"] == 0, "--sample 0 derives no anchor again",
+        ),
+        Idle(("seed",), lambda f: f["every"], "every anchor is derived again, none is drawn"),
+        Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
+        Idle(("qrels",), lambda f: not f["listed_positives"], "no positives were listed"),
+    ),
+    "export": (
+        Idle(("text", "query_text", "source", "corpus"), lambda f: not f["texts"], "this format holds no texts"),
+        Idle(("source", "corpus"), lambda f: f["carried"], "the texts are those that the mined rows carry"),
+        Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
+        Idle(
+            ("corpus",), lambda f: f["texts"] == ("anchor",), "this format holds texts of queries only",
+        ),
+        Idle(
+            ("text",), lambda f: f["texts"] == ("anchor",) and f["query_text"],
+            "this format holds texts of queries only, those of --query-text",
+        ),
+    ),
+    "compare": (Idle(("overwrite",), lambda f: f["out"] is None, "without -o nothing is written"),),
+    "profile": (
+        Idle(("overwrite", "carry"), lambda f: f["out"] is None, "without -o no table is written"),
+        Idle(("sample",), lambda f: f["full"], "--full takes every anchor"),
+        Idle(("full", "sample"), lambda f: f["few"], "of so few rows every one is an anchor"),
+        Idle(("seed",), lambda f: f["every"], "every row is an anchor, none is drawn"),
+    ),
+    "fit": (Idle(("patience",), lambda f: f["patience"] >= f["epochs"], "there are no more epochs than that"),),
+    "merge": (
+        Idle(
+            ("source", *_BESIDE_INPUT), lambda f: not f["finishing"],
+            "nothing is finished over all rows, so that the slices are all that is read",
+        ),
+    ),
+}  # fmt: skip
+
+
+# What a run may lack: the options that then have no effect, with what they say by default.
+LACKING: dict[str, dict[str, object]] = {
+    "no labels are used": {"unlabeled": "ignore", "unlabeled_value": None, "max_per_negative_label": None},
+    "there are no ids": {"on_duplicate_ids": "error"},
+    "the pairs of --qrels have no grades": {"min_grade": 1.0},
+}
+
+
+def lacking(what: str, config: MineConfig) -> list[str]:
+    """The options of a configuration that have no effect for want of something, a key of LACKING; one line each."""
+    idle = (name for name, default in LACKING[what].items() if getattr(config, name) != default)
+    return [f"--{name.replace('_', '-')} has no effect: {what}" for name in idle]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A row of REMARKS: what is worth a line where `holds`, though it does what it says."""
+
+    holds: Callable[[Asked], object]
+    text: str
+
+
+REMARKS: tuple[Remark, ...] = (
+    Remark(
+        lambda a: a.config.split_roles and a.config.candidate_where is None and a.config.where is None,
+        "--anchor-where limits anchors alone: positives and negatives come from all rows; --where limits both",
+    ),
+    Remark(
+        lambda a: a.config.split_roles and a.config.anchor_where is None and a.config.where is None,
+        "--candidate-where limits positives and negatives alone: every row may be an anchor; --where limits both",
+    ),
+)
+
+
+def remarks(asked: Asked, flag_of: Callable[[str], str]) -> tuple[str, ...]:
+    """What the user should know of the options given, one line each.
+
+    Raises
+    ------
+    UsageError
+        For an option without effect that can only be a mistake.
+    """
+    told = _without_effect(IDLE, asked, asked.names, flag_of)
+    return (*told, *(row.text for row in REMARKS if row.holds(asked)))
+
+
+def idle(command: str, options: Mapping[str, Any], **facts: Any) -> list[str]:
+    """Which of a command's options have no effect, one line each; None stands for what was not given."""
+    return _without_effect(IDLE_IN[command], facts, given_options(options), lambda name: f"--{name.replace('_', '-')}")
+
+
+def given_options(options: Mapping[str, Any]) -> set[str]:
+    """The names of the options that were given."""
+    return {name for name, value in options.items() if not (value is None or value is False or _is_empty(value))}
+
+
+def _is_empty(value: object) -> bool:
+    return isinstance(value, str | tuple | list) and not value
+
+
+def _without_effect(
+    table: Iterable[Idle[Seen]], seen: Seen, names: Set[str], flag_of: Callable[[str], str]
+) -> list[str]:
+    told: dict[str, str] = {}
+    for row in table:
+        for name in row.options if row.holds(seen) else ():
+            if name not in names or name in told:
+                continue
+            told[name] = f"{flag_of(name)} has no effect: {row.why}"
+            if row.remedy:
+                raise UsageError(told[name], row.remedy)
+    return list(told.values())

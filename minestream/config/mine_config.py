@@ -1,0 +1,302 @@
+"""MineConfig says what is mined, and is fingerprinted; split_options parts it from Tables and Resources.
+
+The fields are the one table of options: the command line, its help, the library's keywords, the checks and the README
+are made from them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import Field, asdict, dataclass, fields, replace
+from typing import Any
+
+from minestream.config.checks import VALID
+from minestream.config.metrics import METRICS
+from minestream.config.option import check_choice, option
+from minestream.config.parse import anchor_share
+from minestream.config.resources import Tables
+from minestream.config.rules import (
+    BAND_ALIASES,
+    BANDS,
+    DUPLICATES_OF,
+    EMITS,
+    FALLBACKS,
+    GROUP_RULES,
+    LOSSES,
+    MISSING_IDS,
+    ORDERS,
+    PICKS,
+    POSITIVE_RULES,
+    PRESETS,
+    REFERENCES,
+    SCORES,
+    SHORT_ROWS,
+    UNLABELED,
+)
+from minestream.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MineConfig:
+    """What is mined. Every field is a same-named option of `minestream mine`; see its help for the meanings."""
+
+    embedding: str | None = option(
+        None, "text", "Input", "Column of the embeddings. Default: found by name, else by type.",
+        flags=("--embedding", "--embedding-column"), metavar="COL"
+    )  # fmt: skip
+    label: str | None = option(
+        None, "text", "Input", "Column of the labels: int, string, bool, or lists of them. Default: found likewise.",
+        flags=("--label", "--label-column"), metavar="COL"
+    )  # fmt: skip
+    id: str | None = option(
+        None, "text", "Input", "Column of the ids: int or string. Without one, rows go by number.",
+        flags=("--id", "--id-column"), metavar="COL"
+    )  # fmt: skip
+    group_column: str | None = option(
+        None, "text", "Input", "Column of groups (document, session, camera): see --group-rule.", metavar="COL"
+    )  # fmt: skip
+    carry: tuple[str, ...] = option(
+        (), "repeat", "Input", "Column to carry to the output as anchor_COL, positive_COL, negative_COL (repeatable).",
+        metavar="COL"
+    )  # fmt: skip
+    where: str | None = option(
+        None, "text", "Input",
+        "Rows that take part at all, as: year >= 2024 and lang in ('en', 'de') (with --corpus: of both tables).",
+        metavar="EXPR"
+    )  # fmt: skip
+    anchor_where: str | None = option(
+        None, "text", "Input", "Of these, rows that may be anchors.",
+        metavar="EXPR"
+    )  # fmt: skip
+    candidate_where: str | None = option(
+        None, "text", "Input", "And rows that may be positives and negatives (with --corpus: rows of it).",
+        metavar="EXPR"
+    )  # fmt: skip
+    unlabeled: str = option("ignore", "choice", "Input", "What rows with a null label are.", choices=UNLABELED)
+    unlabeled_value: str | None = option(
+        None, "text", "Input", "A label value that means null, for sets that write -1.", metavar="V"
+    )  # fmt: skip
+    on_bad_rows: str = option(
+        "error", "choice", "Input",
+        "Rows without a vector (null, empty, null elements, another length), with NaN or inf, and zero rows where the "
+        "metric needs a direction.",
+        choices={"error": "refuse the input", "drop": "leave them out, counted"}
+    )  # fmt: skip
+    on_duplicate_ids: str = option(
+        "error", "choice", "Input", "Rows that share an id.",
+        choices={"error": "refuse the input", "last": "the last counts, or the newest", "first": "the first counts"}
+    )  # fmt: skip
+    version_column: str | None = option(
+        None, "text", "Input", "With last: of rows that share an id the largest value here counts.", metavar="COL"
+    )  # fmt: skip
+    window: int | None = option(
+        None, "integer", "Input",
+        "INPUT is a stream: each row is mined for among the ROWS rows before it, in memory that does not grow.",
+        metavar="ROWS"
+    )  # fmt: skip
+
+    min_grade: float = option(
+        1.0, "number", "Retrieval", "Pairs of --qrels with a lower grade are no positives.", metavar="G"
+    )  # fmt: skip
+    shared_ids: bool = option(
+        False, "flag", "Retrieval", "Queries and corpus share one id space: the same id is the same item."
+    )  # fmt: skip
+    on_missing_ids: str = option(
+        "error", "choice", "Retrieval", "Pairs and rows to exclude whose id is unknown.", choices=MISSING_IDS
+    )  # fmt: skip
+
+    preset: str | None = option(
+        None, "choice", "What is mined", "Another miner's rule; an option given beside it wins.", choices=PRESETS
+    )  # fmt: skip
+    metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS)
+    margin: float | None = option(
+        None, "number", "What is mined",
+        "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
+        metavar="M"
+    )  # fmt: skip
+    band: str = option(
+        None, "choice", "What is mined",
+        "Which negatives, by distance x, the positive's p and the margin m. Default: semi-hard (pairs: violating).",
+        choices=BANDS
+    )  # fmt: skip
+    negatives: int = option(
+        None, "integer", "What is mined",
+        "Negatives k for each (anchor, positive). Default: 1 (--emit pairs: 16 a row, 0 = all).",
+        flags=("-k", "--negatives"), metavar="K"
+    )  # fmt: skip
+    pick: str = option("nearest", "choice", "What is mined", "Which k of the eligible negatives.", choices=PICKS)
+    skip: int = option(0, "integer", "What is mined", "Leave out the S nearest eligible negatives first.", metavar="S")
+    fallback: str = option(
+        "none", "choice", "What is mined", "What a pair without any negative in its band takes.", choices=FALLBACKS
+    )  # fmt: skip
+    epsilon: float | None = option(
+        None, "number", "What is mined",
+        "Multi-similarity: similar pairs less than E above the nearest negative, dissimilar ones less than E below "
+        "the farthest positive (--emit pairs -k 0).", metavar="E"
+    )  # fmt: skip
+    positive_margin: float | None = option(
+        None, "number", "What is mined", "Similar pairs farther apart than P only (--emit pairs).", metavar="P"
+    )  # fmt: skip
+    positives: str = option(
+        None, "choice", "What is mined", "Which positives of an anchor. Default: easiest (with --qrels: all).",
+        choices=POSITIVE_RULES
+    )  # fmt: skip
+    positives_per_anchor: int = option(1, "integer", "What is mined", "Positives for each anchor.", metavar="N")
+    normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
+    drop_duplicates_within: float | None = option(
+        0.0, "threshold", "What is mined",
+        "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only, for cosine "
+        "those of one direction; none: off.",
+        metavar="T|none"
+    )  # fmt: skip
+    drop_duplicates_of: str = option(
+        None, "choice", "What is mined", "Whose near duplicates are dropped. Default: both (with --corpus: positive).",
+        choices=DUPLICATES_OF
+    )  # fmt: skip
+    keep_duplicate_positives: bool = option(
+        False, "flag", "What is mined", "Do not pass over positives within T of the anchor."
+    )  # fmt: skip
+    group_rule: str = option(
+        None, "choice", "What is mined",
+        "The kinds of pair that rows of one group may not form. Default: both (with --qrels: negatives).",
+        choices=GROUP_RULES
+    )  # fmt: skip
+    seed: int = option(0, "integer", "What is mined", "Seed of every draw.", metavar="INT")
+
+    max_similarity: float | None = option(
+        None, "number", "Filters", "Keep negatives whose similarity to the anchor is at most S.", metavar="S"
+    )  # fmt: skip
+    min_similarity: float | None = option(
+        None, "number", "Filters", "Keep negatives whose similarity is at least S.", metavar="S"
+    )  # fmt: skip
+    absolute_margin: float | None = option(
+        None, "number", "Filters", "Keep negatives at least G less similar than the reference.", metavar="G"
+    )  # fmt: skip
+    relative_margin: float | None = option(
+        None, "number", "Filters",
+        "Keep negatives less similar than the reference by the share R of it: 0.05 keeps up to 95 %.", metavar="R"
+    )  # fmt: skip
+    reference: str = option("pair", "choice", "Filters", "What margins are measured from.", choices=REFERENCES)
+    guide: str | None = option(
+        None, "text", "Filters", "Column of a second embedding, whose similarities must pass the same filters too.",
+        metavar="COL"
+    )  # fmt: skip
+
+    anchors: str | None = option(
+        None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%"
+    )  # fmt: skip
+    anchors_per_label: int | None = option(
+        None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N"
+    )  # fmt: skip
+    negatives_per_anchor: int | None = option(
+        None, "integer", "Balance", "At most K rows an anchor, dealt round by round over its positives (triplets).",
+        metavar="K"
+    )  # fmt: skip
+
+    max_per_negative_label: int | None = option(
+        None, "integer", "Balance",
+        "At most M negatives of one label for each (anchor, positive); those without one are not counted.", metavar="M"
+    )  # fmt: skip
+    max_uses: int | None = option(
+        None, "integer", "Balance", "Let no row be a negative more than U times in the whole run.", metavar="U"
+    )  # fmt: skip
+
+    emit: str = option("triplets", "choice", "Output", "Shape of the output.", choices=EMITS)
+    loss: str | None = option(
+        None, "choice", "Output", "Loss column. Default: triplet (pairs: contrastive).", choices=LOSSES
+    )  # fmt: skip
+    swap: bool = option(False, "flag", "Output", "Loss with the smaller of d(a, n) and d(p, n); adds distance_pn.")
+    short_rows: str | None = option(
+        None, "choice", "Output", "Pairs with fewer than k negatives. Default: keep (tuples: drop).", choices=SHORT_ROWS
+    )  # fmt: skip
+    scores: str | None = option(
+        None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES
+    )  # fmt: skip
+    order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS)
+    float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")
+    text: str | None = option(None, "text", "Output", "Column of the texts that trainer formats hold.", metavar="COL")
+    query_text: str | None = option(
+        None, "text", "Output", "The same of the queries, where it has another name. Default: --text.", metavar="COL"
+    )  # fmt: skip
+
+    two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")
+    listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")
+    exclusions: bool = option(False, "derived", "", "Whether there are --exclude or --exclude-rows.")
+
+    @property
+    def split_roles(self) -> bool:
+        """Whether anchors and candidates are different rows of one table."""
+        return not self.two_tables and (self.anchor_where is not None or self.candidate_where is not None)
+
+    @property
+    def similarity_filters(self) -> bool:
+        """Whether negatives are filtered by similarity."""
+        bounds = self.max_similarity, self.min_similarity, self.absolute_margin, self.relative_margin
+        return any(bound is not None for bound in bounds)
+
+    @property
+    def guided(self) -> bool:
+        """Whether a second embedding has a say."""
+        return self.guide is not None
+
+    @property
+    def anchor_role(self) -> str:
+        """What columns call the anchor."""
+        return "query" if self.two_tables else "anchor"
+
+    def resolved(self) -> MineConfig:
+        """This configuration with every default filled in and every combination checked.
+
+        Raises
+        ------
+        UsageError
+            For an unknown name, a value out of range, or a combination VALID refuses.
+        """
+        config = replace(self, band=BAND_ALIASES.get(self.band or "", self.band))
+        for spec in fields(config):
+            check_choice(spec, getattr(config, spec.name))
+        emit, metric = EMITS[config.emit], METRICS[config.metric]
+        band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
+        # Of two tables a margin is no filter: without a band that needs one there is none, and no loss.
+        margin = metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
+        defaults: dict[str, Any] = {
+            "negatives": emit.negatives,
+            "band": band,
+            "loss": emit.losses[0] if emit.losses else None,
+            "short_rows": emit.short_rows,
+            "margin": emit.cosine_margin if margin else None,
+            "scores": emit.scores if metric.similarity or emit.scores == "none" else None,
+            "positives": "all" if config.listed_positives and config.emit != "pairs" else "easiest",
+            "drop_duplicates_of": "positive" if config.two_tables else "both",
+            "group_rule": "negatives" if config.listed_positives else "both",
+        }
+        config = replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
+        anchor_share(config.anchors, 1)
+        for check in VALID:
+            if check.refuses(config):
+                raise UsageError(check.message.format(**config.to_dict()), check.hint)
+        return config
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, as JSON holds it."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits that change when any field does."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+
+_AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+_TABLES = {"vectors", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
+
+
+def _says_nothing(spec: Field[Any], value: object) -> bool:
+    """Whether a value stands for the default; of a threshold None says that there is none."""
+    return value is None and spec.default is not None and spec.metadata["kind"] != "threshold"

@@ -1,0 +1,122 @@
+"""Tables say beside what is mined, Resources how: neither changes a rule, and Resources never changes the rows."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from minestream.config.option import option
+from minestream.config.parse import parse_memory
+from minestream.config.rules import ENGINES
+from minestream.errors import UsageError
+from minestream.system.machine import free_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The tables beside INPUT. What they hold counts, not where it lies: the source identity has checksums."""
+
+    corpus: str | None = option(
+        None, "text", "Retrieval", "Table that positives and negatives come from; INPUT is what is mined for.",
+        metavar="TABLE"
+    )  # fmt: skip
+    qrels: str | None = option(
+        None, "text", "Retrieval",
+        "Known positives: query_id, positive_id; or query-id, corpus-id, score; or TREC qrels text.",
+        flags=("--qrels", "--positive-pairs"), metavar="PAIRS"
+    )  # fmt: skip
+    exclude: str | None = option(
+        None, "text", "Retrieval", "Pairs that are neither positive nor negative; columns as of --qrels.",
+        metavar="PAIRS"
+    )  # fmt: skip
+    exclude_rows: str | None = option(
+        None, "text", "Retrieval", "Rows that take no part, by id, or by row where there are no ids.", metavar="TABLE"
+    )  # fmt: skip
+
+    def derived(self) -> dict[str, bool]:
+        """What of this is said in the configuration."""
+        return {
+            "two_tables": self.corpus is not None,
+            "listed_positives": self.qrels is not None,
+            "exclusions": self.exclude is not None or self.exclude_rows is not None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """How it is mined: nothing here changes a byte of the output."""
+
+    vectors: str | None = option(
+        None, "text", "Input", "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
+        metavar="GLOB"
+    )  # fmt: skip
+    max_rows: int | None = option(
+        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N"
+    )  # fmt: skip
+    require_rows: int | None = option(
+        None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N"
+    )  # fmt: skip
+    max_short: str | None = option(
+        None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%"
+    )  # fmt: skip
+    memory: str = option(
+        "auto", "size", "Resources", "Bound on what is allocated for data. auto (default): 60 % of what is free.",
+        metavar="SIZE"
+    )  # fmt: skip
+    scratch: str | None = option(
+        None, "text", "Resources",
+        "Folder for vectors that do not fit, and what is uploaded. Default: the output's folder, or the system's.",
+        metavar="DIR",
+    )  # fmt: skip
+    threads: int | None = option(
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
+    )  # fmt: skip
+    shard: str | None = option(
+        None, "text", "Resources", "Mine slice I of N only, to OUT.slices/: minestream merge OUT makes one of all.",
+        metavar="I/N"
+    )  # fmt: skip
+    engine: str = option("local", "choice", "Resources", "What mines the parts.", choices=ENGINES)
+    address: str | None = option(
+        None, "text", "Resources", "Cluster of the engine that runs already. Default: one is started here.",
+        metavar="ADDRESS"
+    )  # fmt: skip
+    workers: int | None = option(
+        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 1.", metavar="N"
+    )  # fmt: skip
+    resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
+    overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
+    dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
+    progress: str = option(
+        "auto", "choice", "Resources", "Progress on standard error.",
+        choices={"auto": "bar on a terminal, else lines", "bar": "a bar", "lines": "one line a minute",
+                 "none": "nothing"}
+    )  # fmt: skip
+    remarks: tuple[str, ...] = option((), "derived", "", "What the user should know of the options given.")
+    screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
+    block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
+    batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
+
+
+_LEAST = {"threads": 1, "max_rows": 1, "require_rows": 0}
+
+
+def check_least(resources: Resources) -> None:
+    """Raise UsageError for a number that is too small to mean anything."""
+    for name, least in _LEAST.items():
+        value = getattr(resources, name)
+        if value is not None and value < least:
+            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}")
+
+
+MEMORY_SHARE = 0.6
+
+
+def memory_budget(resources: Resources) -> int:
+    """Bytes that may be allocated for data."""
+    asked = parse_memory(resources.memory)
+    return asked if asked is not None else int(MEMORY_SHARE * free_bytes())
+
+
+def thread_count(resources: Resources) -> int:
+    """Threads to run: as asked, else the cores this process may use."""
+    return resources.threads or len(os.sched_getaffinity(0))

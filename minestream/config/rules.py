@@ -1,0 +1,228 @@
+"""The rules of mining as tables of names, text and data: bands, picks, positive rules, emits, losses, presets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from minestream.config.trainer_formats import FORMATS
+
+NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: nowhere, at p, at p + margin
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Which distances x a negative may have, p being the positive's distance and m the margin.
+
+    Attributes
+    ----------
+    condition : str
+        The band in formula, as printed.
+    low, high : int
+        Where the edges lie (NEVER_EDGE, AT_POSITIVE, AT_MARGIN).
+    low_closed, high_closed : bool
+        Whether a distance equal to the edge is inside.
+    """
+
+    condition: str
+    help: str
+    low: int
+    low_closed: bool
+    high: int
+    high_closed: bool
+
+    @property
+    def needs_margin(self) -> bool:
+        """Whether an edge of the band lies at p + m."""
+        return AT_MARGIN in (self.low, self.high)
+
+
+BANDS: dict[str, Band] = {
+    "semi-hard": Band(
+        "p < x < p + m", "farther than the positive, within the margin", AT_POSITIVE, False, AT_MARGIN, False
+    ),
+    "hard": Band("x <= p", "at least as near as the positive", NEVER_EDGE, True, AT_POSITIVE, True),
+    "violating": Band("x < p + m", "everything within the margin (pairs: x < m)", NEVER_EDGE, True, AT_MARGIN, False),
+    "easy": Band("x >= p + m", "beyond the margin: loss 0", AT_MARGIN, True, NEVER_EDGE, True),
+    "any": Band("every x", "every negative", NEVER_EDGE, True, NEVER_EDGE, True),
+    "beyond": Band("x > p", "farther than the positive", AT_POSITIVE, False, NEVER_EDGE, True),
+}
+BAND_ALIASES = {"semihard": "semi-hard", "semi_hard": "semi-hard"}
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A choice that needs no more than a number for the kernels and a line of help."""
+
+    code: int
+    help: str
+
+
+PICKS: dict[str, Named] = {
+    "nearest": Named(0, "the k nearest"),
+    "random": Named(1, "k drawn uniformly, without replacement"),
+    "weighted": Named(2, "k drawn by distance weighting (Wu 2017); unit rows only"),
+}
+POSITIVE_RULES: dict[str, Named] = {
+    "easiest": Named(0, "the nearest"),
+    "hardest": Named(1, "the farthest"),
+    "random": Named(2, "drawn uniformly"),
+    "all": Named(3, "every one, in key order (--positives-per-anchor is ignored)"),
+}
+LOSSES: dict[str, str] = {
+    "triplet": "max(0, (p + m) - x)",
+    "triplet-soft": "softplus(p - x + m)",
+    "contrastive": "y D^2 + (1 - y) max(m - D, 0)^2 with y = 1 for similar pairs, 0 for dissimilar ones",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """One shape of output rows and the defaults that go with it.
+
+    Attributes
+    ----------
+    losses, bands : tuple of str
+        What may be asked for; the first is the default.
+    cosine_margin : float
+        The default margin of cosine distances.
+    scores : str
+        The default of --scores, where the metric has a similarity.
+    trainer : bool
+        Whether rows are made from triplets for a trainer, when all of them are there.
+    text : bool
+        Whether they hold texts.
+    suffix : str
+        Of the one file they are written to.
+    """
+
+    help: str
+    losses: tuple[str, ...]
+    negatives: int
+    cosine_margin: float
+    short_rows: str
+    bands: tuple[str, ...]
+    scores: str | None = None
+    trainer: bool = False
+    text: bool = False
+    suffix: str = ".parquet"
+
+
+EMITS: dict[str, Emit] = {
+    "triplets": Emit(
+        "one row a (anchor, positive, negative)", ("triplet", "triplet-soft"), 1, 0.2, "keep", tuple(BANDS)
+    ),
+    "pairs": Emit(
+        "one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any")
+    ),
+    "tuples": Emit(
+        "one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop",
+        tuple(BANDS), "similarity",
+    ),
+    **{
+        name: Emit(
+            form.help, ("triplet", "triplet-soft"), 1, 0.2, form.short_rows[0], tuple(BANDS), form.scores[0], True,
+            form.needs_text, form.suffix,
+        )
+        for name, form in FORMATS.items()
+    },
+}  # fmt: skip
+
+
+def finished_late(emit: str, order: str, max_uses: int | None) -> bool:
+    """Whether rows are made when all parts are there, and not of the parts as they come."""
+    return EMITS[emit].trainer or emit == "pairs" or order != "anchor" or max_uses is not None
+
+
+FALLBACKS: dict[str, str] = {"none": "nothing", "farthest": "the farthest negatives, whatever the band (TFA)"}
+MISSING_IDS: dict[str, str] = {"error": "refuse them", "drop": "leave such pairs and rows out, counted"}
+REFERENCES: dict[str, str] = {
+    "pair": "the similarity of the pair's own positive",
+    "min": "of the anchor's farthest positive",
+    "max": "of its nearest positive",
+    "mean": "the mean over all its positives",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A name for several options, and whose rule they are."""
+
+    options: dict[str, object]
+    help: str
+
+
+PRESETS: dict[str, Preset] = {
+    "facenet": Preset(
+        {"metric": "sqeuclidean", "normalize": True, "margin": 0.2, "positives": "all", "band": "semi-hard"},
+        "FaceNet: every positive, semi-hard negatives, squared Euclidean on unit rows, margin 0.2",
+    ),
+    "easy-positive": Preset(
+        {"positives": "easiest", "positives_per_anchor": 1, "band": "beyond"},
+        "Xuan 2020: the easiest positive, the nearest negative beyond it, however far",
+    ),
+    "batch-hard": Preset(
+        {"positives": "hardest", "positives_per_anchor": 1, "band": "any", "negatives": 1,
+         "drop_duplicates_within": None},
+        "Hermans 2017: the hardest positive, the nearest negative",
+    ),
+    "tfa": Preset(
+        {"metric": "euclidean", "normalize": True, "margin": 1.0, "positives": "all", "band": "beyond",
+         "fallback": "farthest", "negatives": 1, "drop_duplicates_within": None},
+        "TensorFlow Addons: every positive, the nearest negative beyond it, else the farthest",
+    ),
+    "multi-similarity": Preset(
+        {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1,
+         "drop_duplicates_within": None},
+        "Wang 2019: pairs that are hard against the other kind, epsilon 0.1",
+    ),
+    "pair-margin": Preset(
+        {"emit": "pairs", "metric": "euclidean", "normalize": True, "band": "violating", "negatives": 0,
+         "positives": "all", "margin": 0.8, "positive_margin": 0.2, "drop_duplicates_within": None},
+        "similar pairs farther apart than 0.2, dissimilar ones nearer than 0.8",
+    ),
+    "nv-retriever": Preset(
+        {"relative_margin": 0.05, "band": "any"},
+        "NV-Retriever TopK-PercPos: the nearest below 95 % of the positive's similarity",
+    ),
+}  # fmt: skip
+GROUP_RULES: dict[str, str] = {
+    "both": "rows of one group form neither positive nor negative pairs",
+    "negatives": "rows of one group form no negative pairs",
+    "positives": "rows of one group form no positive pairs",
+}
+DUPLICATES_OF: dict[str, str] = {
+    "both": "a negative near the anchor's or the positive's vector is dropped",
+    "positive": "near the positive's vector only",
+    "anchor": "near the anchor's vector only",
+}
+UNLABELED: dict[str, str] = {"ignore": "rows without a label take no part", "negative": "they may be negatives"}
+SCORES: dict[str, str] = {
+    "similarity": "cosine: 1 - distance; dot: the inner product",
+    "none": "no column scores",
+    "negative-distance": "minus the distance",
+}
+SHORT_ROWS: dict[str, str] = {
+    "keep": "keep what there is",
+    "drop": "leave out pairs with fewer than k negatives",
+    "repeat": "repeat the pair's own negatives (trainer formats)",
+}
+ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded order over the whole output"}
+HERE = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A row of ENGINES: its line of help, its module, whether it has a cluster of workers."""
+
+    help: str
+    module: str
+    clusters: bool = True
+
+
+ENGINES = {
+    HERE: Engine("this process", "minestream.mining.engines.local", clusters=False),
+    "dask": Engine(
+        "worker processes of dask.distributed (pip install minestream[dask])", "minestream.mining.engines.dask"
+    ),
+    "ray": Engine("worker processes of Ray (pip install minestream[ray])", "minestream.mining.engines.ray"),
+}

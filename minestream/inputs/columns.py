@@ -1,0 +1,325 @@
+"""Which column is what: names given win, then known names, then the only column of a type that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+
+from minestream.errors import InputError, UsageError, nearest_name
+
+ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa.float32(), pa.float64(), pa.int8())}
+SPARK_FIELDS = ("type", "size", "indices", "values")
+_LISTED_COLUMNS = 12
+Test = Callable[[pa.DataType], bool]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that were found, by name."""
+
+    embedding: str
+    label: str | None
+    id: str | None
+    group: str | None
+    carry: tuple[str, ...]
+    version: str | None = None
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The columns beside the embedding, each with its role."""
+        roles = {self.label: "label", self.id: "id", self.group: "group", self.version: "version"}
+        carried = {name: "carry" for name in self.carry if name not in roles}
+        return {name: role for name, role in (roles | carried).items() if name is not None}
+
+
+def _any_of(*tests: Test) -> Test:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+is_list = _any_of(pat.is_list, pat.is_large_list, pat.is_fixed_size_list, pat.is_list_view, pat.is_large_list_view)
+_is_text = _any_of(pat.is_string, pat.is_large_string, pat.is_string_view)
+_is_binary = _any_of(pat.is_binary, pat.is_large_binary, pat.is_fixed_size_binary)
+_is_id = _any_of(pat.is_integer, pat.is_string)
+_is_group = _any_of(_is_id, pat.is_boolean)
+
+
+def storage(kind: pa.DataType) -> pa.DataType:
+    """The type that an extension type is stored as; any other type as it is."""
+    while isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+    return kind
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """`kind` without dictionaries, runs, large or fixed lists and views: the type that rows are handed on in."""
+    kind = storage(kind)
+    if pat.is_dictionary(kind) or pat.is_run_end_encoded(kind):
+        return plain(kind.value_type)
+    if _is_text(kind):
+        return pa.string()
+    return pa.list_(plain(kind.value_type)) if is_list(kind) else kind
+
+
+def _list_of(test: Test) -> Test:
+    return lambda kind: pat.is_list(kind) and test(kind.value_type)
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    return not pat.is_nested(kind)
+
+
+def typed(kind: pa.DataType) -> pa.DataType:
+    """A plain type, that of ints for nulls of no type: columns without a value."""
+    if pat.is_list(kind):
+        return pa.list_(typed(kind.value_type))
+    return pa.int64() if pat.is_null(kind) else kind
+
+
+def _is_carried(kind: pa.DataType) -> bool:
+    if pat.is_nested(kind) or pat.is_null(kind):
+        return _list_of(_is_carried)(kind)
+    # What Parquet has no type for.
+    odd_decimal = pat.is_decimal(kind) and not 0 <= kind.scale <= kind.precision
+    return not (pat.is_interval(kind) or kind == pa.binary(0) or odd_decimal)
+
+
+def _is_version(kind: pa.DataType) -> bool:
+    return _is_id(kind) or pat.is_floating(kind) or pat.is_temporal(kind) or pat.is_decimal(kind)
+
+
+def _is_spark_vector(kind: pa.DataType) -> bool:
+    return pat.is_struct(kind) and all(kind.get_field_index(name) >= 0 for name in SPARK_FIELDS)
+
+
+@dataclass(frozen=True)
+class _Role:
+    """What a column may be used as. Tests are of plain types; the first remedy whose test a type passes is its own."""
+
+    option: str
+    names: tuple[str, ...]
+    fits: Test
+    remedies: tuple[tuple[Test, str], ...]
+    otherwise: str
+    instead: str = ""  # what else there is where no column fits
+    may_be_null: bool = True  # whether a column that was named may say nothing, which says its type too
+
+    def remedy(self, kind: pa.DataType) -> str:
+        return next((text for test, text in self.remedies if test(kind)), self.otherwise)
+
+
+_COMBINE = (
+    "one number a row is no vector; combine such columns: pyarrow.FixedSizeListArray.from_arrays("
+    "numpy.column_stack([table[name] for name in names]).ravel(), len(names))"
+)
+_EMBEDDING = _Role(
+    "--embedding",
+    ("embedding", "embeddings", "vector", "emb"),
+    _list_of(ELEMENTS.__contains__),
+    (
+        (_is_binary, "convert it: pyarrow.FixedSizeListArray.from_arrays("
+                     'numpy.frombuffer(b"".join(column.to_pylist()), "float32"), d)'),
+        (_is_spark_vector, "a Spark vector: write it with pyspark.ml.functions.vector_to_array, or, when all are "
+                           'dense, convert it: pyarrow.compute.struct_field(column, "values")'),
+        (pat.is_struct, 'take the list out of it: pyarrow.compute.struct_field(column, "name of the field")'),
+        (_list_of(pat.is_uint8), "convert it without loss: column.cast(pyarrow.list_(pyarrow.float16())); "
+                                "subtracting 128 to get int8 would change cosine and dot"),
+        (_list_of(pat.is_integer), "convert it: column.cast(pyarrow.list_(pyarrow.float32()))"),
+        (_list_of(pat.is_list), "several vectors a row: pool them to one, or write one row a vector"),
+        (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
+                        "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
+        (pat.is_floating, _COMBINE),
+    ),
+    "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
+    may_be_null=False,
+)  # fmt: skip
+_A_LABEL = "a label is an int, string, bool or dictionary of those, or a list of them"
+_A_GROUP = "a group is an int, string, bool or dictionary of those"
+_TAKE_FIELD = 'take what is meant out of it: pyarrow.compute.struct_field(column, "name of the field")'
+_TAKE_FIRST = "one value a row is meant: pyarrow.compute.list_element(column, 0) takes the first"
+_ROLES = {
+    "embedding": _EMBEDDING,
+    "guide": replace(_EMBEDDING, option="--guide"),
+    "label": _Role(
+        "--label",
+        ("label", "labels", "class", "target", "y"),
+        _any_of(_is_group, _list_of(_is_group)),
+        (
+            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),
+            (_list_of(pat.is_floating),
+             "float labels compare badly: cast them, column.cast(pyarrow.list_(pyarrow.int64())), or bin them"),
+            (pat.is_struct, _TAKE_FIELD),
+            (_list_of(_is_single), f"{_A_LABEL}: cast it, column.cast(pyarrow.list_(pyarrow.string()))"),
+            (pat.is_nested, _A_LABEL),
+        ),
+        f"{_A_LABEL}: cast it, column.cast(pyarrow.string())",
+        "list the positives with --qrels PAIRS, or say which rows belong together with --label COL",
+    ),
+    "id": _Role(
+        "--id",
+        ("id", "_id", "docid", "doc_id", "pid", "qid"),
+        _is_id,
+        (
+            (pat.is_floating, "float ids are not exact: cast them, column.cast(pyarrow.int64()), or name others"),
+            (pat.is_struct, _TAKE_FIELD), (pat.is_list, _TAKE_FIRST), (pat.is_nested, "an id is an int or a string"),
+        ),
+        "an id is an int or a string: cast it, column.cast(pyarrow.string()), or name others",
+        may_be_null=False,
+    ),
+    "group": _Role(
+        "--group-column", (), _is_group,
+        ((pat.is_struct, _TAKE_FIELD), (pat.is_list, _TAKE_FIRST), (pat.is_nested, _A_GROUP)),
+        f"{_A_GROUP}: cast it, column.cast(pyarrow.string())",
+    ),
+    "version": _Role(
+        "--version-column", (), _is_version, (),
+        "a version is a number, a date, a time or a string: what is largest is newest",
+    ),
+    "carry": _Role(
+        "--carry or --text", (), _is_carried, (),
+        "carry plain columns: numbers, strings, lists; take single fields out of a struct",
+    ),
+}  # fmt: skip
+
+
+def in_one_type(*kinds: pa.DataType) -> str:
+    """How columns of these plain types can be written in one."""
+    lists = [pat.is_list(kind) for kind in kinds]
+    if any(lists) and not all(lists):
+        return "as lists: pyarrow.array([[value] for value in column.to_pylist()])"
+    text = "pyarrow.list_(pyarrow.string())" if all(lists) else "pyarrow.string()"
+    return f"for example as texts: column.cast({text})"
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The columns of an input as candidates for roles.
+
+    ``distinct(name)`` is (rows, distinct values) of a column where counting is cheap, else None.
+    """
+
+    file: str
+    schema: pa.Schema
+    distinct: Callable[[str], tuple[int, int] | None] = lambda name: None
+
+    def checked(self, role: str, name: str) -> str:
+        """`name`, if it is one column of a type that fits `role`; an `InputError` otherwise."""
+        rule, count = _ROLES[role], self.schema.names.count(name)
+        if count == 0:
+            raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
+        if count > 1:
+            raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
+        untyped = rule.may_be_null and rule.fits(typed(plain(self._kind(name))))
+        if not (untyped or self._fits(role, name)):
+            message = f"{self.file}: column {name!r} cannot be the {role}: its type is {self._kind(name)}"
+            raise InputError(message, rule.remedy(plain(self._kind(name))))
+        return name
+
+    def by_name(self, role: str, taken: set[str], notes: list[str]) -> str | None:
+        """The first column that bears one of the role's names and fits; those that do not fit go to `notes`."""
+        for name in self._known(role, taken):
+            if self._fits(role, name):
+                return self.checked(role, name)
+            notes.append(f"column {name!r} is {self._kind(name)}: not used as {role}s")
+        return None
+
+    def required(self, role: str, taken: set[str], carry: tuple[str, ...]) -> str:
+        """The column by name, or else the only one that fits (and, as a label, repeats a value)."""
+        known = self._known(role, taken)
+        if known:
+            return self.checked(role, next((name for name in known if self._fits(role, name)), known[0]))
+        rest = [name for name in self.schema.names if name not in taken and name not in carry]
+        free = [name for name in rest if self._fits(role, name)]
+        shown = free[:_LISTED_COLUMNS]  # of thousands not each is counted
+        likely = [name for name in shown if not (role == "label" and self._all_differ(name))]
+        if len(free) == len(likely) == 1:
+            return self.checked(role, free[0])
+        none = f"no {role} column found; {'candidates' if free else 'columns'}"
+        what = f"several columns may be the {role}" if len(free) > 1 else none
+        remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
+        hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
+        raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
+
+    def unwanted(self, role: str, taken: set[str]) -> list[str]:
+        """A note on the column that would be used were the role filled."""
+        found = [name for name in self._known(role, taken) if self._fits(role, name)]
+        option = _ROLES[role].option
+        return [
+            f"column {name!r} is not used: {role}s count when they are named, {option} {name}" for name in found[:1]
+        ]
+
+    def _known(self, role: str, taken: set[str]) -> list[str]:
+        """The columns that bear one of the role's names, exact ones first, then by the order of the names."""
+        names = _ROLES[role].names
+        found = [name for name in self.schema.names if name.lower() in names and name not in taken]
+        return sorted(found, key=lambda name: (name not in names, names.index(name.lower())))
+
+    def _remedy(self, role: str, names: list[str]) -> str:
+        """How one of the columns `names`, none of which fits, may be made to."""
+        kinds = [plain(self._kind(name)) for name in names]
+        floats = sum(pat.is_floating(kind) for kind in kinds)
+        if role == "embedding" and floats > 1:
+            return f"{floats} columns hold one float each: {_COMBINE}"
+        convertible = [kind for kind in kinds if pat.is_nested(kind) or _is_binary(kind)]
+        return _ROLES[role].remedy((convertible or [pa.null()])[0])
+
+    def _kind(self, name: str) -> pa.DataType:
+        """The type of the first column of this name (looking it up by name fails where two share it)."""
+        return self._kinds[name]
+
+    @cached_property
+    def _kinds(self) -> dict[str, pa.DataType]:
+        return dict(reversed(list(zip(self.schema.names, self.schema.types, strict=True))))
+
+    def _fits(self, role: str, name: str) -> bool:
+        return _ROLES[role].fits(plain(self._kind(name)))
+
+    def _all_differ(self, name: str) -> bool:
+        counted = self.distinct(name)
+        return counted is not None and counted[0] == counted[1] > 1
+
+    def _listed(self, names: list[str]) -> str:
+        shown = []
+        for name in names[:_LISTED_COLUMNS]:
+            counted = self.distinct(name)
+            values = f", {counted[1]} distinct values in {counted[0]} rows" if counted else ""
+            shown.append(f"{name} ({self._kind(name)}{values})")
+        return "; ".join(shown) + (f"; and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
+
+
+def find_columns(
+    seen: Candidates,
+    given: dict[str, str | None],
+    carry: tuple[str, ...],
+    require_label: bool | None,
+    vectors: str | None,
+) -> tuple[Columns, list[str]]:
+    """Find the columns, by the names `given` to roles or by themselves; notes tell which known names are not used.
+
+    An optional label (False) is taken only by one of its names, an unwanted one (None) only if it is given. `vectors`
+    is what to call vectors that come from elsewhere.
+    """
+    if vectors and given["embedding"] is not None:
+        raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")
+    notes: list[str] = []
+    chosen = {role: seen.checked(role, name) for role, name in given.items() if name is not None}
+    for name in carry:
+        seen.checked("carry", name)
+    if not vectors and "embedding" not in chosen:
+        chosen["embedding"] = seen.required("embedding", set(chosen.values()), ())
+    if chosen.get("embedding") in carry:
+        raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
+    for role in ("id", "label"):
+        taken = set(chosen.values())
+        if role == "label" and require_label is None:
+            notes += seen.unwanted(role, taken | {*carry}) if role not in chosen else []
+        elif role not in chosen:
+            must = role == "label" and require_label
+            found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
+            chosen |= {role: found} if found is not None else {}
+    label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
+    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes

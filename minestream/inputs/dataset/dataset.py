@@ -1,0 +1,138 @@
+"""The dataset: everything that was read, as the search and the mining use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.inputs.dataset.carried import CarriedColumns
+from minestream.inputs.dataset.labels import Labels
+from minestream.inputs.dataset.vectors import Store, pair_distances
+from minestream.kernels import quantize
+from minestream.kernels.types import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The guide's vectors: `place` int64[n] says where in the store each slot's is."""
+
+    store: Store
+    square: NDArray[np.float64]
+    place: NDArray[np.int64]
+    metric: str
+
+    def distances(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Canonical distances of pairs of slots."""
+        return pair_distances(self.store, self.square, self.metric, self.place[left], self.place[right])
+
+
+FORBIDS = {
+    "both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES,
+    "positives": FORBIDS_POSITIVES,
+    "negatives": FORBIDS_NEGATIVES,
+}
+
+
+@dataclass
+class Loaded:
+    """The rows that take part, by slot: their vectors, relation and outside values.
+
+    Attributes
+    ----------
+    store : Store
+    rows : Rows
+        The relation as kernels read it.
+    frame : codes.Frame
+        How rows become float32 rows for the sweep.
+    tables : (Table, Table)
+        Of anchors and of candidates: the same where there is one.
+    source_row : int64[n]
+        Position of each slot in its unfiltered table.
+    labels : Labels
+    labeled : bool
+        Whether there is a label column.
+    positives : int64[n]
+        How many positives each slot has (see relation.positive_counts); 0 for what is no anchor.
+    guide : Guide or None
+    dropped : dict of str to int
+        Rows that take no part, by cause.
+    one_input : bool
+        Whether both tables are rows of one input.
+    notes : list of str
+    group_values : pyarrow.Array or None
+        By code of rows.group.
+    unlabeled_negatives : bool
+        Whether rows without a label, where any take part, may be negatives.
+    equal : int32[n] or None
+        The same for rows equal element by element, which are at equal distances from any other; None: unknown. Those
+        of one rows.twin are duplicates, which under cosine may differ in length.
+    """
+
+    store: Store
+    rows: Rows
+    frame: quantize.Frame
+    tables: tuple[Table, Table]
+    source_row: NDArray[np.int64]
+    labels: Labels
+    labeled: bool
+    positives: NDArray[np.int64]
+    guide: Guide | None
+    dropped: dict[str, int]
+    one_input: bool
+    notes: list[str] = field(default_factory=list)
+    group_values: pa.Array | None = None
+    unlabeled_negatives: bool = True
+    equal: NDArray[np.int32] | None = None
+
+    def table(self, role: str) -> Table:
+        """The table that rows of a role stand in."""
+        return self.tables[0] if role in ("anchor", "query", "left") else self.tables[1]
+
+    @property
+    def first_candidate(self) -> int:
+        """Slots from here on are candidates."""
+        return self.tables[1].first
+
+    @property
+    def source_rows(self) -> int:
+        """Rows of all tables, before anything was dropped."""
+        each = [table.source_rows for table in self.each_table()]
+        return each[0] if self.one_input else sum(each)
+
+    @property
+    def rows_taking_part(self) -> int:
+        """Rows that are anchors or candidates."""
+        return np.unique(self.source_row).size if self.one_input else self.store.rows
+
+    def each_table(self) -> list[Table]:
+        """The tables, one or two."""
+        return list(self.tables[: 1 if self.tables[0] is self.tables[1] else 2])
+
+    def gather(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The vectors of slots in any order, as float64 (m, d)."""
+        unique, inverse = np.unique(slots, return_inverse=True)
+        rows: NDArray[np.float64] = self.store.take(unique).astype(np.float64)[inverse]
+        return rows
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the outside knows of the rows of one table: slots `first` ... `end` - 1."""
+
+    first: int
+    end: int
+    ids: pa.Array | None
+    carried: CarriedColumns | None
+    carried_place: NDArray[np.int64]
+    source_rows: int  # before anything was dropped
+
+    def take_ids(self, slots: NDArray[np.int32]) -> pa.Array | None:
+        """The ids of slots."""
+        return None if self.ids is None else self.ids.take(pa.array(slots - self.first))
+
+    def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
+        """The carried columns of slots."""
+        return None if self.carried is None else self.carried.take(self.carried_place[slots - self.first])

@@ -1,0 +1,265 @@
+"""Who is what to whom, as codes: labels or sets of labels, groups, and how many positives each row has."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.inputs.decode import without_hidden
+from minestream.kernels.types import FORBIDS_POSITIVES, Rows
+
+UNLABELED = -1
+NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
+NO_CODES: NDArray[np.int32] = np.empty(0, np.int32)
+UNLABELED_WARNING_SHARE = 0.2
+
+
+class Encoder:
+    """Values of a column as int32 codes by first appearance, -1 for null; memory is the codes and distinct values."""
+
+    def __init__(self) -> None:
+        self._pieces: list[pa.Array] = []
+
+    def add(self, values: pa.Array) -> None:
+        """The next rows of the column."""
+        if pa.types.is_boolean(values.type):
+            values = values.cast(pa.int8())
+        self._pieces.append(pc.dictionary_encode(values))
+
+    def finish(self) -> tuple[NDArray[np.int32], pa.Array]:
+        """The code of every row, and the values by code (bools as int8)."""
+        if not self._pieces:
+            return NO_CODES, pa.array([], pa.int8())
+        unified = pa.chunked_array(self._pieces).unify_dictionaries()
+        codes = [np.asarray(piece.indices.fill_null(UNLABELED)) for piece in unified.chunks]
+        values = unified.chunk(unified.num_chunks - 1).dictionary
+        return np.concatenate(codes).astype(np.int32), values
+
+
+def without_value(labels: pa.Array, text: str | None) -> pa.Array:
+    """Labels with those that read as `text` made null; list labels element by element."""
+    if text is None:
+        return labels
+    if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
+        return without_hidden(labels, without_value(labels.flatten(), text))
+    hit = pc.fill_null(pc.equal(labels.cast(pa.string()), text), False)
+    return pc.if_else(hit, pa.scalar(None, labels.type), labels)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of all rows.
+
+    Attributes
+    ----------
+    code : int32[n]
+        Equal where labels, or whole sets of them, are equal; -1 where there is none.
+    set_start, set_code : int64[n + 1], int32[]
+        The sorted label codes of each row; empty for single labels.
+    values : pyarrow.Array
+        What the output says: by code for single labels, by row for lists.
+    """
+
+    code: NDArray[np.int32]
+    set_start: NDArray[np.int64]
+    set_code: NDArray[np.int32]
+    values: pa.Array
+
+    @property
+    def multiple(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.set_start.size > 0
+
+    def members(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """(row, label code) for every label of every row."""
+        if self.multiple:
+            return np.repeat(np.arange(self.code.size), np.diff(self.set_start)), self.set_code
+        rows = np.flatnonzero(self.code >= 0)
+        return rows, self.code[rows]
+
+    def take(self, rows: NDArray[np.integer]) -> pa.Array:
+        """The labels of `rows`, as the input had them."""
+        if self.multiple:
+            return self.values.take(pa.array(rows))
+        codes = self.code[rows]
+        return self.values.take(pa.array(codes, mask=codes < 0))
+
+    def keep(self, mask: NDArray[np.bool_]) -> Labels:
+        """The labels of the rows in `mask`."""
+        if not self.multiple:
+            return Labels(self.code[mask], NO_ROWS, NO_CODES, self.values)
+        lengths = np.diff(self.set_start)
+        start = np.concatenate([[0], np.cumsum(lengths[mask])])
+        return Labels(
+            self.code[mask], start, self.set_code[np.repeat(mask, lengths)], self.values.filter(pa.array(mask))
+        )
+
+
+class LabelReader:
+    """Collects the labels of a source batch by batch.
+
+    Attributes
+    ----------
+    rows, unlabeled, minus_one, emptied : int
+        Rows seen; those without a label; those with the label -1; labels that the unlabelled value made null.
+    """
+
+    def __init__(self, kind: pa.DataType, unlabeled_value: str | None) -> None:
+        self.kind = kind
+        self.multiple = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+        self.rows = self.unlabeled = self.minus_one = self.emptied = 0
+        self._unlabeled_value = unlabeled_value
+        self._encoder = Encoder()
+        self._lists: list[pa.Array] = []
+
+    def labeled(self, labels: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """The labels with the unlabelled value made null, and which rows have one."""
+        before = self._nulls(labels)
+        labels = without_value(labels, self._unlabeled_value)
+        self.emptied += self._nulls(labels) - before
+        if self.multiple:
+            mask = np.zeros(len(labels), bool)
+            mask[np.asarray(pc.list_parent_indices(labels))[~np.asarray(labels.flatten().is_null())]] = True
+        else:
+            mask = ~np.asarray(labels.is_null())
+            if pa.types.is_integer(labels.type):
+                self.minus_one += pc.sum(pc.equal(pc.cast(labels, pa.int64(), safe=False), -1)).as_py() or 0
+        self.rows += len(labels)
+        self.unlabeled += int((~mask).sum())
+        return labels, mask
+
+    def _nulls(self, labels: pa.Array) -> int:
+        return int((labels.flatten() if self.multiple else labels).null_count)
+
+    def notes(self, unlabeled: str, labels: Labels | None = None) -> list[str]:
+        """What the user should know of the labels read, one line each; `labels`, where they are kept, tell more."""
+        found = []
+        if self._unlabeled_value is not None and self.rows and not self.emptied:
+            found.append(
+                f"--unlabeled-value has no effect: no row has the label {self._unlabeled_value!r} ({self.kind})"
+            )
+        if unlabeled == "negative" and self.rows and not self.unlabeled:
+            found.append("--unlabeled negative has no effect: every row has a label")
+        share = self.minus_one / max(1, self.rows)
+        if share > UNLABELED_WARNING_SHARE or (self.minus_one and labels is not None and self._largest(labels) == -1):
+            most = "" if share > UNLABELED_WARNING_SHARE else ", more than any other"
+            found.append(
+                f"{share:.0%} of the rows carry the label -1{most}: if that means unlabelled, add --unlabeled-value -1"
+            )
+        return found
+
+    def _largest(self, labels: Labels) -> object:
+        """The label that most rows have, where one has more than any other."""
+        counts = np.bincount(labels.code[labels.code >= 0], minlength=1)
+        largest = np.flatnonzero(counts == counts.max())
+        return labels.values[int(largest[0])].as_py() if largest.size == 1 and counts.max() else None
+
+    def add(self, labels: pa.Array) -> None:
+        """The next rows that take part, as `labeled` returned them."""
+        if self.multiple:
+            self._lists.append(labels)
+        else:
+            self._encoder.add(labels)
+
+    def finish(self) -> Labels:
+        """All labels read."""
+        if not self.multiple:
+            code, values = self._encoder.finish()
+            return Labels(code, NO_ROWS, NO_CODES, values.cast(self.kind))
+        lists = pa.concat_arrays(self._lists) if self._lists else pa.array([], self.kind)
+        encoder = Encoder()
+        encoder.add(lists.flatten())
+        flat, _ = encoder.finish()
+        parents = np.asarray(pc.list_parent_indices(lists), np.int64)
+        known = flat >= 0
+        both = np.unique(np.stack([parents[known], flat[known].astype(np.int64)], axis=1), axis=0)
+        start = np.concatenate([[0], np.cumsum(np.bincount(both[:, 0], minlength=len(lists)))]).astype(np.int64)
+        codes = both[:, 1].astype(np.int32)
+        return Labels(_set_codes(start, codes), start, codes, lists)
+
+
+def _set_codes(start: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
+    """One code per distinct set of labels, -1 for the empty one."""
+    known: dict[bytes, int] = {b"": UNLABELED}
+    out = np.empty(start.size - 1, np.int32)
+    for i in range(out.size):
+        out[i] = known.setdefault(codes[start[i] : start[i + 1]].tobytes(), len(known) - 1)
+    return out
+
+
+def positive_counts(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
+    """How many positives each row has among the slots from `first_candidate` on: 0 only if none, else at most this.
+
+    Overlaps are several labels shared, and pairs that are listed and share a label: they count more than once. Of two
+    tables (first_candidate > 0) the rows of the second have none.
+    """
+    n = labels.code.size
+    counts = _by_label(labels, rows, first_candidate) + _by_list(rows, n)
+    counts -= _barred_by_label(labels, rows, n)
+    if first_candidate:
+        counts[first_candidate:] = 0
+    return counts
+
+
+def _groups_forbid(rows: Rows) -> bool:
+    return bool(rows.group.size and rows.group_forbids & FORBIDS_POSITIVES)
+
+
+def _by_label(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
+    member, codes = labels.members()
+    if not member.size:
+        return np.zeros(labels.code.size, np.int64)
+    candidate = member >= first_candidate
+    per_member = np.bincount(codes[candidate], minlength=int(codes.max()) + 1)[codes] - candidate
+    if _groups_forbid(rows):
+        in_group = rows.group[member] >= 0
+        key = codes.astype(np.int64) * (int(rows.group.max()) + 1) + rows.group[member]
+        _, inverse = np.unique(key[in_group], return_inverse=True)
+        together = np.bincount(inverse, weights=candidate[in_group])[inverse].astype(np.int64)
+        per_member[in_group] -= together - candidate[in_group]
+    return np.bincount(member, weights=per_member, minlength=labels.code.size).astype(np.int64)
+
+
+def listed_pairs(start: NDArray[np.int64], members: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted lists as pairs of slots."""
+    return np.repeat(np.arange(start.size - 1), np.diff(start)), members.astype(np.int64)
+
+
+def usable_known(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The listed positives, as pairs of slots, that no exclusion takes away; sorted."""
+    left, right = listed_pairs(rows.known_start, rows.known)
+    if not rows.barred_start.size:
+        return left, right
+    n = rows.barred_start.size - 1
+    barred_left, barred_right = listed_pairs(rows.barred_start, rows.barred)
+    keep = ~np.isin(left * n + right, barred_left * n + barred_right)
+    return left[keep], right[keep]
+
+
+def _by_list(rows: Rows, n: int) -> NDArray[np.int64]:
+    if not rows.known_start.size:
+        return np.zeros(n, np.int64)
+    return np.bincount(usable_known(rows)[0], minlength=n)
+
+
+def _barred_by_label(labels: Labels, rows: Rows, n: int) -> NDArray[np.int64]:
+    """How often _by_label counted pairs that are excluded."""
+    if not rows.barred_start.size:
+        return np.zeros(n, np.int64)
+    left, right = listed_pairs(rows.barred_start, rows.barred)
+    if _groups_forbid(rows):
+        apart = (rows.group[left] < 0) | (rows.group[left] != rows.group[right])
+        left, right = left[apart], right[apart]
+    if labels.multiple:
+        sets = [set(labels.set_code[a:b].tolist()) for a, b in itertools.pairwise(labels.set_start.tolist())]
+        shared = np.array(
+            [len(sets[a] & sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)], np.int64
+        )
+    else:
+        shared = ((labels.code[left] == labels.code[right]) & (labels.code[left] >= 0)).astype(np.int64)
+    return np.bincount(left, weights=shared, minlength=n).astype(np.int64)

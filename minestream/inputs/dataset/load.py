@@ -1,0 +1,277 @@
+"""Reads the sources once: vectors into the store, labels, groups and ids into codes, what is wrong into errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config.effects import lacking
+from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
+from minestream.errors import InputError
+from minestream.inputs.dataset.dataset import FORBIDS, Loaded, Table
+from minestream.inputs.dataset.draws import draw_keys, key_ranks
+from minestream.inputs.dataset.excluded import excluded_rows
+from minestream.inputs.dataset.guide import GuideReader
+from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED, Encoder, LabelReader, Labels, positive_counts
+from minestream.inputs.dataset.prepare import frame_of, prepared, twins
+from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refuse_shared
+from minestream.inputs.dataset.vectors import Store
+from minestream.inputs.pairs import csr, one_of, places_of
+from minestream.inputs.source import RowBatch
+from minestream.inputs.tables import Sources
+from minestream.kernels.types import Rows
+from minestream.system.memory import release_memory
+from minestream.system.progress import Progress
+from minestream.system.stats import WAITED, ShardStats
+
+
+def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
+    """The next batch, or None; the seconds until it is there are counted."""
+    with stats.stage(WAITED):
+        return next(batches, None)
+
+
+def load(
+    sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress, stats: ShardStats
+) -> Loaded:
+    """Read the sources through; the time spent waiting for them goes to `stats`.
+
+    Raises
+    ------
+    InputError
+        For rows that cannot be mined, duplicate or unknown ids, labels or lists that give no pair.
+    CapacityError
+        When scratch is full.
+    """
+    progress.stage("read", sources.rows or 0, "rows")
+    store_bytes //= 2 if sources.guides else 1
+    store = Store(sources.dimension, sources.dtype, store_bytes, scratch, sources.rows)
+    label_type = sources.anchors.label_type
+    labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
+    guide = GuideReader(sources.guides, config, store_bytes, scratch) if sources.guides else None
+    readers = []
+    for side, source in enumerate(sources):
+        reader = TableReader(source, config, store, labels, groups, store_bytes, scratch)
+        batches = source.batches() if guide is None else guide.marked(side, source.batches())
+        while (batch := waited(batches, stats)) is not None:
+            reader.add(batch)
+            progress.advance(len(batch.vectors))
+        readers.append(reader)
+    store.seal()
+    release_memory()
+    read = labels.finish()
+    loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(guide)
+    used = sources.labeled
+    loaded.notes.extend(labels.notes(config.unlabeled, read) if used else lacking("no labels are used", config))
+    release_memory()
+    return loaded
+
+
+class _Joined:
+    """The tables read, as one row of slots; `loaded` turns them into Loaded."""
+
+    def __init__(
+        self, sources: Sources, config: MineConfig, store: Store, labels: Labels, group: NDArray[np.int32],
+        group_values: pa.Array, readers: list[TableReader],
+    ) -> None:  # fmt: skip
+        self.sources, self.config, self.store, self.labels, self.group = sources, config, store, labels, group
+        self.group_values, self.readers = group_values, readers
+        self.notes = [*sources.notes]
+        self.dropped: dict[str, int] = {}
+
+    def loaded(self, guide: GuideReader | None) -> Loaded:
+        """Join them."""
+        config, readers = self.config, self.readers
+        for reader in readers:
+            reader.finish()
+            self._count({f"bad: {kind}": count for kind, count in reader.source.bad_rows.items()})
+            self._count({f"outside {reader.source.condition}": reader.source.left_out})
+            if config.unlabeled == "ignore" and not config.listed_positives:
+                self._count({"unlabelled": reader.unlabeled})
+        self._count({} if guide is None else guide.dropped)
+        self._drop_rows()
+        first, tables = 0, []
+        for reader in readers:
+            reader.refuse_none_left(self.sources.side(reader.source), self.dropped)
+            tables.append(reader.table(first))
+            first = tables[-1].end
+        both = tables[0], tables[-1]
+        store, square = prepared(self.store, config.normalize)
+        twin, equal = twins(store, METRICS[config.metric].unit_rows)
+        rows = self._rows(both, twin, square)
+        positives = self._positives(rows, both)
+        source_rows = [reader.source_row for reader in readers]
+        return Loaded(
+            store, rows, frame_of(store, square, config.metric), both,
+            np.concatenate(source_rows), self.labels, self.sources.labeled, positives,
+            None if guide is None else guide.guide(tables, source_rows), self.dropped, self.sources.one_input,
+            self.notes, self.group_values, self._unlabeled_negatives(), equal,
+        )  # fmt: skip
+
+    def _unlabeled_negatives(self) -> bool:
+        """Whether rows without a label may be negatives: with --qrels alone labels play no part."""
+        if self.config.unlabeled == "negative" or not self.sources.labeled:
+            return True
+        without = int((self.labels.code == UNLABELED).sum())
+        if without:
+            self.notes.append(f"{without:,} rows without a label are no negatives; --unlabeled negative makes them so")
+        return False
+
+    def _count(self, causes: dict[str, int]) -> None:
+        for cause, count in causes.items():
+            if count:
+                self.dropped[cause] = self.dropped.get(cause, 0) + count
+
+    def _drop_rows(self) -> None:
+        """Drop rows that a duplicate id replaces, and those excluded."""
+        masks = []
+        if self.sources.one_input and self.config.on_duplicate_ids == "error":
+            refuse_shared(*ids_of_all(self.readers), self.sources.columns.id)
+        excluded = excluded_rows(self.sources.excluded, self.readers, self.config.on_missing_ids, self.notes)
+        for reader, out in zip(self.readers, excluded, strict=True):
+            replaced = np.isin(reader.source_row, reader.replaced())
+            self._count({"replaced: duplicate id": int(replaced.sum())})
+            barred = np.isin(reader.source_row, out) & ~replaced
+            self._count({"excluded": int(barred.sum())})
+            masks.append(~(replaced | barred))
+        keep = np.concatenate(masks)
+        if keep.all():
+            return
+        for reader, mask in zip(self.readers, masks, strict=True):
+            reader.keep(mask)
+        self.store.keep(keep)
+        self.labels = self.labels.keep(keep)
+        self.group = self.group[keep] if self.group.size else self.group
+
+    def _rows(self, tables: tuple[Table, Table], twin: NDArray[np.int32], square: NDArray[np.float64]) -> Rows:
+        """The relation as kernels read it."""
+        n = tables[1].end
+        each = [tables[0]] if tables[0] is tables[1] else list(tables)
+        source_rows = [reader.source_row for reader in self.readers]
+        rank = [key_ranks(table.ids, table.end - table.first) for table in each]
+        keys = [draw_keys(table.ids, rows) for table, rows in zip(each, source_rows, strict=True)]
+        group = self.group if self.sources.columns.group else NO_CODES
+        forbids = FORBIDS[self.config.group_rule] if group.size else 0
+        known = self._listed(self.sources.known, tables, n, "--qrels")
+        barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
+        return Rows(
+            self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
+            twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
+        )  # fmt: skip
+
+    def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(query slot, corpus slot) of the rows that are one item, because they have one id."""
+        queries, corpus = tables
+        nothing = NO_ROWS, NO_ROWS
+        if self.sources.one_input:
+            ours, theirs = (reader.source_row for reader in self.readers)
+            _, query, item = np.intersect1d(ours, theirs, return_indices=True)
+            return query + queries.first, item + corpus.first
+        if queries is corpus or (self.sources.numbered and not self.config.shared_ids):
+            return nothing
+        if queries.ids is None or corpus.ids is None or queries.ids.type != corpus.ids.type:
+            if self.config.shared_ids:
+                raise InputError(
+                    f"--shared-ids: the tables have no ids of one type: {one_of(queries.ids)} in the queries, "
+                    f"{one_of(corpus.ids)} in the corpus",
+                    "name the columns with --id, or write both with one type: column.cast(pyarrow.string())",
+                )
+            return nothing
+        at = np.asarray(pc.index_in(queries.ids, value_set=corpus.ids).fill_null(-1), np.int64)
+        query = np.flatnonzero(at >= 0)
+        if self.config.listed_positives and not self.config.shared_ids:
+            if query.size:
+                self.notes.append(
+                    f"{query.size:,} of {len(at):,} queries have an id that the corpus has too: --shared-ids says "
+                    "that it is the same item, which is then never its own negative"
+                )
+            return nothing
+        return query + queries.first, at[query] + corpus.first
+
+    def _listed(
+        self, listed: Any, tables: tuple[Table, Table], n: int, option: str,
+        more: tuple[NDArray[np.int64], NDArray[np.int64]] = (NO_ROWS, NO_ROWS),
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # fmt: skip
+        """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
+        left, right = more
+        if listed is not None and tables[0].end > tables[0].first:
+            turns = [(listed.left, listed.right, self.notes)]
+            if self.sources.one_input:  # of one input pairs have no side
+                turns.append((listed.right, listed.left, []))
+            for queries, items, notes in turns:
+                one = self._slots(queries, 0, tables[0], f"{option} {listed.name}", notes)
+                other = self._slots(items, -1, tables[1], f"{option} {listed.name}", notes)
+                taking_part = (one >= 0) & (other >= 0)
+                left, right = np.concatenate([left, one[taking_part]]), np.concatenate([right, other[taking_part]])
+        if not left.size and listed is None:
+            return NO_ROWS, NO_CODES
+        return csr(n, left, right, both_ways=tables[0] is tables[1])
+
+    def _slots(self, ids: pa.Array, role: int, table: Table, name: str, notes: list[str]) -> NDArray[np.int64]:
+        """The slot in `table`, whose reader is that of the role, of each listed id; -1 where it takes no part."""
+        what = "the rows" if self.sources.one_input or len(self.readers) == 1 else ("the queries", "the corpus")[role]
+        readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
+        known = [each for reader in readers if (each := reader.every_id()) is not None]
+        unknown: list[int] = []
+        every = pa.concat_arrays(known) if known else None
+        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, unknown.append)
+        if any(unknown):
+            notes.append(f"{name.split()[0]}: {unknown[0]:,} pairs left out, their ids are not among {what}")
+        return np.where((at >= 0) & (at < table.end - table.first), at + table.first, -1)
+
+    def _positives(self, rows: Rows, tables: tuple[Table, Table]) -> NDArray[np.int64]:
+        """How many positives each anchor has; InputError when none has one, or there can be no negative."""
+        config, labels = self.config, self.labels
+        positives = positive_counts(labels, rows, tables[1].first)
+        if tables[0] is not tables[1]:
+            positives[tables[0].end :] = 0  # of candidates none is an anchor, not even when no query is there
+        if config.listed_positives:
+            if self.sources.known is None:  # nothing is mined: neighbours are looked for
+                return positives
+            without = int((positives[: tables[0].end] == 0).sum())
+            if config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
+                raise InputError(
+                    f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
+                    "check that --qrels belongs to these tables",
+                )
+            if without and config.two_tables:
+                self.notes.append(f"{without:,} queries have no positive and are skipped")
+            return positives
+        self._refuse_labels(positives, tables)
+        return positives
+
+    def _refuse_labels(self, positives: NDArray[np.int64], tables: tuple[Table, Table]) -> None:
+        labels, column = self.labels, self.sources.columns.label
+        used = np.unique(labels.members()[1])
+        read = sum(reader.source_rows for reader in self.readers)
+        if not used.size:
+            raise InputError(
+                f"column {column!r}: no row that takes part has a label ({read:,} rows read)",
+                "name another --label, or check --unlabeled-value",
+            )
+        if used.size == 1 and not (labels.code == UNLABELED).any():
+            raise InputError(
+                f"column {column!r}: all {labels.code.size:,} rows carry one label, so there is no negative",
+                "name another --label",
+            )
+        if self.config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
+            grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
+            if self.config.two_tables:
+                raise InputError(
+                    f"column {column!r}: no query shares a label with another item of the corpus{grouped}",
+                    "check the labels of both tables, or list the positives with --qrels",
+                )
+            raise InputError(
+                f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
+                "name another --label: triplets need at least one label with two rows",
+            )
+        without = int((positives[: tables[0].end] == 0).sum())
+        if self.config.two_tables and without:
+            self.notes.append(f"{without:,} queries have no positive and are skipped")

@@ -1,0 +1,103 @@
+"""What is computed of the rows once, before any search: twins, norms, the frame of the screens."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.metrics import METRICS
+from minestream.inputs.dataset.vectors import Store
+from minestream.kernels import distances, quantize
+
+PASS_ROWS = 16_384
+USUAL_TIMES = 4.0  # the median norm: longer rows count as if they were as long as that for the centre
+LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
+LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
+
+
+def compared(rows: NDArray[Any], by_direction: bool) -> NDArray[Any]:
+    """Rows (m, d) as they are judged equal element by element, -0.0 as 0.0.
+
+    By direction they are divided by their largest value, without sign. Quotients are rounded correctly, so that rows
+    that are exact multiples of one another become equal, whatever the multiple; divided by their norms they need not.
+    """
+    values: NDArray[Any] = rows + rows.dtype.type(0)
+    if not by_direction:
+        return values
+    values = values.astype(np.float64)
+    largest = np.abs(values).max(axis=1, keepdims=True)
+    return values / np.where(largest > 0, largest, 1.0) + 0.0
+
+
+def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Two codes a row: per set of duplicates, and per set of rows that are equal element by element."""
+    twin = _coded(store, np.arange(store.rows), by_direction)
+    if not by_direction:
+        return twin, twin
+    equal = np.arange(store.rows, dtype=np.int32)
+    crowded = np.flatnonzero(np.bincount(twin, minlength=store.rows)[twin] > 1)
+    equal[crowded] = _coded(store, crowded, False)
+    return twin, equal
+
+
+def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArray[np.int32]:
+    """Of each of ascending slots the first that equals it, from equal hashes whose rows were compared."""
+    hashes = np.empty(slots.size, np.uint64)
+    for at in range(0, slots.size, PASS_ROWS):
+        part = slice(at, at + PASS_ROWS)
+        distances.row_hashes(store.take(slots[part]), by_direction, hashes[part])
+    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    place = first[inverse]  # the first with the hash
+    doubtful = np.flatnonzero(counts[inverse] > 1)
+    for at in range(0, doubtful.size, PASS_ROWS):
+        some = doubtful[at : at + PASS_ROWS]
+        firsts, back = np.unique(place[some], return_inverse=True)
+        ours, theirs = (compared(store.take(slots[each]), by_direction) for each in (some, firsts))
+        differs = (ours != theirs[back]).any(axis=1)
+        for collided in np.unique(hashes[some[differs]]):
+            members = np.flatnonzero(hashes == collided)
+            rows = compared(store.take(slots[members]), by_direction)
+            _, first_of, set_of = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+            place[members] = members[first_of[set_of.reshape(-1)]]
+    return slots[place].astype(np.int32)
+
+
+def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
+    """The store that distances are computed from (normalised rows if asked), and dot(a, a) of its rows."""
+    square = np.empty(store.rows, np.float64)
+    for first in range(0, store.rows, PASS_ROWS):
+        end = min(store.rows, first + PASS_ROWS)
+        distances.squares(store.block(first, end), square[first:end])
+    if not normalize:
+        return store, square
+    unit = store.like(np.dtype(np.float64))
+    for first in range(0, store.rows, PASS_ROWS):
+        end = min(store.rows, first + PASS_ROWS)
+        rows = np.empty((end - first, store.dimension), np.float64)
+        distances.normalize(store.block(first, end), square[first:end].copy(), rows)
+        distances.squares(rows, square[first:end])
+        unit.append(rows)
+    unit.seal()
+    store.close()
+    return unit, square
+
+
+def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> quantize.Frame:
+    """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
+    unit_rows = METRICS[metric].unit_rows
+    # Else a row that is longer than all others together would draw the centre away from them.
+    longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
+    total = np.zeros(store.dimension)
+    blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
+    for first, end in blocks:
+        quantize.coordinate_sums(store.block(first, end), square[first:end], unit_rows, longest, total)
+    centre = total / store.rows
+    widest = max(
+        quantize.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks
+    )
+    widest = max(widest, LEAST_SHARE * float(np.abs(centre).max()), LEAST_WIDTH)
+    scale = 2.0 ** -math.floor(math.log2(widest))
+    return quantize.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)

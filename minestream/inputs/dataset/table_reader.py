@@ -1,0 +1,181 @@
+"""One table on its way into the store: its ids, its carried columns, and which of its rows take part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config.mine_config import MineConfig
+from minestream.errors import InputError
+from minestream.inputs.dataset.carried import CarriedColumns
+from minestream.inputs.dataset.dataset import Table
+from minestream.inputs.dataset.labels import NO_ROWS, Encoder, LabelReader
+from minestream.inputs.dataset.vectors import Store
+from minestream.inputs.source import Named, RowBatch, Source
+
+
+class TableReader:
+    """Gathers the batches of one table: vectors, labels and groups go where those of the other go, too."""
+
+    def __init__(
+        self, source: Source, config: MineConfig, store: Store, labels: LabelReader, groups: Encoder, store_bytes: int,
+        scratch: Path,
+    ) -> None:  # fmt: skip
+        self.source, self.config, self.store, self.labels, self.groups = source, config, store, labels, groups
+        self.first = store.rows
+        self.carried = CarriedColumns(store_bytes // 2, scratch) if source.columns.carry else None
+        self.ids: list[pa.Array] = [] if source.id_type is None else [pa.array([], source.id_type)]
+        self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
+        self.versions: list[pa.Array] = []
+        self._bad: list[Named] = []
+        self.rows: list[NDArray[np.int64]] = [NO_ROWS]
+        self.source_rows = self.unlabeled = 0
+
+    def add(self, batch: RowBatch) -> None:
+        """The next rows of the table."""
+        count = len(batch.vectors)
+        given = pa.nulls(count, self.labels.kind) if batch.labels is None else batch.labels
+        labels, labeled = self.labels.labeled(given)
+        rows = batch.rows
+        if batch.ids is not None:
+            good, bad = (_named(batch, batch.ids, mask) for mask in (~batch.bad, batch.bad))
+            self.ids.append(good.ids)
+            self.id_rows.append(good.rows)
+            self.versions += [] if good.versions is None else [good.versions]
+            self._bad.append(bad)
+        every = self.config.listed_positives or self.config.unlabeled == "negative"
+        keep = ~batch.bad & (labeled | every)
+        self.unlabeled += int((~labeled & ~batch.bad).sum())
+        mask = pa.array(keep)
+        self.labels.add(labels.filter(mask))
+        if batch.groups is not None:
+            self.groups.add(batch.groups.filter(mask))
+        if self.carried is not None and batch.carry is not None:
+            self.carried.append(batch.carry.filter(mask))
+        vectors = batch.vectors[keep] if not keep.all() else batch.vectors
+        if vectors.dtype != self.store.dtype:
+            vectors = vectors.astype(self.store.dtype)
+        self.store.append(vectors)
+        self.rows.append(rows[keep])
+        self.source_rows += count
+
+    def finish(self) -> None:
+        """No more batches come."""
+        self.source_rows += self.source.left_out
+        if self.carried is not None:
+            if len(self.rows) == 1:  # no batch came, and batches tell the types
+                kinds = pa.schema([self.source.schema.field(name) for name in self.source.columns.carry])
+                self.carried.append(pa.RecordBatch.from_pylist([], kinds))
+            self.carried.seal()
+        self.source_row = np.concatenate(self.rows)
+        self.place = np.arange(self.source_row.size)
+        self.known_ids = pa.concat_arrays(self.ids) if self.ids else None
+        self.known_rows = np.concatenate(self.id_rows) if self.ids else NO_ROWS
+
+    @property
+    def others(self) -> list[Named]:
+        """The rows that take no part, bad or outside the condition: they are known, and may stand for an id."""
+        return [*self._bad, *self.source.outside]
+
+    def replaced(self) -> NDArray[np.int64]:
+        """The source rows that another row of their id replaces, whether that takes part or not."""
+        policy = self.config.on_duplicate_ids
+        if self.known_ids is None:
+            return NO_ROWS
+        if policy == "error":
+            refuse_shared(self.known_ids, self.known_rows, self.source.columns.id)
+            return NO_ROWS
+        others = self.others
+        rows = np.concatenate([self.known_rows, *(each.rows for each in others)])
+        order = np.argsort(rows)
+        ids = pa.concat_arrays([self.known_ids, *(each.ids for each in others)]).take(pa.array(order))
+        versions = None
+        if self.versions:
+            given = [*self.versions, *(each.versions for each in others if each.versions is not None)]
+            versions = pa.concat_arrays(given).take(pa.array(order))
+        losers = np.ones(rows.size, bool)
+        losers[winners(np.asarray(pc.dictionary_encode(ids).indices, np.int64), policy, versions)] = False
+        return rows[order][losers]
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Only these of the rows take part."""
+        self.source_row, self.place = self.source_row[mask], self.place[mask]
+
+    def refuse_none_left(self, which: str, dropped: dict[str, int]) -> None:
+        """Refuse a table that has rows of which none takes part; where all lack a label, that is said later."""
+        read = self.source_rows - self.source.left_out
+        if self.source_row.size or not read or ("unlabelled" in dropped and self.unlabeled == read):
+            return
+        causes = ", ".join(f"{count:,} {cause}" for cause, count in dropped.items())
+        raise InputError(
+            f"none of the {read:,} rows{which} takes part; dropped in all: {causes}",
+            "there is nothing to mine: check how the input was written, and what is excluded",
+        )
+
+    def own_ids(self) -> pa.Array | None:
+        """The ids of the rows that take part."""
+        if self.known_ids is None:
+            return None
+        return self.known_ids.take(pa.array(np.searchsorted(self.known_rows, self.source_row)))
+
+    def every_id(self) -> pa.Array | None:
+        """The ids of all rows, those that take no part behind the others."""
+        own = self.own_ids()
+        if own is None or self.known_ids is None:
+            return None
+        return pa.concat_arrays([own, self.known_ids, *(each.ids for each in self.others)])
+
+    def table(self, first: int) -> Table:
+        """What the outside knows."""
+        end = first + self.source_row.size
+        return Table(first, end, self.own_ids(), self.carried, self.place, self.source_rows)
+
+
+def _named(batch: RowBatch, ids: pa.Array, mask: NDArray[np.bool_]) -> Named:
+    """The ids of some rows of a batch."""
+    among, versions = pa.array(mask), batch.versions
+    return Named(batch.rows[mask], ids.filter(among), None if versions is None else versions.filter(among))
+
+
+def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], column: str | None) -> None:
+    """Raise InputError where an id stands in more than one of the source rows."""
+    if pc.count_distinct(ids).as_py() == len(ids):
+        return
+    code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
+    many = np.bincount(code)
+    at = np.flatnonzero(many[code] > 1)
+    first = [f"{ids[int(i)].as_py()!r} in rows {rows[np.flatnonzero(code == code[i])][:3].tolist()}"
+             for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
+    raise InputError(
+        f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
+        "add --on-duplicate-ids last (or first), or name another --id",
+    )
+
+
+def ids_of_all(readers: Sequence[TableReader]) -> tuple[pa.Array, NDArray[np.int64]]:
+    """The ids, and their source rows, that any of the readers of one input has read."""
+    rows, first = np.unique(np.concatenate([reader.known_rows for reader in readers]), return_index=True)
+    ids = [reader.known_ids for reader in readers if reader.known_ids is not None]
+    return (pa.concat_arrays(ids).take(pa.array(first)), rows) if ids else (pa.array([], pa.int64()), NO_ROWS)
+
+
+def winners(code: NDArray[np.int64], policy: str, versions: pa.Array | None) -> NDArray[np.int64]:
+    """Of rows that share a code the first, or the last: by version where there is one, then by place.
+
+    A null version, or NaN, is older than any other.
+    """
+    order = np.arange(code.size)
+    if versions is not None:
+        old = pc.is_null(versions, nan_is_null=True)
+        known = versions.filter(pc.invert(old))
+        rank = np.zeros(code.size, np.int64)
+        rank[~np.asarray(old)] = np.asarray(pc.rank(known, tiebreaker="dense"), np.int64)
+        order = np.argsort(rank, kind="stable")
+    order = order if policy == "first" else order[::-1]
+    place: NDArray[np.int64] = order[np.unique(code[order], return_index=True)[1]]
+    return place

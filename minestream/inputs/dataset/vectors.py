@@ -1,0 +1,194 @@
+"""The vectors by slot: in memory while they fit, else in a scratch file read into buffers of known size."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import weakref
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.metrics import METRICS
+from minestream.kernels import distances
+from minestream.system.memory import scratch_errors
+
+READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
+
+
+class Store:
+    """Vectors of one width and dtype, appended once and then read by slot.
+
+    Parameters
+    ----------
+    dimension : int
+    dtype : numpy.dtype
+        As stored in the source; float16 is held as float32, which holds every float16 exactly.
+    budget_bytes : int
+        Vectors beyond this go to the scratch file.
+    scratch : Path
+        Folder of the scratch file, which has no name once it is open and so never outlives the process.
+    expected_rows : int or None
+        Rows to come, when known: then the array is made once, and pages never touched cost nothing.
+    """
+
+    def __init__(
+        self, dimension: int, dtype: np.dtype, budget_bytes: int, scratch: Path, expected_rows: int | None = None
+    ) -> None:
+        self.dimension = dimension
+        self.dtype = np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+        self.row_bytes = dimension * self.dtype.itemsize
+        self.rows = 0
+        self._budget_rows = max(1, budget_bytes // self.row_bytes)
+        self._scratch = scratch
+        self._descriptor: int | None = None
+        self._array: NDArray[Any] | None = None
+        if expected_rows is not None and expected_rows <= self._budget_rows:
+            self._array = np.empty((expected_rows, dimension), self.dtype)
+        self._parts: list[NDArray[Any]] = []
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether every row can be had as one array."""
+        return self._descriptor is None
+
+    def like(self, dtype: np.dtype) -> Store:
+        """An empty store for as many rows of another dtype, in the same budget of bytes."""
+        return Store(self.dimension, dtype, self._budget_rows * self.row_bytes, self._scratch, self.rows)
+
+    def append(self, vectors: NDArray[Any]) -> None:
+        """Add rows (m, d).
+
+        Raises
+        ------
+        CapacityError
+            When the scratch folder has no space left.
+        """
+        vectors = np.ascontiguousarray(vectors, dtype=self.dtype)
+        end = self.rows + len(vectors)
+        if self._descriptor is None and self._array is not None and end <= len(self._array):
+            self._array[self.rows : end] = vectors
+        elif self._descriptor is None and self._array is None and 2 * end <= self._budget_rows:
+            self._parts.append(vectors.copy())
+        else:
+            self._spill()
+            self._write(vectors)
+        self.rows = end
+
+    def seal(self) -> None:
+        """No more rows come."""
+        if self._descriptor is None:
+            if self._array is None:
+                empty = np.empty((0, self.dimension), self.dtype)
+                self._array = np.concatenate(self._parts) if self._parts else empty
+            self._array = self._array[: self.rows]
+        self._parts = []
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the slots outside `mask` (after seal); the others move up."""
+        if self._array is not None:
+            self._array = self._array[mask]
+        else:
+            at = 0
+            for first in range(0, self.rows, 8192):
+                kept = self.block(first, min(self.rows, first + 8192))[mask[first : first + 8192]]
+                self._write(kept, at)
+                at += len(kept)
+        self.rows = int(mask.sum())
+
+    def block(self, first: int, end: int) -> NDArray[Any]:
+        """Rows first ... end - 1 (m, d): a view in memory, else a new array read from scratch."""
+        if self._array is not None:
+            rows: NDArray[Any] = self._array[first:end]
+            return rows
+        out = np.empty((end - first, self.dimension), self.dtype)
+        self._read(first, out)
+        return out
+
+    def take(self, slots: NDArray[Any]) -> NDArray[Any]:
+        """The rows of ascending `slots` (m, d)."""
+        if self._array is not None:
+            rows: NDArray[Any] = self._array[slots]
+            return rows
+        out = np.empty((len(slots), self.dimension), self.dtype)
+        span = max(1, READ_BYTES // self.row_bytes)
+        breaks = np.flatnonzero(np.diff(slots) > max(1, span // 16)) + 1
+        for first, end in _runs(slots, breaks, span):
+            run = np.empty((int(slots[end - 1]) - int(slots[first]) + 1, self.dimension), self.dtype)
+            self._read(int(slots[first]), run)
+            out[first:end] = run[slots[first:end] - slots[first]]
+        return out
+
+    def whole(self) -> NDArray[Any] | None:
+        """Every row, when in memory."""
+        return self._array
+
+    def close(self) -> None:
+        """Release memory and scratch."""
+        if self._descriptor is not None:
+            self._release()
+            self._descriptor = None
+        self._array = None
+
+    def _spill(self) -> None:
+        if self._descriptor is not None:
+            return
+        with scratch_errors(self._scratch), tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-") as file:
+            self._descriptor = os.dup(file.fileno())
+        self._release = weakref.finalize(self, os.close, self._descriptor)  # a run that fails early closes nothing
+        held = [self._array[: self.rows]] if self._array is not None else self._parts
+        self._array, self._parts = None, []
+        for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
+            self._write(part, int(at))
+
+    def _write(self, vectors: NDArray[Any], at: int | None = None) -> None:
+        assert self._descriptor is not None
+        data = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8).data
+        offset = (self.rows if at is None else at) * self.row_bytes
+        with scratch_errors(self._scratch):
+            while data:
+                done = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[done:], offset + done
+
+    def _read(self, first: int, out: NDArray[Any]) -> None:
+        assert self._descriptor is not None
+        data, offset = out.reshape(-1).view(np.uint8).data, first * self.row_bytes
+        while data:
+            done = os.preadv(self._descriptor, [data], offset)
+            if done == 0:
+                raise OSError(errno.EIO, "the scratch file is shorter than what was written to it")
+            data, offset = data[done:], offset + done
+
+
+def _runs(slots: NDArray[Any], breaks: NDArray[Any], span: int) -> Iterator[tuple[int, int]]:
+    """Ranges of ascending slots that are read together: no gap at a break, no run longer than `span` rows."""
+    edges = [0, *breaks.tolist(), len(slots)]
+    for first, end in pairwise(edges):
+        while first < end:
+            stop = int(np.searchsorted(slots[first:end], slots[first] + span)) + first
+            yield first, stop
+            first = stop
+
+
+PAIRS_AT_ONCE = 65_536
+
+
+def pair_distances(
+    store: Store, square: NDArray[np.float64], metric: str, left: NDArray[np.integer], right: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    """Canonical distances of pairs of rows of a store; square float64[n]: dot(a, a) of each."""
+    out = np.empty(left.size, np.float64)
+    for first in range(0, left.size, PAIRS_AT_ONCE):
+        a, b = left[first : first + PAIRS_AT_ONCE], right[first : first + PAIRS_AT_ONCE]
+        unique, at = np.unique(np.concatenate([a, b]), return_inverse=True)
+        rows = store.take(unique)
+        distances.paired_distances(
+            METRICS[metric].code, rows[at[: a.size]], square[a], rows[at[a.size :]], square[b],
+            out[first : first + a.size],
+        )  # fmt: skip
+    return out

@@ -1,0 +1,409 @@
+"""Inputs: paths, folders, globs and Arrow objects, opened as readers of record batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from minestream.config.parse import PIPE
+from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.inputs.columns import ELEMENTS
+from minestream.inputs.decode import Place, one_length, refuse_masked
+from minestream.inputs.listing import AnyFile, _resolve, listed
+from minestream.system.paths import readable
+from minestream.system.pipes import read_pipe
+from minestream.system.stores import READ_ERRORS, how_to_bring, is_remote, unreadable
+from minestream.system.threads import ahead
+
+MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
+VECTORS = "vectors"
+_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
+_COUNTED_ROWS = 50_000
+_STREAMED_ROWS = 8_192
+_ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
+_AS_TABLE = {
+    "dict": "make a table of it: pyarrow.table({name: list(values) for name, values in columns.items()}); ",
+    "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches); ",
+}
+_AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
+_OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: "
+_STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "table.with_format('numpy')['embedding'][:]"
+Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
+GroupsReader = Callable[[list[int]], Reader]
+Opener = Callable[[AnyFile], "Input"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file, a table in memory or a stream: ``reader(names, batch_rows)`` yields batches with these columns."""
+
+    name: str
+    schema: pa.Schema
+    rows: int | None
+    reader: Reader
+    on_disk: bool = True
+    repeatable: bool = True
+    of_groups: GroupsReader | None = None  # readers of some row groups of a Parquet file
+    file: AnyFile = ""  # that file
+    row: int = 0  # the first row in the file
+    start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
+    stamp: tuple[int, ...] = ()  # of a local file when it was opened
+    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns that hold one value: hive folders
+    looker: Reader | None = None  # of a stream: as reader, but what it reads is still to come
+
+    def __post_init__(self) -> None:
+        # What a damaged file says of itself raises here, where what opens the file catches it: names that are no UTF-8.
+        tuple(self.schema.names)
+        if self.rows is not None and self.rows < 0:
+            raise OSError(f"it says that it has {self.rows} rows")
+
+    def read(self, names: list[str], batch_rows: int, look: bool = False) -> Generator[pa.RecordBatch, None, None]:
+        """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours.
+
+        look : whether the rows are looked at only, so that a stream is to keep them
+        """
+        try:
+            for batch in ((look and self.looker) or self.reader)(names, batch_rows):
+                wanted = batch.select(names)
+                # IPC hands on offsets and counts as they stand in the file, and no reader looks at text: a wrong one
+                # would be read beyond its buffer. Costs 0.3 to 1.2 % of reading (2.4 % beside 370 bytes of text a row).
+                wanted.validate(full=True)
+                for start in range(0, batch.num_rows, batch_rows):
+                    yield wanted.slice(start, batch_rows)
+            if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
+                raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
+        except READ_ERRORS as error:
+            raise unreadable(self.name, error) from error
+
+    def distinct(self, name: str) -> tuple[int, int] | None:
+        """(rows, distinct values) of a column, or None where counting is not cheap."""
+        if self.rows is None or self.rows > _COUNTED_ROWS or self.schema.names.count(name) > 1:
+            return None
+        kind = self.schema.field(name).type
+        if pat.is_nested(kind):
+            return None
+        column = pa.chunked_array([batch.column(name) for batch in self.read([name], _COUNTED_ROWS)], kind)
+        try:
+            return self.rows, len(column.unique())
+        except pa.ArrowNotImplementedError:
+            return None
+
+
+def _stamp(path: AnyFile) -> tuple[int, ...]:
+    """What tells a local file from what took its place, or was written into it; nothing of an object in a store."""
+    found = os.stat(path) if isinstance(path, str) else None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
+
+
+def _open_parquet(path: AnyFile) -> Input:
+    buffer_bytes = _BUFFER_BYTES if isinstance(path, str) else _REMOTE_BUFFER_BYTES
+
+    def reader(names: list[str], batch_rows: int, groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+        # A dataset scan of one large row group took 600 MB more.
+        with pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=buffer_bytes) as file:
+            yield from ahead(file.iter_batches(batch_rows, columns=names, row_groups=groups, use_threads=False))
+
+    with pq.ParquetFile(readable(path), pre_buffer=False) as file:
+        schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
+    return Input(
+        str(path), schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader,
+        of_groups=lambda groups: partial(reader, groups=groups), file=path,
+    )  # fmt: skip
+
+
+def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
+    opener = pa.ipc.open_stream if streamed else pa.ipc.open_file
+
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        fields = [schema.get_field_index(name) for name in names]
+        options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
+        with _opened(path) as handle, opener(handle, options=options) as file:
+            yield from file if streamed else map(file.get_batch, range(file.num_record_batches))
+
+    with _opened(path) as handle, opener(handle) as file:
+        schema, rows = file.schema, None if streamed else file.count_rows()
+    return Input(str(path), schema, rows, reader)
+
+
+_NPY = b"\x93NUMPY"
+
+
+def _open_npy(path: str) -> Input:
+    """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
+    try:
+        stamp = _stamp(path)
+        with open(path, "rb") as handle:
+            is_array = handle.read(len(_NPY)) == _NPY
+        if not is_array:
+            raise InputError(f"{path}: no .npy array", "save it with numpy.save")
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
+    except MinestreamError:
+        raise
+    except Exception as error:  # of a broken header whatever Python's own parser raises
+        raise unreadable(path, error) from error
+    kind = _vectors_type(mapped, path)
+    if not mapped.flags.c_contiguous:
+        raise InputError(f"{path}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
+    (rows, width), stored, offset = mapped.shape, mapped.dtype, mapped.offset
+
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with open(path, "rb") as handle:
+            handle.seek(offset)
+            for start in range(0, rows, batch_rows):
+                block = np.empty((min(batch_rows, rows - start), width), stored)
+                if handle.readinto(block.data) < block.nbytes:
+                    raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")
+                yield pa.record_batch([_vectors_array(block)], [VECTORS])
+
+    return Input(path, pa.schema([(VECTORS, kind)]), rows, reader, stamp=stamp)
+
+
+_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc}
+_BY_SUFFIX: dict[str, Opener] = {
+    **dict.fromkeys((".parquet", ".pq"), _open_parquet),
+    **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
+}
+
+
+def _opened(path: AnyFile) -> pa.NativeFile:
+    return pa.OSFile(path) if isinstance(path, str) else path.open()
+
+
+def _open_file(path: AnyFile) -> Input:
+    """A file by its first bytes, whatever its name; by its suffix when these tell nothing."""
+    suffix = Path(str(path)).suffix.lower()
+    try:
+        stamp = _stamp(path)
+        with _opened(path) as handle:
+            head = handle.read(8)
+        opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
+        if opener is not None:
+            return replace(opener(path), stamp=stamp)
+    except READ_ERRORS as error:
+        raise unreadable(str(path), error) from error
+    raise InputError(f"{path}: neither Parquet nor Arrow IPC", how_to_bring(str(path), head))
+
+
+def refuse_splits(thing: Any) -> None:
+    """Refuse a dictionary of datasets, as load_dataset returns it."""
+    if isinstance(thing, dict) and thing and all(hasattr(each, "select_columns") for each in thing.values()):
+        raise UsageError(
+            f"a {type(thing).__name__} holds several datasets: {', '.join(map(str, thing))}",
+            f"pass one of them: dataset[{next(iter(thing))!r}]",
+        )
+
+
+def _open_object(thing: Any, number: str) -> Input:
+    """A table, a record batch, a reader, a dataset, or anything with ``__arrow_c_stream__``."""
+    if isinstance(thing, pa.Table | pa.RecordBatch):
+        table = pa.table(thing)
+
+        def slices(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+            yield from table.select(names).to_batches()  # whole: of a slice too all list elements are validated
+
+        return Input(MEMORY + number, table.schema, table.num_rows, slices, on_disk=False)
+    if hasattr(thing, "scanner"):
+        return _open_dataset(thing, number)
+    if hasattr(thing, "select_columns"):
+        return _open_hugging_face(thing, number) if hasattr(thing, "__len__") else _open_iterable(thing, number)
+    if hasattr(thing, "collect_batches"):
+        return _open_lazy(thing, number)
+    if hasattr(thing, "to_reader"):  # a scanner
+        thing = thing.to_reader()
+    stream = thing if isinstance(thing, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(thing)
+    first = list(islice((batch for batch in stream if batch.num_rows), 1))
+    return _streamed(stream.schema, first, stream, number)
+
+
+def _open_dataset(dataset: Any, number: str) -> Input:
+    """A pyarrow Dataset, or what has its methods: read column by column, as often as need be."""
+
+    def scanned(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        yield from dataset.scanner(columns=names, batch_size=batch_rows).to_batches()
+
+    return Input(DATASET + number, dataset.schema, dataset.count_rows(), scanned, on_disk=False)
+
+
+def _open_hugging_face(dataset: Any, number: str) -> Input:
+    """A Hugging Face Dataset, known by its methods; its indices and formats hold."""
+
+    def selected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for table in dataset.select_columns(names).with_format("arrow").iter(batch_rows):
+            yield from table.to_batches()
+
+    return Input(DATASET + number, dataset.features.arrow_schema, len(dataset), selected, on_disk=False)
+
+
+def _open_iterable(dataset: Any, number: str) -> Input:
+    """A Hugging Face IterableDataset: read once, as a stream."""
+    tables = iter(dataset.with_format("arrow").iter(_STREAMED_ROWS))
+    batches = (batch for table in tables for batch in table.to_batches())
+    first = list(islice((batch for batch in batches if batch.num_rows), 1))
+    if not first:
+        raise InputError(f"{STREAM + number}: no rows", "there is nothing to mine")
+    return _streamed(first[0].schema, first, batches, number)
+
+
+def _open_lazy(frame: Any, number: str) -> Input:
+    """A LazyFrame of polars: collected in batches while it is read."""
+
+    def collected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        for part in frame.select(names).collect_batches(chunk_size=batch_rows, maintain_order=True):
+            yield from part.to_arrow().to_batches()
+
+    schema = frame.limit(0).collect().to_arrow().schema
+    return Input(DATASET + number, schema, None, collected, on_disk=False)
+
+
+def _streamed(schema: pa.Schema, first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], number: str) -> Input:
+    """Batches that come once; the `first` are kept, so that they can be looked at before the one pass."""
+
+    def once(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        return chain(first, rest)
+
+    def looked_at(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        yield from first
+        for batch in rest:
+            first.append(batch)
+            yield batch
+
+    return Input(STREAM + number, schema, None, once, on_disk=False, repeatable=False, looker=looked_at)
+
+
+def _vectors_type(matrix: np.ndarray, name: str) -> pa.DataType:
+    """The Arrow type of the rows of `matrix`; refuses what holds no vectors."""
+    if matrix.ndim != 2:
+        raise InputError(f"{name}: an array of shape {matrix.shape}, not 2-D", "shape it (rows, dimensions)")
+    if matrix.shape[1] == 0:
+        raise InputError(f"{name}: vectors of length 0", "check how they were made")
+    dtype = matrix.dtype.newbyteorder("=")
+    if dtype not in ELEMENTS.values():
+        raise InputError(f"{name}: vectors of {matrix.dtype}", "convert them: array.astype(numpy.float32)")
+    return pa.list_(pa.from_numpy_dtype(dtype), matrix.shape[1])
+
+
+def _vectors_array(matrix: np.ndarray) -> pa.Array:
+    """The rows of `matrix` as fixed-size lists; no copy of what is C-contiguous and of native byte order."""
+    native = np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("="))
+    return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
+
+
+def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False, name: str = "embedding") -> pa.Table:
+    """Arrays, tensors or lists as a table of the column `name` and those of `columns` that are not None."""
+    given = _to_numpy(embeddings)
+    refuse_splits(given)
+    refuse_masked(given, f"{MEMORY}: {name}s")
+    if isinstance(given, list | tuple) and given:
+        for row, vector in enumerate(given):
+            refuse_masked(vector, f"{MEMORY}: {name}s[{row}]")
+        vectors = [np.asarray(_to_numpy(vector)) for vector in given]
+        one_length(np.array([vector.size for vector in vectors]), f"{name}s", Place(MEMORY, 0, 0))
+        given = np.stack(vectors)
+        given = given.astype(np.float64) if given.dtype == np.int64 else given  # Python ints have no stored type
+    matrix = np.asarray(given)
+    if matrix.ndim == 0 or matrix.dtype == object:
+        code = _OF_HUGGING_FACE if hasattr(given, "with_format") else _STACKED
+        raise UsageError(f"{name}s of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
+    if matrix.shape[:1] == (0,) and not may_be_empty:
+        raise InputError(f"{MEMORY}: {name}s of no rows", "there is nothing to mine")
+    _vectors_type(matrix, f"{MEMORY}: {name}s")
+    named = {each: _column(values, each, len(matrix)) for each, values in columns.items() if values is not None}
+    return pa.table({name: _vectors_array(matrix), **named})
+
+
+_OF_COLUMNS = "; of one column: array.ravel(); one-hot: array.argmax(axis=1); multi-labels: array.tolist()"
+
+
+def _column(values: Any, name: str, rows: int) -> pa.Array:
+    given = _to_numpy(values)
+    if isinstance(given, list | tuple):
+        given = [value.tolist() if isinstance(value, np.ndarray) else value for value in map(_to_numpy, given)]
+    try:
+        array = given if isinstance(given, pa.Array | pa.ChunkedArray) else pa.array(given)
+    except (pa.ArrowException, TypeError, ValueError, KeyError, OverflowError) as error:  # KeyError: a frame of pandas
+        raise InputError(
+            f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: "
+            f"{' '.join(str(error).split())[:200]}",
+            "pass ints, strings, bools, or for multi-labels one list of them a row"
+            + (_OF_COLUMNS if getattr(given, "ndim", 1) == 2 else ""),
+        ) from error
+    if len(array) != rows:
+        raise InputError(f"{MEMORY}: {name}: {len(array)} values for {rows} embeddings", "pass one a row")
+    return array
+
+
+def _refuse_packed(thing: Any) -> None:
+    """Refuse sparse and quantized arrays, whose values do not lie one after another."""
+    packed = (
+        (getattr(thing, "is_quantized", False) is True, "quantized", "tensor.dequantize()"),
+        (getattr(thing, "is_nested", False) is True, "nested", "tensor.to_padded_tensor(0.0)"),
+        (getattr(thing, "is_sparse", False) is True or "sparse" in str(getattr(thing, "layout", "")), "sparse",
+         "tensor.to_dense()"),
+        (hasattr(thing, "toarray") and hasattr(thing, "nnz"), "sparse", "matrix.toarray()"),
+    )  # fmt: skip
+    for is_so, kind, code in packed:
+        if is_so:
+            raise UsageError(f"a {kind} {type(thing).__name__} is no plain array", f"convert it: {code}")
+
+
+def _to_numpy(thing: Any) -> Any:
+    """A torch tensor, known by its methods (torch is never imported), as a NumPy array; others as is."""
+    _refuse_packed(thing)
+    if hasattr(thing, "detach") and hasattr(thing, "cpu"):
+        tensor = thing.detach().cpu()
+        return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
+    return thing
+
+
+def is_readable(given: Any) -> bool:
+    """Whether `open_inputs` understands it: paths, or Arrow objects."""
+    return all(isinstance(item, str | os.PathLike) or _is_arrow(item) for item in listed(given))
+
+
+def _is_arrow(item: Any) -> bool:
+    return isinstance(item, pa.RecordBatch) or any(hasattr(item, name) for name in _ARROW_METHODS)
+
+
+def open_inputs(given: Any) -> list[Input]:
+    """Open a path, "-" for standard input, an Arrow object, or a list of either; files in sorted order, each once."""
+    items = listed(given)
+    if not items:
+        raise InputError("no input", "give a Parquet file, a folder or a glob pattern")
+    if PIPE in [item for item in items if isinstance(item, str)]:
+        if len(items) > 1:
+            raise UsageError("- is standard input, beside which nothing else is read", "give it alone")
+        items = [read_pipe()]
+    if all(isinstance(item, str | os.PathLike) for item in items):
+        return [_open_file(path) for path in _resolve(items, ".parquet")]
+    for item in items:
+        refuse_splits(item)
+        if not _is_arrow(item):
+            _refuse_packed(item)
+            raise UsageError(
+                f"an input of type {type(item).__name__} among {len(items)} is not understood",
+                _AS_TABLE.get(type(item).__name__, "give paths only, or Arrow tables and readers only; ") + _AS_ARRAYS,
+            )
+    numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
+    try:
+        return [_open_object(item, number) for item, number in zip(items, numbers, strict=True)]
+    except READ_ERRORS as error:
+        raise unreadable(STREAM, error) from error
+
+
+def open_vectors(given: Any, beside: list[Input]) -> list[Input]:
+    """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
+    files = _resolve(listed(given), ".npy")
+    for name in (*map(str, files), *(each.name for each in beside)):
+        if is_remote(name):
+            raise InputError(f"{name}: beside --vectors every file must be local", "fetch it first")
+    return [_open_npy(str(path)) for path in files]

@@ -1,0 +1,211 @@
+"""The tables of a command as they were given: the files they stand for, and whether what is written would be one."""
+
+from __future__ import annotations
+
+import glob
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+from minestream.config.parse import PIPE
+from minestream.config.resolve import flag_of
+from minestream.config.resources import Resources, Tables
+from minestream.errors import OutputError
+from minestream.inputs.listing import expand, is_hidden, is_named, listed, remote_files
+from minestream.system.paths import AnyPath, RemotePath, place_of
+from minestream.system.stores import address_of, is_remote, local_text
+
+FOOTER_BYTES = 65_536
+ROLES = {
+    "corpus": "corpus", "qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows",
+}  # fmt: skip
+ANOTHER = "choose another -o: what is read is never written over"
+
+
+@dataclass(frozen=True)
+class Given:
+    """One table of a command.
+
+    Attributes
+    ----------
+    option : str
+        What the user knows it by.
+    table : path, Arrow object, or list of them
+    role : str
+        As in the source identity; "" is INPUT's.
+    suffix : str
+        Of the files that a folder stands for.
+    """
+
+    option: str
+    table: Any
+    role: str = ""
+    suffix: str = ".parquet"
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths, folders, patterns and URIs among it."""
+        items = (os.fspath(item) for item in listed(self.table) if isinstance(item, str | os.PathLike))
+        return [item for item in items if item != PIPE]
+
+    @property
+    def in_files(self) -> bool:
+        """Whether all of it lies in files: not in memory, and in no stream."""
+        return len(self.paths) == len(listed(self.table))
+
+    @cached_property
+    def files(self) -> list[AnyPath]:
+        """Every file that it stands for."""
+        places: list[AnyPath] = []
+        for path in self.paths:
+            if is_remote(path):
+                places += remote_files(path, self.suffix)
+            else:
+                places += [Path(os.path.abspath(file)) for file in sorted(expand(path, self.suffix))]
+        for item in listed(self.table):
+            if isinstance(getattr(item, "filesystem", None), fs.LocalFileSystem):  # a pyarrow Dataset
+                places += map(Path, getattr(item, "files", ()))
+        return places
+
+    def would_read(self, place: AnyPath) -> bool:
+        """Whether a file of this name, when it is there, is one of those that a folder or a pattern stands for."""
+        return any(_stands_for(path, place, self.suffix) for path in self.paths)
+
+
+def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Given]:
+    """What `mine` reads."""
+    found = [Given("INPUT", inputs), Given("--vectors", resources.vectors, suffix=".npy")]
+    found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
+    return [each for each in found if each.table is not None]
+
+
+def refuse_inputs(out: AnyPath, taken: Iterable[AnyPath], written: Iterable[AnyPath], given: Iterable[Given]) -> None:
+    """Refuse an output that a command reads, or would read when it is run again.
+
+    Parameters
+    ----------
+    out : path
+        For messages.
+    taken : iterable of path
+        What is replaced, with everything in it.
+    written : iterable of path
+        Files that come to be, finished or not.
+    given : iterable of Given
+
+    Raises
+    ------
+    OutputError
+        However the two are spelled: by links, relative, of other case where the disk does not tell it.
+    """
+    taken, written = list(taken), list(written)
+    for table in given:
+        for place, file in _met(taken, table.files):
+            itself = place.is_file() if isinstance(place, Path) else str(place) == str(file)
+            what = f"is {table.option}" if itself else f"holds {file} of {table.option}"
+            raise OutputError(f"cannot write {place}: it {what}, which is read", ANOTHER)
+        for place in written:
+            if table.would_read(place):
+                what = f"{table.option} ({', '.join(table.paths[:3])})"
+                raise OutputError(
+                    f"cannot write {out}: it lies where {what} is read from, and would be read too", ANOTHER
+                )
+
+
+def _met(taken: Sequence[AnyPath], files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, AnyPath]]:
+    """Each of `files` that is one of `taken`, or lies in it."""
+    inode = cache(_inode)
+    here = {number: place for place in taken if (number := inode(_local(place))) is not None}
+    there = {_key(place): place for place in taken if isinstance(place, RemotePath)}
+    for file in files:
+        if isinstance(file, RemotePath):
+            pieces = _key(file).split("/")
+            names = ("/".join(pieces[:end]) for end in range(len(pieces), 0, -1))
+            yield from ((there[name], file) for name in names if name in there)
+        if here and (path := _local(file)):
+            steps = (step for each in {path, os.path.realpath(path)} for step in (Path(each), *Path(each).parents))
+            yield from ((here[number], file) for step in steps if (number := inode(str(step))) in here)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    """What tells a file or folder from every other on this machine; None of none."""
+    try:
+        found = os.stat(path) if path else None
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if found else None
+
+
+def _local(place: AnyPath) -> str:
+    """The absolute local path; "" of what lies in a store."""
+    if isinstance(place, Path):
+        return os.path.abspath(place)
+    return f"/{place.key.lstrip('/')}" if address_of(place.uri).scheme == "local" else ""
+
+
+def _key(place: RemotePath) -> str:
+    """What tells an object from every other, however its URI is spelled."""
+    scheme = address_of(place.uri).scheme
+    return f"{'gs' if scheme == 'gcs' else scheme}:{place.key.strip('/')}"
+
+
+def _stands_for(path: str, place: AnyPath, suffix: str) -> bool:
+    """Whether a folder or pattern stands for a file at `place`, too, when it is there."""
+    if is_remote(path) != isinstance(place, RemotePath):
+        return False
+    pattern: list[str] | None = None
+    if isinstance(place, RemotePath):
+        store: Any = place_of(path)
+        if glob.has_magic(str(store)):
+            store, pattern = _cut(store, address_of(path).key.split("/"))
+        own, base = _key(place), f"{_key(store)}/"
+        name = own[len(base) :] if own.startswith(base) else ""
+    else:
+        folder = Path(os.path.abspath(os.path.expanduser(local_text(path))))
+        if not folder.exists() and glob.has_magic(path):
+            folder, pattern = _cut(folder, folder.parts)
+        name = _name_in(Path(_local(place)), str(folder))
+    if not name or is_hidden(name):
+        return False
+    return name.lower().endswith(suffix) if pattern is None else is_named(name, pattern, suffix)
+
+
+def _cut(place: Any, pieces: Sequence[str]) -> tuple[Any, list[str]]:
+    """A pattern as the folder that it begins in and its other pieces."""
+    fixed = next(count for count, piece in enumerate(pieces) if glob.has_magic(piece))
+    for _ in pieces[fixed:]:
+        place = place.parent
+    return place, list(pieces[fixed:])
+
+
+def _name_in(place: Path, folder: str) -> str:
+    """The name of a file relative to a folder that it is in, whether it is there or not; "" where it is not in it."""
+    number = _inode(folder)
+    path = Path(os.path.realpath(place.parent)) / place.name
+    above = next((each for each in path.parents if number is not None and _inode(str(each)) == number), None)
+    return path.relative_to(above).as_posix() if above is not None else ""
+
+
+def marks_of(given: Iterable[Given]) -> list[dict[str, Any]]:
+    """Of every file that is read its role, path and what would change with its contents; cheap to find."""
+    return [{"role": table.role, "path": str(file), **_mark(file)} for table in given for file in table.files]
+
+
+def _mark(file: AnyPath) -> dict[str, Any]:
+    if isinstance(file, RemotePath):
+        return file.mark()
+    try:
+        found = os.stat(file)
+        with open(file, "rb") as handle:
+            handle.seek(max(0, found.st_size - FOOTER_BYTES))
+            footer = zlib.crc32(handle.read(FOOTER_BYTES))
+    except OSError:  # whoever reads it says so
+        return {}
+    return {
+        "size": found.st_size, "modified_ns": found.st_mtime_ns, "changed_ns": found.st_ctime_ns, "footer_crc32": footer
+    }  # fmt: skip

@@ -1,0 +1,348 @@
+"""Pairs and rows that the user lists: known positives, exclusions, rows that take no part."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs.agreement import common_type
+from minestream.inputs.columns import plain
+from minestream.inputs.decode import decode_plain
+from minestream.inputs.files import Input, is_readable, open_inputs
+from minestream.system.checksums import Checksum
+from minestream.system.paths import open_text
+from minestream.system.stores import shown, unreadable
+
+LEFT = ("query_id", "query-id", "qid", "query", "anchor_id", "left_id", "id_1", "id1")
+RIGHT = ("positive_id", "corpus-id", "corpus_id", "document_id", "docid", "doc_id", "pid", "right_id", "id_2", "id2")
+GRADE = ("score", "grade", "relevance", "rel", "label")
+ROW_ID, ROW_NUMBER = ("id", "row_id", "query_id", "document_id"), "row"
+TEXT_SUFFIXES = (".tsv", ".txt", ".qrels", ".trec", ".qrel")
+BATCH_ROWS = 65_536
+_WHOLE_NUMBER = re.compile("0|-?[1-9][0-9]{0,18}")
+Places = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ListedPairs:
+    """Pairs by id, as their table has them.
+
+    Attributes
+    ----------
+    name : str
+        Of the table, for messages.
+    left, right : pyarrow.Array
+        Ids, int64 or string, without nulls.
+    grade : float64 array or None
+    """
+
+    name: str
+    left: pa.Array
+    right: pa.Array
+    grade: NDArray[np.float64] | None
+
+    def graded(self, least: float) -> tuple[ListedPairs, int]:
+        """The pairs with a grade of at least `least`, or none, and how many others there are."""
+        if self.grade is None:
+            return self, 0
+        keep = self.grade >= least
+        mask = pa.array(keep)
+        kept = ListedPairs(self.name, self.left.filter(mask), self.right.filter(mask), self.grade[keep])
+        return kept, int((~keep).sum())
+
+    def identity(self, role: str) -> dict[str, Any]:
+        """What the source identity says of it: name, rows, and the CRC-32 of its columns."""
+        crc = {"left": self.left, "right": self.right}
+        if self.grade is not None:
+            crc["grade"] = pa.array(self.grade)
+        sums = {name: Checksum() for name in crc}
+        for name, column in crc.items():
+            sums[name].add(column)
+        name = os.path.basename(self.name)
+        return {"name": name, "role": role, "rows": len(self.left), "crc32": {k: v.value() for k, v in sums.items()}}
+
+
+def read_pairs(given: Any, option: str) -> ListedPairs:
+    """Read a table of pairs: Parquet, Arrow, TSV with a header (BEIR), or TREC qrels text.
+
+    Raises
+    ------
+    InputError
+        For columns that are not there or of a wrong type, null ids, grades that are no numbers, no pairs at all.
+    """
+    if is_text_table(given):
+        table, name = read_text_table(given)
+    else:
+        _refuse_values(given, option, '{"query_id": [...], "positive_id": [...]}), or mine_arrays a list of such pairs')
+        opened = open_inputs(given)
+        table, name = _read_columns(opened, option), opened[0].name
+    if not table.num_rows:
+        raise InputError(f"{name}: no pairs ({option})", "check how it was written")
+    left, right = (_ids(table, column, name) for column in ("left", "right"))
+    grade = _grades(table["grade"], name) if "grade" in table.column_names else None
+    return ListedPairs(name, left, right, grade)
+
+
+def _refuse_values(given: Any, option: str, columns: str) -> None:
+    """Refuse what is no table, but the values of one."""
+    if not is_readable(given):
+        raise UsageError(f"{option}: a {type(given).__name__} is no table", f"give it pyarrow.table({columns}")
+
+
+def pairs_table(given: Any) -> Any:
+    """A list of (query id, positive id), or an array of two columns, as a table; anything else as it is."""
+    if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2:
+        given = given.tolist()
+    if isinstance(given, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
+        return pa.table({"query_id": [left for left, _ in given], "positive_id": [right for _, right in given]})
+    return given
+
+
+def is_text_table(given: Any) -> bool:
+    """Whether pairs stand in lines of text, by the file's name."""
+    return isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES
+
+
+def read_text_table(given: str | os.PathLike[str]) -> tuple[pa.Table, str]:
+    """Columns left, right and maybe grade, as text, and the name of the file.
+
+    Lines of `query 0 document grade` (TREC), or tab-separated ones under a header that names the columns (BEIR).
+    """
+    path = shown(given)
+    return _read_text(given, path), path
+
+
+def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
+    try:
+        with open_text(given) as file:
+            first = file.readline()
+            file.seek(0)
+            names = [name.strip().lower() for name in first.split("\t")]
+            rows = list(csv.reader(file, delimiter="\t")) if set(names) & {*LEFT, *RIGHT} else []
+            lines = [] if rows else [(number, line.split()) for number, line in enumerate(file) if line.strip()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise unreadable(path, error) from error
+    if rows:
+        found = {role: _named(names, known, role, path) for role, known in (("left", LEFT), ("right", RIGHT))}
+        graded = next((name for name in GRADE if name in names), None)
+        found |= {"grade": graded} if graded else {}
+        whole = [row for row in rows[1:] if row]
+        bad = next((number for number, row in enumerate(whole, 2) if len(row) != len(names)), None)
+        if bad is not None:
+            raise InputError(f"{path}: line {bad} has not the {len(names)} fields of the header", "mend this line")
+        return pa.table({role: [row[names.index(name)] for row in whole] for role, name in found.items()})
+    bad_line = next((number for number, fields in lines if len(fields) != 4), None)
+    if bad_line is not None:
+        raise InputError(
+            f"{path}: line {bad_line + 1} is not `query 0 document grade`",
+            "TREC qrels have four fields a line; a tab-separated file needs a header: query-id corpus-id score",
+        )
+    return pa.table({"left": [f[0] for _, f in lines], "right": [f[2] for _, f in lines],
+                     "grade": [f[3] for _, f in lines]})  # fmt: skip
+
+
+def _named(names: list[str], known: tuple[str, ...], role: str, where: str) -> str:
+    """The first of the `known` names that is there."""
+    found = next((name for name in known if name in names), None)
+    if found is None:
+        what = "query" if role == "left" else "positive"
+        raise InputError(
+            f"{where}: no column of the {what} ids; there are {', '.join(names)}",
+            f"call it {known[0]} (also known: {', '.join(known[1:4])})",
+        )
+    return found
+
+
+def _read_columns(opened: list[Input], option: str) -> pa.Table:
+    """The columns left, right and, where there is one, grade."""
+    names = opened[0].schema.names
+    known_right: tuple[str, ...] = (*RIGHT, "negative_id") if option == "--exclude" else RIGHT
+    chosen = {"left": _named(names, LEFT, "left", opened[0].name),
+              "right": _named(names, known_right, "right", opened[0].name)}  # fmt: skip
+    graded = next((name for name in GRADE if name in names), None)
+    if graded is not None and option == "--qrels":
+        chosen["grade"] = graded
+    columns = list(chosen.values())
+    return pa.table([_gathered(opened, name) for name in columns], list(chosen))
+
+
+def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
+    """A column of all inputs, in the plain type that holds its values."""
+    for each in opened:
+        if (count := each.schema.names.count(name)) > 1:
+            raise InputError(f"{each.name}: {count} columns are named {name!r}", "rename all but one of them")
+    kind = plain(opened[0].schema.field(name).type)
+    for each in opened[1:]:
+        its = plain(each.schema.field(name).type) if name in each.schema.names else pa.null()
+        both = common_type(kind, its)
+        if both is None:
+            raise InputError(
+                f"column {name!r} has different types: {opened[0].name} has {kind}, {each.name} has {its}",
+                "write it with one type in all files, for example as texts: column.cast(pyarrow.string())",
+            )
+        kind = both
+    pieces = (decode_plain(batch.column(0)) for each in opened for batch in each.read([name], BATCH_ROWS))
+    return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays([pa.array([], column.type), *column.chunks])
+
+
+def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
+    """Ids as int64 or string; refuses others, and nulls."""
+    values = _whole(table[column])
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+        to = "int64" if pa.types.is_floating(kind) else "string"
+        raise InputError(
+            f"{name}: ids of type {kind}", f"ids are ints or strings: cast them, column.cast(pyarrow.{to}())"
+        )
+    if values.null_count:
+        raise InputError(f"{name}: {values.null_count:,} pairs have a null id", "drop these pairs")
+    try:
+        return values.cast(pa.int64() if pa.types.is_integer(kind) else pa.string())
+    except pa.ArrowInvalid as error:
+        raise InputError(
+            f"{name}: ids beyond int64: {error}", "write them as texts: column.cast(pyarrow.string())"
+        ) from error
+
+
+def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+    values = _whole(column)
+    try:
+        grades = np.asarray(values.cast(pa.float64()).fill_null(float("nan")), np.float64)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"{name}: the grades are of type {values.type}, and not all are numbers: {str(error)[:80]}",
+            "grades are numbers; without a grade column every pair is a positive",
+        ) from None
+    bad = np.flatnonzero(np.isnan(grades))
+    if bad.size:
+        raise InputError(
+            f"{name}: {bad.size:,} grades are NaN or null, the first in pair {bad[0]}", "fill or drop them"
+        )
+    return grades
+
+
+@dataclass(frozen=True)
+class ListedRows:
+    """Rows that take no part: by id, or by position."""
+
+    name: str
+    ids: pa.Array | None
+    rows: Places | None
+
+    def identity(self) -> dict[str, Any]:
+        """What the source identity says of it."""
+        values = self.ids if self.ids is not None else pa.array(self.rows)
+        crc = Checksum()
+        crc.add(values)
+        return {"name": os.path.basename(self.name), "role": "excluded rows", "rows": len(values),
+                "crc32": {"rows": crc.value()}}  # fmt: skip
+
+
+def read_rows(given: Any, by_id: bool) -> ListedRows:
+    """Read a table of rows, by its column id, or by its column row for an input without ids."""
+    _refuse_values(given, "--exclude-rows", '{"id": [...]})' if by_id else '{"row": [...]})')
+    opened = open_inputs(given)
+    names = opened[0].schema.names
+    wanted = ROW_ID if by_id else (ROW_NUMBER,)
+    column = next((name for name in wanted if name in names), None)
+    if column is None:
+        raise InputError(
+            f"{opened[0].name}: no column {wanted[0]!r} (--exclude-rows)",
+            f"{nearest_name(wanted[0], names)}; rows are named by {'id' if by_id else 'position'}",
+        )
+    table, name = pa.table([_gathered(opened, column)], ["left"]), opened[0].name
+    ids = _ids(table, "left", name)
+    if by_id:
+        return ListedRows(name, ids, None)
+    if not pa.types.is_integer(ids.type):
+        raise InputError(f"{name}: column {column!r} is {ids.type}, and it names rows by number", "cast it to int64")
+    return ListedRows(name, None, np.asarray(ids, np.int64))
+
+
+def cast_ids(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """`values` cast to the type of the ids they name, or None where something would be lost."""
+    try:
+        cast = values.cast(kind)
+    except pa.ArrowException:
+        return None
+    return cast if cast.cast(values.type).equals(values) else None
+
+
+def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -> pa.Array:
+    """`values` cast to the type of the ids they name, where nothing is lost; said in a note."""
+    if values.type == kind:
+        return values
+    cast = cast_ids(values, kind)
+    if cast is None:
+        first = next((value for value in values.to_pylist() if not _WHOLE_NUMBER.fullmatch(str(value))), values[0])
+        raise InputError(
+            f"{name}: ids are {values.type}, those of the rows {kind}, and {first!r} cannot be one of them",
+            "write both with one type, for example as texts: column.cast(pyarrow.string())",
+        )
+    notes.append(f"{os.path.basename(name)}: ids cast from {values.type} to {kind}, without loss")
+    return cast
+
+
+def one_of(ids: pa.Array | None) -> str:
+    """What ids look like: their type and the first."""
+    return "none" if ids is None or not len(ids) else f"{ids.type} like {ids[0].as_py()!r}"
+
+
+def places_of(
+    values: pa.Array,
+    ids: pa.Array | None,
+    name: str,
+    what: str,
+    policy: str,
+    notes: list[str],
+    count: Callable[[int], None],
+) -> Places:
+    """Where each id stands among `ids`, -1 where it does not; unknown ids are refused, or counted.
+
+    Raises
+    ------
+    InputError
+        When the rows have no ids, the types do not agree, or ids are unknown and the policy is error.
+    """
+    if ids is None:
+        raise InputError(f"{name}: it names {what} by id, and these have no id column", "name one with --id")
+    places = np.asarray(pc.index_in(like_ids(values, ids.type, name, notes), value_set=ids).fill_null(-1), np.int64)
+    unknown = np.flatnonzero(places < 0)
+    if unknown.size and policy == "error":
+        raise InputError(
+            f"{name}: {unknown.size:,} of {places.size:,} ids are not among {what}, the first is "
+            f"{values[int(unknown[0])].as_py()!r}; these are {one_of(ids)}",
+            "check that it belongs to this input, or leave such pairs out with --on-missing-ids drop",
+        )
+    if unknown.size == places.size:
+        raise InputError(
+            f"{name}: none of its {places.size:,} ids, {one_of(values)}, is among {what}: these are {one_of(ids)}",
+            "check that it belongs to this input",
+        )
+    count(int(unknown.size))
+    return places
+
+
+def csr(rows: int, left: Places, right: Places, both_ways: bool) -> tuple[Places, NDArray[np.int32]]:
+    """Pairs as sorted lists, each once: start int64[rows + 1], members int32; `both_ways`: under either end."""
+    if both_ways:
+        left, right = np.concatenate([left, right]), np.concatenate([right, left])
+    own = left != right
+    key = np.unique(left[own] * rows + right[own])
+    start = np.concatenate([[0], np.cumsum(np.bincount(key // rows, minlength=rows))]).astype(np.int64)
+    return start, (key % rows).astype(np.int32)

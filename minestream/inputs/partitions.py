@@ -1,0 +1,136 @@
+"""Hive folders as columns, and the row groups that a condition leaves to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from minestream.inputs.columns import plain
+from minestream.inputs.files import Input, Reader
+from minestream.inputs.literals import Range, constant_range, range_of
+from minestream.inputs.where import Where
+from minestream.system.paths import readable
+
+_INT64 = re.compile("0|-?[1-9][0-9]{0,18}")
+HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+
+
+def partition_values(path: str) -> dict[str, str | None]:
+    """The hive partition columns of a path: its folders of the form name=value."""
+    pairs = (folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder[1:])
+    return {_unquoted(name): None if value == HIVE_NULL else _unquoted(value) for name, value in pairs}
+
+
+def _unquoted(text: str) -> str:
+    """Text without its %XX; as it stands where they are no UTF-8, so that two folders never become one value."""
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError:
+        return text
+
+
+def partition_types(values: list[dict[str, str | None]]) -> dict[str, pa.DataType]:
+    """Of the partition columns that all files have: int64 where every value is the text of one, else string."""
+    shared = [name for name in (values[0] if values else {}) if all(name in each for each in values)]
+    return {name: pa.int64() if all(_is_int64(each[name]) for each in values) else pa.string() for name in shared}
+
+
+def _is_int64(text: str | None) -> bool:
+    """Whether text prints back as itself from an int64: 7, and neither 07, -0 nor digits of another script."""
+    return text is None or (bool(_INT64.fullmatch(text)) and -(2**63) <= int(text) < 2**63)
+
+
+def partitioned(inputs: list[Input]) -> list[Input]:
+    """The inputs with the columns that their folders `name=value` stand for; a column of the file itself wins."""
+    values = [partition_values(each.name) if each.on_disk else {} for each in inputs]
+    types = partition_types(values)
+    return [
+        _with_constants(each, {name: _scalar(own[name], kind) for name, kind in types.items()})
+        for each, own in zip(inputs, values, strict=True)
+    ]
+
+
+def _scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
+    return pa.scalar(value if value is None or kind == pa.string() else int(value), kind)
+
+
+def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
+    """The input with constant columns behind its own."""
+    added = {name: value for name, value in constants.items() if name not in each.schema.names}
+    if not added:
+        return each
+    schema = each.schema
+    for name, value in added.items():
+        schema = schema.append(pa.field(name, value.type))
+    wrapped = _adding(each.reader, added, each.schema.names[:1])
+    of_groups = each.of_groups
+    groups = None if of_groups is None else lambda some: _adding(of_groups(some), added, each.schema.names[:1])
+    return replace(each, schema=schema, reader=wrapped, of_groups=groups, constants=added)
+
+
+def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -> Reader:
+    def read(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+        own = [name for name in names if name not in added] or else_read  # rows are counted by some column
+        for batch in reader(own, batch_rows):
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            for name in names:
+                if name in added:
+                    columns[name] = pa.repeat(added[name], batch.num_rows)
+            yield pa.record_batch(columns)
+
+    return read
+
+
+def pruned(inputs: list[Input], where: Where) -> list[Input]:
+    """The inputs, cut to the runs of row groups that may hold rows which meet the condition, by their statistics.
+
+    Files that say nothing of their rows, and what is no Parquet file, stay whole.
+    """
+    found: list[Input] = []
+    start_row = 0
+    for position, each in enumerate(inputs):
+        if each.rows is None:
+            return found + inputs[position:]
+        found += _runs(each, where, start_row)
+        start_row += each.rows
+    return found
+
+
+def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
+    whole = replace(each, start_row=start_row)
+    if each.of_groups is None:
+        yield whole
+        return
+    with pq.ParquetFile(readable(each.file), pre_buffer=False) as file:
+        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    kept = {number for number, group in enumerate(groups) if where.may_be_met(_ranges(each, where, group), each.schema)}
+    if len(kept) == len(sizes):
+        yield whole
+        return
+    starts = [sum(sizes[:group]) for group in range(len(sizes))]
+    ordered = np.array(sorted(kept), np.int64)
+    for run in np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1) if kept else ():
+        groups = run.tolist()
+        yield replace(
+            each, reader=each.of_groups(groups), rows=sum(sizes[group] for group in groups), row=starts[groups[0]],
+            start_row=start_row + starts[groups[0]],
+        )  # fmt: skip
+
+
+def _ranges(each: Input, where: Where, group: pq.RowGroupMetaData) -> dict[str, Range]:
+    """What is known of the columns of a condition in a row group; nothing of those that are not there once."""
+    found = {name: constant_range(value.as_py()) for name, value in each.constants.items()}
+    chunks = [group.column(number) for number in range(group.num_columns)]
+    paths = [chunk.path_in_schema for chunk in chunks]
+    for name in where.columns:
+        if name not in found and paths.count(name) == 1:
+            kind = plain(each.schema.field(name).type)
+            found[name] = range_of(chunks[paths.index(name)].statistics, group.num_rows, kind)
+    return found

@@ -1,0 +1,427 @@
+"""Sources: inputs or arrays as checked batches of rows, and what identifies them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs.agreement import common_schema, common_vectors, no_rows
+from minestream.inputs.aligned import Lane, paired
+from minestream.inputs.checksums import Others, names_of
+from minestream.inputs.columns import Candidates, Columns, find_columns, typed
+from minestream.inputs.decode import (
+    Place,
+    Vectors,
+    bad_rows,
+    decode_ids,
+    decode_plain,
+    decode_vectors,
+    filtered,
+    lists_of,
+    without_vector,
+)
+from minestream.inputs.files import VECTORS, Input, open_inputs, open_vectors, table_of
+from minestream.inputs.partitions import partitioned, pruned
+from minestream.inputs.where import Where
+from minestream.system.checksums import Checksum
+from minestream.system.stores import output_as_input, unreadable
+
+WRITTEN_BY = b"minestream.version"
+NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Consecutive rows of the source, m of them."""
+
+    rows: np.ndarray  # (m,) int64, ascending: positions in the unfiltered source
+    vectors: np.ndarray  # (m, d), as stored, C-contiguous, possibly read-only; zeros in bad rows
+    labels: pa.Array | None  # ints, strings, bools, or lists of them
+    ids: pa.Array | None  # int64 or string, never null
+    groups: pa.Array | None  # ints, strings or bools
+    carry: pa.RecordBatch | None  # the carried columns
+    bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
+    versions: pa.Array | None = None  # numbers, times or strings
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # places of the bad rows, by kind
+
+
+class Named(NamedTuple):
+    """Rows of which the ids are known, and the versions where there are such."""
+
+    rows: np.ndarray  # (m,) int64
+    ids: pa.Array
+    versions: pa.Array | None
+
+
+_BAD_ROW_HINTS = {
+    "not finite": "float16 overflows above 65504: store float32",
+    "norm out of range": "rescale the vectors",
+    "zero norm": "a zero vector has no direction: use another metric",
+}
+
+
+class Source:
+    """Checked rows of one or more inputs; made by `open_source` and `arrays_source`.
+
+    Attributes
+    ----------
+    columns : Columns
+        The columns found.
+    notes : list of str
+        Columns that bear the name of an id or label and are not used, and why.
+    dimension : int
+        Length d of every vector, in 1..16384.
+    dtype : np.dtype
+        Element type as stored: float16, float32, float64 or int8.
+    schema : pa.Schema
+        The kept columns beside the embedding, in the types that batches have.
+    rows : int or None
+        Total rows; None for streams.
+    label_type, id_type : pa.DataType or None
+        Types of labels (plain) and ids (int64 or string).
+    bad_rows : dict of str to int
+        Bad rows dropped so far, by kind: "not finite", "zero norm", "norm out of range"; kinds that occurred.
+    left_out : int
+        Rows that did not meet `where`, after a full pass.
+    outside : list of Named
+        These rows, where `every_id` asks for their ids.
+    """
+
+    def __init__(
+        self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
+        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None, may_be_empty: bool = False,
+        every_id: bool = False,
+    ) -> None:  # fmt: skip
+        self.columns = columns
+        self.notes = [*notes, *(paired(inputs, npys) if npys else [])]
+        self.bad_rows: dict[str, int] = {}
+        counts = [each.rows for each in inputs if each.rows is not None]
+        self.rows = sum(counts) if len(counts) == len(inputs) else None
+        self._may_be_empty = may_be_empty
+        if self.rows == 0 and not may_be_empty:
+            raise no_rows(inputs)
+        self.kinds = common_schema(inputs, columns)  # as written; what has no value is read as ints
+        self.schema = pa.schema([field.with_type(typed(field.type)) for field in self.kinds])
+        self.label_type = None if columns.label is None else self.schema.field(columns.label).type
+        self.id_type = None if columns.id is None else self.schema.field(columns.id).type
+        self._inputs, self._npys, self.where = inputs, npys, where
+        self._read = inputs
+        self.left_out = 0
+        self.outside: list[Named] = []
+        self._every_id = every_id and columns.id is not None
+        if where is not None:
+            for each in inputs:
+                where.check(each.name, each.schema)
+            # .npy files are aligned with whole inputs, and ids are wanted of all rows.
+            self._read = inputs if npys or self._every_id else pruned(inputs, where)
+        self._zero_is_bad, self._drop_bad, self._batch_rows = zero_is_bad, drop_bad, batch_rows
+        self._begun = self._complete = False
+        self._file_rows: dict[str, int] = {}
+        self._checksums: dict[str, dict[str, Checksum]] = {}
+        self._others = Others()
+        if npys and self.rows is not None:
+            self._check_aligned(self.rows)
+        looked = (npys, None, npys) if npys else (inputs, where, self._read)
+        self._vectors = common_vectors(looked[0], columns.embedding, may_be_empty, drop_bad, *looked[1:])
+        self.dtype = self._vectors.dtype
+        self.dimension = int(self._vectors.length or 0)
+
+    @property
+    def condition(self) -> str:
+        """The option that says which rows are read; "" of all."""
+        return "" if self.where is None else self.where.option
+
+    def reads_as(self, column: str, kind: pa.DataType) -> None:
+        """Hand a column on as a wider type: that of another table."""
+        kind = typed(kind)
+        self.schema = self.schema.set(self.schema.get_field_index(column), pa.field(column, kind))
+        if column == self.columns.label:
+            self.label_type = kind
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether it can be read more than once."""
+        return all(each.repeatable for each in self._inputs)
+
+    def _check_aligned(self, rows: int) -> None:
+        vectors = sum(each.rows or 0 for each in self._npys)
+        if vectors != rows:
+            raise InputError(
+                f"{self._npys[0].name}: the vectors have {vectors} rows, {self._inputs[0].name}: the input has {rows}",
+                "vectors and rows are aligned by position over all files: their numbers must be equal",
+            )
+
+    def batches(self) -> Iterator[RowBatch]:
+        """All rows in order, in batches of at most `batch_rows`; a new pass begins counts and checksums anew.
+
+        Raises
+        ------
+        InputError, TransientError
+            On anything that cannot be mined, naming file, column and rows; on a failure to read that may pass.
+        UsageError
+            On a second pass over a stream.
+        """
+        if self._begun and not self.repeatable:
+            raise UsageError("a stream can be read once only", "pass a table or a file to read it again")
+        self._begin()
+        names = self.schema.names + ([] if self._npys else [self.columns.embedding])
+        names += [] if self.where is None else [name for name in self.where.columns if name not in names]
+        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self._batch_rows)]
+        lanes += [Lane(self._npys, [VECTORS], self._batch_rows)] if self._npys else []
+        rows = kept = 0
+        while count := min(lane.ready() for lane in lanes):
+            whole = [lane.take(count) for lane in lanes]
+            self._file_rows |= {place.file: place.row + count for place, _ in whole}
+            pieces = self._meeting(whole)
+            if pieces[0][1].num_rows:
+                yield self._decoded(*pieces[0], *pieces[-1])
+            rows, kept = rows + count, kept + pieces[0][1].num_rows
+        if self._npys:
+            self._check_aligned(rows + lanes[0].skip())
+        if kept == 0 and not self._may_be_empty:
+            raise no_rows(self._inputs, self.where)
+        self.left_out = (rows if self.rows is None else self.rows) - kept
+        self._complete = True
+
+    def _meeting(self, pieces: list[tuple[Place, pa.RecordBatch]]) -> list[tuple[Place, pa.RecordBatch]]:
+        """What of aligned pieces meets the condition, which the first of them is asked."""
+        if self.where is None:
+            return pieces
+        mask = self.where.mask(pieces[0][1])
+        if mask.all():
+            return pieces
+        kept, among = np.flatnonzero(mask), pa.array(mask)
+        if self._every_id:
+            place, batch = pieces[0]
+            self._name(replace(place, kept=np.flatnonzero(~mask)), filtered(batch, pc.invert(among)))
+        return [(replace(place, kept=kept), filtered(batch, among)) for place, batch in pieces]
+
+    def _name(self, place: Place, batch: pa.RecordBatch) -> None:
+        """Note the ids of rows that are not read."""
+        id, version = str(self.columns.id), self.columns.version
+        ids = decode_ids(batch.column(id), id, place)
+        versions = None if version is None else decode_plain(batch.column(version))
+        self._others.add(place.file, {"ids left out": ids, "versions left out": versions})
+        self.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
+
+    def _begin(self) -> None:
+        self._begun, self._complete = True, False
+        self.bad_rows.clear()
+        self.outside.clear()
+        beside = [kind for kind, name in (("labels", self.columns.label), ("ids", self.columns.id)) if name is not None]
+        kinds = {each.name: beside for each in self._inputs}
+        kinds |= {each.name: ["vectors", *kinds.get(each.name, [])] for each in self._npys or self._inputs}
+        self._file_rows = dict.fromkeys(kinds, 0)
+        self._checksums = {name: {kind: Checksum() for kind in of_file} for name, of_file in kinds.items()}
+        self._others = Others()
+
+    def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
+        """Decode and check a piece of rows, whose vectors lie at `origin`, and count it into the checksums."""
+        columns = self.columns
+        vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
+        try:
+            labels = None if columns.label is None else self._plain(batch, columns.label)
+            ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
+            groups = None if columns.group is None else self._plain(batch, columns.group)
+            versions = None if columns.version is None else self._plain(batch, columns.version)
+            carried = {name: self._plain(batch, name) for name in columns.carry}
+        except pa.ArrowException as error:
+            raise unreadable(place.file, error) from error
+        for where, kind, column in ((origin, "vectors", vectors), (place, "labels", labels), (place, "ids", ids)):
+            if column is not None:
+                self._checksums[where.file][kind].add(column)
+        others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
+        others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
+        self._others.add(place.file, others)
+        vectors, kinds = self._without_bad(vectors, origin, missing)
+        bad = np.zeros(len(vectors), bool)
+        bad[np.concatenate([NO_ROWS, *kinds.values()])] = True
+        carry = pa.RecordBatch.from_pydict(carried) if carried else None
+        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions, kinds)
+
+    def _plain(self, batch: pa.RecordBatch, name: str) -> pa.Array:
+        """A column in the plain type that all inputs share."""
+        values, kind = decode_plain(batch.column(name)), self.schema.field(name).type
+        return values if values.type == kind else values.cast(kind)
+
+    def _matrix(self, column: pa.Array, place: Place) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """The vectors of a piece, and its rows without one by kind; these are NaN (int8: 0) where they are dropped."""
+        name = self.columns.embedding
+        missing = without_vector(column, self._vectors.length) if self._drop_bad else {}
+        if not missing:
+            vectors = decode_vectors(column, name, place)
+            self._vectors.must_match(Vectors(place.file, vectors.dtype, vectors.shape[1]), place.rows([0]))
+            return vectors, {}
+        present = np.setdiff1d(np.arange(len(column)), np.concatenate(list(missing.values())))
+        filler = 0 if self.dtype == np.int8 else np.nan
+        whole = np.full((len(column), self.dimension), filler, self.dtype)
+        if present.size:
+            kept = replace(place, kept=present if place.kept is None else place.kept[present])
+            whole[present], _ = self._matrix(lists_of(column).take(pa.array(present)), kept)
+        return whole, missing
+
+    def _without_bad(
+        self, vectors: np.ndarray, place: Place, missing: dict[str, np.ndarray]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """`vectors` with zeros in bad rows and those `missing`, and these by kind; refuses them unless dropped."""
+        absent = np.concatenate([NO_ROWS, *missing.values()])
+        found = {kind: np.setdiff1d(rows, absent) for kind, rows in bad_rows(vectors, self._zero_is_bad).items()}
+        found = {kind: rows for kind, rows in (missing | found).items() if rows.size}
+        if found:
+            vectors = vectors.copy()
+        for kind, rows in found.items():
+            if not self._drop_bad:
+                why = "" if kind == "not finite" and self.dtype != np.float16 else f"{_BAD_ROW_HINTS[kind]}; "
+                hint = f"{why}leave such rows out with --on-bad-rows drop"
+                raise place.refusal(self.columns.embedding, kind, rows, hint)
+            self.bad_rows[kind] = self.bad_rows.get(kind, 0) + len(rows)
+            vectors[rows] = 0
+        return vectors, found
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What was read in a full pass: one entry a file, independent of how its rows were cut.
+
+        Returns
+        -------
+        list of dict
+            ``{"name", "rows", "crc32"}``; `name` is relative to the inputs' common folder, or ``<memory>``,
+            ``<stream>``; `crc32` has those of "vectors", "labels", "ids" that are in this file.
+        """
+        if not self._complete:
+            raise UsageError("the identity is known after a full pass only", "go through batches() to the end first")
+        sums = {file: {kind: crc.value() for kind, crc in every.items()} for file, every in self._checksums.items()}
+        return [
+            {"name": name, "rows": self._file_rows[file] if rows is None else rows, "crc32": sums[file]}
+            for file, (name, rows) in self.named().items()
+        ]
+
+    def others(self) -> list[dict[str, Any]]:
+        """What was read beside what the identity tells of; see Others."""
+        return self._others.told({file: name for file, (name, _) in self.named().items()})
+
+    def named(self) -> dict[str, tuple[str, int | None]]:
+        """Of each file the name in the identity, and the rows if they are known without reading it."""
+        return names_of([*self._inputs, *self._npys])
+
+
+def open_source(
+    inputs: Any,
+    *,
+    embedding: str | None = None,
+    label: str | None = None,
+    id: str | None = None,
+    group_column: str | None = None,
+    version_column: str | None = None,
+    carry: Iterable[str] = (),
+    vectors: Any = None,
+    metric: str = "cosine",
+    normalize: bool = False,
+    on_bad_rows: str = "error",
+    batch_rows: int = 8192,
+    require_label: bool | None = True,
+    where: Where | None = None,
+    may_be_empty: bool = False,
+    every_id: bool = False,
+) -> Source:
+    """Open inputs, find their columns and check what can be checked without reading the rows.
+
+    Parameters
+    ----------
+    inputs : path, Arrow object, or list of either
+        Parquet and Arrow IPC files, folders (their ``*.parquet``, recursively), glob patterns; or tables, record
+        batches, readers, objects with ``__arrow_c_stream__``. Files in sorted path order, each once.
+    embedding, label, id, group_column, version_column : str, optional
+        Columns; found by themselves when not given (a group and a version never are).
+    carry : iterable of str
+        Columns to hand through.
+    vectors : path, glob pattern, or list, optional
+        ``.npy`` files that hold the vectors, aligned by row with `inputs`.
+    metric, normalize
+        Zero rows are bad with cosine or when normalising.
+    on_bad_rows : {"error", "drop"}
+        Whether bad rows are refused, or marked and counted.
+    batch_rows : int
+        Most rows of a batch.
+    require_label : bool or None
+        Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
+    where : Where, optional
+        Only rows that meet it are decoded, checked and handed on.
+    may_be_empty : bool
+        Whether no rows are as good as any.
+    every_id : bool
+        Whether the ids of rows that do not meet `where` are wanted too; then no part of a file is passed over.
+
+    Raises
+    ------
+    InputError, UsageError, TransientError
+        On what cannot be mined, on options that mean nothing, on a failure to read that may pass.
+
+    Notes
+    -----
+    Reads footers and headers; the first rows of list columns and streams; ambiguous columns of up to 50,000 rows.
+    """
+    if on_bad_rows not in ("error", "drop"):
+        raise UsageError(f"on_bad_rows={on_bad_rows!r}", nearest_name(str(on_bad_rows), ["error", "drop"]))
+    if batch_rows < 1:
+        raise UsageError(f"batch_rows={batch_rows}", "it must be at least 1")
+    opened = partitioned(open_inputs(inputs))
+    for each in opened:
+        if WRITTEN_BY in (each.schema.metadata or {}):
+            raise output_as_input(each.name, each.schema.metadata)
+    npys = [] if vectors is None else open_vectors(vectors, opened)
+    columns, notes = find_columns(
+        Candidates(opened[0].name, opened[0].schema, opened[0].distinct),
+        {"embedding": embedding, "label": label, "id": id, "group": group_column, "version": version_column},
+        (carry,) if isinstance(carry, str) else tuple(carry),
+        require_label,
+        VECTORS if npys else None,
+    )
+    zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
+    return Source(
+        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where,
+        may_be_empty=may_be_empty, every_id=every_id,
+    )  # fmt: skip
+
+
+def arrays_source(
+    embeddings: Any,
+    labels: Any,
+    *,
+    ids: Any = None,
+    groups: Any = None,
+    metric: str = "cosine",
+    normalize: bool = False,
+    on_bad_rows: str = "error",
+    batch_rows: int = 8192,
+    require_label: bool | None = True,
+    name: str = "embedding",
+) -> Source:
+    """A source over arrays: NumPy, torch tensors (any device, bfloat16 becomes float32) or lists.
+
+    Parameters
+    ----------
+    embeddings : array (n, d) or list of n vectors
+        float16, float32, float64 or int8; not copied when C-contiguous.
+    labels, ids, groups : array (Arrow too) or list of length n, or None
+        As the columns of a file; lists of lists are multi-labels.
+    metric, normalize, on_bad_rows, batch_rows, require_label
+        See `open_source`, also for what is raised.
+    name : str
+        What messages call the column of vectors.
+    """
+    if labels is None and require_label:
+        raise InputError(
+            "no labels", "pass one label a row, or list the positives: qrels=[(row, row of a positive), ...]"
+        )
+    table = table_of(embeddings, {"label": labels, "id": ids, "group": groups}, name=name)
+    label, id, group = (role if role in table.column_names else None for role in ("label", "id", "group"))
+    return open_source(
+        table, embedding=name, label=label, id=id, group_column=group, metric=metric, normalize=normalize,
+        on_bad_rows=on_bad_rows, batch_rows=batch_rows, require_label=require_label,
+    )  # fmt: skip

@@ -1,0 +1,271 @@
+"""Everything a run reads: INPUT, the corpus, what is listed, the guide."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from minestream.config.effects import lacking
+from minestream.config.mine_config import MineConfig
+from minestream.config.resources import Resources, Tables
+from minestream.config.trainer_formats import FORMATS
+from minestream.errors import InputError, UsageError
+from minestream.inputs.agreement import common_type
+from minestream.inputs.columns import Candidates, Columns, in_one_type
+from minestream.inputs.files import open_inputs
+from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
+from minestream.inputs.source import Source, open_source
+from minestream.inputs.where import Where, joint
+
+CANDIDATES = ("positive", "negative")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The tables of a run, opened.
+
+    Attributes
+    ----------
+    anchors : Source
+        INPUT: the rows mined for.
+    corpus : Source or None
+        Where candidates live; None: INPUT.
+    known, barred : ListedPairs or None
+        Pairs that are positives, that are neither.
+    excluded : ListedRows or None
+        Rows that take no part.
+    guides : tuple of Source
+        Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
+    one_input : bool
+        Whether the corpus is INPUT again, read for its candidates: the same row is the same item.
+    numbered : bool
+        Whether rows without ids go by their number in lists, which says nothing of the rows of another table.
+    notes : list of str
+    """
+
+    anchors: Source
+    corpus: Source | None = None
+    known: ListedPairs | None = None
+    barred: ListedPairs | None = None
+    excluded: ListedRows | None = None
+    guides: tuple[Source, ...] = ()
+    one_input: bool = False
+    notes: list[str] = field(default_factory=list)
+    numbered: bool = False
+
+    def __post_init__(self) -> None:
+        if self.corpus is not None and not self.one_input:
+            _agree(self.anchors, self.corpus)
+        if len({guide.dimension for guide in self.guides}) > 1:
+            raise InputError("the guide's vectors of queries and corpus differ in length", "embed both with one model")
+
+    def __iter__(self) -> Iterator[Source]:
+        return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
+
+    @property
+    def labeled(self) -> bool:
+        """Whether labels say who is positive and negative to whom."""
+        return self.anchors.label_type is not None
+
+    @property
+    def columns(self) -> Columns:
+        """The columns of INPUT."""
+        return self.anchors.columns
+
+    @property
+    def dimension(self) -> int:
+        """Of all vectors."""
+        return self.anchors.dimension or (self.corpus.dimension if self.corpus else 0)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """A type that holds the vectors of both tables without loss."""
+        return np.result_type(*(source.dtype for source in self))
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of all tables; None when a stream is among them."""
+        counts = [source.rows for source in self]
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    def side(self, source: Source) -> str:
+        """What the rows of one of two sources are, for messages; "" where there is one."""
+        if self.corpus is None:
+            return ""
+        sides = (
+            (" that may be anchors", " that may be candidates")
+            if self.one_input
+            else (" of the queries", " of the corpus")
+        )
+        return sides[source is self.corpus]
+
+    def identity(self) -> list[dict[str, Any]]:
+        """What was read: an entry a file, and one for each list."""
+        found = self.anchors.identity()
+        found += [entry | {"role": "corpus"} for entry in (self.corpus.identity() if self.corpus else [])]
+        found += [self.known.identity("known positives")] if self.known else []
+        found += [self.barred.identity("excluded pairs")] if self.barred else []
+        found += [self.excluded.identity()] if self.excluded else []
+        return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
+
+    def others(self) -> list[dict[str, Any]]:
+        """What was read beside what the identity tells of: see Source.others."""
+        theirs = [] if self.corpus is None else self.corpus.others()
+        return self.anchors.others() + [entry | {"role": "corpus"} for entry in theirs]
+
+    def columns_used(self) -> dict[str, Any]:
+        """The columns of each table by role, as manifests have them."""
+        anchors, *corpus = (
+            {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
+             "carry": list(found.carry), "version": found.version}
+            for found in (source.columns for source in self)
+        )  # fmt: skip
+        return anchors | ({"corpus": corpus[0]} if corpus else {})
+
+
+def open_sources(
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: bool | None = True
+) -> Sources:
+    """Open what a run reads; the lists are read through.
+
+    label : whether labels must be found, as of open_source; with known positives they need not
+
+    Raises
+    ------
+    MinestreamError
+        UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
+    """
+    if tables.qrels is not None:  # labels count only when they are named: passages carry many a column "label"
+        label = None
+    own = joint(config.where, config.anchor_where, "--anchor-where")
+    theirs = joint(config.where, config.candidate_where, "--candidate-where")
+    both = tables.corpus is not None or config.split_roles
+    carried = _carried(config, "anchor", *(() if both else CANDIDATES))
+    anchors = _open(inputs, config, resources, label, carried, own, may_be_empty=tables.corpus is not None)
+    corpus = None
+    if tables.corpus is not None:
+        named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
+        corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES), theirs)
+    elif config.split_roles:
+        if not anchors.repeatable:
+            raise UsageError(
+                "--anchor-where and --candidate-where read the input twice, which a stream cannot be",
+                "pass a file or a table",
+            )
+        corpus = _open(inputs, config, resources, label, _carried(config, *CANDIDATES), theirs)
+    notes: list[str] = []
+    known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
+    by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
+    excluded = excluded_rows(tables, by_id)
+    guides = _open_guides(inputs, config, tables, resources, (own, theirs))
+    return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
+
+
+def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:
+    """What --exclude-rows names, if it is given: by id where a table has ids, else by position, of one table."""
+    if tables.exclude_rows is None:
+        return None
+    if not by_id and tables.corpus is not None:
+        raise UsageError("--exclude-rows names rows of two tables by id, and neither has an id", "name it with --id")
+    return read_rows(tables.exclude_rows, by_id)
+
+
+def listed_pairs(
+    qrels: Any, exclude: Any, config: MineConfig, notes: list[str]
+) -> tuple[ListedPairs | None, ListedPairs | None]:
+    """The known positives whose grade counts, and the excluded pairs; None of what is not given."""
+    barred = None if exclude is None else read_pairs(exclude, "--exclude")
+    if qrels is None:
+        return None, barred
+    known, low = read_pairs(qrels, "--qrels").graded(config.min_grade)
+    if known.grade is None:
+        notes += lacking("the pairs of --qrels have no grades", config)
+    if low:
+        notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
+    if not len(known.left):
+        raise InputError(f"{known.name}: all {low:,} pairs are graded below {config.min_grade:g}", "lower --min-grade")
+    return known, barred
+
+
+def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
+    """The configuration without the names of embedding, id and version that the corpus has not."""
+    if not isinstance(corpus, str | os.PathLike):
+        return config
+    names = open_inputs(corpus)[0].schema.names
+    absent: dict[str, Any] = {
+        role: None for role in ("embedding", "id", "version_column") if getattr(config, role) not in names
+    }
+    return replace(config, **absent)
+
+
+def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
+    """The columns handed through by the table of some roles: those asked for, and texts of a trainer format."""
+    wanted = FORMATS[config.emit].texts if config.emit in FORMATS else ()
+    texts = [config.query_text or config.text if role == "anchor" else config.text for role in roles if role in wanted]
+    return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
+
+
+def _open(
+    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
+    where: Where | None, may_be_empty: bool = False,
+) -> Source:  # fmt: skip
+    return open_source(
+        inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
+        version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
+        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
+        require_label=label, where=where, may_be_empty=may_be_empty,
+        every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
+    )  # fmt: skip
+
+
+def _agree(anchors: Source, corpus: Source) -> None:
+    """Let labels and groups of two tables be read as one type; InputError when the tables do not fit together."""
+    if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows that would tell
+        raise InputError(
+            f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
+            "embed both with one model",
+        )
+    for what in ("label", "group"):
+        ours, theirs = getattr(anchors.columns, what), getattr(corpus.columns, what)
+        if (ours is None) != (theirs is None):
+            raise InputError(
+                f"only one of the tables has a {what} column ({ours or theirs!r})", f"name both {what}s alike"
+            )
+    for what in ("label", "group"):
+        ours, theirs = (getattr(source.columns, what) for source in (anchors, corpus))
+        if ours is None or theirs is None:
+            continue
+        kinds = anchors.kinds.field(ours).type, corpus.kinds.field(theirs).type
+        if (both := common_type(*kinds)) is None:
+            raise InputError(
+                f"the {what}s of the queries are {kinds[0]}, those of the corpus {kinds[1]}",
+                f"write both with one type, {in_one_type(*kinds)}",
+            )
+        anchors.reads_as(ours, both)
+        corpus.reads_as(theirs, both)
+
+
+def _open_guides(
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, conditions: tuple[Where | None, Where | None]
+) -> tuple[Source, ...]:
+    """The guide's vectors of each table, of rows that meet its condition."""
+    if not config.guided:
+        return ()
+    given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
+    if not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
+        raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
+    for first in (open_inputs(each)[0] for each in given):
+        Candidates(first.name, first.schema).checked("guide", config.guide or "")
+    ids = [config.id, None if tables.corpus is None else _for_corpus(config, tables.corpus).id]
+    return tuple(
+        open_source(
+            each, embedding=config.guide, id=id, metric=config.metric, normalize=config.normalize,
+            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=None, where=where,
+        )
+        for each, id, where in zip(given, ids, conditions, strict=False)
+    )  # fmt: skip

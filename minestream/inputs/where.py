@@ -1,0 +1,357 @@
+"""Conditions on columns: parsed by hand, asked of rows through Arrow's compute, and of what statistics say of rows."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs.columns import plain
+from minestream.inputs.decode import decode_plain
+from minestream.inputs.literals import (
+    FLIPPED,
+    NOTHING_KNOWN,
+    Range,
+    Unlike,
+    Value,
+    comparable,
+    compared,
+    fitted,
+    moment,
+    together,
+)
+
+COMPARISONS: dict[type[ast.cmpop], str] = {
+    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+}  # fmt: skip
+GRAMMAR = (
+    'columns, numbers, "texts", True, False, date("2026-01-31"), time("2026-01-31T12:00+01:00"), column("odd name"), '
+    "== != < <= > >=, in (...), is None, and, or, not"
+)
+MOST_JOINED = 1_000
+_ONE_EQUALS = re.compile("(?<![=!<>:])=(?!=)")
+Columns = Mapping[str, pa.Array]
+Ranges = Mapping[str, Range]
+Verdict = tuple[bool, bool]  # whether rows may meet a condition, and whether they may fail it; null does neither
+
+
+class Condition:
+    """What is true, false or null of a row: null meets no comparison, nor its negation."""
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """Its value in every row."""
+        raise NotImplementedError
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """What it may be in rows of which only ranges are known."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Joined(Condition):
+    """Conditions joined by `and` (every) or `or`."""
+
+    every: bool
+    parts: tuple[Condition, ...]
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
+        found = self.parts[0].of(columns)
+        for part in self.parts[1:]:
+            found = (pc.and_kleene if self.every else pc.or_kleene)(found, part.of(columns))
+        return found
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
+        true, false = zip(*(part.verdict(ranges, kinds) for part in self.parts), strict=True)
+        return (all(true), any(false)) if self.every else (any(true), all(false))
+
+
+@dataclass(frozen=True)
+class Not(Condition):
+    """The negation of a condition."""
+
+    part: Condition
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
+        return pc.invert(self.part.of(columns))
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
+        true, false = self.part.verdict(ranges, kinds)
+        return false, true
+
+
+@dataclass(frozen=True)
+class IsNull(Condition):
+    """Whether a column is null."""
+
+    name: str
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
+        return columns[self.name].is_null()
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
+        known = ranges.get(self.name, NOTHING_KNOWN)
+        return known.nulls, known.values
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Compared(Condition):
+    """A column compared with a value, or with another column as Arrow compares the two."""
+
+    name: str
+    comparison: str
+    value: Value | Column
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
+        column = columns[self.name]
+        if isinstance(self.value, Column):
+            return self._with(column, columns[self.value.name], self.value.name)
+        comparison, value = fitted(self.name, column.type, self.comparison, self.value)
+        return compared(comparison, comparable(column), value) if comparison else _where_known(column, value)
+
+    def _with(self, column: pa.Array, other: pa.Array, name: str) -> pa.BooleanArray:
+        if pa.types.is_null(column.type) or pa.types.is_null(other.type):
+            return pa.nulls(len(column), pa.bool_())
+        try:
+            return compared(self.comparison, together(column), together(other))
+        except pa.ArrowException as error:
+            what = f"columns {self.name!r} ({column.type}) and {name!r} ({other.type}) cannot be compared"
+            raise Unlike(what, "compare columns of one type") from error
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
+        if isinstance(self.value, Column):
+            return True, True
+        known = ranges.get(self.name, NOTHING_KNOWN)
+        return known.verdict(*fitted(self.name, kinds[self.name], self.comparison, self.value))
+
+
+def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
+    """`value`, and null where the column is."""
+    return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
+
+
+@dataclass(frozen=True)
+class OneOf(Condition):
+    """A column among values."""
+
+    name: str
+    values: tuple[Value, ...]
+
+    def of(self, columns: Columns) -> pa.BooleanArray:
+        """See Condition."""
+        column = comparable(columns[self.name])
+        fits = [fitted(self.name, columns[self.name].type, "==", value) for value in self.values]
+        known = [value for comparison, value in fits if comparison]
+        zeros = [value for value in known if value == 0 and isinstance(value, float)]
+        known += [-value for value in zeros]  # Arrow tells -0.0 from 0.0 here
+        among = pa.array(known, column.type)
+        return _where_known(column, pc.is_in(column, value_set=among))
+
+    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+        """See Condition."""
+        each = tuple(Compared(self.name, "==", value) for value in self.values)
+        return Joined(False, each).verdict(ranges, kinds) if each else (False, True)
+
+
+@dataclass(frozen=True)
+class Where:
+    """A condition that rows must meet.
+
+    Attributes
+    ----------
+    text : str
+        As given.
+    option : str
+        Which option gave it.
+    condition : Condition
+        Rows for which it is true meet it.
+    columns : tuple of str
+        Those it reads.
+    """
+
+    text: str
+    option: str
+    condition: Condition
+    columns: tuple[str, ...]
+
+    def check(self, file: str, schema: pa.Schema) -> None:
+        """Raise InputError for a column that is not there, UsageError for one compared to another type."""
+        for name in self.columns:
+            if name not in schema.names:
+                raise InputError(f"{file}: {self.option}: no column {name!r}", nearest_name(name, schema.names))
+        self.mask(
+            pa.record_batch([pa.array([], plain(schema.field(name).type)) for name in self.columns], list(self.columns))
+        )
+
+    def mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
+        """Which rows meet it, bool[m]."""
+        try:
+            met = self.condition.of({name: decode_plain(batch.column(name)) for name in self.columns})
+        except Unlike as error:
+            raise UsageError(f"{self.option} {self.text!r}: {error.message}", error.hint) from error
+        except pa.ArrowException as error:
+            what = f"{self.option} {self.text!r}: {' '.join(str(error).split())[:200]}"
+            raise UsageError(what, "compare a column with values of its type") from error
+        return np.asarray(met.fill_null(False))
+
+    def may_be_met(self, ranges: Ranges, schema: pa.Schema) -> bool:
+        """Whether rows in these ranges may meet it."""
+        return self.condition.verdict(ranges, {name: plain(schema.field(name).type) for name in self.columns})[0]
+
+
+def both(first: Where | None, second: Where | None) -> Where | None:
+    """The condition that rows meet which meet two; None stands for every row."""
+    if first is None or second is None:
+        return first or second
+    return Where(
+        f"({first.text}) and ({second.text})", f"{first.option} and {second.option}",
+        Joined(True, (first.condition, second.condition)), tuple(dict.fromkeys(first.columns + second.columns)),
+    )  # fmt: skip
+
+
+def joint(common: str | None, own: str | None, option: str) -> Where | None:
+    """The condition of --where and that of a role's own `option`, together; None without either."""
+    return both(parse_where(common, "--where"), parse_where(own, option))
+
+
+def parse_where(text: str | None, option: str) -> Where | None:
+    """The condition that an option's text says; None without one.
+
+    Raises
+    ------
+    UsageError
+        For what the grammar does not have.
+    """
+    if text is None:
+        return None
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        what = error.msg if isinstance(error, SyntaxError) else error
+        raise UsageError(f"{option} {text[:200]!r}: {what}", _instead(text)) from error
+    joined = sum(len(getattr(node, "values", ())) + len(getattr(node, "ops", [0])) - 1 for node in ast.walk(tree))
+    if joined > MOST_JOINED:  # every one is a pass over the rows
+        what = f"{option} {text[:200]!r}: {joined:,} conditions are joined, more than {MOST_JOINED:,}"
+        raise UsageError(what, "list values instead: id in (1, 2, 3)")
+    parser = _Parser(text, option)
+    try:
+        condition = parser.condition(tree.body)
+    except RecursionError as error:
+        raise UsageError(f"{option} {text[:200]!r}: nested too deep", "list values instead: id in (1, 2, 3)") from error
+    return Where(text, option, condition, tuple(dict.fromkeys(parser.columns)))
+
+
+def _instead(text: str) -> str:
+    """What was meant by text that cannot be parsed: == for =, or else the grammar."""
+    doubled = _ONE_EQUALS.sub("==", text.strip())
+    try:
+        ast.parse(doubled, mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return GRAMMAR
+    return f"two equal signs compare: {doubled}" if doubled != text.strip() else GRAMMAR
+
+
+class _Parser:
+    """Turns the syntax tree of a condition into a Condition, node by node; what it does not know it refuses."""
+
+    def __init__(self, text: str, option: str) -> None:
+        self.text, self.option = text, option
+        self.columns: list[str] = []
+
+    def condition(self, node: ast.expr) -> Condition:
+        """What is true or false of a row."""
+        if isinstance(node, ast.BoolOp):
+            return Joined(isinstance(node.op, ast.And), tuple(self.condition(value) for value in node.values))
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+            return Not(self.condition(node.operand))
+        if isinstance(node, ast.Compare):
+            return self._compared(node)
+        if isinstance(node, ast.Name | ast.Call):
+            return Compared(self._column(node), "==", True)
+        raise self._refused(node)
+
+    def _compared(self, node: ast.Compare) -> Condition:
+        if len(node.ops) > 1:  # a < x < b
+            lefts = [node.left, *node.comparators]
+            each = zip(lefts, node.ops, node.comparators, strict=False)
+            return Joined(True, tuple(self._compared(ast.Compare(left, [op], [right])) for left, op, right in each))
+        (comparison,), (right,) = node.ops, node.comparators
+        if isinstance(comparison, ast.In | ast.NotIn):
+            if not isinstance(right, ast.Tuple | ast.List):
+                raise self._refused(node)
+            values = [self._operand(value) for value in right.elts]
+            among = OneOf(self._column(node.left), tuple(v for v in values if not isinstance(v, Column)))
+            if len(among.values) < len(values):
+                raise self._refused(node)
+            return Not(among) if isinstance(comparison, ast.NotIn) else among
+        if isinstance(comparison, ast.Is | ast.IsNot):
+            if not (isinstance(right, ast.Constant) and right.value is None):
+                raise self._refused(node)
+            null = IsNull(self._column(node.left))
+            return null if isinstance(comparison, ast.Is) else Not(null)
+        own, other, said = self._operand(node.left), self._operand(right), COMPARISONS[type(comparison)]
+        if isinstance(own, Column):
+            return Compared(own.name, said, other)
+        if isinstance(other, Column):
+            return Compared(other.name, FLIPPED[said], own)
+        raise self._refused(node)
+
+    def _column(self, node: ast.expr) -> str:
+        operand = self._operand(node)
+        if not isinstance(operand, Column):
+            raise self._refused(node)
+        return operand.name
+
+    def _operand(self, node: ast.expr) -> Column | Value:
+        """A column, or a value."""
+        if isinstance(node, ast.Name):
+            self.columns.append(node.id)
+            return Column(node.id)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | int | float):
+            return node.value
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            value = self._operand(node.operand)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                return -value
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            given = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            if len(given) == 1 == len(node.args) and not node.keywords:
+                return self._called(node, node.func.id, given[0])
+        raise self._refused(node)
+
+    def _called(self, node: ast.Call, name: str, given: str) -> Column | Value:
+        if name == "column":
+            self.columns.append(given)
+            return Column(given)
+        if name not in ("date", "time"):
+            raise self._refused(node)
+        try:
+            return datetime.date.fromisoformat(given) if name == "date" else moment(given)
+        except ValueError as error:
+            raise UsageError(f"{self.option} {self.text!r}: {error}", GRAMMAR) from error
+
+    def _refused(self, node: ast.AST) -> UsageError:
+        return UsageError(f"{self.option}: {ast.unparse(node)!r} is not understood in {self.text!r}", GRAMMAR)

@@ -1,0 +1,220 @@
+"""What a training and a validation table share that they should not: labels, ids, near duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config.checks import check_distance
+from minestream.config.effects import idle, lacking
+from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
+from minestream.config.option import checked
+from minestream.config.resolve import asked_options
+from minestream.config.resources import Resources, Tables, memory_budget
+from minestream.errors import UsageError
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED
+from minestream.inputs.dataset.load import load
+from minestream.inputs.dataset.vectors import Store
+from minestream.inputs.given import Given
+from minestream.inputs.tables import open_sources
+from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
+from minestream.mining.shards import limits_of
+from minestream.outputs.parquet import write_rows
+from minestream.outputs.single_file import publishing
+from minestream.outputs.trainers.export import ending_in
+from minestream.search.context import Setting
+from minestream.search.results import Found, one_pair_each
+from minestream.search.screens import Codes, screens_of
+from minestream.search.search import search_once
+from minestream.system.memory import scratch_folder
+from minestream.system.progress import reporter
+from minestream.system.stats import ShardStats
+from minestream.system.threads import Workers
+
+NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # what counts as a near duplicate where nothing is said
+QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
+SHOWN = 5
+DIGESTED_ROWS = 16_384  # held at once
+REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
+
+
+@checked
+def compare(
+    train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False, **options: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Say which labels, ids and (nearly) equal rows two tables share: a model that saw them is judged too well.
+
+    Parameters
+    ----------
+    train, validation : path, Arrow object, or list of them
+    within : float, optional
+        Distance up to which a validation row is a near duplicate of a training row. Default: 0.02 for cosine; for
+        Euclidean metrics 0, equal rows only; for dot, which is no distance, none.
+    out : path, optional
+        A Parquet file for the validation rows that are: id, row, label, nearest_id, nearest_row, nearest_label,
+        distance; --exclude-rows takes it.
+    overwrite : bool
+    **options
+        Of mine(): columns, metric, normalize, on_bad_rows, on_duplicate_ids, memory, scratch, threads.
+
+    Returns
+    -------
+    dict
+        labels, ids and near_duplicates, each with counts and a few examples; nearest_distance: quantiles, over
+        validation rows, of the distance to the nearest training row. Of near_duplicates, `equal` counts validation rows
+        at distance 0 from a training row, under the metric (None for dot), `byte_equal` those that are one byte for
+        byte, as they are compared: divided by their norms with `normalize`.
+
+    Raises
+    ------
+    UsageError, InputError, OutputError
+        See mine().
+
+    Notes
+    -----
+    Cost: one exact search of the validation rows among the training rows.
+    """
+    for name in REFUSED:
+        if name in options:
+            raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
+    config, resources, _ = asked_options(options, progress="none", band="any")
+    check_distance("--within", within, config)
+    limit = NEAR.get(config.metric) if within is None else within
+    config = replace(config, two_tables=True, listed_positives=True)
+    with ExitStack() as stack:
+        draft = None
+        if out is not None:
+            read = [Given("TRAIN", train), Given("VALIDATION", validation)]
+            draft = stack.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
+        scratch = stack.enter_context(scratch_folder(resources.scratch))
+        loaded = _loaded(train, validation, config, resources, scratch)
+        found = _nearest(loaded, config, resources, scratch)
+        near = found.x <= (-np.inf if limit is None else limit)
+        if draft is not None:
+            rows = _rows(loaded, found, near)
+            write_rows(draft.path, rows.schema, [rows], {})
+    told: dict[str, Any] = {
+        "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
+        "labels": _labels(loaded), "ids": _ids(loaded),
+    }  # fmt: skip
+    told["near_duplicates"] = {
+        "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
+        "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
+    }  # fmt: skip
+    quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
+    told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
+    told["notes"] = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
+    if loaded.tables[0].ids is None:
+        told["notes"] += lacking("there are no ids", config)
+    return told if draft is None else {**told, "output": str(draft.target.final)}
+
+
+def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resources, scratch: Path) -> Loaded:
+    """Both tables, the validation rows as queries; labels are read where there are any, and decide nothing."""
+    tables = Tables(corpus=train)
+    with reporter(resources.progress, None) as progress:
+        sources = open_sources(validation, config, tables, resources, label=False)
+        loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress, ShardStats())
+    nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
+    loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
+    loaded.unlabeled_negatives = True
+    return loaded
+
+
+def _nearest(loaded: Loaded, config: MineConfig, resources: Resources, scratch: Path) -> Found:
+    """The nearest training row of every validation row."""
+    store, budget = loaded.store, memory_budget(resources)
+    screens = screens_of(resources, store.rows, store.dimension)
+    limits = limits_of(store.dimension, store.row_bytes, resources, budget, screens)
+    anchors = np.arange(loaded.tables[0].end, dtype=np.int32)
+    rule = Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code)
+    made: dict[str, Codes] = {}
+    workers = Workers(limits.threads)
+
+    def codes(screen: str) -> Codes:
+        if screen not in made:
+            made[screen] = Codes(loaded, screen, workers, limits.threads, budget // 4, scratch)
+        return made[screen]
+
+    try:
+        setting = Setting(loaded, METRICS[config.metric], limits, workers, ShardStats(), codes)
+        return search_once(setting, anchors, one_pair_each(anchors.size), rule)
+    finally:
+        workers.close()
+        for each in made.values():
+            each.close()
+
+
+def _labels(loaded: Loaded) -> dict[str, Any] | None:
+    """How many labels both tables have; None without labels."""
+    if not loaded.labeled:
+        return None
+    rows, codes = loaded.labels.members()
+    of_validation = rows < loaded.first_candidate
+    validation, train = np.unique(codes[of_validation]), np.unique(codes[~of_validation])
+    shared = np.intersect1d(validation, train)
+    leaking = np.unique(rows[of_validation & np.isin(codes, shared)])
+    first = [
+        loaded.labels.take(np.array([rows[np.flatnonzero(codes == code)[0]]]))[0].as_py() for code in shared[:SHOWN]
+    ]
+    return {
+        "train": int(train.size), "validation": int(validation.size), "shared": int(shared.size),
+        "validation_rows_of_shared": int(leaking.size), "examples": first,
+    }  # fmt: skip
+
+
+def _equal(loaded: Loaded, found: Found, metric: str) -> dict[str, Any]:
+    """How many validation rows are at distance 0 from a training row, what that means, and how many are one."""
+    code = loaded.rows.twin if loaded.equal is None else loaded.equal
+    validation, train = np.split(np.arange(code.size), [loaded.first_candidate])
+    shared = np.intersect1d(code[validation], code[train])
+    ours, theirs = (slots[np.isin(code[slots], shared)] for slots in (validation, train))
+    known = set(_digests(loaded.store, theirs))
+    is_distance = metric in NEAR
+    return {
+        "equal": int((found.x == 0).sum()) if is_distance else None,
+        "equal_means": f"at distance 0 under {metric}" if is_distance else f"{metric} is no distance",
+        "byte_equal": sum(digest in known for digest in _digests(loaded.store, ours)),
+    }  # fmt: skip
+
+
+def _digests(store: Store, slots: NDArray[np.int64]) -> Iterator[bytes]:
+    """A digest of the bytes of each row."""
+    for first in range(0, slots.size, DIGESTED_ROWS):
+        for row in store.take(slots[first : first + DIGESTED_ROWS]):
+            yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+
+
+def _ids(loaded: Loaded) -> dict[str, Any] | None:
+    """How many ids both tables have; None without ids, or with ids of two types."""
+    validation, train = (table.ids for table in loaded.tables)
+    if validation is None or train is None or validation.type != train.type:
+        return None
+    shared = validation.filter(pc.is_in(validation, value_set=train))
+    return {"shared": len(shared), "examples": shared.slice(0, SHOWN).to_pylist()}
+
+
+def _rows(loaded: Loaded, found: Found, mask: NDArray[np.bool_]) -> pa.Table:
+    """Validation rows with their nearest training rows, nearest first."""
+    at = np.flatnonzero(mask)
+    at = at[np.lexsort((at, found.x[at]))]
+    columns: dict[str, Any] = {}
+    for role, prefix, slots in (("query", "", at.astype(np.int32)), ("positive", "nearest_", found.slot[at])):
+        ids = loaded.table(role).take_ids(slots)
+        columns |= {} if ids is None else {f"{prefix}id": ids}
+        columns[f"{prefix}row"] = pa.array(loaded.source_row[slots], pa.int64())
+        columns |= {f"{prefix}label": loaded.labels.take(slots)} if loaded.labeled else {}
+    return pa.table(columns | {"distance": pa.array(found.x[at])})

@@ -1,0 +1,152 @@
+"""What is in a mined file or folder, as it says itself and as its rows say."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from minestream.errors import InputError
+from minestream.outputs.mined import RESCORING, MinedOutput, file_metadata, mined_output, open_parquet, reading
+from minestream.system.paths import readable
+from minestream.system.stats import mean
+
+QUANTILES = {
+    "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
+}  # fmt: skip
+SAMPLED_VALUES = 1_000_000  # of a column with more values, quantiles are those of a random sample of so many
+MEASURED = (
+    "distance_ap", "distance_an", "distance_pn", "distance", "score_ap", "score_an", "score", "scores", "loss",
+    "losses",
+)  # fmt: skip
+
+
+def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """What is in a mined file or folder.
+
+    Parameters
+    ----------
+    path : path
+        The output, or its manifest.
+
+    Returns
+    -------
+    dict
+        Only what JSON holds; rescoring says by which table and rule refilter chose the rows. Means are
+        over all rows and over active rows (of tuples: over negatives), by fsum for each row group, then of those.
+        Quantiles are exact up to 1,000,000 values a column, else those
+        of a random sample: `quantiles_of` says which; min and max are exact always.
+
+    Raises
+    ------
+    InputError
+        When there is none, or its files cannot be read.
+    """
+    mined = mined_output(path)
+    footers = [(file_metadata(file), pq.read_metadata(readable(file))) for file in mined.files]
+    counts = [about["counts"] for about, _ in footers]
+    found = {
+        "output": str(mined.path),
+        "version": mined.about["version"],
+        "files": len(mined.files),
+        "bytes": sum(file.stat().st_size for file in mined.files),
+        "rows": sum(footer.num_rows for _, footer in footers),
+        "labels": mined.about["labels"],
+        "loss": mined.about["loss"],
+        **({"rescoring": mined.about[RESCORING]} if RESCORING in mined.about else {}),
+        **measured(mined, [footer for _, footer in footers]),
+        "counts": {name: sum(count.get(name, 0) for count in counts) for name in counts[0]},
+        **{name: mined.about[name] for name in ("columns", "source", "config")},
+    }
+    if mined.manifest:
+        found |= {"counts": mined.manifest["counts"], "report": mined.manifest.get("report", {})}
+    return found
+
+
+class Spread:
+    """The extremes of a column of which `expected` values will come, and its values: all, or a random sample."""
+
+    def __init__(self, expected: int) -> None:
+        self.share = min(1.0, SAMPLED_VALUES / max(1, expected))
+        self._rng = np.random.default_rng(0)
+        self._kept: list[NDArray[Any]] = []
+        self._low, self._high = math.inf, -math.inf
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Take further values."""
+        if len(values):
+            self._kept.append(values[self._rng.random(len(values)) < self.share])
+            self._low, self._high = min(self._low, values.min().item()), max(self._high, values.max().item())
+
+    def quantiles(self) -> dict[str, float]:
+        """The quantiles of what came, by name; none of nothing."""
+        if not self._kept:
+            return {}
+        found = np.quantile(np.concatenate(self._kept), list(QUANTILES.values()), method="inverted_cdf").tolist()
+        return dict(zip(QUANTILES, found, strict=True)) | {"min": self._low, "max": self._high}
+
+
+def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
+    """Loss means, active rows and quantiles, from one pass over the row groups."""
+    config, schema = mined.about["config"], footers[0].schema.to_arrow_schema()
+    spreads = {name: Spread(values_in(footers, name)) for name in MEASURED if name in schema.names}
+    knows_active = config["loss"] != "triplet-soft" or "distance_an" in spreads  # soft tuples hold no distances
+    sums: list[tuple[float, float]] = []
+    active_rows = losses = 0
+    for group in row_groups(mined, list(spreads)):
+        values = {name: flat(group.column(name)) for name in spreads}
+        for name, spread in spreads.items():
+            spread.add(values[name])
+        loss = values.get("loss", values.get("losses"))
+        if loss is not None:
+            active = loss[active_mask(values, loss, config)] if knows_active else loss[:0]
+            sums.append((math.fsum(loss.tolist()), math.fsum(active.tolist())))
+            active_rows, losses = active_rows + len(active), losses + len(loss)
+    found: dict[str, Any] = {}
+    if sums:
+        every, active_only = (math.fsum(column) for column in zip(*sums, strict=True))
+        found["mean_loss"] = mean(every, losses)
+        found["mean_active_loss"] = mean(active_only, active_rows)
+        found["active_rows"] = active_rows if knows_active else None
+        found["active_fraction"] = mean(active_rows, losses) if knows_active else None
+    exact = all(spread.share == 1.0 for spread in spreads.values())
+    found["quantiles_of"] = "every value" if exact else f"a random sample of about {SAMPLED_VALUES:,} values"
+    found["quantiles"] = {name: spread.quantiles() for name, spread in spreads.items()}
+    return found
+
+
+def values_in(footers: list[Any], name: str) -> int:
+    """How many values a column holds, by the footers; those of lists are counted one by one."""
+    groups = (footer.row_group(index) for footer in footers for index in range(footer.num_row_groups))
+    columns = (group.column(place) for group in groups for place in range(group.num_columns))
+    return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
+
+
+def row_groups(mined: MinedOutput, names: list[str]) -> Iterator[pa.Table]:
+    """Every row group, `names` of its columns."""
+    for path in mined.files if names else ():
+        with reading(path, InputError), open_parquet(path) as file:
+            for group in range(file.num_row_groups):
+                yield file.read_row_group(group, columns=names, use_threads=False)
+
+
+def flat(column: pa.ChunkedArray) -> NDArray[Any]:
+    """The numbers of a column, those of lists one after the other, without nulls."""
+    array = column.combine_chunks()
+    values: NDArray[Any] = (array.flatten() if pa.types.is_list(array.type) else array).drop_null().to_numpy()
+    return values
+
+
+def active_mask(values: dict[str, NDArray[Any]], loss: NDArray[Any], config: dict[str, Any]) -> NDArray[np.bool_]:
+    """Which losses are of violating rows: a plain loss tells, else the stored distances, to their rounding."""
+    if config["loss"] != "triplet-soft" and not config.get("swap"):
+        active: NDArray[np.bool_] = loss > 0
+    else:
+        active = values["distance_an"] < values["distance_ap"].astype(np.float64) + config["margin"]
+    return active

@@ -1,0 +1,310 @@
+"""Whether a mined output is whole, and what its source gives.
+
+Nothing here imports the fast path: rows are derived again by the reference, which shares no code with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from minestream import reference
+from minestream.config.effects import idle
+from minestream.config.option import checked
+from minestream.config.rules import EMITS
+from minestream.errors import InputError, VerifyMismatch
+from minestream.insight.verify_tables import read_recorded
+from minestream.outputs.mined import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
+from minestream.outputs.origin import is_split
+from minestream.system.paths import AnyPath, readable
+
+ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "left", "right")
+RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
+OTHER_ENDS = 4  # pairs: for each sampled anchor, so many partners at most are derived too
+BATCH_ROWS = 65_536
+SAMPLE = 100  # anchors derived where nothing is said
+Rows = NDArray[np.int64]
+
+
+@checked
+def verify(
+    path: str | os.PathLike[str], *, sample: int = SAMPLE, source: Any = None, seed: int = 0, corpus: Any = None,
+    qrels: Any = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
+
+    Parameters
+    ----------
+    path : path
+        The output, or its manifest.
+    sample : int
+        Anchors to derive; three of four from those in the output, the rest from other rows. 0: none, and the
+        source is not needed.
+    source : path, list of paths or Arrow object, optional
+        The mined input or its folder; looked for where it was (by the manifest), then by its recorded names in the
+        output's folder, then in the working directory.
+    seed : int
+        Seed of the sample.
+    corpus, qrels : path or Arrow object, optional
+        The other tables that were mined, where they are not found by their names either.
+
+    Returns
+    -------
+    dict
+        What was checked.
+
+    Raises
+    ------
+    VerifyMismatch
+        At the first difference, naming file, row, column, what was expected and what was found.
+    InputError
+        When the source is not found or is not the one that was mined.
+
+    Notes
+    -----
+    Holds the source's vectors in memory; O(sample n d) flops in NumPy loops. Carried columns are compared too,
+    by another pass over the source. For pairs up to 4 partners a sampled anchor are derived as well, to see
+    that every pair is picked by one of its ends.
+    """
+    mined = mined_output(path)
+    if "refilter" in mined.about and sample > 0:
+        raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
+    found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
+    config, every = mined.about["config"], False
+    trainer = EMITS[config["emit"]].trainer
+    if trainer:
+        found["anchors"] = "none: a trainer's rows do not say where they come from"
+    elif sample > 0:
+        derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
+        found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
+        every = sample >= derivation.source.anchors.takes_part.sum()
+    asked = {"sample": sample if sample != SAMPLE else None, "seed": seed or None, "source": source}
+    notes = idle(
+        "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every, trainer=trainer,
+        two_tables=config["two_tables"], listed_positives=config["listed_positives"],
+    )  # fmt: skip
+    return {**found, "notes": notes, "differences": []}
+
+
+def expect(place: str, expected: Any, found: Any) -> None:
+    """Raise VerifyMismatch unless what is found is as expected."""
+    if expected != found:
+        raise VerifyMismatch(
+            f"{place}: expected {expected!r}, found {found!r}", "this is not what the source gives: mine it again"
+        )
+
+
+def check_files(mined: MinedOutput) -> int:
+    """Compare every file with its checksum and counts, and all with the manifest; returns the rows."""
+    found: list[dict[str, Any]] = []
+    for index, file in enumerate(mined.files):
+        if mined.path.is_dir():
+            expect(f"{mined.path}: a part is missing", f"part-{index:05d}.parquet", file.name)
+        about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatch)
+        expect(f"{file}: rows and their CRC-32", (about["counts"]["rows"], about["rows_crc32"]), (rows, crc))
+        expect(f"{file}: fingerprint", mined.about["fingerprint"], about["fingerprint"])
+        found.append({"name": file.name, "rows": rows, "bytes": file.stat().st_size, "crc32": crc})
+    total: int = sum(entry["rows"] for entry in found)
+    if mined.manifest:
+        for listed, entry in zip_longest(mined.manifest["files"], found):
+            expect(f"{mined.path}: file by the manifest", listed, entry)
+        by_manifest = mined.manifest["fingerprint"], mined.manifest["counts"]["rows"]
+        expect(f"{mined.path}: fingerprint and rows by the manifest", by_manifest, (mined.about["fingerprint"], total))
+    return total
+
+
+class Stored(NamedTuple):
+    """A row of the output, and where it stands."""
+
+    file: AnyPath
+    row: int
+    values: dict[str, Any]
+
+    def at(self, column: str) -> str:
+        """The place of a value, in words."""
+        return f"{self.file}: row {self.row}, column {column}"
+
+
+class Derivation:
+    """The rows of some anchors, as stored and as the reference derives them."""
+
+    def __init__(self, mined: MinedOutput, given: Mapping[str, Any]) -> None:
+        self.mined, self.config = mined, mined.about["config"]
+        self.schema = pq.read_schema(readable(mined.files[0]))
+        self.pairs = self.config["emit"] == "pairs"
+        anchor = "query_row" if self.config["two_tables"] else "anchor_row"
+        self.ends = ["left_row", "right_row"] if self.pairs else [anchor]  # the columns that hold anchors
+        self.keys = [*self.ends, "positive_row", "negative_row"]
+        self.capped = self.config["max_uses"] is not None
+        if self.capped and self.config["emit"] == "tuples":
+            raise InputError("tuples with --max-uses cannot be derived again", "--sample 0 checks the checksums")
+        self.source = read_recorded(mined, given, reference.standing)
+
+    def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
+        """Derive sampled anchors and compare; returns what was compared."""
+        anchors, absent = self.sample(sample, rng)
+        found, expected = list(self.rows_of(anchors)), self.derive(anchors) if anchors.size else []
+        counts = {"anchors": len(anchors), "anchors_absent": absent, "rows_compared": len(found)}
+        if self.pairs:
+            return counts | self.compare_pairs(anchors, found, expected, rng)
+        if self.capped:
+            self.compare_reserves(found, expected)
+            return counts | {"uses_of_the_most_used": self.most_uses()}
+        self.compare(found, expected)
+        return counts
+
+    def batches(self, names: list[str] | None = None) -> Iterator[tuple[AnyPath, int, pa.RecordBatch]]:
+        """All rows of the output (of its columns `names`), with file and first row of each batch."""
+        for path in self.mined.files:
+            start = 0
+            with open_parquet(path) as file:
+                for batch in file.iter_batches(BATCH_ROWS, columns=names, use_threads=False):
+                    yield path, start, batch
+                    start += batch.num_rows
+
+    def sample(self, count: int, rng: np.random.Generator) -> tuple[Rows, int]:
+        """Up to `count` anchors in row order, spread over those in the output and over the other rows.
+
+        Of the others those that were mined for go first: an anchor that vanished is one of them.
+        """
+        present = np.zeros(self.source.anchors.count, bool)
+        for file, start, batch in self.batches(self.ends):
+            for name in self.ends:
+                rows = batch.column(name).to_numpy()
+                for place in np.flatnonzero((rows < 0) | (rows >= len(present))).tolist():
+                    expect(Stored(file, start + place, {}).at(name), f"0..{len(present) - 1}", rows[place].item())
+                present[rows] = True
+        mined_for = np.zeros(len(present), bool)
+        if self.source.anchors.takes_part.any():
+            mined_for[self.derived([]).anchors] = True
+        inside, missing = np.flatnonzero(present), np.flatnonzero(~present & mined_for)
+        others = np.flatnonzero(~present & ~mined_for & self.source.anchors.takes_part)
+        absent = min(len(missing) + len(others), max(count // 4, count - len(inside)))
+        chosen = [spread(inside, count - absent, rng), spread(missing, absent, rng)]
+        chosen.append(spread(others, absent - len(chosen[1]), rng))
+        return np.sort(np.concatenate(chosen)), absent
+
+    def rows_of(self, anchors: Rows) -> Iterator[Stored]:
+        """The rows of the output of `anchors`; of pairs, those that touch them."""
+        chosen = np.zeros(self.source.anchors.count, bool)
+        chosen[anchors] = True
+        for file, start, batch in self.batches():
+            touched = [chosen[batch.column(name).to_numpy()] for name in self.ends]
+            rows = np.flatnonzero(np.logical_or.reduce(touched))
+            for row, values in zip(rows.tolist(), batch.take(pa.array(rows)).to_pylist(), strict=True):
+                yield Stored(file, start + row, values)
+
+    def derived(self, anchors: list[int]) -> reference.Mined:
+        """What the reference gives for `anchors`."""
+        known, source = inspect.signature(reference.mine).parameters, self.source
+        rules = {name: value for name, value in self.config.items() if name in known}
+        if rules["anchors"] is not None and not rules["anchors"].endswith("%"):
+            rules["anchors"] = int(rules["anchors"])
+        if self.pairs:
+            rules["short_rows"] = None
+        if self.capped:  # who takes what is known of all pairs together only; what a pair may take is known of it alone
+            reserve = RESERVE_TIMES * self.config["negatives"] + RESERVE_MORE
+            rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
+            rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
+        rules |= source.arguments()
+        return reference.mine(source.anchors.vectors, only_anchors=anchors, **rules)
+
+    def derive(self, anchors: Rows) -> list[dict[str, Any]]:
+        """The rows that the reference gives for `anchors`, as the output would store them."""
+        columns = self.derived(anchors.tolist()).columns
+        if is_split(self.config):  # the reference knows them as queries and corpus
+            columns = {name.replace("query_", "anchor_"): values for name, values in columns.items()}
+        columns |= self.carried(columns)
+        expect(f"{self.mined.path}: columns", sorted(columns), sorted(self.schema.names))
+        # Stored values are compared, so those expected take the way through the stored type.
+        stored = [pa.array(columns[field.name], field.type).to_pylist() for field in self.schema]
+        return [dict(zip(self.schema.names, row, strict=True)) for row in zip(*stored, strict=True)]
+
+    def carried(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """The carried columns of every end; of a tuple's negatives, lists of them."""
+        found: dict[str, list[Any]] = {}
+        for table, roles in ((self.source.anchors, ANCHOR_ROLES), (self.source.candidates, CANDIDATE_ROLES)):
+            ends = {role: columns[f"{role}_row"] for role in roles if f"{role}_row" in columns}
+            lists = {role: columns[f"{role}_rows"] for role in roles if f"{role}_rows" in columns}
+            needed = {row for rows in ends.values() for row in rows}
+            needed |= {row for tuples in lists.values() for rows in tuples for row in rows}
+            for name, values in table.carried(np.array(sorted(needed), np.int64)).items():
+                found |= {f"{end}_{name}": [values[row] for row in rows] for end, rows in ends.items()}
+                for end, tuples in lists.items():
+                    found[f"{end}_{name}s"] = [[values[row] for row in rows] for rows in tuples]
+        return found
+
+    def compare(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
+        """Compare rows in order."""
+        for row, wanted in zip(found, expected, strict=False):
+            for name in self.schema.names:
+                if row.values[name] != wanted[name]:
+                    expect(row.at(name), wanted[name], row.values[name])
+        for row in found[len(expected) :]:
+            expect(row.at("every column"), "no such row", row.values)
+        for wanted in expected[len(found) :]:
+            last = found[-1] if found else Stored(self.mined.files[0], 0, {})
+            expect(last.at("every column"), f"one more row after it: {wanted}", "none")
+
+    def compare_reserves(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
+        """Every stored row is one that its pair may take."""
+        by_key = {tuple(row[name] for name in self.keys): row | {"harder": None} for row in expected}
+        for row in found:
+            key = tuple(row.values[name] for name in self.keys)
+            if key not in by_key:
+                expect(row.at(", ".join(self.keys)), "a negative among the pair's best", key)
+            self.compare([row], [by_key[key]])
+
+    def most_uses(self) -> int:
+        """How often the most used negative is used; VerifyMismatch when that is too often."""
+        uses: Counter[int] = Counter()
+        for _, _, batch in self.batches(["negative_row"]):
+            uses.update(batch.column("negative_row").to_pylist())
+        most = max(uses.values(), default=0)
+        if most > self.config["max_uses"]:
+            expect(f"{self.mined.path}: uses of a negative", f"at most {self.config['max_uses']}", most)
+        return most
+
+    def compare_pairs(
+        self, anchors: Rows, found: list[Stored], expected: list[dict[str, Any]], rng: np.random.Generator
+    ) -> dict[str, int]:
+        """Every pair a sampled row picks is there, and every pair it is in was picked by one of its ends."""
+        picked = {ends_of(row) for row in expected}
+        self.compare([row for row in found if ends_of(row.values) in picked], expected)
+        rest = [row for row in found if ends_of(row.values) not in picked]
+        sampled = set(anchors.tolist())
+        others = {end for row in rest for end in ends_of(row.values)} - sampled
+        partners = spread(np.array(sorted(others), np.int64), OTHER_ENDS * len(anchors), rng)
+        derived = {ends_of(row): row for row in self.derive(partners)}
+        checked, unchecked = sampled | set(partners.tolist()), 0
+        for row in rest:
+            ends = ends_of(row.values)
+            if ends in derived:
+                self.compare([row], [derived[ends]])
+            elif checked.issuperset(ends):
+                expect(row.at("left_row, right_row"), "no such pair: neither end picks it", ends)
+            else:
+                unchecked += 1
+        return {"partners": len(partners), "pairs_not_checked": unchecked}
+
+
+def ends_of(pair: dict[str, Any]) -> tuple[int, int]:
+    """The rows of a pair."""
+    return pair["left_row"], pair["right_row"]
+
+
+def spread(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """`count` of `rows` (all when they are fewer), one drawn from each of as many equal stretches."""
+    if count >= len(rows):
+        return rows
+    edges = np.linspace(0, len(rows), count + 1).astype(np.int64)
+    return rows[rng.integers(edges[:-1], edges[1:])]

@@ -1,0 +1,210 @@
+"""The tables that a mined output came from, found again and read as the reference takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.inputs.pairs import ListedPairs, read_pairs, read_rows
+from minestream.inputs.source import open_source
+from minestream.outputs.mined import MinedOutput
+from minestream.outputs.origin import PATHS, entries, find, is_split, open_recorded, same, same_files
+
+Rows = NDArray[np.int64]
+Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]]
+
+
+class TableRows:
+    """All rows of one table of a mined output; refuses another table.
+
+    standing : function
+        (ids, versions, "first" or "last") -> which rows stand for their ids
+    """
+
+    def __init__(self, mined: MinedOutput, role: str, paths: list[Any], standing: Standing) -> None:
+        config, recorded = mined.about["config"], entries(mined, role)
+        self.source = open_recorded(mined, role, paths)
+        self._carry = config["carry"]
+        self.count = sum(entry["rows"] for entry in recorded if "vectors" in entry["crc32"])
+        same("rows", self.count, self.source.rows or self.count, PATHS[role])
+        self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
+        self.takes_part = np.zeros(self.count, bool)
+        columns: dict[str, list[Any]] = {}
+        versions: list[tuple[Rows, pa.Array]] = []
+        for batch in self.source.batches():
+            same("rows", self.count, max(self.count, int(batch.rows[-1]) + 1), PATHS[role])
+            self.vectors[batch.rows], self.takes_part[batch.rows] = batch.vectors, ~batch.bad
+            for name in ("labels", "ids", "groups"):
+                if (array := getattr(batch, name)) is not None:
+                    values = columns.setdefault(name, [None] * self.count)
+                    for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
+                        values[row] = value
+            versions += [] if batch.versions is None else [(batch.rows, batch.versions)]
+        same_files(recorded, self.source.identity(), PATHS[role])
+        if config["unlabeled_value"] is not None:
+            columns["labels"] = [without(config["unlabeled_value"], label) for label in columns.get("labels", [])]
+        self.labels = columns.get("labels") or None
+        self.ids, self.groups = columns.get("ids"), columns.get("groups")
+        if self.ids is not None:
+            for each in self.source.outside:
+                for row, value in zip(each.rows.tolist(), each.ids.to_pylist(), strict=True):
+                    self.ids[row] = value
+                versions += [] if each.versions is None else [(each.rows, each.versions)]
+            # Rows whose ids are not read take no part, under no id of their own.
+            nobody = type(next(each for each in self.ids if each is not None))()
+            self.ids = [nobody if each is None else each for each in self.ids]
+            if config["on_duplicate_ids"] != "error" and config.get("window") is None:
+                ages = version_ranks(self.count, versions)
+                self.takes_part &= standing(self.ids, ages, config["on_duplicate_ids"])
+
+    def row_of(self) -> dict[str, int]:
+        """The row that takes part under each id, by the id's text."""
+        return {str(self.ids[row]): row for row in np.flatnonzero(self.takes_part).tolist()} if self.ids else {}
+
+    def carried(self, rows: Rows) -> dict[str, dict[int, Any]]:
+        """The carried values of the sorted `rows`, by column and row, from another pass over the table."""
+        found: dict[str, dict[int, Any]] = {name: {} for name in self._carry}
+        for batch in self.source.batches() if found else ():
+            assert batch.carry is not None
+            low, high = np.searchsorted(rows, [batch.rows[0], batch.rows[-1] + 1])
+            taken = batch.carry.take(pa.array(np.searchsorted(batch.rows, rows[low:high])))
+            for name, values in found.items():
+                values |= zip(rows[low:high].tolist(), taken.column(name).to_pylist(), strict=True)
+        return found
+
+
+def version_ranks(count: int, versions: list[tuple[Rows, pa.Array]]) -> list[int | None] | None:
+    """The place of every row's version among all, None for null and NaN; None where there are no versions."""
+    if not versions:
+        return None
+    column = pa.concat_arrays([values for _, values in versions])
+    known = pc.invert(pc.is_null(column, nan_is_null=True))
+    ranks = pc.if_else(known, pc.rank(column, tiebreaker="dense").cast(pa.int64()), None)
+    found: list[int | None] = [None] * count
+    for row, rank in zip(np.concatenate([rows for rows, _ in versions]).tolist(), ranks.to_pylist(), strict=True):
+        found[row] = rank
+    return found
+
+
+def without(value: str, label: Any) -> Any:
+    """The label, or None where its text is `value`; element by element in a list."""
+    if isinstance(label, list):
+        return [without(value, element) for element in label]
+    if isinstance(label, bool):
+        return None if str(label).lower() == value.lower() else label
+    return None if str(label) == value else label
+
+
+@dataclass
+class SourceRows:
+    """Everything that a mined output came from, as the reference takes it."""
+
+    anchors: TableRows
+    corpus: TableRows | None
+    known: list[tuple[int, int]] | None
+    excluded: list[tuple[int, int]] | None
+    guides: list[NDArray[Any]]
+
+    @property
+    def candidates(self) -> TableRows:
+        """The table that positives and negatives come from."""
+        return self.anchors if self.corpus is None else self.corpus
+
+    def arguments(self) -> dict[str, Any]:
+        """The keywords of the reference."""
+        anchors, corpus = self.anchors, self.corpus
+        found: dict[str, Any] = {
+            "labels": anchors.labels or (None if self.known is not None else [None] * anchors.count),
+            "ids": anchors.ids, "groups": anchors.groups, "takes_part": anchors.takes_part,
+            "known_positives": self.known, "excluded": self.excluded,
+        }  # fmt: skip
+        if corpus is not None:
+            found |= {
+                "corpus": corpus.vectors, "corpus_labels": corpus.labels, "corpus_ids": corpus.ids,
+                "corpus_groups": corpus.groups, "corpus_takes_part": corpus.takes_part,
+            }  # fmt: skip
+        return found | dict(zip(("guide", "corpus_guide"), self.guides, strict=False))
+
+
+def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standing) -> SourceRows:
+    """Find and read every table; InputError where one is not found or is not the one that was mined."""
+    config = mined.about["config"]
+    anchors = TableRows(mined, "", find(mined, "", given), standing)
+    corpus, split = None, is_split(config)
+    if config["two_tables"] or split:
+        corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given), standing)
+    guides = _guides(mined, given, anchors, corpus)
+    if entries(mined, "excluded rows"):
+        _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
+    known = _listed(mined, "known positives", given, anchors, corpus or anchors)
+    excluded = _listed(mined, "excluded pairs", given, anchors, corpus or anchors)
+    if split and corpus is not None:
+        same_items = np.flatnonzero(anchors.takes_part & corpus.takes_part).tolist()
+        excluded = [*(excluded or []), *((row, row) for row in same_items)]
+    return SourceRows(anchors, corpus, known, excluded, guides)
+
+
+def _table(found: list[Any]) -> Any:
+    return found[0] if len(found) == 1 else found
+
+
+def _listed(
+    mined: MinedOutput, role: str, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
+) -> list[tuple[int, int]] | None:
+    """Pairs of rows that both take part."""
+    if not entries(mined, role):
+        return None
+    pairs: ListedPairs = read_pairs(_table(find(mined, role, given)), PATHS[role])
+    if role == "known positives":
+        pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
+    same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
+    left, right = anchors.row_of(), candidates.row_of()
+    both = zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True)
+    found = [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+    if is_split(mined.about["config"]):  # of one input pairs have no side
+        both = zip(pairs.right.to_pylist(), pairs.left.to_pylist(), strict=True)
+        found += [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
+    return found
+
+
+def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:
+    listed = read_rows(_table(find(mined, "excluded rows", given)), any(table.ids is not None for table in tables))
+    same_files(entries(mined, "excluded rows"), [listed.identity()], "--exclude-rows")
+    if listed.rows is not None:
+        tables[0].takes_part[listed.rows] = False
+        return
+    names = {str(value) for value in (listed.ids.to_pylist() if listed.ids is not None else [])}
+    for table in tables:
+        table.takes_part[[row for name, row in table.row_of().items() if name in names]] = False
+
+
+def _guides(
+    mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, corpus: TableRows | None
+) -> list[NDArray[Any]]:
+    """The guide's vectors of every table, by row; rows of which it is bad take no part."""
+    config, recorded = mined.about["config"], entries(mined, "guide")
+    if not recorded:
+        return []
+    tables = [anchors] if corpus is None else [anchors, corpus]
+    paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
+    identity, guides = [], []
+    for table, own in zip(tables, paths, strict=True):
+        source = open_source(
+            [path for path in own if not str(path).endswith(".npy")], embedding=config["guide"],
+            id=table.source.columns.id, metric=config["metric"], normalize=config["normalize"],
+            on_bad_rows=config["on_bad_rows"], require_label=None, where=table.source.where,
+        )  # fmt: skip
+        every = np.zeros((table.count, source.dimension), source.dtype)
+        for batch in source.batches():
+            every[batch.rows] = batch.vectors
+            table.takes_part[batch.rows[batch.bad]] = False
+        guides.append(every)
+        identity += source.identity()
+    same_files(recorded, identity, PATHS[""])
+    return guides

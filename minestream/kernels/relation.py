@@ -1,0 +1,90 @@
+"""Who is what to whom: whether a pair of rows is positive, negative or neither."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minestream.kernels.jit import kernel
+from minestream.kernels.types import (
+    FORBIDS_NEGATIVES,
+    FORBIDS_POSITIVES,
+    GROUP_NEGATIVE,
+    GROUP_POSITIVE,
+    NEGATIVE,
+    NEITHER,
+    POSITIVE,
+    Rows,
+)
+
+
+@kernel(inline=True)
+def share_label(rows: Rows, a: int, b: int) -> bool:
+    """Whether two labelled slots share a label."""
+    if rows.label[a] == rows.label[b]:
+        return rows.label[a] >= 0
+    if rows.set_start.size == 0:
+        return False
+    i, j = rows.set_start[a], rows.set_start[b]
+    while i < rows.set_start[a + 1] and j < rows.set_start[b + 1]:
+        if rows.set_code[i] == rows.set_code[j]:
+            return True
+        if rows.set_code[i] < rows.set_code[j]:
+            i += 1
+        else:
+            j += 1
+    return False
+
+
+@kernel(inline=True)
+def is_listed(start: np.ndarray, members: np.ndarray, a: int, b: int) -> bool:
+    """Whether slot b stands in the sorted list of slot a; no lists at all: no."""
+    if start.size == 0:
+        return False
+    first, end = start[a], start[a + 1]
+    while first < end:
+        middle = (first + end) // 2
+        if members[middle] < b:
+            first = middle + 1
+        else:
+            end = middle
+    return first < start[a + 1] and members[first] == b
+
+
+@kernel(inline=True)
+def outside(rows: Rows, a: int, b: int) -> bool:
+    """Whether slot b lies outside the window of slot a; without windows nothing does."""
+    if rows.oldest.size and not rows.oldest[a] <= b < a:
+        return True
+    return rows.until.size > 0 and rows.until[b] <= a
+
+
+@kernel(inline=True)
+def relation(rows: Rows, a: int, b: int) -> int:
+    """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be.
+
+    The same from either side, when both may be anchors and there are no windows.
+    """
+    if a == b or outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
+        return NEITHER
+    if is_listed(rows.known_start, rows.known, a, b):  # whatever the groups say
+        return POSITIVE
+    positive = share_label(rows, a, b)
+    if rows.group.size and rows.group[a] >= 0 and rows.group[a] == rows.group[b]:
+        if positive and rows.group_forbids & FORBIDS_POSITIVES:
+            return GROUP_POSITIVE
+        if not positive and rows.group_forbids & FORBIDS_NEGATIVES:
+            return GROUP_NEGATIVE
+    return POSITIVE if positive else NEGATIVE
+
+
+@kernel
+def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
+    """What every slot is to anchor a: int8[n]. Where only labels count, by a loop that becomes vector code."""
+    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size
+    if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
+        for b in range(out_kind.size):
+            out_kind[b] = relation(rows, a, b)
+        return
+    for b in range(out_kind.size):
+        out_kind[b] = POSITIVE if rows.label[b] == rows.label[a] else NEGATIVE
+    out_kind[a] = NEITHER

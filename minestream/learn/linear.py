@@ -1,0 +1,207 @@
+"""A linear embedding: W and the mean it takes off, in a .npz file; and `apply`, which projects a table with it."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from minestream.config.option import checked
+from minestream.errors import InputError
+from minestream.inputs.aligned import Lane
+from minestream.inputs.columns import Candidates, find_columns
+from minestream.inputs.decode import bad_rows, decode_vectors, refuse_masked
+from minestream.inputs.files import Input, open_inputs
+from minestream.inputs.given import Given
+from minestream.kernels import linear
+from minestream.outputs.single_file import publishing
+from minestream.outputs.trainers.export import ending_in
+from minestream.system.stores import unreadable
+from minestream.system.threads import Workers, slices
+
+FORMAT = 1
+TASK_ROWS = 1024
+ROW_GROUP_ROWS = 16_384
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x -> W (x - mean).
+
+    Attributes
+    ----------
+    weights : float64 (e, d)
+        W.
+    mean : float64[d]
+    about : dict
+        How it was learned, as JSON holds it: config, source, epochs.
+    """
+
+    weights: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    about: dict[str, Any]
+
+    def project(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
+        """Rows (m, d) of float32 or float64 projected, float64 (m, e); the same bits on any threads."""
+        refuse_masked(rows, "rows")
+        out = np.empty((len(rows), len(self.weights)))
+        transposed = np.ascontiguousarray(self.weights.T)
+
+        def task(part: slice) -> None:
+            linear.project(rows[part], self.mean, transposed, out[part])
+
+        (workers or Workers(1)).run([partial(task, part) for part in slices(len(rows), -(-len(rows) // TASK_ROWS))])
+        return out
+
+    def save(self, path: Path) -> None:
+        """Write a .npz file without pickles, whose bytes depend on what it holds alone."""
+        about = np.frombuffer(json.dumps({"format": FORMAT, **self.about}, sort_keys=True).encode(), np.uint8)
+        with open(path, "wb") as file:
+            np.savez(file, weights=self.weights, mean=self.mean, about=about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Linear:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        InputError
+            For anything else.
+        """
+        try:
+            if not zipfile.is_zipfile(path):  # NumPy would say how pickles are read
+                with open(path, "rb"):
+                    raise InputError(f"{path}: no linear embedding", "minestream fit writes one: the model comes first")
+            with np.load(path, allow_pickle=False) as found:
+                weights, mean, about = (np.asarray(found[name]) for name in ("weights", "mean", "about"))
+            read = cls(weights, mean, json.loads(about.tobytes()))
+        except OSError as error:
+            raise unreadable(str(path), error) from error
+        except InputError:
+            raise
+        except Exception as error:  # of a broken archive whatever the readers of zip, zlib and headers raise
+            raise InputError(f"{path}: not a linear embedding: {error}", "minestream fit writes one") from error
+        fits = weights.ndim == 2 and weights.size and mean.shape == weights.shape[1:]
+        ours = isinstance(read.about, dict) and read.about.get("format") == FORMAT
+        if not fits or not ours or not weights.dtype == mean.dtype == np.float64:
+            raise InputError(f"{path}: not a linear embedding of format {FORMAT}", "minestream fit writes one")
+        if not (np.isfinite(weights).all() and np.isfinite(mean).all()):
+            raise InputError(f"{path}: not every number in it is finite", "minestream fit writes one")
+        return read
+
+    def crc32(self) -> int:
+        """A checksum of what it computes."""
+        return zlib.crc32(self.mean.tobytes(), zlib.crc32(self.weights.tobytes()))
+
+
+@checked
+def apply(
+    model: Linear | str | Path, inputs: Any, out: str | Path, *, embedding: str | None = None, batch_rows: int = 8192,
+    threads: int = 1, overwrite: bool = False,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a table again with its embeddings projected; the other columns stay as they are.
+
+    Parameters
+    ----------
+    model : Linear or path
+        What `fit` learned.
+    inputs : path, Arrow object, or list of them
+        As for mine(). Files must have the same columns.
+    out : path
+        The Parquet file to write; it appears when it is complete. The embedding column holds float32.
+    embedding : str, optional
+        Its column. Default: found by name, else by type.
+    batch_rows : int
+        Rows read at a time.
+    threads : int
+    overwrite : bool
+        Replace `out` when it exists.
+
+    Returns
+    -------
+    dict
+        path, rows, dimension.
+
+    Raises
+    ------
+    MinestreamError
+        InputError for an input or model that does not fit, OutputError when `out` exists.
+
+    Notes
+    -----
+    Streams: memory for some batches only. Cost: 2 d e operations a row.
+    """
+    learned = model if isinstance(model, Linear) else Linear.load(model)
+    opened = open_inputs(inputs)
+    seen = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
+    roles = {"embedding": embedding, "label": None, "id": None, "group": None}
+    column = find_columns(seen, roles, (), None, None)[0].embedding
+    schema = _projected_schema(opened, column, len(learned.weights))
+    rows, place = 0, ending_in(".parquet", out, "apply")
+    read = [Given("INPUT", inputs), *([] if isinstance(model, Linear) else [Given("MODEL", model)])]
+    with publishing(place, overwrite, read) as draft:
+        schema = schema.with_metadata({"minestream.linear": json.dumps({"crc32": learned.crc32()})})
+        with pq.ParquetWriter(draft.path, schema, compression="zstd", write_page_checksum=True) as writer:
+            workers = Workers(threads)
+            try:
+                for batch in _projected(learned, opened, column, schema, batch_rows, workers):
+                    writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+                    rows += batch.num_rows
+            finally:
+                workers.close()
+    return {"path": str(place), "rows": rows, "dimension": len(learned.weights)}
+
+
+def _projected_schema(opened: list[Input], column: str, dimension: int) -> pa.Schema:
+    """The columns of the output. What other tools noted of the table is left out: it tells of the old embedding."""
+    first = opened[0].schema.remove_metadata()
+    if len(set(first.names)) < len(first.names):
+        raise InputError(f"{opened[0].name}: several columns share a name", "rename all but one of them")
+    for other in opened[1:]:
+        if not other.schema.equals(first, check_metadata=False):
+            raise InputError(
+                f"{other.name} has other columns than {opened[0].name}", "project files of different columns apart"
+            )
+    at = first.get_field_index(column)
+    schema = first.set(at, pa.field(column, pa.list_(pa.field("element", pa.float32()), dimension)))
+    try:
+        pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{opened[0].name}: Parquet has no type for a column: {error}", "leave it out") from error
+    return schema
+
+
+def _projected(
+    learned: Linear, opened: list[Input], column: str, schema: pa.Schema, batch_rows: int, workers: Workers
+) -> Iterator[pa.RecordBatch]:
+    lane, at = Lane(opened, schema.names, batch_rows), schema.get_field_index(column)
+    while count := lane.ready():
+        place, batch = lane.take(count)
+        vectors = decode_vectors(batch.column(at), column, place, "leave them out")
+        if vectors.shape[1] != learned.weights.shape[1]:
+            raise InputError(
+                f"{place.file}: column {column!r} has {vectors.shape[1]} coordinates, the linear embedding takes "
+                f"{learned.weights.shape[1]}",
+                "apply it to embeddings of the model that it was learned from",
+            )
+        for kind, bad in bad_rows(vectors, False).items():
+            raise place.refusal(column, kind, bad, "leave them out")
+        values = learned.project(plain_floats(vectors), workers).astype(np.float32)
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
+        columns = [lists if place_of == at else each for place_of, each in enumerate(batch.columns)]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def plain_floats(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Vectors as kernels take them here: float32 or float64, writable, each value as it was."""
+    return np.array(vectors, np.float64 if vectors.dtype == np.float64 else np.float32, order="C")

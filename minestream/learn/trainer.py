@@ -1,0 +1,265 @@
+"""Training of a linear embedding: which labels are held out, the mining and the steps of an epoch, its judgement."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pat
+from numpy.typing import NDArray
+
+from minestream.config.resources import Resources, thread_count
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs.dataset.draws import anchor_draws, draw_keys
+from minestream.kernels import linear
+from minestream.learn.linear import Linear
+from minestream.learn.losses import triplet_loss
+from minestream.mining.arrays import Mined, mine_arrays
+from minestream.system.progress import Progress
+from minestream.system.threads import Workers, slices
+
+OPTIMIZERS = {
+    "adam": "each weight by its own running mean and spread (Kingma 2015; 0.9, 0.999)",
+    "sgd": "the gradient times the learning rate",
+}
+FIRST_DECAY, SECOND_DECAY, TINY = 0.9, 0.999, 1e-8
+PRINCIPAL_ROUNDS = 30
+LARGEST_WEIGHT = 1e15  # rows are mined as float32
+LEAST_LABELS = 2  # on each side: one label has no negatives
+Numbers = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch gave; epoch 0 is the embedding that training begins with.
+
+    Attributes
+    ----------
+    epoch : int
+    triplets : int
+        Mined and stepped on.
+    loss, active : float or None
+        Mean loss and share of active triplets, while they were stepped on; None for epoch 0.
+    held_out_loss : float
+        Mean loss of each held-out row with its nearest positive and its nearest negative.
+    recall_at_1 : float
+        Share of the held-out rows whose nearest held-out row has their label, of those that have a positive. A
+        negative exactly as near as the positive counts as nearer.
+    """
+
+    epoch: int
+    triplets: int
+    loss: float | None
+    active: float | None
+    held_out_loss: float
+    recall_at_1: float
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What changes the weights; see `fit` for the meanings."""
+
+    dimension: int | None
+    center: bool
+    epochs: int
+    optimizer: str
+    learning_rate: float
+    step_rows: int
+    validation: float
+    patience: int
+    seed: int
+    mining: dict[str, Any]
+
+    def check(self) -> None:
+        """Raise UsageError for what means nothing."""
+        if self.optimizer not in OPTIMIZERS:
+            raise UsageError(f"no optimizer {self.optimizer!r}", nearest_name(self.optimizer, list(OPTIMIZERS)))
+        for name in ("dimension", "epochs", "step_rows", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}")
+        if not 0 < self.validation < 1:
+            raise UsageError(f"--validation must lie between 0 and 1, not {self.validation}", "0.2 holds out a fifth")
+        if self.mining["margin"] is None:
+            raise UsageError(
+                f"--metric {self.mining['metric']} needs a --margin", "it depends on the scale of the rows"
+            )
+
+
+def held_out(labels: pa.Array, share: float, seed: int) -> tuple[Codes, NDArray[np.bool_]]:
+    """A code for the label of every row, and which rows are held out: all those of some labels, or none of them.
+
+    Labels are drawn by their value: rows added to the others leave the draw as it is. A label of one row is never
+    held out, where it could only be a negative.
+    """
+    distinct = pc.unique(labels)
+    distinct = distinct.take(pc.sort_indices(distinct))
+    codes = np.asarray(pc.index_in(labels, distinct), np.int64)
+    able = np.flatnonzero(np.bincount(codes, minlength=len(distinct)) > 1)
+    if able.size < 2 * LEAST_LABELS:
+        raise InputError(
+            f"{able.size} labels have two rows: fit holds some out and needs {LEAST_LABELS} on either side",
+            f"give at least {2 * LEAST_LABELS} such labels",
+        )
+    keyed = distinct if pat.is_string(distinct.type) else distinct.cast(pa.int64())
+    draws = anchor_draws(seed, draw_keys(keyed, np.arange(len(distinct))))[able]
+    wanted = min(max(LEAST_LABELS, round(share * able.size)), able.size - LEAST_LABELS)
+    chosen = np.zeros(len(distinct), np.bool_)
+    chosen[able[np.argsort(draws, kind="stable")[:wanted]]] = True
+    return codes, chosen[codes]
+
+
+class Trainer:
+    """The rows of both sides, the weights, and what the optimizer remembers.
+
+    Attributes
+    ----------
+    rows, held_rows : float32 or float64 (m, d)
+    codes, held_codes : int64[m]
+        Their labels.
+    learned, best : Linear
+        The weights now, and those of the best epoch.
+    raw_recall : float
+    """
+
+    def __init__(self, config: FitConfig, resources: Resources, vectors: NDArray[Any], labels: pa.Array) -> None:
+        codes, held = held_out(labels, config.validation, config.seed)
+        self.config, self.resources = config, resources
+        self.rows, self.codes = vectors[~held], codes[~held]
+        self.held_rows, self.held_codes = vectors[held], codes[held]
+        self._threads = thread_count(resources)
+        self._workers = Workers(self._threads)
+        self.learned = self.best = self._start()
+        self._first = np.zeros_like(self.learned.weights)
+        self._second = np.zeros_like(self.learned.weights)
+        self._steps = 0
+        self.raw_recall = self._judged(self.held_rows)[1]
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._workers.close()
+
+    def _start(self) -> Linear:
+        """The rows as they are, or their principal directions."""
+        coordinates = self.rows.shape[1]
+        dimension = self.config.dimension or coordinates
+        if dimension > coordinates:
+            raise UsageError(
+                f"--dimension {dimension}, and the rows have {coordinates} coordinates", "a linear map adds none"
+            )
+        mean = np.zeros(coordinates)
+        if self.config.center:
+            mean = np.add.reduce(self.rows.astype(np.float64), axis=0) / len(self.rows)
+        weights = np.eye(coordinates)
+        if dimension < coordinates:
+            weights = self._principal(Linear(weights, mean, {}).project(self.rows, self._workers), dimension)
+        return Linear(weights, mean, {})
+
+    def _principal(self, rows: Numbers, dimension: int) -> Numbers:
+        """The principal directions (about zero) by subspace iteration from seeded rows: float64 (e, d), orthonormal."""
+        moments = self._outer(rows, rows)
+        cells = np.arange(dimension * rows.shape[1])
+        weights = anchor_draws(self.config.seed, cells.astype(np.uint64)).astype(np.float64) / 2.0**63 - 1.0
+        weights = weights.reshape(dimension, -1)
+        for _ in range(PRINCIPAL_ROUNDS):
+            weights = Linear(moments, np.zeros(len(moments)), {}).project(weights, self._workers)
+            linear.orthonormalize(weights)
+        return weights
+
+    def _outer(self, left: Numbers, right: Numbers) -> Numbers:
+        """left^T right, each cell summed in the order of the rows."""
+        out = np.zeros((left.shape[1], right.shape[1]))
+        parts = slices(left.shape[1], self._threads)
+        self._workers.run([partial(linear.add_outer, left, right, each.start, each.stop, out) for each in parts])
+        return out
+
+    def run(self, progress: Progress) -> tuple[list[Epoch], int]:
+        """Train; what every epoch gave, and the number of the best."""
+        loss, recall = self._judged(self.learned.project(self.held_rows, self._workers))
+        done, best = [Epoch(0, 0, None, None, loss, recall)], 0
+        for number in range(1, self.config.epochs + 1):
+            done.append(self._epoch(number))
+            progress.note(told(done[-1]))
+            if (done[-1].recall_at_1, -done[-1].held_out_loss) > (done[best].recall_at_1, -done[best].held_out_loss):
+                best, self.best = number, self.learned
+            if number - best >= self.config.patience:
+                break
+        return done, best
+
+    def _epoch(self, number: int) -> Epoch:
+        """Mine, step over what was mined, judge."""
+        mined = self._mined(
+            self.learned.project(self.rows, self._workers), self.codes, seed=self.config.seed + number,
+            **self.config.mining,
+        )  # fmt: skip
+        triplets = np.column_stack([mined.anchor, mined.positive, mined.negative]).astype(np.int64)
+        order = np.argsort(
+            anchor_draws(self.config.seed + number, np.arange(len(triplets)).astype(np.uint64)), kind="stable"
+        )
+        steps = [(each, *self._step(triplets[each])) for each in _cut(order, self.config.step_rows)]
+        count = max(1, len(triplets))
+        mean, active = (math.fsum(len(step[0]) * step[at] for step in steps) / count for at in (1, 2))
+        loss, recall = self._judged(self.learned.project(self.held_rows, self._workers))
+        return Epoch(number, len(triplets), mean, active, loss, recall)
+
+    def _step(self, triplets: NDArray[np.int64]) -> tuple[float, float]:
+        """One step down the gradient of the mean loss of some triplets; that loss and the share of active ones."""
+        taken = [self.rows[triplets[:, role]] for role in range(3)]
+        mining = self.config.mining
+        anchor, positive, negative = (self.learned.project(rows, self._workers) for rows in taken)
+        rule = {"metric": mining["metric"], "normalize": mining["normalize"]}
+        found = triplet_loss(anchor, positive, negative, mining["margin"], threads=1, **rule)
+        centred = np.concatenate(taken).astype(np.float64) - self.learned.mean
+        slope = self._outer(np.concatenate(found.gradients), centred)
+        weights = self.learned.weights - self._move(slope)
+        if not np.abs(weights).max() < LARGEST_WEIGHT:
+            raise UsageError("the weights grow beyond bounds", "give a smaller --learning-rate")
+        self.learned = replace(self.learned, weights=weights)
+        return float(found.value), found.active
+
+    def _move(self, slope: Numbers) -> Numbers:
+        """What the optimizer takes off the weights."""
+        rate = self.config.learning_rate
+        if self.config.optimizer == "sgd":
+            return rate * slope
+        self._steps += 1
+        self._first = FIRST_DECAY * self._first + (1 - FIRST_DECAY) * slope
+        self._second = SECOND_DECAY * self._second + (1 - SECOND_DECAY) * slope * slope
+        first = self._first / (1 - FIRST_DECAY**self._steps)
+        second = self._second / (1 - SECOND_DECAY**self._steps)
+        return rate * first / (np.sqrt(second) + TINY)
+
+    def _judged(self, rows: NDArray[Any]) -> tuple[float, float]:
+        """Mean loss and recall@1 of the held-out rows, from each row's nearest positive and nearest negative."""
+        mining = {name: self.config.mining[name] for name in ("metric", "normalize", "margin")}
+        found = self._mined(
+            rows, self.held_codes, band="any", positives="easiest", negatives=1, drop_duplicates_within="none",
+            float64=True, **mining,
+        )  # fmt: skip
+        return math.fsum(found.loss) / len(found.loss), float((found.distance_ap < found.distance_an).mean())
+
+    def _mined(self, rows: NDArray[Any], codes: Codes, **options: Any) -> Mined:
+        return mine_arrays(
+            rows.astype(np.float32), codes, threads=self._threads, memory=self.resources.memory, **options
+        )
+
+
+def _cut(order: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
+    return (order[first : first + rows] for first in range(0, len(order), rows))
+
+
+def told(epoch: Epoch) -> str:
+    """An epoch in a line."""
+    return (
+        f"epoch {epoch.epoch}: {epoch.triplets:,} triplets, loss {epoch.loss or 0:.4f}, "
+        f"{epoch.active or 0:.0%} active; held-out loss {epoch.held_out_loss:.4f}, recall@1 {epoch.recall_at_1:.4f}"
+    )

@@ -1,0 +1,1 @@
+"""One run: which pairs there are, which negatives they get, shard by shard."""

@@ -1,0 +1,50 @@
+"""Which rows are mined for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.parse import anchor_share
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.draws import anchor_draws
+from minestream.inputs.dataset.labels import Labels
+
+
+def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
+    """The slots mined for, ascending: those with a positive (pairs: with a label), thinned by the balance options."""
+    able = loaded.positives > 0
+    if config.emit == "pairs":  # an end without a similar row has dissimilar ones all the same
+        able = (loaded.rows.label >= 0) | (not loaded.labeled)
+        able |= np.diff(loaded.rows.known_start) > 0 if config.listed_positives else False
+    draws = anchor_draws(config.seed, loaded.rows.draw_key)
+    order = np.lexsort((loaded.rows.rank, draws))
+    place = np.empty(order.size, np.int64)
+    place[order] = np.arange(order.size)
+    if config.anchors_per_label is not None:
+        in_turn = order[able[order]]
+        able[in_turn] = _few_of_each_label(loaded.labels, in_turn, config.anchors_per_label)
+    slots = np.flatnonzero(able)
+    wanted = anchor_share(config.anchors, slots.size)
+    kept = slots[np.argsort(place[slots])[:wanted]]
+    return np.sort(kept).astype(np.int32)
+
+
+def _few_of_each_label(labels: Labels, rows: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Which of the rows, in turn, leave each of their labels with no more than `most`; none has a label: all do."""
+    if not labels.multiple:
+        codes = labels.code[rows]
+        order = np.argsort(codes, kind="stable")
+        nth = np.empty(rows.size, np.int64)
+        nth[order] = np.arange(rows.size) - np.searchsorted(codes[order], codes[order])
+        return (nth < most) | (codes < 0)
+    taken: Counter[int] = Counter()
+    keep = np.zeros(rows.size, bool)
+    for place, row in enumerate(rows.tolist()):
+        own = labels.set_code[labels.set_start[row] : labels.set_start[row + 1]].tolist()
+        keep[place] = all(taken[code] < most for code in own)
+        taken.update(own if keep[place] else ())
+    return keep

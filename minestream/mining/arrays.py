@@ -1,0 +1,195 @@
+"""Mining of arrays in memory: mine_arrays, and warmup."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.config.checks import refuse_machines
+from minestream.config.derived import needs_finishing
+from minestream.config.resolve import asked_options, refuse_without_tables
+from minestream.errors import UsageError
+from minestream.inputs.files import MEMORY
+from minestream.inputs.pairs import pairs_table
+from minestream.inputs.source import Source, arrays_source
+from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
+from minestream.mining.pipeline import _refuse_one_side
+from minestream.mining.publish import trainer_shape
+from minestream.mining.shards import Mining
+from minestream.mining.stream.miner import Miner
+from minestream.outputs.finish import finished_rows
+from minestream.outputs.rows import emit
+from minestream.outputs.run import Output
+from minestream.search.screens import usable_screens
+from minestream.system.memory import scratch_folder
+from minestream.system.progress import reporter
+from minestream.system.stats import Effort, ShardStats, merged
+
+SHORT_NAMES = {
+    "anchor": "anchor_row", "query": "query_row", "positive": "positive_row", "negative": "negative_row",
+    "left": "left_row", "right": "right_row",
+}  # fmt: skip
+
+
+@dataclass
+class Mined:
+    """What mine_arrays found: each column is an attribute (`anchor` for anchor_row), a writable array by row.
+
+    Attributes
+    ----------
+    stats : ShardStats
+        The funnel.
+    effort : Effort
+        How much work it was.
+    notes : tuple of str
+        What to know of the options given and of the rows read, one line each.
+    """
+
+    _table: pa.Table
+    stats: ShardStats
+    effort: Effort
+    notes: tuple[str, ...] = ()
+
+    def table(self) -> pa.Table:
+        """The rows as the files hold them."""
+        return self._table
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        column = SHORT_NAMES.get(name, name)
+        if name.startswith("_") or column not in self._table.column_names:
+            raise AttributeError(f"no column {name!r}; there are {', '.join(self._table.column_names)}")
+        values = np.array(self._table[column].combine_chunks().to_numpy(zero_copy_only=False))
+        self.__dict__[name] = values
+        return values
+
+    def torch(self) -> dict[str, Any]:
+        """The numeric columns as torch tensors, by short name; torch must have been imported by the caller.
+
+        Raises
+        ------
+        UsageError
+            When it was not.
+        """
+        torch = sys.modules.get("torch")
+        if torch is None:
+            raise UsageError("torch is not imported", "import torch before calling .torch()")
+        short = {column: name for name, column in SHORT_NAMES.items()}
+        numeric = [f.name for f in self._table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+        columns = [name for name in numeric if self._table[name].null_count == 0]
+        return {short.get(name, name): torch.from_numpy(getattr(self, name)) for name in columns}
+
+
+def mine_arrays(
+    embeddings: Any, labels: Any = None, *, ids: Any = None, groups: Any = None, corpus: Any = None,
+    corpus_labels: Any = None, corpus_ids: Any = None, corpus_groups: Any = None, guide: Any = None,
+    corpus_guide: Any = None, **options: Any,
+) -> Mined:  # fmt: skip
+    """Mine arrays in memory.
+
+    Parameters
+    ----------
+    embeddings : array (n, d)
+        NumPy, torch (any device; bfloat16 becomes float32), or lists.
+    labels : array or list of length n
+        Ints, strings, or lists of them; None is unlabelled. Not needed with `qrels`.
+    ids, groups : array or list of length n, optional
+    corpus : array (m, d), optional
+        Where positives and negatives come from; `embeddings` are then the queries.
+    corpus_labels, corpus_ids, corpus_groups : array or list of length m, optional
+    guide, corpus_guide : arrays (n, e), (m, e), optional
+        A second embedding: see --guide.
+    **options
+        As for mine(). `qrels` and `exclude` may be lists of pairs of ids; without ids these are row numbers.
+
+    Returns
+    -------
+    Mined
+    """
+    refuse_without_tables(options)
+    _refuse_one_side(
+        corpus, guide, corpus_labels=corpus_labels, corpus_ids=corpus_ids, corpus_groups=corpus_groups,
+        corpus_guide=corpus_guide,
+    )  # fmt: skip
+    options.setdefault("progress", "none")
+    listed = {name: pairs_table(options[name]) for name in ("qrels", "exclude") if options.get(name) is not None}
+    options |= (
+        listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
+    )
+    config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
+    refuse_machines(resources, "arrays")
+
+    def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None, **name: str) -> Source:
+        return arrays_source(
+            vectors, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
+            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=needs_label, **name,
+        )  # fmt: skip
+
+    def numbered(vectors: Any, ids: Any) -> Any:
+        return range(len(vectors)) if listed and ids is None else ids
+
+    needs_label = not config.listed_positives
+    notes: list[str] = []
+    known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
+    excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
+    guides = [opened(each, None, None, None, None, name="guide") for each in (guide, corpus_guide) if each is not None]
+    sources = Sources(
+        opened(embeddings, labels, numbered(embeddings, ids), groups, needs_label),
+        None
+        if corpus is None
+        else opened(corpus, corpus_labels, numbered(corpus, corpus_ids), corpus_groups, needs_label),
+        known, barred, excluded, tuple(guides), notes=notes,
+        numbered=ids is None or (corpus is not None and corpus_ids is None),
+    )  # fmt: skip
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter(resources.progress, None))
+        folder = stack.enter_context(scratch_folder(resources.scratch))
+        miner = stack.enter_context(Mining(sources, config, resources, folder, progress))
+        miner.begin()
+        shards = miner.mine_shards(range(len(miner.plan.shards)))
+        with miner.learning():
+            parts = [(emit(picture), picture.stats) for _, picture in shards]
+        total = merged(stats for _, stats in parts)
+        table = pa.concat_tables([table for table, _ in parts])
+        if needs_finishing(config):
+            table = _finished_in_memory(miner, parts, total, folder)
+        return Mined(table, total, miner.effort, (*miner.notes(), *total.notes()))
+
+
+def _finished_in_memory(
+    miner: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
+) -> pa.Table:
+    """The finishing pass over parts written to a temporary folder."""
+    config = miner.config
+    run = Output(folder / "mined", config.emit).begin(
+        resume=False, overwrite=False, config=config.to_dict(), fingerprint=config.fingerprint(),
+        source=miner.source.identity(), columns=miner.columns(), parts=len(parts),
+    )  # fmt: skip
+    with run:
+        for index, (table, stats) in enumerate(parts):
+            run.write_part(index, table, stats.to_dict())
+        paths = [run.part_path(index) for index in range(len(parts))]
+        rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
+        found = list(rows or ())
+        return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
+
+
+def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
+    """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took.
+
+    window : whether those of windows (`--window`, Miner) too
+    """
+    began = time.perf_counter()
+    vectors, labels = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype), np.arange(64) % 4
+    for screen in ("scan", *usable_screens(8)):
+        mine_arrays(vectors, labels, screen=screen)
+    if window:
+        Miner(32).feed({"embedding": vectors, "label": labels})
+    return time.perf_counter() - began

@@ -1,0 +1,293 @@
+"""Slices mined by themselves, made one output: the bytes of one run over everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from minestream.config.checks import refuse_machines
+from minestream.config.derived import needs_finishing
+from minestream.config.effects import idle
+from minestream.config.mine_config import MineConfig
+from minestream.config.parse import Slice
+from minestream.config.resolve import flag_of, split_options
+from minestream.config.resources import Resources, Tables
+from minestream.errors import OutputError, UsageError
+from minestream.inputs.given import Given, given_tables
+from minestream.inputs.tables import open_sources
+from minestream.mining.publish import already, publish
+from minestream.mining.shards import Mining
+from minestream.mining.slices import SLICES, slices_of
+from minestream.outputs.atomic import disk_errors, write_json
+from minestream.outputs.gates import check_gates
+from minestream.outputs.manifest import (
+    RECORD,
+    config_of,
+    differences,
+    fits,
+    read_manifest,
+    refuse_differences,
+    report_of,
+)
+from minestream.outputs.mined import holds
+from minestream.outputs.run import Run
+from minestream.outputs.stores import target_of
+from minestream.outputs.target import Target
+from minestream.system.paths import AnyPath, RemotePath, place_of, text_of
+from minestream.system.progress import Callback, Progress, reporter
+from minestream.system.stats import Report, ShardStats, merged
+
+MANIFEST = ".manifest.json"
+SHOWN = 8
+OF_THE_WORK = ("config", "fingerprint", "source", "columns", "parts")
+OF_THE_SOURCE = ("others", "read")
+AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
+KEPT = "nothing was published; the slices are kept: merge them with another gate"
+
+
+def merge(
+    slices: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    source: Any = None,
+    progress_callback: Callback | None = None,
+    **options: Any,
+) -> Report:
+    """Make one output of its slices, after a proof that they are all there and belong together.
+
+    Parameters
+    ----------
+    slices : path, or sequence of paths
+        OUT, whose slices lie in OUT.slices/; or every slice, wherever it lies: then `out` is needed.
+    out : path, optional
+    source : path, or list of paths
+        The mined INPUT: for what is finished over all rows (pairs, shuffled order, --max-uses, trainer formats).
+    progress_callback : callable, optional
+    **options
+        Options of mine() that say how (resume, overwrite, memory, threads, scratch, require_rows, max_short,
+        progress), and the tables beside INPUT (corpus, qrels, ...), needed with `source`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    OutputError
+        When a slice is missing or unfinished, two do not belong together, or a part is not what was written.
+    """
+    began = time.perf_counter()
+    named: list[Any] = list(slices) if isinstance(slices, list | tuple) else [slices]
+    if not named:
+        raise UsageError("no slice is named", "give OUT, or every slice of it")
+    places = [place_of(name, OutputError) for name in named]
+    if out is None and (len(places) > 1 or is_slice(places[0])):
+        raise UsageError("slices alone do not say where the output goes", "name it with -o OUT")
+    for name in options:
+        if name in MineConfig.__slots__:
+            raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
+    _, resources, tables = split_options(options)
+    refuse_machines(resources, "merge")
+    every = checked([found for place in places for found in found_at(place)])
+    first = every[0].manifest
+    config = config_of(first["config"], every[0].place, OutputError)
+    if needs_finishing(config) and source is None:
+        raise UsageError(
+            "this output is finished over all rows, which takes keys and texts of the mined input",
+            "name it with --source, and the tables beside it as in mine",
+        )
+    notes = idle("merge", {"source": source, **options}, finishing=needs_finishing(config))
+    resources = replace(resources, remarks=tuple(notes))
+    target = target_of(named[0] if out is None else out, config.emit, resources.scratch)
+    beside = [] if source is None else given_tables(source, tables, resources)
+    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
+    finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
+    if finished is not None:
+        refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
+        return already(target, finished)
+    with ExitStack() as stack:
+        progress = stack.enter_context(reporter(resources.progress, progress_callback))
+        work = {name: first[name] for name in OF_THE_WORK} | {"config": config.to_dict()}
+        work |= {name: first[name] for name in OF_THE_SOURCE if name in first}
+        run = target.start(stack, resume=resources.resume, overwrite=resources.overwrite, **work)
+        stack.callback(_discard, run)
+        refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
+        miner = None
+        if needs_finishing(config):
+            miner = stack.enter_context(_loaded(source, config, resources, tables, target, progress))
+            own = {"source": miner.source.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+            own["others"] = miner.source.others()
+            refuse_differences(f"{every[0].place} was mined from something else", first, {**first, **own})
+        _adopt(run, every, progress)
+        if miner is not None:
+            return publish(miner, run, began)
+        return _publish(run, every, resources, progress, began)
+
+
+@dataclass(frozen=True)
+class MinedSlice:
+    """A slice that was mined: its folder and its manifest."""
+
+    place: AnyPath
+    manifest: dict[str, Any]
+
+    @property
+    def files(self) -> list[AnyPath]:
+        """Its parts and its manifest."""
+        parts = [self.place / file["name"] for file in self.manifest["files"]]
+        return [*parts, self.place.parent / f"{self.place.name}{MANIFEST}"]
+
+    @property
+    def own(self) -> Slice:
+        """Which slice it is."""
+        return Slice(self.manifest["slice"]["number"], self.manifest["slice"]["of"])
+
+
+def _manifest(place: AnyPath) -> dict[str, Any]:
+    return read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
+
+
+def is_slice(place: AnyPath) -> bool:
+    """Whether a finished slice lies there."""
+    found = _manifest(place)
+    return found.get("slice") is not None and fits(found.get("files"), [RECORD])
+
+
+def found_at(place: AnyPath) -> list[MinedSlice]:
+    """The slice at a place, or all finished slices of an OUT of this name.
+
+    Raises
+    ------
+    OutputError
+        Where there is neither.
+    """
+    if is_slice(place):
+        return [MinedSlice(place, _manifest(place))]
+    folder = slices_of(place)
+    names = sorted(each.name for each in folder.iterdir()) if folder.exists() else []
+    every = [folder / name.removesuffix(MANIFEST) for name in names if name.endswith(MANIFEST)]
+    found = [MinedSlice(each, _manifest(each)) for each in every if is_slice(each)]
+    if not found:
+        hint = "mine them first: --shard 1/8 and so on"
+        if place.name.endswith(SLICES):
+            hint = f"name what the slices are of: {place.name.removesuffix(SLICES)}"
+        raise OutputError(f"no finished slice lies in {folder}", hint)
+    return found
+
+
+def _names_its_parts(each: MinedSlice) -> bool:
+    """Whether its files are called as those of its parts are: another name could lead anywhere."""
+    names = [f"part-{index:05d}.parquet" for index in each.manifest["slice"]["parts"]]
+    return [file["name"] for file in each.manifest["files"]] == names
+
+
+def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
+    """The slices in order.
+
+    Raises
+    ------
+    OutputError
+        Unless they are all slices of one job, each once, with each part once.
+    """
+    first = every[0]
+    for other in every[1:]:
+        lines = differences(first.manifest, other.manifest)
+        if other.own.count != first.own.count:
+            lines.append(f"slices: {first.own.count} -> {other.own.count}")
+        if lines:
+            raise OutputError(
+                f"{first.place} and {other.place} are not of one job:\n  " + "\n  ".join(lines),
+                "mine all slices with the same options, input and versions",
+            )
+    numbers, count = [each.own.number for each in every], first.own.count
+    absent = count - sum(1 <= number <= count for number in set(numbers))
+    if absent > 0:
+        missing = list(islice((str(Slice(n, count)) for n in range(1, count + 1) if n not in numbers), SHOWN))
+        more = f" and {absent - SHOWN} more" if absent > SHOWN else ""
+        raise OutputError(
+            f"{absent} of {count} slices are missing or unfinished: {', '.join(missing)}{more}",
+            f"mine them with --shard {missing[0]} and so on; --resume where one was begun",
+        )
+    parts = sorted(index for each in every for index in each.manifest["slice"]["parts"])
+    whole = len(parts) == first.manifest["parts"] and parts == list(range(len(parts)))
+    if len(set(numbers)) < len(numbers) or not whole or not all(map(_names_its_parts, every)):
+        raise OutputError(f"the slices of {first.place.parent} do not hold each part once", "give each slice once")
+    return sorted(every, key=lambda each: each.own.number)
+
+
+def _loaded(
+    source: Any, config: MineConfig, resources: Resources, tables: Tables, target: Target, progress: Progress
+) -> Mining:
+    """The mined input again."""
+    wanted = {name: config.to_dict()[name] for name in tables.derived()}
+    if wanted != tables.derived():
+        raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
+    return Mining(open_sources(source, config, tables, resources), config, resources, target.scratch, progress)
+
+
+def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
+    """Bring every part into the work folder of the run, checked against its CRC-32."""
+    progress.stage("check", len(run.indices), "parts")
+    for each in every:
+        for index, file in zip(each.manifest["slice"]["parts"], each.manifest["files"], strict=True):
+            path = run.part_path(index)
+            with disk_errors(run.folder, file["bytes"]):
+                path.unlink(missing_ok=True)
+                _fetch(each.place / file["name"], path)
+                check_part(path, file, each.place / file["name"])
+                record = {name: file[name] for name in ("rows", "bytes", "crc32", "stats")}
+                write_json(run.folder / f"{path.stem}.json", record)
+            progress.advance(1)
+
+
+def _discard(run: Run) -> None:
+    """Leave no half of a merge: the slices are kept, and another merge takes no longer."""
+    for record in run.folder.glob("part-*.json"):
+        record.unlink()
+
+
+def _fetch(place: AnyPath, path: Path) -> None:
+    """A part under another name: the same file where the disk can, else a copy."""
+    try:
+        if isinstance(place, RemotePath):
+            place.download(path)
+            return
+        with suppress(OSError):
+            os.link(place, path)
+            return
+        shutil.copyfile(place, path)
+    except FileNotFoundError:
+        raise OutputError(f"{place} is missing", "mine its slice again with --overwrite") from None
+
+
+def check_part(path: Path, file: dict[str, Any], place: AnyPath) -> None:
+    """Raise OutputError when the rows of a part are not those that its record was written for."""
+    if path.stat().st_size != file["bytes"] or not holds(path, file):
+        raise OutputError(f"{place} is damaged: it is not what was written", "mine its slice again with --overwrite")
+
+
+def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progress: Progress, began: float) -> Report:
+    """Check the gates and put the output under its name."""
+    parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
+    total = merged(parts)
+    check_gates(resources, total, KEPT)
+    reports = [report_of(each.manifest, each.place) for each in every]
+    told, counted = reports[0], {note for part in reports for note in ShardStats.from_dict(part["stats"]).notes()}
+    notes = dict.fromkeys(note for each in reports for note in each["notes"] if note not in counted)
+
+    def report() -> Report:
+        return Report(
+            str(run.target.final), run.plan["config"], told["columns"], told["source"], told["plan"], total,
+            (*notes, *total.notes(), *resources.remarks), time.perf_counter() - began,
+        )  # fmt: skip
+
+    progress.stage("publish", len(parts), "parts")
+    run.publish(counts=total.answer, extra=lambda: report().to_dict())
+    return report()

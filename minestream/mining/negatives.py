@@ -1,0 +1,228 @@
+"""What is looked for around each (anchor, positive): the band as an interval of distances, and the rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.derived import counts_nearer, reserve
+from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
+from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, PICKS
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
+from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
+from minestream.mining.positives import Search, choose_positives
+from minestream.search.constraints import Limits, wider
+from minestream.search.course import search_work
+from minestream.search.results import Chosen, Floats, Interval, one_pair_each
+
+
+def negative_rule(config: MineConfig) -> Rule:
+    """The configuration's negatives, in numbers."""
+    within, of = config.drop_duplicates_within, config.drop_duplicates_of
+    own = EXCLUDE if within == 0 and of in ("both", "anchor") else IGNORE
+    positive = IGNORE
+    if within is not None and of in ("both", "positive") and config.emit != "pairs":
+        positive = EXCLUDE if within == 0 else WITHIN
+    return Rule(
+        NEGATIVE, PICKS[config.pick].code, reserve(config), config.skip, own, positive, within or 0.0,
+        counts_nearer(config), METRICS[config.metric].code,
+    )  # fmt: skip
+
+
+def negative_pairs(
+    config: MineConfig, loaded: Loaded, anchors: NDArray[np.int32], chosen: Chosen, filtered: Interval
+) -> Pairs:
+    """One pair per (anchor, positive), or per anchor when pairs are mined, with its band as a closed interval.
+
+    filtered : the interval of distances that the filters let through, a pair each
+    """
+    floor = -np.inf
+    if config.drop_duplicates_within and config.drop_duplicates_of != "positive":
+        floor = np.nextafter(config.drop_duplicates_within, np.inf)
+    if config.emit == "pairs":
+        pairs = one_pair_each(anchors.size)
+        low, high = pairs.low, np.minimum(pairs.high, filtered[1])
+        if config.band == "violating":
+            high = np.full(anchors.size, np.nextafter(config.margin or 0.0, -np.inf))
+        return pairs._replace(low=np.maximum(low, floor), high=high, floor=np.full(anchors.size, floor))
+    low, high = band_interval(config, chosen.x)
+    low, high = np.maximum(low, filtered[0]), np.minimum(high, filtered[1])
+    of_anchor = np.repeat(loaded.rows.draw_key[anchors], np.diff(chosen.start))
+    prefix = prefixes(config.seed, TAG_NEGATIVES, of_anchor, loaded.rows.draw_key[chosen.slot])
+    return Pairs(chosen.start, chosen.slot, np.maximum(low, floor), high, np.full(low.size, floor), prefix)
+
+
+def band_interval(config: MineConfig, p: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The closed interval of distances inside the band, for positives at distances p."""
+    band = BANDS[config.band]
+    edges = {AT_POSITIVE: p, AT_MARGIN: p + (config.margin or 0.0)}
+    low = edges.get(band.low, np.full(p.size, -np.inf))
+    high = edges.get(band.high, np.full(p.size, np.inf))
+    return (
+        low if band.low_closed else np.nextafter(low, np.inf),
+        high if band.high_closed else np.nextafter(high, -np.inf),
+    )
+
+
+def similarity(metric: str, x: Floats) -> Floats:
+    """Similarity of canonical distances: 1 - x for cosine, -x for dot."""
+    return 1.0 - x if metric == "cosine" else -x
+
+
+def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: Chosen, every_p: Floats) -> Floats:
+    """What margins are measured from, for every chosen pair.
+
+    Parameters
+    ----------
+    chosen, p : the pairs, and their distances (own, or the guide's)
+    every, every_p : all positives of the same anchors, and theirs; read unless the reference is pair
+    """
+    s = similarity(config.metric, p)
+    if config.reference == "pair":
+        return s
+    of_every = similarity(config.metric, every_p)
+    own = zip(every.start[:-1].tolist(), every.start[1:].tolist(), strict=True)
+    reduce = REDUCERS[config.reference]
+    values = np.array([reduce(of_every[first:end]) if end > first else math.nan for first, end in own], np.float64)
+    return np.repeat(values, np.diff(chosen.start))
+
+
+REDUCERS: dict[str, Callable[[Floats], float]] = {
+    "min": lambda s: float(s.min()),
+    "max": lambda s: float(s.max()),
+    "mean": lambda s: math.fsum(s) / s.size,
+}
+
+
+def filter_interval(config: MineConfig, reference: Floats) -> Interval:
+    """The closed interval of distances that the filters let through, for every pair."""
+    most, least = np.full(reference.size, np.inf), np.full(reference.size, -np.inf)
+    if config.max_similarity is not None:
+        most = np.minimum(most, config.max_similarity)
+    if config.absolute_margin is not None:
+        most = np.minimum(most, reference - config.absolute_margin)
+    if config.relative_margin is not None:
+        most = np.minimum(most, reference - np.abs(reference) * config.relative_margin)
+    if config.min_similarity is not None:
+        least = np.maximum(least, config.min_similarity)
+    if config.metric == "dot":
+        return -most, -least
+    return least_distance(lambda x: 1.0 - x <= most, most.size), largest_distance(
+        lambda x: 1.0 - x >= least, least.size
+    )
+
+
+def least_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> Floats:
+    """The least cosine distance, 0 to 2, at which a predicate holds that holds from there on; inf where it never does.
+
+    By bisection over the bits of doubles, which are ordered as the numbers are. Cost: 62 evaluations.
+    """
+    low, high = np.zeros(count, np.int64), np.full(count, np.float64(2.0).view(np.int64))
+    never = ~holds(np.full(count, 2.0))
+    while (low < high).any():
+        middle = low + (high - low) // 2
+        good = holds(middle.view(np.float64))
+        high, low = np.where(good, middle, high), np.where(good, low, np.minimum(middle + 1, high))
+    return np.where(never, np.inf, high.view(np.float64))
+
+
+def largest_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> Floats:
+    """The largest cosine distance, 0 to 2, at which a predicate holds that holds up to there; or -inf."""
+    beyond = least_distance(lambda x: ~holds(x), count)
+    return np.where(np.isinf(beyond), 2.0, np.where(beyond == 0, -np.inf, np.nextafter(beyond, -np.inf)))
+
+
+class Task(NamedTuple):
+    """What is looked for: the positives chosen, what the filters leave, the pairs, the rule, the limits."""
+
+    chosen: Chosen
+    filtered: Interval
+    pairs: Pairs
+    rule: Rule
+    limits: Limits
+
+
+def make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Task:
+    """Choose the positives of some anchors, and say which negatives are looked for.
+
+    search : function (anchors, pairs, rule) -> Found, for positives
+    """
+    chosen = choose_positives(loaded, config, anchors, search)
+    filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
+    guided = None
+    if config.similarity_filters:
+        every = chosen
+        if config.reference != "pair" and config.positives != "all":
+            every = choose_positives(loaded, replace(config, positives="all"), anchors, search)
+        filtered = filter_interval(config, reference_similarity(config, chosen, chosen.x, every, every.x))
+        if loaded.guide is not None:
+            p, every_p = (
+                loaded.guide.distances(np.repeat(anchors, np.diff(some.start)), some.slot) for some in (chosen, every)
+            )
+            guided = filter_interval(config, reference_similarity(config, chosen, p, every, every_p))
+    if config.emit == "pairs":
+        filtered = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
+        if config.epsilon is not None:
+            chosen, filtered = _multi_similarity(loaded, config, anchors, chosen, search)
+        if config.positive_margin is not None:
+            chosen = _of(chosen, chosen.x > config.positive_margin)
+    fallback = None
+    if config.fallback == "farthest":
+        fallback = filtered
+    pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
+    limits = Limits(guided, config.max_per_negative_label, _floored(fallback, pairs))
+    return Task(chosen, filtered, pairs, rule, limits)
+
+
+def _floored(interval: Interval | None, pairs: Pairs) -> Interval | None:
+    """An interval without what is too near to be told from the anchor."""
+    return None if interval is None else (np.maximum(interval[0], pairs.floor), interval[1])
+
+
+def _of(chosen: Chosen, keep: NDArray[np.bool_]) -> Chosen:
+    """Some of the positives."""
+    anchor = np.repeat(np.arange(chosen.start.size - 1), np.diff(chosen.start))
+    counts = np.bincount(anchor[keep], minlength=chosen.start.size - 1)
+    return Chosen(np.concatenate([[0], np.cumsum(counts)]), chosen.slot[keep], chosen.x[keep])
+
+
+def _multi_similarity(
+    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
+) -> tuple[Chosen, Interval]:
+    """Positives that are hardly nearer than the nearest negative, and how far negatives are looked for (Wang 2019)."""
+    epsilon = config.epsilon or 0.0
+    rule = negative_rule(config)._replace(wanted=NEGATIVE, pick=NEAREST, take=1, skip=0)
+    plain = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
+    found = search(anchors, negative_pairs(config, loaded, anchors, chosen, plain), rule)
+    nearest = np.full(anchors.size, -np.inf)  # in similarity; without a negative nothing is kept
+    has = np.diff(found.start) > 0
+    nearest[has] = 1.0 - found.x
+    kept = _of(chosen, (1.0 - chosen.x) - epsilon < np.repeat(nearest, np.diff(chosen.start)))
+    farthest = np.full(anchors.size, np.inf)
+    some = np.flatnonzero(np.diff(chosen.start))
+    if some.size:
+        farthest[some] = 1.0 - np.maximum.reduceat(chosen.x, chosen.start[some])
+    reach = largest_distance(lambda x: (1.0 - x) + epsilon > farthest, anchors.size)
+    return kept, (np.full(anchors.size, -np.inf), reach)
+
+
+def planned_searches(
+    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
+) -> tuple[float, float]:
+    """The work of the searches for the positives of these anchors, and for negatives by `rule`."""
+    each = loaded.positives[anchors]
+    most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
+    pairs = anchors.size if config.emit == "pairs" else int(most.sum())
+    if config.max_per_negative_label is not None or config.guided:
+        rule = wider(rule)
+    listed = config.listed_positives and not loaded.labeled
+    first = rule._replace(wanted=POSITIVE, take=0 if config.positives == "all" else config.positives_per_anchor, skip=0)
+    positives = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first, swept))
+    return positives, sum(search_work(loaded, anchors, pairs, rule, swept))

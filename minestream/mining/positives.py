@@ -1,0 +1,154 @@
+"""The positives of a shard's anchors, by the positive rule, with their exact distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.draws import TAG_POSITIVES, prefixes
+from minestream.inputs.dataset.labels import usable_known
+from minestream.inputs.dataset.vectors import pair_distances
+from minestream.kernels import draw
+from minestream.kernels.select import equal_positives
+from minestream.kernels.types import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
+from minestream.search.results import Answers, Chosen, Found, counting, empty_best, one_pair_each, patched
+
+PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
+MULTIPLE_DISTANCE = 1e-9  # multiples of a row are nearer to it, by any rounding of a cosine
+PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists
+Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
+
+
+def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Chosen:
+    """The positives of every anchor.
+
+    Parameters
+    ----------
+    anchors : int32[A], slots
+    search : function
+        (anchors, pairs, rule) -> Found
+
+    Notes
+    -----
+    Cost: the pairs within each label, once; twice for anchors that have too few positives but duplicates. Listed
+    positives without labels: their distances only.
+    """
+    if config.listed_positives and not loaded.labeled:
+        return _listed(loaded, config, anchors)
+    take = 0 if config.positives == "all" else config.positives_per_anchor
+    within = config.drop_duplicates_within
+    passes_over = config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives
+    rule = Rule(
+        POSITIVE, PICK_OF_RULE[config.positives], take, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code
+    )
+    keys = loaded.rows.draw_key[anchors]
+    pairs = one_pair_each(anchors.size)._replace(
+        prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
+    )
+    if not passes_over or within is None:
+        return _as_chosen(search(anchors, pairs, rule))
+    if within == 0:
+        found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
+    else:
+        found = search(anchors, pairs._replace(low=np.full(anchors.size, np.nextafter(within, np.inf))), rule)
+    counts = np.diff(found.start)
+    short = np.flatnonzero(counts < np.minimum(take, loaded.positives[anchors]))
+    if not short.size:
+        return _as_chosen(found)
+    own = _of_anchors(pairs, short)
+    if within == 0:
+        again = _duplicate_positives(loaded, anchors[short], own, rule, search)
+    else:
+        again = search(anchors[short], own._replace(high=np.full(short.size, within)), rule)
+    return _appended(found, again, short, take)
+
+
+def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> Chosen:
+    """The positive rule over the listed pairs of every anchor."""
+    rows, within = loaded.rows, config.drop_duplicates_within
+    left, right = usable_known(rows)
+    first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
+    anchor = np.repeat(np.arange(anchors.size), end - first)
+    slot = right[np.repeat(first, end - first) + counting(end - first)].astype(np.int32)
+    own = anchors[anchor]
+    x = pair_distances(loaded.store, rows.square, config.metric, own, slot)
+    passed_over = np.zeros(slot.size, bool)
+    if config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives:
+        passed_over = rows.twin[own] == rows.twin[slot] if within == 0 else x <= within
+    keys: dict[str, NDArray[Any]] = {"easiest": x, "hardest": -x, "all": np.zeros(slot.size)}
+    if config.positives == "random":
+        none = np.zeros(slot.size, np.uint64)
+        keys["random"] = np.empty(slot.size, np.uint64)
+        draw.draws(prefixes(config.seed, TAG_POSITIVES, rows.draw_key[own], none), rows.draw_key[slot], keys["random"])
+    order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
+    counts = np.bincount(anchor, minlength=anchors.size)
+    most = slot.size if config.positives == "all" else config.positives_per_anchor
+    order = order[counting(counts) < most]
+    return Chosen(np.concatenate([[0], np.cumsum(np.minimum(counts, most))]), slot[order], x[order])
+
+
+def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
+    """How many of the chosen positives are duplicates of their anchor, which the rule passes over while it can."""
+    within = config.drop_duplicates_within
+    if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
+        return 0
+    twin, own = loaded.rows.twin, np.repeat(anchors, np.diff(chosen.start))
+    return int((twin[own] == twin[chosen.slot] if within == 0 else chosen.x <= within).sum())
+
+
+def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search) -> Found:
+    """The positives that are duplicates of their anchor, where all are equal to one another without a search."""
+    twin, equal = loaded.rows.twin, loaded.equal
+    mixed = np.ones(anchors.size, bool) if equal is None else np.isin(twin[anchors], twin[equal != equal[twin]])
+    places = np.flatnonzero(mixed)
+    found = _equal_positives(loaded, anchors, pairs, rule)
+    if not places.size:
+        return found
+    near = _of_anchors(pairs, places)._replace(high=np.full(places.size, MULTIPLE_DISTANCE))
+    return patched(found, places, search(anchors[places], near, rule._replace(own_duplicates=ONLY)))
+
+
+def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The positives in the anchor's twin set, if that is all of one length: without a search."""
+    rows = loaded.rows
+    members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
+    members = members[members >= loaded.first_candidate]
+    sets = rows.twin[members]
+    first, end = (np.searchsorted(sets, rows.twin[anchors], side) for side in ("left", "right"))
+    best = empty_best(rule, anchors.size, rule.take)
+    equal_positives(rows, rule, pairs, best, anchors, first, end, members)
+    answers = Answers(pairs)
+    answers.add(rule, rows.rank, np.arange(anchors.size), best, np.ones(anchors.size, bool))
+    return answers.finish()
+
+
+def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:
+    return Pairs._make([np.arange(places.size + 1), *(field[places] for field in pairs[1:])])
+
+
+def _as_chosen(found: Found) -> Chosen:
+    return Chosen(found.start, found.slot, found.x)
+
+
+def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Chosen:
+    """Both lists of each short anchor behind one another, up to `take`."""
+    counts, more = np.diff(found.start), np.zeros(found.start.size - 1, np.int64)
+    more[short] = np.minimum(np.diff(again.start), take - counts[short])
+    anchor = np.concatenate([np.repeat(np.arange(counts.size), counts), np.repeat(short, np.diff(again.start))])
+    place = np.concatenate([_places(found.start), _places(again.start)])
+    second = np.concatenate([np.zeros(found.slot.size, bool), np.ones(again.slot.size, bool)])
+    keep = ~second | (place < more[anchor])
+    order = np.lexsort((place[keep], second[keep], anchor[keep]))
+    slot = np.concatenate([found.slot, again.slot])[keep][order]
+    x = np.concatenate([found.x, again.x])[keep][order]
+    return Chosen(np.concatenate([[0], np.cumsum(counts + more)]), slot, x)
+
+
+def _places(start: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.arange(start[-1]) - np.repeat(start[:-1], np.diff(start))

@@ -1,0 +1,66 @@
+"""Slices of an output: OUT.slices/slice-003-of-008 holds the parts of one, its manifest beside it says which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minestream.config.parse import Slice, parse_slice
+from minestream.config.resources import Resources
+from minestream.mining.shards import Mining
+from minestream.outputs.stores import target_of
+from minestream.outputs.target import Target
+from minestream.system.paths import AnyPath
+
+SLICES = ".slices"
+
+
+def slices_of(final: AnyPath) -> AnyPath:
+    """The folder of the slices of OUT."""
+    return final.parent / f"{final.name}{SLICES}"
+
+
+def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:
+    """The target of one slice of an output: a folder of parts, with a lock of its own.
+
+    Raises
+    ------
+    OutputError
+        When OUT cannot be written.
+    """
+    whole.refuse_place()
+    folder = slices_of(whole.final)
+    if isinstance(folder, Path) and not resources.dry_run:
+        folder.mkdir(exist_ok=True)
+    return target_of(folder / own.name, "triplets", resources.scratch)  # parts, whatever is made of them
+
+
+def slice_of(miner: Mining) -> dict[str, Any]:
+    """What the manifest of a run says of its slice; nothing where it mines all."""
+    if miner.resources.shard is None:
+        return {}
+    own = parse_slice(miner.resources.shard)
+    return {"slice": {"number": own.number, "of": own.count, "parts": owned_shards(shard_costs(miner), own)}}
+
+
+def shard_costs(miner: Mining) -> list[int]:
+    """What each shard costs, in pairs to look at: by the data alone, so that every slice finds the same."""
+    loaded = miner.loaded
+    candidates = loaded.store.rows - loaded.first_candidate
+    total = np.concatenate([[0], np.cumsum(loaded.positives[miner.anchors] + 1 + candidates)])
+    return [int(total[end] - total[first]) for first, end in miner.plan.shards]
+
+
+def owned_shards(costs: Sequence[int], own: Slice) -> list[int]:
+    """The shards of a slice: the costliest first, each goes to the slice with the least so far; equal ones in order."""
+    loads = [0] * own.count
+    owned = []
+    for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
+        lightest = min(range(own.count), key=lambda place: (loads[place], place))
+        loads[lightest] += costs[index]
+        if lightest == own.number - 1:
+            owned.append(index)
+    return sorted(owned)

@@ -1,0 +1,1 @@
+"""Mining of a stream: each row among the rows just before it."""

@@ -1,0 +1,373 @@
+"""Mining of a stream: every row is an anchor among the rows that came before it, within a window."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from minestream.config.effects import lacking
+from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import asked_options
+from minestream.config.resources import Resources, memory_budget, thread_count
+from minestream.errors import CapacityError, InputError, UsageError
+from minestream.inputs.columns import Candidates, Columns, find_columns
+from minestream.inputs.files import STREAM, refuse_splits, table_of
+from minestream.inputs.source import RowBatch, Source, open_source
+from minestream.mining.negatives import make_task
+from minestream.mining.stream.latency import Latencies
+from minestream.mining.stream.window import Bank
+from minestream.outputs.rows import Picture, emit, schema_of
+from minestream.search.constraints import limited_search
+from minestream.search.context import Limits, Setting
+from minestream.search.screens import Codes
+from minestream.search.search import search_once
+from minestream.system.stats import ShardStats
+from minestream.system.threads import Workers
+
+PIECE_ROWS = 2_048  # rows mined for at a time, from a multiple of it on: what a large batch adds to memory ends here
+GROUP_ANCHORS = 512
+ROW_BYTES = 128  # of the bank, beside vectors, ids, labels and what is carried
+
+
+class Windowed:
+    """Mines the rows of a stream as they come.
+
+    Parameters
+    ----------
+    source : Source
+        Says what the rows are; the batches may come from it or from others like it.
+    config : MineConfig
+        With a window.
+    resources : Resources
+
+    Attributes
+    ----------
+    schema : pa.Schema
+        Of what `mined` gives.
+    stats : ShardStats
+        Sums over what was mined so far.
+    rows : int
+        Rows seen so far, whether they take part or not.
+    dropped : dict of str to int
+        Rows that took no part, by cause, but for bad rows, which the source counts.
+    """
+
+    def __init__(self, source: Source, config: MineConfig, resources: Resources) -> None:
+        _refuse_large(config, source, memory_budget(resources))
+        if config.pick == "weighted" and source.dimension < 3:
+            raise InputError(
+                f"--pick weighted needs vectors of 3 coordinates or more, these have {source.dimension}",
+                "the density of distances on a circle has no such weight; use --pick random",
+            )
+        self._config, self._remarks = config, resources.remarks
+        self._bank = Bank(source, config)
+        threads = thread_count(resources)
+        self._workers = Workers(threads)
+        self._limits = Limits(threads, (config.window or 0) + PIECE_ROWS, GROUP_ANCHORS, ())
+        self.schema = schema_of(self._bank.loaded(), config)
+        self.stats = ShardStats()
+        self.rows = 0
+        self._broken = False
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Rows that took no part, or were replaced before their window ended, by cause."""
+        counts = {"unlabelled": self._bank.unlabeled, "replaced: duplicate id": self._bank.replaced}
+        return {cause: count for cause, count in counts.items() if count}
+
+    @property
+    def taken(self) -> int:
+        """Rows that took part."""
+        return self._bank.taken
+
+    def refuse_none(self, source: Source) -> None:
+        """Refuse a stream that ended and had rows of which none took part."""
+        dropped = {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | self.dropped
+        if dropped and not self.taken:
+            causes = ", ".join(f"{count:,} {cause}" for cause, count in dropped.items())
+            raise InputError(
+                f"none of the {self.rows:,} rows of the stream takes part; dropped: {causes}",
+                "there is nothing to mine: check how the stream was written",
+            )
+
+    def notes(self) -> list[str]:
+        """What the user should know of the rows that came, one line each."""
+        notes = [*self._remarks, *self._bank.labels.notes(self._config.unlabeled)]
+        return notes + ([] if self._bank.has_ids else lacking("there are no ids", self._config))
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._workers.close()
+
+    @contextmanager
+    def whole(self, rows: int) -> Iterator[None]:
+        """Of so many rows, mined for within, all count, or, where anything is raised, none."""
+        if self._broken:
+            raise UsageError("this Miner was interrupted while it took rows back", "start another one")
+        self._broken = True
+        self._bank.evict(self.rows - (self._config.window or 0))
+        self._bank.reserve(min(rows, PIECE_ROWS))  # now, for what is saved does not move
+        saved = self._bank.saved(), copy.deepcopy(self.stats), self.rows
+        self._broken = False
+        try:
+            yield
+        except BaseException:
+            self._broken = True
+            bank, self.stats, self.rows = saved
+            self._bank.restored(bank)
+            self._broken = False
+            raise
+        finally:
+            self._bank.settle()
+
+    def mined(self, batch: RowBatch) -> Iterator[pa.Table]:
+        """What is mined for the rows of the next batch, in their order; however the stream is cut, the same rows."""
+        first = 0
+        while first < len(batch.vectors):
+            end = first + PIECE_ROWS - int(batch.rows[first]) % PIECE_ROWS  # pieces cross no edge of a part
+            yield self._mined(_piece(batch, first, end))
+            first = end
+
+    def _mined(self, piece: RowBatch) -> pa.Table:
+        config, bank = self._config, self._bank
+        bank.evict(int(piece.rows[0]) - (config.window or 0))
+        before = bank.taken
+        bank.append(piece)
+        self.rows = int(piece.rows[-1]) + 1
+        loaded = bank.loaded(bank.taken - before)
+        anchors = np.flatnonzero(loaded.positives > 0).astype(np.int32)
+        if not anchors.size:
+            return self.schema.empty_table()
+        stats = ShardStats()
+        setting = Setting(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
+        with stats.stage("positives"):
+            task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
+        with stats.stage("negatives"):
+            (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.limits)
+        table = emit(Picture(loaded, config, anchors, task.chosen, found, stats))
+        self.stats.add(stats)
+        return table
+
+
+def _no_codes(screen: str) -> Codes:
+    raise NotImplementedError(f"a window is scanned, {screen} is not asked for")
+
+
+def bank_bytes(config: MineConfig, source: Source) -> int:
+    """The bytes that a window's rows take, but for ids, labels and what is carried."""
+    stored = 8 if config.normalize else 4 if source.dtype == np.float16 else source.dtype.itemsize
+    row_bytes = source.dimension * (stored + 8) + ROW_BYTES  # 8: the screen's codes, as rows and as panels
+    return 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
+
+
+def _refuse_large(config: MineConfig, source: Source, budget: int) -> None:
+    """Refuse a window whose rows do not fit."""
+    wanted = bank_bytes(config, source)
+    if wanted > budget:
+        raise CapacityError(
+            f"a window of {config.window:,} rows takes {wanted:,} bytes, --memory allows {budget:,}",
+            "a smaller --window, or more --memory",
+        )
+
+
+def _piece(batch: RowBatch, first: int, end: int) -> RowBatch:
+    """The rows first ... end - 1 of a batch."""
+    cut: dict[str, Any] = {
+        name: column[first:end]
+        for name in ("rows", "vectors", "labels", "ids", "groups", "carry", "bad")
+        if (column := getattr(batch, name)) is not None
+    }
+    return replace(batch, **cut)
+
+
+class Miner:
+    """Mines the batches of a training loop, each among the rows fed before: a cross-batch memory that is exact.
+
+    Parameters
+    ----------
+    window : int
+        Each row is mined for among this many rows fed before it.
+    **options
+        Those of mine() that a window can have: band, k (`negatives`), positives, metric, margin, threads, ...
+
+    Raises
+    ------
+    UsageError
+        For an option that a window cannot have.
+
+    Notes
+    -----
+    However the rows are cut into batches, the rows that come out are together the same. Memory is that of `window`
+    rows twice over, and of one batch. Cost: window d operations in float64 a row. Not for several threads at a time.
+    """
+
+    def __init__(self, window: int, **options: Any) -> None:
+        self._config, self._resources, _ = asked_options({**options, "window": window})
+        refuse_resources(self._resources)
+        self._windowed: Windowed | None = None
+        self._like: Source | None = None
+        self._latencies = Latencies()
+        self._closed = False
+
+    def __enter__(self) -> Miner:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def feed(self, batch: Any) -> pa.RecordBatch:
+        """Mine for the rows of a batch, and keep them.
+
+        Parameters
+        ----------
+        batch : RecordBatch, Table, or dict of arrays by column
+            With the columns that mine() takes: embeddings (n, d), labels, and what there is of ids, groups, carried
+            columns. Arrays may be NumPy's, torch's, Arrow's or lists. Every batch has the same columns and types.
+
+        Returns
+        -------
+        pyarrow.RecordBatch
+            What mine() writes, its rows counted over all batches; with the same schema each time.
+
+        Raises
+        ------
+        InputError
+            For what cannot be mined. Whatever is raised, it is as if this batch had not been fed.
+        """
+        if self._closed:
+            raise UsageError("this Miner is closed", "start another one")
+        began = time.perf_counter()
+        table = self._fed(batch)
+        self._latencies.add(time.perf_counter() - began)
+        return table.combine_chunks().to_batches()[0] if table.num_rows else _no_rows(table.schema)
+
+    def _fed(self, batch: Any) -> pa.Table:
+        if self._windowed is not None and _is_empty(batch):
+            return self._windowed.schema.empty_table()
+        table = _as_table(batch, self._config)
+        source = _source_of(table, self._config, None if self._like is None else self._like.columns)
+        _refuse_unlike(self._like or source, source)
+        batches = list(source.batches())  # all of them are checked before the first is mined for
+        windowed = self._windowed or Windowed(source, self._config, self._resources)
+        seen, found = windowed.rows, [windowed.schema.empty_table()]
+        try:
+            with windowed.whole(table.num_rows):
+                for rows in batches:
+                    found += windowed.mined(replace(rows, rows=seen + rows.rows))
+                windowed.rows = seen + table.num_rows
+            if table.num_rows:
+                self._like, self._windowed = self._like or source, windowed
+        finally:
+            if windowed is not self._windowed:
+                windowed.close()
+        return pa.concat_tables(found)
+
+    @property
+    def stats(self) -> ShardStats:
+        """Sums over what was mined so far."""
+        return ShardStats() if self._windowed is None else self._windowed.stats
+
+    @property
+    def notes(self) -> list[str]:
+        """What to know of the options given and of the rows fed so far, one line each."""
+        return [] if self._windowed is None else self._windowed.notes()
+
+    def latency(self) -> dict[str, Any]:
+        """Batches fed so far, and the median, the 99th percentile and the largest of the seconds they took."""
+        return self._latencies.facts()
+
+    def close(self) -> None:
+        """Let threads and memory go."""
+        self._closed = True
+        if self._windowed is not None:
+            self._windowed.close()
+            self._windowed = None
+
+
+def refuse_resources(resources: Resources) -> None:
+    """Refuse what asks for the end of a stream, or for a run to be gone on with."""
+    refused = {
+        "--resume": (resources.resume, "the window of an interrupted run is gone: --overwrite starts afresh"),
+        "--max-rows": (resources.max_rows, "rows are handed out before it is known how many there will be"),
+        "--require-rows": (resources.require_rows, "a gate looks at a whole run; count what comes out"),
+        "--max-short": (resources.max_short, "a gate looks at a whole run; the report counts short pairs"),
+    }
+    for option, (given, why) in refused.items():
+        if given:
+            raise UsageError(f"{option} is not for --window", why)
+
+
+def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+
+
+def _as_table(batch: Any, config: MineConfig) -> pa.Table:
+    """A batch as a table."""
+    if isinstance(batch, pa.Table | pa.RecordBatch):
+        return pa.table(batch)
+    refuse_splits(batch)
+    if not isinstance(batch, Mapping) or not all(isinstance(name, str) for name in batch):
+        raise UsageError(
+            f"a batch of type {type(batch).__name__} is not understood",
+            "feed a pyarrow RecordBatch or Table, or a dict of arrays by column",
+        )
+    names = [config.embedding] if config.embedding else [name for name, values in batch.items() if _is_matrix(values)]
+    if len(names) != 1 or names[0] not in batch:
+        raise InputError(
+            f"{STREAM}: {len(names)} of the columns {', '.join(map(repr, batch))} hold vectors",
+            "name the one of the embeddings: embedding=...",
+        )
+    others = {name: values for name, values in batch.items() if name != names[0]}
+    table = table_of(batch[names[0]], others, may_be_empty=True)
+    return table.rename_columns([names[0], *table.column_names[1:]])
+
+
+def _is_empty(batch: Any) -> bool:
+    """Whether a batch has no rows."""
+    if isinstance(batch, pa.Table | pa.RecordBatch):
+        return not len(batch)
+    return isinstance(batch, Mapping) and bool(batch) and all(_length(values) == 0 for values in batch.values())
+
+
+def _length(values: Any) -> int | None:
+    """How many rows a column has; None of what is no column."""
+    shape: Any = getattr(values, "shape", None)
+    if shape is not None:
+        return int(shape[0]) if len(shape) else None
+    return len(values) if hasattr(values, "__len__") else None
+
+
+def _is_matrix(values: Any) -> bool:
+    return len(getattr(values, "shape", ())) == 2
+
+
+def _source_of(table: pa.Table, config: MineConfig, columns: Columns | None) -> Source:
+    """A batch as a source with these columns; they are found by names and types alone, so that no cut changes them."""
+    if columns is None:
+        given = {"embedding": config.embedding, "label": config.label, "id": config.id, "group": config.group_column}
+        columns, _ = find_columns(Candidates(STREAM, table.schema), given, config.carry, True, None)
+    return open_source(
+        table, embedding=columns.embedding, label=columns.label, id=columns.id, group_column=columns.group,
+        carry=config.carry, metric=config.metric, normalize=config.normalize, on_bad_rows=config.on_bad_rows,
+        require_label=None, may_be_empty=True,
+    )  # fmt: skip
+
+
+def _refuse_unlike(first: Source, source: Source) -> None:
+    """Refuse a batch that is not like the first one."""
+    for what in ("dimension", "dtype", "schema"):
+        ours, theirs = getattr(first, what), getattr(source, what)
+        if ours != theirs:
+            raise InputError(
+                f"{STREAM}: the {what} of this batch is {theirs}, that of the first was {ours}",
+                "every batch needs the columns and types of the first",
+            )

@@ -1,0 +1,81 @@
+"""Whether minestream wrote what stands under a name: only that is replaced by --overwrite."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from minestream.system.paths import AnyPath, RemotePath, readable
+
+OURS = b"minestream."  # begins what a file of ours says of itself
+GENERATOR = '<meta name="generator" content="minestream">'
+HEAD_BYTES, PIECE_BYTES = 2048, 8 << 20
+Record = Mapping[str, Any] | None
+
+
+def is_ours(file: AnyPath, record: Record = None) -> bool:
+    """Whether minestream wrote a file, or there is nothing in it to be lost.
+
+    Parameters
+    ----------
+    file : path
+    record : dict, optional
+        What a manifest says of the file {bytes, crc32}: text says nothing of itself.
+    """
+    try:
+        with _opened(file) as handle:
+            head = handle.read(HEAD_BYTES)
+        kind = next((magic for magic in KINDS if head.startswith(magic)), None)
+        if not head or kind is None:
+            return not head or GENERATOR.encode() in head or as_recorded(file, record)
+        return KINDS[kind](file, record)
+    except OSError:
+        return False
+
+
+def _opened(file: AnyPath) -> IO[bytes]:
+    return file.open() if isinstance(file, RemotePath) else file.open("rb")
+
+
+def _parquet(file: AnyPath, record: Record) -> bool:
+    """By its footer; what can no longer be read is ours when the manifest knows of it."""
+    try:
+        about = pq.read_metadata(readable(file)).metadata or {}
+    except pa.ArrowException:
+        return record is not None
+    return any(name.startswith(OURS) for name in about)  # what reads and writes it again keeps none of these
+
+
+def _archive(file: AnyPath, record: Record) -> bool:
+    """A linear embedding of `fit`."""
+    try:
+        with _opened(file) as handle, np.load(handle, allow_pickle=False) as found:
+            about = json.loads(np.asarray(found["about"]).tobytes())
+    except Exception:  # of a broken archive whatever the readers of zip, zlib and headers raise
+        return False
+    return isinstance(about, dict) and {"format", "version", "source"} <= about.keys()
+
+
+def as_recorded(file: AnyPath, record: Record) -> bool:
+    """Whether a file is, byte for byte, the one that a record {bytes, crc32} was written for."""
+    if record is None or file.stat().st_size != record.get("bytes"):
+        return False
+    return text_crc(file) == record.get("crc32")
+
+
+def text_crc(file: AnyPath) -> str:
+    """The CRC-32 of a file's bytes, as records of text have it."""
+    crc = 0
+    with _opened(file) as handle:
+        while piece := handle.read(PIECE_BYTES):
+            crc = zlib.crc32(piece, crc)
+    return f"{crc:08x}"
+
+
+KINDS: dict[bytes, Callable[[AnyPath, Record], bool]] = {b"PAR1": _parquet, b"PK\x03\x04": _archive}

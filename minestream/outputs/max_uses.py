@@ -1,0 +1,119 @@
+"""--max-uses: which of the reserves that all parts hold each pair keeps, so that no row is a negative too often."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.rules import EMITS
+from minestream.inputs.dataset.draws import Keys, prefixes
+from minestream.kernels import draw, max_uses
+from minestream.outputs.rows import count_pairs, dealt, keeps_empty
+from minestream.system.stats import ShardStats
+
+TAG_USES = 5
+Mask = NDArray[np.bool_]
+
+
+class Reserves:
+    """The reserves of all parts: of every pair its negatives, best first. Memory: 17 bytes a row of the parts.
+
+    A row without a distance tells a pair that has no negative: it is -1.
+    """
+
+    def __init__(self, paths: Sequence[Path], anchor_column: str) -> None:
+        names = (anchor_column, "positive_row", "negative_row")
+        columns: list[list[NDArray[np.int64]]] = [[], [], []]
+        self.rows = []
+        for path in paths:
+            table = pq.read_table(path, columns=[*names, "distance_an"])
+            none = np.isnan(table["distance_an"].to_numpy())
+            self.rows.append(table.num_rows)
+            for name, pieces in zip(names, columns, strict=True):
+                pieces.append(table[name].to_numpy().astype(np.int64, copy=False))
+            columns[2][-1] = np.where(none, -1, columns[2][-1])
+        anchor, positive, self.negative = (np.concatenate(pieces) for pieces in columns)
+        new = np.ones(anchor.size, bool)
+        new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
+        first = np.flatnonzero(new)
+        self.start = np.append(first, anchor.size)
+        self.anchor, self.positive = anchor[first], positive[first]
+
+    def turns(self, seed: int, keys: dict[str, Keys]) -> NDArray[np.int64]:
+        """The pairs in order of draw 5; equal draws in key order."""
+        of_anchor, of_candidate = keys["anchor"], keys["candidate"]
+        out = np.empty(self.anchor.size, np.uint64)
+        own = prefixes(seed, TAG_USES, of_anchor.draw_key[self.anchor], of_candidate.draw_key[self.positive])
+        draw.draws(own, np.zeros(out.size, np.uint64), out)
+        return np.lexsort((of_candidate.rank[self.positive], of_anchor.rank[self.anchor], out))
+
+
+def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], total: ShardStats) -> list[Mask]:
+    """Which rows of each part stay; sets the counts and losses of `total` to those of what stays."""
+    reserves = Reserves(paths, f"{config.anchor_role}_row")
+    keep = np.zeros(reserves.negative.size, bool)
+    used = np.zeros(keys["candidate"].rank.size + 1, np.int64)
+    used[-1] = most = config.max_uses or 0  # -1 is never taken
+    turns = reserves.turns(config.seed, keys)
+    max_uses.deal_uses(turns, reserves.start, reserves.negative, most, config.negatives, used, keep)
+    pair = np.repeat(np.arange(reserves.anchor.size), np.diff(reserves.start))
+    counts = np.bincount(pair[keep], minlength=reserves.anchor.size)
+    without = total.pairs - counts.size
+    total.full = total.short = total.empty = 0
+    count_pairs(total, counts, config.negatives)
+    total.empty += without
+    short = config.negatives - np.minimum(counts, config.negatives)
+    total.drop("hub cap", int(short[reserves.negative[reserves.start[:-1]] >= 0].sum()))
+    if config.short_rows == "drop" and not EMITS[config.emit].trainer:
+        keep &= counts[pair] >= config.negatives
+    if config.negatives_per_anchor is not None:
+        at = np.flatnonzero(keep)
+        start = np.searchsorted(pair[at], pair[at])
+        keep[at] = dealt(reserves.anchor[pair[at]], np.arange(at.size) - start, pair[at], config.negatives_per_anchor)
+    if config.emit == "tuples":
+        total.rows = counts.size if keeps_empty(config) else np.unique(pair[keep]).size
+    else:
+        total.rows = int(keep.sum())
+    masks = np.split(keep, np.cumsum(reserves.rows)[:-1])
+    _count_losses(config, paths, masks, total)
+    return masks
+
+
+def _count_losses(config: MineConfig, paths: Sequence[Path], masks: Sequence[Mask], total: ShardStats) -> None:
+    sums, active_sums = [], []
+    total.losses = total.active_rows = 0
+    for table in kept_tables(paths, masks, ["distance_ap", "distance_an", "loss"]) if config.margin is not None else ():
+        p, x, loss = (table[name].to_numpy() for name in ("distance_ap", "distance_an", "loss"))
+        active = x < p + (config.margin or 0.0)
+        stored = (loss if config.float64 else loss.astype(np.float32)).astype(np.float64)
+        total.losses += stored.size
+        total.active_rows += int(active.sum())
+        sums.append(math.fsum(stored))
+        active_sums.append(math.fsum(stored[active]))
+    total.loss_sum, total.active_loss_sum = math.fsum(sums), math.fsum(active_sums)
+
+
+def kept_tables(paths: Sequence[Path], masks: Sequence[Mask], names: list[str] | None = None) -> Iterator[pa.Table]:
+    """The rows that stay, part by part."""
+    for path, mask in zip(paths, masks, strict=True):
+        yield pq.read_table(path, columns=names).filter(pa.array(mask))
+
+
+def as_stored(table: pa.Table, float64: bool) -> pa.Table:
+    """Distances and losses in the type that the output has."""
+    if float64:
+        return table
+    fields = [
+        field.with_type(pa.float32())
+        if field.type == pa.float64() and field.name.startswith(("distance_", "loss"))
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields), safe=False)

@@ -1,0 +1,116 @@
+"""What a mined file or folder is, and reading its rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from minestream.errors import InputError, MinestreamError
+from minestream.outputs.manifest import ABOUT, config_of, fits, read_manifest
+from minestream.system.checksums import RowsCrc
+from minestream.system.paths import AnyPath, RemotePath, place_of, readable
+from minestream.system.stores import known_failure
+
+BATCH_ROWS = 65_536
+JSON_FIELDS = ("config", "columns", "source", "counts")
+RESCORING = "refilter"  # in JSON too, of rows that were chosen again
+MANIFEST = ".manifest.json"
+WHAT_TO_GIVE = "give a mined file or folder"
+
+
+@dataclass(frozen=True)
+class MinedOutput:
+    """A mined file or folder: its files in order, its manifest when complete, what its first file says of itself."""
+
+    path: AnyPath
+    files: tuple[AnyPath, ...]
+    manifest: dict[str, Any] | None
+    about: dict[str, Any]
+
+
+@contextmanager
+def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
+    """Turn what is wrong with a Parquet file into `failure`."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, UnicodeError) as error:
+        of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
+        if of_store is not None:
+            raise of_store from error
+        raise failure(f"{path} cannot be read as Parquet: {error}", WHAT_TO_GIVE) from error
+
+
+def open_parquet(path: AnyPath) -> pq.ParquetFile:
+    """A Parquet file whose pages are checked as they are read."""
+    return pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
+
+
+def file_metadata(path: AnyPath) -> dict[str, Any]:
+    """What a file says of itself, without the prefix minestream."""
+    with reading(path, InputError):
+        found = pq.read_metadata(readable(path)).metadata or {}
+    if b"minestream.rows_crc32" not in found:
+        raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
+    try:
+        about: dict[str, Any] = {n.decode().removeprefix("minestream."): value.decode() for n, value in found.items()}
+        about |= {name: json.loads(about[name]) for name in (*JSON_FIELDS, *({RESCORING} & about.keys()))}
+    except (KeyError, ValueError, RecursionError):
+        about = {}
+    if not fits(about, ABOUT):
+        raise InputError(f"{path} says of itself what minestream does not write", WHAT_TO_GIVE)
+    return about | {"config": config_of(about["config"], path, InputError).to_dict()}
+
+
+def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
+    """The mined output at `path`: a file, a folder of parts, or the manifest of either.
+
+    Raises
+    ------
+    InputError
+        When there is none, or `path` is one part of a folder.
+    """
+    out = place_of(path)
+    out = out.with_name(out.name.removesuffix(MANIFEST)) if out.name.endswith(MANIFEST) else out
+    manifest = read_manifest(out.parent / f"{out.name}{MANIFEST}")
+    if manifest is not None and manifest.get("state") != "complete":
+        manifest = None
+    if out.is_dir():
+        files = tuple(sorted(file for file in out.iterdir() if file.match("part-*.parquet")))
+        if not files:
+            raise InputError(f"{out} holds no part-*.parquet", WHAT_TO_GIVE)
+        if manifest is None and isinstance(out, RemotePath):  # its files come one by one, and the manifest last
+            raise InputError(f"{out} is not complete: it has no manifest", "mine with --resume")
+        return MinedOutput(out, files, manifest, file_metadata(files[0]))
+    if not out.exists():
+        unfinished = (out.parent / f"{out.name}.partial").exists()
+        hint = "it is unfinished: mine with --resume" if unfinished else WHAT_TO_GIVE
+        raise InputError(f"{out} does not exist", hint)
+    if manifest is None and out.match("part-*.parquet"):
+        raise InputError(f"{out} is one part of a folder", f"give the folder: {out.parent}")
+    return MinedOutput(out, (out,), manifest, file_metadata(out))
+
+
+def rows_crc(path: AnyPath, failure: type[MinestreamError]) -> tuple[int, str]:
+    """Rows of a file and their CRC-32, from its contents; `failure` where it cannot be read."""
+    rows = 0
+    with reading(path, failure), open_parquet(path) as file:
+        crc = RowsCrc(file.schema_arrow)
+        for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+            crc.update(pa.Table.from_batches([batch]))
+            rows += batch.num_rows
+    return rows, crc.value()
+
+
+def holds(path: AnyPath, record: Mapping[str, Any]) -> bool:
+    """Whether a file has the rows that its record {rows, crc32} was written for."""
+    try:
+        return rows_crc(path, InputError) == (record.get("rows"), record.get("crc32"))
+    except InputError:
+        return False

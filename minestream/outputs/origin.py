@@ -1,0 +1,144 @@
+"""The inputs that a mined output was made from, found again and compared."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from minestream.config.resolve import flag_of
+from minestream.errors import InputError, MinestreamError
+from minestream.inputs.source import Source, open_source
+from minestream.inputs.tables import Sources
+from minestream.inputs.where import joint
+from minestream.outputs.manifest import refuse_differences
+from minestream.outputs.mined import MinedOutput
+from minestream.outputs.target import AGAIN
+from minestream.system.paths import AnyPath, place_of, text_of
+from minestream.system.progress import Progress
+
+PATHS = {
+    "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
+    "excluded rows": "--exclude-rows",
+}  # fmt: skip
+
+
+def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
+    """What the output recorded of the tables of a role; "" is INPUT's."""
+    return [entry for entry in mined.about["source"] if entry.get("role", "") == role]
+
+
+def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
+    """The tables of a role: as given, else where they were when they were mined, else by name beside OUT, else here."""
+    names = [entry["name"] for entry in entries(mined, role)]
+    outside = next((name for name in names if is_outside(name)), None)
+    if outside is not None:
+        raise InputError(f"{mined.path} names a source outside every folder: {outside!r}", "mine it again")
+    own = given.get(role)
+    paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
+    one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
+    folders: list[AnyPath] = [place_of(paths[0])] if one_folder else []
+    looked: list[str] = []
+    if not paths:
+        there = mined_from(mined, role)
+        if there and all(map(_is_there, there)):
+            return there
+        looked = sorted({os.path.dirname(path) for path in there})
+        folders = [mined.path.absolute().parent, Path.cwd()]
+        if isinstance(given.get(""), str | os.PathLike):
+            beside = place_of(given[""])
+            folders.append(beside if beside.is_dir() else beside.absolute().parent)
+    for folder in folders:
+        if all((folder / name).exists() for name in names):
+            return [text_of(folder / name) for name in names]
+    if paths:
+        return paths
+    looked += [str(folder) for folder in folders]
+    what = "the source" if not role else f"the table of {role}"
+    raise InputError(
+        f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}",
+        f"name the mined input with {PATHS[role]}",
+    )
+
+
+def mined_from(mined: MinedOutput, role: str) -> list[str]:
+    """Where the files of a role lay when they were mined, by the manifest."""
+    return [each["path"] for each in (mined.manifest or {}).get("read") or [] if each["role"] == role]
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return place_of(path).exists()
+    except MinestreamError:  # of a store that is not reached: the file may be elsewhere too
+        return False
+
+
+def is_outside(name: str) -> bool:
+    """Whether a recorded name leads out of the folder that it is looked for in, which no written one does."""
+    return os.path.isabs(name) or ".." in Path(name).parts
+
+
+def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[str, ...] | None = None) -> Source:
+    """Open INPUT ("") or the corpus with the options it was mined with."""
+    config = mined.about["config"]
+    columns = mined.about["columns"] if not role else mined.about["columns"]["corpus"]
+    options = {name: config[name] for name in ("metric", "normalize", "on_bad_rows")}
+    options["carry"] = config["carry"] if carry is None else carry
+    options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
+    options["group_column"] = columns.get("group") or config["group_column"]
+    options["version_column"] = columns.get("version")
+    options["may_be_empty"] = config["two_tables"] and not role
+    vectors = [path for path in paths if str(path).endswith(".npy")]
+    if vectors:
+        options |= {"vectors": vectors, "embedding": config["embedding"]}
+    needs_label = None if columns.get("label") is None else False
+    option = "candidate_where" if role else "anchor_where"
+    options["where"] = joint(config.get("where"), config[option], flag_of(option))
+    options["every_id"] = config["on_duplicate_ids"] != "error"
+    return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
+
+
+def same(what: str, recorded: Any, found: Any, option: str = "--source") -> None:
+    """Raise InputError unless a fact about a table is as recorded."""
+    if recorded != found:
+        raise InputError(
+            f"the source is not what was mined: {what}: {found}, recorded {recorded}",
+            f"give the mined input with {option}, or mine again",
+        )
+
+
+def same_files(recorded: list[dict[str, Any]], found: list[dict[str, Any]], option: str) -> None:
+    """Raise InputError unless all files of a table are as recorded."""
+    same("files", len(recorded), len(found), option)
+    for old, new in zip(recorded, found, strict=True):
+        for fact in ("rows", "crc32"):
+            same(f"{fact} of {new['name']}", old[fact], new[fact], option)
+
+
+def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progress: Progress) -> None:
+    """Read everything, and raise OutputError, which says `what`, unless it is as a manifest recorded.
+
+    What the numbers of rows tell is told without reading.
+    """
+    every = [("", sources.anchors), *([("corpus", sources.corpus)] if sources.corpus else [])]
+    every += [("guide", guide) for guide in sources.guides]
+    counts = [(role, *each) for role, source in every for each in source.named().values()]
+    known = all(rows is not None for *_, rows in counts)
+    if known:
+        roles = {role for role, _ in every}
+        then = [entry | {"crc32": {}} for entry in recorded["source"] if entry.get("role", "") in roles]
+        now = [{"name": name, "rows": rows} | ({"role": role} if role else {}) for role, name, rows in counts]
+        refuse_differences(what, {"source": then}, {"source": now}, AGAIN)
+    progress.stage("compare", sum(rows or 0 for *_, rows in counts) * known, "rows")
+    for _, source in every:
+        for batch in source.batches():
+            progress.advance(len(batch.rows))
+    found = {"source": sources.identity(), "others": sources.others(), "columns": sources.columns_used()}
+    refuse_differences(what, recorded, recorded | found, AGAIN)
+
+
+def is_split(config: Mapping[str, Any]) -> bool:
+    """Whether anchors and candidates are different rows of one table."""
+    conditions = config["anchor_where"], config["candidate_where"]
+    return not config["two_tables"] and any(each is not None for each in conditions)

@@ -1,0 +1,165 @@
+"""Pinned Parquet files: their bytes depend on rows and metadata alone; and what such a file says of itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.types as pat
+
+from minestream.system.checksums import RowsCrc
+from minestream.system.threads import ahead
+
+ROW_GROUP_ROWS = 131_072
+
+
+def pinned_type(kind: pa.DataType) -> pa.DataType:
+    """`kind` with list elements named as Parquet names them: else rewriting a file would change it."""
+    if pat.is_fixed_size_list(kind):
+        return pa.list_(pa.field("element", pinned_type(kind.value_type)), kind.list_size)
+    if pat.is_list(kind) or pat.is_large_list(kind):
+        make = pa.list_ if pat.is_list(kind) else pa.large_list
+        return make(pa.field("element", pinned_type(kind.value_type)))
+    return kind
+
+
+class PinnedWriter:
+    """One Parquet file, whose bytes do not depend on the tables its rows come in; metadata of `schema` is left out."""
+
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+        self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
+        self.rows = 0
+        self._crc = RowsCrc(self.schema)
+        self._pending: list[pa.Table] = []
+        self._pending_rows = 0
+        self.parquet = pq.ParquetWriter(
+            file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
+            write_page_checksum=True, data_page_size=2**20,
+        )  # fmt: skip
+
+    def write(self, table: pa.Table) -> None:
+        """Take further rows; whole row groups are written at once."""
+        table = table.cast(self.schema)
+        self._crc.update(table)
+        self.rows += table.num_rows
+        self._pending.append(table)
+        self._pending_rows += table.num_rows
+        if self._pending_rows >= ROW_GROUP_ROWS:
+            self._flush(ROW_GROUP_ROWS)
+
+    def _flush(self, least_rows: int) -> None:
+        pending = pa.concat_tables(self._pending)
+        while pending.num_rows >= least_rows:
+            # One chunk a column: pages would otherwise follow the caller's batches.
+            self.parquet.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            pending = pending.slice(ROW_GROUP_ROWS)
+        self._pending, self._pending_rows = [pending], pending.num_rows
+
+    def close(self, metadata: dict[str, str]) -> str:
+        """Write what is left and the footer with `metadata`; returns the CRC-32 of the rows."""
+        if self._pending:
+            self._flush(1)
+        crc = self._crc.value()
+        self.parquet.add_key_value_metadata({**metadata, "minestream.rows_crc32": crc})
+        self.parquet.close()
+        return crc
+
+
+class RowsFile:
+    """A pinned file in the making; `finish` flushes it to the disk. As a context manager it is closed in any case."""
+
+    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str]) -> None:
+        self._metadata = metadata
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        self._writer = PinnedWriter(self._file, schema)
+
+    def __enter__(self) -> RowsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._file, closing(self._writer.parquet):  # on an error too, while the file is open
+            pass
+
+    def write(self, table: pa.Table) -> None:
+        """Take further rows."""
+        self._writer.write(table)
+
+    def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
+        """Write the footer with `counts` and the rows counted here; returns {rows, bytes, crc32}."""
+        counted = json.dumps({**counts, "rows": self._writer.rows}, sort_keys=True)
+        crc = self._writer.close({**self._metadata, "minestream.counts": counted})
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return {"rows": self._writer.rows, "bytes": self._file.tell(), "crc32": crc}
+
+
+def write_rows(
+    path: Path,
+    schema: pa.Schema,
+    tables: Iterable[pa.Table],
+    metadata: dict[str, str],
+    counts: Callable[[], dict[str, Any]] = dict,
+) -> dict[str, Any]:
+    """Write one pinned file, flush it to the disk, and return its {rows, bytes, crc32}.
+
+    `counts` is asked after the last row, when a finishing pass has counted too; the rows are counted here.
+    """
+    with RowsFile(path, schema, metadata) as file:
+        for table in tables:
+            file.write(table)
+        return file.finish(counts())
+
+
+def schema_ahead(tables: Iterable[pa.Table], path: Path) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """The schema of some tables, where there are none that of a file, and the tables."""
+    every = iter(tables)
+    first = next(every, None)
+    return (pq.read_schema(path), every) if first is None else (first.schema, itertools.chain([first], every))
+
+
+def write_lines(path: Path, tables: Iterable[pa.Table]) -> dict[str, Any]:
+    """Write the one column of text of some tables as lines, flush them to the disk, and return {rows, bytes, crc32}."""
+    rows, crc = 0, 0
+    with open(path, "wb") as file:
+        for table in tables:
+            text = "".join(f"{line}\n" for line in table.column(0).to_pylist()).encode()
+            rows, crc = rows + table.num_rows, zlib.crc32(text, crc)
+            file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+        return {"rows": rows, "bytes": file.tell(), "crc32": f"{crc:08x}"}
+
+
+def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
+    """The rows of several Parquet files, in order, at most `batch_rows` at a time."""
+    for path in paths:
+        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
+            for batch in ahead(file.iter_batches(batch_rows, use_threads=False)):
+                yield pa.Table.from_batches([batch])
+
+
+def stretches(tables: Iterable[pa.Table], rows: int) -> Iterator[Iterator[pa.Table]]:
+    """The same rows in stretches of `rows` rows, each to be used up before the next; of no rows one stretch."""
+
+    def numbered() -> Iterator[tuple[int, pa.Table]]:
+        seen = 0
+        for table in tables:
+            start = 0
+            while start < table.num_rows:
+                piece = table.slice(start, rows - seen % rows)
+                yield seen // rows, piece
+                start, seen = start + piece.num_rows, seen + piece.num_rows
+
+    number = -1
+    for number, pieces in itertools.groupby(numbered(), key=lambda piece: piece[0]):  # noqa: B007 (read after the loop)
+        yield (piece for _, piece in pieces)
+    if number < 0:
+        yield iter(())

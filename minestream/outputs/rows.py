@@ -1,0 +1,336 @@
+"""What was found, as rows of the output: triplets, pairs or tuples, with their losses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from minestream.config.derived import counts_nearer, knows_harder, part_emit
+from minestream.config.mine_config import MineConfig
+from minestream.config.rules import EMITS
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.vectors import pair_distances
+from minestream.kernels.types import NEARER_CAP
+from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
+from minestream.search.results import Chosen, Found, counting
+from minestream.system.stats import ShardStats
+
+Slots = NDArray[np.int32]
+Distances = NDArray[np.float64]
+TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
+HARDER_BANDS = ("any", "hard", "violating")  # without a lower edge: the place in the band says how many are nearer
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One shard's answer: its anchors, their positives, and the negatives of every pair."""
+
+    loaded: Loaded
+    config: MineConfig
+    anchors: Slots
+    chosen: Chosen
+    found: Found
+    stats: ShardStats
+
+    @property
+    def decimals(self) -> pa.DataType:
+        """The type of distances and losses."""
+        # Uses are dealt when all parts are there, and then it is asked again which rows lie inside the margin.
+        return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
+
+
+def emit(picture: Picture) -> pa.Table:
+    """The rows of one shard, in the order of its part; counts them, and the time, into the shard's stats."""
+    with picture.stats.stage("rows"):
+        return EMITTERS[part_emit(picture.config)](picture)
+
+
+def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
+    """The schema of the output."""
+    nobody = np.empty(0, np.int32)
+    nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
+    found = Found(start, nobody, nothing, nobody)
+    return emit(Picture(loaded, config, nobody, Chosen(start, nobody, nothing), found, ShardStats())).schema
+
+
+def _named(loaded: Loaded, role: str, slots: Slots) -> dict[str, pa.Array]:
+    ids = loaded.table(role).take_ids(slots)
+    return {} if ids is None else {f"{role}_id": ids}
+
+
+def _rows_of(loaded: Loaded, slots: Slots) -> pa.Array:
+    return pa.array(loaded.source_row[slots], pa.int64())
+
+
+def _carried(picture: Picture, role: str, slots: Slots) -> dict[str, pa.Array]:
+    table = picture.loaded.table(role).take_carried(slots) if picture.config.carry else None
+    if table is None:
+        return {}
+    return {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
+
+
+def _plain(array: Any) -> pa.Array:
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+
+
+def _table(columns: dict[str, Any]) -> pa.Table:
+    return pa.table({name: _plain(column) for name, column in columns.items()})
+
+
+def _lists(lengths: NDArray[np.int64], values: pa.Array) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), _plain(values))
+
+
+def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
+    return pa.array(values).cast(kind, safe=False)
+
+
+@dataclass(frozen=True)
+class _Flat:
+    """One entry a (anchor, positive, negative), in output order; x is NaN where a pair is told that has no negative."""
+
+    pair: NDArray[np.int64]
+    place: NDArray[np.int64]  # among the pair's negatives
+    anchor: Slots
+    positive: Slots
+    negative: Slots
+    p: Distances
+    x: Distances
+
+
+def _flat(picture: Picture) -> _Flat:
+    """All triplets that are written; counts full, short and empty pairs."""
+    config, chosen, found = picture.config, picture.chosen, picture.found
+    counts = np.diff(found.start)
+    wanted = config.negatives
+    picture.stats.anchors += picture.anchors.size
+    picture.stats.pairs += counts.size
+    count_pairs(picture.stats, counts, wanted)
+    told = np.maximum(counts, 1) if keeps_empty(config) else counts
+    pair, place = np.repeat(np.arange(counts.size), told), counting(told)
+    real = counts[pair] > 0
+    negative, x = chosen.slot[pair], np.full(pair.size, np.nan)
+    negative[real], x[real] = found.slot, found.x
+    anchor_of_pair = np.repeat(np.arange(picture.anchors.size), np.diff(chosen.start))
+    keep = np.ones(pair.size, bool)
+    final = config.max_uses is None  # else this is a reserve
+    if final and config.short_rows == "drop" and not EMITS[config.emit].trainer:
+        keep &= counts[pair] >= wanted
+    if final and config.negatives_per_anchor is not None:
+        keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
+    pair, place = pair[keep], place[keep]
+    anchor = picture.anchors[anchor_of_pair[pair]]
+    return _Flat(pair, place, anchor, chosen.slot[pair], negative[keep], chosen.x[pair], x[keep])
+
+
+def keeps_empty(config: MineConfig) -> bool:
+    """Whether a pair without any negative is a row all the same: a tuple with an empty list."""
+    return config.emit == "tuples" and config.short_rows == "keep"
+
+
+def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> None:
+    """Count full, short and empty pairs by their numbers of negatives."""
+    stats.full += int((counts >= wanted).sum())
+    stats.empty += int((counts == 0).sum())
+    stats.short += int(((counts > 0) & (counts < wanted)).sum())
+
+
+def dealt(anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
+    """Which entries an anchor keeps when it deals out `most`: every pair's first, then every pair's second, ..."""
+    order = np.lexsort((pair, place, anchor))
+    sorted_anchor = anchor[order]
+    nth = np.arange(order.size) - np.searchsorted(sorted_anchor, sorted_anchor)
+    keep = np.empty(order.size, bool)
+    keep[order] = nth < most
+    return keep
+
+
+def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> Distances | None:
+    config = picture.config
+    if config.margin is None or config.loss is None:
+        return None
+    return TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin)
+
+
+def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_]) -> None:
+    values = np.asarray(stored, np.float64)
+    real = ~np.isnan(values)
+    values, active = values[real], active[real]
+    picture.stats.losses += values.size
+    picture.stats.active_rows += int(active.sum())
+    total = math.fsum(values.tolist())
+    picture.stats.loss_sum += total
+    picture.stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
+
+
+def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None:
+    """Count negatives that are their anchor or positive under another id: by distance, and by text."""
+    config, stats = picture.config, picture.stats
+    if config.max_uses is not None:  # these are reserves
+        return
+    if config.metric != "dot":
+        stats.at_anchor += int((flat.x == 0).sum())
+    for name in (name for name in config.carry if name.lower() in TEXT_NAMES):
+        anchor, positive, negative = (
+            columns[f"{role}_{name}"] for role in (config.anchor_role, "positive", "negative")
+        )
+        if pa.types.is_string(negative.type) and pa.types.is_string(anchor.type):
+            same = pc.or_kleene(pc.equal(negative, anchor), pc.equal(negative, positive))
+            stats.same_text += pc.sum(same).as_py() or 0
+
+
+def _harder(picture: Picture, flat: _Flat) -> pa.Array:
+    """How many of the anchor's negatives precede each one; null where the scan does not know."""
+    config = picture.config
+    if knows_harder(config) and config.band in HARDER_BANDS:
+        before = np.zeros(flat.pair.size, np.int64)
+    elif counts_nearer(config):
+        before = picture.found.nearer[flat.pair].astype(np.int64)
+        first = picture.found.start[:-1][np.diff(picture.found.start) > 0]
+        picture.stats.nearer_pairs += first.size
+        picture.stats.nearer_passed_over += int(picture.found.nearer[np.diff(picture.found.start) > 0].sum())
+    else:
+        return pa.nulls(flat.pair.size, pa.int32())
+    harder = np.minimum(before + config.skip + flat.place, NEARER_CAP)
+    return pa.array(harder.astype(np.int32))
+
+
+def _emit_triplets(picture: Picture) -> pa.Table:
+    loaded, config = picture.loaded, picture.config
+    flat = _flat(picture)
+    roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
+    columns: dict[str, Any] = {}
+    for role, slots in roles.items():
+        columns |= _named(loaded, role, slots)
+    columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in roles.items()}
+    columns["distance_ap"] = _decimals(flat.p, picture.decimals)
+    columns["distance_an"] = _decimals(flat.x, picture.decimals)
+    nearest_to = flat.x
+    if config.swap:
+        distance_pn = pair_distances(loaded.store, loaded.rows.square, config.metric, flat.positive, flat.negative)
+        columns["distance_pn"] = _decimals(distance_pn, picture.decimals)
+        nearest_to = np.minimum(flat.x, distance_pn)
+    losses = _losses(picture, flat, nearest_to)
+    if losses is not None and config.margin is not None:
+        columns["loss"] = _decimals(losses, picture.decimals)
+        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
+    columns["harder"] = _harder(picture, flat)
+    if loaded.labeled:
+        columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
+        columns["negative_label"] = loaded.labels.take(flat.negative)
+    for role, slots in roles.items():
+        columns |= _carried(picture, role, slots)
+    _count_equal(picture, flat, columns)
+    picture.stats.rows += flat.pair.size
+    return _table(columns)
+
+
+def _emit_tuples(picture: Picture) -> pa.Table:
+    loaded, config = picture.loaded, picture.config
+    flat = _flat(picture)
+    roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
+    columns: dict[str, Any] = {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
+    for role, slots in roles.items():
+        columns |= _named(loaded, role, slots) | {f"{role}_row": _rows_of(loaded, slots)}
+    losses = _losses(picture, flat, flat.x)
+    if losses is not None and config.margin is not None:
+        columns["loss"] = _decimals(losses, picture.decimals)
+        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
+    for role, slots in roles.items():
+        columns |= _carried(picture, role, slots)
+    _count_equal(picture, flat, columns)
+    tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
+    picture.stats.rows += tuples.num_rows
+    return tuples
+
+
+def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -> pa.Table:
+    """Triplets, those of a pair behind one another, as one row a pair; distances are float64.
+
+    kept : which of them the lists hold; a pair without any is a row with empty ones, or none
+    """
+    role = config.anchor_role
+    anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
+    new = np.ones(anchor.size, bool)
+    new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
+    first, pair = np.flatnonzero(new), np.cumsum(new) - 1
+    lengths = np.bincount(pair[kept], minlength=first.size)
+    stays = np.full(first.size, keeps_empty(config)) | (lengths > 0)
+    first, lengths = first[stays], lengths[stays]
+    decimals = pa.float64() if config.float64 else pa.float32()
+    single, there = triplets.take(pa.array(first)), set(triplets.column_names)
+    triplets = triplets.filter(pa.array(kept))
+    columns: dict[str, Any] = {
+        f"{name}_id": single[f"{name}_id"] for name in (role, "positive") if f"{name}_id" in there
+    }
+    if "negative_id" in there:
+        columns["negative_ids"] = _lists(lengths, triplets["negative_id"])
+    if config.scores != "none":
+        p, x = single["distance_ap"].to_numpy(), triplets["distance_an"].to_numpy()
+        columns["scores"] = _scores(config, p, x, lengths, decimals)
+    if "loss" in there:
+        columns["losses"] = _lists(lengths, triplets["loss"].cast(decimals, safe=False))
+    columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
+    columns["negative_rows"] = _lists(lengths, triplets["negative_row"])
+    columns |= {
+        f"{name}_{carried}": single[f"{name}_{carried}"] for name in (role, "positive") for carried in config.carry
+    }
+    columns |= {f"negative_{name}s": _lists(lengths, triplets[f"negative_{name}"]) for name in config.carry}
+    return _table(columns)
+
+
+def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
+    """The positive's and the negatives' similarity or negative distance, a list a tuple."""
+    both = np.insert(x, np.cumsum(lengths) - lengths, p)
+    similar = config.scores == "similarity" and config.metric == "cosine"
+    return _lists(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
+
+
+def _emit_pairs(picture: Picture) -> pa.Table:
+    """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
+    loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
+    counts = np.diff(found.start)
+    wanted = config.negatives
+    picture.stats.anchors += picture.anchors.size
+    picture.stats.full += int((counts >= wanted).sum())
+    picture.stats.empty += int((counts == 0).sum()) if wanted else 0
+    picture.stats.short += int(((counts > 0) & (counts < wanted)).sum())
+    of_positive = np.repeat(picture.anchors, np.diff(chosen.start))
+    this = np.concatenate([of_positive, np.repeat(picture.anchors, counts)])
+    other = np.concatenate([chosen.slot, found.slot])
+    distance = np.concatenate([chosen.x, found.x])
+    similar = np.arange(this.size) < of_positive.size
+    left, right = np.minimum(this, other), np.maximum(this, other)  # slots are in row order
+    order = np.lexsort((right, left))
+    fresh = np.ones(order.size, bool)
+    fresh[1:] = (np.diff(left[order]) != 0) | (np.diff(right[order]) != 0)
+    order = order[fresh]
+    left, right, distance, similar = left[order], right[order], distance[order], similar[order]
+    roles = {"left": left, "right": right}
+    columns: dict[str, Any] = {}
+    for role, slots in roles.items():
+        columns |= _named(loaded, role, slots)
+    columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in roles.items()}
+    columns["label"] = pa.array(similar.astype(np.int64))
+    columns["distance"] = _decimals(distance, picture.decimals)
+    if config.margin is not None:
+        columns["loss"] = _decimals(contrastive(distance, similar, config.margin), picture.decimals)
+    for role, slots in roles.items():
+        columns |= _carried(picture, role, slots)
+    picture.stats.rows += order.size
+    return _table(columns)
+
+
+EMITTERS: dict[str, Callable[[Picture], pa.Table]] = {
+    "triplets": _emit_triplets,
+    "pairs": _emit_pairs,
+    "tuples": _emit_tuples,
+}

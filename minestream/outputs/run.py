@@ -1,0 +1,368 @@
+"""Parts, atomic renames, the manifest, resume, and the final file or folder.
+
+While a run works, everything lies in ``OUT.partial/``: ``lock``, ``manifest.json``,
+``parts/part-00000.parquet``, and the record ``part-00000.json`` of each finished part. Publishing moves
+``parts/`` to OUT, or streams the parts into one file, and leaves ``OUT.manifest.json`` beside it. Whatever
+has its final name is whole: every file is written under another name, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from minestream.config.rules import EMITS, finished_late
+from minestream.errors import OutputError
+from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
+from minestream.outputs.manifest import RECORD, fits, plan_of, read_json, refuse_differences
+from minestream.outputs.metadata import metadata_of
+from minestream.outputs.mined import holds
+from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_lines, write_rows
+from minestream.outputs.target import PUBLISHING, Target
+from minestream.system import interrupts
+from minestream.system.paths import AnyPath
+from minestream.system.stats import ShardStats
+from minestream.system.stores import is_remote, local_text, shown
+
+FINISHED_PART_ROWS = 4_194_304
+Values = Callable[[], dict[str, Any]]
+
+
+def finished_part(work: AnyPath, index: int) -> dict[str, Any] | None:
+    """The record {rows, bytes, crc32, stats} of a part in a work folder that is finished, or None."""
+    record = read_json(work / f"part-{index:05d}.json")
+    part = work / "parts" / f"part-{index:05d}.parquet"
+    if record is None or not fits(record, RECORD) or not part.exists():
+        return None
+    return record if part.stat().st_size == record["bytes"] else None
+
+
+def part_file(path: Path, table: pa.Table, metadata: dict[str, str], stats: dict[str, Any]) -> dict[str, Any]:
+    """Write the file of a part; its record."""
+    counts = {name: stats[name] for name in ShardStats().answer() if name in stats}
+    return {**write_rows(path, table.schema, [table], metadata, lambda: counts), "stats": stats}
+
+
+class Output(Target):
+    """An output on a local disk."""
+
+    final: Path
+    partial: Path
+    manifest: Path
+
+    def __init__(self, out: str | Path, emit: str = "triplets") -> None:
+        super().__init__(Path(out), emit)
+
+    @property
+    def scratch(self) -> Path:
+        """The folder that the output goes to."""
+        return self.final.parent
+
+    def refuse_place(self) -> None:
+        """Refuse a folder that is missing or read-only, and a name that is too long."""
+        parent = self.final.parent
+        try:
+            self.manifest.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another -o") from error
+        if not self.final.name:
+            raise OutputError(
+                f"cannot write {self.final}: it is a folder that is there", "name a file, or a new folder"
+            )
+        if not parent.is_dir():
+            raise OutputError(
+                f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"
+            )
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another -o")
+
+    def refuse_foreign(self) -> None:
+        """Refuse a work folder that another process writes, or that no run made."""
+        lock = self.partial / "lock"
+        if lock.exists() and not self.partial.is_symlink():
+            with open(lock, "rb") as file:
+                take_lock(file.fileno(), self.final)
+        elif self.partial.is_symlink() or (
+            self.partial.exists() and (not self.partial.is_dir() or any(self.partial.iterdir()))
+        ):
+            raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
+
+    def occupied(self) -> bool:
+        """Whether something other than an empty folder stands under OUT's name; a broken link is something."""
+        return self.final.is_symlink() or super().occupied()
+
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
+        """Take the lock and start, or go on with the parts that are finished.
+
+        Raises OutputError when another process holds the lock, or the unfinished work has another config or source.
+        """
+        plan = plan_of(work)
+        self.check(resume=resume, overwrite=overwrite)
+        with disk_errors(self.partial):
+            lock = self._lock()
+            unfinished = self.unfinished() if resume else None
+            try:
+                if unfinished:
+                    as_stored = json.loads(json.dumps(plan))
+                    refuse_differences(
+                        f"the unfinished work in {self.partial} was begun otherwise", unfinished, as_stored
+                    )
+                    self._forget_damaged()
+                self.clear(keep_parts=unfinished is not None)
+                (self.partial / "parts").mkdir(exist_ok=True)
+                write_json(self.partial / "manifest.json", plan)
+            except BaseException:
+                with suppress(OSError):  # what was refused is told of
+                    self.clear(keep_parts=True) if unfinished else self.discard()
+                os.close(lock)
+                raise
+        return Run(self, lock, plan, may_replace=resume or overwrite)
+
+    def _forget_damaged(self) -> None:
+        """Let parts be mined again that are not what was written. Cost: one pass over the parts."""
+        for path in self.partial.glob("part-*.json"):
+            if not holds(self.partial / "parts" / f"{path.stem}.parquet", read_json(path) or {}):
+                path.unlink()
+
+    def _lock(self) -> int:
+        """An open handle that holds the lock on OUT.partial, which is made when missing."""
+        self.partial.mkdir(exist_ok=True)
+        handle = os.open(self.partial / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            take_lock(handle, self.final)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    def tidy(self) -> None:
+        """Remove what a run killed just after publishing left beside its complete output."""
+        if self.partial.exists():
+            handle = self._lock()
+            self.discard()
+            os.close(handle)
+
+    def clear(self, *, keep_parts: bool) -> None:
+        """Remove what is half written, or all unfinished work; only under the lock."""
+        kept = {"lock", "manifest.json", "parts"} if keep_parts else {"lock"}
+        for path in self.partial.iterdir():
+            if path.name not in kept and not (keep_parts and path.match("part-*.json")):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+    def discard(self) -> None:
+        """Remove the work folder, the lock last: what a kill leaves would look foreign without; only under the lock."""
+        self.clear(keep_parts=False)
+        (self.partial / "lock").unlink(missing_ok=True)
+        with suppress(OSError):  # another process has made its own lock there
+            self.partial.rmdir()
+
+
+class Run:
+    """The right to write one output; a context manager that leaves the parts for --resume unless published."""
+
+    def __init__(self, output: Output, lock: int | None, plan: dict[str, Any], *, may_replace: bool) -> None:
+        self.output, self.plan, self.folder = output, plan, output.partial  # a run's own scratch may lie there too
+        self.lock = lock
+        self._may_replace = may_replace
+        self._metadata = metadata_of(plan)
+        self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
+        self._in_single = 0
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Release the lock; finished parts stay for --resume, and without any nothing stays."""
+        with interrupts.held():
+            self._drop_single()
+            if self.lock is not None:
+                with suppress(OSError):  # what ended the run is told of
+                    self.output.clear(keep_parts=True) if self.parts() else self.output.discard()
+                self._release()
+
+    def _release(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def part_path(self, index: int) -> Path:
+        """Where part `index` lies."""
+        return self.folder / "parts" / f"part-{index:05d}.parquet"
+
+    def finished(self, index: int) -> dict[str, Any] | None:
+        """The record {rows, bytes, crc32, stats} of a finished part, or None."""
+        return finished_part(self.folder, index)
+
+    @property
+    def target(self) -> Target:
+        """Where the output goes in the end."""
+        return self.output
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """The parts that are this run's: all, or those of a slice."""
+        owned: Sequence[int] = self.plan["slice"]["parts"] if "slice" in self.plan else range(self.plan["parts"])
+        return owned
+
+    def collect(self, index: int) -> None:
+        """Take over a part that a worker finished: on a disk it is there already."""
+
+    def parts(self) -> list[dict[str, Any]]:
+        """The records of the finished parts, in order."""
+        found = (self.finished(index) for index in self.indices)
+        return [record for record in found if record is not None]
+
+    def every_part(self) -> list[dict[str, Any]]:
+        """The records of all parts; OutputError when one is missing, as when somebody removed it meanwhile."""
+        records = self.parts()
+        if len(records) != len(self.indices):
+            what = f"{len(records)} of {len(self.indices)} parts are in {self.folder}: the others were removed"
+            raise OutputError(what, "--resume mines them again")
+        return records
+
+    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
+        """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
+        path = self.part_path(index)
+        temporary = self.folder / f"{path.stem}.tmp"
+        with disk_errors(self.folder, table.nbytes):
+            record = part_file(temporary, table, self._metadata, stats)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+            write_json(self.folder / f"{path.stem}.json", record)
+            self._add_to_single(index, table)
+
+    def _add_to_single(self, index: int, table: pa.Table) -> None:
+        """Let the one file grow while mining goes on; only a finishing pass, or a resumed run, writes it afterwards."""
+        config = self.plan["config"]
+        if not self.output.single or finished_late(config["emit"], config["order"], config["max_uses"]):
+            return
+        if index == 0 and self._single is None:
+            self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
+        if self._single is not None and index == self._in_single:
+            self._single.write(table)
+            self._in_single += 1
+        else:
+            self._drop_single()
+
+    def _drop_single(self) -> None:
+        single, self._single = self._single, None
+        if single is not None:
+            with suppress(OSError), single:  # it is thrown away, and a full disk has been told of
+                pass
+
+    def ended(self, **read: list[dict[str, Any]]) -> None:
+        """Note what was read, where that is not known before the end: of a stream. Parts written so far do not say."""
+        self.plan.update(read)
+        self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
+
+    def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
+        """Put the output under its name, write the manifest, and remove the unfinished work.
+
+        `replace_parts` are the rows of a finishing pass, which take the place of the parts' rows. `counts` (sums
+        over the whole run, but for the rows, which are counted here) and `extra` (the report, for the manifest)
+        are asked after the last row is written, when a finishing pass has counted too.
+        """
+        records = self.every_part()
+        if self.output.occupied() and not self._may_replace:
+            what = f"{self.output.final} appeared during the run; the parts are kept"
+            raise OutputError(what, "--resume replaces it")
+        if not self.output.lines:  # of lines only what stood there at the beginning is known
+            self.output.refuse_foreign_output()
+        with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
+            ready = self.folder / "parts"
+            files = [
+                {"name": self.part_path(index).name, **record}
+                for index, record in zip(self.indices, records, strict=True)
+            ]
+            if self.output.single:
+                ready, files = self._one_file(replace_parts, counts)
+            elif replace_parts is not None:
+                ready, files = self._finished_parts(replace_parts)
+            told = ("name", "rows", "bytes", "crc32", *(("stats",) if "slice" in self.plan else ()))
+            manifest = {
+                **{name: value for name, value in self.plan.items() if name != "run"},
+                "state": "complete",
+                "counts": {**counts(), "rows": sum(file["rows"] for file in files)},
+                "files": [{name: file[name] for name in told} for file in files],
+                "report": extra(),
+            }
+            with interrupts.held():
+                self._put(ready, manifest)
+                self.output.discard()
+                self._release()
+
+    def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
+        """All rows as one file in the work folder."""
+        path = self.folder / "single.tmp"
+        if rows is None and self._single is not None and self._in_single == self.plan["parts"]:
+            single, self._single = self._single, None
+            with single as file:
+                record = file.finish(counts())
+            return path, [{"name": self.output.final.name, **record}]
+        self._drop_single()
+        if rows is None:
+            rows = part_tables(map(self.part_path, range(self.plan["parts"])))
+        schema, rows = schema_ahead(rows, self.part_path(0))
+        lines = self.output.lines
+        record = write_lines(path, rows) if lines else write_rows(path, schema, rows, self._metadata, counts)
+        return path, [{"name": self.output.final.name, **record}]
+
+    def _finished_parts(self, rows: Iterable[pa.Table]) -> tuple[Path, list[dict[str, Any]]]:
+        """The rows of a finishing pass as a folder of parts in the work folder."""
+        folder, files = self.folder / "finished", []
+        schema, rows = schema_ahead(rows, self.part_path(0))
+        folder.mkdir()
+        for index, tables in enumerate(stretches(rows, FINISHED_PART_ROWS)):
+            name = f"part-{index:05d}.parquet"
+            files.append({"name": name, **write_rows(folder / name, schema, tables, self._metadata)})
+        sync_folder(folder)
+        return folder, files
+
+    def _put(self, ready: Path, manifest: dict[str, Any]) -> None:
+        """Bring a file or folder under OUT's name; nothing here needs space once the manifest is written.
+
+        A folder cannot be replaced in one step, so its manifest comes first: without OUT it means nothing,
+        but OUT without it would not be known to be complete, and its parts have left the work folder.
+        """
+        output, complete = self.output, self.folder / PUBLISHING
+        write_json(complete, manifest)
+        if os.path.lexists(output.final) and (output.final.is_dir() or not output.single):
+            os.rename(output.final, self.folder / "replaced")
+        if output.single:
+            os.replace(ready, output.final)
+        os.replace(complete, output.manifest)
+        if not output.single:
+            os.rename(ready, output.final)
+        sync_folder(output.final.parent)
+
+
+def default_output(inputs: Any, emit: str) -> Path:
+    """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`, or as the emit's files are called.
+
+    The stem is that of the first input file, a folder's name, or minestream for an input that is no path.
+    """
+    first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
+    if not isinstance(first, str | os.PathLike):
+        return Path(f"minestream.{ending(emit)}")
+    if is_remote(first):
+        pieces = [piece for piece in shown(first).split("/") if not glob.has_magic(piece)]
+        return Path(f"{Path(pieces[-1]).stem}.{ending(emit)}")
+    first = local_text(os.fspath(first))
+    matches = [] if os.path.exists(first) else sorted(glob.glob(first, recursive=True))
+    path = Path(matches[0] if matches else first)
+    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{ending(emit)}")
+
+
+def ending(emit: str) -> str:
+    """What the names of an emit's files end in: triplets.parquet, flagembedding.jsonl, trec."""
+    return f"{emit}{EMITS[emit].suffix}".removesuffix(f".{emit}")

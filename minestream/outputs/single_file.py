@@ -1,0 +1,72 @@
+"""One file written whole beside its place, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from minestream.errors import OutputError
+from minestream.inputs.given import Given, refuse_inputs
+from minestream.outputs.atomic import disk_errors, sync_folder, write_json
+from minestream.outputs.stores import target_at
+from minestream.outputs.target import Target
+from minestream.system.memory import scratch_folder
+from minestream.system.paths import AnyPath, RemotePath
+
+
+@dataclass
+class Draft:
+    """A file in the making.
+
+    Attributes
+    ----------
+    path : Path
+        Where it is written.
+    target : Target
+        Where it goes.
+    manifest : dict, optional
+        To lie beside it.
+    """
+
+    path: Path
+    target: Target
+    manifest: dict[str, Any] | None = None
+
+    def refuse_inputs(self, given: Iterable[Given]) -> None:
+        """Raise OutputError when one of the tables is the file that will be replaced, or would be read with it."""
+        refuse_inputs(self.target.final, [self.target.final, self.target.manifest], [self.target.final], given)
+
+
+@contextmanager
+def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterator[Draft]:
+    """A file to write, that takes the name `out` when all went well; else nothing is left and `out` is as it was.
+
+    `given` is what is read, none of which is written over.
+    """
+    with ExitStack() as stack:
+        if isinstance(out, RemotePath):
+            draft = Draft(stack.enter_context(scratch_folder(None)) / out.name, target_at(out))
+        else:
+            draft = Draft(out.with_name(f".{out.name}.{os.getpid()}.tmp"), target_at(out))
+            stack.callback(draft.path.unlink, missing_ok=True)
+        draft.refuse_inputs(given)
+        draft.target.check(resume=False, overwrite=overwrite)
+        if out.is_dir():
+            raise OutputError(f"{out} is a folder", "give the name of a file")
+        with disk_errors(draft.path if isinstance(out, RemotePath) else out):
+            yield draft
+            draft.target.manifest.unlink(missing_ok=True)  # of what is replaced
+            if isinstance(out, RemotePath):
+                out.upload(draft.path)
+                if draft.manifest is not None:
+                    draft.target.manifest.write_bytes(json.dumps(draft.manifest, indent=1, sort_keys=True).encode())
+                return
+            os.replace(draft.path, out)
+            if draft.manifest is not None:
+                write_json(Path(str(draft.target.manifest)), draft.manifest)
+            sync_folder(out.parent)

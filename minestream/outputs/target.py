@@ -1,0 +1,206 @@
+"""The target of a run: the places of its output, what stands there, and how its manifests differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.resources import Resources
+from minestream.config.rules import EMITS
+from minestream.errors import OutputError, UsageError
+from minestream.inputs.given import Given, refuse_inputs
+from minestream.outputs.foreign import is_ours
+from minestream.outputs.manifest import differences, read_json, read_manifest, refuse_differences
+from minestream.system import interrupts
+from minestream.system.paths import AnyPath, RemotePath, text_of
+
+if TYPE_CHECKING:
+    from minestream.outputs.run import Run
+
+
+PUBLISHING = "complete.json"  # in the work folder: the manifest that a run is about to leave
+ENDINGS = frozenset(  # of files: a folder of such a name would be taken for one
+    (".parquet", ".pq", ".parq", ".arrow", ".arrows", ".feather", ".ipc", ".csv", ".tsv", ".txt", ".json", ".jsonl",
+     ".trec", ".html", ".htm", ".npy", ".npz", ".pt", ".pkl", ".pickle", ".h5", ".hdf5", ".zip", ".gz", ".zst", ".xlsx",
+     ".db", ".sqlite", ".duckdb", ".md", ".log")
+)  # fmt: skip
+TEXTS = (".txt", ".json")
+AGAIN = "--overwrite mines it again, another -o leaves it as it is"
+
+
+def refuse_ending(place: AnyPath, emit: str) -> None:
+    """Raise UsageError when the name of a mined output ends as files do that hold something else."""
+    own = EMITS[emit].suffix
+    allowed = (own,) if own == ".parquet" else (own, ".parquet", *TEXTS)  # Target refuses lines in .parquet
+    if place.suffix.lower() in ENDINGS and place.suffix not in allowed:
+        what = "Parquet" if own == ".parquet" else f"lines of {own.removeprefix('.')}"
+        folder = "; a name without an ending is a folder of parts" if own == ".parquet" else ""
+        raise UsageError(
+            f"-o {place.name}: what is written is {what}, not {place.suffix}",
+            f"-o {place.stem}{own} is one file{folder}",
+        )
+
+
+class Target:
+    """The places of one output (OUT, the folder of unfinished work, the manifest that stays) and what stands there."""
+
+    final: AnyPath
+    partial: AnyPath
+    manifest: AnyPath
+
+    def __init__(self, out: AnyPath, emit: str = "triplets") -> None:
+        self.final = out
+        self.lines = EMITS[emit].suffix != ".parquet"  # of text
+        self.single = self.lines or self.final.suffix == ".parquet"  # else a folder of parts
+        if self.lines and self.final.suffix == ".parquet":
+            raise OutputError(f"{self.final}: --emit {emit} writes lines", f"end the name in {EMITS[emit].suffix}")
+        self.partial = self.final.parent / f"{self.final.name}.partial"
+        self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
+
+    def check(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+        """Look whether OUT can be written, before anything is read; leaves no file.
+
+        Returns the manifest when `resume` finds the output complete; raises OutputError when OUT or unfinished
+        work stands in the way, or the folder it goes to is missing or read-only.
+        """
+        self.refuse_place()
+        self.refuse_foreign()
+        unfinished = self.unfinished()
+        done = read_manifest(self.manifest)
+        nothing = done is not None and done.get("files") == []  # a slice without parts, of which no folder need be left
+        if not self.occupied() and not (resume and nothing):
+            self.refuse_other_manifest()
+            if unfinished and not (resume or overwrite):
+                raise OutputError(
+                    f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
+                )
+            return None
+        if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
+            self.refuse_damaged(done)
+            self.tidy()
+            return done
+        self.refuse_other_manifest()
+        self.refuse_foreign_output()
+        if not overwrite and not (resume and unfinished):
+            also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
+            raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
+        return None
+
+    def refuse_inputs(self, given: Iterable[Given]) -> None:
+        """Raise OutputError when the run reads what it would write over, or would read it when it is run again."""
+        self.refuse_place()
+        first = "part-00000.parquet"
+        written = [self.final if self.single else self.final / first, self.partial / "parts" / first]
+        refuse_inputs(self.final, [self.final, self.partial, self.manifest], written, given)
+
+    def refuse_damaged(self, done: dict[str, Any]) -> None:
+        """Raise OutputError when the files of a complete output are not those of its manifest, by their sizes."""
+        found = self.sizes()
+        for file in done["files"]:
+            size = found.get("" if self.single else file["name"])
+            if size != file["bytes"]:
+                what = "is missing" if size is None else f"has {size:,} bytes, recorded {file['bytes']:,}"
+                self.refuse_foreign_output()
+                raise OutputError(f"{self.final} is not what was written: {file['name']} {what}", AGAIN)
+
+    def refuse_foreign_output(self) -> None:
+        """Raise OutputError when something stands under OUT's name, or in its folder, that minestream did not write."""
+        if not self.occupied():
+            return
+        if not self.final.is_dir():
+            if not is_ours(self.final, next(iter(self.records().values()), None)):
+                self._refuse(self.final)
+            return
+        records, sizes = self.records(), self.sizes()
+        for path in self.final.iterdir():
+            record = records.get(path.name)
+            if not path.match("part-*.parquet"):
+                what = f"{self.final} is a folder that holds other files, as {path.name}: not overwritten"
+                raise OutputError(what, "choose another -o")
+            if not (record and record["bytes"] == sizes.get(path.name)) and not is_ours(path, record):
+                self._refuse(path)
+
+    def refuse_other_manifest(self) -> None:
+        """Raise OutputError when there is a file where the manifest goes that is none."""
+        told = (read_json(self.manifest) or {}).keys()
+        if self.manifest.exists() and not {"state", "config"} <= told and not is_ours(self.manifest):
+            self._refuse(self.manifest)
+
+    def _refuse(self, path: AnyPath) -> None:
+        raise OutputError(f"{path} exists, and minestream did not write it: it is never replaced", "choose another -o")
+
+    def records(self) -> dict[str, dict[str, Any]]:
+        """What is known of the files that stand there: by the manifest, or by that of a run killed as it published."""
+        known = (read_manifest(place) or {} for place in (self.partial / PUBLISHING, self.manifest))
+        files: list[dict[str, Any]] = next((found["files"] for found in known if found.get("state") == "complete"), [])
+        return {file["name"]: file for file in files}
+
+    def sizes(self) -> dict[str, int]:
+        """The size of each file of the output by its name; of a single one under ""."""
+        if not self.final.exists():
+            return {}
+        if not self.final.is_dir():
+            return {"": self.final.stat().st_size}
+        if isinstance(self.final, RemotePath):
+            return self.final.sizes()
+        return {path.name: path.stat().st_size for path in self.final.iterdir() if path.is_file()}
+
+    @property
+    def text(self) -> str:
+        """What names OUT to target_of."""
+        return text_of(self.final)
+
+    def unfinished(self) -> dict[str, Any] | None:
+        """The manifest of unfinished work, if there is any."""
+        return read_manifest(self.partial / "manifest.json")
+
+    def occupied(self) -> bool:
+        """Whether something other than an empty folder stands under OUT's name."""
+        return self.final.exists() and not (self.final.is_dir() and not any(self.final.iterdir()))
+
+    @property
+    def scratch(self) -> Path:
+        """A local folder for what a run sets aside."""
+        raise NotImplementedError
+
+    def refuse_place(self) -> None:
+        """Refuse a place where nothing can be written."""
+        raise NotImplementedError
+
+    def refuse_foreign(self) -> None:
+        """Refuse a work folder that another process writes, or that no run made."""
+        raise NotImplementedError
+
+    def tidy(self) -> None:
+        """Remove what a run killed just after publishing left beside its complete output."""
+        raise NotImplementedError
+
+    def start(self, stack: ExitStack, **how: Any) -> Run:
+        """begin(), to be ended with `stack`: no interrupt falls between the two."""
+        with interrupts.held():
+            return stack.enter_context(self.begin(**how))
+
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
+        """Take the lock and start, or go on with the parts that are finished.
+
+        Parameters
+        ----------
+        resume, overwrite : bool
+        **work
+            config, fingerprint, source (identities of the files), columns, parts (their number); others (CRC-32 of
+            the columns that the identities leave out) and read (where the files lay), which the manifest alone holds.
+        """
+        raise NotImplementedError
+
+
+def checked(output: Target, config: MineConfig, resources: Resources, given: Sequence[Given]) -> dict[str, Any] | None:
+    """Look whether the output can be written; its manifest where --resume finds it complete."""
+    output.refuse_inputs(given)
+    manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
+    if manifest is not None:
+        what = f"{output.final} was mined otherwise"
+        refuse_differences(what, manifest, {**manifest, "config": config.to_dict()}, AGAIN)
+    return manifest

@@ -1,0 +1,1 @@
+"""Mined rows in the formats that trainers read."""

@@ -1,0 +1,245 @@
+"""From a mined file to a trainer's: the same rows in another format, with their texts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from minestream.config.effects import idle
+from minestream.config.gone import refuse_gone
+from minestream.config.option import checked
+from minestream.config.resources import Resources, memory_budget
+from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
+from minestream.errors import InputError, OutputError, UsageError
+from minestream.inputs.dataset.carried import CarriedColumns
+from minestream.inputs.given import Given
+from minestream.outputs.mined import MinedOutput, mined_output, open_parquet, reading
+from minestream.outputs.origin import PATHS, entries, find, open_recorded, same_files
+from minestream.outputs.parquet import write_lines, write_rows
+from minestream.outputs.single_file import Draft, publishing
+from minestream.outputs.trainers.columns import anchor_role, as_array
+from minestream.outputs.trainers.convert import Counts, as_lines, convert
+from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
+from minestream.system.paths import AnyPath, RemotePath, place_of, readable, text_of
+
+BATCH_ROWS = 16_384
+
+
+@checked
+def export(
+    mined: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    emit: str,
+    text: str | None = None,
+    query_text: str | None = None,
+    source: Any = None,
+    corpus: Any = None,
+    scores: str | None = None,
+    short_rows: str | None = None,
+    overwrite: bool = False,
+    memory: str = "auto",
+) -> dict[str, Any]:
+    """Write mined triplets or tuples in a trainer's format.
+
+    Parameters
+    ----------
+    mined : path
+        A mined file or folder of triplets or tuples, in the order of its anchors.
+    out : path
+        The file to write; its name ends as the format's files do.
+    emit : str
+        A key of FORMATS.
+    text, query_text : str, optional
+        Columns of the texts, of the queries too if not given apart. Default: the one text column that was carried.
+        Carried columns are used as they are; others are read from the source.
+    source, corpus : path, list of paths or Arrow object, optional
+        The mined inputs, when they are not where they were, beside the mined file or in the working directory.
+    scores, short_rows : str, optional
+        See `formats.convert`. After refilter the scores are those of its table; "similarity" asks for the mined ones.
+    overwrite : bool
+    memory : str
+        Bound on the texts that are held; others go to a scratch file beside `out`.
+
+    Returns
+    -------
+    dict
+        output, emit, scores, short_rows, and what was counted.
+
+    Raises
+    ------
+    UsageError, InputError, OutputError
+        For what the format cannot carry; a missing or changed source or column, a null text; an output that exists.
+    """
+    found = mined_output(mined)
+    config = found.about["config"]
+    refuse_gone("short_rows", short_rows)
+    rescored = "refilter" in found.about
+    scores, short_rows = chosen(emit, config["metric"], scores, short_rows, rescored)
+    refuse(found)
+    form = FORMATS[emit]
+    place = ending_in(form.suffix, out, f"--emit {emit}")
+    counts = Counts()
+    given = {"": source, "corpus": corpus}
+    read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
+    with publishing(place, overwrite, read) as draft:
+        names = text_names(found, text, query_text) if form.needs_text else None
+        texts = None if names is None else texts_of(found, form.texts, names, given, memory, draft)
+        tables = convert(
+            emit, triplets(found), k=config["negatives"], metric=config["metric"], scores=scores, rescored=rescored,
+            float64=config["float64"], short_rows=short_rows, texts=texts, counts=counts,
+        )  # fmt: skip
+        said = {"emit": emit, "scores": scores, "short_rows": short_rows}
+        if form.suffix == ".parquet":
+            first = next(tables)  # there is one at least
+            changed: dict[str, Any] = {"config": config | said}
+            if rescored:
+                changed["scores"] = SCORES_MEAN[scores]
+                changed["config"] |= {"scores": None if scores == RESCORED else scores}  # no option of mining
+            metadata = metadata_like(found, **changed)
+            record = write_rows(draft.path, first.schema, chain([first], tables), metadata)
+        else:
+            record = write_lines(draft.path, as_lines(emit, tables))
+            draft.manifest = _manifest_of_lines(found, config | said, {"name": place.name, **record})
+    notes = idle(
+        "export", {"text": text, "query_text": query_text, "source": source, "corpus": corpus}, texts=form.texts,
+        carried=isinstance(texts, CarriedTexts), two_tables=config["two_tables"], query_text=query_text,
+    )  # fmt: skip
+    told = {"output": str(place), "mined": str(found.path), **said, **asdict(counts), "bytes": record["bytes"]}
+    return told | {"notes": notes}
+
+
+def _manifest_of_lines(found: MinedOutput, config: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
+    """The manifest beside a file of text, which says nothing of itself: by it --overwrite knows it as ours."""
+    about = {name: found.about[name] for name in ("version", "fingerprint", "columns", "source")}
+    return about | {
+        "state": "complete", "config": config, "parts": 1, "counts": {"rows": file["rows"]}, "files": [file],
+        "report": {},
+    }  # fmt: skip
+
+
+def refuse(found: MinedOutput) -> None:
+    """Raise UsageError for mined rows that are no triplets in the order of their anchors."""
+    emit = found.about["config"]["emit"]
+    if emit not in NATIVE:
+        raise UsageError(f"{found.path} holds {emit}", "mine with --emit triplets or tuples")
+    if found.about["config"]["order"] != "anchor":
+        raise UsageError(
+            f"{found.path} is shuffled: the negatives of a pair do not stand together",
+            "mine with --order anchor; trainers shuffle by themselves",
+        )
+
+
+def _exploded(table: pa.Table, config: dict[str, Any]) -> pa.Table:
+    """Tuples as triplets: a row for each negative; distances are what the scores say, float64."""
+    negatives = as_array(table["negative_rows"])
+    lengths = negatives.value_lengths().to_numpy()
+    pair = pa.array(np.repeat(np.arange(len(table)), lengths))
+    columns = {}
+    for name in (name for name in table.column_names if name != "scores"):
+        column = as_array(table[name])
+        many = name == "losses" or name.startswith("negative_")
+        columns[name.removesuffix("es" if name == "losses" else "s") if many else name] = (
+            column.flatten() if many else column.take(pair)
+        )
+    if "scores" in table.column_names:
+        flat = as_array(table["scores"]).flatten().to_numpy().astype(np.float64)
+        similar = (config["scores"], config["metric"]) == ("similarity", "cosine")
+        positive = np.cumsum(lengths + 1) - (lengths + 1)
+        distance = 1.0 - flat if similar else 0.0 - flat
+        columns["distance_ap"] = pa.array(distance[positive]).take(pair)
+        columns["distance_an"] = pa.array(np.delete(distance, positive))
+    return pa.table(columns)
+
+
+NATIVE: dict[str, Callable[[pa.Table, dict[str, Any]], pa.Table]] = {
+    "triplets": lambda table, config: table,
+    "tuples": _exploded,
+}
+
+
+def triplets(found: MinedOutput) -> Iterator[pa.Table]:
+    """The rows of a mined output as triplets; at least one table."""
+    config = found.about["config"]
+    native = NATIVE[config["emit"]]
+    with reading(found.files[0], InputError):
+        yield native(pq.read_schema(readable(found.files[0])).empty_table(), config)
+    for path in found.files:
+        with reading(path, InputError), open_parquet(path) as file:
+            for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                yield native(pa.Table.from_batches([batch]), config)
+
+
+def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> CarriedTexts:
+    """The names of the text columns: those given, or the only text that was carried."""
+    if text is None:
+        schema = next(triplets(found)).schema
+        carried = [n for n in found.about["config"]["carry"] if schema.field(f"positive_{n}").type == pa.string()]
+        if len(carried) != 1:
+            several = f"several were carried: {', '.join(carried)}" if carried else "none was carried"
+            raise UsageError(f"the format holds texts; {several}", "name their column: --text COL")
+        text = carried[0]
+    return CarriedTexts(text, query_text or text)
+
+
+def texts_of(
+    found: MinedOutput, roles: tuple[str, ...], names: CarriedTexts, given: dict[str, Any], memory: str, draft: Draft
+) -> CarriedTexts | JoinedTexts:
+    """Where the texts of `roles` come from: the mined rows that carry them, else the source."""
+    columns = next(triplets(found)).column_names
+    anchor = anchor_role(columns)
+    carried = {"anchor": f"{anchor}_{names.query}", **{role: f"{role}_{names.document}" for role in ROLES[1:]}}
+    if all(carried[role] in columns for role in roles):
+        return names
+    budget = memory_budget(Resources(memory=memory)) // 4
+    if anchor == "query":
+        queries = source_texts(found, "", given, names.query, "--query-text", budget, draft)
+        only_queries = roles == ("anchor",)
+        return JoinedTexts(
+            None if only_queries else source_texts(found, "corpus", given, names.document, "--text", budget, draft),
+            queries,
+        )
+    if names.query != names.document:
+        raise UsageError("--query-text is for two tables; here queries and documents are one", "leave it out")
+    texts = source_texts(found, "", given, names.document, "--text", budget, draft)
+    return JoinedTexts(texts, texts)
+
+
+def source_texts(
+    found: MinedOutput, table: str, given: dict[str, Any], name: str, option: str, budget_bytes: int, draft: Draft
+) -> CarriedColumns:
+    """The text column of INPUT ("") or of the corpus, which must be what was mined."""
+    paths = find(found, table, given)
+    draft.refuse_inputs([Given("the source", paths)])
+    scratch = draft.path.parent
+    texts = text_column([p for p in paths if not str(p).endswith(".npy")], name, budget_bytes, scratch, option)
+    opened = open_recorded(found, table, paths, carry=())
+    for _ in opened.batches():
+        pass
+    same_files(entries(found, table), opened.identity(), PATHS[table])
+    return texts
+
+
+def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) -> AnyPath:
+    """The place that is to be written, whose name says what is in it; UsageError for another ending."""
+    place = place_of(out, OutputError)
+    if place.suffix != suffix:
+        raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"-o {place.stem}{suffix}")
+    return place
+
+
+def metadata_like(found: MinedOutput, **changed: Any) -> dict[str, str]:
+    """What a mined output says of itself, but for what is `changed`, its counts and the CRC-32 of its rows."""
+    about = {name: value for name, value in found.about.items() if name not in ("counts", "rows_crc32")} | changed
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in about.items()
+    }
+    return {f"minestream.{name}": value for name, value in texts.items()}

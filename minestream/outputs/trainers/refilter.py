@@ -1,0 +1,311 @@
+"""Mined rows filtered again by other scores, such as a cross-encoder's, without a new scan."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.config.option import checked
+from minestream.config.parse import short_share
+from minestream.config.resources import Resources, check_least
+from minestream.errors import InputError, UsageError, nearest_name
+from minestream.inputs.given import Given
+from minestream.outputs.gates import check_gates
+from minestream.outputs.mined import RESCORING, mined_output
+from minestream.outputs.parquet import write_rows
+from minestream.outputs.single_file import publishing
+from minestream.outputs.trainers.columns import anchor_role, changes
+from minestream.outputs.trainers.convert import whole_anchors
+from minestream.outputs.trainers.export import ending_in, metadata_like, refuse, triplets
+from minestream.outputs.trainers.scores import ScoreTable
+from minestream.system.paths import text_of
+from minestream.system.stats import ShardStats
+
+BLOCK_ROWS = 131_072
+SCORES = ("score_ap", "score_an")
+MISSING = {
+    "error": "refuse the table",
+    "drop": "leave such rows out, counted",
+    "keep": "keep them behind the scored ones, with a null score, past every filter that it would be judged by",
+}
+SAY = "score_ap and score_an are the scores of the table; distance, loss and harder are of the mined embeddings"
+OF_POSITIVES: dict[str, Callable[[list[float]], float]] = {
+    "min": min,
+    "max": max,
+    "mean": lambda scores: math.fsum(scores) / len(scores),
+}
+Rows = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Which negatives stay: the filters of mining, with s_n and s_p read from a table."""
+
+    negatives: int
+    max_similarity: float | None = None
+    min_similarity: float | None = None
+    absolute_margin: float | None = None
+    relative_margin: float | None = None
+    reference: str = "pair"
+
+    def check(self) -> None:
+        """Raise UsageError for what means nothing."""
+        if self.negatives < 1:
+            raise UsageError("--negatives must be at least 1", "-k is how many negatives of a pair stay")
+        for name in ("max_similarity", "min_similarity", "absolute_margin", "relative_margin"):
+            value = getattr(self, name)
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} must be a finite number, not {value}")
+        if (self.relative_margin or 0.0) > 1:
+            raise UsageError(
+                f"--relative-margin {self.relative_margin:g} is more than the whole of the reference",
+                "a share: 0.05 is 5 %",
+            )
+        if self.reference != "pair" and self.reference not in OF_POSITIVES:
+            raise UsageError(
+                f"--reference has no value {self.reference!r}", nearest_name(self.reference, ["pair", *OF_POSITIVES])
+            )
+        if self.reference != "pair" and self.absolute_margin is None and self.relative_margin is None:
+            raise UsageError(
+                f"--reference {self.reference} is what margins are measured from",
+                "give --relative-margin or --absolute-margin",
+            )
+        low, high = self.min_similarity, self.max_similarity
+        if low is not None and high is not None and low > high:
+            raise UsageError(
+                "--min-similarity is above --max-similarity: the window can select nothing", "exchange them"
+            )
+
+    def limits(self, reference: Numbers) -> Iterator[tuple[str, Any, Any]]:
+        """The filters that are on, each with the lowest and the highest score that passes."""
+        if self.max_similarity is not None:
+            yield "max_similarity", -math.inf, self.max_similarity
+        if self.min_similarity is not None:
+            yield "min_similarity", self.min_similarity, math.inf
+        if self.absolute_margin is not None:
+            yield "absolute_margin", -math.inf, reference - self.absolute_margin
+        if self.relative_margin is not None:
+            yield "relative_margin", -math.inf, reference - np.abs(reference) * self.relative_margin
+
+
+@checked
+def refilter(
+    mined: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    scores: Any,
+    negatives: int,
+    relative_margin: float | None = None,
+    absolute_margin: float | None = None,
+    max_similarity: float | None = None,
+    min_similarity: float | None = None,
+    reference: str = "pair",
+    missing_scores: str = "error",
+    require_rows: int | None = None,
+    max_short: str | float | None = None,
+    emit: str = "triplets",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Filter mined rows by the scores of a table and keep the best-scored negatives of each pair.
+
+    Parameters
+    ----------
+    mined : path
+        A mined file or folder of triplets or tuples, with ids.
+    out : path
+        The .parquet file to write: triplets of the same columns and score_ap, score_an, which every export carries.
+    scores : path, list of paths or Arrow object
+        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; one row for each
+        mined anchor with each of its positives and negatives. Ids of another type than the mined ones are compared as
+        text.
+    negatives : int
+        How many negatives of a pair stay, by score descending, then as mined.
+    relative_margin, absolute_margin, max_similarity, min_similarity : float, optional
+        As in mining, float64: s_n <= reference - abs(reference) r; s_n <= reference - g; bounds of s_n, closed.
+    reference : {"pair", "min", "max", "mean"}
+        Over the scores of the anchor's positives that were mined and have one.
+    missing_scores : {"error", "drop", "keep"}
+        What becomes of mined rows whose positive or negative has no score: they are refused; left out; or kept behind
+        the scored ones of their pair, with a null score, past every filter that it would be judged by.
+    require_rows, max_short : int, str, optional
+        Gates as in mining: fewest rows, largest share of short pairs ("5%"); pairs left out for want of a score are
+        short.
+    emit : {"triplets"}
+    overwrite : bool
+
+    Returns
+    -------
+    dict
+        output, mined, the rule, the table, notes, and the funnel: candidates = without_positive_score + without_score +
+        dropped by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty. What is kept
+        without a score is counted under both.
+
+    Raises
+    ------
+    UsageError, InputError, OutputError
+        For a rule that means nothing, rows without ids, scores that do not fit, are missing or not finite or are of
+        other rows; an output that exists.
+    GateMissed
+        When a gate is missed; nothing is written.
+
+    Notes
+    -----
+    Holds the scores: 16 bytes a row and each id once. O(rows log rows).
+    """
+    rule = Rule(
+        negatives=negatives, relative_margin=relative_margin, absolute_margin=absolute_margin,
+        max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
+    )  # fmt: skip
+    rule.check()
+    if missing_scores not in MISSING:
+        known = nearest_name(missing_scores, list(MISSING))
+        raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
+    gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
+    short_share(gates.max_short)
+    check_least(gates)
+    found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
+    refuse(found)
+    if emit != "triplets":
+        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")
+    first = next(triplets(found))
+    names = [f"{anchor_role(first.column_names)}_id", "positive_id", "negative_id"]
+    if not set(names) <= set(first.column_names):
+        raise InputError(f"{found.path} has no ids to join scores by", "mine with --id")
+    with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
+        table = ScoreTable(scores, (first.schema.field(names[0]).type, first.schema.field(names[2]).type))
+        funnel = Funnel(rule, table, names, missing_scores, found.about["config"]["float64"])
+        rescoring = {"table": table.about, "rule": asdict(rule), "missing_scores": missing_scores, "scores": SAY}
+        changed = {
+            "config": found.about["config"] | {"negatives": negatives, "emit": emit, "short_rows": "keep"},
+            RESCORING: rescoring | {"before": found.about.get(RESCORING)},
+        }
+        tables = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
+        schema = funnel.filtered(first).schema
+        write_rows(draft.path, schema, tables, metadata_like(found, **changed), funnel.answer)
+        funnel.refuse_missing()
+        check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
+    told = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
+    told["notes"] = table.notes
+    return told | funnel.counts
+
+
+class Funnel:
+    """Filters blocks of whole anchors and counts what becomes of pairs and candidates."""
+
+    def __init__(self, rule: Rule, table: ScoreTable, names: list[str], missing: str, float64: bool) -> None:
+        self._rule, self._table, self._names, self._missing = rule, table, names, missing
+        self._kind = pa.float64() if float64 else pa.float32()
+        self._any_scored = False
+        self._first_missing: list[Any] = []  # the ids of the first pair without a score
+        self.counts: dict[str, Any] = dict.fromkeys(
+            ("anchors", "pairs", "pairs_without_score", "candidates", "without_positive_score", "without_score"), 0
+        )
+        self.counts["dropped"] = {name: 0 for name, *_ in rule.limits(np.empty(0))}
+        self.counts |= dict.fromkeys(("beyond_k", "rows", "full", "short", "empty"), 0)
+
+    def answer(self) -> dict[str, int]:
+        """The counts that the file itself carries."""
+        return {name: self.counts[name] for name in ("anchors", "pairs", "full", "short", "empty")}
+
+    def stats(self) -> ShardStats:
+        """The counts that gates look at."""
+        counts = self.counts
+        left_out = counts["pairs_without_score"] if self._missing == "drop" else 0
+        return ShardStats(
+            rows=counts["rows"], full=counts["full"], short=counts["short"], empty=counts["empty"] + left_out
+        )
+
+    def refuse_missing(self) -> None:
+        """Raise InputError when no mined row has a score, or some lack one and that is an error."""
+        counts, name = self.counts, self._table.name
+        if counts["candidates"] and not self._any_scored:
+            query, document = self._table.columns
+            raise InputError(
+                f"{name}: none of the {counts['candidates']:,} mined rows has a score",
+                f"{query} is to hold {self._names[0]}, {document} positive_id and negative_id, of one spelling",
+            )
+        lost = counts["without_positive_score"] + counts["without_score"]
+        if lost and self._missing == "error":
+            query, document = self._first_missing
+            positives = f"{counts['pairs_without_score']:,} of {counts['pairs']:,} positives do"
+            raise InputError(
+                f"{name}: {lost:,} of {counts['candidates']:,} mined rows lack a score ({positives}); the first is "
+                f"that of query {query!r} with document {document!r}",
+                "score every mined anchor with its positives and negatives, or --missing-scores drop or keep",
+            )
+        if counts["pairs"] == counts["pairs_without_score"] > 0 and self._missing == "drop":
+            raise InputError(
+                f"{name}: none of the {counts['pairs']:,} mined positives has a score, so that no row would stay",
+                "score the positives too, or --missing-scores keep",
+            )
+
+    def filtered(self, table: pa.Table) -> pa.Table:
+        """The rows of whole anchors that stay, pair by pair by score, with their scores."""
+        anchor = table[self._names[0].replace("_id", "_row")].to_numpy()
+        first = changes(anchor, table["positive_row"].to_numpy())
+        lengths = np.diff(np.append(first, table.num_rows))
+        pair = np.repeat(np.arange(first.size), lengths)
+        queries, positives, negatives = (table[name] for name in self._names)
+        positive = self._table.of(queries.take(pa.array(first)), positives.take(pa.array(first)))
+        score = self._table.of(queries, negatives)
+        reference = self._references(positive, anchor[first])
+        keep = self._passing(positive[pair], score, reference[pair])
+        self._any_scored |= not (np.isnan(positive).all() and np.isnan(score).all())
+        self._note_missing(np.isnan(positive[pair]), np.isnan(score), (queries, positives, negatives))
+        at = np.flatnonzero(keep)
+        at = at[np.lexsort((-score[at], pair[at]))]  # NaN goes last
+        at = at[np.arange(at.size) - np.searchsorted(pair[at], pair[at]) < self._rule.negatives]
+        self._count(anchor, positive, np.bincount(pair[at], minlength=first.size), int(keep.sum()))
+        rows = table.drop_columns([name for name in SCORES if name in table.column_names]).take(pa.array(at))
+        for name, values in zip(SCORES, (positive[pair[at]], score[at]), strict=True):
+            rows = rows.append_column(name, pa.array(values, from_pandas=True).cast(self._kind, safe=False))
+        return rows
+
+    def _note_missing(self, positive: NDArray[np.bool_], negative: NDArray[np.bool_], ids: tuple[Any, ...]) -> None:
+        """Keep the ids of the first row whose positive, or else negative, has no score."""
+        if not self._first_missing and (lost := np.flatnonzero(positive | negative)).size:
+            first = int(lost[0])
+            self._first_missing = [ids[0][first].as_py(), ids[1 if positive[first] else 2][first].as_py()]
+
+    def _references(self, positive: Numbers, anchor: Rows) -> Numbers:
+        """What the margins of each pair are measured from, NaN for nothing; pairs without a score have no say."""
+        if self._rule.reference == "pair":
+            return positive
+        of_anchor = np.full(positive.size, np.nan)
+        make = OF_POSITIVES[self._rule.reference]
+        for at in np.split(np.arange(anchor.size), changes(anchor)[1:]):
+            known = [score for score in positive[at].tolist() if not math.isnan(score)]
+            of_anchor[at] = make(known) if known else np.nan
+        return of_anchor
+
+    def _passing(self, positive: Numbers, score: Numbers, reference: Numbers) -> NDArray[np.bool_]:
+        counts = self.counts
+        scored = ~np.isnan(positive)
+        counts["candidates"] += scored.size
+        counts["without_positive_score"] += scored.size - int(scored.sum())
+        counts["without_score"] += int((scored & np.isnan(score)).sum())
+        keep = np.ones(scored.size, bool) if self._missing == "keep" else scored & ~np.isnan(score)
+        for name, low, high in self._rule.limits(reference):
+            passes = ~((score < low) | (score > high))  # also what has no score to judge
+            counts["dropped"][name] += int((keep & ~passes).sum())
+            keep &= passes
+        return keep
+
+    def _count(self, anchor: Rows, positive: Numbers, left: Rows, kept: int) -> None:
+        scored = left if self._missing == "keep" else left[~np.isnan(positive)]
+        rows, wanted = int(left.sum()), self._rule.negatives
+        more = {
+            "anchors": changes(anchor).size, "pairs": left.size, "pairs_without_score": int(np.isnan(positive).sum()),
+            "beyond_k": kept - rows, "rows": rows, "full": int((scored == wanted).sum()),
+            "short": int(((scored > 0) & (scored < wanted)).sum()), "empty": int((scored == 0).sum()),
+        }  # fmt: skip
+        for name, count in more.items():
+            self.counts[name] += count

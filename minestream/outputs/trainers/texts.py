@@ -1,0 +1,107 @@
+"""The texts that trainer formats hold: carried by the mined rows, or read from their source by row number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pat
+from numpy.typing import NDArray
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.trainer_formats import ROLES
+from minestream.errors import InputError, nearest_name
+from minestream.inputs.columns import is_list, plain
+from minestream.inputs.dataset.carried import CarriedColumns
+from minestream.inputs.dataset.dataset import Loaded, Table
+from minestream.inputs.decode import decode_plain
+from minestream.inputs.files import open_inputs
+
+TEXT_ROWS = 8_192
+Rows = NDArray[np.int64]
+
+
+class Texts(Protocol):
+    """Where texts come from."""
+
+    def take(self, role: str, rows: Rows) -> pa.Array:
+        """The texts of source rows, as strings; `role` is anchor, positive or negative."""
+
+
+@dataclass(frozen=True)
+class CarriedTexts:
+    """Texts that the triplets themselves carry: the names of the carried columns, without their role."""
+
+    document: str
+    query: str
+
+
+class JoinedTexts:
+    """Texts by row number of the tables they come from (see `text_column`); of one table, queries are documents."""
+
+    def __init__(self, documents: CarriedColumns | None, queries: CarriedColumns | None) -> None:
+        self._of_role = dict.fromkeys(ROLES, documents) | {"anchor": queries}
+
+    def take(self, role: str, rows: Rows) -> pa.Array:
+        """The texts of rows; reads each scratch batch that holds one once."""
+        held = self._of_role[role]
+        assert held is not None, f"no texts were read for the {role}"
+        return held.take(rows).column(0).combine_chunks()
+
+
+def text_column(inputs: Any, name: str, budget_bytes: int, scratch: Path, option: str = "--text") -> CarriedColumns:
+    """Read a text column of one or more files by row number: in memory up to `budget_bytes`, else in `scratch`.
+
+    Raises
+    ------
+    InputError
+        When an input has no such column, or it holds no text.
+    """
+    held = CarriedColumns(budget_bytes, scratch)
+    for each in open_inputs(inputs):
+        if name not in each.schema.names:
+            raise InputError(f"{each.name}: no column {name!r} ({option})", nearest_name(name, each.schema.names))
+        if plain(each.schema.field(name).type) != pa.string():
+            raise no_text(f"{each.name}: column {name!r}", each.schema.field(name).type)
+        for batch in each.read([name], TEXT_ROWS):
+            held.append(pa.record_batch([decode_plain(batch.column(0))], ["text"]))
+    held.seal()
+    return held
+
+
+def no_text(what: str, kind: pa.DataType) -> InputError:
+    """The error that a column is not one of texts."""
+    hint = "cast it: column.cast(pyarrow.string())"
+    if pat.is_struct(kind):
+        hint = 'take the text out of it: pyarrow.compute.struct_field(column, "name of the field")'
+    elif is_list(kind):
+        hint = "take one text of each row: pyarrow.compute.list_element(column, 0)"
+    return InputError(f"{what} holds no text: its type is {kind}", hint)
+
+
+Slots = NDArray[np.int32]
+
+
+def slots_of(loaded: Loaded, table: Table, rows: Rows) -> Slots:
+    """The slots of source rows that take part."""
+    own = loaded.source_row[table.first : table.end]
+    return (np.searchsorted(own, rows) + table.first).astype(np.int32)
+
+
+class LoadedTexts:
+    """The texts of a run's own tables, by source row."""
+
+    def __init__(self, loaded: Loaded, config: MineConfig) -> None:
+        self._loaded = loaded
+        self._names = {"anchor": config.query_text or config.text, "positive": config.text, "negative": config.text}
+
+    def take(self, role: str, rows: Rows) -> pa.Array:
+        """The texts of source rows; `role` is anchor, positive or negative."""
+        table = self._loaded.table(role)
+        carried = table.take_carried(slots_of(self._loaded, table, rows))
+        assert carried is not None
+        texts = carried[str(self._names[role])].combine_chunks()
+        return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts

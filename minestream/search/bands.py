@@ -1,0 +1,55 @@
+"""Bands of distance as intervals of affinity, widened by the error of a screen."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import gates, quantize, sweep
+from minestream.kernels.types import FARTHEST, Pairs, Rule
+from minestream.search.context import Setting
+
+BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums are finite
+
+
+def edges_of(
+    setting: Setting, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
+) -> gates.Edges:
+    """Bands as affinities, widened; unbounded edges are infinite."""
+    metric = setting.metric
+    scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
+    of_anchor = np.repeat(np.arange(h.size), np.diff(pairs.start))
+    pair_h, pair_own = h[of_anchor], own[of_anchor]
+    sign = -1.0 if rule.pick == FARTHEST else 1.0
+
+    def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
+        bounded = np.isfinite(x) & ((x > 0) | dot)
+        with np.errstate(over="ignore"):  # an edge that no row reaches
+            t = np.clip(metric.linear(np.where(bounded, x, 0.0)) * scale * scale, -BEYOND, BEYOND)
+        slack = pair_own + 2.0**-48 * (np.abs(pair_h) + np.abs(t))
+        return np.where(bounded, sign * (pair_h - t) + outwards * slack, unbounded)
+
+    high_closed = np.where((pairs.high <= 0) & (not dot), np.finfo(float).tiny, pairs.high)
+    farther, nearer = (high_closed, pairs.low) if sign > 0 else (pairs.low, high_closed)
+    return gates.Edges(
+        affinity(farther, -np.inf, -1.0), affinity(nearer, np.inf, 1.0), affinity(farther, -np.inf, 1.0),
+        affinity(nearer, np.inf, -1.0), affinity(pairs.floor, np.inf, 1.0), h, own,
+    )  # fmt: skip
+
+
+def move_gates(
+    gates: sweep.Gates,
+    pairs: Pairs,
+    before: quantize.Terms,
+    after: quantize.Terms,
+    anchors: NDArray[np.int32],
+    sign: float,
+) -> None:
+    """Let the gates that the probe found fit other codes of the same rows.
+
+    What such a gate stands for is a distance; as an affinity it moves with h, and with the anchor's share of the error.
+    """
+    moved = sign * (after.h - before.h)[anchors] + (before.own - after.own)[anchors]
+    of_pair = np.repeat(moved, np.diff(pairs.start))
+    for gate in (gates.reach, gates.near):
+        gate[:] = np.where(np.isfinite(gate), np.nextafter((gate + of_pair).astype(np.float32), -np.inf), gate)

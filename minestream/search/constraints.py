@@ -1,0 +1,226 @@
+"""What no gate can know: the guide's word, the cap of a negative label, the fallback.
+
+Such rules look at a pair's eligible negatives in order. A search for more than are wanted is cut by them, and a pair
+that is then short while there was more is searched again for four times as many: the answer is exact, and a search for
+all is the last resort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.kernels.types import FARTHEST, NEAREST, Pairs, Rule
+from minestream.search.context import Setting
+from minestream.search.results import Found, Interval, counting, patched, sub_pairs
+from minestream.search.search import search, search_once
+from minestream.system.stats import ShardStats
+
+MORE_TIMES, MORE = 2, 16  # of what is wanted, searched for at first
+AGAIN_TIMES = 4
+MOST = 2_048  # beyond, all are searched for
+ALL_BYTES = 64  # of an entry while all are sorted
+ALL_SHARE_BYTES = 2**27
+Dropped = dict[str, NDArray[np.int64]]  # by rule, of every pair how many of the candidates looked at
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The rules of a run that look at eligible negatives one by one.
+
+    Attributes
+    ----------
+    guided : (low, high) float64[pairs] or None
+        The guide's distances that pass, closed.
+    per_label : int or None
+        Negatives of one label a pair may have.
+    fallback : (low, high) float64[pairs] or None
+        Distances, closed, among which a pair without any negative takes the farthest.
+    """
+
+    guided: Interval | None = None
+    per_label: int | None = None
+    fallback: Interval | None = None
+
+
+def limited_search(
+    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, limits: Limits
+) -> Iterator[Found]:
+    """As search(), with limits. Cost: that of a search for a few more, and again for the pairs it leaves short."""
+    if limits.guided is None and limits.per_label is None:
+        first = 0
+        for group, found in zip(groups, search(setting, groups, pairs, rule), strict=True):
+            own = np.arange(first, first + group.size)
+            yield _with_fallback(setting, group, pairs, own, rule, limits, found) if limits.fallback else found
+            first += group.size
+        return
+    order_matters = rule.pick != NEAREST and (rule.skip > 0 or limits.per_label is not None)
+    take = 0 if order_matters else wider(rule).take
+    if not take:
+        yield from _all(setting, groups, pairs, rule, limits)
+        return
+    first = 0
+    for group, found in zip(groups, search(setting, groups, pairs, wider(rule, take)), strict=True):
+        places = np.arange(first, first + group.size)
+        yield _refined(setting, group, *sub_pairs(pairs, places), rule, limits, found, take)
+        first += group.size
+
+
+def wider(rule: Rule, take: int | None = None) -> Rule:
+    """The rule that looks for `take`, at first for a few more than are wanted."""
+    return rule._replace(take=MORE_TIMES * (rule.take + rule.skip) + MORE if take is None else take, skip=0)
+
+
+def _refined(
+    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule, limits: Limits,
+    found: Found, take: int,
+) -> Found:  # fmt: skip
+    """The answers of a group, from those of a search for `take`, searching again where these do not do."""
+    kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, limits, found)
+    short = (np.diff(kept.start) < rule.take) & (np.diff(found.start) == take)
+    again = np.zeros(anchors.size, bool)
+    again[_anchor_of_pair(pairs)[short]] = True
+    _count(setting.stats, dropped, ~again[_anchor_of_pair(pairs)])
+    if not short.any():
+        return kept
+    places = np.flatnonzero(again)
+    own, own_pair = sub_pairs(pairs, places)
+    if take * AGAIN_TIMES <= MOST:
+        more = search_once(setting, anchors[places], own, wider(rule, take * AGAIN_TIMES))
+        better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, more, take * AGAIN_TIMES)
+    else:
+        (better,) = _all(setting, [anchors[places]], own, rule, limits, of_pair[own_pair])
+    return patched(kept, own_pair, better)
+
+
+def _all(
+    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, limits: Limits,
+    of_pair: NDArray[np.int64] | None = None,
+) -> Iterator[Found]:  # fmt: skip
+    """The answers from all eligible negatives, a few anchors at a time."""
+    loaded = setting.loaded
+    size = max(1, ALL_SHARE_BYTES // (ALL_BYTES * loaded.store.rows))
+    first = 0
+    for group in groups:
+        pieces = []
+        for start in range(0, max(1, group.size), size):  # of no anchor one empty piece
+            places = np.arange(start, min(group.size, start + size))
+            own, own_pair = sub_pairs(pairs, first + places)
+            found = search_once(setting, group[places], own, wider(rule, 0))
+            outer = own_pair if of_pair is None else of_pair[own_pair]
+            kept, dropped = _cut(loaded, group[places], own, outer, rule, limits, found)
+            _count(setting.stats, dropped, np.ones(outer.size, bool))
+            pieces.append(kept)
+        yield _joined(pieces)
+        first += group.size
+
+
+def _anchor_of_pair(pairs: Pairs) -> NDArray[np.int64]:
+    return np.repeat(np.arange(pairs.start.size - 1), np.diff(pairs.start))
+
+
+def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> None:
+    """Count what was dropped of the pairs whose answers are `final`: those of the others are looked at again."""
+    for rule, counts in dropped.items():
+        stats.drop(rule, int(counts[final].sum()))
+
+
+def _cut(
+    loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule, limits: Limits,
+    found: Found,
+) -> tuple[Found, Dropped]:  # fmt: skip
+    """Of eligible negatives in the pick's order the first k that guide, skip and cap leave; what guide and cap drop."""
+    counts = np.diff(found.start)
+    pair = np.repeat(np.arange(counts.size), counts)
+    keep, dropped = np.ones(pair.size, bool), Dropped()
+    if limits.guided is not None:
+        low, high = (edge[of_pair][pair] for edge in limits.guided)
+        x = loaded.guide.distances(anchors[_anchor_of_pair(pairs)[pair]], found.slot) if loaded.guide else found.x
+        keep = (x >= low) & (x <= high)
+        dropped["guide"] = np.bincount(pair[~keep], minlength=counts.size)
+    nearest = np.arange(pair.size)
+    if rule.pick != NEAREST:
+        nearest = np.lexsort((loaded.rows.rank[found.slot], found.x, pair))
+    places = nearest[keep[nearest]]
+    keep[places] = _nth(pair[places]) >= rule.skip
+    if limits.per_label is not None:
+        places = nearest[keep[nearest]]
+        keep[places] = _capped(loaded, limits.per_label, pair[places], found.slot[places])
+        dropped["label cap"] = np.bincount(pair[places[~keep[places]]], minlength=counts.size)
+    at = np.flatnonzero(keep)
+    at = at[_nth(pair[at]) < rule.take]
+    start = np.concatenate([[0], np.cumsum(np.bincount(pair[at], minlength=counts.size))])
+    return Found(start, found.slot[at], found.x[at], found.nearer), dropped
+
+
+def _nth(group: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many entries before each one are of its group; groups stand together."""
+    counts = np.unique(group, return_counts=True)[1]
+    return counting(counts)
+
+
+def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Which negatives, nearest first, are among the first `most` of each of their labels."""
+    if loaded.labels.multiple:
+        return _capped_sets(loaded, most, pair, slot)
+    label = loaded.rows.label[slot]
+    order = np.lexsort((np.arange(pair.size), label, pair))
+    new = np.ones(order.size, bool)
+    new[1:] = (np.diff(pair[order]) != 0) | (np.diff(label[order]) != 0)
+    nth = np.arange(order.size) - np.maximum.accumulate(np.where(new, np.arange(order.size), 0))
+    keep = np.empty(order.size, bool)
+    keep[order] = (nth < most) | (label[order] < 0)
+    return keep
+
+
+def _capped_sets(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+    start, codes = loaded.labels.set_start, loaded.labels.set_code
+    keep, uses, last = np.ones(pair.size, bool), dict[int, int](), -1
+    for place, (own, at) in enumerate(zip(pair.tolist(), slot.tolist(), strict=True)):
+        if own != last:
+            uses, last = {}, own
+        labels = codes[start[at] : start[at + 1]].tolist()
+        keep[place] = all(uses.get(label, 0) < most for label in labels)
+        for label in labels if keep[place] else ():
+            uses[label] = uses.get(label, 0) + 1
+    return keep
+
+
+def _with_fallback(
+    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, places: NDArray[np.int64], rule: Rule, limits: Limits,
+    found: Found,
+) -> Found:  # fmt: skip
+    """What pairs without any negative in their band take: the farthest, whatever the band."""
+    empty = np.diff(found.start) == 0
+    if not empty.any() or limits.fallback is None:
+        return found
+    own, of_pair = sub_pairs(pairs, places)
+    own = own._replace(low=limits.fallback[0][of_pair], high=limits.fallback[1][of_pair])
+    chosen = np.unique(_anchor_of_pair(own)[empty])
+    again, again_pair = sub_pairs(own, chosen)
+    farthest = rule._replace(pick=FARTHEST, count_nearer=False)
+    taken = search_once(setting, anchors[chosen], again, farthest)
+    wanted = empty[again_pair]
+    setting.stats.fallbacks += int((np.diff(taken.start)[wanted] > 0).sum())
+    return patched(found, again_pair[wanted], _only(taken, wanted))
+
+
+def _only(found: Found, wanted: NDArray[np.bool_]) -> Found:
+    """The answers of some of the pairs."""
+    counts = np.diff(found.start)
+    entry = np.repeat(wanted, counts)
+    return Found(
+        np.concatenate([[0], np.cumsum(counts[wanted])]), found.slot[entry], found.x[entry], found.nearer[wanted]
+    )
+
+
+def _joined(pieces: Sequence[Found]) -> Found:
+    counts = np.concatenate([np.diff(piece.start) for piece in pieces])
+    return Found(
+        np.concatenate([[0], np.cumsum(counts)]),
+        *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("slot", "x", "nearer")),
+    )

@@ -1,0 +1,58 @@
+"""What all searches of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.metrics import Metric
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.kernels.types import NEGATIVE
+from minestream.search.course import Course
+from minestream.system.stats import Effort, ShardStats
+from minestream.system.threads import Workers
+
+if TYPE_CHECKING:
+    from minestream.search.screens import Codes
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much at a time: sizes that memory decides and no result depends on."""
+
+    threads: int
+    block_rows: int
+    group_anchors: int
+    screens: tuple[str, ...]  # to choose from, the first unless another is predicted to be faster; none: scan
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all searches of a run share: they count into `stats` and `effort`; `codes` makes those of a screen, once."""
+
+    loaded: Loaded
+    metric: Metric
+    limits: Limits
+    workers: Workers
+    stats: ShardStats
+    codes: Callable[[str], Codes]
+    timed: bool = True  # whether stages of a search are timed one by one
+    effort: Effort = field(default_factory=Effort)
+    course: Course = field(default_factory=Course)
+
+    def candidates(self, wanted: int) -> NDArray[np.bool_]:
+        """Which slots may be what is looked for, POSITIVE or NEGATIVE, to any anchor."""
+        loaded = self.loaded
+        mask = np.arange(loaded.store.rows) >= loaded.first_candidate
+        if wanted == NEGATIVE and not loaded.unlabeled_negatives:
+            mask &= loaded.rows.label >= 0
+        return mask
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Add the seconds of the block to a stage of the search."""
+        return self.stats.stage(name) if self.timed else nullcontext()

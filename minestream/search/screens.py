@@ -1,0 +1,174 @@
+"""The screens: the arithmetic that proposes rows, and the codes of all rows that it multiplies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.resources import Resources
+from minestream.errors import UsageError, nearest_name
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.vectors import Store
+from minestream.kernels import quantize as kernels
+from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
+from minestream.system.threads import Workers, slices
+
+PASS_ROWS = 16_384
+LARGEST_DIMENSION = 16_384  # an int8 accumulator holds that many products
+VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
+DOUBT = 2.0  # early steps look worse than the later ones will be
+SIGN_BIT = 0x80000000
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """One row of SCREENS.
+
+    Attributes
+    ----------
+    dtype : numpy dtype
+        Of the codes.
+    word : numpy dtype
+        Of the 32-bit words that the tile takes them in.
+    encode : function
+        (frame, vectors, square, out_codes, out_terms)
+    rate : float
+        Operations a second and thread, roughly: for the choice and the projection.
+    """
+
+    dtype: Any
+    word: Any
+    encode: Callable[..., None]
+    rate: float
+
+
+SCREENS: dict[str, Screen] = {
+    "f32": Screen(np.float32, np.float32, kernels.float_codes, 1.0e11),
+    "i8": Screen(np.int8, np.int32, kernels.byte_codes, 3.5e11),
+}
+
+
+def usable_screens(dimension: int) -> list[str]:
+    """The screens that this host has a tile for, fastest first."""
+    usable = [name for name in SCREENS if name in host_tiles() and (name == "f32" or dimension <= LARGEST_DIMENSION)]
+    return sorted(usable, key=lambda name: -SCREENS[name].rate)
+
+
+def worth_changing(screen: str, sharper: str, dimension: int, values: int, vain: int) -> bool:
+    """Whether a sharper screen is predicted to be faster.
+
+    values, vain : so far, products computed, and distances made exact that a sharper screen would not let through
+    """
+    slower = 1 / SCREENS[sharper].rate - 1 / SCREENS[screen].rate
+    lost = vain * (VAIN_SECONDS + VAIN_SECONDS_PER_VALUE * dimension)
+    return lost > DOUBT * 2.0 * dimension * values * slower
+
+
+class Codes:
+    """All rows as codes of one screen, by slot.
+
+    Parameters
+    ----------
+    loaded : Loaded
+    name : str
+        Key of SCREENS.
+    workers : Workers
+    threads : int
+    budget_bytes, scratch : int, Path
+        As for Store.
+    """
+
+    def __init__(
+        self, loaded: Loaded, name: str, workers: Workers, threads: int, budget_bytes: int, scratch: Path
+    ) -> None:
+        self.name, self.screen = name, SCREENS[name]
+        self.tile: Tile = host_tile(name)
+        store, n = loaded.store, loaded.store.rows
+        self.words = -(-store.dimension * np.dtype(self.screen.dtype).itemsize // 4)
+        self.store = Store(self.words, np.dtype(np.uint32), budget_bytes, scratch, n)
+        self.terms = kernels.Terms(
+            np.empty(n), np.empty(n), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
+            np.empty(n, np.float32), np.empty(n, np.int32),
+        )  # fmt: skip
+        for first in range(0, n, PASS_ROWS):
+            end = min(n, first + PASS_ROWS)
+            block = np.empty((end - first, self.words), np.uint32)
+            vectors = store.block(first, end)
+            tasks = [self._encoder(loaded, vectors, first, rows, block) for rows in slices(end - first, threads)]
+            workers.run(tasks)
+            self.store.append(block)
+        self.store.seal()
+
+    def _encoder(
+        self, loaded: Loaded, vectors: NDArray[Any], first: int, rows: slice, out: NDArray[np.uint32]
+    ) -> Callable[[], None]:
+        own = slice(first + rows.start, first + rows.stop)
+        terms = kernels.Terms._make(field[own] for field in self.terms)
+        codes = out[rows].view(self.screen.dtype)
+        return lambda: self.screen.encode(loaded.frame, vectors[rows], loaded.rows.square[own], codes, terms)
+
+    def rows_of(self, slots: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Codes that hold those of `slots`, and which row each slot has there."""
+        whole = self.store.whole()
+        if whole is not None:
+            return whole, slots.astype(np.int64)
+        unique, at = np.unique(slots, return_inverse=True)
+        return self.store.take(unique), at
+
+    def pack(
+        self, held: NDArray[np.uint32], at: NDArray[np.int64], width: int, flip: int, workers: Workers, threads: int
+    ) -> NDArray[Any]:
+        """Panels (panels, words, width) of the rows `at` of `held`, as the tile reads them."""
+        panels = -(-at.size // width)
+        out = np.empty((panels, self.words, width), np.uint32)
+
+        def task(part: slice) -> Callable[[], None]:
+            rows = at[part.start * width : part.stop * width]
+            return lambda: kernels.pack(held, rows, np.uint32(flip), out[part])
+
+        workers.run([task(part) for part in slices(panels, threads)])
+        return out.view(self.screen.word)
+
+    def row_flip(self, mirrored: bool) -> int:
+        """What the words of the row side are flipped by."""
+        if self.name == "i8":
+            return kernels.OFFSET if self.tile.unsigned_rows else 0
+        return SIGN_BIT if mirrored else 0
+
+    def row_sign(self, mirrored: bool) -> float:
+        """What the scales of the row side are multiplied by."""
+        return -1.0 if mirrored and self.name == "i8" else 1.0
+
+    def close(self) -> None:
+        """Release memory and scratch."""
+        self.store.close()
+
+
+def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
+    """The arithmetic that proposes, the first choice first: as asked for, or by MINESTREAM_SCREEN, else the host's.
+
+    None stands for the scan.
+
+    Raises
+    ------
+    UsageError
+        For a screen that there is not, or that this processor has no instructions for.
+    """
+    asked = os.environ.get("MINESTREAM_SCREEN", "auto") if resources.screen == "auto" else resources.screen
+    if asked not in ("auto", "scan", *SCREENS):
+        raise UsageError(f"no screen {asked!r}", nearest_name(asked, ["auto", "scan", *SCREENS]))
+    usable = usable_screens(dimension)
+    if asked in SCREENS:
+        if asked not in usable:
+            raise UsageError(f"screen {asked!r}: this processor has no such instructions, or rows are too long for it")
+        return (asked,)
+    return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
+
+
+SCAN_ROWS = 4_096  # inputs up to here are scanned: fewer kernels to load, and as fast

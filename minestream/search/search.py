@@ -1,0 +1,118 @@
+"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweeping.py) or by the scan.
+
+Positives and negatives are found by the same search; only the rule differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import scan
+from minestream.kernels.types import WITHIN, Pairs, Rule
+from minestream.search.context import Setting
+from minestream.search.course import search_work
+from minestream.search.results import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.search.sweep import Sweeping
+from minestream.search.windows import search_windows
+
+SCAN_STRIP_ROWS = 64
+
+
+def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+    """The best candidates of every pair of every anchor.
+
+    Parameters
+    ----------
+    groups : sequence of int32[A]
+        Slots of anchors, none twice; a group's answers come together, as soon as they are final.
+    pairs : Pairs
+        CSR by anchor, over all groups; bands in canonical distance, closed.
+    rule : Rule
+
+    Yields
+    ------
+    Found
+        Of each group in order, by pair in the order of `pairs`.
+
+    Notes
+    -----
+    Cost: of A anchors among n rows A (2 n - A) d operations of the screen, and d in float64 for every survivor; the
+    scan A n d in float64.
+    """
+    if setting.loaded.rows.oldest.size:
+        yield from search_windows(setting, groups, pairs, rule)
+        return
+    if not setting.limits.screens:
+        yield from _scanned(setting, groups, pairs, rule)
+        return
+    sweeping = Sweeping(setting, groups, pairs, rule)
+    for group in sweeping.run():
+        sweeping.report()
+        yield sweeping.answers(group)
+
+
+def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The answers of one group."""
+    (found,) = search(setting, [anchors], pairs, rule)
+    return found
+
+
+def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+    anchors = np.concatenate(groups)
+    work = sum(search_work(setting.loaded, anchors, pairs.positive.size, rule, swept=False))
+    setting.course.begin(work)
+    each = work / max(1, anchors.size * int(setting.candidates(rule.wanted).sum()))
+    first = 0
+    for group in groups:
+        own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
+        found = Answers(own)
+        for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
+            _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found, each)
+        first += group.size
+        yield found.finish()
+
+
+def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
+    """The candidates of each stretch of block_rows slots."""
+    slots = np.flatnonzero(setting.candidates(rule.wanted)).astype(np.int32)
+    edges = np.arange(setting.loaded.first_candidate, setting.loaded.store.rows, setting.limits.block_rows)
+    yield from (block for block in np.split(slots, np.searchsorted(slots, edges[1:])) if block.size)
+
+
+def _scan_anchors(
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers,
+    work: float,
+) -> None:  # fmt: skip
+    """Scan the anchors at places `group` over all rows, which is so much work for one pair of them."""
+    loaded = setting.loaded
+    capacity = rule.take + rule.skip if rule.take else loaded.store.rows
+    strips = []
+    for places in groups_of(group, SCAN_STRIP_ROWS):
+        own, of_pair = sub_pairs(pairs, places)
+        slots = anchors[places]
+        vectors = loaded.gather(slots)
+        within = rule.positive_duplicates == WITHIN and own.positive.size
+        positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
+        strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
+    for candidates in _blocks(setting, rule):
+        block = loaded.store.block(int(candidates[0]), int(candidates[-1]) + 1)
+
+        def task(strip: Any, block: Any = block, candidates: Any = candidates) -> Callable[[], None]:
+            slots, vectors, positives, own, _, best = strip
+
+            def run() -> None:
+                at = np.arange(own.positive.size)
+                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, candidates)
+                setting.course.advance(work * slots.size * candidates.size)
+
+            return run
+
+        setting.workers.run([task(strip) for strip in strips])
+        setting.effort.pairs_computed += group.size * candidates.size
+    for _, _, _, _, of_pair, best in strips:
+        count_tally(setting.effort, best.tally, rule.wanted)
+        found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))

@@ -1,0 +1,416 @@
+"""A search by the sweep: lanes, steps of it that grow, and between two steps what was found narrows the gates.
+
+A probe sweeps a seeded sample of the rows in steps of growing length and gives every anchor a first gate. Then the
+anchors of each group meet all rows behind them, both sides at once, and when that is done their answers are final.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import gates, refine, sweep
+from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
+from minestream.search.bands import edges_of, move_gates
+from minestream.search.context import Setting
+from minestream.search.course import search_work
+from minestream.search.order import Order, Span
+from minestream.search.results import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
+from minestream.search.screens import Codes, worth_changing
+from minestream.system.threads import ahead, apart, slices
+
+PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
+STEP_SHARE = 1.0  # rows of a step, as a share of those seen before it, and at least LEAST_ROWS
+LEAST_ROWS = 2_048
+BLOCK_ROWS = 16_384
+UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
+UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
+BUFFER_ENTRIES = 1 << 18
+TASKS_PER_THREAD = 8
+MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
+TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
+TAKEN_ENTRIES = 1 << 18
+
+
+class Sweeping:
+    """One search: the slots of all anchors of all groups, their pairs (CSR by anchor), and the rule."""
+
+    def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
+        self.setting, self.rule, self.loaded = setting, rule, setting.loaded
+        self.workers, self.effort, self.threads = setting.workers, setting.effort, setting.limits.threads
+        self.mirrored = rule.pick == FARTHEST
+        self.order = Order(setting, groups, rule)
+        self.pairs, _ = sub_pairs(pairs, self.order.place)
+        self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
+        count, pair_count = self.order.anchors, self.pairs.positive.size
+        self.gates = sweep.Gates(
+            np.empty(count, np.float32), np.empty(count, np.float32), np.empty(pair_count, np.float32),
+            np.empty(pair_count, np.float32), np.zeros(count, np.int64), np.full(pair_count, sweep.UNGATED),
+            np.full(pair_count, 2**64 - 1, np.uint64), np.full(pair_count, np.inf),
+            np.full(pair_count, -np.inf if rule.skip else np.inf, np.float32), np.empty(count),
+        )  # fmt: skip
+        self.taken: list[list[refine.Taken]] = [[] for _ in groups]
+        self.tally = np.zeros(TALLIES, np.int64)
+        self.exact = np.zeros(2, np.int64)
+        self.tiles = np.zeros(2, np.int64)
+        self.survivors = 0
+        self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
+        self.screens = deque(setting.limits.screens)
+        self.work = search_work(self.loaded, np.concatenate(groups), self.pairs.positive.size, rule, swept=True)
+        setting.course.begin(sum(self.work))
+        self.use(setting.codes(self.screens.popleft()))
+
+    def use(self, codes: Codes) -> None:
+        """Sweep with the codes of this screen."""
+        self.codes, terms, slot = codes, codes.terms, self.order.slot
+        bias = terms.mirrored if self.mirrored else terms.bias
+        start = terms.start if codes.tile.unsigned_rows else np.zeros_like(terms.start)
+        self.lanes = sweep.Lanes(
+            slot, self.loaded.rows.label[slot], self.loaded.rows.twin[slot], terms.scale[slot], bias[slot],
+            terms.slack[slot], start[slot],
+        )  # fmt: skip
+        own = slot[: self.order.anchors]
+        self.edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
+        self.gates.nearest[:] = terms.h[own] - terms.own[own]
+        gates.set_all_gates(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+        # int8 compares lower ends only: its gates are hulls.
+        most_pairs = int(np.diff(self.pairs.start).max(initial=1))
+        by_key = self.rule.pick in (RANDOM, WEIGHTED)
+        self.intervals = 1 if codes.name == "i8" or by_key else min(MOST_INTERVALS, most_pairs)
+        tile, row_bytes = codes.tile, 4 * codes.words
+        self.unit_panels = (
+            min(UNIT_PANELS[0], max(1, UNIT_BYTES[0] // (row_bytes * tile.rows))),
+            min(UNIT_PANELS[1], max(1, UNIT_BYTES[1] // (row_bytes * tile.columns))),
+        )
+
+        size = 2 * self.unit_panels[0] * self.unit_panels[1] * tile.rows * tile.columns + BUFFER_ENTRIES
+        for entries in (0, size):  # the room of another screen is let go before it is made anew
+            shape = (self.threads, entries)
+            self.found = sweep.Survivors(
+                np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32)
+            )
+        self.counts = np.zeros(self.threads, np.int64)
+
+    def _reconsider(self, tiles: int, vain: int) -> None:
+        """Go on with the next screen where that is predicted, from all steps so far, to be faster.
+
+        tiles, vain : of the last step, tiles multiplied, and distances made exact that a sharper screen would not let
+            through.
+        """
+        if not self.screens:
+            return
+        self.swept += np.array([tiles, vain])
+        tiles, vain = self.swept.tolist()
+        values = tiles * self.codes.tile.rows * self.codes.tile.columns
+        if not worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, values, vain):
+            return
+        anchors, before = self.order.slot[: self.order.anchors], self.codes.terms
+        codes = self.setting.codes(self.screens.popleft())
+        move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
+        self.effort.screens_changed += 1
+        self.use(codes)
+
+    def run(self) -> Iterator[int]:
+        """Sweep; yields each group when its answers are final, in order."""
+        self._probe()
+        done, strides = 0, self._strides()
+        for number, (stride, work) in enumerate(zip(strides, self._works(strides), strict=True)):
+            self._sweep_rows(stride, float(work))
+            if number + 1 == len(strides) or strides[number + 1].leg > stride.leg:
+                yield from range(done, stride.leg + 1)
+                done = stride.leg + 1
+        yield from range(done, self.order.group_start.size - 1)
+
+    def _strides(self) -> list[Span]:
+        """Rows that are swept at a time: no more than a share of those seen before, so that gates narrow in time."""
+        strides, sample = [], self.order.slot.size - self.order.rows
+        for span in self.order.spans:
+            first = span.first
+            while span.anchors and first < span.end:
+                end = min(span.end, first + min(BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (sample + first)))))
+                strides.append(span._replace(first=first, end=end))
+                first = end
+        return strides
+
+    def _works(self, strides: Sequence[Span]) -> NDArray[np.float64]:
+        """What each stride is of this search's work: by its products, and by its survivors.
+
+        Of an anchor there are as many survivors each time that the rows seen grow by the same factor.
+        """
+        sample, shares = self.order.slot.size - self.order.rows, np.zeros((2, len(strides)))
+        kind = np.unique(self.loaded.rows.label[self.order.slot[: self.order.rows]], return_inverse=True)[1]
+        kinds = int(kind.max(initial=0)) + 1
+        for number, (first, end, _, _, candidates) in enumerate(strides):
+            own, met = np.bincount(kind[first:end], minlength=kinds), np.zeros(kinds)
+            for span in self._spans_from(first, candidates):
+                met += np.bincount(kind[max(first, span.first) : span.end], minlength=kinds)
+            met -= own * candidates / 2  # of two of the stride one product serves both
+            rows, seen, alike = end - first, sample + first + 1, own @ met
+            later = (self.order.anchors - end) * candidates * math.log1p(rows / seen)
+            shares[:, number] = (
+                alike if self.rule.wanted == POSITIVE else rows * met.sum() - alike,
+                later + rows * math.log((self.order.slot.size + 1) / seen),
+            )
+        products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
+        works: NDArray[np.float64] = self.work.products * products + self.work.survivors * survivors
+        return works
+
+    def _probe(self) -> None:
+        """First gates of all anchors, from the sample, in steps of growing length."""
+        after = self.order.rows
+        rights = [self._side(after + first, after + end, rows=False) for first, end in self.order.steps]
+        for start in range(0, self.order.anchors, PROBE_ROWS):
+            left = self._side(start, min(start + PROBE_ROWS, self.order.anchors), rows=True)
+            for right in rights:
+                self._step(left, right, looking=True, looked_for=False, probing=True)
+            self.setting.course.advance(self.work.probe * left.lanes / self.order.anchors)
+        if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
+            gates.remember(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+        self.best.found[:] = 0
+        self.best.near_count[:] = 0
+        self.best.nearer[:] = 0
+
+    def _sweep_rows(self, stride: Span, work: float) -> None:
+        """The rows of a stride, which are so much work, against all lanes from themselves on."""
+        first, end, candidates = stride.first, stride.end, stride.candidates
+        left, codes = self._side(first, end, rows=True), self.codes
+        lanes = self._lanes_from(first, candidates)
+        for block, held in self._blocks(first, candidates):
+            if codes is self.codes:
+                right = self._side(block.first, block.end, rows=False, held=held)
+            else:  # the screen has changed
+                if left.panels.dtype != self.codes.screen.word:
+                    left = self._side(first, end, rows=True)
+                right = self._side(block.first, block.end, rows=False)
+            self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
+            self.setting.course.advance(work * (block.end - block.first) / lanes)
+
+    def _blocks(
+        self, first: int, candidates: bool
+    ) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
+        """Lanes from `first` on in blocks of one role, with their codes, read ahead; what can form no pair is left out.
+
+        candidates : whether the rows that meet them are candidates
+        """
+        size = min(BLOCK_ROWS, self.setting.limits.block_rows)
+        blocks = [
+            span._replace(first=start, end=min(span.end, start + size))
+            for span in self._spans_from(first, candidates)
+            for start in range(max(first, span.first), span.end, size)
+        ]
+        codes, slot = self.codes, self.order.slot
+        held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
+        return held if codes.store.in_memory else ahead(held)
+
+    def _spans_from(self, first: int, candidates: bool) -> list[Span]:
+        """The spans, with lanes from `first` on, that can form pairs with rows that are candidates too, or are not."""
+        ahead_of = (span for span in self.order.spans if span.end > first)
+        return [span for span in ahead_of if span.candidates or (span.anchors and candidates)]
+
+    def _lanes_from(self, first: int, candidates: bool) -> int:
+        return sum(span.end - max(first, span.first) for span in self._spans_from(first, candidates))
+
+    def _side(
+        self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
+    ) -> sweep.Side:
+        codes, tile = self.codes, self.codes.tile
+        width = tile.rows if rows else tile.columns
+        flip = codes.row_flip(self.mirrored) if rows else 0
+        words, at = held or codes.rows_of(self.order.slot[first:end])
+        panels = codes.pack(words, at, width, flip, self.workers, self.threads)
+        count = len(panels)
+        side = sweep.Side(
+            first, end - first, panels, np.empty((count, 2 + 2 * self.intervals, width), np.float32),
+            np.empty(count * width, np.int32), np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
+        )  # fmt: skip
+        sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
+        return side
+
+    def _step(
+        self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool, probing: bool = False
+    ) -> None:
+        """One rectangle (or triangle) of the sweep, as often interrupted as buffers are full."""
+        unit_rows, unit_columns = self.unit_panels
+        units = -(-len(left.panels) // unit_rows) * -(-len(right.panels) // unit_columns)
+        todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
+        slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
+        lock, before = threading.Lock(), (int(self.tiles[0]), self.exact.copy())
+        while todo:
+            sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
+            sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
+            self.counts[:] = 0
+            with self.setting.stage("sweep"):
+                self.workers.run([self._sweeper(left, right, todo, lock, thread) for thread in range(self.threads)])
+            with self.setting.stage("refine"):
+                if probing and self.rule.positive_duplicates != WITHIN:
+                    self._learn(left)
+                else:
+                    self._absorb(left, right)
+        if not probing:
+            exact = self.exact - before[1]
+            self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
+
+    def _sweeper(
+        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], lock: Any, thread: int
+    ) -> Callable[[], None]:
+        """The task of one thread: unit after unit until none is left or its buffer is full."""
+        tile = self.codes.tile
+        out = sweep.Survivors._make(field[thread] for field in self.found)
+        masks, products = apart((2, tile.rows), np.uint64), apart((tile.rows * tile.columns,), np.float32)
+        tiles, tally = apart((2,), np.int64), apart((TALLIES,), np.int64)
+
+        def task() -> None:
+            found = 0
+            while todo:
+                try:
+                    first, end = todo.popleft()
+                except IndexError:
+                    break
+                unit, found = sweep.sweep(
+                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.gates, left, right,
+                    self.unit_panels, first, end, masks, products, found, out, tiles, tally,
+                )  # fmt: skip
+                if unit < end:
+                    todo.append((unit, end))
+                    break
+            with lock:
+                self.counts[thread] = found
+                self.tiles += tiles
+                self.tally += tally
+
+        return task
+
+    def _absorb(self, left: sweep.Side, right: sweep.Side) -> None:
+        """Make exact what was found, by all threads, each for its own anchors."""
+        total = int(self.counts.sum())
+        if not total:
+            return
+        self.survivors += total
+        anchors = self.order.anchors
+        left_end = min(left.first + left.lanes, anchors)
+        right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)
+        cuts: list[tuple[int, int]] = []
+        for first, end in ((left.first, left_end), (right_first, right_end)):
+            if end > first:  # an interrupt waits for the tasks that have begun
+                pairs = int(self.pairs.start[end] - self.pairs.start[first])
+                parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
+                cuts += [(first + part.start, first + part.stop) for part in parts]
+        vectors, at, positive_at = self._vectors([left, right])
+        lock = threading.Lock()
+        self.workers.run([self._absorber(first, end, vectors, at, positive_at, lock) for first, end in cuts])
+
+    def _learn(self, left: sweep.Side) -> None:
+        """Narrow the gates of the anchors on the left by what the probe found."""
+        self.survivors += int(self.counts.sum())
+
+        def task(part: slice) -> Callable[[], None]:
+            return lambda: gates.probe(
+                self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
+                self.best, self.found, self.counts, left.first + part.start, left.first + part.stop,
+            )  # fmt: skip
+
+        self.workers.run([task(part) for part in slices(left.lanes, self.threads)])
+
+    def _vectors(self, sides: list[sweep.Side]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+        """Rows that hold the vectors of both sides, and where each lane, and each pair's positive, stands there."""
+        whole = self.loaded.store.whole()
+        within = self.rule.within > 0
+        if whole is not None:
+            positive_at = self.pairs.positive.astype(np.int64) if within else np.empty(0, np.int64)
+            return whole, self.order.slot.astype(np.int64), positive_at
+        lanes = np.unique(np.concatenate([np.arange(side.first, side.first + side.lanes) for side in sides]))
+        wanted = self.order.slot[lanes]
+        pair = np.empty(0, np.int64)
+        if within:
+            own = lanes[lanes < self.order.anchors]
+            counts = self.pairs.start[own + 1] - self.pairs.start[own]
+            pair = np.repeat(self.pairs.start[own], counts) + counting(counts)
+            wanted = np.concatenate([wanted, self.pairs.positive[pair]])
+        unique, back = np.unique(wanted, return_inverse=True)
+        at = np.zeros(self.order.slot.size, np.int64)
+        at[lanes] = back[: lanes.size]
+        positive_at = np.zeros(self.pairs.positive.size if within else 0, np.int64)
+        positive_at[pair] = back[lanes.size :]
+        return self.loaded.store.take(unique), at, positive_at
+
+    def _absorber(
+        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
+        lock: Any,
+    ) -> Callable[[], None]:  # fmt: skip
+        exact = np.zeros(2, np.int64)
+        own = self.best._replace(tally=np.zeros(TALLIES, np.int64))
+
+        def task() -> None:
+            if self.rule.take:
+                refine.absorb(
+                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
+                    own, self.found, self.counts, first, end, vectors, at, positive_at, exact,
+                )  # fmt: skip
+                pieces = []
+            else:
+                pieces = list(self._collected(first, end, vectors, at, positive_at, own, exact))
+            with lock:
+                self.exact += exact
+                self.tally += own.tally
+                for piece in pieces:
+                    self._keep(piece)
+
+        return task
+
+    def _collected(
+        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
+        best: Any, exact: NDArray[np.int64],
+    ) -> Iterator[refine.Taken]:  # fmt: skip
+        size = TAKEN_ENTRIES
+        while first < end:
+            out = refine.Taken(
+                np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size), np.empty(size, np.uint64)
+            )
+            first, written = refine.collect(
+                self.loaded.rows, self.rule, self.pairs, self.lanes, best, self.found, self.counts, first, end,
+                vectors, at, positive_at, out, exact,
+            )  # fmt: skip
+            if written:
+                yield refine.Taken._make(field[:written].copy() for field in out)
+            elif first < end:
+                size *= 4
+
+    def _keep(self, piece: refine.Taken) -> None:
+        """File what was taken under the groups of its pairs."""
+        anchor = np.searchsorted(self.pairs.start, piece.pair, side="right") - 1
+        group = np.searchsorted(self.order.group_start, self.order.place[anchor], side="right") - 1
+        for index in np.unique(group):
+            self.taken[index].append(refine.Taken._make(field[group == index] for field in piece))
+
+    def answers(self, group: int) -> Found:
+        """What the pairs of a group found, in the order of its pairs."""
+        lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
+        counts = self.pairs.start[lanes + 1] - self.pairs.start[lanes]
+        pair = np.repeat(self.pairs.start[lanes], counts) + counting(counts)
+        best = self.best._replace(
+            **{name: getattr(self.best, name)[pair] for name in self.best._fields if name != "tally"}
+        )
+        if self.rule.take:
+            return found_of(self.rule, self.loaded.rows.rank, best)
+        pieces, self.taken[group] = self.taken[group], []
+        return taken_of(self.loaded.rows.rank, pair, pieces, best.nearer)
+
+    def report(self) -> None:
+        """Add what was counted since the last report to the effort; tiles only of what is timed."""
+        tile = self.codes.tile
+        self.effort.pairs_computed += int(self.tiles[0]) * tile.rows * tile.columns
+        if self.setting.timed:
+            self.effort.tiles += int(self.tiles[0])
+            self.effort.tiles_hit += int(self.tiles[1])
+            self.effort.survivors += self.survivors
+            self.effort.exact_distances += int(self.exact[0])
+        count_tally(self.effort, self.tally, self.rule.wanted)
+        self.survivors = 0
+        for counter in (self.tiles, self.exact, self.tally):
+            counter[:] = 0

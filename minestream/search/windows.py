@@ -1,0 +1,151 @@
+"""The search of search.py within the windows of a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.kernels import window
+from minestream.kernels.quantize import pack
+from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Rule
+from minestream.search.context import Setting
+from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, sub_pairs
+from minestream.system.threads import Workers, apart, slices
+
+STRIP_ROWS = 64  # anchors that meet the same candidates, which stay in the cache meanwhile
+NO_PANELS = np.empty((0, 0, 0), np.float32)
+
+
+def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+    """As search(), among the candidates in each anchor's window; anchors are the last rows there are."""
+    first = 0
+    for group in groups:
+        own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
+        places = groups_of(np.arange(group.size), setting.limits.group_anchors)
+        yield _joined([found for some in places for found in _search(setting, rule, group, own, some)])
+        first += group.size
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    """The answers of pairs behind one another."""
+    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.start) for part in parts)])
+    return Found(
+        np.concatenate([[0], np.cumsum(counts)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.slot for part in parts)]),
+        np.concatenate([np.zeros(0), *(part.x for part in parts)]),
+        np.concatenate([np.zeros(0, np.int32), *(part.nearer for part in parts)]),
+    )
+
+
+def _search(
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64]
+) -> Iterator[Found]:
+    """The answers of the anchors at places `group`, a few at a time, in order."""
+    loaded, threads = setting.loaded, setting.limits.threads
+    assert isinstance(loaded, BankLoaded)
+    vectors, rows = loaded.store.block(0, loaded.store.rows), loaded.rows
+    shape = window.shape_of(NO_PANELS)
+    screen = None if rule.wanted == POSITIVE else _screen(loaded, anchors[group], shape, setting.workers, threads)
+    found: dict[int, tuple[Found, Best]] = {}
+
+    def task(places: NDArray[np.int64]) -> Callable[[], None]:
+        def run() -> None:
+            own, of_pair = sub_pairs(pairs, places)
+            slots = anchors[places]
+            best = empty_best(rule, of_pair.size, rule.take + rule.skip if rule.take else _most(loaded, rule, slots))
+            look(places, own, slots, best)
+            found[int(places[0])] = found_of(rule, rows.rank, best), best
+
+        return run
+
+    def look(places: NDArray[np.int64], own: Pairs, slots: NDArray[np.int32], best: Best) -> None:
+        own_vectors, scratch = loaded.gather(slots), _scratch(*shape, vectors.shape[1])
+        if screen is None:
+            window.search_positives(rows, rule, own, best, slots, own_vectors, vectors, scratch)
+            return
+        within = rule.positive_duplicates == WITHIN and own.positive.size
+        positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
+        window.search_windows(
+            rows, rule, own, best, slots, own_vectors, positives, np.arange(own.positive.size), vectors, screen,
+            int(places[0] - group[0]) // shape[0], scratch,
+        )  # fmt: skip
+
+    each = -(-group.size // threads // shape[0]) * shape[0]  # whole panels, of few anchors one for each thread
+    strip = STRIP_ROWS // shape[0] * shape[0]  # whole panels too: not every tile's rows divide STRIP_ROWS
+    setting.workers.run([task(places) for places in groups_of(group, min(strip, each))])
+    if screen is not None:
+        setting.effort.pairs_computed += int((anchors[group] - rows.oldest[anchors[group]]).sum())
+    for place in sorted(found):
+        count_tally(setting.effort, found[place][1].tally, rule.wanted)
+        yield found[place][0]
+
+
+def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
+    """How many candidates a search for all of them may find for one anchor, at most."""
+    if rule.wanted == POSITIVE:
+        return int(loaded.positives[anchors].max(initial=0))
+    return int((anchors - loaded.rows.oldest[anchors]).max(initial=0))
+
+
+def _screen(
+    loaded: BankLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
+) -> window.Screen:
+    """What the tile multiplies: the anchors, and all slots, which are packed once."""
+    codes = loaded.codes
+    if codes.panels is None:
+        codes.panels = _packed(codes.values, np.arange(loaded.store.rows), shape[1], workers, threads)
+    packed = _packed(codes.values, anchors.astype(np.int64), shape[0], workers, 1)
+    return window.Screen(packed, codes.panels, codes.h, codes.own, codes.bias, codes.slack)
+
+
+def _packed(
+    values: NDArray[np.float32], slots: NDArray[np.int64], width: int, workers: Workers, threads: int
+) -> NDArray[np.float32]:
+    """Panels (panels, d, width) of some slots."""
+    panels = -(-slots.size // width)
+    out = np.empty((panels, values.shape[1], width), np.uint32)
+    words = values.view(np.uint32)
+
+    def task(part: slice) -> Callable[[], None]:
+        own = slots[part.start * width : part.stop * width]
+        return lambda: pack(words, own, np.uint32(0), out[part])
+
+    workers.run([task(part) for part in slices(panels, threads)])
+    return out.view(np.float32)
+
+
+def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
+    """Scratch of one task; the rows' gates let everything pass, those of the columns nothing."""
+    scale, bias, infinity = [1.0], [0.0], np.inf
+    fields: tuple[Any, ...] = (
+        np.repeat([*scale, *bias, -infinity, infinity], rows).astype(np.float32),
+        np.repeat([*scale, *bias, infinity, -infinity], columns).astype(np.float32),
+        np.zeros(columns, np.int32), apart((2 * rows,), np.uint64), apart((rows * columns,), np.float32),
+        np.empty(columns, np.int64), np.empty(columns, np.int32), apart((8,), np.float64), np.empty(columns),
+        np.empty(dimension),
+    )  # fmt: skip
+    return window.Scratch(*fields)
+
+
+@dataclass
+class BankCodes:
+    """The bank's rows as the screen multiplies them (codes.float_codes), and, once packed, its panels."""
+
+    values: NDArray[np.float32]
+    h: NDArray[np.float64]
+    own: NDArray[np.float64]
+    bias: NDArray[np.float32]
+    slack: NDArray[np.float32]
+    panels: NDArray[np.float32] | None = None
+
+
+@dataclass(kw_only=True)
+class BankLoaded(Loaded):
+    """The rows of the bank, as a search within windows reads them."""
+
+    codes: BankCodes

@@ -1,0 +1,1 @@
+"""The machine: threads, memory, paths and stores, interrupts, console, progress."""

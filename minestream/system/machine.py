@@ -1,0 +1,34 @@
+"""What the machine has free."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def free_bytes() -> int:
+    """What the machine, or the control group of this process, has free."""
+    pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    available = [pages, *_meminfo(), *_cgroup()]
+    return max(2**28, min(available[1:]) if len(available) > 1 else pages)
+
+
+def _meminfo() -> list[int]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    except OSError:
+        return []
+
+
+def _cgroup() -> list[int]:
+    found = []
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            found.append(int(Path(limit).read_text()) - int(Path(used).read_text()))
+        except (OSError, ValueError):
+            continue
+    return [free for free in found if 0 < free < 2**50]

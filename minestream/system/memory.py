@@ -1,0 +1,71 @@
+"""Where scratch files go: the folder that was asked for, or the system's for temporary files."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pyarrow as pa
+
+from minestream.errors import FULL, CapacityError, UsageError
+
+
+def scratch_root(asked: str | None) -> Path:
+    """The folder for scratch files.
+
+    Raises
+    ------
+    UsageError
+        When what is asked for is no folder.
+    CapacityError
+        When the system has none that can be written.
+    """
+    if asked and not os.path.isdir(asked):
+        raise UsageError(f"--scratch {asked} is no folder", "make it first")
+    with _refusals():
+        return Path(asked or tempfile.gettempdir())
+
+
+@contextmanager
+def scratch_folder(asked: str | None) -> Iterator[Path]:
+    """A folder of our own in scratch_root(asked), which goes away; raises as that does."""
+    root = scratch_root(asked)
+    with _refusals():
+        folder = tempfile.TemporaryDirectory(dir=root)
+    with folder as name:
+        yield Path(name)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        what = f"no folder for temporary files can be made: {error.strerror}"
+        raise CapacityError(what, "free some space, or name another by --scratch or TMPDIR") from error
+
+
+def release_memory() -> None:
+    """Give memory that Arrow and the C library hold but no longer use back to the system, where that can be asked."""
+    pa.default_memory_pool().release_unused()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+@contextmanager
+def scratch_errors(folder: Path) -> Iterator[None]:
+    """Turn what a scratch folder refuses into CapacityError."""
+    try:
+        yield
+    except OSError as error:
+        free = f"; {shutil.disk_usage(folder).free:,} bytes are free" if folder.exists() else ""
+        why = "no space left" if error.errno in FULL else error.strerror or str(error)
+        raise CapacityError(
+            f"the scratch folder {folder} does not hold what is set aside: {why}{free}",
+            "point --scratch to a folder with more space, or raise --memory",
+        ) from error

@@ -1,0 +1,335 @@
+"""Places: local paths, and what stands for a path in an object store, with the same methods."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, TypeVar
+
+import pyarrow as pa
+from pyarrow import fs
+
+from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.system import interrupts
+from minestream.system.stores import BUCKETED, address_of, failure, file_system, is_remote, local_text, retried, shown
+from minestream.system.threads import Behind
+
+Result = TypeVar("Result")
+PIECE_BYTES = 8 << 20
+
+
+class Size(NamedTuple):
+    """What `stat` tells of an object."""
+
+    st_size: int
+
+
+@dataclass(frozen=True)
+class RemotePath:
+    """An object or folder of a store, with the methods of a Path that are needed.
+
+    Every operation may be repeated and is, a few times; what is left is an error of ours. An object appears whole
+    when its upload completes, or not at all.
+
+    Attributes
+    ----------
+    uri : str
+        As the user gave it; may hold credentials, so it is never shown.
+    system : pyarrow.fs.FileSystem
+    key : str
+        The path within it: the bucket comes first.
+    refusal : type
+        The error for what is missing or may not be done.
+    """
+
+    uri: str
+    system: fs.FileSystem = field(compare=False)
+    key: str
+    refusal: type[MinestreamError] = InputError
+
+    def __str__(self) -> str:
+        return shown(self.uri)
+
+    def __lt__(self, other: Any) -> bool:
+        return str(self) < str(other)
+
+    @property
+    def _pure(self) -> PurePosixPath:
+        return PurePosixPath(self.key)
+
+    @property
+    def name(self) -> str:
+        """The last piece; empty of a bucket."""
+        return address_of(self.uri).key.rpartition("/")[2]
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, with its dot."""
+        return self._pure.suffix
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return self._pure.stem
+
+    @property
+    def parent(self) -> RemotePath:
+        """The folder that it is in."""
+        return self._at(address_of(self.uri).key.rpartition("/")[0], self.key.rpartition("/")[0] or self.key)
+
+    def __truediv__(self, name: str) -> RemotePath:
+        own = address_of(self.uri).key
+        return self._at(f"{own}/{name}" if own else name, f"{self.key}/{name}")
+
+    def _at(self, of_uri: str, key: str) -> RemotePath:
+        address = address_of(self.uri)
+        query = f"?{address.query}" if address.query else ""
+        return replace(self, uri=f"{address.scheme}://{address.authority}/{of_uri}{query}", key=key)
+
+    def with_name(self, name: str) -> RemotePath:
+        """Its neighbour of this name."""
+        return self.parent / name
+
+    @property
+    def bucketed(self) -> bool:
+        """Whether its folders exist by the names of what is in them alone."""
+        return address_of(self.uri).scheme in BUCKETED
+
+    def absolute(self) -> RemotePath:
+        """Itself."""
+        return self
+
+    def match(self, pattern: str) -> bool:
+        """Whether the name is as the pattern says."""
+        return fnmatchcase(self.name, pattern)
+
+    def _try(self, work: Callable[[], Result]) -> Result:
+        try:
+            return retried(work)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise failure(str(self), error, self.refusal) from error
+
+    # ------------------------------------------------------------ what is there
+
+    def _info(self) -> fs.FileInfo:
+        return self._try(lambda: self.system.get_file_info(self.key))
+
+    def exists(self) -> bool:
+        """Whether there is an object or a folder of this name."""
+        return bool(self._info().type != fs.FileType.NotFound)
+
+    def is_dir(self) -> bool:
+        """Whether there is a folder of this name."""
+        return bool(self._info().type == fs.FileType.Directory)
+
+    def stat(self) -> Size:
+        """Its size; FileNotFoundError where there is no object."""
+        info = self._info()
+        if not info.is_file:
+            raise FileNotFoundError(str(self))
+        return Size(info.size)
+
+    def mark(self) -> dict[str, Any]:
+        """What changes with its contents: the size, and the tag that the store gives them, else the time."""
+
+        def look() -> dict[str, Any]:
+            with self.system.open_input_file(self.key) as file:
+                about: Mapping[Any, Any] = file.metadata() or {}
+                tag = next((value for name, value in about.items() if _text(name).lower() == "etag"), None)
+                return {"size": file.size()} | ({} if tag is None else {"etag": _text(tag)})
+
+        with suppress(FileNotFoundError):  # whoever reads it says so
+            found = self._try(look)
+            return found if "etag" in found else {**found, "modified_ns": self._info().mtime_ns}
+        return {}
+
+    def age_seconds(self) -> float | None:
+        """How long ago the object was written, by the store's clock and ours; None where there is none."""
+        info = self._info()
+        return time.time() - info.mtime_ns / 1e9 if info.is_file else None
+
+    def iterdir(self) -> Iterator[RemotePath]:
+        """What the folder holds, by name; nothing where there is none."""
+        return (self / name for name in sorted({name.split("/")[0] for name in self.files()}))
+
+    def files(self) -> list[str]:
+        """The names of all objects in the folder and the folders within, relative to it, sorted."""
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """The sizes of all objects in the folder and the folders within, by name relative to it."""
+        selector = fs.FileSelector(self.key, recursive=True, allow_not_found=True)
+        found = self._try(lambda: self.system.get_file_info(selector))
+        start = len(self.key.strip("/")) + 1
+        return {info.path.strip("/")[start:]: info.size for info in found if info.is_file}
+
+    # ------------------------------------------------------------ contents
+
+    def open(self) -> pa.NativeFile:
+        """The object, to be read at any place; a read that fails is repeated."""
+        return pa.PythonFile(PatientFile(self._try(lambda: self.system.open_input_file(self.key))), "r")
+
+    def read_bytes(self) -> bytes:
+        """The whole contents; FileNotFoundError where there is none."""
+
+        def read() -> bytes:
+            with self.system.open_input_file(self.key) as file:
+                return bytes(file.readall())
+
+        return self._try(read)
+
+    def write_bytes(self, contents: bytes) -> None:
+        """Write an object whole."""
+        self._write(lambda: [contents])
+
+    def upload(self, path: Path) -> None:
+        """Write a local file as an object."""
+
+        def pieces() -> Iterator[bytes]:
+            with open(path, "rb") as file:
+                yield from iter(lambda: file.read(PIECE_BYTES), b"")
+
+        self._write(pieces)
+
+    def download(self, path: Path) -> None:
+        """Write the object as a local file, which takes its name when it is whole."""
+        temporary = path.with_name(f"{path.name}.tmp")
+
+        def read() -> None:
+            with self.system.open_input_file(self.key) as file, open(temporary, "wb") as copy:
+                while piece := file.read(PIECE_BYTES):
+                    copy.write(piece)
+
+        self._try(read)
+        os.replace(temporary, path)
+
+    def _write(self, pieces: Callable[[], Iterable[bytes]]) -> None:
+        """Write an object in a thread of its own: an interrupt must not end an upload half-way as if it were whole."""
+
+        def write() -> None:
+            if not self.bucketed:
+                self.system.create_dir(self.parent.key, recursive=True)
+            _send(self.system.open_output_stream(self.key, buffer_size=0), pieces())
+
+        with Behind() as apart:
+            apart.run(lambda: self._try(write))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Remove the object."""
+        try:
+            self._try(lambda: self.system.delete_file(self.key))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_all(self) -> None:
+        """Remove the folder and everything in it; what is not there need not be removed."""
+        with suppress(FileNotFoundError):
+            self._try(lambda: self.system.delete_dir(self.key))
+
+
+AnyPath = Path | RemotePath
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _send(stream: pa.NativeFile, pieces: Iterable[bytes]) -> None:
+    """Write everything and complete the upload.
+
+    pyarrow cannot abort one: to close or to drop a stream completes it with what it has. After a failure it is
+    therefore kept until the process ends; the store forgets, or its rules for unfinished uploads remove, what was sent.
+    """
+    try:
+        for count, piece in enumerate(pieces):
+            if count:
+                interrupts.check()
+            stream.write(piece)
+        stream.close()
+    except BaseException:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+        raise
+
+
+class PatientFile:
+    """An open object whose reads are repeated: the library for S3 gives up at an error that is longer than the read."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file, self._at = file, 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is closed."""
+        return bool(self._file.closed)
+
+    def read(self, count: int = -1) -> bytes:
+        """The next `count` bytes, or all that are left."""
+        start = self._at
+        size = self._file.size() - start if count < 0 else count
+        found: bytes = retried(lambda: self._file.read_at(size, start))
+        self._at += len(found)
+        return found
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size()}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """Where the next read begins."""
+        return self._at
+
+    def close(self) -> None:
+        """Let the object go."""
+        self._file.close()
+
+
+def checked_path(given: Any) -> str:
+    """A path as text; UsageError for what is none, and an empty one, which stands for this folder everywhere else."""
+    if not isinstance(given, str | os.PathLike):
+        raise UsageError(f"a {type(given).__name__} is no path", "name a file or a folder by a text or a Path")
+    text = os.fspath(given)
+    if not text.strip():
+        raise UsageError("an empty path", "name a file or a folder: is a variable of the shell not set?")
+    return text
+
+
+def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[MinestreamError] = InputError) -> AnyPath:
+    """The place that a path or URI names; `refusal` is the error for what is missing or denied there."""
+    if isinstance(given, RemotePath):
+        return given
+    text = checked_path(given)
+    if not is_remote(text):
+        return Path(local_text(text))
+    system, key = file_system(text)
+    return RemotePath(text, system, key.rstrip("/"), refusal)
+
+
+def text_of(place: AnyPath) -> str:
+    """What names a place to `place_of`: of a URI with its options."""
+    return place.uri if isinstance(place, RemotePath) else str(place)
+
+
+def readable(place: str | AnyPath) -> Any:
+    """What pyarrow reads a place from: a local path, or an open object."""
+    if isinstance(place, str):
+        place = place_of(place)
+    return place.open() if isinstance(place, RemotePath) else place
+
+
+def open_text(given: str | os.PathLike[str]) -> io.TextIOBase:
+    """A file of text, opened; a byte order mark at its start is no part of the text."""
+    place = place_of(given)
+    if isinstance(place, RemotePath):
+        return io.TextIOWrapper(io.BytesIO(place.read_bytes()), encoding="utf-8-sig", newline="")
+    return open(place, encoding="utf-8-sig", newline="")

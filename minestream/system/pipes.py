@@ -1,0 +1,147 @@
+"""Arrow IPC streams on standard input and output: an end without its mark is an error, a reader who left is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from minestream.errors import InputError, UsageError
+from minestream.system.console import give_up, refused
+
+STANDARD_INPUT = "<standard input>"
+END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+class MarkedFile:
+    """A binary file, to be read once, that remembers the last bytes read: a whole stream ends with END_MARK."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._last = b""
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes; fewer at the end only."""
+        pieces = []
+        while size and (piece := self._file.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        data = b"".join(pieces)
+        self._last = (self._last + data[-len(END_MARK) :])[-len(END_MARK) :]
+        return data
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """No more is read."""
+        self.closed = True
+
+    def at_mark(self) -> bool:
+        """Whether what was read last is the mark."""
+        return self._last == END_MARK
+
+
+def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
+    """The stream on standard input, or in `file`, batch by batch as it comes.
+
+    Raises
+    ------
+    InputError
+        When it is no Arrow IPC stream; while reading, when it ends without its mark: its writer was stopped.
+    """
+    given = sys.stdin.buffer if file is None else file
+    if given.isatty():
+        raise UsageError("standard input is a terminal", "pipe an Arrow IPC stream into it, or name a file")
+    marked = MarkedFile(given)
+    try:
+        stream = pa.ipc.open_stream(pa.PythonFile(marked, mode="r"))
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{STANDARD_INPUT}: no Arrow IPC stream: {' '.join(str(error).split())[:200]}",
+            "write one with pyarrow.ipc.new_stream; name other files instead of piping them",
+        ) from error
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            yield from stream
+        except (pa.ArrowException, OSError) as error:  # at the mark too: what lies before it may be damaged
+            raise _broken(" ".join(str(error).split())[:200]) from error
+        if not marked.at_mark():
+            raise _broken("it stops before the mark")
+
+    return pa.RecordBatchReader.from_batches(stream.schema, batches())
+
+
+def _broken(why: str) -> InputError:
+    return InputError(
+        f"{STANDARD_INPUT}: the stream ended without its end mark: {why}",
+        "what writes it was stopped, or did not close its writer",
+    )
+
+
+@dataclass
+class PipeEnd:
+    """What became of a written stream."""
+
+    rows: int = 0
+    reader_left: bool = False
+
+
+def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: BinaryIO | None = None) -> PipeEnd:
+    """Write batches to standard output, or `file`, as they come; no faster than they are read.
+
+    Parameters
+    ----------
+    batches : pyarrow.RecordBatchReader
+    check : function
+        Called after the last row and before the end mark: where it raises, the stream stays without one.
+    """
+    target = sys.stdout.buffer if file is None else file
+    if target.isatty():
+        raise UsageError("-o - would write an Arrow IPC stream to a terminal", "pipe it into something")
+    end = PipeEnd()
+    writer = pa.ipc.new_stream(pa.PythonFile(_Unclosed(target), mode="w"), batches.schema)
+    try:
+        for batch in batches:
+            writer.write_batch(batch)
+            target.flush()
+            end.rows += batch.num_rows
+        check()
+        writer.close()
+        target.flush()
+    except OSError as error:
+        give_up(target)
+        if not isinstance(error, BrokenPipeError):
+            raise refused(error) from error
+        end.reader_left = True
+    return end
+
+
+class _Unclosed:
+    """A file that stays open, and unmarked, when the writer to it is dropped."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        """Write all of `data`."""
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Hand on what is buffered."""
+        self._file.flush()
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def close(self) -> None:
+        """Only this wrapper."""
+        self.closed = True

@@ -1,0 +1,238 @@
+"""Progress of a run: small events to whoever wants them, a bar or lines on standard error, or nothing."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from minestream.errors import UsageError, nearest_name, printable
+from minestream.system.console import tell
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+
+FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
+LINE_SECONDS = 60.0
+LEFT_SECONDS = 1.0  # of a stage, before which nothing is said of the time left
+
+
+@dataclass(frozen=True, slots=True)
+class StageStarted:
+    """A stage begins: `total` of `unit` (rows, anchors, parts) are to be done, 0 when that is not known.
+
+    `before` of them were done by a run that this one goes on with.
+    """
+
+    stage: str
+    total: int
+    unit: str
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """Of the stage that began last, `done` of `total` are done so far, `before` of them by a run before this one."""
+
+    stage: str
+    done: int
+    total: int
+    unit: str
+    before: int = 0
+
+    def rate(self, seconds: float) -> float:
+        """Units a second, `seconds` after the stage began."""
+        return (self.done - self.before) / seconds if seconds > 0 else 0.0
+
+    def left(self, seconds: float) -> float | None:
+        """The seconds that are left, by what was done in the first `seconds`; None where that is not known yet."""
+        rate = self.rate(seconds)
+        return (self.total - self.done) / rate if self.total and rate > 0 and seconds >= LEFT_SECONDS else None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line that the user should read now."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The run ended well; a run that failed sends no such event."""
+
+
+Event: TypeAlias = StageStarted | Advanced | Note | Finished
+Callback: TypeAlias = Callable[[Event], object]
+
+
+class Silent:
+    """Shows nothing; the base of what shows something."""
+
+    def handle(self, event: Event) -> None:
+        """Show one event. Never called by two threads at a time."""
+
+    def close(self) -> None:
+        """Leave standard error clean; called once, however the run ended."""
+
+
+class Lines(Silent):
+    """A line on standard error for a stage that takes long, then one a minute; `clock` counts seconds."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._start = clock()
+        self._next = self._start + FIRST_LINE_SECONDS
+
+    def handle(self, event: Event) -> None:
+        """Print a note at once, and how far a stage is when a line is due."""
+        now = self._clock()
+        if isinstance(event, StageStarted):
+            self._start, self._next = now, now + FIRST_LINE_SECONDS
+        elif isinstance(event, Note):
+            tell(printable(event.text))
+        elif isinstance(event, Advanced) and now >= self._next:
+            self._next = now + LINE_SECONDS
+            tell(progress_line(event, now - self._start))
+
+
+class Bar(Silent):
+    """A bar with rate and remaining time on standard error, which goes away at the end."""
+
+    def __init__(self) -> None:
+        from rich import progress
+        from rich.console import Console
+
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False),
+            progress.BarColumn(),
+            progress.TextColumn("{task.fields[counts]}", markup=False),
+            console=Console(stderr=True, markup=False, highlight=False, emoji=False),
+            transient=True,
+            redirect_stdout=False,  # what a caller writes there meanwhile stays its own
+        )
+        self._task: TaskID | None = None
+        self._start = 0.0
+        self._bar.start()
+
+    def handle(self, event: Event) -> None:
+        """Start a new bar, move it, or print a note above it."""
+        if isinstance(event, StageStarted):
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._start = time.monotonic()
+            self._task = self._bar.add_task(event.stage, total=event.total or None, completed=event.before, counts="")
+        elif isinstance(event, Note):
+            self._bar.console.print(printable(event.text))
+        elif isinstance(event, Advanced) and self._task is not None:
+            counts = counts_text(event, time.monotonic() - self._start)
+            self._bar.update(self._task, completed=event.done, counts=counts)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        self._bar.stop()
+
+
+CONSUMERS: dict[str, Callable[[], Silent]] = {"bar": Bar, "lines": Lines, "none": Silent}
+
+
+class Progress:
+    """What a pipeline tells about itself; a context manager. Its methods may be called from any thread.
+
+    `callback` is called with every event as well, by one thread at a time; what it raises stops the run.
+    """
+
+    def __init__(self, consumer: Silent, callback: Callback | None = None) -> None:
+        self._consumer = consumer
+        self._callback = callback
+        self._stage = StageStarted("", 0, "")
+        self._done = 0
+        self._lock = threading.RLock()  # reentrant, for a callback that itself notes something
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            if kind is None:
+                self._send(Finished())
+        finally:
+            self._consumer.close()
+
+    def stage(self, name: str, total: int = 0, unit: str = "rows", before: int = 0) -> None:
+        """Begin stage `name`, which ends the one before; `total` counts `unit`, 0 = not known; `before` are done."""
+        with self._lock:
+            self._stage, self._done = StageStarted(name, total, unit, before), before
+            self._send(self._stage)
+
+    def advance(self, count: int) -> None:
+        """Add `count` to what is done of the stage that began last."""
+        with self._lock:
+            self._done += count
+            stage = self._stage
+            self._send(Advanced(stage.stage, self._done, stage.total, stage.unit, stage.before))
+
+    def note(self, text: str) -> None:
+        """Show one line now."""
+        self._send(Note(text))
+
+    def _send(self, event: Event) -> None:
+        with self._lock:
+            self._consumer.handle(event)
+            if self._callback is not None:
+                self._callback(event)
+
+
+def reporter(mode: str, callback: Callback | None = None) -> Progress:
+    """A Progress that shows itself by `mode`: bar, lines, none; auto is a bar on a terminal, else lines.
+
+    Raises
+    ------
+    UsageError
+        For an unknown mode, a callback that cannot be called.
+    """
+    if mode == "auto":
+        mode = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "lines"
+    if mode not in CONSUMERS:
+        raise UsageError(f"--progress has no value {mode!r}", nearest_name(mode, ["auto", *CONSUMERS]))
+    if callback is not None and not callable(callback):
+        raise UsageError(f"progress_callback is a {type(callback).__name__}", "give it a function of one event")
+    return Progress(CONSUMERS[mode](), callback)
+
+
+def counts_text(event: Advanced, seconds: float) -> str:
+    """How much is done, how fast, and how long it takes yet: `1.2 M of 4.0 M rows, 35 k rows/s, 1 min 20 s left`."""
+    of = f" of {short_number(event.total)}" if event.total else ""
+    rate = f", {short_number(event.rate(seconds))} {event.unit}/s" if seconds > 0 else ""
+    left = event.left(seconds)
+    remaining = "" if left is None else f", {short_time(left)} left"
+    return f"{short_number(event.done)}{of} {event.unit}{rate}{remaining}"
+
+
+def progress_line(event: Advanced, seconds: float) -> str:
+    """One line for a log: stage, share, counts, rate and time left, `seconds` after the stage began."""
+    share = f"{100 * event.done / event.total:.0f} %, " if event.total else ""
+    return f"{event.stage}: {share}{counts_text(event, seconds)}"
+
+
+def short_number(number: float) -> str:
+    """A number in four characters or so: 999, 1.2 k, 35 k, 4.0 M, 1.5 G, 2.0 T."""
+    for letter in ("", " k", " M", " G", " T"):
+        if number < 999.5 or letter == " T":
+            break
+        number /= 1000
+    whole = number >= 9.95 or (not letter and number == int(number))
+    return f"{number:.{0 if whole else 1}f}{letter}"
+
+
+def short_time(seconds: float) -> str:
+    """A duration in words that fit a line: 4.2 s, 38 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

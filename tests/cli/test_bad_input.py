@@ -1,0 +1,461 @@
+"""What `minestream mine` says to inputs and options it cannot take: in words, by exit code, leaving nothing behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import set_sizes
+
+import minestream
+from minestream.cli.main import main
+from minestream.errors import InputError
+from minestream.inputs.source import open_source
+from minestream.inputs.where import parse_where
+from minestream.mining.shards import Mining
+
+REPOSITORY = Path(__file__).parents[2]
+ROWS = 30
+USAGE, INPUT, CAPACITY, OUTPUT, DEFECT, INTERRUPTED = 2, 3, 4, 5, 70, 130
+
+Table = dict[str, Any]
+
+
+def vectors(values: Any = None, dtype: Any = np.float32) -> pa.Array:
+    """A column of vectors; rows 1 apart on a grid unless given."""
+    matrix = np.arange(1, 3 * ROWS + 1).reshape(ROWS, 3) if values is None else np.asarray(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.astype(dtype).reshape(-1)), matrix.shape[1])
+
+
+def good(**changes: Any) -> Table:
+    columns: Table = {"embedding": vectors(), "label": [i % 3 for i in range(ROWS)], "id": list(range(ROWS))}
+    return {name: values for name, values in (columns | changes).items() if values is not None}
+
+
+def with_value(row: int, value: float, dtype: Any = np.float32) -> Table:
+    matrix = np.arange(1.0, 3 * ROWS + 1).reshape(ROWS, 3).astype(dtype)
+    matrix[row] = value
+    return good(embedding=vectors(matrix, dtype))
+
+
+def write(path: Path, columns: Table) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder with its content, hidden ones too."""
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `minestream mine` in a folder; what it said, after its exit code and the untouched folder were checked."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(code: int, *arguments: str, words: list[str], out: list[str] | None = None) -> str:
+        before = everything_in(tmp_path)
+        for to in (["-o", "out.parquet"], ["-o", "out"], []) if out is None else (out,):
+            assert main(["mine", *arguments, *to, "--progress", "none"]) == code
+            said = capsys.readouterr()
+            assert not said.out
+            assert said.err.startswith("error: ")
+            assert "hint: " in said.err or code == USAGE
+            for word in words:
+                assert word in said.err, f"{word!r} is not in {said.err!r}"
+            assert everything_in(tmp_path) == before
+        return said.err
+
+    return check
+
+
+UDT = pa.struct(
+    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
+)
+ragged = [[1.0, 2.0, 3.0]] * ROWS
+ragged[7] = [1.0, 2.0]
+with_null: list[Any] = [[1.0, 2.0, 3.0]] * ROWS
+with_null[7] = None
+null_inside: list[Any] = [[1.0, 2.0, 3.0]] * ROWS
+null_inside[7] = [1.0, None, 3.0]
+
+TABLES: dict[str, tuple[Table, list[str], list[str]]] = {
+    "no embeddings": (good(embedding=None), [], ["rows.parquet", "label", "int64"]),
+    "no labels": (good(label=None), [], ["rows.parquet", "no label column", "int64"]),
+    "several embeddings": (
+        {"left": vectors(), "right": vectors(), "label": [1, 2, 3] * 10}, [], ["left", "right", "3", "--embedding"]
+    ),
+    "a column that is not there": (good(), ["--label", "lable"], ["lable", "label"]),
+    "ragged vectors": (good(embedding=pa.array(ragged, pa.list_(pa.float32()))), [], ["embedding", "row", "7"]),
+    "a null vector": (good(embedding=pa.array(with_null, pa.list_(pa.float32(), 3))), [], ["embedding", "null", "7"]),
+    "a null inside": (good(embedding=pa.array(null_inside, pa.list_(pa.float32()))), [], ["embedding", "null", "7"]),
+    "vectors of nothing": (good(embedding=pa.array([[]] * ROWS, pa.list_(pa.float32()))), [], ["embedding", "0"]),
+    "nan": (with_value(7, np.nan), [], ["rows.parquet", "embedding", "row 7", "--on-bad-rows"]),
+    "infinite float16": (with_value(7, np.inf, np.float16), [], ["row 7", "float16"]),
+    "zero norm": (with_value(7, 0.0), [], ["row 7", "zero", "--on-bad-rows"]),
+    "zero norm, normalised": (
+        with_value(7, 0.0), ["--metric", "euclidean", "--band", "any", "--normalize"], ["row 7", "zero"]
+    ),
+    "no label has two rows": (good(label=list(range(ROWS))), [], ["label", "two rows"]),
+    "one label": (good(label=[5] * ROWS), [], ["label", "one label"]),
+    "no label at all": (good(label=pa.array([None] * ROWS, pa.int64())), [], ["label", "--unlabeled-value"]),
+    "float labels": (good(label=[0.5] * ROWS), [], ["label"]),
+    "duplicate ids": (good(id=[0, *range(ROWS - 1)]), [], ["id", "[0, 1]", "--on-duplicate-ids"]),
+    "null ids": (good(id=pa.array([None, *range(ROWS - 1)], pa.int64())), [], ["id", "null"]),
+    "binary vectors": (good(embedding=[b"\x00" * 12] * ROWS), ["--embedding", "embedding"], ["binary", "frombuffer"]),
+    "Spark vectors": (
+        good(embedding=pa.array([{"type": 1, "values": [1.0, 2.0]}] * ROWS, UDT)), ["--embedding", "embedding"],
+        ["vector_to_array"],
+    ),
+    "no rows": ({name: pa.array(values)[:0] for name, values in good().items()}, [], ["rows.parquet", "no rows"]),
+    "weighted in two dimensions": (
+        good(embedding=vectors(np.arange(1, 61).reshape(ROWS, 2))), ["--pick", "weighted"], ["--pick weighted", "3"]
+    ),
+    "its own group only": (
+        good(camera=[i % 3 for i in range(ROWS)]), ["--group-column", "camera"], ["label", "--group-rule"]
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_that_are_refused(name: str, refused: Callable[..., str]) -> None:
+    columns, options, words = TABLES[name]
+    write(Path("rows.parquet"), columns)
+    refused(INPUT, "rows.parquet", *options, words=words)
+
+
+ZEROS, ONES = np.zeros((4, 3), np.float32), np.eye(4, 3, dtype=np.float32) + 1
+PAIRED = {"qrels": [(0, 1)]}
+LABELED = {"labels": [0, 0, 1, 1]}
+BOTH_LABELED = LABELED | {"corpus_labels": [0, 0, 1, 1]}
+NONE_LEFT: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "bad rows, listed pairs": (ZEROS, PAIRED, "none of the 4 rows takes part; dropped in all: 4 bad: zero norm"),
+    "bad rows, labels": (ZEROS, LABELED, "none of the 4 rows takes part"),
+    "a bad corpus, listed pairs": (ONES, PAIRED | {"corpus": ZEROS}, "of the corpus takes part"),
+    "both bad, listed pairs": (ZEROS, PAIRED | {"corpus": ZEROS}, "of the queries takes part; .* 8 bad"),
+    "bad queries, labels": (ZEROS, BOTH_LABELED | {"corpus": ONES}, "of the queries takes part"),
+    "a bad corpus, labels": (ONES, BOTH_LABELED | {"corpus": ZEROS}, "of the corpus takes part"),
+    "all excluded, listed pairs": (ONES, PAIRED | {"exclude_rows": pa.table({"row": range(4)})}, "4 excluded"),
+    "all excluded, labels": (ONES, LABELED | {"exclude_rows": pa.table({"row": range(4)})}, "4 excluded"),
+}
+
+
+@pytest.mark.parametrize("name", NONE_LEFT)
+def test_rows_that_are_all_dropped(name: str) -> None:
+    rows, options, words = NONE_LEFT[name]
+    with pytest.raises(InputError, match=words):
+        minestream.mine_arrays(rows, on_bad_rows="drop", **options)
+
+
+def test_a_stream_keeps_the_rows_that_were_looked_at_for_a_vector() -> None:
+    batches = [
+        pa.record_batch({"embedding": pa.array(rows, pa.list_(pa.float32())), "label": [0, 0, 1, 1]})
+        for rows in ([None] * 4, [None, [], [1.0, None], None], *((np.eye(4) + at).tolist() for at in range(2)))
+    ]
+    stream = pa.RecordBatchReader.from_batches(batches[0].schema, batches)
+    found, expected = (
+        minestream.mine_batches(rows, on_bad_rows="drop", band="any", negatives=2).read_all()
+        for rows in (stream, pa.Table.from_batches(batches))
+    )
+    assert set(expected["anchor_row"].to_pylist()) == set(range(8, 16))
+    assert found["negative_row"].equals(expected["negative_row"])
+
+
+LENGTHS: dict[str, tuple[list[Any], str]] = {
+    "the first row": ([[1.0], [1.0, 2.0], [2.0, 1.0], [2.0, 2.0]], "row 0 has 1"),
+    "rows of two lengths": ([[1.0, 2.0], [1.0], [2.0, 1.0], [2.0, 2.0, 3.0]], "row 0 has 2, rows 1, 3 have 1, 3"),
+    "one with null elements": ([[1.0, 2.0], [None], [2.0, 1.0], [2.0, 2.0, 3.0]], "null elements in row 1"),
+}
+
+
+@pytest.mark.parametrize("rows_of_a_group", [1, 2, 8])
+@pytest.mark.parametrize("name", LENGTHS)
+def test_rows_of_another_length_are_dropped_however_a_file_is_cut(
+    name: str, rows_of_a_group: int, tmp_path: Path
+) -> None:
+    (rows, words), path = LENGTHS[name], tmp_path / "rows.parquet"
+    table = pa.table({"embedding": pa.array([*rows, *[[3.0, 4.0]] * 4], pa.list_(pa.float32()))})
+    pq.write_table(table, path, row_group_size=rows_of_a_group)
+    source = open_source(path, require_label=None, on_bad_rows="drop", batch_rows=3)
+    bad = np.concatenate([batch.bad for batch in source.batches()])
+    assert bad.tolist() == [len(row) != 2 or None in row for row in rows] + [False] * 4
+    kinds = {"another length": sum(len(row) != 2 and None not in row for row in rows)}
+    assert source.bad_rows == kinds | ({"null elements": 1} if "null" in name else {})
+    if rows_of_a_group == 8:
+        with pytest.raises(InputError, match=words) as refused:
+            list(open_source(path, require_label=None).batches())
+        assert "--on-bad-rows drop" in refused.value.hint
+
+
+@pytest.mark.parametrize("rows_of_a_group", [1, 3, 40])
+@pytest.mark.parametrize("bad", ["error", "drop"])
+def test_vectors_have_the_length_of_those_that_meet_the_condition(
+    bad: str, rows_of_a_group: int, tmp_path: Path
+) -> None:
+    rows = [None, [], *[[1.0, 2.0]] * 20, *[[1.0, 2.0, float(at)] for at in range(8)], None]
+    model = ["none"] * 2 + ["small"] * 20 + ["large"] * 8 + ["none"]
+    table = pa.table({"embedding": pa.array(rows, pa.list_(pa.float32())), "model": model})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=rows_of_a_group)
+    where = parse_where("model == 'large'", "--where")
+    source = open_source(tmp_path / "rows.parquet", require_label=None, where=where, on_bad_rows=bad)
+    assert source.dimension == 3
+    assert [row for batch in source.batches() for row in batch.rows.tolist()] == list(range(22, 30))
+    assert not source.bad_rows
+    none = parse_where("model == 'huge'", "--where")
+    with pytest.raises(InputError, match="no row meets --where"):
+        open_source(tmp_path / "rows.parquet", require_label=None, where=none, on_bad_rows=bad)
+
+
+def test_rows_of_which_none_holds_a_vector() -> None:
+    table = pa.table({"embedding": pa.array([None, [], [None]], pa.list_(pa.float32())), "label": [0, 0, 1]})
+    with pytest.raises(InputError, match="column 'embedding': none of 3 rows holds a vector"):
+        minestream.mine_batches(table, on_bad_rows="drop")
+
+
+def test_a_stream_of_dropped_rows() -> None:
+    table = pa.table({"embedding": vectors(ZEROS), "label": [0, 0, 1, 1]})
+    with pytest.raises(InputError, match="none of the 4 rows of the stream takes part; dropped: 4 bad: zero norm"):
+        minestream.mine_batches(table, window=4, on_bad_rows="drop").read_all()
+
+
+def test_nothing_says_what_belongs_together(refused: Callable[..., str]) -> None:
+    texts = [f"text {row}" for row in range(ROWS)]
+    for name in ("queries", "corpus"):
+        write(Path(f"{name}.parquet"), {"embedding": vectors(), "id": list(range(ROWS)), "text": texts})
+    for tables in (["queries.parquet", "--corpus", "corpus.parquet"], ["queries.parquet"]):
+        said = refused(INPUT, *tables, words=["text (string, 30 distinct values", "--label text"])
+        assert 0 < said.index("--qrels PAIRS") < said.index("--label text")
+    with pytest.raises(InputError, match="qrels="):
+        minestream.mine_arrays(ONES, corpus=ONES)
+
+
+def test_two_lengths_over_files(refused: Callable[..., str]) -> None:
+    write(Path("rows/a.parquet"), good())
+    write(Path("rows/b.parquet"), good(embedding=vectors(np.ones((ROWS, 4))), id=list(range(100, 100 + ROWS))))
+    refused(INPUT, "rows", words=["a.parquet", "b.parquet", "3", "4"])
+
+
+def test_a_bad_row_of_a_second_file_is_numbered_in_both(refused: Callable[..., str]) -> None:
+    write(Path("rows/a.parquet"), good())
+    write(Path("rows/b.parquet"), {**with_value(7, np.nan), "id": list(range(100, 100 + ROWS))})
+    refused(INPUT, "rows", words=["b.parquet", "row 7", "37"])
+
+
+def test_files_that_cannot_be_read(refused: Callable[..., str], tmp_path: Path) -> None:
+    content = write(Path("rows.parquet"), good()).read_bytes()
+    Path("cut.parquet").write_bytes(content[:-20])
+    Path("text.parquet").write_text("id,label\n1,2\n")
+    Path("empty").mkdir()
+    refused(INPUT, "cut.parquet", words=["cut.parquet"])
+    refused(INPUT, "text.parquet", words=["text.parquet"])
+    refused(INPUT, "nowhere.parquet", words=["nowhere.parquet"])
+    refused(INPUT, "empty", words=["empty"])
+    refused(INPUT, "none-*.parquet", words=["none-*.parquet"])
+
+
+def test_what_was_mined_is_no_input(refused: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("rows.parquet"), good())
+    assert main(["mine", "rows.parquet", "-o", "mined.parquet"]) == 0
+    capsys.readouterr()
+    refused(INPUT, "mined.parquet", words=["mined.parquet", "minestream"])
+
+
+OPTIONS: dict[str, tuple[list[str], list[str]]] = {
+    "a margin of zero": (["--margin", "0"], ["--margin"]),
+    "a margin below zero": (["--margin", "-0.5"], ["--margin"]),
+    "no negatives": (["-k", "0"], ["--negatives", "pairs"]),
+    "an unknown metric": (["--metric", "cosin"], ["cosin", "cosine"]),
+    "an unknown band": (["--band", "semi-hrad"], ["semi-hard"]),
+    "an unknown option": (["--margni", "1"], ["--margin"]),
+    "another tool's option": (["--num-negatives", "3"], ["--negatives"]),
+    "no margin": (["--metric", "euclidean"], ["--margin"]),
+    "beyond the largest distance": (["--band", "easy", "--margin", "2.5"], ["--margin 2.5", "end at 2"]),
+    "duplicates as far as the margin": (
+        ["--emit", "pairs", "--drop-duplicates-within", "0.7"], ["--drop-duplicates-within", "nothing"]
+    ),
+    "a share that is none": (["--anchors", "half"], ["--anchors", "half"]),
+    "a size that is none": (["--memory", "lots"], ["--memory", "lots"]),
+    "hardly any memory": (["--memory", "1MiB"], ["--memory", "16 MiB"]),
+    "no threads": (["--threads", "0"], ["--threads"]),
+    "a scratch folder that is not there": (["--scratch", "nowhere"], ["nowhere"]),
+    "a band that pairs do not have": (["--emit", "pairs", "--band", "hard"], ["--emit pairs", "--band"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_options_that_are_refused(name: str, refused: Callable[..., str]) -> None:
+    write(Path("rows.parquet"), good())
+    options, words = OPTIONS[name]
+    refused(USAGE, "rows.parquet", *options, words=words)
+
+
+def test_a_plan_that_does_not_fit(refused: Callable[..., str]) -> None:
+    write(Path("rows.parquet"), good())
+    refused(CAPACITY, "rows.parquet", "--max-rows", "3", words=["--max-rows 3", "30"])
+
+
+# ---------------------------------------------------------------- outputs
+
+
+@pytest.mark.parametrize("out", ["out.parquet", "out"])
+def test_an_existing_output_stays(out: str, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    write(Path("rows.parquet"), good())
+    assert main(["mine", "rows.parquet", "-o", out]) == 0
+    capsys.readouterr()
+    refused(OUTPUT, "rows.parquet", words=[out, "--overwrite"], out=["-o", out])
+    refused(OUTPUT, "rows.parquet", "--resume", "--seed", "4", words=["seed"], out=["-o", out])
+    assert main(["mine", "rows.parquet", "-o", out, "--overwrite", "--seed", "4"]) == 0
+
+
+class Stop(BaseException):
+    """Like a kill, but in this process."""
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
+    """Parts of four anchors; the shard after so many raises."""
+    set_sizes(monkeypatch, PART_ANCHORS=4)
+    original = Mining.mine_shards
+
+    def stopping(self: Mining, todo: Any) -> Iterator[Any]:
+        for found in original(self, todo):
+            if found[0] == after:
+                raise error
+            yield found
+
+    monkeypatch.setattr(Mining, "mine_shards", stopping)
+
+
+def parts_of(out: str) -> int:
+    return len(list(Path(f"{out}.partial/parts").glob("part-*.parquet")))
+
+
+def test_a_resume_that_does_not_match(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(Path("rows.parquet"), good())
+    with monkeypatch.context() as patched:
+        interrupt(patched, Stop())
+        assert main(["mine", "rows.parquet", "-o", "out.parquet"]) == DEFECT
+    capsys.readouterr()
+    set_sizes(monkeypatch, PART_ANCHORS=4)
+    assert parts_of("out.parquet") == 2
+    to = ["-o", "out.parquet"]
+    refused(OUTPUT, "rows.parquet", words=["--resume", "--overwrite"], out=to)
+    refused(OUTPUT, "rows.parquet", "--resume", "--margin", "0.3", words=["margin", "0.3", "0.2"], out=to)
+    before = Path("rows.parquet").read_bytes()
+    write(Path("rows.parquet"), good(label=[2 - i % 3 for i in range(ROWS)]))
+    refused(OUTPUT, "rows.parquet", "--resume", words=["source", "rows.parquet"], out=to)
+    Path("rows.parquet").write_bytes(before)
+    assert main(["mine", "rows.parquet", "--resume", *to]) == 0
+    assert pq.read_metadata("out.parquet").num_rows > 0
+
+
+@pytest.mark.parametrize("out", ["out.parquet", "out"])
+def test_control_c_keeps_the_parts(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("rows.parquet"), good())
+    with monkeypatch.context() as patched:
+        interrupt(patched, KeyboardInterrupt())
+        assert main(["mine", "rows.parquet", "-o", out]) == INTERRUPTED
+    said = capsys.readouterr().err
+    assert "interrupted" in said
+    assert "--resume" in said
+    assert not Path(out).exists()
+    assert parts_of(out) == 2
+
+
+def test_control_c_before_the_first_part_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("rows.parquet"), good())
+    before = everything_in(tmp_path)
+    interrupt(monkeypatch, KeyboardInterrupt(), after=0)
+    assert main(["mine", "rows.parquet", "-o", "out.parquet"]) == INTERRUPTED
+    assert everything_in(tmp_path) == before
+
+
+def test_no_space_in_scratch(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    columns = {"embedding": vectors(rng.normal(size=(5000, 256)), np.float64), "label": np.arange(5000) % 9}
+    write(Path("rows.parquet"), columns)
+
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    words = ["scratch", "free", "--scratch", "--memory"]
+    refused(CAPACITY, "rows.parquet", "--memory", "16MiB", words=words, out=["-o", "out.parquet"])
+
+
+def test_no_space_in_the_output_keeps_the_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("rows.parquet"), good())
+    set_sizes(monkeypatch, PART_ANCHORS=4)
+    with monkeypatch.context() as patched:
+        original = os.replace
+
+        def full(start: Any, end: Any) -> None:
+            if "part-00002" in str(end):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            original(start, end)
+
+        patched.setattr(os, "replace", full)
+        assert main(["mine", "rows.parquet", "-o", "out"]) == CAPACITY
+    said = capsys.readouterr().err
+    assert "space" in said
+    assert "free" in said
+    assert not Path("out").exists()
+    assert parts_of("out") == 2
+    assert main(["mine", "rows.parquet", "-o", "out", "--resume"]) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process, which POSIX only has")
+def test_the_process_itself(tmp_path: Path) -> None:
+    """Exit codes as a shell sees them: of an error, and of SIGINT in the middle of mining."""
+    command = [sys.executable, "-m", "minestream", "mine", "rows.parquet", "-o", "out.parquet", "--progress", "none"]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MINESTREAM_SCREEN": "scan"}
+    write(tmp_path / "rows.parquet", with_value(7, np.nan))
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert found.returncode == INPUT
+    assert found.stderr.startswith("error: ")
+    assert "Traceback" not in found.stderr
+
+    rng = np.random.default_rng(0)
+    big = {"embedding": vectors(rng.normal(size=(60_000, 64))), "label": np.arange(60_000) % 999}
+    write(tmp_path / "rows.parquet", big)
+    slow = [*command, "--threads", "1"]  # by the scan: minutes, were it not ended
+    process = subprocess.Popen(slow, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "out.parquet.partial").exists():
+            assert time.monotonic() < deadline, "mining did not begin"
+            assert process.poll() is None
+            time.sleep(0.05)
+        while process.poll() is None:  # again, as one does: Python drops an interrupt that falls into a __del__
+            assert time.monotonic() < deadline, "an interrupt does not end the run"
+            process.send_signal(signal.SIGINT)
+            time.sleep(2)
+        _, said = process.communicate()
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == INTERRUPTED
+    assert "interrupted" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]

@@ -1,0 +1,487 @@
+"""The command line says what the tables say, calls the library with what was given, and fails in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+import minestream
+from minestream import errors
+from minestream.__main__ import start
+from minestream.cli import printing
+from minestream.cli.main import main
+from minestream.cli.mining import flags_of, visible_fields
+from minestream.cli.mining import mine as mine_command
+from minestream.config.option import FOREIGN_OPTIONS, GROUPS
+from minestream.config.resolve import OPTION_FIELDS, split_options
+from minestream.system import interrupts
+from minestream.system.stats import Report, ShardStats
+
+SAMPLE_VALUES = {
+    "text": "word", "integer": "3", "number": "0.5", "repeat": "text", "share": "10%",
+    "threshold": "0.1", "size": "64MiB",
+}  # fmt: skip
+
+
+def a_report(**changes: Any) -> Report:
+    """A small complete report."""
+    config, *_ = split_options({})
+    stats = ShardStats(
+        anchors=100, pairs=100, rows=95, full=95, short=0, empty=5, losses=95, active_rows=90, loss_sum=19.0,
+        active_loss_sum=18.0, nearer_passed_over=50, nearer_pairs=100,
+        dropped={"equal vectors": 7}, seconds={"sweep": 0.5},
+    )  # fmt: skip
+    source = {"rows": 110, "dimension": 8, "dtype": "float", "dropped": {"no label": 10}, "rows_taking_part": 100}
+    plan = {"pairs_to_compute": 9900, "shards": 1, "projected_bytes": 3 << 20, "projected_seconds": 90.0}
+    values: dict[str, Any] = {
+        "output": "x.triplets.parquet", "config": config.to_dict(), "columns": {}, "source": source,
+        "plan": plan, "stats": stats, "notes": ("a note",), "seconds": 0.6,
+    }  # fmt: skip
+    return Report(**(values | changes))
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
+    """Put a stand-in under a public name; what it was called with is kept."""
+
+    def put(name: str, result: object) -> list[Any]:
+        calls: list[Any] = []
+
+        def stand_in(*arguments: Any, **options: Any) -> object:
+            calls.append((arguments, options))
+            if isinstance(result, BaseException):
+                raise result
+            return result
+
+        monkeypatch.setitem(vars(minestream), name, stand_in)
+        return calls
+
+    return put
+
+
+def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command line."""
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_help_shows_every_option_once_and_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = output_of(capsys, "mine", "--help")
+    assert code == 0
+    starts = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  -")]
+    assert sorted(starts) == sorted(["-o", "--json", "-h", *(flags_of(spec)[0] for spec in visible_fields())])
+    for spec in visible_fields():
+        for choice in spec.metadata["choices"] or {}:
+            assert f"\n      {choice} " in out, (spec.name, choice)
+
+
+def test_help_groups_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = output_of(capsys, "mine", "--help")
+    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert titles == [*GROUPS, "Exit codes"]
+    assert all(text in out for text in errors.EXIT_CODES.values())
+
+
+@pytest.mark.parametrize("command", ["mine", "describe", "verify", "compare", "export", "refilter", "sample"])
+def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    code, out, _ = output_of(capsys, command, "--help")
+    assert code == 0
+    assert f"Example:\n    minestream {command} " in out
+
+
+def test_no_arguments_are_a_request_for_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(capsys) == output_of(capsys, "--help")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(capsys, "--version") == (0, f"minestream, version {minestream.__version__}\n", "")
+
+
+def test_command_line_and_library_have_the_same_options() -> None:
+    hidden = {name for name, spec in OPTION_FIELDS.items() if spec.metadata["kind"] == "hidden"}
+    names = {parameter.name for parameter in mine_command.params} - {"inputs", "out", "as_json"}
+    assert names == set(OPTION_FIELDS) - hidden
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in visible_fields()])
+def test_every_option_reaches_the_library(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], name: str
+) -> None:
+    spec = OPTION_FIELDS[name]
+    kind, choices = spec.metadata["kind"], spec.metadata["choices"]
+    calls = library("mine", a_report())
+    value = next(iter(choices)) if choices else SAMPLE_VALUES.get(kind)
+    for flag in flags_of(spec):
+        assert main(["mine", "in.parquet", flag, *([] if value is None else [value])]) == 0
+    expected: dict[str, Any] = {
+        "flag": True, "integer": 3, "number": 0.5, "repeat": ("text",),
+    }  # fmt: skip
+    for arguments, options in calls:
+        assert arguments == (["in.parquet"], None)
+        assert options == {name: expected.get(kind, value)}
+    assert len(calls) == len(flags_of(spec))
+
+
+def test_values_that_look_like_options_or_nothing(library: Callable[..., list[Any]]) -> None:
+    calls = library("mine", a_report())
+    given = ["--unlabeled-value", "-1", "--emit", "pairs", "-k", "0", "--drop-duplicates-within", "none"]
+    assert main(["mine", "a", "b", "-o", "out", *given, "--carry", "x", "--carry", "y"]) == 0
+    ((arguments, options),) = calls
+    assert arguments == (["a", "b"], "out")
+    assert options == {
+        "unlabeled_value": "-1", "emit": "pairs", "negatives": 0, "drop_duplicates_within": "none",
+        "carry": ("x", "y"),
+    }  # fmt: skip
+    assert split_options(options)[0].drop_duplicates_within is None
+
+
+@pytest.mark.parametrize("error", [
+    errors.VerifyMismatch, errors.UsageError, errors.InputError, errors.CapacityError, errors.OutputError,
+    errors.GateMissed, errors.TransientError, errors.Interrupted, errors.ForkedProcess,
+])  # fmt: skip
+def test_an_error_is_words_and_its_exit_code(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], error: type[errors.MinestreamError]
+) -> None:
+    library("mine", error("what [x]", "do this"))
+    code, out, err = output_of(capsys, "mine", "in.parquet")
+    assert (code, out, err) == (error.exit_code, "", "error: what [x]\nhint: do this\n")
+    assert code in errors.EXIT_CODES
+
+
+def test_interrupt_names_resume(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
+    library("mine", KeyboardInterrupt())
+    code, out, err = output_of(capsys, "mine", "in.parquet")
+    assert (code, out) == (130, "")
+    assert "finished parts are kept" in err
+    assert "--resume" in err
+    library("describe", KeyboardInterrupt())
+    assert output_of(capsys, "describe", "x.parquet") == (130, "", "error: interrupted\n")
+
+
+def test_no_memory_is_a_lack_of_capacity(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
+    library("mine", MemoryError())
+    code, _, err = output_of(capsys, "mine", "in.parquet")
+    assert code == 4
+    assert "--memory" in err
+
+
+class Panic(BaseException):
+    """What a library of another language raises: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("ours"), OSError(5, "ours"), Panic("ours"), SystemExit("ours")])
+def test_a_defect_has_an_exit_code_and_says_how_to_report_it(
+    capsys: pytest.CaptureFixture[str],
+    library: Callable[..., list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    library("mine", error)
+    code, out, err = output_of(capsys, "mine", "in.parquet", "--json")
+    assert (code, json.loads(out)["error"]["exit_code"]) == (70, 70)
+    assert f"{type(error).__name__}: " in err
+    assert "(test_cli.py, line " in err
+    assert "report it" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv(errors.TRACEBACK, "1")
+    assert "in stand_in" in output_of(capsys, "mine", "in.parquet")[2]
+
+
+def test_only_verify_ends_with_exit_code_1() -> None:
+    kinds = [errors.MinestreamError, *all_below(errors.MinestreamError)]
+    assert [kind for kind in kinds if kind.exit_code == 1] == [errors.VerifyMismatch]
+    assert {kind.exit_code for kind in kinds} < set(errors.EXIT_CODES)
+    assert "verify" in errors.EXIT_CODES[1]
+
+
+def all_below(kind: type[errors.MinestreamError]) -> list[type[errors.MinestreamError]]:
+    return [each for below in kind.__subclasses__() for each in (below, *all_below(below))]
+
+
+def test_a_program_that_cannot_be_loaded_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, "handled", nullcontext)
+    monkeypatch.setitem(sys.modules, "minestream.cli.main", None)
+    assert start() == 70
+    assert "pip install" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [click.Abort(), KeyboardInterrupt()])
+def test_clicks_own_ends(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], error: BaseException
+) -> None:
+    library("describe", error)
+    assert output_of(capsys, "describe", "x.parquet")[0] == 130
+
+
+def test_a_reader_who_left_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m minestream mine --help; echo $? >&2"
+    process = subprocess.Popen(
+        ["bash", "-c", f"({command}) | true"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    _, err = process.communicate(timeout=60)
+    assert err == "0\n"
+
+
+@pytest.mark.parametrize("name", sorted(set(FOREIGN_OPTIONS) - set(OPTION_FIELDS) - {"embedding_column", "k"}))
+def test_options_of_other_tools_are_answered_with_ours(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    for given in ([flag, "3"], [f"{flag}=3"]):
+        code, out, err = output_of(capsys, "mine", "in.parquet", *given)
+        assert (code, out) == (2, "")
+        assert FOREIGN_OPTIONS[name] in err
+
+
+@pytest.mark.parametrize("command", ["mine in.parquet", "fit in.parquet -o x.npz", "profile in.parquet"])
+@pytest.mark.parametrize("flag", ["--gpu", "--device=cuda"])
+def test_there_is_no_gpu(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    code, _, err = output_of(capsys, *command.split(), flag)
+    assert (code, "runs on the processor" in err, "seconds for" in err) == (2, True, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ("mine in.parquet -out x", "--out"), ("mine in.parquet -positives-per-anchor 2", "--positives-per-anchor"),
+        ("mine in.parquet -metric=dot", "--metric"), ("fit in.parquet -out x", "--out"),
+        ("export in.parquet -emit trec", "--emit"),
+    ],
+)  # fmt: skip
+def test_long_options_with_one_dash(capsys: pytest.CaptureFixture[str], given: str, flag: str) -> None:
+    code, _, err = output_of(capsys, *given.split())
+    assert (code, f"with two dashes: {flag}\n" in err) == (2, True)
+
+
+def test_short_options_take_what_follows(library: Callable[..., list[Any]]) -> None:
+    calls = library("mine", a_report())
+    assert main(["mine", "a", "-k3", "-oout", "--unlabeled-value", "-1"]) == 0
+    assert calls == [((["a"], "out"), {"negatives": 3, "unlabeled_value": "-1"})]
+
+
+def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output_of(capsys, "help") == output_of(capsys, "--help")
+    assert output_of(capsys, "help", "mine") == output_of(capsys, "mine", "--help")
+    assert output_of(capsys, "version") == output_of(capsys, "--version")
+    code, _, err = output_of(capsys, "help", "mien")
+    assert (code, "did you mean 'mine'?" in err) == (2, True)
+
+
+def test_keywords_of_other_tools_are_answered_with_keywords() -> None:
+    for given, ours in (({"k": 4}, "negatives=4"), ({"n_jobs": 2}, "threads=2"), ({"limit": 5}, "anchors= 100")):
+        with pytest.raises(errors.UsageError) as refused:
+            split_options(given)
+        assert refused.value.hint.startswith(f"here that is {ours}")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["mine", "x", "--negatves", "3"], "--negatives"),
+        (["mine", "x", "--seed", "one"], "not a valid integer"),
+        (["mine"], "INPUT"),
+        (["mine", "x", "--margin"], "--margin"),
+        (["mne", "x"], "mne"),
+        (["verify", "x", "--sample", "-3"], "--sample"),
+        (["describe"], "OUT"),
+    ],
+)
+def test_usage_errors(capsys: pytest.CaptureFixture[str], given: list[str], expected: str) -> None:
+    code, out, err = output_of(capsys, *given)
+    assert (code, out) == (2, "")
+    assert expected in err
+    assert "--help" in err
+
+
+def test_json_is_the_only_thing_on_standard_output(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
+) -> None:
+    report = a_report()
+    library("mine", report)
+    library("describe", {"rows": 3})
+    library("verify", {"anchors": 5})
+    code, out, err = output_of(capsys, "mine", "x", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == json.loads(json.dumps(report.to_dict()))
+    assert json.loads(output_of(capsys, "describe", "x", "--json")[1]) == {"rows": 3}
+    assert json.loads(output_of(capsys, "verify", "x", "--sample", "5", "--json")[1]) == {"anchors": 5}
+
+
+@pytest.mark.parametrize("given", [["mine", "x", "--num-negatives", "3"], ["verify"], ["mine", "x", "--seed", "y"]])
+def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
+    code, out, err = output_of(capsys, *given, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["exit_code"], error["type"]) == (2, 2, "UsageError")
+    assert f"error: {error['message']}\n" in err
+
+
+def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
+    calls = library("verify", {"anchors": 5, "differences": []})
+    code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--corpus", "c", "--seed", "9")
+    assert code == 0
+    assert "no difference" in out
+    assert main(["verify", "x"]) == 0
+    assert calls == [
+        (("x",), {"sample": 5, "source": "s", "seed": 9, "corpus": "c", "qrels": None}),
+        (("x",), {"sample": 100, "source": None, "seed": 0, "corpus": None, "qrels": None}),
+    ]  # fmt: skip
+    capsys.readouterr()
+    library("verify", errors.VerifyMismatch("row 3: negative_row 4, not 7"))
+    assert output_of(capsys, "verify", "x") == (1, "", "error: row 3: negative_row 4, not 7\n")
+
+
+def test_sample_is_a_copy_and_overwrites_only_when_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "digits.parquet"
+    assert main(["sample", str(path)]) == 0
+    original = (Path(minestream.__file__).parent / "data" / "digits.parquet").read_bytes()
+    assert path.read_bytes() == original
+    code, _, err = output_of(capsys, "sample", str(path))
+    assert code == 5
+    assert "this sample already" in err
+    assert main(["sample", str(path), "--overwrite"]) == 0
+    path.write_bytes(b"mine")
+    for given in ((), ("--overwrite",)):
+        code, _, err = output_of(capsys, "sample", str(path), *given)
+        assert code == 5
+        assert "minestream did not write it" in err
+        assert "--overwrite" not in err
+        assert path.read_bytes() == b"mine"
+
+
+def test_sample_into_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, _, err = output_of(capsys, "sample", str(tmp_path / "none" / "digits.parquet"))
+    assert code == 5
+    assert "make the folder first" in err
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, minestream.cli.main as cli; cli.main(['mine', '--help']);"
+        "heavy = {'numpy', 'numba', 'pyarrow', 'rich'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_public_names() -> None:
+    assert "mine_arrays" in dir(minestream)
+    assert minestream.UsageError is errors.UsageError
+    assert minestream.Report is Report
+    with pytest.raises(AttributeError, match="mien"):
+        minestream.__getattr__("mien")
+
+
+def test_report_text_is_the_funnel() -> None:
+    lines = printing.report_text(a_report()).splitlines()
+    text = " ".join(" ".join(lines).split())
+    for expected in (
+        "mined x.triplets.parquet", "margin 0.2 = 0.4 in squared Euclidean", "rows in the source 110",
+        "dropped: no label 10", "rows that take part 100", "pairs (anchor, positive) 100",
+        "dropped: equal vectors 7 of the candidates looked at", "pairs with none (empty) 5 5.0 %",
+        "rows written 95", "nearer negatives passed over 0.5", "mean over all rows 0.200000",
+        "mean over active rows 0.200000", "active rows 90 94.7 %", "sweep 0.50", "whole run 0.60",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert lines[-2] == "a note"
+    assert "--positives random --positives-per-anchor 4" in lines[-1]
+    assert "\x1b" not in text
+
+
+def test_report_text_of_other_runs() -> None:
+    config = a_report().config
+    assert "in-batch" not in printing.report_text(a_report(config=config | {"positives": "random"}))
+    squared = config | {"metric": "sqeuclidean", "normalize": True, "margin": 0.4}
+    assert "= 0.2 in cosine distance" in printing.report_text(a_report(config=squared))
+    assert "mean over" not in printing.report_text(a_report(stats=ShardStats(anchors=3)))
+    assert printing.report_text(a_report(already=True)).startswith("already complete: x.triplets.parquet")
+
+
+def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
+    plan = {"pairs_to_compute": 9900, "projected_bytes": 3 << 20, "projected_seconds": 90.0, "new_thing": {"a_rows": 7}}
+    library("mine", a_report(plan=plan, complete=False))
+    _, out, _ = output_of(capsys, "mine", "x", "--dry-run")
+    text = " ".join(out.split())
+    for expected in (
+        "nothing was mined",
+        "pairs to compute 9,900",
+        "projected bytes 3.0 MiB",
+        "1 min 30 s",
+        "a rows 7",
+    ):
+        assert expected in text, expected
+
+
+def test_describe_text_is_one_screen_of_what_matters() -> None:
+    config = a_report().config | {"skip": 2, "swap": True}
+    counts = {"anchors": 90, "full": 80, "short": 10, "empty": 0, "rows": 1234}
+    found = {
+        "output": "a[b].parquet", "version": "1", "files": 2, "bytes": 2048, "rows": 1234, "config": config,
+        "labels": "in words", "loss": "a formula", "counts": counts, "columns": {}, "mean_loss": 0.25,
+        "mean_active_loss": 0.5, "active_rows": 617, "active_fraction": 0.5, "quantiles_of": "every value",
+        "source": [{"name": f"{place}.parquet", "rows": 1000, "crc32": {}} for place in range(5)],
+        "quantiles": {"distance_ap": {"min": 0.125, "max": 0.5}, "loss": {"min": 1e-9, "max": 123456.5}},
+    }  # fmt: skip
+    lines = [" ".join(line.split()) for line in printing.describe_text(found).splitlines()]
+    for expected in (
+        "a[b].parquet", "rows 1,234 in 2 files of 2.0 KiB, minestream 1", "band semi-hard",
+        "others skip 2, swap yes", "loss a formula",
+        "source 0.parquet (1,000 rows), 1.parquet (1,000 rows), 2.parquet (1,000 rows) and 2 more",
+        "pairs with fewer (short) 10 11.1 %: the rules leave fewer", "distance_ap loss", "min 0.125 1e-09",
+        "mean over active rows 0.500000 active: within the margin", "active rows 617 50.0 %",
+    ):  # fmt: skip
+        assert expected in lines, expected
+    assert len(lines) < 45
+
+
+INTERRUPTED = """
+import os, signal, sys
+from minestream import __main__
+from minestream.outputs import run as sink
+owner, name = {moment}
+real = getattr(owner, name)
+def interrupted(*arguments):
+    os.kill(os.getpid(), signal.{name})
+    return real(*arguments)
+setattr(owner, name, interrupted)
+sys.argv = ["minestream", "mine", {source!r}, "-o", {out!r}, "--progress", "none"]
+sys.exit(__main__.start())
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("moment", ['sink, "write_rows"', 'sink.Run, "_one_file"'], ids=["part", "publish"])
+def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, moment: str) -> None:
+    source, out = str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")
+    assert main(["sample", source]) == 0
+    script = INTERRUPTED.format(moment=moment, name=name, source=source, out=out)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == (
+        "error: interrupted: finished parts are kept\nhint: the same command with --resume goes on from there\n"
+    )
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"in.parquet"}
+    work = {"", "/lock", "/manifest.json", "/parts", "/parts/part-00000.parquet", "/part-00000.json"}
+    assert left == {f"out.parquet.partial{name}" for name in work}
+    assert main(["mine", source, "-o", out, "--resume", "--progress", "none"]) == 0
+    assert not (tmp_path / "out.parquet.partial").exists()
+
+
+def test_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b" in printing.report_text(a_report())

@@ -1,0 +1,210 @@
+"""What is easily mistaken, in the library and on the command line: each is answered in words, none with a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import minestream
+from minestream.cli.main import main
+from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.mining.arrays import mine_arrays
+from minestream.mining.batches import mine_batches
+
+ROWS = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
+LABELS = np.arange(40) % 4
+USAGE, INPUT, OUTPUT = 2, 3, 5
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table, what was mined of it, a model, and files of other kinds."""
+    folder = tmp_path_factory.mktemp("mistakes")
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 4)
+    pq.write_table(pa.table({"embedding": vectors, "label": LABELS, "id": range(40)}), folder / "in.parquet")
+    scores = {"query_id": np.repeat(range(40), 40), "document_id": np.tile(range(40), 40), "score": np.arange(1600.0)}
+    pq.write_table(pa.table(scores), folder / "scores.parquet")
+    np.save(folder / "v.npy", ROWS)
+    minestream.mine(folder / "in.parquet", folder / "m.parquet", progress="none")
+    minestream.mine(folder / "in.parquet", folder / "cut.parquet", progress="none", shard="1/1")
+    minestream.fit(folder / "in.parquet", folder / "model.npz", progress="none", epochs=1, step_rows=9)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def in_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(here)
+
+
+# ---------------------------------------------------------------- the library
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "a text for a whole number": ({"negatives": "4"}, "--negatives takes a whole number, not '4'\nwithout quotes: 4"),
+    "a number with a point": ({"negatives": 4.0}, "--negatives takes a whole number, not 4.0"),
+    "true for a number": ({"negatives": True}, "--negatives takes a whole number, not True"),
+    "a text for a number": ({"margin": "0.2"}, "--margin takes a number, not '0.2'\nwithout quotes: 0.2"),
+    "several margins": ({"margin": [0.2, 0.3]}, "--margin takes a number, not a list"),
+    "a text for a flag": ({"normalize": "yes"}, "--normalize takes True or False, not 'yes'"),
+    "a seed": ({"pick": "random", "seed": "a"}, "--seed takes a whole number, not 'a'"),
+    "a seed beyond 64 bits": ({"pick": "random", "seed": 2**63}, "--seed 9223372036854775808 is beyond what 64 bits"),
+    "threads": ({"threads": "2"}, "--threads takes a whole number"),
+    "no threads": ({"threads": 0}, "--threads must be at least 1"),
+    "rows": ({"max_rows": 0}, "--max-rows must be at least 1"),
+    "a list for a name": ({"metric": ["cosine"]}, r"--metric has no value \['cosine'\]"),
+    "a function for a name": ({"metric": max}, "--metric has no value"),
+    "labels by another name": ({"label": LABELS}, "--label is not for arrays\npass them as labels="),
+    "ids by another name": ({"id": LABELS}, "--id is not for arrays\npass them as ids="),
+    "the name of a column": ({"label": "label"}, "--label is not for arrays\narrays have no columns"),
+    "a grade": ({"qrels": [(0, 4)], "min_grade": float("nan")}, "--min-grade must be a finite number"),
+    "pairs that are none": ({"qrels": [0, 1]}, r"--qrels: a list is no table\ngive it pyarrow.table\(.*a list of such"),
+    "pairs in a set": ({"qrels": {(0, 1)}}, "--qrels: a set is no table"),
+    "pairs in a dict": ({"exclude": {0: 1}}, "--exclude: a dict is no table"),
+    "rows in a list": ({"exclude_rows": [1, 2]}, r'--exclude-rows: a list is no table\n.*\{"row": \['),
+    "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'--exclude-rows: a list is no table\n.*\{"id": \['),
+    "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"label: a ndarray .*one-hot: array.argmax\(axis=1\)"),
+    "a label beyond 64 bits": ({"labels": [2**70] * 40}, "label: a list cannot be read"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_mistaken_options_of_arrays(name: str) -> None:
+    options, words = OPTIONS[name]
+    with pytest.raises(MinestreamError, match=f"(?s){words}"):
+        mine_arrays(ROWS, **{"labels": LABELS, **options})
+
+
+def test_what_can_be_meant_only_is_taken() -> None:
+    expected = mine_arrays(ROWS, LABELS, negatives=2, margin=0.25, normalize=True).table()
+    numpy = {"negatives": np.int64(2), "margin": np.float32(0.25), "normalize": np.bool_(True), "metric": None}
+    assert mine_arrays(ROWS, LABELS, **numpy).table().equals(expected)
+    assert mine_arrays(ROWS, LABELS, negatives=2, margin=0.25, normalize=1).table().equals(expected)
+    pairs = [(0, 4), (1, 5)]
+    listed = mine_arrays(ROWS, qrels=pairs).table()
+    assert mine_arrays(ROWS, qrels=np.array(pairs)).table().equals(listed)
+    onehot = np.eye(4, dtype=np.int64)[LABELS]
+    assert mine_arrays(ROWS, onehot.argmax(axis=1), negatives=2, margin=0.25, normalize=True).table().equals(expected)
+
+
+NO_PATHS: list[Any] = [None, 5, 1.5, b"m.parquet", ["m.parquet"], {"m.parquet"}, {}, ROWS, pa.table({"a": [1]})]
+
+
+@pytest.mark.parametrize("given", NO_PATHS, ids=lambda given: type(given).__name__)
+def test_what_is_no_path(given: Any) -> None:
+    calls: list[Callable[[], Any]] = [
+        lambda: minestream.verify(given),
+        lambda: minestream.describe(given),
+        lambda: minestream.export(given, "e.trec", emit="trec"),
+        lambda: minestream.export("m.parquet", given, emit="trec"),
+        lambda: minestream.refilter(given, "r.parquet", scores="scores.parquet", negatives=1),
+        lambda: minestream.merge(given) if not isinstance(given, list) else minestream.verify(given),
+        lambda: minestream.fit("in.parquet", given, progress="none"),
+        lambda: minestream.apply("model.npz", "in.parquet", given),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="is no path"):
+            call()
+    if given is not None:
+        with pytest.raises(UsageError, match="--vectors takes paths of"):
+            mine_batches("in.parquet", vectors=[given] if isinstance(given, list) else given)
+
+
+KEYWORDS: dict[str, tuple[Callable[[], Any], str]] = {
+    "verify": (lambda: minestream.verify("m.parquet", sample="5"), "--sample takes a whole number, not '5'"),
+    "refilter": (
+        lambda: minestream.refilter("m.parquet", "r.parquet", scores="scores.parquet", negatives="3"),
+        "--negatives takes a whole number",
+    ),
+    "export": (lambda: minestream.export("m.parquet", "e.trec", emit=["trec"]), "--emit takes a text, not a list"),
+    "fit": (lambda: minestream.fit("in.parquet", "f.npz", epochs="3"), "--epochs takes a whole number"),
+    "compare": (lambda: minestream.compare("in.parquet", "in.parquet", within="x"), "--within takes a number"),
+    "profile": (lambda: minestream.profile("in.parquet", sample=5.0), "--sample takes a whole number"),
+    "profile, margins": (lambda: minestream.profile("in.parquet", margins="0.1"), "--margin takes a number, not '0.1'"),
+    "profile, one margin": (lambda: minestream.profile("in.parquet", margin=0.1), "did you mean 'margins'"),
+    "carry": (lambda: mine_batches("in.parquet", carry=ROWS), "--carry takes names of columns, not a ndarray"),
+    "carry, a number": (lambda: mine_batches("in.parquet", carry=5), "--carry takes names of columns, not a int"),
+    "vectors": (lambda: mine_batches("in.parquet", vectors=ROWS), "--vectors takes paths of .npy files, not a ndarray"),
+    "column": (lambda: mine_batches("in.parquet", label=5), "--label takes a text, not 5"),
+    "callback": (
+        lambda: minestream.mine("in.parquet", "o.parquet", progress_callback=5), "progress_callback is a int"  # type: ignore[arg-type]
+    ),
+    "no slices": (lambda: minestream.merge([]), "no slice is named"),
+    "window": (lambda: minestream.Miner("9"), "--window takes a whole number, not '9'"),  # type: ignore[arg-type]
+    "names of a batch": (lambda: minestream.Miner(9).feed({1: ROWS, "label": LABELS}), "a dict of arrays by column"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_mistaken_keywords(name: str) -> None:
+    call, words = KEYWORDS[name]
+    with pytest.raises(UsageError, match=words):
+        call()
+
+
+def test_one_margin_may_stand_alone() -> None:
+    (entry,) = minestream.profile("in.parquet", margins=0.1, progress="none")["margins"]
+    assert entry["margin"] == 0.1
+
+
+# ---------------------------------------------------------------- the command line
+
+
+MINE = ["mine", "in.parquet", "--progress", "none", "-o", "o.parquet"]
+REFILTER = ["refilter", "m.parquet", "--scores", "scores.parquet", "-k", "1", "-o", "r.parquet"]
+COMPARE = ["compare", "in.parquet", "in.parquet"]
+LARGE = str(10**30)
+COMMANDS: list[tuple[list[str], int, str]] = [
+    *(([*MINE, flag, LARGE], USAGE, f"{flag} {LARGE} is beyond what 64 bits hold")
+      for flag in ("--negatives", "--skip", "--max-uses", "--seed")),
+    ([*MINE, "--max-rows", "-1"], USAGE, "--max-rows must be at least 1"),
+    ([*MINE, "--require-rows", "-1"], USAGE, "--require-rows must be at least 0"),
+    ([*REFILTER, "--require-rows", "-1"], USAGE, "--require-rows must be at least 0"),
+    ([*REFILTER, "-k", LARGE], USAGE, f"--negatives {LARGE} is beyond"),
+    ([*MINE, "--vectors", "in.parquet"], INPUT, "in.parquet: no .npy array"),
+    ([*MINE, "--where", "label >"], USAGE, "--where 'label >': invalid syntax\nhint: columns"),
+    (["mine", "m.parquet.manifest.json", "-o", "o.parquet"], INPUT, "hint: the manifest of a mined output"),
+    (["mine", "", "-o", "o.parquet"], USAGE, "an empty path"),
+    (["mine", "in.parquet", "-o", ""], USAGE, "an empty path"),
+    (["mine", "in.parquet", "-o", "."], OUTPUT, "cannot write .: it is a folder that is there"),
+    *(([command, ""], USAGE, "an empty path") for command in ("describe", "verify", "merge", "profile")),
+    ([*REFILTER, "--scores", ""], USAGE, "an empty path"),
+    (["compare", "in.parquet", ""], USAGE, "an empty path"),
+    (["apply", "model.npz", "", "-o", "a.parquet"], USAGE, "an empty path"),
+    (["apply", "in.parquet", "model.npz", "-o", "a.parquet"], INPUT, "in.parquet: no linear embedding"),
+    (["apply", "v.npy", "in.parquet", "-o", "a.parquet"], INPUT, "the model comes first"),
+    (["merge", "cut.parquet.slices"], OUTPUT, "hint: name what the slices are of: cut.parquet"),
+    *(([*COMPARE, "--within", value], USAGE, f"--within {words}") for value, words in
+      (("-1", "must be a distance of 0 or more, not -1"), ("nan", "must be a distance"), ("5", "5 is more than"))),
+    *((["profile", "in.parquet", "--near", value], USAGE, f"--near {words}") for value, words in
+      (("-1", "must be a distance of 0 or more, not -1"), ("inf", "must be a distance"), ("5", "5 is more than"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), COMMANDS, ids=[" ".join(each)[:60] for each, *_ in COMMANDS])
+def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert "pickle" not in said
+
+
+def test_a_negative_seed_of_verify_is_a_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", "m.parquet", "--seed", "-1", "--sample", "5"]) == 0
+    assert "no difference" in capsys.readouterr().out
+
+
+def test_distances_of_dot_products_may_be_negative() -> None:
+    assert minestream.compare("in.parquet", "in.parquet", metric="dot", within=-1.0)["near_duplicates"]["within"] == -1
+    with pytest.raises(UsageError, match="--within must be a distance"):
+        minestream.compare("in.parquet", "in.parquet", metric="dot", within=float("nan"))
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(InputError, match=r"nothing\.npz: does not exist"):
+        minestream.apply("nothing.npz", "in.parquet", "a.parquet")

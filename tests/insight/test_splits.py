@@ -1,0 +1,109 @@
+"""compare: what two splits share, against plain counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import SCREENS
+
+from minestream import reference
+from minestream.cli.main import main
+from minestream.errors import OutputError, UsageError
+from minestream.insight.compare import compare
+from minestream.mining.pipeline import mine
+
+
+def table(vectors: np.ndarray[Any, Any], first_id: int, labels: list[Any]) -> pa.Table:
+    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    return pa.table({"id": range(first_id, first_id + len(vectors)), "label": labels, "embedding": values})
+
+
+@pytest.fixture
+def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """train.parquet (60 rows, labels 0-5, ids 0-59) and validation.parquet (20 rows, labels 4-8, ids 57-76)."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    train = rng.normal(size=(60, 6)).astype(np.float32)
+    validation = rng.normal(size=(20, 6)).astype(np.float32)
+    validation[3], validation[7] = train[11], train[12] * np.float32(1.001) + np.float32(1e-4)
+    pq.write_table(table(train, 0, [row % 6 for row in range(60)]), "train.parquet")
+    pq.write_table(table(validation, 57, [4 + row % 5 for row in range(20)]), "validation.parquet")
+    return train, validation
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_are_those_of_the_reference(screen: str, metric: str, splits: tuple[Any, Any]) -> None:
+    train, validation = splits
+    found = compare(
+        "train.parquet", "validation.parquet", within=0.3, metric=metric, screen=screen, out="leaks.parquet"
+    )
+    rows = reference.Vectors(np.concatenate([train, validation]), metric, False, np.arange(80))
+    x = np.array([rows.distances(60 + row, np.arange(60)) for row in range(20)])
+    near = np.flatnonzero(x.min(axis=1) <= 0.3)
+    leaks = pq.read_table("leaks.parquet").to_pydict()
+    assert leaks["row"] == sorted(near.tolist(), key=lambda row: (x[row].min(), row))
+    assert leaks["nearest_row"] == [int(x[row].argmin()) for row in leaks["row"]]
+    assert leaks["distance"] == [x[row].min() for row in leaks["row"]]
+    assert found["near_duplicates"]["near"] == len(near)
+    assert found["near_duplicates"]["equal"] == 1
+    assert found["nearest_distance"]["max"] == x.min(axis=1).max()
+
+
+@pytest.mark.parametrize(
+    ("options", "equal", "bytes_equal"),
+    [
+        ({"metric": "cosine"}, 4, 2),
+        ({"metric": "cosine", "normalize": True}, 4, 3),
+        ({"metric": "euclidean"}, 3, 2),
+        ({"metric": "sqeuclidean"}, 3, 2),
+        ({"metric": "dot"}, None, 2),
+        ({"metric": "dot", "within": -1e9}, None, 2),
+    ],
+)
+def test_equal_is_distance_0_and_byte_equal_is_counted_beside_it(
+    splits: tuple[Any, Any], options: dict[str, Any], equal: int | None, bytes_equal: int,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    train, validation = splits
+    train[20, 2], train[30] = 0.0, train[31]
+    validation[8], validation[9], validation[10] = 2 * train[12], train[20], train[31]  # 3 is a copy, 10 of two rows
+    validation[9, 2] = -0.0
+    pq.write_table(table(train, 0, [0] * 60), "train.parquet")
+    pq.write_table(table(validation, 57, [0] * 20), "validation.parquet")
+    near = compare("train.parquet", "validation.parquet", **options)["near_duplicates"]
+    assert (near["equal"], near["byte_equal"]) == (equal, bytes_equal)
+    assert options["metric"] in near["equal_means"]
+    if options["metric"] == "dot":
+        assert near["near"] == 0
+    flags = ["--metric", options["metric"]] if "normalize" not in options and "within" not in options else []
+    assert main(["compare", "train.parquet", "validation.parquet", *flags]) == 0
+    assert "byte equal" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("splits")
+def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    found = compare("train.parquet", "validation.parquet")
+    assert found["ids"] == {"shared": 3, "examples": [57, 58, 59]}
+    assert {name: found["labels"][name] for name in ("train", "validation", "shared", "validation_rows_of_shared")} == {
+        "train": 6, "validation": 5, "shared": 2, "validation_rows_of_shared": 8,
+    }  # fmt: skip
+    assert sorted(found["labels"]["examples"]) == [4, 5]
+    assert main(["compare", "train.parquet", "validation.parquet"]) == 0
+    assert "validation rows of shared 8" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("splits")
+def test_leaks_can_be_left_out_and_nothing_is_overwritten() -> None:
+    compare("train.parquet", "validation.parquet", out="leaks.parquet")
+    report = mine("validation.parquet", "mined.parquet", exclude_rows="leaks.parquet", progress="none")
+    assert report.source["dropped"] == {"excluded": 2}
+    with pytest.raises(OutputError, match="exists"):
+        compare("train.parquet", "validation.parquet", out="leaks.parquet")
+    with pytest.raises(UsageError, match="band"):
+        compare("train.parquet", "validation.parquet", band="any")

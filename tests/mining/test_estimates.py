@@ -1,0 +1,297 @@
+"""How far a run is: never past its total, never all before the end; and how long it will take, by measured rates."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from support import set_sizes
+from worlds import clustered
+
+import minestream
+from minestream.mining import estimates, rates
+from minestream.search.course import Course
+from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
+
+ROWS, D = 900, 8
+QUIET: dict[str, Any] = {"progress": "none", "threads": 2}
+JOBS: dict[str, dict[str, Any]] = {
+    "sweep": {"screen": "f32"},
+    "scan": {"screen": "scan"},
+    "pairs": {"screen": "f32", "emit": "pairs", "margin": 0.2, "negatives": 4},
+    "second look": {"screen": "f32", "max_per_negative_label": 1, "negatives": 14, "band": "any"},
+    "all looked at": {"screen": "f32", "max_per_negative_label": 1, "negatives": 3, "pick": "random"},
+    "fallback": {"screen": "f32", "band": "semi-hard", "margin": 1e-3, "fallback": "farthest"},
+    "slice": {"screen": "f32", "shard": "1/2"},
+}
+
+
+@pytest.fixture
+def table() -> pa.Table:
+    vectors, labels = clustered(5, [ROWS // 15] * 15, D)
+    return pa.table({"embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), D), "label": labels})
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_sizes(monkeypatch, PART_ANCHORS=128)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that rates are kept in."""
+    (tmp_path / "cache").mkdir()
+    monkeypatch.setattr(rates, "cache_root", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+def told_of(events: list[Event], stage: str) -> list[Advanced]:
+    """What was told of a stage: counts that grow, and never past the total."""
+    told = [event for event in events if isinstance(event, Advanced) and event.stage == stage]
+    (begun,) = [event for event in events if isinstance(event, StageStarted) and event.stage == stage]
+    counts = [begun.before, *(event.done for event in told)]
+    assert counts == sorted(counts)
+    assert {event.total for event in told} == {begun.total}
+    assert counts[-1] <= begun.total
+    return told
+
+
+@pytest.fixture
+def at_each_search(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The share of the work that was done whenever a search began."""
+    shares: list[float] = []
+    begin = Course.begin
+
+    def noted(course: Course, work: float) -> None:
+        begin(course, work)
+        shares.append(course.done / course.total)
+
+    monkeypatch.setattr(Course, "begin", noted)
+    return shares
+
+
+# ---------------------------------------------------------------- how far it is
+
+
+@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.usefixtures("small_parts")
+def test_progress_ends_at_its_total_and_not_before(
+    job: str, table: pa.Table, tmp_path: Path, at_each_search: list[float]
+) -> None:
+    events: list[Event] = []
+    minestream.mine(table, tmp_path / "out", **QUIET, **JOBS[job], progress_callback=events.append)
+    told = told_of(events, "mine")
+    assert told[-1].done == told[-1].total == (512 if job == "slice" else ROWS)
+    assert told[-1].unit == "anchors"
+    assert (len(at_each_search) > 2) == (job in ("second look", "all looked at", "fallback"))
+    assert max(at_each_search) < 1, "a search begins, and all was told to be done"
+
+
+def test_progress_of_two_tables(table: pa.Table, tmp_path: Path) -> None:
+    events: list[Event] = []
+    corpus = table.slice(200)
+    minestream.mine(
+        table.slice(0, 200), tmp_path / "out.parquet", corpus=corpus, **QUIET, progress_callback=events.append
+    )
+    assert told_of(events, "mine")[-1].done == 200
+    assert told_of(events, "read")[-1].done == ROWS
+
+
+def test_progress_of_a_profile(table: pa.Table, tmp_path: Path) -> None:
+    events: list[Event] = []
+    minestream.profile(table, tmp_path / "profile", **QUIET, progress_callback=events.append)
+    assert told_of(events, "neighbours")[-1].done == ROWS
+    told = told_of(events, "profile")
+    assert told[-1].done == told[-1].total
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_resumed_run_counts_what_it_does_itself(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stop(Exception):
+        """Raised in the middle."""
+
+    def stop(event: Event) -> None:
+        if len(list((tmp_path / "out.partial").glob("**/part-*.json"))) == 3:
+            raise Stop
+
+    monkeypatch.setattr("minestream.mining.shards.Mining._rounds", lambda self, todo: ([index] for index in todo))
+    options: dict[str, Any] = {**QUIET, "screen": "scan"}
+    with pytest.raises(Stop):
+        minestream.mine(table, tmp_path / "out", **options, progress_callback=stop)
+    finished = 128 * len(list((tmp_path / "out.partial").glob("**/part-*.json")))
+    events: list[Event] = []
+    minestream.mine(table, tmp_path / "out", **options, resume=True, progress_callback=events.append)
+    assert StageStarted("mine", ROWS, "anchors", finished) in events
+    told = told_of(events, "mine")
+    assert told[-1].done == ROWS
+    assert told[0].rate(2.0) == (told[0].done - finished) / 2.0
+
+
+def test_work_that_nobody_planned_makes_the_total_grow() -> None:
+    events: list[Event] = []
+    with Progress(Lines(), events.append) as progress:
+        progress.stage("mine", 100, "anchors")
+        course = Course(progress, 100)
+        course.plan(60)
+        course.turn_to(40)
+        course.begin(30)
+        course.advance(30)
+        course.turn_to(20)  # what was left of the 40 is not needed
+        assert course.total == 50
+        course.begin(20)
+        course.begin(50)
+        assert course.total == 100.0
+        course.advance(20)
+        course.advance(1e9)
+        course.finish()
+    assert [event.done for event in events if isinstance(event, Advanced)] == [50, 100]
+    assert events[-1] == Finished()
+
+
+# ---------------------------------------------------------------- how long it takes yet
+
+
+def test_time_left_is_by_the_anchors_of_this_run(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    with Progress(Lines(lambda: now[0])) as progress:
+        progress.stage("mine", 1000, "anchors", 500)
+        now[0] = 10.0
+        progress.advance(100)
+    assert capsys.readouterr().err == "mine: 60 %, 600 of 1.0 k anchors, 10 anchors/s, 40 s left\n"
+
+
+def test_nothing_is_said_of_the_time_left_in_the_first_second() -> None:
+    event = Advanced("mine", 10, 100, "anchors")
+    assert event.left(0.5) is None
+    assert event.left(2.0) == 18.0
+    assert Advanced("mine", 10, 100, "anchors", before=10).left(2.0) is None
+    assert Advanced("read", 10, 0, "rows").left(2.0) is None
+
+
+# ---------------------------------------------------------------- rates, kept
+
+
+def test_a_rate_is_kept_and_half_of_it_replaced(folder: Path) -> None:
+    assert rates.kept_rate("a") is None
+    rates.keep_rate("a", 1000.0, 1.0)
+    rates.keep_rate("b", 7.0, 1.0)
+    assert rates.kept_rate("a") == 1000.0
+    rates.keep_rate("a", 1000.0, 0.5)
+    assert (rates.kept_rate("a"), rates.kept_rate("b")) == (1500.0, 7.0)
+    rates.keep_rate("c", 1000.0, 0.01)
+    assert rates.kept_rate("c") is None
+    assert [path.name for path in folder.iterdir()] == [rates.FILE]
+
+
+def test_rates_that_were_kept_first_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MOST", 2)
+    for kind in "abac":
+        rates.keep_rate(kind, 5.0, 1.0)
+    assert [rates.kept_rate(kind) for kind in "abc"] == [None, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"\xff\x00", b'{"a": "fast"}', b'{"a": -1}', b'{"a": NaN}', b'{"a": Infinity}', b"[" * 10**5],
+)
+def test_a_damaged_file_of_rates_is_none_and_is_written_anew(folder: Path, content: bytes) -> None:
+    (folder / rates.FILE).write_bytes(content)
+    assert rates.kept_rate("a") is None
+    rates.keep_rate("a", 10.0, 1.0)
+    assert rates.kept_rate("a") == 10.0
+
+
+@pytest.mark.parametrize("place", ["none", "read only", "gone"])
+def test_rates_are_left_out_where_no_folder_takes_them(
+    place: str, folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "LEAST_SECONDS", 0.0)
+    if place == "none":
+        monkeypatch.setattr(rates, "cache_root", lambda: None)
+    elif place == "gone":
+        folder.rmdir()
+    else:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(30, "Read-only file system")
+
+        monkeypatch.setattr(Path, "write_text", refuse)
+    minestream.mine(table, tmp_path / "out.parquet", **QUIET)
+    report = minestream.mine(table, tmp_path / "out.parquet", **QUIET, dry_run=True)
+    assert report.plan["projected_seconds"] > 0
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+# ---------------------------------------------------------------- the seconds of a dry run
+
+
+def dry(table: pa.Table, tmp_path: Path, **options: Any) -> float:
+    report = minestream.mine(table, tmp_path / "out.parquet", **QUIET, **options, dry_run=True)
+    assert not report.complete
+    return float(report.plan["projected_seconds"])
+
+
+def test_a_dry_run_goes_by_the_rate_of_runs_of_its_kind(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "LEAST_SECONDS", 0.0)
+    minestream.mine(table, tmp_path / "out.parquet", **QUIET, screen="f32")
+    monkeypatch.setattr(estimates, "sampled_seconds", None)  # which is not called
+    assert dry(table, tmp_path, screen="f32") < 5
+
+
+def test_a_dry_run_without_a_rate_mines_a_few_anchors(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mined: list[int] = []
+    mine_some = estimates._mine_some
+
+    def noted(miner: Any, count: int) -> tuple[float, float]:
+        mined.append(count)
+        return mine_some(miner, count)
+
+    monkeypatch.setattr(estimates, "_mine_some", noted)
+    events: list[Event] = []
+    for screen in ("scan", "f32"):
+        dry(table, tmp_path, screen=screen, progress_callback=events.append)
+        assert told_of(events, "read")[-1].done == ROWS, "what is mined for the estimate is no progress"
+        events.clear()
+    assert mined[:2] == mined[3:5] == [16, 16]
+    assert min(mined[2], mined[5]) > ROWS, "so short a run is mined whole"
+    monkeypatch.setattr(estimates, "SAMPLE_WORK", 1.0)
+    dry(table, tmp_path, screen="f32")
+    assert mined[-3:] == [16, 16, 256]
+    assert not list(folder.iterdir())
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("anchors", ["1", "17", "257"])
+def test_a_dry_run_of_few_anchors(anchors: str, folder: Path, table: pa.Table, tmp_path: Path) -> None:
+    assert 0 < dry(table, tmp_path, screen="f32", anchors=anchors) < 60
+
+
+def test_a_dry_run_of_a_slice_counts_the_slice(
+    small_parts: None, folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "kept_rate", lambda kind: 1e6)
+    whole, half = dry(table, tmp_path), dry(table, tmp_path, shard="1/2")
+    assert 0.4 * whole < half < 0.7 * whole
+
+
+def test_a_sample_tells_how_long_the_run_is(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the processor's time, as machines may be busy; bench_estimate.py measures real jobs by the clock."""
+    vectors = np.random.default_rng(3).standard_normal((6000, 16)).astype(np.float32)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 16)
+    many = pa.table({"embedding": embedding, "label": np.arange(6000) % 50})
+    options: dict[str, Any] = {"screen": "f32", "emit": "tuples", "negatives": 8}
+    monkeypatch.setattr(time, "perf_counter", time.process_time)
+    monkeypatch.setattr(estimates, "SAMPLE_WORK", 4e9)
+    estimate = dry(many, tmp_path, **options)
+    seconds = minestream.mine(many, tmp_path / "out.parquet", **QUIET, **options).seconds
+    assert 1 / 4 < estimate / seconds < 4

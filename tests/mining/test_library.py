@@ -1,0 +1,211 @@
+"""The library as training code calls it: arrays in and out, batches, threads, forks."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from assertions import assert_same_rows
+
+import minestream
+from minestream import reference
+from minestream.errors import ForkedProcess, GateMissed, InputError, UsageError
+from minestream.kernels.jit import compile_counts
+
+RNG = np.random.default_rng(5)
+ROWS = RNG.standard_normal((400, 12)).astype(np.float32)
+LABELS = RNG.integers(0, 6, 400)
+
+
+@pytest.fixture
+def table_file(tmp_path: Path) -> Path:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(ROWS.reshape(-1)), 12)
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"id": pa.array(range(400)), "label": LABELS, "embedding": vectors}), path)
+    return path
+
+
+def test_arrays_come_back_writable_and_keep_what_is_written() -> None:
+    mined = minestream.mine_arrays(ROWS, LABELS, negatives=2)
+    assert mined.anchor.dtype == np.int64
+    assert (LABELS[mined.anchor] == LABELS[mined.positive]).all()
+    assert (LABELS[mined.anchor] != LABELS[mined.negative]).all()
+    mined.loss[0] = 7
+    assert mined.loss[0] == 7
+    assert mined.table().num_rows == mined.stats.rows == len(mined.distance_an)
+    with pytest.raises(AttributeError, match="distance_ap"):
+        _ = mined.distance_pa
+
+
+def test_arrays_equal_the_reference() -> None:
+    expected = reference.mine(ROWS, labels=LABELS.tolist(), margin=0.2, negatives=3)
+    assert_same_rows(expected.columns, minestream.mine_arrays(ROWS, LABELS, negatives=3).table())
+
+
+def test_pairs_from_arrays() -> None:
+    mined = minestream.mine_arrays(ROWS, LABELS, emit="pairs", negatives=4)
+    assert (mined.left < mined.right).all()
+    assert mined.stats.rows == mined.table().num_rows
+
+
+def test_torch_is_not_imported_by_us() -> None:
+    with pytest.raises(UsageError, match="import torch"):
+        minestream.mine_arrays(ROWS, LABELS).torch()
+
+
+def test_batches_hold_the_rows_of_the_file(table_file: Path, tmp_path: Path) -> None:
+    minestream.mine(table_file, tmp_path / "out.parquet", negatives=3)
+    reader = minestream.mine_batches(table_file, negatives=3)
+    assert reader.read_all().equals(pq.read_table(tmp_path / "out.parquet"))
+
+
+@pytest.mark.parametrize("options", [{"emit": "pairs"}, {"order": "shuffled"}])
+def test_batches_refuse_what_needs_all_rows(table_file: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="needs all rows"):
+        minestream.mine_batches(table_file, **options)
+
+
+def test_eight_threads_at_once() -> None:
+    expected = minestream.mine_arrays(ROWS, LABELS, screen="f32").table()
+    found: list[pa.Table] = []
+    calls = [
+        threading.Thread(target=lambda: found.append(minestream.mine_arrays(ROWS, LABELS, screen="f32").table()))
+        for _ in range(8)
+    ]
+    for call in calls:
+        call.start()
+    for call in calls:
+        call.join()
+    assert len(found) == 8
+    assert all(table.equals(expected) for table in found)
+
+
+def _in_child(work: Any, send: Any) -> None:
+    try:
+        send.send(work())
+    except Exception as error:
+        send.send(type(error).__name__)
+
+
+def _forked(work: Any) -> Any:
+    context = multiprocessing.get_context("fork")
+    receive, send = context.Pipe(duplex=False)
+    child = context.Process(target=_in_child, args=(work, send))
+    child.start()
+    assert receive.poll(60), "the forked child hangs"
+    answer = receive.recv()
+    child.join(10)
+    assert child.exitcode == 0
+    return answer
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_worker_mines() -> None:
+    expected = minestream.mine_arrays(ROWS, LABELS, screen="f32").table()  # threads have run in the parent
+    assert _forked(lambda: minestream.mine_arrays(ROWS, LABELS, screen="f32").table().equals(expected)) is True
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_miner_of_the_parent_is_refused_in_a_fork() -> None:
+    rows = np.tile(ROWS, (60, 1)) + RNG.standard_normal((24_000, 12)).astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 12)
+    reader = minestream.mine_batches(pa.table({"label": np.tile(LABELS, 60), "embedding": vectors}), anchors=20_000)
+    reader.read_next_batch()
+    assert _forked(reader.read_next_batch) == ForkedProcess.__name__
+
+
+def test_a_gate_missed_publishes_nothing_until_it_is_changed(table_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.parquet"
+    for options in ({}, {"emit": "pairs"}):
+        with pytest.raises(GateMissed, match="require-rows"):
+            minestream.mine(table_file, out, require_rows=10**6, **options)
+        assert not out.exists()
+        report = minestream.mine(table_file, out, require_rows=10, resume=True, **options)
+        assert report.stats.rows == pq.read_metadata(out).num_rows
+        again = minestream.mine(table_file, out, resume=True, **options)
+        assert again.already
+        out.unlink()
+
+
+def test_nothing_is_compiled_twice() -> None:
+    minestream.warmup()
+    before = compile_counts()
+    minestream.mine_arrays(ROWS, LABELS, screen="f32")
+    minestream.mine_arrays(ROWS, LABELS, screen="scan")
+    assert compile_counts() == before
+    minestream.warmup(window=True)
+    windowed = compile_counts()  # as before where another test of this process has used windows
+    with minestream.Miner(16) as miner:
+        miner.feed({"embedding": np.asarray(ROWS, np.float32), "label": LABELS})
+    assert compile_counts() == windowed
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"where": "year > 3"}, {"anchor_where": "year > 3"}, {"candidate_where": "year > 3"},
+        {"carry": ("text",)}, {"label": "label"},
+        {"id": "id"}, {"group_column": "group"}, {"embedding": "embedding"}, {"vectors": "*.npy"}, {"resume": True},
+        {"overwrite": True}, {"dry_run": True}, {"require_rows": 5}, {"max_short": "1%"},
+        {"version_column": "version", "on_duplicate_ids": "last"},
+    ],
+)  # fmt: skip
+def test_arrays_refuse_what_would_have_no_effect(option: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="is not for arrays"):
+        minestream.mine_arrays(ROWS, LABELS, **option)
+
+
+def test_grades_of_arrays_count_as_those_of_tables() -> None:
+    """Pairs below --min-grade are no positives, whatever is mined."""
+    graded = pa.table({"query_id": [0, 0, 1], "positive_id": [2, 3, 4], "score": [2, 0, 1]})
+    every: dict[str, Any] = {"qrels": graded, "positives": "all"}
+    found = {grade: minestream.mine_arrays(ROWS, **every, min_grade=grade).positive for grade in (0, 1, 2)}
+    assert {grade: sorted(set(rows.tolist())) for grade, rows in found.items()} == {
+        0: [0, 1, 2, 3, 4], 1: [0, 1, 2, 4], 2: [0, 2]
+    }  # fmt: skip
+    with pytest.raises(InputError, match="graded below 3"):
+        minestream.mine_arrays(ROWS, **every, min_grade=3)
+
+
+def masked(values: Any, *places: Any) -> np.ma.MaskedArray[Any, Any]:
+    """The values with some of them masked."""
+    found = np.ma.array(values, copy=True)
+    for place in places:
+        found[place] = np.ma.masked
+    return found
+
+
+@pytest.mark.parametrize("given", [
+    lambda: minestream.mine_arrays(masked(ROWS, (2, 1)), LABELS),
+    lambda: minestream.mine_arrays(list(masked(ROWS, (2, 1))), LABELS),
+    lambda: minestream.mine_arrays(ROWS, LABELS, corpus=masked(ROWS, (2, 1)), corpus_labels=LABELS),
+    lambda: minestream.mine_arrays(ROWS, LABELS, guide=masked(ROWS, (2, 1)), absolute_margin=0.0),
+    lambda: minestream.triplet_loss(ROWS, masked(ROWS, (2, 1)), ROWS, 0.2),
+    lambda: minestream.contrastive_loss(ROWS, ROWS, masked(LABELS % 2, 2), 0.2),
+    lambda: minestream.Linear(np.eye(12), np.zeros(12), {}).project(masked(ROWS, (2, 1))),
+])  # fmt: skip
+def test_masked_elements_where_nothing_can_be_null_are_refused(given: Any) -> None:
+    with pytest.raises(InputError, match="masked values in row"):
+        given()
+
+
+def test_masked_labels_and_groups_are_null() -> None:
+    mined = minestream.mine_arrays(ROWS, masked(LABELS, 0, 7), groups=masked(LABELS % 3, 5)).table()
+    labels, groups = [[None if i in at else int(v) for i, v in enumerate(values)]
+                      for values, at in ((LABELS, (0, 7)), (LABELS % 3, (5,)))]  # fmt: skip
+    assert mined.equals(minestream.mine_arrays(ROWS, labels, groups=groups).table())
+    assert not {0, 7} & {*mined["anchor_row"].to_pylist(), *mined["negative_row"].to_pylist()}
+    with pytest.raises(InputError, match="null id in row 3"):
+        minestream.mine_arrays(ROWS, LABELS, ids=masked(np.arange(400), 3))
+
+
+def test_a_mask_that_hides_nothing_is_fine() -> None:
+    assert (
+        minestream.mine_arrays(np.ma.array(ROWS), LABELS).table().equals(minestream.mine_arrays(ROWS, LABELS).table())
+    )

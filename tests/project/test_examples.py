@@ -1,0 +1,158 @@
+"""What the README shows runs and prints what is shown; the training examples train."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from textwrap import indent
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "tests" / "examples"
+MARKED = re.compile(r"<!-- (?P<mark>run|excerpt: [\w./]+) -->\n```(?P<language>\w+)\n(?P<body>.*?)```", re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A marked block of the README: what its mark asks for, its language, its text."""
+
+    mark: str
+    language: str
+    body: str
+
+
+BLOCKS = [Block(**found.groupdict()) for found in MARKED.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
+
+
+def output_of(command: list[str], folder: Path, code: int = 0, **environment: str) -> str:
+    """Both streams of a command that ends with `code`."""
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | environment, text=True, encoding="utf-8",
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout
+    return done.stdout
+
+
+def sessions(body: str) -> Iterator[tuple[str, list[str]]]:
+    """The commands of a console block, each with the lines shown below it."""
+    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+        command, *shown = part.splitlines()
+        yield command, shown
+
+
+def assert_shown(shown: list[str], printed: str) -> None:
+    """Every shown line was printed, in this order; `...` stands for any lines, and space may differ."""
+    lines = iter([" ".join(line.split()) for line in printed.splitlines()])
+    for line in shown:
+        assert line == "..." or " ".join(line.split()) in lines, f"not printed (in this order): {line!r} in\n{printed}"
+
+
+def run_console(body: str, folder: Path) -> None:
+    """Run the commands of a console block; one that shows an error must fail."""
+    for command, shown in sessions(body):
+        program, *arguments = shlex.split(command)
+        assert program == "minestream"
+        fails = any(line.startswith("error: ") for line in shown)
+        assert_shown(shown, output_of([sys.executable, "-m", "minestream", *arguments], folder, 2 if fails else 0))
+
+
+def run_python(body: str, folder: Path) -> None:
+    """Run a Python block; what its print lines show in their comments must come out."""
+    shown = [line.split("  # ")[1] for line in body.splitlines() if line.lstrip().startswith("print(")]
+    assert output_of([sys.executable, "-c", body], folder).splitlines() == shown
+
+
+def test_blocks_run_in_order_and_print_what_they_show(tmp_path: Path) -> None:
+    marked = [block for block in BLOCKS if block.mark == "run"]
+    assert {block.language for block in marked} == {"console", "python"}
+    for block in marked:
+        {"console": run_console, "python": run_python}[block.language](block.body, tmp_path)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark != "run"], ids=lambda block: block.mark)
+def test_excerpts_are_lines_of_the_examples(block: Block) -> None:
+    source = (ROOT / block.mark.removeprefix("excerpt: ")).read_text(encoding="utf-8")
+    assert block.body in source or indent(block.body, "    ") in source
+
+
+def need(*packages: str) -> None:
+    """Skip where a package is missing, or older than `name>=major`."""
+    for package in packages:
+        name, _, least = package.partition(">=")
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            pytest.skip(f"{name} is not installed")
+        if least and int(found.split(".")[0]) < int(least):
+            pytest.skip(f"{name} {found} is older than {least}")
+
+
+def write_digits(folder: Path) -> None:
+    """Write the sample."""
+    output_of([sys.executable, "-m", "minestream", "sample", "digits.parquet"], folder)
+
+
+@pytest.mark.peers
+def test_torch_example_learns(tmp_path: Path) -> None:
+    need("torch", "pytorch-metric-learning")
+    write_digits(tmp_path)
+    printed = output_of([sys.executable, str(EXAMPLES / "train_torch.py")], tmp_path)
+    figures = [[float(text) for text in re.findall(r"\d\.\d+", line)] for line in printed.splitlines()]
+    (first_loss, first_recall), *_, (last_loss, last_recall) = figures
+    assert last_loss < 0.8 * first_loss
+    assert last_recall > first_recall + 0.15
+
+
+@pytest.mark.peers
+def test_sentence_transformers_example_learns(tmp_path: Path) -> None:
+    need("torch", "sentence-transformers>=6", "datasets", "accelerate")
+    script = str(EXAMPLES / "train_sentence_transformers.py")
+    printed = output_of([sys.executable, script], tmp_path, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
+    first_loss, last_loss, before, after = map(float, re.findall(r"0\.\d+", printed.splitlines()[-1]))
+    assert last_loss < 0.5 * first_loss
+    assert after > before
+
+
+@pytest.mark.peers
+def test_tuples_resolve_to_numbered_columns(tmp_path: Path) -> None:
+    need("torch", "sentence-transformers>=6", "datasets")
+    write_digits(tmp_path)
+    output_of([sys.executable, "-m", "minestream", "mine", "digits.parquet", "--emit", "tuples", "-k", "3"], tmp_path)
+    script = """if True:
+        from datasets import Dataset
+        from sentence_transformers.util import resolve_ids
+        texts = Dataset.from_parquet("digits.parquet").select_columns(["id", "label"])
+        train = Dataset.from_parquet("digits.tuples.parquet")
+        train.set_transform(resolve_ids(dict.fromkeys(("anchor_id", "positive_id", "negative_ids"), texts)))
+        print(*train[0])
+        print(len(train[0]["scores"]))
+    """
+    printed = output_of([sys.executable, "-c", script], tmp_path, HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="1")
+    assert printed.splitlines()[-2:] == ["anchor positive negative_1 negative_2 negative_3 scores", "4"]
+
+
+@pytest.mark.peers
+def test_losses_are_those_of_pytorch_metric_learning(tmp_path: Path) -> None:
+    need("torch", "pytorch-metric-learning")
+    write_digits(tmp_path)
+    script = """if True:
+        import numpy as np, pyarrow.parquet as pq, torch
+        from pytorch_metric_learning.distances import CosineSimilarity
+        from pytorch_metric_learning.losses import TripletMarginLoss
+        import minestream
+        digits = pq.read_table("digits.parquet")
+        vectors = np.stack(digits["embedding"].to_numpy()).astype(np.float64)
+        found = minestream.mine_arrays(vectors, digits["label"].to_numpy(), negatives=3)
+        indices = tuple(found.torch()[name] for name in ("anchor", "positive", "negative"))
+        peer = TripletMarginLoss(margin=0.2, distance=CosineSimilarity())(torch.tensor(vectors), indices_tuple=indices)
+        assert abs(peer.item() - found.loss.mean()) < 1e-6, (peer.item(), found.loss.mean())
+    """
+    output_of([sys.executable, "-c", script], tmp_path)

@@ -1,0 +1,155 @@
+"""Events arrive whole and in order, from any thread; lines are few; nothing goes to standard output."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from minestream.errors import UsageError
+from minestream.system.progress import (
+    Advanced,
+    Event,
+    Finished,
+    Lines,
+    Note,
+    Progress,
+    StageStarted,
+    progress_line,
+    reporter,
+    short_number,
+    short_time,
+)
+
+
+class Clock:
+    """A clock that goes when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_callback_gets_every_event() -> None:
+    events: list[Event] = []
+    with reporter("none", events.append) as progress:
+        progress.stage("sweep", 10, "rows")
+        progress.advance(4)
+        progress.note("careful")
+        progress.advance(6)
+    assert events == [
+        StageStarted("sweep", 10, "rows"),
+        Advanced("sweep", 4, 10, "rows"),
+        Note("careful"),
+        Advanced("sweep", 10, 10, "rows"),
+        Finished(),
+    ]
+
+
+def test_failed_run_sends_no_finished() -> None:
+    events: list[Event] = []
+
+    def fail() -> None:
+        with reporter("none", events.append):
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert events == []
+
+
+def test_what_the_callback_raises_stops_the_run() -> None:
+    def callback(event: Event) -> None:
+        raise RuntimeError("enough")
+
+    progress = reporter("none", callback)
+    with pytest.raises(RuntimeError, match="enough"):
+        progress.stage("sweep", 10)
+
+
+def test_threads_lose_no_count() -> None:
+    done: list[int] = []
+
+    def callback(event: Event) -> None:
+        if isinstance(event, Advanced):
+            done.append(event.done)
+
+    with reporter("none", callback) as progress, ThreadPoolExecutor(8) as pool:
+        progress.stage("sweep", 4000, "rows")
+        list(pool.map(lambda _: progress.advance(1), range(4000)))
+    assert done == list(range(1, 4001))
+
+
+def test_a_line_for_a_long_stage_then_one_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Progress(Lines(clock)) as progress:
+        progress.stage("read", 100, "rows")
+        clock.now += 5
+        progress.advance(100)
+        progress.stage("sweep", 10_000, "rows")
+        for _ in range(200):
+            clock.now += 1
+            progress.advance(20)
+        progress.note("a note")
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert lines[0] == "sweep: 2 %, 200 of 10 k rows, 20 rows/s, 8 min 10 s left"
+    assert [line.split()[1] for line in lines[:-1]] == ["2", "14", "26", "38"]
+    assert lines[-1] == "a note"
+    assert captured.out == ""
+
+
+def test_bar_draws_on_standard_error_only(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter("bar") as progress:
+        progress.stage("read", 0, "rows")
+        progress.advance(3)
+        progress.stage("sweep [0]", 10, "pairs")
+        progress.advance(10)
+        progress.note("a note [1]")
+    captured = capsys.readouterr()
+    assert "a note [1]" in captured.err
+    assert captured.out == ""
+
+
+def test_auto_is_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with reporter("auto") as progress:
+        progress.stage("sweep", 10)
+        progress.advance(10)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_unknown_mode_names_the_known() -> None:
+    with pytest.raises(UsageError, match="did you mean 'lines'"):
+        reporter("line")
+
+
+def test_rich_is_loaded_for_a_bar_only() -> None:
+    code = "import sys, minestream.system.progress as p; p.reporter('lines'); assert 'rich' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_line_of_a_stage_without_total() -> None:
+    assert progress_line(Advanced("read", 5000, 0, "rows"), 2.0) == "read: 5.0 k rows, 2.5 k rows/s"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"), (7, "7"), (2.53, "2.5"), (999, "999"), (999.7, "1.0 k"), (34_600, "35 k"),
+        (1_234_567, "1.2 M"), (5e9, "5.0 G"), (2.5e12, "2.5 T"),
+    ],
+)  # fmt: skip
+def test_short_number(number: float, text: str) -> None:
+    assert short_number(number) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(4.21, "4.2 s"), (38.4, "38 s"), (59.7, "1 min 0 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
+)
+def test_short_time(seconds: float, text: str) -> None:
+    assert short_time(seconds) == text
