@@ -1,4 +1,4 @@
-"""The README's part on speed, made from what the benchmarks wrote: scripts/readme.py puts it into the block `speed`.
+"""What the benchmarks wrote, as Markdown; scripts/readme.py puts it into bench/README.md, a few rows into README.md.
 
     python bench/report.py [FOLDER]    print it from the results in FOLDER (default: bench/results)
 
@@ -31,6 +31,7 @@ FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
 ENGINE_TITLES = ("job", "engine", "workers", "whole run", "start-up", "overhead beyond it")
+SHOWN = ("debian", "wordnet")  # in the short table
 FIT_SHOWN = 6  # of each set, the best
 
 Results = dict[str, Any]
@@ -46,6 +47,30 @@ def speed(folder: Path = RESULTS) -> str:
     tables = [tell(found[name]) for name, tell in TABLES.items() if name in found]
     lines = [filled(f"- {tell(found[name])}", "  ") for name, tell in LINES.items() if name in found]
     return "\n\n".join(filter(None, [filled(measured), *tables, "\n".join(lines)]))
+
+
+def short_speed(folder: Path = RESULTS) -> str:
+    """One small table: the default job and the dearest one on two sets, and the filters of retrieval."""
+    paths = folder / "mine.json", folder / "retrieval.json"
+    if not all(path.exists() for path in paths):
+        return NOTHING
+    mined, filtered = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
+    rows = [
+        (f"{row['data']}, {row['rows']:,} x {row['dimension']}", JOBS[row["job"]], f"{row['seconds']:.1f} s",
+         f"faiss {row['faiss_seconds']:.1f} s", times(row["ratio"]))
+        for row in mined["rows"] if row["data"] in SHOWN and row["job"] in ("default", "bulk")
+    ] + [
+        (f"{row['data']}, {row['queries']:,} queries of {row['queries'] + row['corpus']:,} x {row['dimension']}",
+         f"`--{row['option'].replace('_', '-')} {row['value']}`", f"{row['seconds']:.1f} s, {row['rows']:,} negatives",
+         f"sentence-transformers {row['peer_seconds']:.1f} s, {row['peer_rows']:,} negatives", times(row["ratio"]))
+        for row in filtered["rows"] if row["positives"] == "nearest"
+    ]  # fmt: skip
+    told = (
+        f"Medians on {machine(mined['environment'])}. Ours are whole runs, from process start to finished Parquet; of "
+        f"faiss it is the search alone (IndexFlatIP, {mined['rows'][0]['faiss_k']} neighbours), which knows no labels "
+        f"and has its vectors in memory already; of sentence-transformers the process, with nothing to encode."
+    )
+    return f"{filled(told)}\n\n{table(('data', 'job', 'minestream', 'peer', 'peer / minestream'), rows)}"
 
 
 def machine(environment: dict[str, Any]) -> str:
@@ -316,7 +341,7 @@ def table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def filled(text: str, indent: str = "") -> str:
-    """Text in lines of the README's width; those after the first are indented."""
+    """Text in lines of the pages' width; those after the first are indented."""
     return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 

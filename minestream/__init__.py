@@ -1,6 +1,7 @@
 """minestream: exact, deterministic, out-of-core mining of training triplets and pairs from embeddings.
 
-The public names load on first use: importing the package loads neither NumPy, Numba nor PyArrow.
+The public names load on first use: importing the package loads neither NumPy, Numba nor PyArrow. What is computed,
+exactly, is said in guide/semantics.md, where names come from and where things go in guide/words.md (`minestream help`).
 """
 
 from __future__ import annotations

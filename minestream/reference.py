@@ -1,4 +1,4 @@
-"""The specification as float64 NumPy: slow, plain and right.
+"""The contract (guide/semantics.md) as float64 NumPy: slow, plain and right.
 
 It imports nothing of ours and shares no code with the fast path, so that agreement between the two means
 something. Sums run over coordinates 0..d-1 in a Python loop with one accumulator a candidate, never
@@ -7,22 +7,6 @@ O(n) beside them; one anchor costs O(n d) flops and one sort.
 
 Anchors are rows of the query table, candidates (positives and negatives) rows of the corpus. Of one table both are
 the same.
-
-Where rules meet:
-
-- With known positives and no labels every candidate that is no positive may be a negative. With labels as well,
-  --unlabeled says whether a row without a label may be one; listed, it is a positive all the same.
-- A listed positive is never removed by a group rule. Groups then bar negatives, and positives by label.
-- Positives equal to the anchor are left out while N others exist; else they fill up, last.
-- --anchors-per-label N lets no label have more than N anchors, also where rows have several labels. --anchors P% is
-  of what that left, and rounds up.
-- --max-per-negative-label does not count negatives without a label: each is a label of its own.
-- With --negatives-per-anchor a pair is short, or not, before the anchor deals its negatives out.
-- harder is null with filters, guides and caps, --negatives-per-anchor among them.
-- Tuples of --short-rows keep tell a pair without any negative, with empty lists.
-- Of rows that share an id, one stands for it, decided over all rows first: when that row is bad, excluded or without a
-  label, so is the item, and never an older row in its place. In a window a later row replaces an older one likewise.
-- --float64 stores scores as double too.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Write the blocks of README.md that come from the tables (options, bands, picks) and from what was measured.
+"""Write what comes from the tables (options, bands, picks) and from what was measured into README.md, the guide and
+the other pages; and the picture.
 
-A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a README holds any of them or none.
+A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a page holds any of them or none.
 
     python scripts/readme.py            write them
-    python scripts/readme.py --check    exit 1 when README.md differs from the tables
+    python scripts/readme.py --check    exit 1 when a page differs from the tables
 """
 
 from __future__ import annotations
@@ -18,14 +19,20 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
+GUIDE = ROOT / "minestream" / "guide"
+PAGES = (*(ROOT / name for name in ("README.md", "bench/README.md", "tests/attacks/README.md")), *GUIDE.glob("*.md"))
+PICTURE = GUIDE / "bands.svg"
+sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "scripts")]
 
-from report import speed  # noqa: E402
+from picture import picture  # noqa: E402
+from report import short_speed, speed  # noqa: E402
 
+from minestream.cli.guide import pages  # noqa: E402
+from minestream.cli.main import cli  # noqa: E402
 from minestream.cli.mining import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.option import GROUPS  # noqa: E402
-from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SHORT_ROWS  # noqa: E402
+from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES, SHORT_ROWS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
 
 BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
@@ -134,6 +141,39 @@ def defects() -> str:
     return table(("found", "now", "fails without it"), rows)
 
 
+PROVEN: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("kill -9, SIGINT, SIGTERM at random moments; two runs at once", ("kill -9", "SIGINT", "SIGTERM", "two runs")),
+    ("damaged bytes, hostile names, tables and manifests",
+     ("damaged bytes", "hostile input", "hostile manifests and names", "awkward tables")),
+    ("inputs that change, folders and clocks that change, full disks, memory limits, closed streams",
+     ("changed source", "output folder", "clock", "full disk", "memory", "streams")),
+    ("hard numbers: denormal, collinear, far clusters, huge classes", ("hard numbers",)),
+    ("long runs and many callers in one process", ("long runs and many callers",)),
+)  # fmt: skip
+
+
+def proof() -> str:
+    """The attacks in a few rows."""
+    found = measured("attacks")
+    rows = []
+    for what, kinds in PROVEN:
+        some = [row for row in found if row["kind"] in kinds]
+        rows.append((what, f"{total(some, 'tried'):,}", f"{total(some, 'survived'):,}"))
+    return table(("what the tests try", "tried", "survived"), rows)
+
+
+def commands() -> str:
+    """The commands, each in a line."""
+    rows = ((code(f"minestream {name}"), each.get_short_help_str(100)) for name, each in sorted(cli.commands.items()))
+    return table(("command", "what it does"), rows)
+
+
+def guide_pages() -> str:
+    """The pages of the guide with links, from README.md."""
+    rows = ((f"[{name}](minestream/guide/{name}.md)", about) for name, about in pages().items())
+    return table(("`minestream help PAGE`", "what it says"), rows)
+
+
 def measured(name: str) -> Any:
     """What a file of bench/results holds."""
     return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
@@ -152,8 +192,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "losses": lambda: choices("loss", LOSSES),
     "references": lambda: choices("reference", REFERENCES),
     "short-rows": lambda: choices("short rows", SHORT_ROWS),
+    "scores": lambda: choices("scores", SCORES),
     "presets": presets,
+    "commands": commands,
+    "pages": guide_pages,
     "speed": speed,
+    "speed-short": short_speed,
+    "proof": proof,
 }
 
 
@@ -180,24 +225,30 @@ def regenerated(text: str) -> str:
     return BLOCK.sub(block, text)
 
 
+def outdated(path: Path, after: str, check: bool) -> bool:
+    """Whether a file differs from what it should hold; it is written unless this is a check."""
+    differs = not path.exists() or path.read_text(encoding="utf-8") != after
+    if differs and check:
+        print(f"{path} differs from the tables: run python scripts/readme.py", file=sys.stderr)
+    elif differs:
+        path.write_text(after, encoding="utf-8")
+    return differs
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Write or check; the exit code."""
-    parser = argparse.ArgumentParser(description="Write the generated blocks of README.md.")
-    parser.add_argument("--check", action="store_true", help="exit 1 when README.md differs, and write nothing")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser = argparse.ArgumentParser(description="Write the generated blocks of README.md, the guide and other pages.")
+    parser.add_argument("--check", action="store_true", help="exit 1 when a page differs, and write nothing")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="default: all, and the picture")
     given = parser.parse_args(arguments)
-    try:
-        before = given.readme.read_text(encoding="utf-8")
-        after = regenerated(before)
-    except (OSError, BlockError) as error:
-        print(f"{given.readme}: {error}", file=sys.stderr)
-        return 2
-    if given.check:
-        if after != before:
-            print(f"{given.readme} differs from the tables: run python scripts/readme.py", file=sys.stderr)
-        return int(after != before)
-    given.readme.write_text(after, encoding="utf-8")
-    return 0
+    differ = [outdated(PICTURE, picture(), given.check)] if given.pages is PAGES else []
+    for path in given.pages:
+        try:
+            differ.append(outdated(path, regenerated(path.read_text(encoding="utf-8")), given.check))
+        except (OSError, BlockError) as error:
+            print(f"{path}: {error}", file=sys.stderr)
+            return 2
+    return int(given.check and any(differ))
 
 
 if __name__ == "__main__":

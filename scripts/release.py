@@ -24,11 +24,13 @@ from email.parser import HeaderParser
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-HELD = ("minestream/py.typed", "minestream/data/digits.parquet")  # beside every tracked .py of the package
+BESIDE = ("py.typed", "data/digits.parquet", "guide/mining.md", "guide/bands.svg")
+HELD = tuple(f"minestream/{name}" for name in BESIDE)  # beside every tracked .py of the package
 KEPT_OUT = re.compile(r"(^|/)(tests|bench|scripts|build|__pycache__|\.[^/]+)(/|$)")
 VERSION = re.compile(r'^VERSION = "(?P<version>[^"]+)"$', re.MULTILINE)
 OUT = "digits.triplets.parquet"
-JOURNEY = ("sample digits.parquet", "mine digits.parquet", f"describe {OUT}", f"verify {OUT} --sample 50")
+MINED = ("sample digits.parquet", "mine digits.parquet", f"describe {OUT}", f"verify {OUT} --sample 50")
+JOURNEY = (*MINED, "help mining")
 
 
 class Failed(Exception):

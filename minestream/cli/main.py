@@ -16,6 +16,7 @@ from contextlib import suppress
 import click
 
 import minestream
+from minestream.cli.guide import pages, show_page
 from minestream.cli.insight import compare, describe, profile, verify
 from minestream.cli.learn import apply_linear, fit
 from minestream.cli.mining import merge, mine
@@ -78,23 +79,26 @@ def sample(path: str, overwrite: bool) -> None:
     show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 
-@click.command(cls=Command, name="help", short_help="Show this page, or that of a command.")
-@click.argument("command", required=False, metavar="[COMMAND]")
+@click.command(cls=Command, name="help", short_help="Show this page, that of a command, or a page of the guide.")
+@click.argument("page", required=False, metavar="[COMMAND | PAGE]")
 @click.pass_context
-def help_page(context: click.Context, command: str | None) -> None:
-    """Show the help of COMMAND, or of all.
+def help_page(context: click.Context, page: str | None) -> None:
+    """Show the help of COMMAND, or PAGE of the guide; without either, what there is.
 
     \b
     Example:
       minestream help mine
+      minestream help mining
     """
     above = context.parent or context
-    if command is None:
+    if page is None:
         show(above.get_help())
-    elif command in cli.commands:
-        show(cli.commands[command].get_help(click.Context(cli.commands[command], parent=above, info_name=command)))
+    elif page in cli.commands:
+        show(cli.commands[page].get_help(click.Context(cli.commands[page], parent=above, info_name=page)))
+    elif page in pages():
+        show_page(page)
     else:
-        raise UsageError(f"no command {command!r}", nearest_name(command, list(cli.commands)))
+        raise UsageError(f"no command or page {page!r}", nearest_name(page, [*cli.commands, *pages()]))
 
 
 @click.command(cls=Command, hidden=True)

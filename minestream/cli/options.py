@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from minestream.cli.guide import pages
 from minestream.config.gone import GONE
 from minestream.config.option import long_flag
 from minestream.config.resolve import OPTION_FIELDS
@@ -73,6 +74,12 @@ class Group(Command, click.Group):
     """The commands; their help is the class above."""
 
     command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, and the pages of the guide."""
+        super().format_commands(ctx, formatter)
+        with formatter.section("Pages of the guide, shown by `minestream help PAGE`"):
+            formatter.write_dl(list(pages().items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of a name; a former one is answered with what does it now."""

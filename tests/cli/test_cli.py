@@ -18,6 +18,7 @@ import minestream
 from minestream import errors
 from minestream.__main__ import start
 from minestream.cli import printing
+from minestream.cli.guide import pages
 from minestream.cli.main import main
 from minestream.cli.mining import flags_of, visible_fields
 from minestream.cli.mining import mine as mine_command
@@ -277,6 +278,23 @@ def test_help_and_version_are_commands_too(capsys: pytest.CaptureFixture[str]) -
     assert (code, "did you mean 'mine'?" in err) == (2, True)
 
 
+def test_help_shows_the_pages_of_the_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    code, listed, _ = output_of(capsys, "help")
+    assert (code, "\n  mining " in listed, "which triplets and pairs come out\n" in listed) == (0, True, True)
+    for name, about in pages().items():
+        code, out, _ = output_of(capsys, "help", name)
+        assert (code, out.splitlines()[0].endswith(f": {about}"), "<!--" in out) == (0, True, False)
+    code, _, err = output_of(capsys, "help", "strems")
+    assert (code, "did you mean 'streams'?" in err) == (2, True)
+
+
+def test_a_terminal_is_shown_formatted_pages(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    _, out, _ = output_of(capsys, "help", "mining")
+    assert "minestream help semantics" in out
+    assert "| ---" not in out
+
+
 def test_keywords_of_other_tools_are_answered_with_keywords() -> None:
     for given, ours in (({"k": 4}, "negatives=4"), ({"n_jobs": 2}, "threads=2"), ({"limit": 5}, "anchors= 100")):
         with pytest.raises(errors.UsageError) as refused:
@@ -366,7 +384,7 @@ def test_sample_into_no_folder(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys, minestream.cli.main as cli; cli.main(['mine', '--help']);"
+        "import sys, minestream.cli.main as cli; cli.main(['mine', '--help']); cli.main(['help', 'mining']);"
         "heavy = {'numpy', 'numba', 'pyarrow', 'rich'} & set(sys.modules);"
         "assert not heavy, heavy"
     )

@@ -1,4 +1,4 @@
-"""What the README says of rules that meet, by hand: the product and the reference, one after the other."""
+"""Where rules of the contract (guide/semantics.md) meet, by hand: product and reference, one after the other."""
 
 from __future__ import annotations
 

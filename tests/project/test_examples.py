@@ -1,13 +1,15 @@
-"""What the README shows runs and prints what is shown; the training examples train."""
+"""What the README and the guide show runs and prints what is shown; the training examples train."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import indent
@@ -15,20 +17,26 @@ from typing import NamedTuple
 
 import pytest
 
+from minestream.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "tests" / "examples"
+SAMPLE = ROOT / "minestream" / "data" / "digits.parquet"
 MARKED = re.compile(r"<!-- (?P<mark>run|excerpt: [\w./]+) -->\n```(?P<language>\w+)\n(?P<body>.*?)```", re.DOTALL)
 
 
 class Block(NamedTuple):
-    """A marked block of the README: what its mark asks for, its language, its text."""
+    """A marked block of a page: what its mark asks for, its language, its text."""
 
     mark: str
     language: str
     body: str
 
 
-BLOCKS = [Block(**found.groupdict()) for found in MARKED.finditer((ROOT / "README.md").read_text(encoding="utf-8"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "minestream" / "guide").glob("*.md"))]
+BLOCKS = {page: [Block(**each.groupdict()) for each in MARKED.finditer(page.read_text("utf-8"))] for page in PAGES}
+RUN = {page: [block for block in blocks if block.mark == "run"] for page, blocks in BLOCKS.items()}
+EXCERPTS = [block for blocks in BLOCKS.values() for block in blocks if block.mark != "run"]
 
 
 def output_of(command: list[str], folder: Path, code: int = 0, **environment: str) -> str:
@@ -55,29 +63,40 @@ def assert_shown(shown: list[str], printed: str) -> None:
         assert line == "..." or " ".join(line.split()) in lines, f"not printed (in this order): {line!r} in\n{printed}"
 
 
-def run_console(body: str, folder: Path) -> None:
+def run_console(body: str) -> None:
     """Run the commands of a console block; one that shows an error must fail."""
     for command, shown in sessions(body):
         program, *arguments = shlex.split(command)
         assert program == "minestream"
-        fails = any(line.startswith("error: ") for line in shown)
-        assert_shown(shown, output_of([sys.executable, "-m", "minestream", *arguments], folder, 2 if fails else 0))
+        printed = io.StringIO()
+        with redirect_stdout(printed), redirect_stderr(printed):
+            code = main(arguments)
+        assert code == (2 if any(line.startswith("error: ") for line in shown) else 0), printed.getvalue()
+        assert_shown(shown, printed.getvalue())
 
 
-def run_python(body: str, folder: Path) -> None:
+def run_python(body: str) -> None:
     """Run a Python block; what its print lines show in their comments must come out."""
     shown = [line.split("  # ")[1] for line in body.splitlines() if line.lstrip().startswith("print(")]
-    assert output_of([sys.executable, "-c", body], folder).splitlines() == shown
+    printed = io.StringIO()
+    with redirect_stdout(printed):
+        exec(compile(body, "block", "exec"), {})
+    assert printed.getvalue().splitlines() == shown
 
 
-def test_blocks_run_in_order_and_print_what_they_show(tmp_path: Path) -> None:
-    marked = [block for block in BLOCKS if block.mark == "run"]
-    assert {block.language for block in marked} == {"console", "python"}
-    for block in marked:
-        {"console": run_console, "python": run_python}[block.language](block.body, tmp_path)
+@pytest.mark.parametrize("page", [page for page in PAGES if RUN[page]], ids=lambda page: page.stem)
+def test_blocks_run_in_order_and_print_what_they_show(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder of each page's own; a page of the guide finds the sample there, the README writes it."""
+    monkeypatch.chdir(tmp_path)
+    if page.stem != "README":
+        Path("digits.parquet").write_bytes(SAMPLE.read_bytes())
+    for block in RUN[page]:
+        {"console": run_console, "python": run_python}[block.language](block.body)
 
 
-@pytest.mark.parametrize("block", [block for block in BLOCKS if block.mark != "run"], ids=lambda block: block.mark)
+@pytest.mark.parametrize("block", EXCERPTS, ids=lambda block: block.mark)
 def test_excerpts_are_lines_of_the_examples(block: Block) -> None:
     source = (ROOT / block.mark.removeprefix("excerpt: ")).read_text(encoding="utf-8")
     assert block.body in source or indent(block.body, "    ") in source

@@ -1,4 +1,4 @@
-"""README.md says what the tables and the command line say."""
+"""README.md and the guide say what the tables and the command line say."""
 
 from __future__ import annotations
 
@@ -10,14 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from test_layers import FLOORS
 
+import minestream
 from minestream.cli.main import cli
 from minestream.cli.mining import flags_of, visible_fields
+from minestream.config.rules import BANDS
 from minestream.errors import EXIT_CODES
+from minestream.mining.plan import ALL_PART_ROWS, PART_ANCHORS, PART_ROWS
+from minestream.outputs.parquet import ROW_GROUP_ROWS
+from minestream.outputs.run import FINISHED_PART_ROWS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "minestream" / "guide").glob("*.md")}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "minestream" / "guide").glob("*.md"))]
+PAGES += [ROOT / "bench" / "README.md", ROOT / "tests" / "attacks" / "README.md"]
+FENCED = re.compile(r"^```(?:console|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"\bminestream (\w+)([^\n|#]*)")
 
 
 def test_generated_blocks_are_up_to_date() -> None:
@@ -27,20 +39,41 @@ def test_generated_blocks_are_up_to_date() -> None:
 
 @pytest.mark.parametrize("command", sorted(cli.commands))
 def test_every_command_is_documented(command: str) -> None:
-    assert f"minestream {command}" in README
+    assert f"minestream {command}" in GUIDE["options"]
+
+
+def shown_commands() -> list[tuple[str, str]]:
+    """The commands in the blocks of all pages, each with what is given to it."""
+    bodies = [body for page in PAGES for body in FENCED.findall(page.read_text(encoding="utf-8"))]
+    return [found for body in bodies for found in COMMAND.findall(body.replace("\\\n", " "))]
+
+
+@pytest.mark.parametrize(("command", "given"), shown_commands())
+def test_what_is_shown_has_the_options_that_are_shown(command: str, given: str) -> None:
+    flags = {flag for option in cli.commands[command].params for flag in option.opts}
+    assert set(re.findall(r"(?<=\s)--?[a-z][\w-]*", given)) <= flags
+
+
+@pytest.mark.parametrize(("page", "most"), [(page, 250 if page.parent == ROOT else 150) for page in PAGES[:-2]])
+def test_pages_are_short(page: Path, most: int) -> None:
+    assert len(page.read_text(encoding="utf-8").splitlines()) <= most
+
+
+def test_no_page_has_the_name_of_a_command() -> None:
+    assert not GUIDE.keys() & cli.commands.keys()
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in visible_fields()])
 def test_every_option_is_in_the_tables(name: str) -> None:
     (spec,) = [spec for spec in visible_fields() if spec.name == name]
     begins = re.compile(rf"\| `{re.escape(', '.join(flags_of(spec)))}[ `]")
-    tables = README.split("<!-- begin: options -->")[1].split("<!-- end: options -->")[0]
+    tables = GUIDE["options"].split("<!-- begin: options -->")[1].split("<!-- end: options -->")[0]
     (row,) = [line for line in tables.splitlines() if begins.match(line)]
     assert all(f"`{choice}`" in row for choice in spec.metadata["choices"] or {})
 
 
 def test_every_exit_code_is_documented() -> None:
-    assert all(f"| {code} | {meaning} |" in README for code, meaning in EXIT_CODES.items())
+    assert all(f"| {code} | {meaning} |" in GUIDE["outputs-and-resume"] for code, meaning in EXIT_CODES.items())
 
 
 def test_the_checks_run_the_commands_of_the_readme() -> None:
@@ -61,10 +94,55 @@ def test_every_attack_was_survived() -> None:
     assert [row for row in rows if row["survived"] < row["tried"]] == []
 
 
-def test_links_lead_to_files_of_the_project() -> None:
-    targets = [part.split(")")[0] for part in README.split("](")[1:]]
-    missing = [target for target in targets if "://" not in target and not (ROOT / target).exists()]
-    assert missing == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_project(page: Path) -> None:
+    targets = [part.split(")")[0].partition("#")[0] for part in page.read_text(encoding="utf-8").split("](")[1:]]
+    assert [target for target in targets if "://" not in target and not (page.parent / target).exists()] == []
+
+
+# ---------------------------------------------------------------- the contract
+
+
+def contract_row(name: str, column: int = 1) -> str:
+    """A cell of the row of this name in a table of the contract."""
+    (row,) = re.findall(rf"^\| `?{name}`? \|.*", GUIDE["semantics"], re.MULTILINE)
+    return [cell.strip() for cell in row.split("|")][1 + column]
+
+
+@pytest.mark.parametrize("name", BANDS)
+def test_the_contract_has_every_band(name: str) -> None:
+    assert contract_row(name).startswith(BANDS[name].condition)
+
+
+@pytest.mark.parametrize("number", [PART_ANCHORS, PART_ROWS, ALL_PART_ROWS, FINISHED_PART_ROWS, ROW_GROUP_ROWS])
+def test_the_contract_has_the_sizes_of_parts(number: int) -> None:
+    assert f" {number:,}" in GUIDE["semantics"].replace("\n", " ")
+
+
+@pytest.mark.parametrize("emit", ["triplets", "tuples", "pairs"])
+def test_the_contract_has_the_columns_in_order(emit: str) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
+    found = minestream.mine_arrays(rows, np.arange(40) % 3, ids=np.arange(40), emit=emit)
+    there = re.split(r"[,;] ", re.sub(r" \([^)]*\)", "", contract_row(emit)))
+    unasked = re.compile("distance_pn|.*_Cs?( of carried C)?")
+    assert [name for name in there if not unasked.fullmatch(name)] == found.table().column_names
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_words_names_the_floors() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", GUIDE["words"], re.MULTILINE)
+    named = {name: int(floor) for floor, rooms in rows for name in re.findall(r"`(\w+)`", rooms)}
+    assert {name: named.get(name) for name in FLOORS} == FLOORS
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:minestream|tests)/[\w/]+\.py)`", GUIDE["words"]))))
+def test_words_names_files_that_are_there(path: str) -> None:
+    """And the tables that it says are in them."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    near = re.findall(rf"`([A-Z_]+)` (?:in|of)\s+`{re.escape(path)}`", GUIDE["words"])
+    assert [name for name in near if not re.search(rf"^{name}\b", text, re.MULTILINE)] == []
 
 
 # ---------------------------------------------------------------- the part on speed

@@ -14,7 +14,8 @@ import minestream
 
 ROOT = Path(__file__).parents[2]
 MODULES = ["minestream/__init__.py", "minestream/cli.py"]
-WHOLE = [*MODULES, "minestream/py.typed", "minestream/data/digits.parquet", "minestream-1.dist-info/licenses/LICENSE"]
+BESIDE = ["py.typed", "data/digits.parquet", "guide/mining.md", "guide/bands.svg"]
+WHOLE = [*MODULES, *(f"minestream/{name}" for name in BESIDE), "minestream-1.dist-info/licenses/LICENSE"]
 
 
 @pytest.fixture(scope="module")
