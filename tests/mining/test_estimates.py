@@ -271,6 +271,16 @@ def test_a_dry_run_without_a_rate_mines_a_few_anchors(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_what_every_search_costs_is_not_taken_for_work(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 of work take 1 s, and 110 take 3 s: so 5,010 take 101 s."""
+    sampled = iter([(10.0, 60.0), (10.0, 1.0), (110.0, 3.0)])
+    monkeypatch.setattr(estimates, "_mine_some", lambda miner, count: next(sampled))
+    monkeypatch.setattr("minestream.mining.shards.Mining.work", lambda miner, parts: 5010.0)
+    assert 101 <= dry(table, tmp_path) < 111  # and reading
+
+
 @pytest.mark.parametrize("anchors", ["1", "17", "257"])
 def test_a_dry_run_of_few_anchors(anchors: str, folder: Path, table: pa.Table, tmp_path: Path) -> None:
     assert 0 < dry(table, tmp_path, screen="f32", anchors=anchors) < 60
