@@ -1,13 +1,16 @@
-"""Which combinations of options mean something: VALID refuses every other, and says why."""
+"""Which combinations of options mean something: tables of checks, one for each place, refuse every other and say why.
+
+What a single option takes stands with it: see option.Range.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minestream.config.metrics import METRICS
-from minestream.config.parse import parse_slice
 from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
@@ -17,13 +20,50 @@ if TYPE_CHECKING:
     from minestream.config.resources import Resources
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A row of VALID: where `refuses` holds, the configuration means nothing; `message` names its fields in braces."""
+Seen = TypeVar("Seen")
 
-    refuses: Callable[[MineConfig], bool]
+
+@dataclass(frozen=True, slots=True)
+class Check(Generic[Seen]):
+    """A row of a table: where `refuses` holds, the options mean nothing; `message` names their fields in braces."""
+
+    refuses: Callable[[Seen], object]
     message: str
-    hint: str
+    hint: str = ""
+
+
+def refuse(table: tuple[Check[Any], ...], seen: Any, **more: object) -> None:
+    """Raise UsageError by the first row of a table that refuses a dataclass; `more` stands in messages, too."""
+    for check in table:
+        if check.refuses(seen):
+            values = {spec.name: getattr(seen, spec.name) for spec in fields(seen)}
+            raise UsageError(check.message.format(**values, **more), check.hint)
+
+
+# Options of Tables, and what a configuration says of them.
+_SAID_BY = {"corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"}
+
+
+def _asked(option: str, seen: Any) -> bool:
+    """Whether an option is asked for, as users write it: `--order shuffled`, or `--max-uses` with any value."""
+    flag, _, value = option.partition(" ")
+    name = flag.removeprefix("--").replace("-", "_")
+    found = getattr(seen, _SAID_BY.get(name, name))
+    return bool(found == value) if value else found not in (None, False)
+
+
+def _always(_seen: object) -> bool:
+    return True
+
+
+def barred(options: Mapping[str, str], says: str, where: Callable[[Any], object] = _always) -> tuple[Check[Any], ...]:
+    """A row for each of `options`, or several joined by "or", with their hints; refused, if given, where `where`."""
+
+    def row(named: str, hint: str) -> Check[Any]:
+        each = named.split(" or ")
+        return Check(lambda seen: where(seen) and any(_asked(one, seen) for one in each), f"{named} {says}", hint)
+
+    return tuple(row(named, hint) for named, hint in options.items())
 
 
 def _margin_missing(config: MineConfig) -> bool:
@@ -34,14 +74,6 @@ def _margin_missing(config: MineConfig) -> bool:
 def _duplicates_fill_band(config: MineConfig) -> bool:
     within, margin = config.drop_duplicates_within, config.margin
     return config.emit == "pairs" and config.band == "violating" and bool(within and margin and within >= margin)
-
-
-_INFINITY = float("inf")
-MOST_WINDOW_ROWS = 2**30  # slots are int32
-
-
-def _bounds(config: MineConfig) -> tuple[float | None, ...]:
-    return config.max_similarity, config.min_similarity, config.absolute_margin, config.relative_margin
 
 
 def _limited(config: MineConfig) -> bool:
@@ -58,10 +90,6 @@ def _margin_passes_semi_hard(config: MineConfig) -> bool:
     return config.band in ("semi-hard", "violating") and reach and config.reference in ("pair", "min")
 
 
-def _with_window(asked: Callable[[MineConfig], bool]) -> Callable[[MineConfig], bool]:
-    return lambda config: config.window is not None and asked(config)
-
-
 def _beyond(name: str) -> Callable[[MineConfig], bool]:
     """Whether an option of a distance is more than distances of the metric can differ by."""
     return lambda config: _is_beyond(config, getattr(config, name))
@@ -76,7 +104,7 @@ def check_distance(option: str, value: float | None, config: MineConfig) -> None
     """Raise UsageError for a distance that no two rows can have; of dot products any number may be one."""
     if value is None:
         return
-    if not -_INFINITY < value < _INFINITY or (value < 0 and config.metric != "dot"):
+    if not abs(value) < inf or (value < 0 and config.metric != "dot"):
         raise UsageError(f"{option} must be a distance of 0 or more, not {value:g}")
     if _is_beyond(config, value):
         raise UsageError(f"{option} {value:g} is more than --metric {config.metric} can reach", _SPANS)
@@ -96,38 +124,40 @@ def _no_similarity(config: MineConfig) -> bool:
 
 
 _EVERY_ROW = "it looks at every row of the run, of which a window holds the latest only"
-
-
-# What needs more than the rows before an anchor: (where it is asked for, the option, why a window cannot have it).
-_NOT_IN_WINDOWS: tuple[tuple[Callable[[MineConfig], bool], str, str], ...] = (
-    (lambda c: c.emit == "pairs", "--emit pairs", "a pair counts once, whichever end picks it: all rows come first"),
-    (lambda c: EMITS[c.emit].trainer, "--emit {emit}", "mine triplets; `minestream export` converts them"),
-    (lambda c: c.order == "shuffled", "--order shuffled", "shuffle in the trainer: it moves rows over the whole run"),
-    (lambda c: c.max_uses is not None, "--max-uses", "it counts uses over the whole run"),
-    (lambda c: c.anchors is not None, "--anchors", f"the draw is from all anchors: {_EVERY_ROW}"),
-    (lambda c: c.anchors_per_label is not None, "--anchors-per-label", f"the draw is per label: {_EVERY_ROW}"),
-    (lambda c: c.two_tables, "--corpus", "the candidates are the rows before the anchor, in the same stream"),
-    (lambda c: c.listed_positives, "--qrels", "a listed row may come at any time, or be gone: use labels"),
-    (lambda c: c.exclusions, "--exclude or --exclude-rows", "leave such rows out of the stream"),
-    (lambda c: c.where is not None, "--where", "filter the stream before"),
-    (lambda c: c.split_roles, "--anchor-where or --candidate-where", "filter the stream before"),
-    (lambda c: c.guided, "a guide", "a stream carries one embedding"),
-    (
-        lambda c: c.on_duplicate_ids == "first",
-        "--on-duplicate-ids first",
-        "the first row of an id leaves the window; error and last work",
-    ),
+# What needs more than the rows before an anchor, and why a window cannot have it.
+_NOT_IN_WINDOWS = {
+    "--emit pairs": "a pair counts once, whichever end picks it: all rows come first",
+    "--order shuffled": "shuffle in the trainer: it moves rows over the whole run",
+    "--max-uses": "it counts uses over the whole run",
+    "--anchors": f"the draw is from all anchors: {_EVERY_ROW}",
+    "--anchors-per-label": f"the draw is per label: {_EVERY_ROW}",
+    "--corpus": "the candidates are the rows before the anchor, in the same stream",
+    "--qrels": "a listed row may come at any time, or be gone: use labels",
+    "--exclude or --exclude-rows": "leave such rows out of the stream",
+    "--where": "filter the stream before",
+    "--anchor-where or --candidate-where": "filter the stream before",
+    "--guide": "a stream carries one embedding",
+    "--on-duplicate-ids first": "the first row of an id leaves the window; error and last work",
+}
+_NOT_OF_PAIRS = {
+    "--skip": "pairs are taken from either end",
+    "--drop-duplicates-of positive": "a pair has no positive; anchor and both work",
+    "--swap": "it swaps anchor and positive of a triplet",
+    "--short-rows drop": "a pair is written when either end picks it, however few that end finds",
+}
+_SIMILARITIES_CROSS: Check[Any] = Check(
+    lambda c: c.min_similarity is not None and c.max_similarity is not None and c.min_similarity > c.max_similarity,
+    "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
+    "exchange them",
 )
-
-
 # Asked in this order of a resolved configuration; every combination that passes is mined, every other is refused.
-VALID: tuple[Check, ...] = (
+VALID: tuple[Check[MineConfig], ...] = (
+    *barred(_NOT_IN_WINDOWS, "is not for --window", lambda c: c.window is not None),
     Check(
-        lambda c: c.window is not None and not 1 <= c.window <= MOST_WINDOW_ROWS,
-        f"--window must be 1 to {MOST_WINDOW_ROWS:,} rows",
-        "without it the candidates are all rows",
+        lambda c: c.window is not None and EMITS[c.emit].trainer,
+        "--emit {emit} is not for --window",
+        "mine triplets; `minestream export` converts them",
     ),
-    *(Check(_with_window(asked), f"{option} is not for --window", why) for asked, option, why in _NOT_IN_WINDOWS),
     Check(
         lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
         "--negatives must be at least 1",
@@ -143,21 +173,11 @@ VALID: tuple[Check, ...] = (
         "--anchor-where and --candidate-where mine triplets and tuples of labelled rows, without --qrels and --guide",
         "filter the table before, or give the candidates as a --corpus",
     ),
-    Check(
-        lambda c: c.margin is not None and not 0 < c.margin < float("inf"),
-        "--margin must be a finite number above 0",
-        "cosine distances run from 0 to 2; 0.2 is the default for triplets",
-    ),
     *(
         Check(
             _beyond(name), f"--{name.replace('_', '-')} {{{name}:g}} is more than --metric {{metric}} can reach", _SPANS
         )
         for name in _DISTANCES
-    ),
-    Check(
-        lambda c: (c.relative_margin or 0.0) > 1,
-        "--relative-margin {relative_margin:g} is more than the whole of the reference",
-        "a share: 0.05 is 5 %",
     ),
     Check(
         _no_similarity,
@@ -168,27 +188,6 @@ VALID: tuple[Check, ...] = (
         lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
         "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not ask",
         "add --on-duplicate-ids last",
-    ),
-    Check(lambda c: c.skip < 0, "--skip must be 0 or more", ""),
-    Check(
-        lambda c: c.positives_per_anchor < 1,
-        "--positives-per-anchor must be at least 1",
-        "--positives all takes every one",
-    ),
-    Check(
-        lambda c: c.anchors_per_label is not None and c.anchors_per_label < 1,
-        "--anchors-per-label must be at least 1",
-        "",
-    ),
-    Check(
-        lambda c: c.negatives_per_anchor is not None and c.negatives_per_anchor < 1,
-        "--negatives-per-anchor must be at least 1",
-        "",
-    ),
-    Check(
-        lambda c: c.drop_duplicates_within is not None and not 0 <= c.drop_duplicates_within < float("inf"),
-        "--drop-duplicates-within must be a distance of 0 or more, or none",
-        "",
     ),
     Check(
         lambda c: c.band not in EMITS[c.emit].bands,
@@ -205,30 +204,11 @@ VALID: tuple[Check, ...] = (
         "--emit pairs needs --metric cosine or euclidean",
         "the contrastive loss squares a distance",
     ),
-    Check(
-        lambda c: c.emit == "pairs" and c.skip > 0,
-        "--skip has no meaning for --emit pairs",
-        "pairs are taken from either end",
-    ),
+    *barred(_NOT_OF_PAIRS, "has no meaning for --emit pairs", lambda c: c.emit == "pairs"),
     Check(
         lambda c: c.emit == "pairs" and c.pick != "nearest",
         "--emit pairs takes --pick nearest only",
         "an unordered pair is written when either end picks it among its nearest",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.drop_duplicates_of == "positive",
-        "--drop-duplicates-of positive has no meaning for --emit pairs",
-        "a pair has no positive; anchor and both work",
-    ),
-    Check(
-        lambda c: c.swap and c.emit == "pairs",
-        "--swap has no meaning for --emit pairs",
-        "it swaps anchor and positive of a triplet",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.short_rows == "drop",
-        "--short-rows has no meaning for --emit pairs",
-        "a pair is written when either end picks it, however few that end finds",
     ),
     Check(
         lambda c: c.swap and c.emit == "tuples",
@@ -256,17 +236,7 @@ VALID: tuple[Check, ...] = (
         "a guide without a filter changes nothing",
         "give --absolute-margin 0 (GIST), --relative-margin or --max-similarity",
     ),
-    Check(
-        lambda c: any(value is not None and not -_INFINITY < value < _INFINITY for value in _bounds(c)),
-        "similarities and margins are finite numbers",
-        "leave a filter out to turn it off",
-    ),
-    Check(lambda c: not -_INFINITY < c.min_grade < _INFINITY, "--min-grade must be a finite number", ""),
-    Check(
-        lambda c: c.min_similarity is not None and c.max_similarity is not None and c.min_similarity > c.max_similarity,
-        "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
-        "",
-    ),
+    _SIMILARITIES_CROSS,
     Check(
         _filters_empty_band,
         "--band {band} with a margin below --reference {reference} can select nothing: no negative is both at least as "
@@ -277,11 +247,6 @@ VALID: tuple[Check, ...] = (
         _margin_passes_semi_hard,
         "--absolute-margin {absolute_margin} reaches beyond --margin {margin}: the semi-hard band can select nothing",
         "make it smaller than --margin, or use --band any",
-    ),
-    Check(
-        lambda c: any(value is not None and value < 1 for value in (c.max_per_negative_label, c.max_uses)),
-        "--max-per-negative-label and --max-uses must be at least 1",
-        "",
     ),
     Check(
         lambda c: c.max_uses is not None and c.order == "shuffled" and c.emit == "tuples",
@@ -374,56 +339,69 @@ VALID: tuple[Check, ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Where `asked` holds, the resources mean nothing together."""
-
-    asked: Callable[[Resources], object]
-    message: str
-    hint: str
-
-
-REFUSALS = (
-    Refusal(
+MACHINES: tuple[Check[Resources], ...] = (
+    Check(
         lambda r: r.shard and r.engine != HERE,
         "--shard and --engine exclude each other",
         "a slice is mined by this process; an engine deals out the whole job",
     ),
-    Refusal(
+    Check(
         lambda r: r.shard and (r.require_rows is not None or r.max_short is not None),
         "--require-rows and --max-short look at all rows, a slice has some",
         "give them to minestream merge",
     ),
-    Refusal(
+    Check(
         lambda r: r.address and not ENGINES[r.engine].clusters,
         "--address is that of a cluster",
         "name what runs there: --engine dask or ray",
     ),
-    Refusal(
+    Check(
         lambda r: r.workers is not None and not ENGINES[r.engine].clusters,
         "--workers is for --engine dask or ray",
         "here --threads says how much runs at a time",
     ),
-    Refusal(
+    Check(
         lambda r: r.workers is not None and r.address,
         "--workers and --address exclude each other",
         "a cluster that runs has its workers",
     ),
-    Refusal(lambda r: r.workers is not None and r.workers < 1, "--workers must be at least 1", ""),
 )
 
 
-def check_machines(resources: Resources) -> None:
-    """Refuse what means nothing, by REFUSALS."""
-    if resources.shard is not None:
-        parse_slice(resources.shard)
-    for refusal in REFUSALS:
-        if refusal.asked(resources):
-            raise UsageError(refusal.message, refusal.hint)
+# Of what cannot be cut into parts that lie in one place: {what}.
+_REACHED = "mine files to a file or folder that all machines reach"
+UNCUT: tuple[Check[Resources], ...] = (
+    Check(lambda r: r.shard, "--shard is not for {what}", _REACHED),
+    Check(lambda r: r.engine != HERE, "--engine {engine} is not for {what}", _REACHED),
+)
 
 
-def refuse_machines(resources: Resources, what: str) -> None:
-    """Refuse slices and engines for `what` cannot be cut into parts that lie in one place."""
-    if resources.shard is not None or resources.engine != HERE:
-        option = "--shard" if resources.shard is not None else f"--engine {resources.engine}"
-        raise UsageError(f"{option} is not for {what}", "mine files to a file or folder that all machines reach")
+# Of a window: what asks for the end of a stream, or for a run to be gone on with.
+IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
+    {
+        "--resume": "the window of an interrupted run is gone: --overwrite starts afresh",
+        "--max-rows": "rows are handed out before it is known how many there will be",
+        "--require-rows": "a gate looks at a whole run; count what comes out",
+        "--max-short": "a gate looks at a whole run; the report counts short pairs",
+    },
+    "is not for --window",
+)
+
+
+# Of rows that are handed out while mining goes on: what needs all of them first.
+_HELD = ["--emit pairs", "--order shuffled", "--max-uses", *(f"--emit {name}" for name in FORMATS)]
+HANDED_OUT: tuple[Check[MineConfig], ...] = barred(
+    dict.fromkeys(_HELD, "use mine() or mine_arrays()"), "needs all rows before the first can be handed out"
+)
+
+
+# Of refilter's rule, beside the ranges that its options share with those of mine.
+REFILTER: tuple[Check[Any], ...] = (
+    Check(lambda r: r.negatives < 1, "--negatives must be at least 1", "-k is how many negatives of a pair stay"),
+    Check(
+        lambda r: r.reference != "pair" and r.absolute_margin is None and r.relative_margin is None,
+        "--reference {reference} is what margins are measured from",
+        "give --relative-margin or --absolute-margin",
+    ),
+    _SIMILARITIES_CROSS,
+)

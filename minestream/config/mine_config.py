@@ -11,9 +11,9 @@ import json
 from dataclasses import Field, asdict, dataclass, fields, replace
 from typing import Any
 
-from minestream.config.checks import VALID
+from minestream.config.checks import VALID, refuse
 from minestream.config.metrics import METRICS
-from minestream.config.option import check_choice, option
+from minestream.config.option import COUNT, Range, check_value, option
 from minestream.config.parse import anchor_share
 from minestream.config.resources import Tables
 from minestream.config.rules import (
@@ -34,7 +34,8 @@ from minestream.config.rules import (
     SHORT_ROWS,
     UNLABELED,
 )
-from minestream.errors import UsageError
+
+MOST_WINDOW_ROWS = 2**30  # slots are int32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,7 @@ class MineConfig:
     window: int | None = option(
         None, "integer", "Input",
         "INPUT is a stream: each row is mined for among the ROWS rows before it, in memory that does not grow.",
-        metavar="ROWS"
+        metavar="ROWS", within=Range(1, MOST_WINDOW_ROWS, hint="without it the candidates are all rows")
     )  # fmt: skip
 
     min_grade: float = option(
@@ -113,7 +114,8 @@ class MineConfig:
     margin: float | None = option(
         None, "number", "What is mined",
         "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
-        metavar="M"
+        metavar="M",
+        within=Range(0, inside=True, hint="cosine distances run from 0 to 2; 0.2 is the default for triplets")
     )  # fmt: skip
     band: str = option(
         None, "choice", "What is mined",
@@ -126,7 +128,9 @@ class MineConfig:
         flags=("-k", "--negatives"), metavar="K"
     )  # fmt: skip
     pick: str = option("nearest", "choice", "What is mined", "Which k of the eligible negatives.", choices=PICKS)
-    skip: int = option(0, "integer", "What is mined", "Leave out the S nearest eligible negatives first.", metavar="S")
+    skip: int = option(
+        0, "integer", "What is mined", "Leave out the S nearest eligible negatives first.", metavar="S", within=Range(0)
+    )  # fmt: skip
     fallback: str = option(
         "none", "choice", "What is mined", "What a pair without any negative in its band takes.", choices=FALLBACKS
     )  # fmt: skip
@@ -142,13 +146,16 @@ class MineConfig:
         None, "choice", "What is mined", "Which positives of an anchor. Default: easiest (with --qrels: all).",
         choices=POSITIVE_RULES
     )  # fmt: skip
-    positives_per_anchor: int = option(1, "integer", "What is mined", "Positives for each anchor.", metavar="N")
+    positives_per_anchor: int = option(
+        1, "integer", "What is mined", "Positives for each anchor.", metavar="N",
+        within=Range(1, hint="--positives all takes every one")
+    )  # fmt: skip
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
         0.0, "threshold", "What is mined",
         "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only, for cosine "
         "those of one direction; none: off.",
-        metavar="T|none"
+        metavar="T|none", within=Range(0, hint="none drops no duplicates")
     )  # fmt: skip
     drop_duplicates_of: str = option(
         None, "choice", "What is mined", "Whose near duplicates are dropped. Default: both (with --corpus: positive).",
@@ -175,7 +182,8 @@ class MineConfig:
     )  # fmt: skip
     relative_margin: float | None = option(
         None, "number", "Filters",
-        "Keep negatives less similar than the reference by the share R of it: 0.05 keeps up to 95 %.", metavar="R"
+        "Keep negatives less similar than the reference by the share R of it: 0.05 keeps up to 95 %.", metavar="R",
+        within=Range(most=1, hint="a share of the reference: 0.05 is 5 %")
     )  # fmt: skip
     reference: str = option("pair", "choice", "Filters", "What margins are measured from.", choices=REFERENCES)
     guide: str | None = option(
@@ -187,19 +195,21 @@ class MineConfig:
         None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%"
     )  # fmt: skip
     anchors_per_label: int | None = option(
-        None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N"
+        None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N", within=COUNT
     )  # fmt: skip
     negatives_per_anchor: int | None = option(
         None, "integer", "Balance", "At most K rows an anchor, dealt round by round over its positives (triplets).",
-        metavar="K"
+        metavar="K", within=COUNT
     )  # fmt: skip
 
     max_per_negative_label: int | None = option(
         None, "integer", "Balance",
-        "At most M negatives of one label for each (anchor, positive); those without one are not counted.", metavar="M"
+        "At most M negatives of one label for each (anchor, positive); those without one are not counted.", metavar="M",
+        within=COUNT
     )  # fmt: skip
     max_uses: int | None = option(
-        None, "integer", "Balance", "Let no row be a negative more than U times in the whole run.", metavar="U"
+        None, "integer", "Balance", "Let no row be a negative more than U times in the whole run.", metavar="U",
+        within=COUNT
     )  # fmt: skip
 
     emit: str = option("triplets", "choice", "Output", "Shape of the output.", choices=EMITS)
@@ -255,7 +265,7 @@ class MineConfig:
         """
         config = replace(self, band=BAND_ALIASES.get(self.band or "", self.band))
         for spec in fields(config):
-            check_choice(spec, getattr(config, spec.name))
+            check_value(spec, getattr(config, spec.name))
         emit, metric = EMITS[config.emit], METRICS[config.metric]
         band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
         # Of two tables a margin is no filter: without a band that needs one there is none, and no loss.
@@ -273,9 +283,7 @@ class MineConfig:
         }
         config = replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
         anchor_share(config.anchors, 1)
-        for check in VALID:
-            if check.refuses(config):
-                raise UsageError(check.message.format(**config.to_dict()), check.hint)
+        refuse(VALID, config)
         return config
 
     def to_dict(self) -> dict[str, Any]:

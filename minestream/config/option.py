@@ -5,14 +5,44 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import Field, field
+from dataclasses import Field, dataclass, field
 from functools import wraps
+from math import inf, isfinite
 from typing import Any, TypeVar, cast
 
 from minestream.config.gone import refuse_gone
 from minestream.errors import UsageError, is_text, nearest_name
 
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The numbers that an option takes, which are finite; `hint` says what to do instead of giving another."""
+
+    least: float = -inf
+    most: float = inf
+    inside: bool = False  # whether the ends are left out
+    hint: str = ""
+
+    def check(self, flag: str, value: object) -> None:
+        """Raise UsageError for a number outside; what is no number is not looked at."""
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return
+        at_end = self.inside and value in (self.least, self.most)
+        if at_end or not isfinite(value) or not self.least <= value <= self.most:
+            what = str(self) if isfinite(value) else "a finite number"
+            raise UsageError(f"{flag} must be {what}, not {value}", self.hint)
+
+    def __str__(self) -> str:
+        if self.least == -inf:
+            return f"at most {self.most:,}" if self.most < inf else "a finite number"
+        if self.most < inf:
+            return f"between {self.least:,} and {self.most:,}"
+        return f"above {self.least:,}" if self.inside else f"at least {self.least:,}"
+
+
+FINITE, COUNT = Range(), Range(1)
 
 
 def option(
@@ -24,9 +54,13 @@ def option(
     flags: tuple[str, ...] = (),
     choices: Mapping[str, object] | None = None,
     metavar: str = "",
+    within: Range = FINITE,
 ) -> Any:
     """A field that is also an option; `kind` names how the command line reads it (cli.py), or hidden."""
-    meta = {"kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar}
+    meta = {
+        "kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar,
+        "within": within,
+    }  # fmt: skip
     return field(default=default, metadata=meta)
 
 
@@ -37,12 +71,13 @@ def long_flag(spec: Field[Any]) -> str:
     return long[0] if long else "--" + spec.name.replace("_", "-")
 
 
-def check_choice(spec: Field[Any], value: object) -> None:
-    """Refuse a value outside the field's choices, naming the nearest one, and text that no file can hold."""
+def check_value(spec: Field[Any], value: object) -> None:
+    """Refuse a value outside the field's choices, naming the nearest one, or its range, and text no file can hold."""
     choices = spec.metadata["choices"]
     if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
     refuse_gone(spec.name, value)
+    spec.metadata["within"].check(long_flag(spec), value)
     if choices is None or value is None or (isinstance(value, str) and value in choices):
         return
     raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))

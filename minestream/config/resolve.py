@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from minestream.config.checks import check_machines
+from minestream.config.checks import MACHINES, refuse
 from minestream.config.effects import Asked, given_options, remarks
 from minestream.config.gone import GONE
 from minestream.config.mine_config import _AS_ARRAYS, _TABLES, MineConfig, _listed, _says_nothing
-from minestream.config.option import FOREIGN_OPTIONS, check_choice, long_flag, of_type
-from minestream.config.parse import parse_memory, parse_threshold, short_share
-from minestream.config.resources import Resources, Tables, check_least
+from minestream.config.option import FOREIGN_OPTIONS, check_value, long_flag, of_type
+from minestream.config.parse import parse_memory, parse_slice, parse_threshold, short_share
+from minestream.config.resources import Resources, Tables
 from minestream.config.rules import PRESETS
 from minestream.errors import UsageError, nearest_name
 
@@ -85,7 +85,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
         if name not in OPTION_FIELDS:
             raise unknown_option(name, options[name])
     preset = options.get("preset")
-    check_choice(OPTION_FIELDS["preset"], preset)
+    check_value(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}
     given["carry"] = () if given.get("carry") is None else tuple(_listed(given["carry"]))
     if not all(isinstance(name, str) for name in given["carry"]):
@@ -109,9 +109,10 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
 
     resources, tables = Resources(**chosen(Resources)), Tables(**chosen(Tables))
     for spec in fields(resources):
-        check_choice(spec, getattr(resources, spec.name))
+        check_value(spec, getattr(resources, spec.name))
     parse_memory(resources.memory)
     short_share(resources.max_short)
-    check_least(resources)
-    check_machines(resources)
+    if resources.shard is not None:
+        parse_slice(resources.shard)
+    refuse(MACHINES, resources)
     return MineConfig(**chosen(MineConfig) | tables.derived()).resolved(), resources, tables

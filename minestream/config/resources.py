@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from minestream.config.option import option
+from minestream.config.option import COUNT, Range, option
 from minestream.config.parse import parse_memory
 from minestream.config.rules import ENGINES
-from minestream.errors import UsageError
 from minestream.system.machine import free_bytes
 
 
@@ -51,10 +50,11 @@ class Resources:
         metavar="GLOB"
     )  # fmt: skip
     max_rows: int | None = option(
-        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N"
+        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N",
+        within=COUNT
     )  # fmt: skip
     require_rows: int | None = option(
-        None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N"
+        None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N", within=Range(0)
     )  # fmt: skip
     max_short: str | None = option(
         None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%"
@@ -69,7 +69,8 @@ class Resources:
         metavar="DIR",
     )  # fmt: skip
     threads: int | None = option(
-        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N"
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N",
+        within=COUNT
     )  # fmt: skip
     shard: str | None = option(
         None, "text", "Resources", "Mine slice I of N only, to OUT.slices/: minestream merge OUT makes one of all.",
@@ -81,7 +82,8 @@ class Resources:
         metavar="ADDRESS"
     )  # fmt: skip
     workers: int | None = option(
-        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 1.", metavar="N"
+        None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 1.", metavar="N",
+        within=COUNT
     )  # fmt: skip
     resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
@@ -93,19 +95,8 @@ class Resources:
     )  # fmt: skip
     remarks: tuple[str, ...] = option((), "derived", "", "What the user should know of the options given.")
     screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
-    block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.")
-    batch_rows: int = option(8192, "hidden", "", "Rows read at a time.")
-
-
-_LEAST = {"threads": 1, "max_rows": 1, "require_rows": 0}
-
-
-def check_least(resources: Resources) -> None:
-    """Raise UsageError for a number that is too small to mean anything."""
-    for name, least in _LEAST.items():
-        value = getattr(resources, name)
-        if value is not None and value < least:
-            raise UsageError(f"--{name.replace('_', '-')} must be at least {least}")
+    block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.", within=COUNT)
+    batch_rows: int = option(8192, "hidden", "", "Rows read at a time.", within=COUNT)
 
 
 MEMORY_SHARE = 0.6

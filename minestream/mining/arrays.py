@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config.checks import refuse_machines
+from minestream.config.checks import UNCUT, refuse
 from minestream.config.derived import needs_finishing
 from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.errors import UsageError
@@ -124,7 +124,7 @@ def mine_arrays(
         listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
     )
     config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
-    refuse_machines(resources, "arrays")
+    refuse(UNCUT, resources, what="arrays")
 
     def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None, **name: str) -> Source:
         return arrays_source(

@@ -11,8 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from minestream.config.checks import refuse_machines
-from minestream.config.derived import needs_finishing
+from minestream.config.checks import HANDED_OUT, UNCUT, refuse
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import PIPE
 from minestream.config.resolve import asked_options
@@ -76,8 +75,8 @@ def _opened(
     inputs: Any, options: dict[str, Any], progress_callback: Callback | None
 ) -> tuple[Batches | StreamBatches, Resources]:
     config, resources, tables = asked_options(options)
-    refuse_machines(resources, "a stream of rows")
-    refuse_finishing(config)
+    refuse(UNCUT, resources, what="a stream of rows")
+    refuse(HANDED_OUT, config)
     if config.window is not None:
         return StreamBatches(inputs, config, resources, tables), resources
     if resources.resume or resources.overwrite:
@@ -123,13 +122,3 @@ class Batches:
         self._held.close()
         self.miner.loaded.notes.extend(self.notes)
         return self.miner.report(Path(PIPE), self._parts, began, complete)
-
-
-def refuse_finishing(config: MineConfig) -> None:
-    """Refuse what needs all rows before the first can be handed out."""
-    if not needs_finishing(config):
-        return
-    what = "--emit pairs" if config.emit == "pairs" else "--order shuffled" if config.order == "shuffled" else (
-        "--max-uses" if config.max_uses is not None else f"--emit {config.emit}"
-    )  # fmt: skip
-    raise UsageError(f"{what} needs all rows before the first can be handed out", "use mine() or mine_arrays()")

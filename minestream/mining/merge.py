@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from minestream.config.checks import refuse_machines
+from minestream.config.checks import UNCUT, refuse
 from minestream.config.derived import needs_finishing
 from minestream.config.effects import idle
 from minestream.config.mine_config import MineConfig
@@ -94,7 +94,7 @@ def merge(
         if name in MineConfig.__slots__:
             raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
     _, resources, tables = split_options(options)
-    refuse_machines(resources, "merge")
+    refuse(UNCUT, resources, what="merge")
     every = checked([found for place in places for found in found_at(place)])
     first = every[0].manifest
     config = config_of(first["config"], every[0].place, OutputError)

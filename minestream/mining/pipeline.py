@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from minestream.config.checks import refuse_machines
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import parse_slice
 from minestream.config.resolve import asked_options
@@ -64,7 +63,6 @@ def mine(
     config, resources, tables = asked_options(options)
     output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
     if config.window is not None:
-        refuse_machines(resources, "--window")
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
     if resources.shard is not None:
         output = slice_target(output, parse_slice(resources.shard), resources)

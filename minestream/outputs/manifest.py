@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
-from minestream.config.option import check_choice
+from minestream.config.option import check_value
 from minestream.errors import MinestreamError, OutputError, UsageError, is_text
 from minestream.system.paths import AnyPath
 from minestream.system.stats import ShardStats
@@ -161,7 +161,7 @@ def config_of(recorded: dict[str, Any], place: object, refusal: type[MinestreamE
     wrong = sorted(recorded.keys() - known.keys())
     for name in known.keys() & recorded.keys():
         try:
-            check_choice(known[name], recorded[name])
+            check_value(known[name], recorded[name])
             if not fits(recorded[name], Maybe(OF_KINDS.get(known[name].metadata["kind"], str))):
                 wrong.append(f"{name} {recorded[name]!r}")
         except (UsageError, TypeError):  # a list is no key among the choices

@@ -209,7 +209,7 @@ def test_scores_that_do_not_fit_are_refused(mined: Path, tmp_path: Path, change:
         ({"relative_margin": 5.0}, "0.05 is 5 %"),
         ({"reference": "median", "relative_margin": 0.1}, "did you mean 'mean'"),
         ({"reference": "max"}, "--relative-margin"),
-        ({"min_similarity": 1.0, "max_similarity": 0.5}, "can select nothing"),
+        ({"min_similarity": 1.0, "max_similarity": 0.5}, "nothing can be selected"),
         ({"emit": "st-tuples"}, "minestream export"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from minestream.config.checks import IN_WINDOWS, refuse
 from minestream.config.effects import lacking
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
@@ -212,7 +213,7 @@ class Miner:
 
     def __init__(self, window: int, **options: Any) -> None:
         self._config, self._resources, _ = asked_options({**options, "window": window})
-        refuse_resources(self._resources)
+        refuse(IN_WINDOWS, self._resources, what="--window")
         self._windowed: Windowed | None = None
         self._like: Source | None = None
         self._latencies = Latencies()
@@ -291,19 +292,6 @@ class Miner:
         if self._windowed is not None:
             self._windowed.close()
             self._windowed = None
-
-
-def refuse_resources(resources: Resources) -> None:
-    """Refuse what asks for the end of a stream, or for a run to be gone on with."""
-    refused = {
-        "--resume": (resources.resume, "the window of an interrupted run is gone: --overwrite starts afresh"),
-        "--max-rows": (resources.max_rows, "rows are handed out before it is known how many there will be"),
-        "--require-rows": (resources.require_rows, "a gate looks at a whole run; count what comes out"),
-        "--max-short": (resources.max_short, "a gate looks at a whole run; the report counts short pairs"),
-    }
-    for option, (given, why) in refused.items():
-        if given:
-            raise UsageError(f"{option} is not for --window", why)
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from minestream.config.checks import IN_WINDOWS, refuse
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import PIPE
 from minestream.config.resources import Resources, Tables
@@ -18,7 +19,7 @@ from minestream.inputs.source import Source
 from minestream.inputs.tables import open_sources
 from minestream.mining.plan import PART_ANCHORS, PART_ROWS
 from minestream.mining.stream.latency import Latencies
-from minestream.mining.stream.miner import PIECE_ROWS, Windowed, bank_bytes, refuse_resources
+from minestream.mining.stream.miner import PIECE_ROWS, Windowed, bank_bytes
 from minestream.outputs.parquet import part_tables
 from minestream.outputs.run import Run
 from minestream.outputs.target import Target
@@ -39,7 +40,7 @@ def mine_stream(
         For an option that asks for the end of the stream before it is there.
     """
     began = time.perf_counter()
-    refuse_resources(resources)
+    refuse(IN_WINDOWS, resources, what="--window")
     given = given_tables(inputs, tables, resources)
     if not resources.dry_run:
         output.refuse_inputs(given)
@@ -82,7 +83,7 @@ class StreamBatches:
     """What is mined of a stream within a window, read out while the stream comes; see batches.Batches."""
 
     def __init__(self, inputs: Any, config: MineConfig, resources: Resources, tables: Tables) -> None:
-        refuse_resources(resources)
+        refuse(IN_WINDOWS, resources, what="--window")
         self.config, self.notes = config, list[str]()
         self.source = open_sources(inputs, config, tables, resources).anchors
         self._windowed = Windowed(self.source, config, resources)

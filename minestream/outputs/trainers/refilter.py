@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.config.option import checked
+from minestream.config import checks
+from minestream.config.option import check_value, checked
 from minestream.config.parse import short_share
-from minestream.config.resources import Resources, check_least
+from minestream.config.resolve import OPTION_FIELDS
+from minestream.config.resources import Resources
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs.given import Given
 from minestream.outputs.gates import check_gates
@@ -58,31 +60,9 @@ class Rule:
 
     def check(self) -> None:
         """Raise UsageError for what means nothing."""
-        if self.negatives < 1:
-            raise UsageError("--negatives must be at least 1", "-k is how many negatives of a pair stay")
-        for name in ("max_similarity", "min_similarity", "absolute_margin", "relative_margin"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise UsageError(f"--{name.replace('_', '-')} must be a finite number, not {value}")
-        if (self.relative_margin or 0.0) > 1:
-            raise UsageError(
-                f"--relative-margin {self.relative_margin:g} is more than the whole of the reference",
-                "a share: 0.05 is 5 %",
-            )
-        if self.reference != "pair" and self.reference not in OF_POSITIVES:
-            raise UsageError(
-                f"--reference has no value {self.reference!r}", nearest_name(self.reference, ["pair", *OF_POSITIVES])
-            )
-        if self.reference != "pair" and self.absolute_margin is None and self.relative_margin is None:
-            raise UsageError(
-                f"--reference {self.reference} is what margins are measured from",
-                "give --relative-margin or --absolute-margin",
-            )
-        low, high = self.min_similarity, self.max_similarity
-        if low is not None and high is not None and low > high:
-            raise UsageError(
-                "--min-similarity is above --max-similarity: the window can select nothing", "exchange them"
-            )
+        for spec in fields(self):
+            check_value(OPTION_FIELDS[spec.name], getattr(self, spec.name))
+        checks.refuse(checks.REFILTER, self)
 
     def limits(self, reference: Numbers) -> Iterator[tuple[str, Any, Any]]:
         """The filters that are on, each with the lowest and the highest score that passes."""
@@ -170,7 +150,7 @@ def refilter(
         raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
     gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
     short_share(gates.max_short)
-    check_least(gates)
+    check_value(OPTION_FIELDS["require_rows"], require_rows)
     found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
     refuse(found)
     if emit != "triplets":
