@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle, lacking
-from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import checked
 from minestream.config.resolve import asked_options
@@ -29,19 +28,14 @@ from minestream.inputs.dataset.load import load
 from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.given import Given
 from minestream.inputs.tables import open_sources
-from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
-from minestream.mining.shards import limits_of
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
-from minestream.search.context import Setting
-from minestream.search.results import Found, one_pair_each
-from minestream.search.screens import Codes, screens_of
-from minestream.search.search import search_once
+from minestream.search.nearest import Neighbors, nearest
+from minestream.search.searcher import Searcher
 from minestream.system.memory import scratch_folder
 from minestream.system.progress import reporter
 from minestream.system.stats import ShardStats
-from minestream.system.threads import Workers
 
 NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # what counts as a near duplicate where nothing is said
 QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
@@ -101,7 +95,10 @@ def compare(
             draft = stack.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
         scratch = stack.enter_context(scratch_folder(resources.scratch))
         loaded = _loaded(train, validation, config, resources, scratch)
-        found = _nearest(loaded, config, resources, scratch)
+        anchors = np.arange(loaded.tables[0].end, dtype=np.int32)
+        with Searcher(loaded, config.metric, resources, scratch) as searcher:
+            (first,) = nearest(searcher, anchors, 1)
+        found = Neighbors(first.slot[:, 0], first.x[:, 0])
         near = found.x <= (-np.inf if limit is None else limit)
         if draft is not None:
             rows = _rows(loaded, found, near)
@@ -134,30 +131,6 @@ def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resource
     return loaded
 
 
-def _nearest(loaded: Loaded, config: MineConfig, resources: Resources, scratch: Path) -> Found:
-    """The nearest training row of every validation row."""
-    store, budget = loaded.store, memory_budget(resources)
-    screens = screens_of(resources, store.rows, store.dimension)
-    limits = limits_of(store.dimension, store.row_bytes, resources, budget, screens)
-    anchors = np.arange(loaded.tables[0].end, dtype=np.int32)
-    rule = Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code)
-    made: dict[str, Codes] = {}
-    workers = Workers(limits.threads)
-
-    def codes(screen: str) -> Codes:
-        if screen not in made:
-            made[screen] = Codes(loaded, screen, workers, limits.threads, budget // 4, scratch)
-        return made[screen]
-
-    try:
-        setting = Setting(loaded, METRICS[config.metric], limits, workers, ShardStats(), codes)
-        return search_once(setting, anchors, one_pair_each(anchors.size), rule)
-    finally:
-        workers.close()
-        for each in made.values():
-            each.close()
-
-
 def _labels(loaded: Loaded) -> dict[str, Any] | None:
     """How many labels both tables have; None without labels."""
     if not loaded.labeled:
@@ -176,7 +149,7 @@ def _labels(loaded: Loaded) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _equal(loaded: Loaded, found: Found, metric: str) -> dict[str, Any]:
+def _equal(loaded: Loaded, found: Neighbors, metric: str) -> dict[str, Any]:
     """How many validation rows are at distance 0 from a training row, what that means, and how many are one."""
     code = loaded.rows.twin if loaded.equal is None else loaded.equal
     validation, train = np.split(np.arange(code.size), [loaded.first_candidate])
@@ -207,7 +180,7 @@ def _ids(loaded: Loaded) -> dict[str, Any] | None:
     return {"shared": len(shared), "examples": shared.slice(0, SHOWN).to_pylist()}
 
 
-def _rows(loaded: Loaded, found: Found, mask: NDArray[np.bool_]) -> pa.Table:
+def _rows(loaded: Loaded, found: Neighbors, mask: NDArray[np.bool_]) -> pa.Table:
     """Validation rows with their nearest training rows, nearest first."""
     at = np.flatnonzero(mask)
     at = at[np.lexsort((at, found.x[at]))]

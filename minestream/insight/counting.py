@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
-from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels import profile as kernels
-from minestream.search.context import Limits
+from minestream.search.searcher import Searcher
 from minestream.system.progress import Progress
-from minestream.system.threads import Workers
 
 BATCH_ANCHORS = 1_024  # counted before they are summed: fixed, so that sums do not depend on threads or memory
 STRIP_ANCHORS = 64
@@ -112,19 +110,17 @@ class Counting:
 
     Parameters
     ----------
-    loaded, metric : Loaded, str
-    limits, workers, progress : Limits, Workers, Progress
-    budget_bytes : int
-        Decides how many anchors meet the rows together, and how many threads have room to sort: one at least.
+    searcher : Searcher
+        Its memory decides how many anchors meet the rows together, and how many threads have room to sort: one at
+        least.
+    progress : Progress
     """
 
-    def __init__(
-        self, loaded: Loaded, metric: str, limits: Limits, workers: Workers, progress: Progress, budget_bytes: int
-    ) -> None:
-        self.loaded, self.code = loaded, METRICS[metric].code
-        self.limits, self.workers, self.progress = limits, workers, progress
-        rows = loaded.store.rows
-        self.threads = int(max(1, min(limits.threads, budget_bytes // ROOM_SHARE // (ROOM_BYTES * rows))))
+    def __init__(self, searcher: Searcher, progress: Progress) -> None:
+        self.loaded, self.code = searcher.loaded, searcher.metric.code
+        self.limits, self.workers, self.progress = searcher.limits, searcher.workers, progress
+        rows, budget_bytes = self.loaded.store.rows, searcher.budget_bytes
+        self.threads = int(max(1, min(self.limits.threads, budget_bytes // ROOM_SHARE // (ROOM_BYTES * rows))))
         room = budget_bytes // STRIP_SHARE // self.threads // (8 * rows)
         self.strip = int(max(1, min(STRIP_ANCHORS, room)))
         self._x = [np.empty((self.strip, rows)) for _ in range(self.threads)]

@@ -10,16 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Loaded
-from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
-from minestream.search.context import Setting
-from minestream.search.course import search_work
-from minestream.search.results import Found, counting, one_pair_each
-from minestream.search.search import search
+from minestream.kernels.types import NEGATIVE, POSITIVE
+from minestream.search.nearest import Neighbors, nearest
+from minestream.search.searcher import Searcher
+from minestream.system.progress import Progress
 
 K = 10
-WANTED = (POSITIVE, NEGATIVE)
-GROUP_ROWS = 16_384
-NONE = np.int32(-1)
 SCORE_FORMULA = (
     f"label_score = how many of the row's {K} nearest carry its given label, divided by {K} (or by how many there are)"
 )
@@ -69,39 +65,19 @@ class Nearest:
     same: NDArray[np.bool_]
 
 
-def nearest(setting: Setting) -> Nearest:
+def nearest_of_both(searcher: Searcher, progress: Progress) -> Nearest:
     """The K nearest positives and negatives of every row.
 
     Notes
     -----
     Cost: as mining twice, once over the pairs within labels and once over all.
     """
-    rows = setting.loaded.store.rows
-    groups = np.split(np.arange(rows, dtype=np.int32), range(GROUP_ROWS, rows, GROUP_ROWS))
-    every, found = np.arange(rows, dtype=np.int32), []
-    rules = [Rule(wanted, NEAREST, K, 0, IGNORE, IGNORE, 0.0, False, setting.metric.code) for wanted in WANTED]
-    works = [sum(search_work(setting.loaded, every, rows, rule, bool(setting.limits.screens))) for rule in rules]
-    setting.course.plan(sum(works))
-    for rule, work in zip(rules, works, strict=True):
-        setting.course.turn_to(work)
-        found.append(_dense(list(search(setting, groups, one_pair_each(rows), rule)), rows))
-    (positive, positive_x), (negative, negative_x) = found
-    slot, same = _merged(setting.loaded, *found)
-    return Nearest(positive, positive_x, negative, negative_x, slot, same)
+    every = np.arange(searcher.loaded.store.rows, dtype=np.int32)
+    positive, negative = nearest(searcher, every, K, (POSITIVE, NEGATIVE), progress)
+    return Nearest(*positive, *negative, *_merged(searcher.loaded, positive, negative))
 
 
-def _dense(found: list[Found], rows: int) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-    slot, x = np.full((rows, K), NONE), np.full((rows, K), np.inf)
-    first = 0
-    for group in found:
-        counts = np.diff(group.start)
-        at = first + np.repeat(np.arange(counts.size), counts), counting(counts)
-        slot[at], x[at] = group.slot, group.x
-        first += counts.size
-    return slot, x
-
-
-def _merged(loaded: Loaded, *kinds: tuple[NDArray[np.int32], NDArray[np.float64]]) -> tuple[Any, Any]:
+def _merged(loaded: Loaded, *kinds: Neighbors) -> tuple[Any, Any]:
     """The K nearest of both kinds by (distance, key order), and which are positives."""
     slot, x = (np.concatenate(each, axis=1) for each in zip(*kinds, strict=True))
     rank = np.where(slot >= 0, loaded.rows.rank[slot], np.iinfo(np.int64).max)

@@ -29,12 +29,9 @@ from minestream.insight.describe import QUANTILES
 from minestream.insight.folder import profile_folder, write_profile
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.shards import Mining
-from minestream.search.context import Setting
-from minestream.search.course import Course
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import place_of
 from minestream.system.progress import Callback, reporter
-from minestream.system.stats import ShardStats
 
 EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
 DRAWN_ANCHORS = 5_000
@@ -53,13 +50,9 @@ OPTIONS = (
 class Profiler(Mining):
     """A source loaded and planned, whose searches are for looking at."""
 
-    def setting(self, course: Course) -> Setting:
-        """What searches and counts share."""
-        return replace(self.setting_for(ShardStats(), course), timed=False)
-
     def counting(self) -> Counting:
         """The pass over drawn anchors and all rows."""
-        return Counting(self.loaded, self.config.metric, self.limits, self.workers, self.progress, self._budget)
+        return Counting(self.searcher, self.progress)
 
 
 @checked
@@ -187,9 +180,7 @@ class _Profile:
         self.metric = METRICS[self.config.metric]
         rows = self.loaded.store.rows
         profiler.progress.stage("neighbours", rows, "rows")
-        course = Course(profiler.progress, rows)
-        self.near = neighbors.nearest(profiler.setting(course))
-        course.finish()
+        self.near = neighbors.nearest_of_both(profiler.searcher, profiler.progress)
         self.margins = np.array(margins or self._default_margins())
         self.counting = profiler.counting()
         self.positives, self.negatives = relation_counts(self.loaded, self.counting)

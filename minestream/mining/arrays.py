@@ -160,7 +160,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(miner, parts, total, folder)
-        return Mined(table, total, miner.effort, (*miner.notes(), *total.notes()))
+        return Mined(table, total, miner.searcher.effort, (*miner.notes(), *total.notes()))
 
 
 def _finished_in_memory(

@@ -11,14 +11,13 @@ from numpy.typing import NDArray
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, thread_count
 from minestream.errors import CapacityError
+from minestream.search.searcher import MIN_BLOCK_ROWS
 
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row; few anchors have so many
 ALL_PART_ROWS = 8 * PART_ROWS  # so that of such rows more may be projected
 ROW_STATE_BYTES = 160  # of every row: label, id, order, and the terms of its codes
-MAX_BLOCK_ROWS = 32_768
-MIN_BLOCK_ROWS = 1_024
 
 
 @dataclass(frozen=True)

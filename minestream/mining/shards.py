@@ -14,9 +14,8 @@ import numpy as np
 
 from minestream._version import VERSION
 from minestream.config.effects import lacking
-from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
-from minestream.config.resources import Resources, memory_budget, thread_count
+from minestream.config.resources import Resources, memory_budget
 from minestream.errors import CapacityError, InputError, UsageError
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.draws import Keys
@@ -27,21 +26,20 @@ from minestream.kernels.jit import compiles_first
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.negatives import make_task, negative_rule, planned_searches
-from minestream.mining.plan import MAX_BLOCK_ROWS, MIN_BLOCK_ROWS, ROW_STATE_BYTES, Plan, make_plan, projected_rows
+from minestream.mining.plan import ROW_STATE_BYTES, Plan, make_plan, projected_rows
 from minestream.mining.positives import last_resorts
 from minestream.mining.rates import keep_rate
 from minestream.outputs.rows import Picture, schema_of
 from minestream.search.constraints import limited_search
-from minestream.search.context import Limits, Setting
-from minestream.search.course import CODE, ROW, Course
+from minestream.search.course import ROW, Course
 from minestream.search.order import GROUP_ROWS
-from minestream.search.screens import SCREENS, Codes, screens_of
+from minestream.search.screens import SCREENS
 from minestream.search.search import search_once
+from minestream.search.searcher import Searcher
 from minestream.system.memory import release_memory, scratch_root
 from minestream.system.paths import AnyPath
 from minestream.system.progress import Progress
-from minestream.system.stats import Effort, Report, ShardStats, merged
-from minestream.system.threads import Workers
+from minestream.system.stats import Report, ShardStats, merged
 
 ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
 PAIR_STATE_BYTES = 160
@@ -84,28 +82,24 @@ class Mining:
         if not source.labeled:
             _refuse_without_labels(config)
         self.source, self.config, self.resources, self.progress = source, config, resources, progress
-        self.reading, self.effort, self._work_done = ShardStats(), Effort(), 0.0
+        self.reading, self._work_done = ShardStats(), 0.0
         self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
         if compiles_first():
             progress.note("compiling kernels for this processor, once: half a minute or so")
-        budget = memory_budget(resources)
-        self._budget = budget
-        self._codes: dict[str, Codes] = {}
+        self._budget = memory_budget(resources)
         with self.reading.stage("read"):
-            self.loaded: Loaded = load(source, config, budget // 2, self._scratch, progress, self.reading)
+            self.loaded: Loaded = load(source, config, self._budget // 2, self._scratch, progress, self.reading)
         store = self.loaded.store
-        screens = screens_of(resources, store.rows, store.dimension)
+        self.searcher = Searcher(self.loaded, config.metric, resources, self._scratch)
         self.anchors = choose_anchors(self.loaded, config)
         positives = self.loaded.positives[self.anchors]
         candidates = store.rows - self.loaded.first_candidate
         self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
         self.plan: Plan = make_plan(
             config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
-            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory, screens=screens,
-            budget_bytes=budget,
+            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory,
+            screens=self.searcher.limits.screens, budget_bytes=self._budget,
         )  # fmt: skip
-        self.limits = limits_of(store.dimension, store.row_bytes, resources, budget, screens)
-        self.workers = Workers(self.limits.threads)
         self.schema = schema_of(self.loaded, config)
         self._check_weighted()
         self._check_memory()
@@ -116,17 +110,8 @@ class Mining:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.workers.close()
-        for codes in self._codes.values():
-            codes.close()
+        self.searcher.close()
         self.loaded.store.close()
-
-    def setting_for(self, stats: ShardStats, course: Course | None = None) -> Setting:
-        """What the searches of this run share; they count into `stats`."""
-        return Setting(
-            self.loaded, METRICS[self.config.metric], self.limits, self.workers, stats,
-            partial(self._codes_of, course or Course()), effort=self.effort, course=course or Course(),
-        )  # fmt: skip
 
     def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
         """The journey of some shards: positives, negatives; each handed out when it is done.
@@ -171,26 +156,22 @@ class Mining:
 
     def work(self, todo: Sequence[int]) -> float:
         """What mining some shards is; see course.py."""
-        return self._code_work + sum(sum(self._round_works(shards)) for shards in self._rounds(todo))
-
-    @property
-    def _code_work(self) -> float:
-        store = self.loaded.store
-        return float(CODE * store.rows * store.dimension if self.limits.screens and not self._codes else 0)
+        return self.searcher.code_work + sum(sum(self._round_works(shards)) for shards in self._rounds(todo))
 
     def _round_works(self, shards: Sequence[int]) -> tuple[float, float, float]:
         """The work of the searches for positives, of those for negatives, and of the rows."""
         anchors = np.concatenate([self.anchors[slice(*self.plan.shards[index])] for index in shards])
         rows = projected_rows(self.config, self.loaded.positives[anchors]).sum()
         rule = negative_rule(self.config)
-        positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, bool(self.limits.screens))
+        swept = bool(self.searcher.limits.screens)
+        positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, swept)
         return positives, float(rows) * ROW, negatives
 
     def _mined_together(self, shards: Sequence[int], course: Course) -> Iterator[tuple[int, Picture]]:
         """One run of shards; what it holds is let go at its end, before the next begins."""
         loaded, stats = self.loaded, ShardStats()
         positives, rows, negatives = self._round_works(shards)
-        setting = self.setting_for(stats, course)
+        setting = self.searcher.setting(stats, course)
         groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
         anchors = np.concatenate(groups)
         course.turn_to(positives)
@@ -236,20 +217,11 @@ class Mining:
     def _answers_bytes(self) -> int:
         """What answers may take of the memory: a quarter, and no more than is left beside all else."""
         store, quarter = self.loaded.store, self._budget // 4
-        held = store.rows * (ROW_STATE_BYTES + store.row_bytes * store.in_memory)
-        for screen in self.limits.screens:
+        limits, held = self.searcher.limits, store.rows * (ROW_STATE_BYTES + store.row_bytes * store.in_memory)
+        for screen in limits.screens:
             codes = store.rows * store.dimension * np.dtype(SCREENS[screen].dtype).itemsize
             held += codes if codes <= quarter else 0
-        return min(quarter, self._budget - held - self.limits.threads * SURVIVORS_BYTES)
-
-    def _codes_of(self, course: Course, screen: str) -> Codes:
-        if screen not in self._codes:
-            work = self._code_work
-            self._codes[screen] = Codes(
-                self.loaded, screen, self.workers, self.limits.threads, self._budget // 4, self._scratch
-            )
-            course.advance(work)
-        return self._codes[screen]
+        return min(quarter, self._budget - held - limits.threads * SURVIVORS_BYTES)
 
     def pairs_of(self, index: int) -> int:
         """Pairs to compute for one shard."""
@@ -295,12 +267,12 @@ class Mining:
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
         }  # fmt: skip
         total = merged([self.reading, *parts])
-        used = {"screen": ", ".join(self._codes)} if self._codes else {}
+        used = {"screen": ", ".join(self.searcher.screens)} if self.searcher.screens else {}
         return Report(
             None if output is None else str(output), self.config.to_dict(), self.columns(), about,
             dict(self.plan.facts) if complete else self.plan.facts | self.plan.means, total,
             (*self.notes(), *total.notes()), time.perf_counter() - began, complete,
-            effort=self.plan.means | used | asdict(self.effort),
+            effort=self.plan.means | used | asdict(self.searcher.effort),
         )  # fmt: skip
 
     def _check_memory(self) -> None:
@@ -318,11 +290,3 @@ class Mining:
                 f"--pick weighted needs vectors of 3 coordinates or more, these have {self.source.dimension}",
                 "the density of distances on a circle has no such weight; use --pick random",
             )
-
-
-def limits_of(dimension: int, row_bytes: int, resources: Resources, budget: int, screens: tuple[str, ...]) -> Limits:
-    """Sizes of blocks and groups of anchors for a budget of bytes."""
-    per_row = row_bytes + 12 * dimension + 64
-    block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget // 16 // per_row))
-    group = min(16_384, max(512, budget // 4 // (4_096 + 16 * dimension)))
-    return Limits(thread_count(resources), resources.block_rows or int(block), int(group), screens)

@@ -192,7 +192,7 @@ def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.Monk
             store = self.loaded.store
             vectors = store.rows * store.row_bytes if store.in_memory else 0
             codes = store.rows * store.dimension * (1 + 4 * (store.rows * store.row_bytes <= self._budget // 4))
-            rest = store.rows * ROW_STATE_BYTES + self.limits.threads * SURVIVORS_BYTES
+            rest = store.rows * ROW_STATE_BYTES + self.searcher.limits.threads * SURVIVORS_BYTES
             held.append((len(together), answers + vectors + codes + rest, self._budget))
         raise MinestreamError("seen")
 

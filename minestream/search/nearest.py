@@ -1,0 +1,67 @@
+"""The k nearest candidates of every anchor, exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
+from minestream.search.course import Course, search_work
+from minestream.search.results import counting, one_pair_each
+from minestream.search.search import search
+from minestream.search.searcher import Searcher
+from minestream.system.progress import Progress
+from minestream.system.stats import ShardStats
+
+TOGETHER = 16_384  # anchors whose answers come together
+NONE = np.int32(-1)
+
+
+class Neighbors(NamedTuple):
+    """The k nearest of every anchor by (distance, key order); NONE and inf where there are fewer."""
+
+    slot: NDArray[np.int32]  # (anchors, k)
+    x: NDArray[np.float64]  # canonical distances
+
+
+def nearest(
+    searcher: Searcher, anchors: NDArray[np.int32], k: int, kinds: Sequence[int] = (NEGATIVE,),
+    progress: Progress | None = None,
+) -> list[Neighbors]:  # fmt: skip
+    """The k nearest candidates of every anchor, of each kind.
+
+    Parameters
+    ----------
+    searcher : Searcher
+        Of the dataset.
+    anchors : int32[A]
+        Slots, none twice.
+    k : int
+    kinds : sequence of {POSITIVE, NEGATIVE}
+        The relation to the anchor that is looked for, in one search each.
+    progress : Progress, optional
+        Is told of the anchors done.
+    """
+    rules = [Rule(kind, NEAREST, k, 0, IGNORE, IGNORE, 0.0, False, searcher.metric.code) for kind in kinds]
+    swept = bool(searcher.limits.screens)
+    works = [sum(search_work(searcher.loaded, anchors, anchors.size, rule, swept)) for rule in rules]
+    course = Course(progress, anchors.size)
+    course.plan(sum(works))
+    setting = searcher.setting(ShardStats(), course, timed=False)
+    groups = np.split(anchors, range(TOGETHER, anchors.size, TOGETHER))
+    every = []
+    for rule, work in zip(rules, works, strict=True):
+        course.turn_to(work)
+        slot, x = np.full((anchors.size, k), NONE), np.full((anchors.size, k), np.inf)
+        first = 0
+        for found in search(setting, groups, one_pair_each(anchors.size), rule):
+            counts = np.diff(found.start)
+            at = first + np.repeat(np.arange(counts.size), counts), counting(counts)
+            slot[at], x[at] = found.slot, found.x
+            first += counts.size
+        every.append(Neighbors(slot, x))
+    course.finish()
+    return every
