@@ -160,8 +160,8 @@ def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArra
     """Of a set of equal rows offer only the first, in key order, among which every label and group finds enough."""
     order = np.flatnonzero(offered)
     order = order[np.lexsort((rows.rank[order], equal[order]))]
-    starts = np.flatnonzero(np.diff(equal[order], prepend=-1))
-    for first, end in zip(starts, [*starts[1:], order.size], strict=True):
+    starts = np.flatnonzero(np.diff(equal[order], prepend=-1)).tolist()
+    for first, end in itertools.pairwise([*starts, order.size]):
         if end - first <= enough:
             continue
         members = order[first:end]

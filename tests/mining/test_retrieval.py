@@ -634,6 +634,25 @@ def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again()
     assert (found.stats.rows, found.stats.dropped) == (5, {"label cap": 39})
 
 
+def test_equal_rows_of_which_none_may_be_a_negative() -> None:
+    """Rows without a label are no negatives beside labels, and a listed pair gives the only positive."""
+    rows = np.ones((12, 3), np.float32)
+    options = {"corpus": rows, "corpus_labels": [None] * 12, "qrels": [(0, 1)], "screen": "f32"}
+    found = mine_arrays(rows[:2], ["a", "b"], **options)
+    assert (found.stats.rows, found.stats.empty) == (0, 1)
+
+
+@pytest.mark.usefixtures("tables")
+def test_lists_are_looked_at_where_no_query_takes_part() -> None:
+    queries = pa.table({"id": ["q0"], "embedding": vectors(1), "year": [2020]})
+    pq.write_table(queries, "q.parquet")
+    write_pairs([("q0", "d1")])
+    run(anchor_where="year > 2020")
+    write_pairs([("q0", "unknown")])
+    with pytest.raises(InputError, match="1 of 1 ids are not among the corpus, the first is 'unknown'"):
+        run(anchor_where="year > 2020")
+
+
 @pytest.mark.usefixtures("tables")
 @pytest.mark.parametrize("pick", ["nearest", "random"])
 def test_no_anchor_under_a_cap_gives_no_row(pick: str) -> None:

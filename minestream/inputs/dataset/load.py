@@ -201,7 +201,7 @@ class _Joined:
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # fmt: skip
         """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
         left, right = more
-        if listed is not None and tables[0].end > tables[0].first:
+        if listed is not None:
             turns = [(listed.left, listed.right, self.notes)]
             if self.sources.one_input:  # of one input pairs have no side
                 turns.append((listed.right, listed.left, []))
