@@ -13,6 +13,7 @@ import pyarrow.types as pat
 
 from minestream.errors import InputError
 from minestream.inputs.columns import ELEMENTS, is_list, plain
+from minestream.system import ragged
 
 NORM_LIMITS = (1e-150, 1e150)
 
@@ -99,7 +100,7 @@ def _runs(array: pa.RunEndEncodedArray) -> np.ndarray:
 def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
     """Lists without what may lie behind null ones, so that values and their parents agree; `values` replace theirs."""
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    offsets = pa.array(ragged.starts(lengths), pa.int32())
     return pa.ListArray.from_arrays(offsets, lists.flatten() if values is None else values, mask=lists.is_null())
 
 

@@ -20,6 +20,7 @@ from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import decode_plain
 from minestream.inputs.files import Input, is_readable, open_inputs
+from minestream.system import ragged
 from minestream.system.checksums import Checksum
 from minestream.system.paths import open_text
 from minestream.system.stores import shown, unreadable
@@ -344,5 +345,4 @@ def csr(rows: int, left: Places, right: Places, both_ways: bool) -> tuple[Places
         left, right = np.concatenate([left, right]), np.concatenate([right, left])
     own = left != right
     key = np.unique(left[own] * rows + right[own])
-    start = np.concatenate([[0], np.cumsum(np.bincount(key // rows, minlength=rows))]).astype(np.int64)
-    return start, (key % rows).astype(np.int32)
+    return ragged.grouped(key // rows, rows), (key % rows).astype(np.int32)

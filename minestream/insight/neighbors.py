@@ -13,6 +13,7 @@ from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels.types import NEGATIVE, POSITIVE
 from minestream.search.nearest import Neighbors, nearest
 from minestream.search.searcher import Searcher
+from minestream.system import ragged
 from minestream.system.progress import Progress
 
 K = 10
@@ -200,7 +201,7 @@ def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspect
     slots = doubtful.slots
     known = near.slot[slots] >= 0
     flat = near.slot[slots][known]
-    offsets = pa.array(np.concatenate([[0], np.cumsum(known.sum(axis=1))]).astype(np.int32))
+    offsets = pa.array(ragged.starts(known.sum(axis=1)), pa.int32())
     columns: dict[str, Any] = rows_table(loaded, slots)
     columns["given_label"] = columns.pop("label")
     columns["predicted_label"] = loaded.labels.take(vote.witness[slots])

@@ -12,6 +12,7 @@ from minestream.config.parse import anchor_share
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.draws import anchor_draws
 from minestream.inputs.dataset.labels import Labels
+from minestream.system import ragged
 
 
 def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
@@ -19,7 +20,7 @@ def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
     able = loaded.positives > 0
     if config.emit == "pairs":  # an end without a similar row has dissimilar ones all the same
         able = (loaded.rows.label >= 0) | (not loaded.labeled)
-        able |= np.diff(loaded.rows.known_start) > 0 if config.listed_positives else False
+        able |= ragged.lengths(loaded.rows.known_start) > 0 if config.listed_positives else False
     draws = anchor_draws(config.seed, loaded.rows.draw_key)
     order = np.lexsort((loaded.rows.rank, draws))
     place = np.empty(order.size, np.int64)
@@ -39,7 +40,7 @@ def _few_of_each_label(labels: Labels, rows: NDArray[np.int64], most: int) -> ND
         codes = labels.code[rows]
         order = np.argsort(codes, kind="stable")
         nth = np.empty(rows.size, np.int64)
-        nth[order] = np.arange(rows.size) - np.searchsorted(codes[order], codes[order])
+        nth[order] = ragged.nth_of_run(codes[order])
         return (nth < most) | (codes < 0)
     taken: Counter[int] = Counter()
     keep = np.zeros(rows.size, bool)

@@ -21,6 +21,7 @@ from minestream.mining.positives import Search, choose_positives
 from minestream.search.constraints import Limits, wider
 from minestream.search.course import search_work
 from minestream.search.results import Chosen, Floats, Interval, one_pair_each
+from minestream.system import ragged
 
 
 def negative_rule(config: MineConfig) -> Rule:
@@ -54,7 +55,7 @@ def negative_pairs(
         return pairs._replace(low=np.maximum(low, floor), high=high, floor=np.full(anchors.size, floor))
     low, high = band_interval(config, chosen.x)
     low, high = np.maximum(low, filtered[0]), np.minimum(high, filtered[1])
-    of_anchor = np.repeat(loaded.rows.draw_key[anchors], np.diff(chosen.start))
+    of_anchor = ragged.repeat(loaded.rows.draw_key[anchors], chosen.start)
     prefix = prefixes(config.seed, TAG_NEGATIVES, of_anchor, loaded.rows.draw_key[chosen.slot])
     return Pairs(chosen.start, chosen.slot, np.maximum(low, floor), high, np.full(low.size, floor), prefix)
 
@@ -91,7 +92,7 @@ def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: C
     own = zip(every.start[:-1].tolist(), every.start[1:].tolist(), strict=True)
     reduce = REDUCERS[config.reference]
     values = np.array([reduce(of_every[first:end]) if end > first else math.nan for first, end in own], np.float64)
-    return np.repeat(values, np.diff(chosen.start))
+    return ragged.repeat(values, chosen.start)
 
 
 REDUCERS: dict[str, Callable[[Floats], float]] = {
@@ -164,7 +165,7 @@ def make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], se
         filtered = filter_interval(config, reference_similarity(config, chosen, chosen.x, every, every.x))
         if loaded.guide is not None:
             p, every_p = (
-                loaded.guide.distances(np.repeat(anchors, np.diff(some.start)), some.slot) for some in (chosen, every)
+                loaded.guide.distances(ragged.repeat(anchors, some.start), some.slot) for some in (chosen, every)
             )
             guided = filter_interval(config, reference_similarity(config, chosen, p, every, every_p))
     if config.emit == "pairs":
@@ -172,7 +173,7 @@ def make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], se
         if config.epsilon is not None:
             chosen, filtered = _multi_similarity(loaded, config, anchors, chosen, search)
         if config.positive_margin is not None:
-            chosen = _of(chosen, chosen.x > config.positive_margin)
+            chosen = chosen.where(chosen.x > config.positive_margin)
     fallback = None
     if config.fallback == "farthest":
         fallback = filtered
@@ -186,13 +187,6 @@ def _floored(interval: Interval | None, pairs: Pairs) -> Interval | None:
     return None if interval is None else (np.maximum(interval[0], pairs.floor), interval[1])
 
 
-def _of(chosen: Chosen, keep: NDArray[np.bool_]) -> Chosen:
-    """Some of the positives."""
-    anchor = np.repeat(np.arange(chosen.start.size - 1), np.diff(chosen.start))
-    counts = np.bincount(anchor[keep], minlength=chosen.start.size - 1)
-    return Chosen(np.concatenate([[0], np.cumsum(counts)]), chosen.slot[keep], chosen.x[keep])
-
-
 def _multi_similarity(
     loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
 ) -> tuple[Chosen, Interval]:
@@ -202,11 +196,11 @@ def _multi_similarity(
     plain = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
     found = search(anchors, negative_pairs(config, loaded, anchors, chosen, plain), rule)
     nearest = np.full(anchors.size, -np.inf)  # in similarity; without a negative nothing is kept
-    has = np.diff(found.start) > 0
+    has = ragged.lengths(found.start) > 0
     nearest[has] = 1.0 - found.x
-    kept = _of(chosen, (1.0 - chosen.x) - epsilon < np.repeat(nearest, np.diff(chosen.start)))
+    kept = chosen.where((1.0 - chosen.x) - epsilon < ragged.repeat(nearest, chosen.start))
     farthest = np.full(anchors.size, np.inf)
-    some = np.flatnonzero(np.diff(chosen.start))
+    some = np.flatnonzero(ragged.lengths(chosen.start))
     if some.size:
         farthest[some] = 1.0 - np.maximum.reduceat(chosen.x, chosen.start[some])
     reach = largest_distance(lambda x: (1.0 - x) + epsilon > farthest, anchors.size)

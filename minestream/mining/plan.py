@@ -12,6 +12,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, thread_count
 from minestream.errors import CapacityError
 from minestream.search.searcher import MIN_BLOCK_ROWS
+from minestream.system import ragged
 
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
@@ -56,7 +57,7 @@ def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[
     most_rows = PART_ROWS if config.negatives else ALL_PART_ROWS
     negatives = max(1, config.negatives or ALL_NEGATIVES)
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    total = np.concatenate([[0], np.cumsum(most * negatives)])
+    total = ragged.starts(most * negatives)
     shards, first = [], 0
     while first < positives.size:
         size = PART_ANCHORS

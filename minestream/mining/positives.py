@@ -17,7 +17,8 @@ from minestream.inputs.dataset.vectors import pair_distances
 from minestream.kernels import draw
 from minestream.kernels.select import equal_positives
 from minestream.kernels.types import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
-from minestream.search.results import Answers, Chosen, Found, counting, empty_best, one_pair_each, patched
+from minestream.search.results import Chosen, Found, empty_best, found_of, one_pair_each, patched
+from minestream.system import ragged
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
 MULTIPLE_DISTANCE = 1e-9  # multiples of a row are nearer to it, by any rounding of a cosine
@@ -57,8 +58,7 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
         found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
     else:
         found = search(anchors, pairs._replace(low=np.full(anchors.size, np.nextafter(within, np.inf))), rule)
-    counts = np.diff(found.start)
-    short = np.flatnonzero(counts < np.minimum(take, loaded.positives[anchors]))
+    short = np.flatnonzero(ragged.lengths(found.start) < np.minimum(take, loaded.positives[anchors]))
     if not short.size:
         return _as_chosen(found)
     own = _of_anchors(pairs, short)
@@ -75,7 +75,7 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
     left, right = usable_known(rows)
     first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
     anchor = np.repeat(np.arange(anchors.size), end - first)
-    slot = right[np.repeat(first, end - first) + counting(end - first)].astype(np.int32)
+    slot = right[ragged.spans(first, end - first)].astype(np.int32)
     own = anchors[anchor]
     x = pair_distances(loaded.store, rows.square, config.metric, own, slot)
     passed_over = np.zeros(slot.size, bool)
@@ -87,10 +87,9 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
         keys["random"] = np.empty(slot.size, np.uint64)
         draw.draws(prefixes(config.seed, TAG_POSITIVES, rows.draw_key[own], none), rows.draw_key[slot], keys["random"])
     order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
-    counts = np.bincount(anchor, minlength=anchors.size)
     most = slot.size if config.positives == "all" else config.positives_per_anchor
-    order = order[counting(counts) < most]
-    return Chosen(np.concatenate([[0], np.cumsum(np.minimum(counts, most))]), slot[order], x[order])
+    order = order[ragged.nth_of_run(anchor[order]) < most]
+    return Chosen(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
 
 
 def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
@@ -98,7 +97,7 @@ def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32],
     within = config.drop_duplicates_within
     if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
         return 0
-    twin, own = loaded.rows.twin, np.repeat(anchors, np.diff(chosen.start))
+    twin, own = loaded.rows.twin, ragged.repeat(anchors, chosen.start)
     return int((twin[own] == twin[chosen.slot] if within == 0 else chosen.x <= within).sum())
 
 
@@ -123,9 +122,7 @@ def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, r
     first, end = (np.searchsorted(sets, rows.twin[anchors], side) for side in ("left", "right"))
     best = empty_best(rule, anchors.size, rule.take)
     equal_positives(rows, rule, pairs, best, anchors, first, end, members)
-    answers = Answers(pairs)
-    answers.add(rule, rows.rank, np.arange(anchors.size), best, np.ones(anchors.size, bool))
-    return answers.finish()
+    return found_of(rule, rows.rank, best)
 
 
 def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:
@@ -138,17 +135,8 @@ def _as_chosen(found: Found) -> Chosen:
 
 def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Chosen:
     """Both lists of each short anchor behind one another, up to `take`."""
-    counts, more = np.diff(found.start), np.zeros(found.start.size - 1, np.int64)
-    more[short] = np.minimum(np.diff(again.start), take - counts[short])
-    anchor = np.concatenate([np.repeat(np.arange(counts.size), counts), np.repeat(short, np.diff(again.start))])
-    place = np.concatenate([_places(found.start), _places(again.start)])
-    second = np.concatenate([np.zeros(found.slot.size, bool), np.ones(again.slot.size, bool)])
-    keep = ~second | (place < more[anchor])
-    order = np.lexsort((place[keep], second[keep], anchor[keep]))
-    slot = np.concatenate([found.slot, again.slot])[keep][order]
-    x = np.concatenate([found.x, again.x])[keep][order]
-    return Chosen(np.concatenate([[0], np.cumsum(counts + more)]), slot, x)
-
-
-def _places(start: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.arange(start[-1]) - np.repeat(start[:-1], np.diff(start))
+    anchor = np.concatenate([ragged.owners(found.start), short[ragged.owners(again.start)]])
+    order = np.argsort(anchor, kind="stable")
+    order = order[ragged.nth_of_run(anchor[order]) < take]
+    slot, x = np.concatenate([found.slot, again.slot]), np.concatenate([found.x, again.x])
+    return Chosen(ragged.grouped(anchor[order], found.nearer.size), slot[order], x[order])

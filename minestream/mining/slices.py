@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from minestream.config.parse import Slice, parse_slice
 from minestream.config.resources import Resources
 from minestream.mining.shards import Mining
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
+from minestream.system import ragged
 from minestream.system.paths import AnyPath
 
 SLICES = ".slices"
@@ -50,7 +49,7 @@ def shard_costs(miner: Mining) -> list[int]:
     """What each shard costs, in pairs to look at: by the data alone, so that every slice finds the same."""
     loaded = miner.loaded
     candidates = loaded.store.rows - loaded.first_candidate
-    total = np.concatenate([[0], np.cumsum(loaded.positives[miner.anchors] + 1 + candidates)])
+    total = ragged.starts(loaded.positives[miner.anchors] + 1 + candidates)
     return [int(total[end] - total[first]) for first, end in miner.plan.shards]
 
 

@@ -16,6 +16,7 @@ from minestream.config.rules import EMITS
 from minestream.inputs.dataset.draws import Keys, prefixes
 from minestream.kernels import draw, max_uses
 from minestream.outputs.rows import count_pairs, dealt, keeps_empty
+from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
 TAG_USES = 5
@@ -40,9 +41,7 @@ class Reserves:
                 pieces.append(table[name].to_numpy().astype(np.int64, copy=False))
             columns[2][-1] = np.where(none, -1, columns[2][-1])
         anchor, positive, self.negative = (np.concatenate(pieces) for pieces in columns)
-        new = np.ones(anchor.size, bool)
-        new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
-        first = np.flatnonzero(new)
+        first = ragged.runs(anchor, positive)
         self.start = np.append(first, anchor.size)
         self.anchor, self.positive = anchor[first], positive[first]
 
@@ -63,8 +62,8 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
     used[-1] = most = config.max_uses or 0  # -1 is never taken
     turns = reserves.turns(config.seed, keys)
     max_uses.deal_uses(turns, reserves.start, reserves.negative, most, config.negatives, used, keep)
-    pair = np.repeat(np.arange(reserves.anchor.size), np.diff(reserves.start))
-    counts = np.bincount(pair[keep], minlength=reserves.anchor.size)
+    pair = ragged.owners(reserves.start)
+    counts = ragged.lengths(ragged.kept(reserves.start, keep))
     without = total.pairs - counts.size
     total.full = total.short = total.empty = 0
     count_pairs(total, counts, config.negatives)
@@ -75,8 +74,8 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
         keep &= counts[pair] >= config.negatives
     if config.negatives_per_anchor is not None:
         at = np.flatnonzero(keep)
-        start = np.searchsorted(pair[at], pair[at])
-        keep[at] = dealt(reserves.anchor[pair[at]], np.arange(at.size) - start, pair[at], config.negatives_per_anchor)
+        place = ragged.nth_of_run(pair[at])
+        keep[at] = dealt(reserves.anchor[pair[at]], place, pair[at], config.negatives_per_anchor)
     if config.emit == "tuples":
         total.rows = counts.size if keeps_empty(config) else np.unique(pair[keep]).size
     else:

@@ -19,7 +19,8 @@ from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
-from minestream.search.results import Chosen, Found, counting
+from minestream.search.results import Chosen, Found
+from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
 Slots = NDArray[np.int32]
@@ -85,8 +86,7 @@ def _table(columns: dict[str, Any]) -> pa.Table:
 
 
 def _lists(lengths: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), _plain(values))
+    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), _plain(values))
 
 
 def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
@@ -109,17 +109,17 @@ class _Flat:
 def _flat(picture: Picture) -> _Flat:
     """All triplets that are written; counts full, short and empty pairs."""
     config, chosen, found = picture.config, picture.chosen, picture.found
-    counts = np.diff(found.start)
+    counts = ragged.lengths(found.start)
     wanted = config.negatives
     picture.stats.anchors += picture.anchors.size
     picture.stats.pairs += counts.size
     count_pairs(picture.stats, counts, wanted)
-    told = np.maximum(counts, 1) if keeps_empty(config) else counts
-    pair, place = np.repeat(np.arange(counts.size), told), counting(told)
+    start = ragged.starts(np.maximum(counts, 1)) if keeps_empty(config) else found.start
+    pair, place = ragged.owners(start), ragged.nth(start)
     real = counts[pair] > 0
     negative, x = chosen.slot[pair], np.full(pair.size, np.nan)
     negative[real], x[real] = found.slot, found.x
-    anchor_of_pair = np.repeat(np.arange(picture.anchors.size), np.diff(chosen.start))
+    anchor_of_pair = ragged.owners(chosen.start)
     keep = np.ones(pair.size, bool)
     final = config.max_uses is None  # else this is a reserve
     if final and config.short_rows == "drop" and not EMITS[config.emit].trainer:
@@ -146,10 +146,8 @@ def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> No
 def dealt(anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
     """Which entries an anchor keeps when it deals out `most`: every pair's first, then every pair's second, ..."""
     order = np.lexsort((pair, place, anchor))
-    sorted_anchor = anchor[order]
-    nth = np.arange(order.size) - np.searchsorted(sorted_anchor, sorted_anchor)
     keep = np.empty(order.size, bool)
-    keep[order] = nth < most
+    keep[order] = ragged.nth_of_run(anchor[order]) < most
     return keep
 
 
@@ -194,9 +192,9 @@ def _harder(picture: Picture, flat: _Flat) -> pa.Array:
         before = np.zeros(flat.pair.size, np.int64)
     elif counts_nearer(config):
         before = picture.found.nearer[flat.pair].astype(np.int64)
-        first = picture.found.start[:-1][np.diff(picture.found.start) > 0]
-        picture.stats.nearer_pairs += first.size
-        picture.stats.nearer_passed_over += int(picture.found.nearer[np.diff(picture.found.start) > 0].sum())
+        has = ragged.lengths(picture.found.start) > 0
+        picture.stats.nearer_pairs += int(has.sum())
+        picture.stats.nearer_passed_over += int(picture.found.nearer[has].sum())
     else:
         return pa.nulls(flat.pair.size, pa.int32())
     harder = np.minimum(before + config.skip + flat.place, NEARER_CAP)
@@ -259,10 +257,8 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
     """
     role = config.anchor_role
     anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
-    new = np.ones(anchor.size, bool)
-    new[1:] = (anchor[1:] != anchor[:-1]) | (positive[1:] != positive[:-1])
-    first, pair = np.flatnonzero(new), np.cumsum(new) - 1
-    lengths = np.bincount(pair[kept], minlength=first.size)
+    first = ragged.runs(anchor, positive)
+    lengths = ragged.lengths(ragged.kept(np.append(first, anchor.size), kept))
     stays = np.full(first.size, keeps_empty(config)) | (lengths > 0)
     first, lengths = first[stays], lengths[stays]
     decimals = pa.float64() if config.float64 else pa.float32()
@@ -289,7 +285,7 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
 
 def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
     """The positive's and the negatives' similarity or negative distance, a list a tuple."""
-    both = np.insert(x, np.cumsum(lengths) - lengths, p)
+    both = np.insert(x, ragged.starts(lengths)[:-1], p)
     similar = config.scores == "similarity" and config.metric == "cosine"
     return _lists(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 
@@ -297,22 +293,20 @@ def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.
 def _emit_pairs(picture: Picture) -> pa.Table:
     """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
     loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
-    counts = np.diff(found.start)
+    counts = ragged.lengths(found.start)
     wanted = config.negatives
     picture.stats.anchors += picture.anchors.size
     picture.stats.full += int((counts >= wanted).sum())
     picture.stats.empty += int((counts == 0).sum()) if wanted else 0
     picture.stats.short += int(((counts > 0) & (counts < wanted)).sum())
-    of_positive = np.repeat(picture.anchors, np.diff(chosen.start))
-    this = np.concatenate([of_positive, np.repeat(picture.anchors, counts)])
+    of_positive = ragged.repeat(picture.anchors, chosen.start)
+    this = np.concatenate([of_positive, ragged.repeat(picture.anchors, found.start)])
     other = np.concatenate([chosen.slot, found.slot])
     distance = np.concatenate([chosen.x, found.x])
     similar = np.arange(this.size) < of_positive.size
     left, right = np.minimum(this, other), np.maximum(this, other)  # slots are in row order
     order = np.lexsort((right, left))
-    fresh = np.ones(order.size, bool)
-    fresh[1:] = (np.diff(left[order]) != 0) | (np.diff(right[order]) != 0)
-    order = order[fresh]
+    order = order[ragged.runs(left[order], right[order])]
     left, right, distance, similar = left[order], right[order], distance[order], similar[order]
     roles = {"left": left, "right": right}
     columns: dict[str, Any] = {}

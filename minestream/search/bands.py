@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from minestream.kernels import gates, quantize, sweep
 from minestream.kernels.types import FARTHEST, Pairs, Rule
 from minestream.search.context import Setting
+from minestream.system import ragged
 
 BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums are finite
 
@@ -18,8 +19,7 @@ def edges_of(
     """Bands as affinities, widened; unbounded edges are infinite."""
     metric = setting.metric
     scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
-    of_anchor = np.repeat(np.arange(h.size), np.diff(pairs.start))
-    pair_h, pair_own = h[of_anchor], own[of_anchor]
+    pair_h, pair_own = ragged.repeat(h, pairs.start), ragged.repeat(own, pairs.start)
     sign = -1.0 if rule.pick == FARTHEST else 1.0
 
     def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
@@ -50,6 +50,6 @@ def move_gates(
     What such a gate stands for is a distance; as an affinity it moves with h, and with the anchor's share of the error.
     """
     moved = sign * (after.h - before.h)[anchors] + (before.own - after.own)[anchors]
-    of_pair = np.repeat(moved, np.diff(pairs.start))
+    of_pair = ragged.repeat(moved, pairs.start)
     for gate in (gates.reach, gates.near):
         gate[:] = np.where(np.isfinite(gate), np.nextafter((gate + of_pair).astype(np.float32), -np.inf), gate)

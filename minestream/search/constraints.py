@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels.types import FARTHEST, NEAREST, Pairs, Rule
 from minestream.search.context import Setting
-from minestream.search.results import Found, Interval, counting, patched, sub_pairs
+from minestream.search.results import Found, Interval, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
+from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
 MORE_TIMES, MORE = 2, 16  # of what is wanted, searched for at first
@@ -81,10 +82,11 @@ def _refined(
 ) -> Found:  # fmt: skip
     """The answers of a group, from those of a search for `take`, searching again where these do not do."""
     kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, limits, found)
-    short = (np.diff(kept.start) < rule.take) & (np.diff(found.start) == take)
+    short = (ragged.lengths(kept.start) < rule.take) & (ragged.lengths(found.start) == take)
     again = np.zeros(anchors.size, bool)
-    again[_anchor_of_pair(pairs)[short]] = True
-    _count(setting.stats, dropped, ~again[_anchor_of_pair(pairs)])
+    of_anchor = ragged.owners(pairs.start)
+    again[of_anchor[short]] = True
+    _count(setting.stats, dropped, ~again[of_anchor])
     if not short.any():
         return kept
     places = np.flatnonzero(again)
@@ -107,7 +109,7 @@ def _all(
     first = 0
     for group in groups:
         pieces = []
-        for start in range(0, max(1, group.size), size):  # of no anchor one empty piece
+        for start in range(0, group.size, size):
             places = np.arange(start, min(group.size, start + size))
             own, own_pair = sub_pairs(pairs, first + places)
             found = search_once(setting, group[places], own, wider(rule, 0))
@@ -115,12 +117,8 @@ def _all(
             kept, dropped = _cut(loaded, group[places], own, outer, rule, limits, found)
             _count(setting.stats, dropped, np.ones(outer.size, bool))
             pieces.append(kept)
-        yield _joined(pieces)
+        yield joined(pieces)
         first += group.size
-
-
-def _anchor_of_pair(pairs: Pairs) -> NDArray[np.int64]:
-    return np.repeat(np.arange(pairs.start.size - 1), np.diff(pairs.start))
 
 
 def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> None:
@@ -134,33 +132,25 @@ def _cut(
     found: Found,
 ) -> tuple[Found, Dropped]:  # fmt: skip
     """Of eligible negatives in the pick's order the first k that guide, skip and cap leave; what guide and cap drop."""
-    counts = np.diff(found.start)
-    pair = np.repeat(np.arange(counts.size), counts)
+    pair, size = ragged.owners(found.start), found.nearer.size
     keep, dropped = np.ones(pair.size, bool), Dropped()
     if limits.guided is not None:
         low, high = (edge[of_pair][pair] for edge in limits.guided)
-        x = loaded.guide.distances(anchors[_anchor_of_pair(pairs)[pair]], found.slot) if loaded.guide else found.x
+        x = loaded.guide.distances(anchors[ragged.owners(pairs.start)[pair]], found.slot) if loaded.guide else found.x
         keep = (x >= low) & (x <= high)
-        dropped["guide"] = np.bincount(pair[~keep], minlength=counts.size)
+        dropped["guide"] = np.bincount(pair[~keep], minlength=size)
     nearest = np.arange(pair.size)
     if rule.pick != NEAREST:
         nearest = np.lexsort((loaded.rows.rank[found.slot], found.x, pair))
     places = nearest[keep[nearest]]
-    keep[places] = _nth(pair[places]) >= rule.skip
+    keep[places] = ragged.nth_of_run(pair[places]) >= rule.skip
     if limits.per_label is not None:
         places = nearest[keep[nearest]]
         keep[places] = _capped(loaded, limits.per_label, pair[places], found.slot[places])
-        dropped["label cap"] = np.bincount(pair[places[~keep[places]]], minlength=counts.size)
+        dropped["label cap"] = np.bincount(pair[places[~keep[places]]], minlength=size)
     at = np.flatnonzero(keep)
-    at = at[_nth(pair[at]) < rule.take]
-    start = np.concatenate([[0], np.cumsum(np.bincount(pair[at], minlength=counts.size))])
-    return Found(start, found.slot[at], found.x[at], found.nearer), dropped
-
-
-def _nth(group: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How many entries before each one are of its group; groups stand together."""
-    counts = np.unique(group, return_counts=True)[1]
-    return counting(counts)
+    at = at[ragged.nth_of_run(pair[at]) < rule.take]
+    return Found(ragged.grouped(pair[at], size), found.slot[at], found.x[at], found.nearer), dropped
 
 
 def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -168,12 +158,9 @@ def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np
     if loaded.labels.multiple:
         return _capped_sets(loaded, most, pair, slot)
     label = loaded.rows.label[slot]
-    order = np.lexsort((np.arange(pair.size), label, pair))
-    new = np.ones(order.size, bool)
-    new[1:] = (np.diff(pair[order]) != 0) | (np.diff(label[order]) != 0)
-    nth = np.arange(order.size) - np.maximum.accumulate(np.where(new, np.arange(order.size), 0))
+    order = np.lexsort((label, pair))  # stable
     keep = np.empty(order.size, bool)
-    keep[order] = (nth < most) | (label[order] < 0)
+    keep[order] = (ragged.nth_of_run(pair[order], label[order]) < most) | (label[order] < 0)
     return keep
 
 
@@ -195,32 +182,16 @@ def _with_fallback(
     found: Found,
 ) -> Found:  # fmt: skip
     """What pairs without any negative in their band take: the farthest, whatever the band."""
-    empty = np.diff(found.start) == 0
+    empty = ragged.lengths(found.start) == 0
     if not empty.any() or limits.fallback is None:
         return found
     own, of_pair = sub_pairs(pairs, places)
     own = own._replace(low=limits.fallback[0][of_pair], high=limits.fallback[1][of_pair])
-    chosen = np.unique(_anchor_of_pair(own)[empty])
+    chosen = np.unique(ragged.owners(own.start)[empty])
     again, again_pair = sub_pairs(own, chosen)
     farthest = rule._replace(pick=FARTHEST, count_nearer=False)
     taken = search_once(setting, anchors[chosen], again, farthest)
-    wanted = empty[again_pair]
-    setting.stats.fallbacks += int((np.diff(taken.start)[wanted] > 0).sum())
-    return patched(found, again_pair[wanted], _only(taken, wanted))
-
-
-def _only(found: Found, wanted: NDArray[np.bool_]) -> Found:
-    """The answers of some of the pairs."""
-    counts = np.diff(found.start)
-    entry = np.repeat(wanted, counts)
-    return Found(
-        np.concatenate([[0], np.cumsum(counts[wanted])]), found.slot[entry], found.x[entry], found.nearer[wanted]
-    )
-
-
-def _joined(pieces: Sequence[Found]) -> Found:
-    counts = np.concatenate([np.diff(piece.start) for piece in pieces])
-    return Found(
-        np.concatenate([[0], np.cumsum(counts)]),
-        *(np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("slot", "x", "nearer")),
-    )
+    wanted = np.flatnonzero(empty[again_pair])
+    taken = taken.of(wanted)
+    setting.stats.fallbacks += int((ragged.lengths(taken.start) > 0).sum())
+    return patched(found, again_pair[wanted], taken)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.search.course import Course, search_work
-from minestream.search.results import counting, one_pair_each
+from minestream.search.results import joined, one_pair_each
 from minestream.search.search import search
 from minestream.search.searcher import Searcher
+from minestream.system import ragged
 from minestream.system.progress import Progress
 from minestream.system.stats import ShardStats
 
@@ -56,12 +57,9 @@ def nearest(
     for rule, work in zip(rules, works, strict=True):
         course.turn_to(work)
         slot, x = np.full((anchors.size, k), NONE), np.full((anchors.size, k), np.inf)
-        first = 0
-        for found in search(setting, groups, one_pair_each(anchors.size), rule):
-            counts = np.diff(found.start)
-            at = first + np.repeat(np.arange(counts.size), counts), counting(counts)
-            slot[at], x[at] = found.slot, found.x
-            first += counts.size
+        found = joined(list(search(setting, groups, one_pair_each(anchors.size), rule)))
+        at = ragged.owners(found.start), ragged.nth(found.start)
+        slot[at], x[at] = found.slot, found.x
         every.append(Neighbors(slot, x))
     course.finish()
     return every

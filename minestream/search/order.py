@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, POSITIVE, Rows, Rule
 from minestream.search.context import Setting
+from minestream.system import ragged
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all; more where more is looked for
@@ -56,8 +57,8 @@ class Order:
         offered = _offered(setting, rule)
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
-        self.group_start = np.concatenate([[0], np.cumsum(sizes)])
-        leg, alone = np.repeat(_legs(sizes), sizes), ~offered[slots]
+        self.group_start = ragged.starts(sizes)
+        leg, alone = ragged.repeat(_legs(sizes), self.group_start), ~offered[slots]
         self.place = np.lexsort((twin[slots], label[slots], alone, leg))
         self.anchors = int(slots.size)
         candidates = np.flatnonzero(offered)
@@ -77,13 +78,8 @@ class Order:
 
 def _spans(leg: NDArray[np.int64], alone: NDArray[np.bool_], rows: int) -> list[Span]:
     """The spans of anchors by their leg and whether they are no candidates, and that of the candidates only."""
-    changes = (np.diff(leg) != 0) | (np.diff(alone.view(np.int8)) != 0)
-    edges = [0, *(np.flatnonzero(changes) + 1).tolist(), leg.size]
-    spans = [
-        Span(first, end, int(leg[first]), True, not alone[first])
-        for first, end in itertools.pairwise(edges)
-        if end > first
-    ]
+    edges = [*ragged.runs(leg, alone).tolist(), leg.size]
+    spans = [Span(first, end, int(leg[first]), True, not alone[first]) for first, end in itertools.pairwise(edges)]
     return [*spans, Span(leg.size, rows, -1, False, True)] if rows > leg.size else spans
 
 
@@ -128,7 +124,8 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     if not rule.take or rule.pick not in (NEAREST, FARTHEST):
         return candidates
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
-    enough += _longest(rows.known_start) + _longest(rows.barred_start)  # so many of the first may be something else
+    for start in (rows.known_start, rows.barred_start):  # so many of the first may be something else
+        enough += int(ragged.lengths(start).max(initial=0))
     if equal is None or np.bincount(equal).max(initial=0) <= enough:
         return candidates
     classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
@@ -136,7 +133,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     order = np.lexsort(keys)
     order = order[candidates[order]]
     offered = np.zeros(candidates.size, bool)
-    offered[order] = _nth(np.stack([key[order] for key in keys[1:]])) < enough
+    offered[order] = ragged.nth_of_run(*(key[order] for key in keys[1:])) < enough
     if rule.wanted == POSITIVE:
         offered[rows.known] = candidates[rows.known]
     elif not rows.set_start.size:
@@ -144,24 +141,11 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
     return offered
 
 
-def _longest(start: NDArray[np.int64]) -> int:
-    return int(np.diff(start).max(initial=0)) if start.size else 0
-
-
-def _nth(keys: NDArray[Any]) -> NDArray[np.int64]:
-    """How many columns just before each one are equal to it, of columns in sorted order."""
-    size = keys.shape[1]
-    new = np.ones(size, bool)
-    new[1:] = (keys[:, 1:] != keys[:, :-1]).any(axis=0)
-    return np.arange(size) - np.maximum.accumulate(np.where(new, np.arange(size), 0))
-
-
 def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
     """Of a set of equal rows offer only the first, in key order, among which every label and group finds enough."""
     order = np.flatnonzero(offered)
     order = order[np.lexsort((rows.rank[order], equal[order]))]
-    starts = np.flatnonzero(np.diff(equal[order], prepend=-1)).tolist()
-    for first, end in itertools.pairwise([*starts, order.size]):
+    for first, end in itertools.pairwise([*ragged.runs(equal[order]).tolist(), order.size]):
         if end - first <= enough:
             continue
         members = order[first:end]
@@ -170,6 +154,6 @@ def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArra
             if kind.size:
                 by_kind = np.argsort(kind[members], kind="stable")
                 nth = np.empty(members.size, np.int64)
-                nth[by_kind] = _nth(kind[members][by_kind][None, :])
+                nth[by_kind] = ragged.nth_of_run(kind[members][by_kind])
                 out += np.maximum.accumulate(nth + 1)
         offered[members[np.arange(1, members.size + 1) - out > enough]] = False

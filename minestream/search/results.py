@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +22,7 @@ from minestream.kernels.types import (
     Pairs,
     Rule,
 )
+from minestream.system import ragged
 from minestream.system.stats import Effort
 
 if TYPE_CHECKING:
@@ -47,43 +48,27 @@ class Found:
     x: NDArray[np.float64]
     nearer: NDArray[np.int32]
 
+    def of(self, pairs: NDArray[np.int64]) -> Found:
+        """The answers of some of the pairs, in this order."""
+        start, at = ragged.take(self.start, pairs)
+        return Found(start, self.slot[at], self.x[at], self.nearer[pairs])
 
-class Answers:
-    """Collects what strips found, in any order of pairs."""
 
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs.positive.size
-        self._pieces: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]] = []
-        self._nearer = np.zeros(self._pairs, np.int32)
+NOTHING = Found(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0, np.int32))
 
-    def add(
-        self, rule: Rule, rank: NDArray[np.int64], of_pair: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
-    ) -> None:
-        """Take the answers of the pairs `of_pair[good]` over from a strip's lists."""
-        chosen = _chosen(rule, rank, best, good)
-        counts = np.zeros(of_pair.size, np.int64)
-        np.add.at(counts, chosen[0], 1)
-        self._pieces.append((of_pair[good], counts[good], best.slot[chosen], best.x[chosen]))
-        self._nearer[of_pair[good]] = best.nearer[good]
 
-    def finish(self) -> Found:
-        """Everything, by pair."""
-        counts = np.zeros(self._pairs, np.int64)
-        for of_pair, count, _, _ in self._pieces:
-            counts[of_pair] = count
-        start = np.concatenate([[0], np.cumsum(counts)])
-        slot, x = np.empty(start[-1], np.int32), np.empty(start[-1], np.float64)
-        for of_pair, count, slots, distances in self._pieces:
-            places = np.repeat(start[of_pair], count) + counting(count)
-            slot[places], x[places] = slots, distances
-        return Found(start, slot, x, self._nearer)
+def joined(parts: Sequence[Found]) -> Found:
+    """The answers of the pairs of all parts, behind one another."""
+    return Found(
+        ragged.joined([part.start for part in parts]),
+        *(np.concatenate([getattr(part, name) for part in (NOTHING, *parts)]) for name in ("slot", "x", "nearer")),
+    )
 
 
 def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
     """The answers in bounded lists."""
-    pair, entry = _chosen(rule, rank, best, np.ones(best.found.size, bool))
-    counts = np.bincount(pair, minlength=best.found.size)
-    return Found(np.concatenate([[0], np.cumsum(counts)]), best.slot[pair, entry], best.x[pair, entry], best.nearer)
+    pair, entry = _chosen(rule, rank, best)
+    return Found(ragged.grouped(pair, best.found.size), best.slot[pair, entry], best.x[pair, entry], best.nearer)
 
 
 def taken_of(
@@ -99,22 +84,12 @@ def taken_of(
     order = np.argsort(pairs)
     place = order[np.searchsorted(pairs[order], pair)]
     order = np.lexsort((rank[slot], key, place))
-    counts = np.bincount(place, minlength=pairs.size)
-    return Found(np.concatenate([[0], np.cumsum(counts)]), slot[order], x[order], nearer)
+    return Found(ragged.grouped(place, pairs.size), slot[order], x[order], nearer)
 
 
-def counting(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ... counts[0] - 1, 0, 1, ... counts[1] - 1, and so on."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if ends.size else 0) - np.repeat(ends - counts, counts)
-
-
-def _chosen(
-    rule: Rule, rank: NDArray[np.int64], best: Best, good: NDArray[np.bool_]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _chosen(rule: Rule, rank: NDArray[np.int64], best: Best) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places (pair, entry) of the answers in lists, which this sorts, in the pick's order."""
     filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
-    filled &= good[:, None]
     if rule.take == 0:
         pair, entry = np.nonzero(filled)
         order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
@@ -159,28 +134,15 @@ def groups_of(places: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64
 
 def sub_pairs(pairs: Pairs, places: NDArray[np.int64]) -> tuple[Pairs, NDArray[np.int64]]:
     """The pairs of some anchors, and which pairs they are."""
-    counts = pairs.start[places + 1] - pairs.start[places]
-    of_pair = np.repeat(pairs.start[places], counts) + counting(counts)
-    start = np.concatenate([[0], np.cumsum(counts)])
+    start, of_pair = ragged.take(pairs.start, places)
     return Pairs._make([start, *(field[of_pair] for field in pairs[1:])]), of_pair
 
 
 def patched(found: Found, of_pair: NDArray[np.int64], other: Found) -> Found:
     """`found` with the answers of the pairs `of_pair` taken from `other`."""
-    counts = np.diff(found.start)
-    mine = np.ones(counts.size, bool)
-    mine[of_pair] = False
-    after, nearer = counts.copy(), found.nearer.copy()
-    after[of_pair], nearer[of_pair] = np.diff(other.start), other.nearer
-    start = np.concatenate([[0], np.cumsum(after)])
-    slot, x = np.empty(start[-1], np.int32), np.empty(start[-1], np.float64)
-    for source, pair, entries in (
-        (found, np.flatnonzero(mine), np.repeat(mine, counts)),
-        (other, of_pair, np.ones(other.slot.size, bool)),
-    ):
-        to = np.repeat(start[pair], after[pair]) + counting(after[pair])
-        slot[to], x[to] = source.slot[entries], source.x[entries]
-    return Found(start, slot, x, nearer)
+    order = np.arange(found.nearer.size)
+    order[of_pair] = order.size + np.arange(of_pair.size)
+    return joined([found, other]).of(order)
 
 
 class Chosen(NamedTuple):
@@ -194,6 +156,10 @@ class Chosen(NamedTuple):
         """Those of the anchors first ... end - 1."""
         own = slice(int(self.start[first]), int(self.start[end]))
         return Chosen(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own])
+
+    def where(self, keep: NDArray[np.bool_]) -> Chosen:
+        """Some of the positives."""
+        return Chosen(ragged.kept(self.start, keep), self.slot[keep], self.x[keep])
 
 
 def one_pair_each(anchors: int) -> Pairs:

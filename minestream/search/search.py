@@ -15,7 +15,7 @@ from minestream.kernels import scan
 from minestream.kernels.types import WITHIN, Pairs, Rule
 from minestream.search.context import Setting
 from minestream.search.course import search_work
-from minestream.search.results import Answers, Found, count_tally, empty_best, groups_of, sub_pairs
+from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.windows import search_windows
 
@@ -69,11 +69,9 @@ def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs
     first = 0
     for group in groups:
         own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
-        found = Answers(own)
-        for places in groups_of(np.arange(group.size), setting.limits.group_anchors):
-            _scan_anchors(setting, rule, anchors[first : first + group.size], own, places, found, each)
+        some = groups_of(np.arange(group.size), setting.limits.group_anchors)
+        yield joined([found for places in some for found in _scan_anchors(setting, rule, group, own, places, each)])
         first += group.size
-        yield found.finish()
 
 
 def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
@@ -84,9 +82,8 @@ def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
 
 
 def _scan_anchors(
-    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], found: Answers,
-    work: float,
-) -> None:  # fmt: skip
+    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], work: float
+) -> Iterator[Found]:
     """Scan the anchors at places `group` over all rows, which is so much work for one pair of them."""
     loaded = setting.loaded
     capacity = rule.take + rule.skip if rule.take else loaded.store.rows
@@ -97,12 +94,12 @@ def _scan_anchors(
         vectors = loaded.gather(slots)
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
-        strips.append((slots, vectors, positives, own, of_pair, empty_best(rule, of_pair.size, capacity)))
+        strips.append((slots, vectors, positives, own, empty_best(rule, of_pair.size, capacity)))
     for candidates in _blocks(setting, rule):
         block = loaded.store.block(int(candidates[0]), int(candidates[-1]) + 1)
 
         def task(strip: Any, block: Any = block, candidates: Any = candidates) -> Callable[[], None]:
-            slots, vectors, positives, own, _, best = strip
+            slots, vectors, positives, own, best = strip
 
             def run() -> None:
                 at = np.arange(own.positive.size)
@@ -113,6 +110,6 @@ def _scan_anchors(
 
         setting.workers.run([task(strip) for strip in strips])
         setting.effort.pairs_computed += group.size * candidates.size
-    for _, _, _, _, of_pair, best in strips:
+    for *_, best in strips:
         count_tally(setting.effort, best.tally, rule.wanted)
-        found.add(rule, loaded.rows.rank, of_pair, best, np.ones(of_pair.size, bool))
+        yield found_of(rule, loaded.rows.rank, best)

@@ -21,8 +21,9 @@ from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import Setting
 from minestream.search.course import search_work
 from minestream.search.order import Order, Span
-from minestream.search.results import Found, count_tally, counting, empty_best, found_of, sub_pairs, taken_of
+from minestream.search.results import Found, count_tally, empty_best, found_of, sub_pairs, taken_of
 from minestream.search.screens import Codes, worth_changing
+from minestream.system import ragged
 from minestream.system.threads import ahead, apart, slices
 
 PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
@@ -80,7 +81,7 @@ class Sweeping:
         self.gates.nearest[:] = terms.h[own] - terms.own[own]
         gates.set_all_gates(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
         # int8 compares lower ends only: its gates are hulls.
-        most_pairs = int(np.diff(self.pairs.start).max(initial=1))
+        most_pairs = int(ragged.lengths(self.pairs.start).max(initial=1))
         by_key = self.rule.pick in (RANDOM, WEIGHTED)
         self.intervals = 1 if codes.name == "i8" or by_key else min(MOST_INTERVALS, most_pairs)
         tile, row_bytes = codes.tile, 4 * codes.words
@@ -329,8 +330,7 @@ class Sweeping:
         pair = np.empty(0, np.int64)
         if within:
             own = lanes[lanes < self.order.anchors]
-            counts = self.pairs.start[own + 1] - self.pairs.start[own]
-            pair = np.repeat(self.pairs.start[own], counts) + counting(counts)
+            _, pair = ragged.take(self.pairs.start, own)
             wanted = np.concatenate([wanted, self.pairs.positive[pair]])
         unique, back = np.unique(wanted, return_inverse=True)
         at = np.zeros(self.order.slot.size, np.int64)
@@ -391,8 +391,7 @@ class Sweeping:
     def answers(self, group: int) -> Found:
         """What the pairs of a group found, in the order of its pairs."""
         lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
-        counts = self.pairs.start[lanes + 1] - self.pairs.start[lanes]
-        pair = np.repeat(self.pairs.start[lanes], counts) + counting(counts)
+        _, pair = ragged.take(self.pairs.start, lanes)
         best = self.best._replace(
             **{name: getattr(self.best, name)[pair] for name in self.best._fields if name != "tally"}
         )

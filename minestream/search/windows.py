@@ -14,7 +14,7 @@ from minestream.kernels import window
 from minestream.kernels.quantize import pack
 from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Rule
 from minestream.search.context import Setting
-from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, sub_pairs
+from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.system.threads import Workers, apart, slices
 
 STRIP_ROWS = 64  # anchors that meet the same candidates, which stay in the cache meanwhile
@@ -27,19 +27,8 @@ def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs:
     for group in groups:
         own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
         places = groups_of(np.arange(group.size), setting.limits.group_anchors)
-        yield _joined([found for some in places for found in _search(setting, rule, group, own, some)])
+        yield joined([found for some in places for found in _search(setting, rule, group, own, some)])
         first += group.size
-
-
-def _joined(parts: Sequence[Found]) -> Found:
-    """The answers of pairs behind one another."""
-    counts = np.concatenate([np.zeros(0, np.int64), *(np.diff(part.start) for part in parts)])
-    return Found(
-        np.concatenate([[0], np.cumsum(counts)]),
-        np.concatenate([np.zeros(0, np.int32), *(part.slot for part in parts)]),
-        np.concatenate([np.zeros(0), *(part.x for part in parts)]),
-        np.concatenate([np.zeros(0, np.int32), *(part.nearer for part in parts)]),
-    )
 
 
 def _search(

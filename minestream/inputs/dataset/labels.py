@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from minestream.inputs.decode import without_hidden
 from minestream.kernels.types import FORBIDS_POSITIVES, Rows
+from minestream.system import ragged
 
 UNLABELED = -1
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
@@ -78,7 +79,7 @@ class Labels:
     def members(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """(row, label code) for every label of every row."""
         if self.multiple:
-            return np.repeat(np.arange(self.code.size), np.diff(self.set_start)), self.set_code
+            return ragged.owners(self.set_start), self.set_code
         rows = np.flatnonzero(self.code >= 0)
         return rows, self.code[rows]
 
@@ -93,11 +94,8 @@ class Labels:
         """The labels of the rows in `mask`."""
         if not self.multiple:
             return Labels(self.code[mask], NO_ROWS, NO_CODES, self.values)
-        lengths = np.diff(self.set_start)
-        start = np.concatenate([[0], np.cumsum(lengths[mask])])
-        return Labels(
-            self.code[mask], start, self.set_code[np.repeat(mask, lengths)], self.values.filter(pa.array(mask))
-        )
+        start, at = ragged.take(self.set_start, np.flatnonzero(mask))
+        return Labels(self.code[mask], start, self.set_code[at], self.values.filter(pa.array(mask)))
 
 
 class LabelReader:
@@ -178,7 +176,7 @@ class LabelReader:
         parents = np.asarray(pc.list_parent_indices(lists), np.int64)
         known = flat >= 0
         both = np.unique(np.stack([parents[known], flat[known].astype(np.int64)], axis=1), axis=0)
-        start = np.concatenate([[0], np.cumsum(np.bincount(both[:, 0], minlength=len(lists)))]).astype(np.int64)
+        start = ragged.grouped(both[:, 0], len(lists))
         codes = both[:, 1].astype(np.int32)
         return Labels(_set_codes(start, codes), start, codes, lists)
 
@@ -227,7 +225,7 @@ def _by_label(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.in
 
 def listed_pairs(start: NDArray[np.int64], members: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Sorted lists as pairs of slots."""
-    return np.repeat(np.arange(start.size - 1), np.diff(start)), members.astype(np.int64)
+    return ragged.owners(start), members.astype(np.int64)
 
 
 def usable_known(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -28,6 +28,7 @@ from minestream.kernels import distances, quantize, window
 from minestream.kernels.types import Rows
 from minestream.mining.stream.ring import Coder, Ring, Shown, hashed, value_hashes, vector_hashes
 from minestream.search.windows import BankCodes, BankLoaded
+from minestream.system import ragged
 
 NEVER = np.iinfo(np.int64).max
 
@@ -289,7 +290,7 @@ class Bank:
             until = np.where(rings["until"] == NEVER, NEVER, rings["until"] - (self.taken - n))
         set_start, set_code = NO_ROWS, NO_CODES
         if self.labels.multiple:
-            set_start, set_code = np.concatenate([[0], np.cumsum(rings["sets"])]), self._sets.rows
+            set_start, set_code = ragged.starts(rings["sets"]), self._sets.rows
         group = rings.get("group", NO_CODES)
         relation = Rows(
             rings["label"], set_start, set_code, NO_ROWS, NO_CODES, NO_ROWS, NO_CODES, group, rings["twin"],

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from minestream.config.trainer_formats import ROLES
 from minestream.errors import InputError
 from minestream.outputs.trainers.texts import CarriedTexts, Texts, no_text
+from minestream.system import ragged
 
 SPACE = r"^$|[\s\x0b\x1c-\x1f\x85\p{Z}]"  # what str.split() would cut an id at, or lose
 Rows = NDArray[np.int64]
@@ -27,23 +28,9 @@ def anchor_role(names: Iterable[str]) -> str:
     return "query" if "query_row" in names else "anchor"
 
 
-def changes(*columns: Rows) -> Rows:
-    """Where any of the columns differs from the row before; the first row does."""
-    differs = np.ones(len(columns[0]), bool)
-    differs[1:] = np.logical_or.reduce([column[1:] != column[:-1] for column in columns])
-    return np.flatnonzero(differs)
-
-
-def spans(first: Rows, lengths: Rows) -> Rows:
-    """first[0], first[0] + 1, ... so many as lengths[0]; then those from first[1]; ..."""
-    ends = np.cumsum(lengths)
-    found: Rows = np.repeat(first - (ends - lengths), lengths) + np.arange(ends[-1] if ends.size else 0)
-    return found
-
-
 def lists(lengths: Rows, values: pa.Array) -> pa.ListArray:
     """Consecutive values as lists."""
-    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), values)
+    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), values)
 
 
 def as_array(column: Any) -> pa.Array:
@@ -94,12 +81,12 @@ class Block:
     @cached_property
     def pairs(self) -> Rows:
         """The first row of every pair."""
-        return changes(self.rows["anchor"], self.rows["positive"])
+        return ragged.runs(self.rows["anchor"], self.rows["positive"])
 
     @cached_property
     def anchors(self) -> Rows:
         """The first row of every anchor."""
-        return changes(self.rows["anchor"])
+        return ragged.runs(self.rows["anchor"])
 
     @cached_property
     def all(self) -> Rows:
@@ -110,7 +97,7 @@ class Block:
     def distinct(self) -> Rows:
         """The rows where an anchor meets a negative for the first time; of rescored rows, the best score first."""
         order = np.lexsort((self.rows["negative"], self.rows["anchor"]))  # stable
-        found = np.sort(order[changes(self.rows["anchor"][order], self.rows["negative"][order])])
+        found = np.sort(order[ragged.runs(self.rows["anchor"][order], self.rows["negative"][order])])
         if "score_an" not in self.table.column_names:
             return found
         score = self.table["score_an"].to_numpy()[found]

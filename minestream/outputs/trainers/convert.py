@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, chosen
 from minestream.errors import UsageError
-from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role, as_array, changes, spans
+from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role, as_array
 from minestream.outputs.trainers.texts import CarriedTexts, Texts
+from minestream.system import ragged
 
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
 Rows = NDArray[np.int64]
@@ -82,7 +83,7 @@ class Fitting:
     @cached_property
     def lengths(self) -> Rows:
         """How many rows each pair has."""
-        return np.diff(np.append(self.first, self.block.table.num_rows))
+        return ragged.lengths(np.append(self.first, self.block.table.num_rows))
 
     @property
     def first(self) -> Rows:
@@ -99,7 +100,7 @@ class Fitting:
 
     def some(self, pairs: NDArray[np.bool_]) -> pa.Table:
         """The rows of some pairs."""
-        return self.block.table.take(pa.array(spans(self.first[pairs], self.have[pairs])))
+        return self.block.table.take(pa.array(ragged.spans(self.first[pairs], self.have[pairs])))
 
     def keep(self) -> pa.Table:
         """All pairs, as they are."""
@@ -133,7 +134,7 @@ def whole_anchors(tables: Iterable[pa.Table], block_rows: int = BLOCK_ROWS) -> I
         rows += table.num_rows
         if rows > due:
             joined = pa.concat_tables(held)
-            starts = changes(joined[f"{anchor_role(joined.column_names)}_row"].to_numpy())
+            starts = ragged.runs(joined[f"{anchor_role(joined.column_names)}_row"].to_numpy())
             wanted = np.searchsorted(starts, np.arange(block_rows, rows, block_rows)).clip(max=starts.size - 1)
             ends = np.unique(starts[wanted]).tolist()
             for first, end in pairwise([0, *ends]):

@@ -28,6 +28,7 @@ from minestream.outputs.single_file import Draft, publishing
 from minestream.outputs.trainers.columns import anchor_role, as_array
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
+from minestream.system import ragged
 from minestream.system.paths import AnyPath, RemotePath, place_of, readable, text_of
 
 BATCH_ROWS = 16_384
@@ -153,7 +154,7 @@ def _exploded(table: pa.Table, config: dict[str, Any]) -> pa.Table:
     if "scores" in table.column_names:
         flat = as_array(table["scores"]).flatten().to_numpy().astype(np.float64)
         similar = (config["scores"], config["metric"]) == ("similarity", "cosine")
-        positive = np.cumsum(lengths + 1) - (lengths + 1)
+        positive = ragged.starts(lengths + 1)[:-1]
         distance = 1.0 - flat if similar else 0.0 - flat
         columns["distance_ap"] = pa.array(distance[positive]).take(pair)
         columns["distance_an"] = pa.array(np.delete(distance, positive))

@@ -23,10 +23,11 @@ from minestream.outputs.gates import check_gates
 from minestream.outputs.mined import RESCORING, mined_output
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import publishing
-from minestream.outputs.trainers.columns import anchor_role, changes
+from minestream.outputs.trainers.columns import anchor_role
 from minestream.outputs.trainers.convert import whole_anchors
 from minestream.outputs.trainers.export import ending_in, metadata_like, refuse, triplets
 from minestream.outputs.trainers.scores import ScoreTable
+from minestream.system import ragged
 from minestream.system.paths import text_of
 from minestream.system.stats import ShardStats
 
@@ -230,9 +231,8 @@ class Funnel:
     def filtered(self, table: pa.Table) -> pa.Table:
         """The rows of whole anchors that stay, pair by pair by score, with their scores."""
         anchor = table[self._names[0].replace("_id", "_row")].to_numpy()
-        first = changes(anchor, table["positive_row"].to_numpy())
-        lengths = np.diff(np.append(first, table.num_rows))
-        pair = np.repeat(np.arange(first.size), lengths)
+        first = ragged.runs(anchor, table["positive_row"].to_numpy())
+        pair = ragged.owners(np.append(first, table.num_rows))
         queries, positives, negatives = (table[name] for name in self._names)
         positive = self._table.of(queries.take(pa.array(first)), positives.take(pa.array(first)))
         score = self._table.of(queries, negatives)
@@ -242,7 +242,7 @@ class Funnel:
         self._note_missing(np.isnan(positive[pair]), np.isnan(score), (queries, positives, negatives))
         at = np.flatnonzero(keep)
         at = at[np.lexsort((-score[at], pair[at]))]  # NaN goes last
-        at = at[np.arange(at.size) - np.searchsorted(pair[at], pair[at]) < self._rule.negatives]
+        at = at[ragged.nth_of_run(pair[at]) < self._rule.negatives]
         self._count(anchor, positive, np.bincount(pair[at], minlength=first.size), int(keep.sum()))
         rows = table.drop_columns([name for name in SCORES if name in table.column_names]).take(pa.array(at))
         for name, values in zip(SCORES, (positive[pair[at]], score[at]), strict=True):
@@ -261,7 +261,7 @@ class Funnel:
             return positive
         of_anchor = np.full(positive.size, np.nan)
         make = OF_POSITIVES[self._rule.reference]
-        for at in np.split(np.arange(anchor.size), changes(anchor)[1:]):
+        for at in np.split(np.arange(anchor.size), ragged.runs(anchor)[1:]):
             known = [score for score in positive[at].tolist() if not math.isnan(score)]
             of_anchor[at] = make(known) if known else np.nan
         return of_anchor
@@ -280,10 +280,10 @@ class Funnel:
         return keep
 
     def _count(self, anchor: Rows, positive: Numbers, left: Rows, kept: int) -> None:
-        scored = left if self._missing == "keep" else left[~np.isnan(positive)]
+        anchors, scored = ragged.runs(anchor).size, left if self._missing == "keep" else left[~np.isnan(positive)]
         rows, wanted = int(left.sum()), self._rule.negatives
         more = {
-            "anchors": changes(anchor).size, "pairs": left.size, "pairs_without_score": int(np.isnan(positive).sum()),
+            "anchors": anchors, "pairs": left.size, "pairs_without_score": int(np.isnan(positive).sum()),
             "beyond_k": kept - rows, "rows": rows, "full": int((scored == wanted).sum()),
             "short": int(((scored > 0) & (scored < wanted)).sum()), "empty": int((scored == 0).sum()),
         }  # fmt: skip
