@@ -1,10 +1,14 @@
-"""CRC-32 of decoded columns and of rows."""
+"""CRC-32 of decoded columns and of rows, the same however they are cut.
+
+A column is a fixed number of byte streams with a running CRC each: validity (one byte a row), then values (nulls as
+zero bytes), or int32 lengths and the streams of the children. The CRC-32 of those CRCs, as little-endian 4-byte values,
+is the checksum. Cost: one pass over the bytes, interpreter lock released.
+"""
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,72 +18,46 @@ import pyarrow.types as pat
 
 
 class Checksum:
-    """A running CRC-32 of a column that does not depend on how its rows are cut.
-
-    A column is several streams of numbers (validity, lengths, values), each with its own CRC-32; the checksum is
-    the CRC-32 of their little-endian 4-byte values. Cost: one pass over the bytes, interpreter lock released.
-    """
+    """A running CRC-32 of a column."""
 
     def __init__(self) -> None:
-        self._running: list[int] = []
+        self.running: list[int] = []
 
     def add(self, column: np.ndarray | pa.Array) -> None:
-        """Add rows of a C-contiguous matrix, or of a plain array of ints, bools, strings, or lists of them."""
-        streams = [column] if isinstance(column, np.ndarray) else list(_streams(column))
-        self._running = [
-            zlib.crc32(np.ascontiguousarray(stream).reshape(-1).view(np.uint8).data, crc)
-            for stream, crc in zip(streams, self._running or [0] * len(streams), strict=True)
+        """Add rows: an array, or a matrix, whose values are one stream."""
+        streams: list[Any] = (
+            [np.ascontiguousarray(column)] if isinstance(column, np.ndarray) else list(byte_streams(column))
+        )
+        self.running = [
+            zlib.crc32(stream, crc) for stream, crc in zip(streams, self.running or [0] * len(streams), strict=True)
         ]
 
     def value(self) -> int:
         """The checksum so far, in [0, 2^32)."""
-        return zlib.crc32(struct.pack(f"<{len(self._running)}I", *self._running))
-
-
-def _streams(array: pa.Array) -> Iterator[np.ndarray]:
-    """The numbers that say what a plain array holds, nulls as zero or empty, whatever its offset."""
-    yield array.is_valid().to_numpy(zero_copy_only=False)
-    if pat.is_list(array.type):
-        yield pc.fill_null(pc.list_value_length(array), 0).to_numpy()
-        yield from _streams(array.flatten())
-    elif pat.is_string(array.type):
-        filled = pc.fill_null(array, "")
-        yield pc.binary_length(filled).to_numpy()
-        yield _text(filled)
-    else:
-        yield pc.fill_null(array, False if pat.is_boolean(array.type) else 0).to_numpy(zero_copy_only=False)
-
-
-def _text(array: pa.Array) -> np.ndarray:
-    """The bytes of all strings of an array without nulls, one after another."""
-    _, ends, text = array.buffers()
-    if len(array) == 0 or text is None:
-        return np.zeros(0, np.uint8)
-    first, last = np.frombuffer(ends, np.int32)[[array.offset, array.offset + len(array)]]
-    return np.frombuffer(text, np.uint8)[first:last]
+        return _crc_of(self.running)
 
 
 class RowsCrc:
-    """CRC-32 of rows, the same however they are cut into tables.
-
-    Each column is a fixed number of byte streams with a running CRC each: validity (one byte a row), then
-    values (nulls as zero bytes), or int32 lengths and the streams of the children. Their CRC is the value.
-    """
+    """A running CRC-32 of the rows of tables."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._streams = [[0 for _ in byte_streams(pa.array([], field.type))] for field in schema]
+        self._columns = [Checksum() for _ in schema]
+        for crc, kind in zip(self._columns, schema.types, strict=True):
+            crc.add(pa.array([], kind))
 
     def update(self, table: pa.Table) -> None:
         """Take further rows."""
-        for running, column in zip(self._streams, table.columns, strict=True):
+        for crc, column in zip(self._columns, table.columns, strict=True):
             for chunk in column.chunks:
-                for place, data in enumerate(byte_streams(chunk)):
-                    running[place] = zlib.crc32(data, running[place])
+                crc.add(chunk)
 
     def value(self) -> str:
         """Eight hexadecimal digits for the rows so far."""
-        running = np.array([crc for column in self._streams for crc in column], dtype="<u4")
-        return f"{zlib.crc32(running.tobytes()):08x}"
+        return f"{_crc_of(crc for column in self._columns for crc in column.running):08x}"
+
+
+def _crc_of(crcs: Iterable[int]) -> int:
+    return zlib.crc32(np.array([*crcs], "<u4").tobytes())
 
 
 def byte_streams(array: pa.Array) -> Iterator[Any]:
@@ -96,10 +74,11 @@ def byte_streams(array: pa.Array) -> Iterator[Any]:
         yield pc.list_value_length(array).cast(pa.int32()).fill_null(0).to_numpy()
         yield from byte_streams(array.flatten())
     elif pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
-        filled = array.cast(pa.large_binary()).fill_null(b"")
+        filled = array.fill_null(pa.scalar(b"").cast(kind))
         yield pc.binary_length(filled).cast(pa.int32()).to_numpy()
         _, offsets, letters = filled.buffers()
-        ends = np.frombuffer(offsets or bytes(8), np.int64)[filled.offset : filled.offset + len(array) + 1]
+        width = np.int64 if pat.is_large_string(kind) or pat.is_large_binary(kind) else np.int32
+        ends = np.frombuffer(offsets or bytes(8), width)[filled.offset : filled.offset + len(array) + 1]
         yield memoryview(letters or b"")[ends[0] : ends[-1]]
     else:
         plain = array.cast(pa.uint8()) if pat.is_boolean(kind) else array

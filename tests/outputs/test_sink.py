@@ -140,6 +140,32 @@ def test_rows_crc_sees_every_value_and_null(column: str) -> None:
     assert (values[0] == values[1]) == (column == "harder")
 
 
+@pytest.mark.parametrize(
+    "array",
+    [
+        pa.array(["xy", None, "z"]), pa.array([1, None, 3]), pa.array([[1, 2], None, [], [None]]),
+        pa.array([True, None, False]),
+    ],
+)  # fmt: skip
+def test_the_checksum_of_a_column_is_that_of_rows_of_it_alone_however_cut(array: pa.Array) -> None:
+    whole = checksums.RowsCrc(pa.schema({"a": array.type}))
+    whole.update(pa.table({"a": array}))
+    pieces = checksums.Checksum()
+    for row in range(len(array)):
+        pieces.add(array.slice(row, 1))
+    assert f"{pieces.value():08x}" == whole.value()
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.binary(), pa.large_binary()], ids=str)
+def test_the_checksum_of_text_is_that_of_its_bytes_however_wide_its_offsets_are(kind: pa.DataType) -> None:
+    values = []
+    for each in (pa.string(), kind):
+        crc = checksums.Checksum()
+        crc.add(pa.array(["xy", None, "z"], each))
+        values.append(crc.value())
+    assert values[0] == values[1]
+
+
 # ---------------------------------------------------------------- one output
 
 
