@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
 
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, nearest_name
 
 ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa.float32(), pa.float64(), pa.int8())}
 SPARK_FIELDS = ("type", "size", "indices", "values")
@@ -227,7 +227,7 @@ class Candidates:
             notes.append(f"column {name!r} is {self._kind(name)}: not used as {role}s")
         return None
 
-    def required(self, role: str, taken: set[str], carry: tuple[str, ...]) -> str:
+    def required(self, role: str, taken: set[str], carry: Collection[str]) -> str:
         """The column by name, or else the only one that fits (and, as a label, repeats a value)."""
         known = self._known(role, taken)
         if known:
@@ -289,37 +289,3 @@ class Candidates:
             values = f", {counted[1]} distinct values in {counted[0]} rows" if counted else ""
             shown.append(f"{name} ({self._kind(name)}{values})")
         return "; ".join(shown) + (f"; and {len(names) - len(shown)} more" if len(names) > len(shown) else "")
-
-
-def find_columns(
-    seen: Candidates,
-    given: dict[str, str | None],
-    carry: tuple[str, ...],
-    require_label: bool | None,
-    vectors: str | None,
-) -> tuple[Columns, list[str]]:
-    """Find the columns, by the names `given` to roles or by themselves; notes tell which known names are not used.
-
-    An optional label (False) is taken only by one of its names, an unwanted one (None) only if it is given. `vectors`
-    is what to call vectors that come from elsewhere.
-    """
-    if vectors and given["embedding"] is not None:
-        raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")
-    notes: list[str] = []
-    chosen = {role: seen.checked(role, name) for role, name in given.items() if name is not None}
-    for name in carry:
-        seen.checked("carry", name)
-    if not vectors and "embedding" not in chosen:
-        chosen["embedding"] = seen.required("embedding", set(chosen.values()), ())
-    if chosen.get("embedding") in carry:
-        raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
-    for role in ("id", "label"):
-        taken = set(chosen.values())
-        if role == "label" and require_label is None:
-            notes += seen.unwanted(role, taken | {*carry}) if role not in chosen else []
-        elif role not in chosen:
-            must = role == "label" and require_label
-            found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
-            chosen |= {role: found} if found is not None else {}
-    label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
-    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_schema, common_vectors, no_rows
 from minestream.inputs.aligned import Lane, paired
 from minestream.inputs.checksums import Others, names_of
-from minestream.inputs.columns import Candidates, Columns, find_columns, typed
+from minestream.inputs.columns import Candidates, Columns, typed
 from minestream.inputs.decode import (
     Place,
     Vectors,
@@ -28,7 +28,7 @@ from minestream.inputs.decode import (
 )
 from minestream.inputs.files import VECTORS, Input, open_inputs, open_vectors, table_of
 from minestream.inputs.partitions import partitioned, pruned
-from minestream.inputs.where import Where
+from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.system.checksums import Checksum
 from minestream.system.stores import output_as_input, unreadable
 
@@ -71,6 +71,7 @@ class Source:
 
     Attributes
     ----------
+    options : ReadOptions
     columns : Columns
         The columns found.
     notes : list of str
@@ -94,17 +95,17 @@ class Source:
     """
 
     def __init__(
-        self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str],
-        *, zero_is_bad: bool, drop_bad: bool, batch_rows: int, where: Where | None = None, may_be_empty: bool = False,
-        every_id: bool = False,
-    ) -> None:  # fmt: skip
+        self, inputs: list[Input], npys: list[Input], columns: Columns, notes: list[str], options: ReadOptions
+    ) -> None:
         self.columns = columns
         self.notes = [*notes, *(paired(inputs, npys) if npys else [])]
         self.bad_rows: dict[str, int] = {}
         counts = [each.rows for each in inputs if each.rows is not None]
         self.rows = sum(counts) if len(counts) == len(inputs) else None
-        self._may_be_empty = may_be_empty
-        if self.rows == 0 and not may_be_empty:
+        self.options, where = options, options.where
+        self._drop_bad = options.on_bad_rows == "drop"
+        self._zero_is_bad = options.metric == "cosine" or options.normalize
+        if self.rows == 0 and not options.may_be_empty:
             raise no_rows(inputs)
         self.kinds = common_schema(inputs, columns)  # as written; what has no value is read as ints
         self.schema = pa.schema([field.with_type(typed(field.type)) for field in self.kinds])
@@ -114,13 +115,12 @@ class Source:
         self._read = inputs
         self.left_out = 0
         self.outside: list[Named] = []
-        self._every_id = every_id and columns.id is not None
+        self._every_id = options.every_id and columns.id is not None
         if where is not None:
             for each in inputs:
                 where.check(each.name, each.schema)
             # .npy files are aligned with whole inputs, and ids are wanted of all rows.
             self._read = inputs if npys or self._every_id else pruned(inputs, where)
-        self._zero_is_bad, self._drop_bad, self._batch_rows = zero_is_bad, drop_bad, batch_rows
         self._begun = self._complete = False
         self._file_rows: dict[str, int] = {}
         self._checksums: dict[str, dict[str, Checksum]] = {}
@@ -128,7 +128,7 @@ class Source:
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
         looked = (npys, None, npys) if npys else (inputs, where, self._read)
-        self._vectors = common_vectors(looked[0], columns.embedding, may_be_empty, drop_bad, *looked[1:])
+        self._vectors = common_vectors(looked[0], columns.embedding, options.may_be_empty, self._drop_bad, *looked[1:])
         self.dtype = self._vectors.dtype
         self.dimension = int(self._vectors.length or 0)
 
@@ -172,8 +172,8 @@ class Source:
         self._begin()
         names = self.schema.names + ([] if self._npys else [self.columns.embedding])
         names += [] if self.where is None else [name for name in self.where.columns if name not in names]
-        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self._batch_rows)]
-        lanes += [Lane(self._npys, [VECTORS], self._batch_rows)] if self._npys else []
+        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self.options.batch_rows)]
+        lanes += [Lane(self._npys, [VECTORS], self.options.batch_rows)] if self._npys else []
         rows = kept = 0
         while count := min(lane.ready() for lane in lanes):
             whole = [lane.take(count) for lane in lanes]
@@ -184,7 +184,7 @@ class Source:
             rows, kept = rows + count, kept + pieces[0][1].num_rows
         if self._npys:
             self._check_aligned(rows + lanes[0].skip())
-        if kept == 0 and not self._may_be_empty:
+        if kept == 0 and not self.options.may_be_empty:
             raise no_rows(self._inputs, self.where)
         self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
@@ -310,25 +310,7 @@ class Source:
         return names_of([*self._inputs, *self._npys])
 
 
-def open_source(
-    inputs: Any,
-    *,
-    embedding: str | None = None,
-    label: str | None = None,
-    id: str | None = None,
-    group_column: str | None = None,
-    version_column: str | None = None,
-    carry: Iterable[str] = (),
-    vectors: Any = None,
-    metric: str = "cosine",
-    normalize: bool = False,
-    on_bad_rows: str = "error",
-    batch_rows: int = 8192,
-    require_label: bool | None = True,
-    where: Where | None = None,
-    may_be_empty: bool = False,
-    every_id: bool = False,
-) -> Source:
+def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -> Source:
     """Open inputs, find their columns and check what can be checked without reading the rows.
 
     Parameters
@@ -336,26 +318,9 @@ def open_source(
     inputs : path, Arrow object, or list of either
         Parquet and Arrow IPC files, folders (their ``*.parquet``, recursively), glob patterns; or tables, record
         batches, readers, objects with ``__arrow_c_stream__``. Files in sorted path order, each once.
-    embedding, label, id, group_column, version_column : str, optional
-        Columns; found by themselves when not given (a group and a version never are).
-    carry : iterable of str
-        Columns to hand through.
-    vectors : path, glob pattern, or list, optional
-        ``.npy`` files that hold the vectors, aligned by row with `inputs`.
-    metric, normalize
-        Zero rows are bad with cosine or when normalising.
-    on_bad_rows : {"error", "drop"}
-        Whether bad rows are refused, or marked and counted.
-    batch_rows : int
-        Most rows of a batch.
-    require_label : bool or None
-        Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
-    where : Where, optional
-        Only rows that meet it are decoded, checked and handed on.
-    may_be_empty : bool
-        Whether no rows are as good as any.
-    every_id : bool
-        Whether the ids of rows that do not meet `where` are wanted too; then no part of a file is passed over.
+    options : ReadOptions, optional
+    **other
+        Fields of ReadOptions, which win.
 
     Raises
     ------
@@ -366,42 +331,21 @@ def open_source(
     -----
     Reads footers and headers; the first rows of list columns and streams; ambiguous columns of up to 50,000 rows.
     """
-    if on_bad_rows not in ("error", "drop"):
-        raise UsageError(f"on_bad_rows={on_bad_rows!r}", nearest_name(str(on_bad_rows), ["error", "drop"]))
-    if batch_rows < 1:
-        raise UsageError(f"batch_rows={batch_rows}", "it must be at least 1")
+    options = replace(options or ReadOptions(), **other)
     opened = partitioned(open_inputs(inputs))
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise output_as_input(each.name, each.schema.metadata)
-    npys = [] if vectors is None else open_vectors(vectors, opened)
-    columns, notes = find_columns(
-        Candidates(opened[0].name, opened[0].schema, opened[0].distinct),
-        {"embedding": embedding, "label": label, "id": id, "group": group_column, "version": version_column},
-        (carry,) if isinstance(carry, str) else tuple(carry),
-        require_label,
-        VECTORS if npys else None,
-    )
-    zero_is_bad, drop_bad = metric == "cosine" or normalize, on_bad_rows == "drop"
-    return Source(
-        opened, npys, columns, notes, zero_is_bad=zero_is_bad, drop_bad=drop_bad, batch_rows=batch_rows, where=where,
-        may_be_empty=may_be_empty, every_id=every_id,
-    )  # fmt: skip
+    npys = [] if options.vectors is None else open_vectors(options.vectors, opened)
+    first = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
+    columns, notes = find_columns(first, options, VECTORS if npys else None)
+    return Source(opened, npys, columns, notes, options)
 
 
 def arrays_source(
-    embeddings: Any,
-    labels: Any,
-    *,
-    ids: Any = None,
-    groups: Any = None,
-    metric: str = "cosine",
-    normalize: bool = False,
-    on_bad_rows: str = "error",
-    batch_rows: int = 8192,
-    require_label: bool | None = True,
-    name: str = "embedding",
-) -> Source:
+    embeddings: Any, labels: Any, options: ReadOptions | None = None, *, ids: Any = None, groups: Any = None,
+    name: str = "embedding", **other: Any,
+) -> Source:  # fmt: skip
     """A source over arrays: NumPy, torch tensors (any device, bfloat16 becomes float32) or lists.
 
     Parameters
@@ -410,18 +354,16 @@ def arrays_source(
         float16, float32, float64 or int8; not copied when C-contiguous.
     labels, ids, groups : array (Arrow too) or list of length n, or None
         As the columns of a file; lists of lists are multi-labels.
-    metric, normalize, on_bad_rows, batch_rows, require_label
-        See `open_source`, also for what is raised.
     name : str
         What messages call the column of vectors.
+    options, **other
+        See `open_source`, also for what is raised.
     """
-    if labels is None and require_label:
+    options = replace(options or ReadOptions(), embedding=name, **other)
+    if labels is None and options.require_label:
         raise InputError(
             "no labels", "pass one label a row, or list the positives: qrels=[(row, row of a positive), ...]"
         )
     table = table_of(embeddings, {"label": labels, "id": ids, "group": groups}, name=name)
     label, id, group = (role if role in table.column_names else None for role in ("label", "id", "group"))
-    return open_source(
-        table, embedding=name, label=label, id=id, group_column=group, metric=metric, normalize=normalize,
-        on_bad_rows=on_bad_rows, batch_rows=batch_rows, require_label=require_label,
-    )  # fmt: skip
+    return open_source(table, options, label=label, id=id, group_column=group)

@@ -19,6 +19,7 @@ from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import Candidates, Columns, in_one_type
 from minestream.inputs.files import open_inputs
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
+from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.where import Where, joint
 
@@ -162,7 +163,7 @@ def open_sources(
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
-    guides = _open_guides(inputs, config, tables, resources, (own, theirs))
+    guides = _open_guides(inputs, config, tables, (anchors, corpus))
     return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
 
 
@@ -214,13 +215,12 @@ def _open(
     inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
     where: Where | None, may_be_empty: bool = False,
 ) -> Source:  # fmt: skip
-    return open_source(
-        inputs, embedding=config.embedding, label=config.label, id=config.id, group_column=config.group_column,
-        version_column=config.version_column, carry=carry, vectors=resources.vectors, metric=config.metric,
-        normalize=config.normalize, on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows,
+    options = ReadOptions.of(
+        config.to_dict(), carry=carry, vectors=resources.vectors, batch_rows=resources.batch_rows,
         require_label=label, where=where, may_be_empty=may_be_empty,
         every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
     )  # fmt: skip
+    return open_source(inputs, options)
 
 
 def _agree(anchors: Source, corpus: Source) -> None:
@@ -251,7 +251,7 @@ def _agree(anchors: Source, corpus: Source) -> None:
 
 
 def _open_guides(
-    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, conditions: tuple[Where | None, Where | None]
+    inputs: Any, config: MineConfig, tables: Tables, sources: tuple[Source, Source | None]
 ) -> tuple[Source, ...]:
     """The guide's vectors of each table, of rows that meet its condition."""
     if not config.guided:
@@ -261,11 +261,8 @@ def _open_guides(
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
     for first in (open_inputs(each)[0] for each in given):
         Candidates(first.name, first.schema).checked("guide", config.guide or "")
-    ids = [config.id, None if tables.corpus is None else _for_corpus(config, tables.corpus).id]
     return tuple(
-        open_source(
-            each, embedding=config.guide, id=id, metric=config.metric, normalize=config.normalize,
-            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=None, where=where,
-        )
-        for each, id, where in zip(given, ids, conditions, strict=False)
-    )  # fmt: skip
+        open_source(each, source.options.guide(config.guide or "", source.columns.id))
+        for each, source in zip(given, sources, strict=False)
+        if source is not None
+    )

@@ -195,11 +195,8 @@ def _guides(
     paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
     identity, guides = [], []
     for table, own in zip(tables, paths, strict=True):
-        source = open_source(
-            [path for path in own if not str(path).endswith(".npy")], embedding=config["guide"],
-            id=table.source.columns.id, metric=config["metric"], normalize=config["normalize"],
-            on_bad_rows=config["on_bad_rows"], require_label=None, where=table.source.where,
-        )  # fmt: skip
+        guide = table.source.options.guide(config["guide"], table.source.columns.id)
+        source = open_source([path for path in own if not str(path).endswith(".npy")], guide)
         every = np.zeros((table.count, source.dimension), source.dtype)
         for batch in source.batches():
             every[batch.rows] = batch.vectors

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from minestream.config.option import checked
 from minestream.errors import InputError
 from minestream.inputs.aligned import Lane
-from minestream.inputs.columns import Candidates, find_columns
+from minestream.inputs.columns import Candidates
 from minestream.inputs.decode import bad_rows, decode_vectors, refuse_masked
 from minestream.inputs.files import Input, open_inputs
 from minestream.inputs.given import Given
+from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.kernels import linear
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
@@ -144,8 +145,7 @@ def apply(
     learned = model if isinstance(model, Linear) else Linear.load(model)
     opened = open_inputs(inputs)
     seen = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
-    roles = {"embedding": embedding, "label": None, "id": None, "group": None}
-    column = find_columns(seen, roles, (), None, None)[0].embedding
+    column = find_columns(seen, ReadOptions(embedding=embedding, require_label=None))[0].embedding
     schema = _projected_schema(opened, column, len(learned.weights))
     rows, place = 0, ending_in(".parquet", out, "apply")
     read = [Given("INPUT", inputs), *([] if isinstance(model, Linear) else [Given("MODEL", model)])]

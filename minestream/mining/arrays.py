@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.errors import UsageError
 from minestream.inputs.files import MEMORY
 from minestream.inputs.pairs import pairs_table
-from minestream.inputs.source import Source, arrays_source
+from minestream.inputs.read_options import ReadOptions
+from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
 from minestream.mining.pipeline import _refuse_one_side
 from minestream.mining.publish import trainer_shape
@@ -126,25 +127,22 @@ def mine_arrays(
     config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
     refuse(UNCUT, resources, what="arrays")
 
-    def opened(vectors: Any, labels: Any, ids: Any, groups: Any, needs_label: bool | None, **name: str) -> Source:
-        return arrays_source(
-            vectors, labels, ids=ids, groups=groups, metric=config.metric, normalize=config.normalize,
-            on_bad_rows=config.on_bad_rows, batch_rows=resources.batch_rows, require_label=needs_label, **name,
-        )  # fmt: skip
+    reading = ReadOptions.of(
+        config.to_dict(), batch_rows=resources.batch_rows, require_label=not config.listed_positives
+    )
 
     def numbered(vectors: Any, ids: Any) -> Any:
         return range(len(vectors)) if listed and ids is None else ids
 
-    needs_label = not config.listed_positives
     notes: list[str] = []
     known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
-    guides = [opened(each, None, None, None, None, name="guide") for each in (guide, corpus_guide) if each is not None]
+    unlabeled = replace(reading, require_label=None)
+    guides = [arrays_source(each, None, unlabeled, name="guide") for each in (guide, corpus_guide) if each is not None]
     sources = Sources(
-        opened(embeddings, labels, numbered(embeddings, ids), groups, needs_label),
-        None
-        if corpus is None
-        else opened(corpus, corpus_labels, numbered(corpus, corpus_ids), corpus_groups, needs_label),
+        arrays_source(embeddings, labels, reading, ids=numbered(embeddings, ids), groups=groups),
+        None if corpus is None else
+        arrays_source(corpus, corpus_labels, reading, ids=numbered(corpus, corpus_ids), groups=corpus_groups),
         known, barred, excluded, tuple(guides), notes=notes,
         numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip

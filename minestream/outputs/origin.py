@@ -9,6 +9,7 @@ from typing import Any
 
 from minestream.config.resolve import flag_of
 from minestream.errors import InputError, MinestreamError
+from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.tables import Sources
 from minestream.inputs.where import joint
@@ -83,20 +84,21 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     """Open INPUT ("") or the corpus with the options it was mined with."""
     config = mined.about["config"]
     columns = mined.about["columns"] if not role else mined.about["columns"]["corpus"]
-    options = {name: config[name] for name in ("metric", "normalize", "on_bad_rows")}
-    options["carry"] = config["carry"] if carry is None else carry
-    options |= {name: columns.get(name) or (None if role else config[name]) for name in ("embedding", "label", "id")}
-    options["group_column"] = columns.get("group") or config["group_column"]
-    options["version_column"] = columns.get("version")
-    options["may_be_empty"] = config["two_tables"] and not role
     vectors = [path for path in paths if str(path).endswith(".npy")]
-    if vectors:
-        options |= {"vectors": vectors, "embedding": config["embedding"]}
-    needs_label = None if columns.get("label") is None else False
     option = "candidate_where" if role else "anchor_where"
-    options["where"] = joint(config.get("where"), config[option], flag_of(option))
-    options["every_id"] = config["on_duplicate_ids"] != "error"
-    return open_source([path for path in paths if path not in vectors], require_label=needs_label, **options)
+
+    def named(name: str) -> str | None:
+        return columns.get(name) or (None if role else config[name])
+
+    reading = ReadOptions.of(
+        config, embedding=config["embedding"] if vectors else named("embedding"), label=named("label"), id=named("id"),
+        group_column=columns.get("group") or config["group_column"], version_column=columns.get("version"),
+        carry=config["carry"] if carry is None else carry, vectors=vectors or None,
+        require_label=None if columns.get("label") is None else False, may_be_empty=config["two_tables"] and not role,
+        where=joint(config.get("where"), config[option], flag_of(option)),
+        every_id=config["on_duplicate_ids"] != "error",
+    )  # fmt: skip
+    return open_source([path for path in paths if path not in vectors], reading)
 
 
 def same(what: str, recorded: Any, found: Any, option: str = "--source") -> None:

@@ -12,7 +12,9 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError, TransientError, UsageError
+from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import RowBatch, Source, arrays_source, open_source
 from minestream.inputs.where import parse_where
 from minestream.mining.arrays import mine_arrays
@@ -980,3 +982,22 @@ def test_numbers_that_agree_pair_files(case: str, tmp_path: Path) -> None:
 def test_files_that_go_together_have_as_many_rows(tmp_path: Path) -> None:
     with refused("v1.npy: 11 vectors", "m1.parquet: 12 rows"):
         shards(tmp_path, {"m1": 12, "m2": 11}, {"v1": 11, "v2": 12})
+
+
+# ---------------------------------------------------------------- ReadOptions
+
+
+def test_what_a_configuration_says_is_how_its_tables_are_read() -> None:
+    config = MineConfig(label="kind", carry=("text",), metric="dot", normalize=True, on_bad_rows="drop", where="a > 1")
+    options = ReadOptions.of(config.to_dict(), id="key", batch_rows=7)
+    assert (options.label, options.id, [*options.carry], options.batch_rows) == ("kind", "key", ["text"], 7)
+    assert (options.metric, options.normalize, options.on_bad_rows, options.where) == ("dot", True, "drop", None)
+
+
+def test_a_guide_is_read_as_its_table_is() -> None:
+    where = parse_where("a > 1", "--where")
+    options = ReadOptions(label="kind", carry=("text",), metric="dot", on_bad_rows="drop", batch_rows=7, where=where)
+    guide = ReadOptions(
+        embedding="other", id="key", metric="dot", on_bad_rows="drop", batch_rows=7, where=where, require_label=None
+    )
+    assert options.guide("other", "key") == guide

@@ -20,8 +20,9 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources, memory_budget, thread_count
 from minestream.errors import CapacityError, InputError, UsageError
-from minestream.inputs.columns import Candidates, Columns, find_columns
+from minestream.inputs.columns import Candidates, Columns
 from minestream.inputs.files import STREAM, refuse_splits, table_of
+from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.inputs.source import RowBatch, Source, open_source
 from minestream.mining.negatives import make_task
 from minestream.mining.stream.latency import Latencies
@@ -214,6 +215,7 @@ class Miner:
     def __init__(self, window: int, **options: Any) -> None:
         self._config, self._resources, _ = asked_options({**options, "window": window})
         refuse(IN_WINDOWS, self._resources, what="--window")
+        self._reading = ReadOptions.of(self._config.to_dict(), version_column=None)
         self._windowed: Windowed | None = None
         self._like: Source | None = None
         self._latencies = Latencies()
@@ -255,7 +257,7 @@ class Miner:
         if self._windowed is not None and _is_empty(batch):
             return self._windowed.schema.empty_table()
         table = _as_table(batch, self._config)
-        source = _source_of(table, self._config, None if self._like is None else self._like.columns)
+        source = _source_of(table, self._reading, None if self._like is None else self._like.columns)
         _refuse_unlike(self._like or source, source)
         batches = list(source.batches())  # all of them are checked before the first is mined for
         windowed = self._windowed or Windowed(source, self._config, self._resources)
@@ -338,14 +340,12 @@ def _is_matrix(values: Any) -> bool:
     return len(getattr(values, "shape", ())) == 2
 
 
-def _source_of(table: pa.Table, config: MineConfig, columns: Columns | None) -> Source:
+def _source_of(table: pa.Table, options: ReadOptions, columns: Columns | None) -> Source:
     """A batch as a source with these columns; they are found by names and types alone, so that no cut changes them."""
     if columns is None:
-        given = {"embedding": config.embedding, "label": config.label, "id": config.id, "group": config.group_column}
-        columns, _ = find_columns(Candidates(STREAM, table.schema), given, config.carry, True, None)
+        columns, _ = find_columns(Candidates(STREAM, table.schema), options)
     return open_source(
-        table, embedding=columns.embedding, label=columns.label, id=columns.id, group_column=columns.group,
-        carry=config.carry, metric=config.metric, normalize=config.normalize, on_bad_rows=config.on_bad_rows,
+        table, options, embedding=columns.embedding, label=columns.label, id=columns.id, group_column=columns.group,
         require_label=None, may_be_empty=True,
     )  # fmt: skip
 

@@ -1,0 +1,105 @@
+"""How a source is read: ReadOptions, and the columns that are found by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from minestream.config.option import check_value
+from minestream.config.resolve import OPTION_FIELDS
+from minestream.errors import UsageError
+from minestream.inputs.columns import Candidates, Columns
+from minestream.inputs.where import Where
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """How a source is read.
+
+    Attributes
+    ----------
+    embedding, label, id, group_column, version_column : str, optional
+        Columns; found by themselves when not given (a group and a version never are).
+    carry : sequence of str
+        Columns to hand through.
+    vectors : path, glob pattern, or list, optional
+        ``.npy`` files that hold the vectors, aligned by row with the inputs.
+    metric, normalize
+        Zero rows are bad with cosine or when normalising.
+    on_bad_rows : {"error", "drop"}
+        Whether bad rows are refused, or marked and counted.
+    batch_rows : int
+        Most rows of a batch.
+    require_label : bool or None
+        Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
+    where : Where, optional
+        Only rows that meet it are decoded, checked and handed on.
+    may_be_empty : bool
+        Whether no rows are as good as any.
+    every_id : bool
+        Whether the ids of rows that do not meet `where` are wanted too; then no part of a file is passed over.
+    """
+
+    embedding: str | None = None
+    label: str | None = None
+    id: str | None = None
+    group_column: str | None = None
+    version_column: str | None = None
+    carry: Sequence[str] = ()
+    vectors: Any = None
+    metric: str = "cosine"
+    normalize: bool = False
+    on_bad_rows: str = "error"
+    batch_rows: int = 8192
+    require_label: bool | None = True
+    where: Where | None = None
+    may_be_empty: bool = False
+    every_id: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("on_bad_rows", "batch_rows"):
+            check_value(OPTION_FIELDS[name], getattr(self, name))
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], **other: Any) -> ReadOptions:
+        """What a configuration says of columns and bad rows; `other` options win."""
+        same = {spec.name for spec in fields(cls)} & config.keys() - {"where"}
+        return cls(**{name: config[name] for name in same} | other)
+
+    def guide(self, column: str, id: str | None) -> ReadOptions:
+        """For the vectors in another column of the same rows, and their ids."""
+        return ReadOptions(
+            embedding=column, id=id, metric=self.metric, normalize=self.normalize, on_bad_rows=self.on_bad_rows,
+            batch_rows=self.batch_rows, require_label=None, where=self.where,
+        )  # fmt: skip
+
+
+def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = None) -> tuple[Columns, list[str]]:
+    """Find the columns, as `asked` or by themselves; notes tell which known names are not used.
+
+    vectors : what to call vectors that come from elsewhere
+    """
+    if vectors and asked.embedding is not None:
+        raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")
+    notes: list[str] = []
+    given = {"embedding": asked.embedding, "label": asked.label, "id": asked.id, "group": asked.group_column,
+             "version": asked.version_column}  # fmt: skip
+    chosen = {role: seen.checked(role, name) for role, name in given.items() if name is not None}
+    carry = asked.carry
+    for name in carry:
+        seen.checked("carry", name)
+    if not vectors and "embedding" not in chosen:
+        chosen["embedding"] = seen.required("embedding", set(chosen.values()), ())
+    if chosen.get("embedding") in carry:
+        raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
+    for role in ("id", "label"):
+        taken = set(chosen.values())
+        if role == "label" and asked.require_label is None:
+            notes += seen.unwanted(role, taken | {*carry}) if role not in chosen else []
+        elif role not in chosen:
+            must = role == "label" and asked.require_label
+            found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
+            chosen |= {role: found} if found is not None else {}
+    label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
+    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes
