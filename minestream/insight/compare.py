@@ -28,6 +28,7 @@ from minestream.inputs.dataset.load import load
 from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.given import Given
 from minestream.inputs.tables import open_sources
+from minestream.insight.describe import quantiles
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
@@ -111,8 +112,7 @@ def compare(
         "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
         "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
-    quantiles = np.quantile(found.x, list(QUANTILES.values()), method="inverted_cdf").tolist()
-    told["nearest_distance"] = dict(zip(QUANTILES, quantiles, strict=True))
+    told["nearest_distance"] = quantiles(found.x, QUANTILES)
     told["notes"] = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
     if loaded.tables[0].ids is None:
         told["notes"] += lacking("there are no ids", config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -86,10 +86,12 @@ class Spread:
 
     def quantiles(self) -> dict[str, float]:
         """The quantiles of what came, by name; none of nothing."""
-        if not self._kept:
-            return {}
-        found = np.quantile(np.concatenate(self._kept), list(QUANTILES.values()), method="inverted_cdf").tolist()
-        return dict(zip(QUANTILES, found, strict=True)) | {"min": self._low, "max": self._high}
+        return quantiles(np.concatenate(self._kept)) | {"min": self._low, "max": self._high} if self._kept else {}
+
+
+def quantiles(values: NDArray[Any], shares: Mapping[str, float] = QUANTILES) -> dict[str, float]:
+    """The quantiles of values, each of them one that occurs, by name."""
+    return dict(zip(shares, np.quantile(values, [*shares.values()], method="inverted_cdf").tolist(), strict=True))
 
 
 def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from minestream.inputs.given import given_tables
 from minestream.inputs.tables import open_sources
 from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio, summed
-from minestream.insight.describe import QUANTILES
+from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.shards import Mining
@@ -151,13 +151,10 @@ def _checked_margins(margins: Any) -> tuple[float, ...] | None:
     return tuple(sorted(set(map(float, margins))))
 
 
-def quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:
-    """The quantiles of finite values by name, as describe gives them; None of nothing."""
+def _finite_quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:
+    """The quantiles of finite values; None of nothing."""
     finite = values[np.isfinite(values)]
-    if not finite.size:
-        return None
-    found = np.quantile(finite, list(QUANTILES.values()), method="inverted_cdf").tolist()
-    return dict(zip(QUANTILES, found, strict=True))
+    return quantiles(finite) if finite.size else None
 
 
 def relation_counts(loaded: Loaded, counting: Counting) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -217,8 +214,8 @@ class _Profile:
             "rows_without_positive": int((~able).sum()),
             "counted": self._counted(),
             "histograms": self._histograms(),
-            "nearest_positive": quantiles(near.positive_x[:, 0]),
-            "nearest_negative": quantiles(near.negative_x[:, 0]),
+            "nearest_positive": _finite_quantiles(near.positive_x[:, 0]),
+            "nearest_negative": _finite_quantiles(near.negative_x[:, 0]),
             "recall_at": neighbors.recall_at(near, able, RECALL_KS),
             **_named("map_at_r", self.sums["precision"], 0),
             "triplets": int((self.positives * self.negatives).sum()),
@@ -226,7 +223,7 @@ class _Profile:
             "recommended": self._recommended(margins),
             "hubs": neighbors.hubs(loaded, near),
             "per_label": self._per_label(able),
-            "norms": quantiles(np.sqrt(loaded.rows.square)),
+            "norms": _finite_quantiles(np.sqrt(loaded.rows.square)),
             "zero_rows": int((loaded.rows.square == 0).sum()),
             "suspects": doubtful.facts(suspects_above),
             "duplicates": duplicate_counts,

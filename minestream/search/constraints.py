@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels.types import FARTHEST, NEAREST, Pairs, Rule
 from minestream.search.context import Setting
-from minestream.search.results import Found, Interval, joined, patched, sub_pairs
+from minestream.search.results import Found, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
+from minestream.search.similarity import Interval
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 

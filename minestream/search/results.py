@@ -168,7 +168,3 @@ def one_pair_each(anchors: int) -> Pairs:
         np.arange(anchors + 1), np.full(anchors, -1, np.int32), np.full(anchors, -np.inf), np.full(anchors, np.inf),
         np.full(anchors, -np.inf), np.zeros(anchors, np.uint64),
     )  # fmt: skip
-
-
-Floats = NDArray[np.float64]
-Interval = tuple[Floats, Floats]

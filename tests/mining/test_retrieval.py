@@ -20,7 +20,7 @@ from minestream import reference
 from minestream.cli.main import main
 from minestream.config import rules
 from minestream.errors import InputError, MinestreamError, UsageError
-from minestream.mining import negatives, pipeline
+from minestream.mining import pipeline
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
@@ -190,25 +190,6 @@ def test_a_query_with_a_thousand_positives() -> None:
         "empty": 0,
     }
     assert not np.isin(found.negative[found.query == 0], np.arange(1000)).any()
-
-
-# ---------------------------------------------------------------- filters as intervals
-
-
-@pytest.mark.parametrize("bound", [1.0, 0.0, -1.0, 0.95, 1.0 - 2**-53, 1e-300, 0.1 + 0.2, 2.0, -1.5])
-def test_filter_intervals_end_at_the_last_double_that_passes(bound: float) -> None:
-    least = float(negatives.least_distance(lambda x: 1.0 - x <= bound, 1)[0])
-    if np.isfinite(least):
-        assert 1.0 - least <= bound
-        assert least == 0 or not 1.0 - np.nextafter(least, -np.inf) <= bound
-    else:
-        assert bound < -1.0
-    largest = float(negatives.largest_distance(lambda x: 1.0 - x >= bound, 1)[0])
-    if largest >= 0:
-        assert 1.0 - largest >= bound
-        assert largest == 2.0 or not 1.0 - np.nextafter(largest, np.inf) >= bound
-    else:
-        assert bound > 1.0
 
 
 # ---------------------------------------------------------------- files

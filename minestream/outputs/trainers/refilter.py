@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -27,6 +25,7 @@ from minestream.outputs.trainers.columns import anchor_role
 from minestream.outputs.trainers.convert import whole_anchors
 from minestream.outputs.trainers.export import ending_in, metadata_like, refuse, triplets
 from minestream.outputs.trainers.scores import ScoreTable
+from minestream.search.similarity import bounds, references
 from minestream.system import ragged
 from minestream.system.paths import text_of
 from minestream.system.stats import ShardStats
@@ -39,11 +38,6 @@ MISSING = {
     "keep": "keep them behind the scored ones, with a null score, past every filter that it would be judged by",
 }
 SAY = "score_ap and score_an are the scores of the table; distance, loss and harder are of the mined embeddings"
-OF_POSITIVES: dict[str, Callable[[list[float]], float]] = {
-    "min": min,
-    "max": max,
-    "mean": lambda scores: math.fsum(scores) / len(scores),
-}
 Rows = NDArray[np.int64]
 Numbers = NDArray[np.float64]
 
@@ -64,17 +58,6 @@ class Rule:
         for spec in fields(self):
             check_value(OPTION_FIELDS[spec.name], getattr(self, spec.name))
         checks.refuse(checks.REFILTER, self)
-
-    def limits(self, reference: Numbers) -> Iterator[tuple[str, Any, Any]]:
-        """The filters that are on, each with the lowest and the highest score that passes."""
-        if self.max_similarity is not None:
-            yield "max_similarity", -math.inf, self.max_similarity
-        if self.min_similarity is not None:
-            yield "min_similarity", self.min_similarity, math.inf
-        if self.absolute_margin is not None:
-            yield "absolute_margin", -math.inf, reference - self.absolute_margin
-        if self.relative_margin is not None:
-            yield "relative_margin", -math.inf, reference - np.abs(reference) * self.relative_margin
 
 
 @checked
@@ -189,7 +172,7 @@ class Funnel:
         self.counts: dict[str, Any] = dict.fromkeys(
             ("anchors", "pairs", "pairs_without_score", "candidates", "without_positive_score", "without_score"), 0
         )
-        self.counts["dropped"] = {name: 0 for name, *_ in rule.limits(np.empty(0))}
+        self.counts["dropped"] = {name: 0 for name, *_ in bounds(rule, np.empty(0))}
         self.counts |= dict.fromkeys(("beyond_k", "rows", "full", "short", "empty"), 0)
 
     def answer(self) -> dict[str, int]:
@@ -259,12 +242,8 @@ class Funnel:
         """What the margins of each pair are measured from, NaN for nothing; pairs without a score have no say."""
         if self._rule.reference == "pair":
             return positive
-        of_anchor = np.full(positive.size, np.nan)
-        make = OF_POSITIVES[self._rule.reference]
-        for at in np.split(np.arange(anchor.size), ragged.runs(anchor)[1:]):
-            known = [score for score in positive[at].tolist() if not math.isnan(score)]
-            of_anchor[at] = make(known) if known else np.nan
-        return of_anchor
+        start, known = np.append(ragged.runs(anchor), anchor.size), ~np.isnan(positive)
+        return ragged.repeat(references(self._rule.reference, positive[known], ragged.kept(start, known)), start)
 
     def _passing(self, positive: Numbers, score: Numbers, reference: Numbers) -> NDArray[np.bool_]:
         counts = self.counts
@@ -273,7 +252,7 @@ class Funnel:
         counts["without_positive_score"] += scored.size - int(scored.sum())
         counts["without_score"] += int((scored & np.isnan(score)).sum())
         keep = np.ones(scored.size, bool) if self._missing == "keep" else scored & ~np.isnan(score)
-        for name, low, high in self._rule.limits(reference):
+        for name, low, high in bounds(self._rule, reference):
             passes = ~((score < low) | (score > high))  # also what has no score to judge
             counts["dropped"][name] += int((keep & ~passes).sum())
             keep &= passes
