@@ -11,7 +11,7 @@ TALLY = pytest.StashKey[Tally]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--tally", type=Path, metavar="FILE", help="add the counts of attacks to a JSON file")
+    parser.addoption("--tally", type=Path, metavar="FILE", help="add the counts of attacks to a JSON file; without -n")
     parser.addoption("--fuzz-seconds", type=float, default=20.0, metavar="S", help="how long to fuzz (20)")
     parser.addoption("--fuzz-seed", type=int, metavar="N", help="of the worlds; a fresh one is printed")
     parser.addoption("--fuzz-world", type=int, metavar="N", help="the number of the only world to mine")
@@ -19,6 +19,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[TALLY] = Tally()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests say of themselves, in whichever process they ran: seed and counts of the fuzzer."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for line in (value for name, value in report.user_properties if name == "says"):
+                terminalreporter.write_line(str(line))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

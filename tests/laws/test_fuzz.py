@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,15 +22,17 @@ PREFIX = "python -m pytest -m fuzz"
 
 @pytest.mark.fuzz
 def test_worlds_are_mined_as_the_reference_mines_them(
-    pytestconfig: pytest.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    pytestconfig: pytest.Config, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    record_property: Callable[[str, object], None],
+) -> None:  # fmt: skip
     seconds, only = pytestconfig.getoption("--fuzz-seconds"), pytestconfig.getoption("--fuzz-world")
     seed = pytestconfig.getoption("--fuzz-seed")
     seed = fuzz.random_seed() if seed is None else seed
+    command = f"{PREFIX} --fuzz-seed {seed} --fuzz-seconds {seconds:g}"
     with capsys.disabled():
-        print(f"\n{PREFIX} --fuzz-seed {seed} --fuzz-seconds {seconds:g}", flush=True)
-        tally, reports = fuzz.run_worlds(seed, seconds, tmp_path, only=only)
-        print(tally.line())
+        print(f"\n{command}", flush=True)
+    tally, reports = fuzz.run_worlds(seed, seconds, tmp_path, only=only)
+    record_property("says", f"{command}: {tally.line()}")
     assert not reports, "\n\n" + "\n\n".join(reports)
     if only is None:
         assert tally.outcomes["refused"] <= max(5, LARGEST_SHARE_REFUSED * tally.total), tally.refusals.most_common()
