@@ -575,7 +575,7 @@ def test_a_folder_half_replaced_does_not_look_whole(store: str, server: Proxy) -
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 import stores
 from minestream.system.paths import RemotePath
 left = {moment}
