@@ -17,7 +17,7 @@ from minestream.config.parse import PIPE
 from minestream.config.resolve import flag_of
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
-from minestream.inputs.listing import expand, is_hidden, is_named, listed, remote_files
+from minestream.inputs.listing import cut, files_of, is_hidden, is_named, listed
 from minestream.system.paths import AnyPath, RemotePath, place_of
 from minestream.system.stores import address_of, is_remote, local_text
 
@@ -62,12 +62,8 @@ class Given:
     @cached_property
     def files(self) -> list[AnyPath]:
         """Every file that it stands for."""
-        places: list[AnyPath] = []
-        for path in self.paths:
-            if is_remote(path):
-                places += remote_files(path, self.suffix)
-            else:
-                places += [Path(os.path.abspath(file)) for file in sorted(expand(path, self.suffix))]
+        found = [file for path in self.paths for file in files_of(path, self.suffix)]
+        places: list[AnyPath] = [Path(os.path.abspath(file)) if isinstance(file, str) else file for file in found]
         for item in listed(self.table):
             if isinstance(getattr(item, "filesystem", None), fs.LocalFileSystem):  # a pyarrow Dataset
                 places += map(Path, getattr(item, "files", ()))
@@ -158,29 +154,21 @@ def _stands_for(path: str, place: AnyPath, suffix: str) -> bool:
     """Whether a folder or pattern stands for a file at `place`, too, when it is there."""
     if is_remote(path) != isinstance(place, RemotePath):
         return False
-    pattern: list[str] | None = None
+    pattern: Sequence[str] | None = None
     if isinstance(place, RemotePath):
         store: Any = place_of(path)
         if glob.has_magic(str(store)):
-            store, pattern = _cut(store, address_of(path).key.split("/"))
+            store, pattern = cut(store, address_of(path).key.split("/"))
         own, base = _key(place), f"{_key(store)}/"
         name = own[len(base) :] if own.startswith(base) else ""
     else:
         folder = Path(os.path.abspath(os.path.expanduser(local_text(path))))
         if not folder.exists() and glob.has_magic(path):
-            folder, pattern = _cut(folder, folder.parts)
+            folder, pattern = cut(folder, folder.parts)
         name = _name_in(Path(_local(place)), str(folder))
     if not name or is_hidden(name):
         return False
     return name.lower().endswith(suffix) if pattern is None else is_named(name, pattern, suffix)
-
-
-def _cut(place: Any, pieces: Sequence[str]) -> tuple[Any, list[str]]:
-    """A pattern as the folder that it begins in and its other pieces."""
-    fixed = next(count for count, piece in enumerate(pieces) if glob.has_magic(piece))
-    for _ in pieces[fixed:]:
-        place = place.parent
-    return place, list(pieces[fixed:])
 
 
 def _name_in(place: Path, folder: str) -> str:

@@ -13,40 +13,77 @@ from minestream.errors import InputError
 from minestream.system.paths import RemotePath, checked_path, place_of
 from minestream.system.stores import address_of, how_to_bring, is_remote, local_text, unreadable
 
+AnyFile = str | RemotePath
 
-def remote_files(uri: str, suffix: str) -> list[RemotePath]:
-    """The objects of a URI: itself, a folder's with this `suffix`, or those that match a pattern.
+
+def files_of(given: Any, suffix: str) -> list[AnyFile]:
+    """The files of a path or URI: itself, a folder's with this `suffix`, or those that match a pattern.
 
     Raises
     ------
     MinestreamError
         InputError when there is none or the store refuses; TransientError when it does not answer.
     """
+    text = checked_path(given)
+    return _remote_files(text, suffix) if is_remote(text) else sorted(_local_files(text, suffix))
+
+
+def _remote_files(uri: str, suffix: str) -> list[AnyFile]:
     place = place_of(uri)
     assert isinstance(place, RemotePath)
     if not glob.has_magic(str(place)) or place.exists():
         return _in_folder(place, suffix) if place.is_dir() else [place]
-    pieces = address_of(str(place)).key.split("/")
-    fixed = next((count for count, piece in enumerate(pieces) if glob.has_magic(piece)), len(pieces))
-    base, pattern = place, pieces[fixed:]
-    for _ in pattern:
-        base = base.parent
-    found = [name for name in base.files() if is_named(name, pattern, suffix) and not _is_hidden_name(name)]
+    base, pattern = cut(place, address_of(str(place)).key.split("/"))
+    found = [name for name in base.files() if is_named(name, pattern, suffix) and not is_hidden(name)]
     if not found:
-        hint = "check the bucket and the pattern; names that begin with . or _ are left out"
-        raise InputError(f"{place}: no file matches", hint)
+        raise _no_match(str(place), "the bucket and the pattern")
     return [base / name for name in found]
 
 
-def _in_folder(folder: RemotePath, suffix: str) -> list[RemotePath]:
-    found = [folder / name for name in folder.files() if name.lower().endswith(suffix) and not _is_hidden_name(name)]
+def _local_files(text: str, suffix: str) -> list[str]:
+    path = os.path.expanduser(local_text(text))
+    if os.path.isdir(path):
+        return _in_folder(path, suffix)
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    base, pattern = cut(Path(path), Path(path).parts)
+    names = [name for name in glob.glob(os.path.join(*pattern), root_dir=base, recursive=True) if not is_hidden(name)]
+    if not names:
+        raise _no_match(text, "the pattern")
+    found = [str(base / name) for name in names]
+    return [file for name in found for file in (_in_folder(name, suffix) if os.path.isdir(name) else [name])]
+
+
+def _no_match(what: str, suspect: str) -> InputError:
+    return InputError(f"{what}: no file matches", f"check {suspect}; names that begin with . or _ are left out")
+
+
+def cut(place: Any, pieces: Sequence[str]) -> tuple[Any, Sequence[str]]:
+    """A pattern as the folder that it begins in and its other pieces."""
+    fixed = next((count for count, piece in enumerate(pieces) if glob.has_magic(piece)), len(pieces))
+    for _ in pieces[fixed:]:
+        place = place.parent
+    return place, pieces[fixed:]
+
+
+def _in_folder(folder: Any, suffix: str) -> list[Any]:
+    """The files with this suffix in a folder and the folders within."""
+    names = folder.files() if isinstance(folder, RemotePath) else _names_in(folder)
+    found = [name for name in names if name.lower().endswith(suffix) and not is_hidden(name)]
     if not found:
-        raise InputError(f"{folder}: no *{suffix} in this folder", "name the files, or a glob pattern")
-    return found
+        local = [] if isinstance(folder, RemotePath) else names
+        other = min((name for name in local if not os.path.dirname(name)), default="")
+        there = f"{other}: {how_to_bring(os.path.join(folder, other))}; or " if other else ""
+        raise InputError(f"{folder}: no *{suffix} in this folder", f"{there}name the files, or a glob pattern")
+    return [folder / name if isinstance(folder, RemotePath) else os.path.join(folder, name) for name in found]
 
 
-def _is_hidden_name(name: str) -> bool:
-    return any(piece.startswith((".", "_")) for piece in name.split("/"))
+def _names_in(folder: str) -> list[str]:
+    def stop(error: OSError) -> None:
+        raise unreadable(str(error.filename), error)
+
+    walked = os.walk(folder, onerror=stop)
+    return [os.path.relpath(os.path.join(place, name), folder) for place, _, names in walked for name in names]
 
 
 def is_named(name: str, pattern: Sequence[str], suffix: str) -> bool:
@@ -65,47 +102,9 @@ def _matches(pieces: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(pieces) and fnmatchcase(pieces[0], pattern[0]) and _matches(pieces[1:], pattern[1:])
 
 
-AnyFile = str | RemotePath
-
-
 def is_hidden(path: str) -> bool:
     """Whether a piece of `path` begins with . or _, as markers and temporary files of writing tools do."""
     return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
-
-
-def _stop(error: OSError) -> None:
-    raise unreadable(str(error.filename), error)
-
-
-def _files_in(folder: str, suffix: str) -> list[str]:
-    found = [
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder, onerror=_stop)
-        for name in names
-        if name.lower().endswith(suffix) and not is_hidden(os.path.relpath(os.path.join(place, name), folder))
-    ]
-    if not found:
-        others = sorted(name for name in os.listdir(folder) if os.path.isfile(os.path.join(folder, name)))
-        there = f"{others[0]}: {how_to_bring(os.path.join(folder, others[0]))}; or " if others else ""
-        raise InputError(f"{folder}: no *{suffix} in this folder", f"{there}name the files, or a glob pattern")
-    return found
-
-
-def expand(text: str, suffix: str) -> list[str]:
-    """The files that a path, a folder or a glob pattern stands for."""
-    path = os.path.expanduser(local_text(checked_path(text)))
-    if os.path.isdir(path):
-        return _files_in(path, suffix)
-    if os.path.exists(path) or not glob.has_magic(path):
-        return [path]
-    pieces = Path(path).parts
-    fixed = next(count for count, piece in enumerate(pieces) if glob.has_magic(piece))
-    base, pattern = Path(*pieces[:fixed]), os.path.join(*pieces[fixed:])
-    names = [name for name in glob.glob(pattern, root_dir=base, recursive=True) if not is_hidden(name)]
-    if not names:
-        raise InputError(f"{text}: no file matches", "check the pattern; names that begin with . or _ are left out")
-    found = [str(base / name) for name in names]
-    return [file for name in found for file in (_files_in(name, suffix) if os.path.isdir(name) else [name])]
 
 
 def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
@@ -113,9 +112,9 @@ def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
 
     Links are not followed: download caches link to files that are named by a hash.
     """
-    given = [checked_path(item) for item in inputs]
-    here = {os.path.abspath(path) for item in given if not is_remote(item) for path in expand(item, suffix)}
-    there = {str(file): file for item in given if is_remote(item) for file in remote_files(item, suffix)}
+    found = [file for item in inputs for file in files_of(item, suffix)]
+    here = {os.path.abspath(file) for file in found if isinstance(file, str)}
+    there = {str(file): file for file in found if isinstance(file, RemotePath)}
     if here and there:
         raise InputError(f"{min(there)} and {min(here)}: files of a store and local ones", "put all in one place")
     return [*sorted(here), *(there[name] for name in sorted(there))]
