@@ -41,15 +41,25 @@ class MinestreamError(Exception):
     exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint)
+
+    @staticmethod
+    def spelled(text: str) -> str:
+        """What is written with options, in the words of whoever reads it: config/border.py says how."""
+        return text
+
+    @property
+    def message(self) -> str:
+        """What is wrong, and where."""
+        return self.spelled(self.args[0])
+
+    @property
+    def hint(self) -> str:
+        """What to do about it, or nothing."""
+        return self.spelled(self.args[1])
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
-
-    def __reduce__(self) -> tuple[type[MinestreamError], tuple[str, str]]:
-        return type(self), (self.message, self.hint)
 
 
 class VerifyMismatch(MinestreamError):

@@ -14,4 +14,5 @@ run "$python" -m ruff check .
 run "$python" -m ruff format --check .
 run "$python" -m mypy
 run "$python" scripts/readme.py --check
+run "$python" scripts/keywords.py --check
 run "$python" -m pytest "$@"

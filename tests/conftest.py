@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tally import Attack, Tally
+
+from minestream.config.border import speaking_options
 
 TALLY = pytest.StashKey[Tally]()
 
@@ -33,6 +36,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path, tally = session.config.getoption("--tally"), session.config.stash[TALLY]
     if path is not None and tally.tried:
         tally.write(path)
+
+
+@pytest.fixture
+def as_written() -> Iterator[None]:
+    """Messages and notes as they are written, with options, as the command line says them."""
+    with speaking_options():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from minestream.cli.learn import apply_linear, fit
 from minestream.cli.mining import merge, mine
 from minestream.cli.options import Command, Group
 from minestream.cli.outputs import export, refilter
+from minestream.config.border import speaking_options
 from minestream.config.gone import GONE
 from minestream.config.option import FOREIGN_OPTIONS
 from minestream.config.resolve import unknown_option
@@ -166,15 +167,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses still answers in JSON.
     as_json = "--json" in given
-    try:
-        refuse_single_dashes(given)
-        with cli.make_context("minestream", given or ["--help"]) as context:
-            cli.invoke(context)
-        return 0
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
-        return fail(as_ours(error), as_json)
+    with speaking_options():
+        try:
+            refuse_single_dashes(given)
+            with cli.make_context("minestream", given or ["--help"]) as context:
+                cli.invoke(context)
+            return 0
+        except click.exceptions.Exit as leave:
+            return leave.exit_code
+        except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
+            return fail(as_ours(error), as_json)
 
 
 def as_ours(error: BaseException) -> MinestreamError:

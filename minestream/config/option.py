@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
-from functools import wraps
 from math import inf, isfinite
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from minestream.config.gone import refuse_gone
+from minestream.config.gone import GONE, refuse_gone
 from minestream.errors import UsageError, is_text, nearest_name
 
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
@@ -112,39 +110,20 @@ def of_type(flag: str, annotation: str, value: Any) -> Any:
         value = os.fspath(value)
     if not any(isinstance(value, types) for types, _ in kinds) or (isinstance(value, bool) and "bool" not in names):
         shown = f"{value!r}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-        raise UsageError(f"{flag} takes {' or '.join(what for _, what in kinds)}, not {shown}", _without_quotes(value))
+        raise UsageError(f"{flag} takes {' or '.join(what for _, what in kinds)}, not {shown}", _instead(flag, value))
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise UsageError(f"{flag} {value} is beyond what 64 bits hold", "give a smaller number")
     return value
 
 
-def _without_quotes(value: object) -> str:
-    """The hint for a number in a text."""
+def _instead(flag: str, value: object) -> str:
+    """The hint for a number in a text, or for several values where there was a time of several."""
+    if isinstance(value, list | tuple):
+        return GONE.get(f"{flag.lstrip('-')}=several", "")
     try:
         return f"without quotes: {float(value):g}" if isinstance(value, str) else ""
     except ValueError:
         return ""
-
-
-Call = TypeVar("Call", bound=Callable[..., Any])
-
-
-def checked(function: Call) -> Call:
-    """A function whose keywords are of the types that their annotations name, or UsageError is raised."""
-    known = {
-        name: each.annotation
-        for name, each in inspect.signature(function).parameters.items()
-        if each.kind is inspect.Parameter.KEYWORD_ONLY and isinstance(each.annotation, str)
-    }
-
-    @wraps(function)
-    def call(*args: Any, **given: Any) -> Any:
-        return function(*args, **{
-            name: of_type(f"--{name.replace('_', '-')}", known[name], value) if name in known else value
-            for name, value in given.items()
-        })  # fmt: skip
-
-    return cast(Call, call)
 
 
 def nearest_value(option: str, value: str, known: list[str]) -> str:

@@ -30,7 +30,6 @@ def flag_of(name: str) -> str:
     return long_flag(OPTION_FIELDS[name])
 
 
-_FLAG = re.compile("--([a-z-]+)")
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors",
@@ -55,9 +54,8 @@ def unknown_option(name: str, value: object = None) -> UsageError:
         return UsageError(f"there is no option {name!r} any more", GONE[plain])
     if plain in FOREIGN_OPTIONS:
         ours = FOREIGN_OPTIONS[plain]
-        if not name.startswith("-"):
-            ours = _FLAG.sub(lambda found: f"{found[1].replace('-', '_')}=", ours.replace(" (-k)", ""))
-            ours = f"{ours}{value!r}" if ours.endswith("=") and value is not None else ours
+        if isinstance(value, str | int | float) and re.fullmatch(r"--[a-z-]+( \(-k\))?", ours):
+            ours = f"{ours.removesuffix(' (-k)')} {value!r}"
         return UsageError(f"no option {name!r}", f"here that is {ours}")
     return UsageError(f"no option {name!r}", nearest_name(plain, list(OPTION_FIELDS)))
 

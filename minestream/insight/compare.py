@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.config.border import public
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle, lacking
+from minestream.config.keywords import CompareOptions
 from minestream.config.mine_config import MineConfig
-from minestream.config.option import checked
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources, Tables, memory_budget
 from minestream.errors import UsageError
@@ -45,10 +46,10 @@ DIGESTED_ROWS = 16_384  # held at once
 REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
 
 
-@checked
+@public(CompareOptions, progress="none")
 def compare(
     train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
-    overwrite: bool = False, **options: Any,
+    overwrite: bool = False, **options: Unpack[CompareOptions],
 ) -> dict[str, Any]:  # fmt: skip
     """Say which labels, ids and (nearly) equal rows two tables share: a model that saw them is judged too well.
 

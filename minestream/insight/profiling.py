@@ -7,17 +7,19 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
+from minestream.config.border import public
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle
+from minestream.config.keywords import ProfileOptions
 from minestream.config.metrics import METRICS
-from minestream.config.option import checked, of_type
+from minestream.config.option import of_type
 from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError, nearest_name
 from minestream.inputs.dataset.dataset import Loaded
@@ -40,11 +42,7 @@ SERVED = 0.95
 COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
-OPTIONS = (
-    "embedding", "label", "id", "group_column", "group_rule", "carry", "unlabeled_value", "on_bad_rows",
-    "on_duplicate_ids", "metric", "normalize", "exclude", "exclude_rows", "on_missing_ids", "vectors", "memory",
-    "scratch", "threads", "progress", "screen", "block_rows", "batch_rows",
-)  # fmt: skip
+OPTIONS = tuple(ProfileOptions.__annotations__)
 
 
 class Profiler(Mining):
@@ -55,11 +53,12 @@ class Profiler(Mining):
         return Counting(self.searcher, self.progress)
 
 
-@checked
+@public(ProfileOptions)
 def profile(
     inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
     sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
-    suspects_above: float | None = None, progress_callback: Callback | None = None, **options: Any,
+    suspects_above: float | None = None, progress_callback: Callback | None = None,
+    **options: Unpack[ProfileOptions],
 ) -> dict[str, Any]:  # fmt: skip
     """What an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
 
@@ -85,7 +84,7 @@ def profile(
         List rows with a suspicion of at least this only: about this share of them has a wrong label. Not for dot.
     progress_callback : callable, optional
     **options
-        Of mine(): the names in OPTIONS. Unlabelled rows take no part.
+        Some of those of mine(). Unlabelled rows take no part.
 
     Returns
     -------

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream import reference
+from minestream.config.border import public
 from minestream.config.effects import idle
-from minestream.config.option import checked
 from minestream.config.rules import EMITS
 from minestream.errors import InputError, VerifyMismatch
 from minestream.insight.verify_tables import read_recorded
@@ -35,7 +35,7 @@ SAMPLE = 100  # anchors derived where nothing is said
 Rows = NDArray[np.int64]
 
 
-@checked
+@public()
 def verify(
     path: str | os.PathLike[str], *, sample: int = SAMPLE, source: Any = None, seed: int = 0, corpus: Any = None,
     qrels: Any = None,

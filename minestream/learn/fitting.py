@@ -13,8 +13,8 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
+from minestream.config.border import public
 from minestream.config.effects import idle
-from minestream.config.option import checked
 from minestream.config.resolve import OPTION_FIELDS, asked_options
 from minestream.errors import InputError
 from minestream.inputs.given import Given
@@ -66,7 +66,7 @@ class FitReport:
         return asdict(self) | {"epochs": [asdict(each) for each in self.epochs]}
 
 
-@checked
+@public()
 def fit(
     inputs: Any, out: str | Path, *, dimension: int | None = None, center: bool = False, epochs: int = 20,
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,

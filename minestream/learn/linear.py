@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from minestream.config.option import checked
+from minestream.config.border import public
 from minestream.errors import InputError
 from minestream.inputs.aligned import Lane
 from minestream.inputs.columns import Candidates
@@ -105,7 +105,7 @@ class Linear:
         return zlib.crc32(self.mean.tobytes(), zlib.crc32(self.weights.tobytes()))
 
 
-@checked
+@public()
 def apply(
     model: Linear | str | Path, inputs: Any, out: str | Path, *, embedding: str | None = None, batch_rows: int = 8192,
     threads: int = 1, overwrite: bool = False,

@@ -7,14 +7,16 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from minestream.config.border import public
 from minestream.config.checks import UNCUT, refuse
 from minestream.config.derived import needs_finishing
+from minestream.config.keywords import ArrayOptions
 from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.errors import UsageError
 from minestream.inputs.files import MEMORY
@@ -88,10 +90,11 @@ class Mined:
         return {short.get(name, name): torch.from_numpy(getattr(self, name)) for name in columns}
 
 
+@public(ArrayOptions, progress="none")
 def mine_arrays(
     embeddings: Any, labels: Any = None, *, ids: Any = None, groups: Any = None, corpus: Any = None,
     corpus_labels: Any = None, corpus_ids: Any = None, corpus_groups: Any = None, guide: Any = None,
-    corpus_guide: Any = None, **options: Any,
+    corpus_guide: Any = None, **options: Unpack[ArrayOptions],
 ) -> Mined:  # fmt: skip
     """Mine arrays in memory.
 
@@ -119,12 +122,11 @@ def mine_arrays(
         corpus, guide, corpus_labels=corpus_labels, corpus_ids=corpus_ids, corpus_groups=corpus_groups,
         corpus_guide=corpus_guide,
     )  # fmt: skip
-    options.setdefault("progress", "none")
-    listed = {name: pairs_table(options[name]) for name in ("qrels", "exclude") if options.get(name) is not None}
-    options |= (
-        listed | ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
-    )
-    config, resources, tables = asked_options(options, *(["group_column"] if groups is not None else []))
+    pairs = {"qrels": options.get("qrels"), "exclude": options.get("exclude")}
+    listed = {name: pairs_table(each) for name, each in pairs.items() if each is not None}
+    asked: dict[str, Any] = {"progress": "none", **options, **listed}
+    asked |= ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
+    config, resources, tables = asked_options(asked, *(["group_column"] if groups is not None else []))
     refuse(UNCUT, resources, what="arrays")
 
     reading = ReadOptions.of(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 
+from minestream.config.border import public
 from minestream.config.checks import HANDED_OUT, UNCUT, refuse
+from minestream.config.keywords import BatchOptions, PipeOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import PIPE
 from minestream.config.resolve import asked_options
@@ -31,7 +33,8 @@ from minestream.system.stats import Report, ShardStats, merged
 UNMARKED = "the rows are out; the stream has no end mark, so that its reader knows"
 
 
-def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
+@public(BatchOptions, progress="none")
+def mine_batches(inputs: Any, **options: Unpack[BatchOptions]) -> pa.RecordBatchReader:
     """Mine and hand the rows out as record batches while mining goes on.
 
     Parameters
@@ -47,7 +50,8 @@ def mine_batches(inputs: Any, **options: Any) -> pa.RecordBatchReader:
     return _opened(inputs, {"progress": "none", **options}, None)[0].reader()
 
 
-def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **options: Any) -> Report:
+@public(PipeOptions)
+def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **options: Unpack[PipeOptions]) -> Report:
     """Mine and write the rows to standard output as an Arrow IPC stream, no faster than they are read.
 
     Parameters
@@ -72,7 +76,7 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
 
 
 def _opened(
-    inputs: Any, options: dict[str, Any], progress_callback: Callback | None
+    inputs: Any, options: Mapping[str, Any], progress_callback: Callback | None
 ) -> tuple[Batches | StreamBatches, Resources]:
     config, resources, tables = asked_options(options)
     refuse(UNCUT, resources, what="a stream of rows")

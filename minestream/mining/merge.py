@@ -10,11 +10,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from minestream.config.border import public
 from minestream.config.checks import UNCUT, refuse
 from minestream.config.derived import needs_finishing
 from minestream.config.effects import idle
+from minestream.config.keywords import MergeOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resolve import flag_of, split_options
@@ -52,13 +54,14 @@ AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
 KEPT = "nothing was published; the slices are kept: merge them with another gate"
 
 
+@public(MergeOptions)
 def merge(
     slices: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str] | None = None,
     *,
     source: Any = None,
     progress_callback: Callback | None = None,
-    **options: Any,
+    **options: Unpack[MergeOptions],
 ) -> Report:
     """Make one output of its slices, after a proof that they are all there and belong together.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from minestream.config.border import public
+from minestream.config.keywords import MineOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import parse_slice
 from minestream.config.resolve import asked_options
@@ -29,9 +31,11 @@ from minestream.system.progress import Callback, reporter
 from minestream.system.stats import Report
 
 
+@public(MineOptions)
 def mine(
-    inputs: Any, out: str | Path | None = None, *, progress_callback: Callback | None = None, **options: Any
-) -> Report:
+    inputs: Any, out: str | Path | None = None, *, progress_callback: Callback | None = None,
+    **options: Unpack[MineOptions],
+) -> Report:  # fmt: skip
     """Mine triplets, pairs or tuples from embeddings into Parquet.
 
     Parameters
@@ -45,7 +49,7 @@ def mine(
     progress_callback : callable, optional
         Receives the events of progress.py.
     **options
-        Every option of `minestream mine`, as keywords: the fields of MineConfig and Resources.
+        How to mine, as keywords: every option of `minestream mine`.
 
     Returns
     -------

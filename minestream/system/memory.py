@@ -26,7 +26,7 @@ def scratch_root(asked: str | None) -> Path:
         When the system has none that can be written.
     """
     if asked and not os.path.isdir(asked):
-        raise UsageError(f"--scratch {asked} is no folder", "make it first")
+        raise UsageError(f"--scratch {str(asked)!r} is no folder", "make it first")
     with _refusals():
         return Path(asked or tempfile.gettempdir())
 

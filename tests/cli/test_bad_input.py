@@ -196,7 +196,7 @@ def test_rows_of_another_length_are_dropped_however_a_file_is_cut(
     if rows_of_a_group == 8:
         with pytest.raises(InputError, match=words) as refused:
             list(open_source(path, require_label=None).batches())
-        assert "--on-bad-rows drop" in refused.value.hint
+        assert 'on_bad_rows="drop"' in refused.value.hint
 
 
 @pytest.mark.parametrize("rows_of_a_group", [1, 3, 40])
@@ -214,7 +214,7 @@ def test_vectors_have_the_length_of_those_that_meet_the_condition(
     assert [row for batch in source.batches() for row in batch.rows.tolist()] == list(range(22, 30))
     assert not source.bad_rows
     none = parse_where("model == 'huge'", "--where")
-    with pytest.raises(InputError, match="no row meets --where"):
+    with pytest.raises(InputError, match="no row meets where"):
         open_source(tmp_path / "rows.parquet", require_label=None, where=none, on_bad_rows=bad)
 
 

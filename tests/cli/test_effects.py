@@ -13,6 +13,7 @@ import pytest
 
 import minestream
 from minestream.cli.main import main
+from minestream.config.border import in_python
 from minestream.config.effects import IDLE, IDLE_IN, LACKING, Asked
 from minestream.config.resolve import OPTION_FIELDS, asked_options
 from minestream.config.trainer_formats import FORMATS
@@ -91,9 +92,9 @@ def test_no_default_is_said() -> None:
 
 def test_positives_per_anchor_beside_listed_positives_is_refused() -> None:
     for given in (1, 3):
-        with pytest.raises(UsageError, match="--positives-per-anchor has no effect: with --qrels") as refused:
+        with pytest.raises(UsageError, match="positives_per_anchor has no effect: with qrels") as refused:
             asked_options({"qrels": "q.tsv", "positives_per_anchor": given})
-        assert "--positives easiest" in refused.value.hint
+        assert 'positives="easiest"' in refused.value.hint
     config, resources, _ = asked_options({"qrels": "q.tsv", "positives": "easiest", "positives_per_anchor": 1})
     assert (config.positives, resources.remarks) == ("easiest", ())
 
@@ -112,12 +113,12 @@ DATA: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a float's text": (LABELS - 1, {"unlabeled_value": "-1.0"}, "no row has the label '-1.0' (int64)"),
     "white space": (LABELS - 1, {"unlabeled_value": " -1"}, "no row has the label ' -1' (int64)"),
     "of lists": ([[each] for each in LABELS], {"unlabeled_value": "9"}, "no row has the label '9'"),
-    "every row has one": (LABELS, {"unlabeled": "negative"}, "--unlabeled negative has no effect"),
+    "every row has one": (LABELS, {"unlabeled": "negative"}, 'unlabeled="negative" has no effect'),
     "-1 more than others": (np.r_[[-1] * 7, np.arange(33) % 6], {}, "18% of the rows carry the label -1, more than"),
     "-1 on many": (np.r_[[-1] * 9, np.arange(31) % 3], {}, "22% of the rows carry the label -1: if"),
-    "no ids": (LABELS, {"on_duplicate_ids": "last"}, "--on-duplicate-ids has no effect: there are no ids"),
-    "no labels": (None, {"qrels": [(0, 4)], "unlabeled": "negative"}, "--unlabeled has no effect: no labels are used"),
-    "no grades": (None, {"qrels": [(0, 4)], "min_grade": 0.0}, "--min-grade has no effect: the pairs"),
+    "no ids": (LABELS, {"on_duplicate_ids": "last"}, "on_duplicate_ids has no effect: there are no ids"),
+    "no labels": (None, {"qrels": [(0, 4)], "unlabeled": "negative"}, "unlabeled has no effect: no labels are used"),
+    "no grades": (None, {"qrels": [(0, 4)], "min_grade": 0.0}, "min_grade has no effect: the pairs"),
 }
 
 
@@ -223,12 +224,13 @@ def test_the_other_commands_say_it_too(
 ) -> None:
     command, options, beside = case
     monkeypatch.chdir(here)
-    flag = "--" + list(options)[-1].replace("_", "-")
-    told = [note for note in COMMANDS[command](here, **options) if note.startswith(f"{flag} has no effect: ")]
+    name = list(options)[-1]
+    said = in_python(f"--{name.replace('_', '-')} has no effect: ")
+    told = [note for note in COMMANDS[command](here, **options) if note.startswith(said)]
     assert len(told) == 1
     if beside is not None:
         with_effect = COMMANDS[command](here, **{**options, **beside})
-        assert not [note for note in with_effect if note.startswith(f"{flag} ")]
+        assert not [note for note in with_effect if note.startswith(name)]
 
 
 def test_every_option_of_the_other_commands_is_met() -> None:
@@ -258,14 +260,14 @@ def test_commands_print_it(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     {"margins": (0.1, 5.0)}, {"metric": "euclidean", "normalize": True, "margins": (2.5,)}
 ])  # fmt: skip
 def test_margins_beyond_any_distance_are_refused_by_profile(options: dict[str, Any], here: Path) -> None:
-    with pytest.raises(UsageError, match=r"is more than --metric \w+ can reach"):
+    with pytest.raises(UsageError, match=r"is more than metric=\"\w+\" can reach"):
         minestream.profile(here / "in.parquet", **options)
 
 
 def test_a_window_says_it_too() -> None:
     with minestream.Miner(10, seed=5, unlabeled_value="77") as miner:
         miner.feed({"embedding": ROWS, "label": LABELS})
-        assert [note.partition(" has")[0] for note in miner.notes] == ["--seed", "--unlabeled-value"]
+        assert [note.partition(" has")[0] for note in miner.notes] == ["seed", "unlabeled_value"]
 
 
 def test_a_report_says_it(tmp_path: Path) -> None:
@@ -274,4 +276,4 @@ def test_a_report_says_it(tmp_path: Path) -> None:
     for out in ("out.parquet", "window.parquet"):
         options: dict[str, Any] = {"window": 20} if out.startswith("window") else {}
         report = minestream.mine(table, tmp_path / out, seed=5, progress="none", **options)
-        assert any(note.startswith("--seed has no effect") for note in report.notes)
+        assert any(note.startswith("seed has no effect") for note in report.notes)

@@ -46,28 +46,28 @@ def in_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
-    "a text for a whole number": ({"negatives": "4"}, "--negatives takes a whole number, not '4'\nwithout quotes: 4"),
-    "a number with a point": ({"negatives": 4.0}, "--negatives takes a whole number, not 4.0"),
-    "true for a number": ({"negatives": True}, "--negatives takes a whole number, not True"),
-    "a text for a number": ({"margin": "0.2"}, "--margin takes a number, not '0.2'\nwithout quotes: 0.2"),
-    "several margins": ({"margin": [0.2, 0.3]}, "--margin takes a number, not a list"),
-    "a text for a flag": ({"normalize": "yes"}, "--normalize takes True or False, not 'yes'"),
-    "a seed": ({"pick": "random", "seed": "a"}, "--seed takes a whole number, not 'a'"),
-    "a seed beyond 64 bits": ({"pick": "random", "seed": 2**63}, "--seed 9223372036854775808 is beyond what 64 bits"),
-    "threads": ({"threads": "2"}, "--threads takes a whole number"),
-    "no threads": ({"threads": 0}, "--threads must be at least 1"),
-    "rows": ({"max_rows": 0}, "--max-rows must be at least 1"),
-    "a list for a name": ({"metric": ["cosine"]}, r"--metric has no value \['cosine'\]"),
-    "a function for a name": ({"metric": max}, "--metric has no value"),
-    "labels by another name": ({"label": LABELS}, "--label is not for arrays\npass them as labels="),
-    "ids by another name": ({"id": LABELS}, "--id is not for arrays\npass them as ids="),
-    "the name of a column": ({"label": "label"}, "--label is not for arrays\narrays have no columns"),
-    "a grade": ({"qrels": [(0, 4)], "min_grade": float("nan")}, "--min-grade must be a finite number"),
-    "pairs that are none": ({"qrels": [0, 1]}, r"--qrels: a list is no table\ngive it pyarrow.table\(.*a list of such"),
-    "pairs in a set": ({"qrels": {(0, 1)}}, "--qrels: a set is no table"),
-    "pairs in a dict": ({"exclude": {0: 1}}, "--exclude: a dict is no table"),
-    "rows in a list": ({"exclude_rows": [1, 2]}, r'--exclude-rows: a list is no table\n.*\{"row": \['),
-    "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'--exclude-rows: a list is no table\n.*\{"id": \['),
+    "a text for a whole number": ({"negatives": "4"}, "negatives takes a whole number, not '4'\nwithout quotes: 4"),
+    "a number with a point": ({"negatives": 4.0}, "negatives takes a whole number, not 4.0"),
+    "true for a number": ({"negatives": True}, "negatives takes a whole number, not True"),
+    "a text for a number": ({"margin": "0.2"}, "margin takes a number, not '0.2'\nwithout quotes: 0.2"),
+    "several margins": ({"margin": [0.2, 0.3]}, "margin takes a number, not a list"),
+    "a text for a flag": ({"normalize": "yes"}, "normalize takes True or False, not 'yes'"),
+    "a seed": ({"pick": "random", "seed": "a"}, "seed takes a whole number, not 'a'"),
+    "a seed beyond 64 bits": ({"pick": "random", "seed": 2**63}, "seed=9223372036854775808 is beyond what 64 bits"),
+    "threads": ({"threads": "2"}, "threads takes a whole number"),
+    "no threads": ({"threads": 0}, "threads must be at least 1"),
+    "rows": ({"max_rows": 0}, "max_rows must be at least 1"),
+    "a list for a name": ({"metric": ["cosine"]}, r"metric has no value \['cosine'\]"),
+    "a function for a name": ({"metric": max}, "metric has no value"),
+    "labels by another name": ({"label": LABELS}, "label is not for arrays\npass them as labels="),
+    "ids by another name": ({"id": LABELS}, "id is not for arrays\npass them as ids="),
+    "the name of a column": ({"label": "label"}, "label is not for arrays\narrays have no columns"),
+    "a grade": ({"qrels": [(0, 4)], "min_grade": float("nan")}, "min_grade must be a finite number"),
+    "pairs that are none": ({"qrels": [0, 1]}, r"qrels: a list is no table\ngive it pyarrow.table\(.*a list of such"),
+    "pairs in a set": ({"qrels": {(0, 1)}}, "qrels: a set is no table"),
+    "pairs in a dict": ({"exclude": {0: 1}}, "exclude: a dict is no table"),
+    "rows in a list": ({"exclude_rows": [1, 2]}, r'exclude_rows: a list is no table\n.*\{"row": \['),
+    "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'exclude_rows: a list is no table\n.*\{"id": \['),
     "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"label: a ndarray .*one-hot: array.argmax\(axis=1\)"),
     "a label beyond 64 bits": ({"labels": [2**70] * 40}, "label: a list cannot be read"),
 }  # fmt: skip
@@ -111,31 +111,31 @@ def test_what_is_no_path(given: Any) -> None:
         with pytest.raises(UsageError, match="is no path"):
             call()
     if given is not None:
-        with pytest.raises(UsageError, match="--vectors takes paths of"):
+        with pytest.raises(UsageError, match="vectors takes paths of"):
             mine_batches("in.parquet", vectors=[given] if isinstance(given, list) else given)
 
 
 KEYWORDS: dict[str, tuple[Callable[[], Any], str]] = {
-    "verify": (lambda: minestream.verify("m.parquet", sample="5"), "--sample takes a whole number, not '5'"),
+    "verify": (lambda: minestream.verify("m.parquet", sample="5"), "sample takes a whole number, not '5'"),
     "refilter": (
         lambda: minestream.refilter("m.parquet", "r.parquet", scores="scores.parquet", negatives="3"),
-        "--negatives takes a whole number",
+        "negatives takes a whole number",
     ),
-    "export": (lambda: minestream.export("m.parquet", "e.trec", emit=["trec"]), "--emit takes a text, not a list"),
-    "fit": (lambda: minestream.fit("in.parquet", "f.npz", epochs="3"), "--epochs takes a whole number"),
-    "compare": (lambda: minestream.compare("in.parquet", "in.parquet", within="x"), "--within takes a number"),
-    "profile": (lambda: minestream.profile("in.parquet", sample=5.0), "--sample takes a whole number"),
-    "profile, margins": (lambda: minestream.profile("in.parquet", margins="0.1"), "--margin takes a number, not '0.1'"),
+    "export": (lambda: minestream.export("m.parquet", "e.trec", emit=["trec"]), "emit takes a text, not a list"),
+    "fit": (lambda: minestream.fit("in.parquet", "f.npz", epochs="3"), "epochs takes a whole number"),
+    "compare": (lambda: minestream.compare("in.parquet", "in.parquet", within="x"), "within takes a number"),
+    "profile": (lambda: minestream.profile("in.parquet", sample=5.0), "sample takes a whole number"),
+    "profile, margins": (lambda: minestream.profile("in.parquet", margins="0.1"), "margin takes a number, not '0.1'"),
     "profile, one margin": (lambda: minestream.profile("in.parquet", margin=0.1), "did you mean 'margins'"),
-    "carry": (lambda: mine_batches("in.parquet", carry=ROWS), "--carry takes names of columns, not a ndarray"),
-    "carry, a number": (lambda: mine_batches("in.parquet", carry=5), "--carry takes names of columns, not a int"),
-    "vectors": (lambda: mine_batches("in.parquet", vectors=ROWS), "--vectors takes paths of .npy files, not a ndarray"),
-    "column": (lambda: mine_batches("in.parquet", label=5), "--label takes a text, not 5"),
+    "carry": (lambda: mine_batches("in.parquet", carry=ROWS), "carry takes names of columns, not a ndarray"),
+    "carry, a number": (lambda: mine_batches("in.parquet", carry=5), "carry takes names of columns, not a int"),
+    "vectors": (lambda: mine_batches("in.parquet", vectors=ROWS), "vectors takes paths of .npy files, not a ndarray"),
+    "column": (lambda: mine_batches("in.parquet", label=5), "label takes a text, not 5"),
     "callback": (
         lambda: minestream.mine("in.parquet", "o.parquet", progress_callback=5), "progress_callback is a int"  # type: ignore[arg-type]
     ),
     "no slices": (lambda: minestream.merge([]), "no slice is named"),
-    "window": (lambda: minestream.Miner("9"), "--window takes a whole number, not '9'"),  # type: ignore[arg-type]
+    "window": (lambda: minestream.Miner("9"), "window takes a whole number, not '9'"),  # type: ignore[arg-type]
     "names of a batch": (lambda: minestream.Miner(9).feed({1: ROWS, "label": LABELS}), "a dict of arrays by column"),
 }  # fmt: skip
 
@@ -201,7 +201,7 @@ def test_a_negative_seed_of_verify_is_a_seed(capsys: pytest.CaptureFixture[str])
 
 def test_distances_of_dot_products_may_be_negative() -> None:
     assert minestream.compare("in.parquet", "in.parquet", metric="dot", within=-1.0)["near_duplicates"]["within"] == -1
-    with pytest.raises(UsageError, match="--within must be a distance"):
+    with pytest.raises(UsageError, match="within must be a distance"):
         minestream.compare("in.parquet", "in.parquet", metric="dot", within=float("nan"))
 
 

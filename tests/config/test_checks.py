@@ -16,6 +16,8 @@ from minestream.config.resolve import OPTION_FIELDS, flag_of, split_options
 from minestream.config.resources import Resources
 from minestream.errors import UsageError
 
+pytestmark = pytest.mark.usefixtures("as_written")
+
 TABLES: dict[str, tuple[tuple[checks.Check[Any], ...], Any]] = {
     "VALID": (checks.VALID, MineConfig().resolved()),
     "MACHINES": (checks.MACHINES, Resources()),

@@ -267,7 +267,7 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "a.faiss": (b"IxF2", "an index"),
     "index.bin": (b"IxFI", "an index"),
     "a.npz": (b"PK\3\4", "numpy.save"),
-    "a.npy": (b"\x93NUMPY", "--vectors"),
+    "a.npy": (b"\x93NUMPY", "vectors"),
     "a.safetensors": (b"{", "numpy.save"),
     "a.parquet.gz": (gzip.compress(b"PAR1"), "unpack it"),
     "a.txt": (b"hello", "write it as Parquet first"),
@@ -298,7 +298,7 @@ def test_lists_of_lists_without_a_value_are_no_labels_or_groups() -> None:
 def test_no_label_names_both_ways() -> None:
     with pytest.raises(InputError, match=r"columns: embedding .*; id .*") as raised:
         open_source(pa.table({"embedding": FLOATS, "id": range(6)}))
-    assert all(option in raised.value.hint for option in ("--label COL", "--qrels PAIRS"))
+    assert all(option in raised.value.hint for option in ('label="COL"', 'qrels="PAIRS"'))
 
 
 def test_ids_of_two_kinds_are_shown_from_either_side() -> None:

@@ -224,15 +224,15 @@ SPARK = pa.array(
     ("columns", "given", "words"),
     [
         ({"a": FLOATS, "b": FLOATS, "label": WORDS}, {},
-         ["several columns may be the embedding", "a .*float", "--embedding a"]),
+         ["several columns may be the embedding", "a .*float", 'embedding="a"']),
         ({"embedding": FLOATS, "a": WORDS, "b": NUMBERS}, {},
-         ["several columns may be the label", r"a \(string, 2 distinct values in 4 rows", "--label a"]),
+         ["several columns may be the label", r"a \(string, 2 distinct values in 4 rows", 'label="a"']),
         ({"embedding": FLOATS, "title": pa.array(list("abcd"))}, {},
          ["no label", "title .*4 distinct values in 4 rows"]),
         ({"embedding": FLOATS}, {}, ["no label column found", "embedding"]),
         ({"embedding": FLOATS, "label": WORDS}, {"label": "lable"},
-         ["no column 'lable'", "--label", "did you mean 'label'"]),
-        ({"embedding": FLOATS, "label": WORDS}, {"carry": ["texts"]}, ["no column 'texts'", "--carry"]),
+         ["no column 'lable'", "label", "did you mean 'label'"]),
+        ({"embedding": FLOATS, "label": WORDS}, {"carry": ["texts"]}, ["no column 'texts'", "carry"]),
         ({"embedding": FLOATS, "label": WORDS}, {"group_column": "embedding"}, ["cannot be the group"]),
         ({"embedding": FLOATS, "label": WORDS, "s": SPARK}, {"carry": "s"}, ["cannot be the carry"]),
         ({"embedding": pa.array([b"1234"] * 4), "label": WORDS}, {},
@@ -253,7 +253,7 @@ SPARK = pa.array(
         ({"embedding": FLOATS, "label": WORDS, "id": pa.array([b"x"] * 4)}, {"id": "id"},
          ["cannot be the id", "pyarrow.string"]),
         ({"embedding": FLOATS, "label": WORDS, "id": pa.array([1, None, None, 2])}, {},
-         ["'id'", "null id in rows 1, 2", "--id"]),
+         ["'id'", "null id in rows 1, 2", "id"]),
         ({"embedding": FLOATS, "label": WORDS, "id": pa.array([1, 2, 3, 2**63], pa.uint64())}, {},
          ["beyond int64 in row 3", "string"]),
     ],
@@ -308,7 +308,7 @@ def lists(*rows: Any, kind: pa.DataType | None = None) -> pa.Array:
     ("values", "words"),
     [
         (lists([1, 2], [1], [3, 4], [1, 2, 3]), ["different lengths", "row 0 has 2", "rows 1, 3 have 1, 3"]),
-        (lists([1, 2], None, [3, 4], None), ["null embedding in rows 1, 3", "--on-bad-rows drop"]),
+        (lists([1, 2], None, [3, 4], None), ["null embedding in rows 1, 3", 'on_bad_rows="drop"']),
         (lists([1, 2], None, [3, 4], [5, 6], kind=pa.list_(pa.float32(), 2)), ["null embedding in row 1"]),
         (lists([1, 2], [1, None], [3, 4], [None, None]), ["null elements in rows 1, 3"]),
         (lists([], [], [], []), ["length 0"]),
@@ -332,15 +332,15 @@ def test_ragged_over_batches_and_row_numbers_over_files(tmp_path: Path) -> None:
     values[[2, 4]] = np.nan
     write(tmp_path / "a.parquet")
     write(tmp_path / "b.parquet", table(values))
-    with refused("b.parquet", "'embedding'", r"rows 2, 4 \(in the whole source: 14, 16\)", "--on-bad-rows drop"):
+    with refused("b.parquet", "'embedding'", r"rows 2, 4 \(in the whole source: 14, 16\)", 'on_bad_rows="drop"'):
         list(open_source(tmp_path).batches())
 
 
 @pytest.mark.parametrize(
     ("dtype", "value", "metric", "kind", "hint"),
     [
-        ("float32", np.nan, "dot", "not finite", "--on-bad-rows drop"),
-        ("float64", np.inf, "euclidean", "not finite", "--on-bad-rows drop"),
+        ("float32", np.nan, "dot", "not finite", 'on_bad_rows="drop"'),
+        ("float64", np.inf, "euclidean", "not finite", 'on_bad_rows="drop"'),
         ("float16", np.inf, "cosine", "not finite", "65504"),
         ("float32", 0, "cosine", "zero norm", "no direction"),
         ("int8", 0, "cosine", "zero norm", "no direction"),
@@ -432,7 +432,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         "empty.parquet": (b"", ["empty.parquet", "unreadable or truncated"]),
         "empty.arrow": (b"", ["empty.arrow", "unreadable or truncated"]),
         "table.csv": (b"a,b\n1,2\n", ["table.csv", "neither Parquet nor Arrow", "read_csv"]),
-        "v.npy": (b"\x93NUMPY", ["v.npy", "--vectors"]),
+        "v.npy": (b"\x93NUMPY", ["v.npy", "vectors"]),
     }
     for name, (raw, words) in cases.items():
         (tmp_path / name).write_bytes(raw)
@@ -802,7 +802,7 @@ def test_rows_without_a_vector_are_dropped_and_counted(layout: str, dtype: str) 
             assert np.flatnonzero(found.bad).tolist() == sorted({0, 5, 11} | ({7} if empty else set()))
             assert np.array_equal(found.vectors[~found.bad], values[~found.bad])
             assert not found.vectors[found.bad].any()
-    with refused("embedding", "--on-bad-rows drop"):
+    with refused("embedding", 'on_bad_rows="drop"'):
         everything(open_source(content))
 
 

@@ -86,7 +86,7 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
         assert where is not None
         where.check("file", BATCH.schema)
 
-    with pytest.raises(MinestreamError, match="--anchor-where"):
+    with pytest.raises(MinestreamError, match="anchor_where"):
         checked()
 
 
@@ -635,7 +635,7 @@ def test_where_is_asked_of_queries_and_corpus(tmp_path: Path) -> None:
     expected = moved(pq.read_table(tmp_path / "other.parquet"), {k: np.flatnonzero(v) for k, v in numbers.items()})
     assert moved(pq.read_table(tmp_path / "out.parquet"), {}).equals(expected)
     both = pq.read_table(paths["queries"]).append_column("speaker", queries["lang"])
-    with pytest.raises(InputError, match=r"corpus\.parquet: --where: no column 'speaker'"):
+    with pytest.raises(InputError, match=r"corpus\.parquet: where: no column 'speaker'"):
         mine(both, tmp_path / "x.parquet", corpus=paths["corpus"], where="speaker == 'en'", **options)
 
 

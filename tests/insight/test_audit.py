@@ -257,7 +257,7 @@ def test_the_source_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     os.rename(tmp_path / "in.parquet", elsewhere / "in.parquet")
     with pytest.raises(InputError, match=r"in\.parquet.* is not in") as caught:
         verify.verify(path, sample=5)
-    assert "--source" in str(caught.value)
+    assert "source" in str(caught.value)
     assert verify.verify(path, sample=0)["rows"] > 0
     monkeypatch.chdir(elsewhere)
     verify.verify(path, sample=5)
@@ -410,4 +410,4 @@ def test_what_is_no_output_is_refused(tmp_path: Path, what: str) -> None:
         (tmp_path / "unfinished.partial").mkdir()
     with pytest.raises(InputError) as caught:
         describe.describe(path)
-    assert ("--resume" in str(caught.value)) == (what == "unfinished")
+    assert ("resume=True" in str(caught.value)) == (what == "unfinished")

@@ -170,7 +170,7 @@ def test_the_command_prints_json_or_text(nasty: pa.Table, tmp_path: Path) -> Non
     text = CliRunner().invoke(command, [source, *options, "-o", str(tmp_path / "look")], catch_exceptions=False).stdout
     assert "50 of 160 anchors" in text
     assert "suspects.parquet" in text
-    with pytest.raises(UsageError, match="--margin takes a number"):
+    with pytest.raises(UsageError, match="margin takes a number"):
         CliRunner().invoke(command, [source, "--margin", "few"], catch_exceptions=False)
 
 

@@ -241,7 +241,7 @@ def test_resume_point(job: str, out: str, source: Path, tmp_path: Path, monkeypa
         assert not (folder / out).exists()
         if parts:
             assert len(list((folder / f"{out}.partial" / "parts").iterdir())) == parts
-            with pytest.raises(OutputError, match="--resume"):
+            with pytest.raises(OutputError, match="resume=True"):
                 mine(source, folder / out, progress="none", **options)
         with monkeypatch.context() as patched:
             mined = watched(patched, shards)

@@ -62,6 +62,7 @@ def pairwise(cells: list[Cell], rng: np.random.Generator) -> list[Cell]:
 # ---------------------------------------------------------------- refused
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.parametrize("cell", REFUSED, ids=cell_name)
 def test_cells_that_are_refused(cell: Cell) -> None:
     with pytest.raises(UsageError) as caught:
@@ -79,6 +80,7 @@ def test_every_other_cell_is_accepted() -> None:
         assert {axis: getattr(config, axis) for axis in AXES} == cell
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "dot"])
 @pytest.mark.parametrize("band", AXES["band"])
 def test_bands_at_the_margin_need_one(metric: str, band: str) -> None:
@@ -89,6 +91,7 @@ def test_bands_at_the_margin_need_one(metric: str, band: str) -> None:
         split_options({"metric": metric, "band": band})
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.parametrize(
     ("options", "named"),
     [

@@ -194,15 +194,15 @@ def test_progress_tells_each_epoch(table: pa.Table, tmp_path: Path) -> None:
     ("options", "error", "text"),
     [
         ({"optimizer": "adm"}, UsageError, "did you mean 'adam'"),
-        ({"epochs": 0}, UsageError, "--epochs must be at least 1"),
-        ({"learning_rate": 0.0}, UsageError, "--learning-rate"),
-        ({"validation": 1.0}, UsageError, "--validation"),
-        ({"dimension": 5}, UsageError, "--dimension 5, and the rows have 4"),
+        ({"epochs": 0}, UsageError, "epochs must be at least 1"),
+        ({"learning_rate": 0.0}, UsageError, "learning_rate"),
+        ({"validation": 1.0}, UsageError, "validation"),
+        ({"dimension": 5}, UsageError, "dimension=5, and the rows have 4"),
         ({"metric": "euclidean"}, UsageError, "margin"),
-        ({"metric": "euclidean", "band": "any"}, UsageError, "--margin"),
+        ({"metric": "euclidean", "band": "any"}, UsageError, "margin"),
         ({"band": "soft"}, UsageError, "band"),
         ({"label": "place"}, InputError, "place"),
-        ({"optimizer": "sgd", "learning_rate": 1e308}, UsageError, "smaller --learning-rate"),
+        ({"optimizer": "sgd", "learning_rate": 1e308}, UsageError, "smaller learning_rate"),
     ],
 )
 def test_refusals(table: pa.Table, tmp_path: Path, options: dict[str, Any], error: type[Exception], text: str) -> None:

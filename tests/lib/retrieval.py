@@ -131,7 +131,7 @@ def assert_task_agrees(task: Task, options: dict[str, Any], screens: tuple[str, 
         "corpus_guide": task.corpus_guide if guided else None,
     }  # fmt: skip
     if task.known is not None and task.labels is None and config.group_rule != "negatives":
-        with pytest.raises(UsageError, match="--group-rule"):
+        with pytest.raises(UsageError, match="group_rule"):
             mine_arrays(task.rows, **sides, **given)
         return None
     rules = {name: value for name, value in reference_rules(config).items() if name not in ("guide", "corpus_guide")}

@@ -123,7 +123,7 @@ def test_a_miner_of_the_parent_is_refused_in_a_fork() -> None:
 def test_a_gate_missed_publishes_nothing_until_it_is_changed(table_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     for options in ({}, {"emit": "pairs"}):
-        with pytest.raises(GateMissed, match="require-rows"):
+        with pytest.raises(GateMissed, match="require_rows asks for"):
             minestream.mine(table_file, out, require_rows=10**6, **options)
         assert not out.exists()
         report = minestream.mine(table_file, out, require_rows=10, resume=True, **options)

@@ -90,7 +90,7 @@ def test_every_shard_has_one_owner_and_loads_are_even(count: int) -> None:
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "-1/3", "1/0", "1/3/5", ""])
 def test_slices_that_there_are_not(text: str) -> None:
-    with pytest.raises(UsageError, match="--shard takes I/N"):
+    with pytest.raises(UsageError, match="shard takes I/N"):
         parse_slice(text)
 
 
@@ -207,7 +207,7 @@ def test_what_is_finished_over_all_rows(source: Path, tmp_path: Path, finished: 
     out, whole = tmp_path / name, tmp_path / "whole" / name
     minestream.mine(source, whole, progress="none", **options)
     mine_slices(source, out, 3, **options)
-    with pytest.raises(UsageError, match="--source"):
+    with pytest.raises(UsageError, match="source"):
         minestream.merge(out, progress="none")
     minestream.merge(out, source=source, progress="none")
     assert contents(out) == contents(whole)
@@ -239,7 +239,7 @@ def test_slices_named_one_by_one(source: Path, tmp_path: Path) -> None:
     mine_slices(source, tmp_path / "a", 2, [1])
     mine_slices(source, tmp_path / "b.parquet", 2, [2])
     named = [tmp_path / "b.parquet.slices" / "slice-002-of-002", tmp_path / "a.slices" / "slice-001-of-002"]
-    with pytest.raises(UsageError, match="-o"):
+    with pytest.raises(UsageError, match='out="OUT"'):
         minestream.merge(named)
     minestream.merge(named, tmp_path / "out.parquet", progress="none")
     assert contents(tmp_path / "out.parquet") == contents(tmp_path / "whole.parquet")
@@ -260,7 +260,7 @@ def test_an_interrupted_slice_goes_on(source: Path, tmp_path: Path, monkeypatch:
         minestream.mine(source, tmp_path / "out", shard="1/2", progress="none", progress_callback=stop)
     with pytest.raises(OutputError, match="1 of 2 slices are missing or unfinished: 1/2"):
         minestream.merge(tmp_path / "out", progress="none")
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="resume=True"):
         minestream.mine(source, tmp_path / "out", shard="1/2", progress="none")
     minestream.mine(source, tmp_path / "out", shard="1/2", progress="none", resume=True)
     assert minestream.mine(source, tmp_path / "out", shard="1/2", progress="none", resume=True).already
@@ -364,7 +364,7 @@ def test_gates_and_existing_outputs(source: Path, tmp_path: Path) -> None:
     mine_slices(source, tmp_path / "out", 2)
     with pytest.raises(GateMissed, match="331"):
         minestream.merge(tmp_path / "out", progress="none", require_rows=331)
-    with pytest.raises(UsageError, match="--seed"):
+    with pytest.raises(UsageError, match="seed"):
         minestream.merge(tmp_path / "out", seed=1)
     assert not (tmp_path / "out").exists()
     minestream.merge(tmp_path / "out", progress="none", require_rows=330, resume=True)

@@ -67,7 +67,7 @@ def test_new_rows_find_what_they_find_as_rows_of_everything(
 def test_shared_ids_need_ids_of_one_type(tmp_path: Path) -> None:
     everything = items(np.arange(ROWS))
     for new in (everything.drop_columns(["id"]), everything.set_column(2, "id", pa.array(range(ROWS)))):
-        with pytest.raises(InputError, match="--shared-ids"):
+        with pytest.raises(InputError, match="shared_ids=True"):
             mined(new, tmp_path / "out.parquet", corpus=everything, shared_ids=True)
 
 
@@ -132,7 +132,7 @@ def test_the_newest_row_of_an_id_counts(kind: str, tmp_path: Path) -> None:
 
 def test_versions_that_cannot_be_asked(tmp_path: Path) -> None:
     table = items(np.arange(ROWS), version=pa.array([[1]] * ROWS))
-    with pytest.raises(UsageError, match="--on-duplicate-ids error does not ask"):
+    with pytest.raises(UsageError, match='on_duplicate_ids="error" does not ask'):
         mined(table, tmp_path / "out.parquet", version_column="text")
     with pytest.raises(InputError, match="cannot be the version"):
         mined(table, tmp_path / "out.parquet", version_column="version", on_duplicate_ids="last")

@@ -151,7 +151,7 @@ def test_pairs_need_no_positive() -> None:
 
 def test_options_that_need_labels_are_refused_without() -> None:
     rows = np.random.default_rng(0).standard_normal((20, 4)).astype(np.float32)
-    for options, text in (({"anchors_per_label": 1}, "--anchors-per-label"), ({"group_rule": "both"}, "--group-rule")):
+    for options, text in (({"anchors_per_label": 1}, "anchors_per_label"), ({"group_rule": "both"}, "group_rule")):
         with pytest.raises(UsageError, match=text):
             mine_arrays(rows, qrels=[(0, 1), (2, 3)], **options)
         assert mine_arrays(rows, [0, 1] * 10, qrels=[(0, 1), (2, 3)], **options).stats.rows
@@ -166,7 +166,7 @@ def test_labels_beside_listed_positives_count_when_they_are_named(tables: Path) 
     found = pq.read_table("o.parquet")
     assert set(found["negative_row"].to_pylist()) == set(range(40))
     assert "anchor_label" not in found.column_names
-    assert "column 'label' is not used: labels count when they are named, --label label" in report.notes
+    assert "column 'label' is not used: labels count when they are named, label=\"label\"" in report.notes
     report = mine("c.parquet", "o.parquet", label="label", **options)
     assert set(pq.read_table("o.parquet")["negative_row"].to_pylist()) <= {*range(0, 40, 2)}
     assert any("20 rows without a label are no negatives" in note for note in report.notes)
@@ -429,7 +429,7 @@ def test_guides_that_do_not_fit_are_refused(name: str) -> None:
 
 def test_a_column_that_cannot_be_the_guide() -> None:
     table = pa.table({"embedding": vectors(9), "label": [0, 1, 2] * 3})
-    for name, words in (("label", "cannot be the guide: its type is int64"), ("none", r"no column 'none' \(--guide\)")):
+    for name, words in (("label", "cannot be the guide: its type is int64"), ("none", r"no column 'none' \(guide\)")):
         with pytest.raises(InputError, match=words):
             mine_batches(table, guide=name, absolute_margin=0.0)
 
@@ -494,11 +494,11 @@ def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
         ({"metric": "euclidean", "max_similarity": 0.5}, "no similarity"),
         ({"guide": "g"}, "changes nothing"),
         ({"emit": "pairs"}, "one table"),
-        ({"fallback": "farthest", "pick": "random"}, "--pick nearest"),
+        ({"fallback": "farthest", "pick": "random"}, 'pick="nearest"'),
         ({"max_uses": 0}, "at least 1"),
-        ({"epsilon": 0.1}, "--emit pairs"),
+        ({"epsilon": 0.1}, 'emit="pairs"'),
         ({"short_rows": "repeat"}, "trainer formats"),
-        ({"emit": "st-triplets"}, "--text"),
+        ({"emit": "st-triplets"}, "text"),
         ({"relative_margin": float("nan")}, "finite"),
     ],
 )
@@ -652,18 +652,18 @@ def test_ids_that_both_tables_have_and_negatives_at_distance_zero_are_noted() ->
     queries, qrels = corpus.slice(0, 7), pa.table({"query_id": range(7), "positive_id": range(50, 57)})
     options: dict[str, Any] = {"corpus": corpus, "qrels": qrels, "negatives": 3, "band": "any", "progress": "none"}
     report = minestream.mine(queries, "own.parquet", **options)
-    (said,) = (note for note in report.notes if "--shared-ids" in note)
+    (said,) = (note for note in report.notes if "shared_ids=True" in note)
     assert said.startswith("7 of 7 queries have an id that the corpus has too")
     (said,) = (note for note in report.notes if "distance 0" in note)
     assert said.startswith("7 negatives lie at distance 0 from their anchor")
     for further in ({"shared_ids": True}, {"drop_duplicates_within": 0.0, "drop_duplicates_of": "both"}):
         report = minestream.mine(queries, "own.parquet", overwrite=True, **options, **further)
         assert not any("distance 0" in note for note in report.notes)
-    assert any("--shared-ids" in note for note in report.notes)
+    assert any("shared_ids=True" in note for note in report.notes)
     rows = np.random.default_rng(0).standard_normal((100, 8)).astype(np.float32)
     own = minestream.mine_arrays(rows[:7], corpus=rows, qrels=[(i, i + 50) for i in range(7)], negatives=3, band="any")
     assert any(note.startswith("7 negatives lie at distance 0") for note in own.notes)
-    assert not any("--shared-ids" in note for note in own.notes)  # these go by number
+    assert not any("shared_ids=True" in note for note in own.notes)  # these go by number
 
 
 @pytest.mark.usefixtures("tables")

@@ -186,7 +186,7 @@ def test_an_id_twice_within_the_window_is_an_error(cuts: list[int]) -> None:
     fed(table, cuts, 3)  # rows 1 and 5 lie four apart
     with pytest.raises(InputError, match="the id 11 stands in rows 1 and 5") as caught:
         fed(table, cuts, 4)
-    assert "--on-duplicate-ids last" in caught.value.hint
+    assert 'on_duplicate_ids="last"' in caught.value.hint
     vectors = np.eye(7, dtype=np.float32) + 1
     vectors[5] = np.nan
     fed(table_of(World(vectors, [0, 1] * 3 + [0], ids=[10, 11, 12, 13, 14, 11, 16])), cuts, 4, on_bad_rows="drop")
@@ -573,6 +573,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.usefixtures("as_written")
 @pytest.mark.parametrize(("options", "named"), REFUSED, ids=lambda each: each if isinstance(each, str) else "")
 def test_what_a_window_cannot_have(tmp_path: Path, options: dict[str, Any], named: str) -> None:
     source = stream_file(tmp_path)
@@ -591,13 +592,13 @@ def test_what_a_window_cannot_have(tmp_path: Path, options: dict[str, Any], name
 
 @pytest.mark.parametrize("rows", [0, -5, 2**40])
 def test_sizes_that_are_no_window(rows: int) -> None:
-    with pytest.raises(UsageError, match="--window must be"):
+    with pytest.raises(UsageError, match="window must be"):
         minestream.Miner(rows)
 
 
 def test_windows_are_for_streams_only() -> None:
     some = world("blobs")
-    with pytest.raises(UsageError, match="--window"):
+    with pytest.raises(UsageError, match="window"):
         mine_arrays(some.embeddings, some.labels, window=10)
 
 

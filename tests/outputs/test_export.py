@@ -172,10 +172,10 @@ def test_texts_of_two_tables_are_joined_from_each(tmp_path: Path) -> None:
         assert row["positive"] == f"document {one['query_id']}"
         assert [row["negative_1"], row["negative_2"]] == [f"document {r['negative_id'][1:]}" for r in (one, other)]
     export(path, tmp_path / "y.parquet", emit="tevatron", text="title")
-    with pytest.raises(InputError, match="--query-text"):
+    with pytest.raises(InputError, match="query_text"):
         export(path, out, **options | {"query_text": None})
     (tmp_path / "corpus.parquet").rename(tmp_path / "elsewhere")
-    with pytest.raises(InputError, match="--corpus"):
+    with pytest.raises(InputError, match="corpus"):
         export(path, out, **options)
     export(path, out, **options, corpus=tmp_path / "elsewhere")
     pq.write_table(pq.read_table(tmp_path / "elsewhere").slice(0, 20), tmp_path / "corpus.parquet")
@@ -192,7 +192,7 @@ def test_nothing_is_overwritten_or_left_behind(mined: Path, tmp_path: Path) -> N
     old = out.read_bytes()
     with pytest.raises(OutputError, match="exists") as caught:
         export(mined / "parts", out, emit="pml")
-    assert "--overwrite" in caught.value.hint
+    assert "overwrite=True" in caught.value.hint
     with pytest.raises(InputError, match="no column"):
         export(mined / "plain.parquet", out, emit="st-triplets", text="b", source=mined / "data", overwrite=True)
     assert out.read_bytes() == old
@@ -210,16 +210,16 @@ def test_lines_are_replaced_only_as_they_were_written(mined: Path, tmp_path: Pat
     out.write_bytes(first.swapcase())  # of the same length
     with pytest.raises(OutputError, match="minestream did not write it") as caught:
         export(mined / "parts", out, emit="trec", overwrite=True)
-    assert "--overwrite" not in str(caught.value)
+    assert "overwrite=True" not in str(caught.value)
     assert out.read_bytes() == first.swapcase()
 
 
 @pytest.mark.parametrize(
     ("name", "options", "error", "words"),
     [
-        ("pairs.parquet", {"emit": "pml"}, UsageError, "--emit triplets or tuples"),
-        ("shuffled.parquet", {"emit": "trec"}, UsageError, "--order anchor"),
-        ("plain.parquet", {"emit": "st-tuples"}, UsageError, "--text COL"),
+        ("pairs.parquet", {"emit": "pml"}, UsageError, 'emit="triplets" or tuples'),
+        ("shuffled.parquet", {"emit": "trec"}, UsageError, 'order="anchor"'),
+        ("plain.parquet", {"emit": "st-tuples"}, UsageError, 'text="COL"'),
         ("plain.parquet", {"emit": "st-tuples", "text": "bodi"}, InputError, "did you mean 'body'"),
         ("plain.parquet", {"emit": "st-tuples", "text": "label"}, InputError, "pyarrow.string()"),
         ("plain.parquet", {"emit": "st-tuples", "text": "body", "query_text": "note"}, UsageError, "two tables"),
@@ -240,7 +240,7 @@ def test_what_cannot_be_exported_is_refused(
 
 
 def test_the_name_must_say_the_format(mined: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"-o x\.jsonl"):
+    with pytest.raises(UsageError, match=r'out="x\.jsonl"'):
         export(mined / "carried.parquet", tmp_path / "x.parquet", emit="flagembedding")
     with pytest.raises(OutputError, match="no folder"):
         export(mined / "carried.parquet", tmp_path / "none" / "x.parquet", emit="pml")

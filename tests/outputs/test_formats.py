@@ -237,9 +237,9 @@ def test_columns_and_types_of_each_layout() -> None:
 def test_euclidean_metrics_have_negative_distances() -> None:
     found = converted("trec", native(PAIRS[2:3]), metric="euclidean", scores="negative-distance")
     assert found["score"].to_pylist() == [np.float32(-distance(3, 9))]
-    with pytest.raises(UsageError, match="euclidean has no similarity") as caught:
+    with pytest.raises(UsageError, match='metric="euclidean" has no similarity') as caught:
         convert("st-triplets", [], k=1, metric="euclidean", texts=joined())
-    assert "--scores negative-distance or none" in str(caught.value)
+    assert 'scores="negative-distance" or none' in str(caught.value)
     assert converted("tevatron", native(PAIRS), metric="euclidean").num_rows == 3
 
 
@@ -257,7 +257,7 @@ def test_euclidean_metrics_have_negative_distances() -> None:
         ("pml", {"scores": "similarity"}, "it takes none"),
         ("tevatron", {"short_rows": "repeat"}, "it takes keep, drop"),
         ("st-triplets", {"scores": "cosine"}, "it takes similarity, negative-distance, none"),
-        ("st-triplets", {"texts": None}, "--text COL"),
+        ("st-triplets", {"texts": None}, 'text="COL"'),
     ],
 )
 def test_what_a_format_cannot_carry_is_refused_at_the_call(name: str, options: dict[str, Any], words: str) -> None:

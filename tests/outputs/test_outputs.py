@@ -84,7 +84,7 @@ def refused(write: Callable[[], Any], words: str = WRITES_OVER) -> OutputError:
     with pytest.raises(OutputError, match=words) as caught:
         write()
     assert every_file() == before
-    assert "--overwrite" not in str(caught.value)
+    assert "overwrite=True" not in str(caught.value)
     return caught.value
 
 
@@ -230,7 +230,7 @@ def test_only_what_minestream_wrote_is_replaced(here: Path) -> None:
     minestream.mine("data", "empty.parquet", overwrite=True, **QUIET)
     with pytest.raises(OutputError, match="exists") as caught:
         minestream.mine("data", "m.parquet", **QUIET)
-    assert "--overwrite" in caught.value.hint
+    assert "overwrite=True" in caught.value.hint
 
 
 def test_unfinished_work_does_not_replace_what_was_put_in_its_place(here: Path) -> None:
@@ -315,7 +315,7 @@ def changed(lines: str, inputs: Any = "data", out: str = "m.parquet", **options:
     with pytest.raises(OutputError) as caught:
         again(inputs, out, **options)
     assert lines in caught.value.message
-    assert "--overwrite" in caught.value.hint
+    assert "overwrite=True" in caught.value.hint
     assert caught.value.exit_code == 5
     assert every_file() == before
 

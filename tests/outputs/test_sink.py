@@ -239,7 +239,7 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path, name: str) -> None:
     mine_all(out)
     with pytest.raises(OutputError, match="exists") as caught:
         sink.Output(out).check(resume=False, overwrite=False)
-    assert "--overwrite" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
     complete = sink.Output(out).check(resume=True, overwrite=False)
     assert complete is not None
     assert complete["counts"]["rows"] == 9
@@ -290,8 +290,8 @@ def test_resume_keeps_finished_parts(tmp_path: Path) -> None:
         run.write_part(1, rows_table(0, 100), {"rows": 0})
     with pytest.raises(OutputError) as caught:
         sink.Output(tmp_path / "out").check(resume=False, overwrite=False)
-    assert "--resume" in str(caught.value)
-    assert "--overwrite" in str(caught.value)
+    assert "resume=True" in str(caught.value)
+    assert "overwrite=True" in str(caught.value)
     assert sink.Output(tmp_path / "out").check(resume=True, overwrite=False) is None
     with begin(tmp_path / "out", resume=True) as run:
         assert [run.finished(i) is not None for i in range(3)] == [False, True, False]
@@ -423,15 +423,15 @@ def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytes
             patched.setattr(os, "fsync", failing(errno.ENOSPC, 0))
             with pytest.raises(CapacityError, match=r"bytes are needed, .* bytes are free") as caught:
                 run.write_part(2, rows_table(5), {})
-            assert "--resume" in caught.value.hint
+            assert "resume=True" in caught.value.hint
             patched.setattr(os, "fsync", failing(errno.EIO, 0))
-            with pytest.raises(TransientError, match="--resume"):
+            with pytest.raises(TransientError, match="resume=True"):
                 run.write_part(2, rows_table(5), {})
             patched.setattr(os, "fsync", failing(errno.EFBIG, 0))
             with pytest.raises(CapacityError, match="ulimit"):
                 run.write_part(2, rows_table(5), {})
             patched.setattr(os, "fsync", failing(errno.ESTALE, 0))
-            with pytest.raises(OutputError, match="--resume"):
+            with pytest.raises(OutputError, match="resume=True"):
                 run.write_part(2, rows_table(5), {})
         run.write_part(2, rows_table(5), {})
         with monkeypatch.context() as patched:

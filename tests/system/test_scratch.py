@@ -38,7 +38,7 @@ def no_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize("call", list(CALLS))
 def test_no_temporary_folder_is_said_and_scratch_takes_its_place(call: str, tmp_path: Path, attack: Any) -> None:
     with attack("full disk", "no folder for temporary files"):
-        with pytest.raises(CapacityError, match=r"temporary files.*\n.*--scratch"):
+        with pytest.raises(CapacityError, match=r"temporary files.*\n.*scratch"):
             CALLS[call]()
         CALLS[call](scratch=str(tmp_path))
         assert list(tmp_path.iterdir()) == []

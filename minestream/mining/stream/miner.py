@@ -8,13 +8,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
 
+from minestream.config.border import public, spelled
 from minestream.config.checks import IN_WINDOWS, refuse
 from minestream.config.effects import lacking
+from minestream.config.keywords import WindowOptions
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import asked_options
@@ -212,7 +214,8 @@ class Miner:
     rows twice over, and of one batch. Cost: window d operations in float64 a row. Not for several threads at a time.
     """
 
-    def __init__(self, window: int, **options: Any) -> None:
+    @public(WindowOptions)
+    def __init__(self, window: int, **options: Unpack[WindowOptions]) -> None:
         self._config, self._resources, _ = asked_options({**options, "window": window})
         refuse(IN_WINDOWS, self._resources, what="--window")
         self._reading = ReadOptions.of(self._config.to_dict(), version_column=None)
@@ -282,7 +285,7 @@ class Miner:
     @property
     def notes(self) -> list[str]:
         """What to know of the options given and of the rows fed so far, one line each."""
-        return [] if self._windowed is None else self._windowed.notes()
+        return [] if self._windowed is None else list(map(spelled, self._windowed.notes()))
 
     def latency(self) -> dict[str, Any]:
         """Batches fed so far, and the median, the 99th percentile and the largest of the seconds they took."""

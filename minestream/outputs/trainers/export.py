@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from minestream.config.border import public
 from minestream.config.effects import idle
 from minestream.config.gone import refuse_gone
-from minestream.config.option import checked
 from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, OutputError, UsageError
@@ -34,7 +34,7 @@ from minestream.system.paths import AnyPath, RemotePath, place_of, readable, tex
 BATCH_ROWS = 16_384
 
 
-@checked
+@public()
 def export(
     mined: str | os.PathLike[str],
     out: str | os.PathLike[str],

@@ -11,7 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.config import checks
-from minestream.config.option import check_value, checked
+from minestream.config.border import public
+from minestream.config.option import check_value
 from minestream.config.parse import short_share
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.resources import Resources
@@ -60,7 +61,7 @@ class Rule:
         checks.refuse(checks.REFILTER, self)
 
 
-@checked
+@public()
 def refilter(
     mined: str | os.PathLike[str],
     out: str | os.PathLike[str],

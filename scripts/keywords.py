@@ -1,0 +1,93 @@
+"""Write minestream/config/keywords.py: the keywords of the library's functions, as type checkers and editors read them.
+
+python scripts/keywords.py            write it
+python scripts/keywords.py --check    exit 1 when it differs from the table of options
+"""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from minestream.config.border import accepted  # noqa: E402
+from minestream.config.resolve import OPTION_FIELDS  # noqa: E402
+
+WRITTEN = ROOT / "minestream" / "config" / "keywords.py"
+HEAD = '''"""The keywords of the library's functions, from the table of options: written by scripts/keywords.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, TypedDict
+
+# fmt: off
+# ruff: noqa: UP013
+'''
+EVERY = set(OPTION_FIELDS)
+HIDDEN = {"screen", "block_rows", "batch_rows"}
+MACHINES = {"shard", "engine", "address", "workers"}
+WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
+FINISHING = {"order", "max_uses"}
+PAIRS = {"qrels", "exclude", "exclude_rows"}
+ROLES = {"where", "anchor_where", "candidate_where"}
+COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "text", "query_text", "vectors"}
+HOW = {"memory", "scratch", "threads", "progress"}
+# What each takes; of the rest it says, when it is given, why it is not taken.
+TAKES: dict[str, tuple[str, set[str]]] = {
+    "MineOptions": ("mine", EVERY),
+    "PipeOptions": ("mine_pipe", EVERY - MACHINES - FINISHING - {"resume", "overwrite"}),
+    "BatchOptions": ("mine_batches", EVERY - MACHINES - FINISHING - WRITING),
+    "ArrayOptions": ("mine_arrays", EVERY - MACHINES - WRITING - COLUMNS - ROLES - {"window", "corpus", "guide"}),
+    "WindowOptions": (
+        "Miner",
+        EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES
+        - {"window", "min_grade", "shared_ids", "on_missing_ids",
+           "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors", "text", "query_text"},
+    ),
+    "ProfileOptions": (
+        "profile",
+        COLUMNS - {"version_column", "text", "query_text"} | HOW | HIDDEN
+        | {"group_rule", "unlabeled_value", "on_bad_rows", "on_duplicate_ids", "on_missing_ids", "metric", "normalize",
+           "exclude", "exclude_rows"},
+    ),
+    "CompareOptions": (
+        "compare",
+        {"embedding", "label", "id", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"} | HOW | HIDDEN,
+    ),
+    "MergeOptions": (
+        "merge", HOW | PAIRS | {"corpus", "vectors", "resume", "overwrite", "require_rows", "max_short"},
+    ),
+}  # fmt: skip
+
+
+def text() -> str:
+    """The module: a TypedDict for each function."""
+    return HEAD + "".join(f"\n{one}" for one in map(_written, TAKES))
+
+
+def _written(title: str) -> str:
+    taken = (spec for name, spec in OPTION_FIELDS.items() if name in TAKES[title][1])
+    pairs = textwrap.wrap(", ".join(f'"{spec.name}":~{accepted(spec)}'.replace(" ", "~") for spec in taken), 116)
+    lines = "\n".join(f"    {line}" for line in pairs).replace("~", " ")
+    return f'# Of {TAKES[title][0]}.\n{title} = TypedDict("{title}", {{\n{lines},\n}}, total=False)\n'
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check; the exit code."""
+    made = text()
+    if arguments != ["--check"]:
+        WRITTEN.write_text(made, encoding="utf-8")
+        return 0
+    same = WRITTEN.read_text(encoding="utf-8") == made
+    if not same:
+        print(f"{WRITTEN.name} differs from the table of options: run python scripts/keywords.py", file=sys.stderr)
+    return int(not same)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

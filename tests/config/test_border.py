@@ -1,0 +1,236 @@
+"""The library's border: signatures that can be completed, and messages in the caller's language."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import minestream
+from minestream.cli.main import main
+from minestream.config.border import accepted, in_python, speaking_options
+from minestream.config.resolve import OPTION_FIELDS
+from minestream.errors import InputError, MinestreamError, UsageError
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "scripts"))
+from keywords import TAKES  # noqa: E402
+
+ROWS, LABELS = np.random.default_rng(3).standard_normal((24, 4)).astype(np.float32), [0, 1, 2] * 8
+
+
+# ---------------------------------------------------------------- signatures
+
+
+def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(function).parameters)
+
+
+def test_the_keywords_are_those_of_the_table() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "keywords.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("name", "options"), TAKES.values(), ids=[name for name, _ in TAKES.values()])
+def test_a_signature_says_what_the_table_says(name: str, options: set[str]) -> None:
+    found = parameters(getattr(minestream, name))
+    others = {"progress": "none"} if name in ("mine_arrays", "mine_batches", "compare") else {}
+    for option in options:
+        assert found[option].kind is inspect.Parameter.KEYWORD_ONLY
+        assert found[option].annotation == accepted(OPTION_FIELDS[option])
+        assert found[option].default == others.get(option, OPTION_FIELDS[option].default)
+    assert not any(each.kind is each.VAR_KEYWORD for each in found.values())
+
+
+def test_mine_takes_every_option() -> None:
+    assert set(parameters(minestream.mine)) == {"inputs", "out", "progress_callback", *OPTION_FIELDS}
+
+
+@pytest.mark.parametrize("name", ["export", "refilter", "fit", "apply", "verify", "describe"])
+def test_other_functions_take_no_nameless_options(name: str) -> None:
+    assert not any(each.kind is each.VAR_KEYWORD for each in parameters(getattr(minestream, name)).values())
+
+
+def test_help_has_a_line_for_each_option() -> None:
+    shown = inspect.getdoc(minestream.mine) or ""
+    for name, spec in OPTION_FIELDS.items():
+        assert f"{name} : {accepted(spec)}, default {spec.default!r}\n    " in shown
+    assert "--" not in shown.partition("Options\n")[2].replace("-------", "")
+
+
+def test_type_checkers_know_the_options(tmp_path: Path) -> None:
+    (tmp_path / "user.py").write_text(
+        "import minestream\n"
+        'minestream.mine("a.parquet", band="easy", negatives=4, qrels=[(1, 2)], memory="1GiB")\n'
+        'minestream.mine("a.parquet", bandd="easy")\n'
+        'minestream.mine_arrays([[1.0]], [1], negatives="many")\n'
+        'minestream.Miner(5, corpus="c.parquet")\n'
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(ROOT / ".mypy_cache"), "user.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert [line.split(":")[1] for line in done.stdout.splitlines() if "error:" in line] == ["3", "4", "5"], done.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: minestream.mine("a.parquet", bandd="easy"), "no option 'bandd'\ndid you mean 'band'"),
+        (lambda: minestream.mine("a.parquet", n_negatives=5), "here that is negatives=5"),
+        (lambda: minestream.mine_arrays(ROWS, LABELS, hn_mining="hard"), 'here that is band="hard"'),
+        (lambda: minestream.mine("a.parquet", update="x"), 'minestream.mine("NEW", corpus="ALL", shared_ids=True)'),
+        (lambda: minestream.export("a.parquet", "b.parquet", emits="pml"), "no option 'emits'\ndid you mean"),
+        (lambda: minestream.refilter("a.parquet", "b.parquet", score="s"), "did you mean 'scores'"),
+        (lambda: minestream.fit("a.parquet", "b.npz", learning_rates=1.0), "did you mean 'learning_rate'"),
+        (lambda: minestream.profile("a.parquet", bands="x"), "profile has no option 'bands'"),
+    ],
+)
+def test_a_keyword_that_there_is_not_is_answered(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+# ---------------------------------------------------------------- language
+
+
+@pytest.mark.parametrize(
+    ("written", "python"),
+    [
+        ("leave such rows out with --on-bad-rows drop", 'leave such rows out with on_bad_rows="drop"'),
+        ("--resume goes on, --overwrite does not", "resume=True goes on, overwrite=True does not"),
+        ("name it with -o OUT", 'name it with out="OUT"'),
+        ("mine pairs (--emit pairs -k 0)", 'mine pairs (emit="pairs" negatives=0)'),
+        ("--negatives (-k) or --skip", "negatives or skip"),
+        ("--label-column COL, or --positive-pairs PAIRS.", 'label="COL", or qrels="PAIRS".'),
+        ("--drop-duplicates-within none, or 0.1", "drop_duplicates_within=None, or 0.1"),
+        ("--carry with the name of a column", "carry with the name of a column"),
+        ("--carry emb: it is no text", 'carry="emb": it is no text'),
+        ("more than --max-rows 1,000", "more than max_rows=1000"),
+        ("--margin 0.1,0.2", "margin=(0.1, 0.2)"),
+        ("mine slices: --shard 1/8 and so on", 'mine slices: shard="1/8" and so on'),
+        ("--max-short 5% or --require-rows N", 'max_short="5%" or require_rows=N'),
+        ("minestream mine IN --shared-ids does", 'minestream.mine("IN", shared_ids=True) does'),
+        ("see minestream describe", "see minestream.describe"),
+        ("--sample 0 checks the checksums alone", "sample=0 checks the checksums alone"),
+        ("a column named '--label', in a--label/--id.parquet", "a column named '--label', in a--label/--id.parquet"),
+    ],
+)  # fmt: skip
+def test_options_as_python(written: str, python: str) -> None:
+    assert in_python(written) == python
+    assert in_python(python) == python
+
+
+def test_errors_speak_as_their_caller_does() -> None:
+    error = pickle.loads(pickle.dumps(UsageError("--swap is not for --emit pairs", "leave --swap out")))
+    assert (error.message, error.hint) == ('swap=True is not for emit="pairs"', "leave swap=True out")
+    with speaking_options():
+        assert str(error) == "--swap is not for --emit pairs\nleave --swap out"
+    assert str(error) == 'swap=True is not for emit="pairs"\nleave swap=True out'
+
+
+def bad_rows() -> Any:
+    rows = ROWS.copy()
+    rows[3, 1] = np.nan
+    return rows
+
+
+BAD: list[tuple[Callable[[], Any], list[str] | None, str, str]] = [
+    (lambda: minestream.mine_arrays(bad_rows(), LABELS), None, 'on_bad_rows="drop"', ""),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, emit="pairs", swap=True), ["--emit", "pairs", "--swap"], "swap=True",
+     "--swap"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, metric="euclidean"), ["--metric", "euclidean"],
+     'metric="euclidean" has no principled default margin: give margin', "--metric euclidean has no"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, margin=5.0), ["--margin", "5"],
+     'margin=5 is more than metric="cosine" can reach', "--margin 5 is more than --metric cosine can reach"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, band="semi-hrad"), ["--band", "semi-hrad"],
+     "band has no value 'semi-hrad'", "--band has no value 'semi-hrad'"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, threads=0), ["--threads", "0"], "threads must be at least 1",
+     "--threads must be at least 1"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, threads="2"), None, "threads takes a whole number", ""),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, memory="lots"), ["--memory", "lots"], "memory", "--memory"),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, where="a > 1"), None, "where is not for arrays", ""),
+    (lambda: minestream.mine("a.parquet", shard="1/2", engine="dask"), ["--shard", "1/2", "--engine", "dask"],
+     "shard and engine exclude each other", "--shard and --engine exclude each other"),
+    (lambda: minestream.mine_batches("a.parquet", order="shuffled"), None, 'order="shuffled" needs all rows', ""),
+    (lambda: minestream.Miner(0), ["--window", "0"], "window must be between 1 and", "--window must be between 1 and"),
+    (lambda: minestream.Miner(5, resume=True), ["--window", "5", "--resume"], "resume=True is not for window",
+     ""),
+    (lambda: minestream.profile("a.parquet", sample=0), None, "sample must be at least 1", ""),
+    (lambda: minestream.MineConfig(skip=-1).resolved(), ["--skip", "-1"], "skip", "--skip"),
+    (lambda: minestream.mine("a.parquet", short_rows="pad-random"), None, 'minestream.export(short_rows="repeat")', ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("call", "command", "python", "options"), BAD)
+def test_a_mistake_is_told_in_the_language_it_was_made_in(
+    call: Callable[[], Any], command: list[str] | None, python: str, options: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(MinestreamError) as caught:
+        call()
+    assert python in str(caught.value)
+    assert not named_options(str(caught.value))
+    if command is not None:
+        assert main(["mine", "a.parquet", *command]) == caught.value.exit_code
+        assert options in capsys.readouterr().err
+
+
+OWN_FLAGS = {"margin", "sample", "near", "within", "source", "out", "missing-scores", "learning-rate", "dimension"}
+FLAG = re.compile(r"(?<![\w/'\"-])--([a-z][a-z-]*)")
+KNOWN = {name.replace("_", "-") for name in OPTION_FIELDS} | OWN_FLAGS
+
+
+def named_options(text: str) -> list[str]:
+    return [name for name in FLAG.findall(text) if name in KNOWN]
+
+
+def written_texts(path: Path) -> list[str]:
+    """The texts of a module that name options, docstrings aside; what is filled in stands as X."""
+    tree = ast.parse(path.read_text())
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            found.append("".join(str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
+            found.append(node.value)
+    return [text for text in found if named_options(text)]
+
+
+def test_whatever_is_written_with_options_is_python_to_the_library() -> None:
+    texts = [
+        text for path in (ROOT / "minestream").rglob("*.py") if "cli" not in path.parts for text in written_texts(path)
+    ]
+    assert len(texts) > 200
+    assert [text for text in texts if named_options(in_python(text))] == []
+
+
+def test_notes_speak_as_their_caller_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "digits.parquet"
+    assert main(["sample", str(path)]) == 0
+    report = minestream.mine(path, tmp_path / "a.parquet", seed=3, unlabeled="negative", anchors=20, progress="none")
+    assert 'unlabeled="negative" has no effect: every row has a label' in report.notes
+    given = ["--seed", "3", "--unlabeled", "negative", "--anchors", "20", "--progress", "none"]
+    assert main(["mine", str(path), "-o", str(tmp_path / "b.parquet"), *given]) == 0
+    assert "--unlabeled negative has no effect: every row has a label" in capsys.readouterr().out
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_a_miner_speaks_python() -> None:
+    with minestream.Miner(10, unlabeled_value="9") as miner:
+        miner.feed({"embedding": ROWS, "label": LABELS})
+        assert [note.partition(" has")[0] for note in miner.notes] == ["unlabeled_value"]
+
+
+def test_errors_speak_python_whichever_module_was_loaded_first() -> None:
+    code = "import minestream.config.metrics\nfrom minestream.errors import InputError\nprint(InputError('--id X'))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == 'id="X"\n'
+    assert str(InputError("--id X")) == 'id="X"'
