@@ -257,6 +257,11 @@ class Mining:
             notes.append("--margin fills the loss column and selects nothing; did you mean --absolute-margin?")
         if cache_note():
             notes.append(cache_note())
+        asked, screens = self.resources.screen, self.searcher.limits.screens
+        if asked in SCREENS and asked not in screens:
+            notes.append(
+                f"screen {asked!r} is not for this processor, or not for rows of this length: {screens[0]!r} is used"
+            )
         return notes
 
     def report(self, output: AnyPath | None, parts: list[ShardStats], began: float, complete: bool = True) -> Report:

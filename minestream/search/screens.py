@@ -153,21 +153,19 @@ class Codes:
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
     """The arithmetic that proposes, the first choice first: as asked for, or by MINESTREAM_SCREEN, else the host's.
 
-    None stands for the scan.
+    None stands for the scan. Where the screen that is asked for cannot be had, others stand in: rows are the same.
 
     Raises
     ------
     UsageError
-        For a screen that there is not, or that this processor has no instructions for.
+        For a screen that there is not.
     """
     asked = os.environ.get("MINESTREAM_SCREEN", "auto") if resources.screen == "auto" else resources.screen
     if asked not in ("auto", "scan", *SCREENS):
         raise UsageError(f"no screen {asked!r}", nearest_name(asked, ["auto", "scan", *SCREENS]))
     usable = usable_screens(dimension)
     if asked in SCREENS:
-        if asked not in usable:
-            raise UsageError(f"screen {asked!r}: this processor has no such instructions, or rows are too long for it")
-        return (asked,)
+        return (asked,) if asked in usable else tuple(usable)
     return () if asked == "scan" or rows <= SCAN_ROWS else tuple(usable)
 
 

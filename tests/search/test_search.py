@@ -32,7 +32,7 @@ from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining import shards
-from minestream.mining.arrays import Mined
+from minestream.mining.arrays import Mined, mine_arrays
 from minestream.search import screens
 from minestream.search.context import Limits, Setting
 from minestream.search.results import one_pair_each
@@ -800,3 +800,14 @@ def test_sides_suit_every_int8_tile(name: str, mirrored: bool, monkeypatch: pyte
 def test_columns_that_are_no_rows_pass_no_gate() -> None:
     assert quantize.PAD < sweep.UNGATED < -(2.0**29)
     assert math.isinf(sweep.CLOSED)
+
+
+def test_a_screen_that_cannot_be_had_is_replaced_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screens, "usable_screens", lambda dimension: ["f32"])
+    vectors, labels = np.random.default_rng(0).standard_normal((80, 4)), np.arange(80) % 4
+    found, expected = (mine_arrays(vectors, labels, screen=screen) for screen in ("i8", "f32"))
+    assert found.table().equals(expected.table())
+    assert [note for note in found.notes if "i8" in note] == [
+        "screen 'i8' is not for this processor, or not for rows of this length: 'f32' is used"
+    ]
+    assert not any("f32" in note for note in expected.notes)
