@@ -100,8 +100,17 @@ def _runs(array: pa.RunEndEncodedArray) -> np.ndarray:
 def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
     """Lists without what may lie behind null ones, so that values and their parents agree; `values` replace theirs."""
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
-    offsets = pa.array(ragged.starts(lengths), pa.int32())
-    return pa.ListArray.from_arrays(offsets, lists.flatten() if values is None else values, mask=lists.is_null())
+    return lists_from(lengths, lists.flatten() if values is None else values, lists.is_null())
+
+
+def lists_from(lengths: np.ndarray, values: Any, mask: pa.Array | None = None) -> pa.ListArray:
+    """Consecutive values as lists of these lengths; those in `mask` are null."""
+    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), as_array(values), mask=mask)
+
+
+def as_array(column: Any) -> pa.Array:
+    """A column as one array."""
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:

@@ -10,10 +10,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.decode import lists_from
 from minestream.kernels.types import NEGATIVE, POSITIVE
 from minestream.search.nearest import Neighbors, nearest
 from minestream.search.searcher import Searcher
-from minestream.system import ragged
 from minestream.system.progress import Progress
 
 K = 10
@@ -201,7 +201,6 @@ def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspect
     slots = doubtful.slots
     known = near.slot[slots] >= 0
     flat = near.slot[slots][known]
-    offsets = pa.array(ragged.starts(known.sum(axis=1)), pa.int32())
     columns: dict[str, Any] = rows_table(loaded, slots)
     columns["given_label"] = columns.pop("label")
     columns["predicted_label"] = loaded.labels.take(vote.witness[slots])
@@ -210,7 +209,7 @@ def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspect
     columns["predicted_share"] = pa.array(vote.share[slots])
     for name, values in rows_table(loaded, flat).items():
         plural = {"id": "neighbor_ids", "row": "neighbor_rows", "label": "neighbor_labels"}[name]
-        columns[plural] = pa.ListArray.from_arrays(offsets, values)
+        columns[plural] = lists_from(known.sum(axis=1), values)
     for name, x in (("distance_same", near.positive_x), ("distance_other", near.negative_x)):
         own = x[slots, 0]
         columns[name] = pa.array(own, mask=~np.isfinite(own))

@@ -17,6 +17,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.vectors import pair_distances
+from minestream.inputs.decode import as_array, lists_from
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.results import Chosen, Found
@@ -77,16 +78,8 @@ def _carried(picture: Picture, role: str, slots: Slots) -> dict[str, pa.Array]:
     return {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
 
 
-def _plain(array: Any) -> pa.Array:
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
-
-
 def _table(columns: dict[str, Any]) -> pa.Table:
-    return pa.table({name: _plain(column) for name, column in columns.items()})
-
-
-def _lists(lengths: NDArray[np.int64], values: pa.Array) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), _plain(values))
+    return pa.table({name: as_array(column) for name, column in columns.items()})
 
 
 def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
@@ -268,18 +261,18 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
         f"{name}_id": single[f"{name}_id"] for name in (role, "positive") if f"{name}_id" in there
     }
     if "negative_id" in there:
-        columns["negative_ids"] = _lists(lengths, triplets["negative_id"])
+        columns["negative_ids"] = lists_from(lengths, triplets["negative_id"])
     if config.scores != "none":
         p, x = single["distance_ap"].to_numpy(), triplets["distance_an"].to_numpy()
         columns["scores"] = _scores(config, p, x, lengths, decimals)
     if "loss" in there:
-        columns["losses"] = _lists(lengths, triplets["loss"].cast(decimals, safe=False))
+        columns["losses"] = lists_from(lengths, triplets["loss"].cast(decimals, safe=False))
     columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
-    columns["negative_rows"] = _lists(lengths, triplets["negative_row"])
+    columns["negative_rows"] = lists_from(lengths, triplets["negative_row"])
     columns |= {
         f"{name}_{carried}": single[f"{name}_{carried}"] for name in (role, "positive") for carried in config.carry
     }
-    columns |= {f"negative_{name}s": _lists(lengths, triplets[f"negative_{name}"]) for name in config.carry}
+    columns |= {f"negative_{name}s": lists_from(lengths, triplets[f"negative_{name}"]) for name in config.carry}
     return _table(columns)
 
 
@@ -287,7 +280,7 @@ def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.
     """The positive's and the negatives' similarity or negative distance, a list a tuple."""
     both = np.insert(x, ragged.starts(lengths)[:-1], p)
     similar = config.scores == "similarity" and config.metric == "cosine"
-    return _lists(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
+    return lists_from(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 
 
 def _emit_pairs(picture: Picture) -> pa.Table:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minestream.config.trainer_formats import ROLES
 from minestream.errors import InputError
+from minestream.inputs.decode import as_array, lists_from
 from minestream.outputs.trainers.texts import CarriedTexts, Texts, no_text
 from minestream.system import ragged
 
@@ -26,16 +27,6 @@ Getter = Callable[[str, Rows], pa.Array]
 def anchor_role(names: Iterable[str]) -> str:
     """What the columns of native rows call the anchor."""
     return "query" if "query_row" in names else "anchor"
-
-
-def lists(lengths: Rows, values: pa.Array) -> pa.ListArray:
-    """Consecutive values as lists."""
-    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), values)
-
-
-def as_array(column: Any) -> pa.Array:
-    """A column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 @dataclass(frozen=True)
@@ -155,7 +146,7 @@ def led(first: Rows, rest: Rows, get: Getter) -> pa.Array:
     width = rest.size // max(1, first.size)
     both = pa.concat_arrays([get("positive", first), get("negative", rest)])
     order = np.column_stack([np.arange(first.size), first.size + np.arange(rest.size).reshape(first.size, width)])
-    return lists(np.full(first.size, width + 1), both.take(pa.array(order.ravel())))
+    return lists_from(np.full(first.size, width + 1), both.take(pa.array(order.ravel())))
 
 
 class Documents:
@@ -203,15 +194,15 @@ def _st_labeled_lists(block: Block) -> Columns:
     name, values = documents.judged("labels", "scores")
     columns = {
         "query": block.text("anchor", block.anchors),
-        "documents": lists(documents.lengths, documents.get(block.text)),
+        "documents": lists_from(documents.lengths, documents.get(block.text)),
     }
-    return columns | {name: lists(documents.lengths, values)}
+    return columns | {name: lists_from(documents.lengths, values)}
 
 
 def _sides(block: Block, names: tuple[str, str], get: Getter) -> Columns:
     """Lists an anchor of its positives, and of its distinct negatives."""
     sides = zip(names, ROLES[1:], (block.pairs, block.distinct), strict=True)
-    return {name: lists(block.of_anchor(at), get(role, at)) for name, role, at in sides}
+    return {name: lists_from(block.of_anchor(at), get(role, at)) for name, role, at in sides}
 
 
 def _flagembedding(block: Block) -> Columns:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, chosen
 from minestream.errors import UsageError
-from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role, as_array
+from minestream.inputs.decode import as_array
+from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role
 from minestream.outputs.trainers.texts import CarriedTexts, Texts
 from minestream.system import ragged
 

@@ -20,12 +20,13 @@ from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
+from minestream.inputs.decode import as_array
 from minestream.inputs.given import Given
 from minestream.outputs.mined import MinedOutput, mined_output, open_parquet, reading
 from minestream.outputs.origin import PATHS, entries, find, open_recorded, same_files
 from minestream.outputs.parquet import write_lines, write_rows
 from minestream.outputs.single_file import Draft, publishing
-from minestream.outputs.trainers.columns import anchor_role, as_array
+from minestream.outputs.trainers.columns import anchor_role
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
 from minestream.system import ragged

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from minestream.errors import InputError, nearest_name
 from minestream.inputs.columns import plain
-from minestream.inputs.decode import Place, decode_ids, decode_plain
+from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
 from minestream.inputs.files import Input, open_inputs
 from minestream.inputs.pairs import GRADE, LEFT, RIGHT, is_text_table, read_text_table
-from minestream.outputs.trainers.columns import as_array
 from minestream.system.checksums import Checksum
 
 # What a table of scores may call its columns: what --qrels may.

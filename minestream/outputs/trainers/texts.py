@@ -17,7 +17,7 @@ from minestream.errors import InputError, nearest_name
 from minestream.inputs.columns import is_list, plain
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.dataset.dataset import Loaded, Table
-from minestream.inputs.decode import decode_plain
+from minestream.inputs.decode import as_array, decode_plain
 from minestream.inputs.files import open_inputs
 
 TEXT_ROWS = 8_192
@@ -103,5 +103,4 @@ class LoadedTexts:
         table = self._loaded.table(role)
         carried = table.take_carried(slots_of(self._loaded, table, rows))
         assert carried is not None
-        texts = carried[str(self._names[role])].combine_chunks()
-        return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+        return as_array(carried[str(self._names[role])])
