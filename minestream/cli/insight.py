@@ -106,12 +106,7 @@ def verify(
 @click.argument("validation", metavar="VALIDATION")
 @click.option("--within", type=click.FLOAT, metavar="T", help="Distance of near duplicates. Default: 0.02 (cosine).")
 @click.option("-o", "--out", metavar="OUT", help="A .parquet file for the validation rows that are near duplicates.")
-@click.option("--embedding", metavar="COL", help="Column of the embeddings, as in mine.")
-@click.option("--label", metavar="COL", help="Column of the labels, as in mine.")
-@click.option("--id", metavar="COL", help="Column of the ids, as in mine.")
-@click.option("--metric", metavar="NAME", help="Distance, as in mine. Default: cosine.")
-@click.option("--memory", metavar="SIZE", help="Bound on what is allocated for data, as in mine.")
-@click.option("--threads", type=click.INT, metavar="N", help="Threads, as in mine.")
+@options_of_mine("embedding", "label", "id", "metric", "memory", "threads")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
 @json_option
 def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import Field
 from typing import Any
 
@@ -12,10 +12,10 @@ import click
 
 import minestream
 from minestream.cli import printing
-from minestream.cli.options import JSON_HELP, Command, given_only, json_option, options_of_mine
+from minestream.cli.options import JSON_HELP, Command, flags_of, given_only, json_option, options_of_mine
 from minestream.config.option import GROUPS
 from minestream.config.parse import PIPE
-from minestream.config.resolve import OPTION_FIELDS, flag_of
+from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import Interrupted, UsageError
 from minestream.system.console import show, tell
 
@@ -24,14 +24,7 @@ OUTPUT_HELP = (
     "Default: INPUT's stem.triplets.parquet, here."
 )
 EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # where set, --json says how the search went too, which differs from run to run
-TYPES: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 NAMES_COLUMN = 34  # longer option names take a line of their own
-
-
-def flags_of(spec: Field[Any]) -> tuple[str, ...]:
-    """The command-line options of a field."""
-    flags: tuple[str, ...] = spec.metadata["flags"]
-    return flags or (flag_of(spec.name),)
 
 
 def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
@@ -70,20 +63,10 @@ class MineCommand(Command):
                 formatter.write_dl(lines, col_max=NAMES_COLUMN)
 
 
-def mine_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate with every option of the table; none has a default here: only what was given is passed on."""
-    for spec in reversed(visible_fields()):
-        kind = spec.metadata["kind"]
-        shape = {"is_flag": True} if kind == "flag" else {"multiple": kind == "repeat", "default": None}
-        value_type = {} if kind == "flag" else {"type": TYPES.get(kind, click.STRING)}
-        function = click.option(spec.name, *flags_of(spec), **shape, **value_type)(function)
-    return function
-
-
 @click.command(cls=MineCommand, short_help="Mine triplets, pairs or tuples.")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @click.option("-o", "--out", metavar="OUT", help=OUTPUT_HELP)
-@mine_options
+@options_of_mine(*(spec.name for spec in visible_fields()))
 @json_option
 def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import Field
 from typing import Any
 
 import click
@@ -20,20 +21,28 @@ KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 Function = Callable[..., Any]
 
 
+def flags_of(spec: Field[Any]) -> tuple[str, ...]:
+    """The command-line options of a field."""
+    flags: tuple[str, ...] = spec.metadata["flags"]
+    return flags or (long_flag(spec),)
+
+
 def options_of_mine(*names: str) -> Callable[[Function], Function]:
     """Decorate with options of mine; none has a default here: only what was given is passed on."""
 
     def decorated(function: Function) -> Function:
         for name in reversed(names):
-            about = OPTION_FIELDS[name].metadata
-            flags = about["flags"] or (long_flag(OPTION_FIELDS[name]),)
+            spec, about = OPTION_FIELDS[name], OPTION_FIELDS[name].metadata
             choices = f" One of {', '.join(about['choices'])}." if about["choices"] else ""
+            choices += (
+                f" Default: {spec.default}." if choices and spec.default and "Default" not in about["help"] else ""
+            )
             shape: dict[str, Any] = {"is_flag": True}
             if about["kind"] != "flag":
                 kind = KINDS.get(about["kind"], click.STRING)
                 shape = {"default": None, "metavar": about["metavar"] or "NAME", "type": kind}
                 shape["multiple"] = about["kind"] == "repeat"
-            function = click.option(name, *flags, help=about["help"] + choices, **shape)(function)
+            function = click.option(name, *flags_of(spec), help=about["help"] + choices, **shape)(function)
         return function
 
     return decorated

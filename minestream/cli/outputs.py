@@ -9,8 +9,7 @@ import click
 
 import minestream
 from minestream.cli import printing
-from minestream.cli.options import Command, given_only, json_option, show_result
-from minestream.config.rules import REFERENCES
+from minestream.cli.options import Command, given_only, json_option, options_of_mine, show_result
 from minestream.config.trainer_formats import FORMATS
 
 
@@ -49,21 +48,18 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
 @click.option("--scores", required=True, metavar="TABLE", help="Table of query_id, document_id, score (as --qrels).")
 @click.option("-k", "--negatives", required=True, type=click.INT, metavar="K", help="Negatives of a pair that stay.")
 @click.option("-o", "--out", required=True, metavar="OUT", help="The .parquet file to write.")
-@click.option("--relative-margin", type=click.FLOAT, metavar="R", help="As in mine, on these scores.")
-@click.option("--absolute-margin", type=click.FLOAT, metavar="G", help="As in mine, on these scores.")
-@click.option("--max-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
-@click.option("--min-similarity", type=click.FLOAT, metavar="S", help="As in mine, on these scores.")
-@click.option("--reference", metavar="NAME", help=f"{', '.join(REFERENCES)}: as in mine. Default: pair.")
+@options_of_mine("relative_margin", "absolute_margin", "max_similarity", "min_similarity", "reference")
 @click.option(
     "--missing-scores", metavar="NAME",
     help="Mined rows that lack a score: error (default), drop, or keep behind the others.",
 )  # fmt: skip
-@click.option("--require-rows", type=click.INT, metavar="N", help="Gate: exit 6 when fewer than N rows come out.")
-@click.option("--max-short", metavar="P%", help="Gate: exit 6 when more than P% of the pairs are short.")
+@options_of_mine("require_rows", "max_short")
 @click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
 @json_option
 def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
     """Filter MINED by the scores of TABLE and keep the K best of each pair: mine 50, rescore them, keep 7.
+
+    To the filters a similarity is a score of TABLE.
 
     \b
     Example:

@@ -19,7 +19,7 @@ from minestream.config.checks import check_distance
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
 from minestream.config.metrics import METRICS
-from minestream.config.option import of_type
+from minestream.config.option import COUNT, of_type
 from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError, nearest_name
 from minestream.inputs.dataset.dataset import Loaded
@@ -106,8 +106,7 @@ def profile(
         if name not in OPTIONS:
             raise UsageError(f"profile has no option {name!r}", nearest_name(name, ["margins", *OPTIONS]))
     given = _checked_margins(margins)
-    if sample is not None and sample < 1:
-        raise UsageError("--sample must be at least 1")
+    COUNT.check("--sample", sample)
     if suspects_above is not None and not 0 <= suspects_above <= 1:
         raise UsageError(f"--suspects-above {suspects_above:g} is no share", "a number from 0 to 1, such as 0.9")
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)

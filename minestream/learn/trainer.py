@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+from minestream.config.option import COUNT, Range
 from minestream.config.resources import Resources, thread_count
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs.dataset.draws import anchor_draws, draw_keys
@@ -82,13 +83,9 @@ class FitConfig:
         if self.optimizer not in OPTIMIZERS:
             raise UsageError(f"no optimizer {self.optimizer!r}", nearest_name(self.optimizer, list(OPTIMIZERS)))
         for name in ("dimension", "epochs", "step_rows", "patience"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise UsageError(f"--learning-rate must be above 0, not {self.learning_rate}")
-        if not 0 < self.validation < 1:
-            raise UsageError(f"--validation must lie between 0 and 1, not {self.validation}", "0.2 holds out a fifth")
+            COUNT.check(f"--{name.replace('_', '-')}", getattr(self, name))
+        Range(0, inside=True).check("--learning-rate", self.learning_rate)
+        Range(0, 1, inside=True, hint="0.2 holds out a fifth").check("--validation", self.validation)
         if self.mining["margin"] is None:
             raise UsageError(
                 f"--metric {self.mining['metric']} needs a --margin", "it depends on the scale of the rows"

@@ -19,9 +19,10 @@ from minestream import errors
 from minestream.__main__ import start
 from minestream.cli import printing
 from minestream.cli.guide import pages
-from minestream.cli.main import main
-from minestream.cli.mining import flags_of, visible_fields
+from minestream.cli.main import cli, main
 from minestream.cli.mining import mine as mine_command
+from minestream.cli.mining import visible_fields
+from minestream.cli.options import flags_of
 from minestream.config.option import FOREIGN_OPTIONS, GROUPS
 from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.system import interrupts
@@ -503,3 +504,16 @@ def test_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert "\x1b" in printing.report_text(a_report())
+
+
+@pytest.mark.parametrize("command", ["mine", "compare", "refilter", "fit", "profile", "merge"])
+def test_options_of_mine_are_the_same_everywhere(command: str) -> None:
+    ours = {option.name: option for option in cli.commands[command].params if isinstance(option, click.Option)}
+    shared = ours.keys() & OPTION_FIELDS.keys()
+    for name in shared - ({"margin", "overwrite", "seed", "scores", "negatives"} if command != "mine" else set()):
+        spec, found = OPTION_FIELDS[name], ours[name]
+        assert found.default is None or found.is_flag, name  # only what was given is passed on
+        assert set(found.opts) == set(flags_of(spec)), name
+        assert spec.metadata["help"] in (found.help or ""), name
+        if spec.metadata["choices"] and spec.default is not None:
+            assert f"Default: {spec.default}." in (found.help or ""), name
