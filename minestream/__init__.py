@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from minestream.config.resources import Resources
     from minestream.errors import (
         CapacityError,
-        ForkedProcess,
-        GateMissed,
+        ForkedProcessError,
+        GateMissedError,
         InputError,
-        Interrupted,
         MinestreamError,
         OutputError,
+        RunInterruptedError,
         TransientError,
         UsageError,
-        VerifyMismatch,
+        VerifyMismatchError,
     )
     from minestream.insight.compare import compare
     from minestream.insight.describe import describe
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from minestream.mining.merge import merge
     from minestream.mining.pipeline import mine
     from minestream.mining.stream.miner import Miner
+    from minestream.outputs.sample import sample
     from minestream.outputs.trainers.export import export
     from minestream.outputs.trainers.refilter import refilter
     from minestream.system.stats import Report
@@ -47,10 +48,9 @@ __version__ = VERSION
 __all__ = [
     "CapacityError",
     "FitReport",
-    "ForkedProcess",
-    "GateMissed",
+    "ForkedProcessError",
+    "GateMissedError",
     "InputError",
-    "Interrupted",
     "Linear",
     "LossResult",
     "MineConfig",
@@ -60,9 +60,10 @@ __all__ = [
     "OutputError",
     "Report",
     "Resources",
+    "RunInterruptedError",
     "TransientError",
     "UsageError",
-    "VerifyMismatch",
+    "VerifyMismatchError",
     "__version__",
     "apply",
     "compare",
@@ -78,6 +79,7 @@ __all__ = [
     "mine_pipe",
     "profile",
     "refilter",
+    "sample",
     "triplet_loss",
     "verify",
     "warmup",
@@ -101,14 +103,18 @@ _HOMES = {
     ),
     "minestream.errors": (
         "CapacityError",
-        "ForkedProcess",
-        "GateMissed",
+        "ForkedProcessError",
+        "GateMissedError",
         "InputError",
-        "Interrupted",
+        "RunInterruptedError",
         "MinestreamError",
         "OutputError",
         "TransientError",
         "UsageError",
+        "VerifyMismatchError",
+        "ForkedProcess",  # former names from here on
+        "GateMissed",
+        "Interrupted",
         "VerifyMismatch",
     ),
     "minestream.learn.fitting": (
@@ -140,6 +146,9 @@ _HOMES = {
     ),
     "minestream.mining.pipeline": (
         "mine",
+    ),
+    "minestream.outputs.sample": (
+        "sample",
     ),
     "minestream.outputs.trainers.refilter": (
         "refilter",

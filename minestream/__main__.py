@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from minestream.errors import Defect, Interrupted
+from minestream.errors import DefectError, RunInterruptedError
 from minestream.system import interrupts
 from minestream.system.console import secure, tell
 
@@ -19,11 +19,11 @@ def start() -> int:
             return main()
     except KeyboardInterrupt:
         tell("error: interrupted")
-        return Interrupted.exit_code
+        return RunInterruptedError.exit_code
     except Exception as error:  # a package that is missing or broken, before the command line can say so
         tell(f"error: minestream does not start: {type(error).__name__}: {error}")
         tell("hint: install it again: pip install --force-reinstall minestream")
-        return Defect.exit_code
+        return DefectError.exit_code
 
 
 if __name__ == "__main__":

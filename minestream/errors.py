@@ -62,7 +62,7 @@ class MinestreamError(Exception):
         return f"{self.message}\n{self.hint}" if self.hint else self.message
 
 
-class VerifyMismatch(MinestreamError):
+class VerifyMismatchError(MinestreamError):
     """A mined file differs from its checksums or from what the reference derives."""
 
     exit_code = 1
@@ -92,7 +92,7 @@ class OutputError(MinestreamError):
     exit_code = 5
 
 
-class GateMissed(MinestreamError):
+class GateMissedError(MinestreamError):
     """The run is complete but missed a gate: nothing is published, the parts are kept."""
 
     exit_code = 6
@@ -104,29 +104,34 @@ class TransientError(MinestreamError):
     exit_code = 75
 
 
-class Interrupted(MinestreamError):
+class RunInterruptedError(MinestreamError):
     """The run was interrupted: finished parts are kept."""
 
     exit_code = 130
 
 
-class Defect(MinestreamError):
+class DefectError(MinestreamError):
     """Something that no rule of minestream foresees: never the user's mistake."""
 
     exit_code = 70
 
 
-class ForkedProcess(MinestreamError, RuntimeError):
+class ForkedProcessError(MinestreamError, RuntimeError):
     """Something that cannot work in a forked child was asked of one."""
 
     exit_code = 2
 
 
-def defect(error: BaseException) -> Defect:
+# Former names, for one version more.
+VerifyMismatch, GateMissed, ForkedProcess = VerifyMismatchError, GateMissedError, ForkedProcessError
+Interrupted, Defect = RunInterruptedError, DefectError
+
+
+def defect(error: BaseException) -> DefectError:
     """An error that nothing here foresees, with its place, and what to do about it."""
     frames = extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return Defect(
+    return DefectError(
         f"this should not have happened: {type(error).__name__}: {error}{where}",
         f"a defect of minestream: please report it with the command and what it prints with {TRACEBACK}=1 set",
     )

@@ -29,9 +29,8 @@ from minestream.config.resolve import unknown_option
 from minestream.errors import (
     TRACEBACK,
     CapacityError,
-    Interrupted,
     MinestreamError,
-    OutputError,
+    RunInterruptedError,
     UsageError,
     defect,
     nearest_name,
@@ -64,19 +63,7 @@ def sample(path: str, overwrite: bool) -> None:
     Example:
       minestream sample digits.parquet
     """
-    from importlib.resources import files
-
-    from minestream.outputs.single_file import publishing
-    from minestream.system.paths import place_of
-
-    content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
-    place = place_of(path, OutputError)
-    there = place.exists() and not place.is_dir() and place.read_bytes() == content
-    if there and not overwrite:
-        raise OutputError(f"{path} exists", "it is this sample already")
-    if not there:
-        with publishing(place, overwrite, []) as draft:
-            draft.path.write_bytes(content)
+    minestream.sample(path, overwrite=overwrite)
     show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
 
 
@@ -188,7 +175,7 @@ def as_ours(error: BaseException) -> MinestreamError:
     if isinstance(error, MemoryError):
         return CapacityError("out of memory", "give a smaller --memory, or fewer --threads")
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return Interrupted("interrupted")
+        return RunInterruptedError("interrupted")
     if str(error) == "can't start new thread":
         hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
         return CapacityError("no thread can be started", hint)

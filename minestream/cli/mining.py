@@ -16,7 +16,7 @@ from minestream.cli.options import JSON_HELP, Command, flags_of, given_only, jso
 from minestream.config.option import GROUPS
 from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS
-from minestream.errors import Interrupted, UsageError
+from minestream.errors import RunInterruptedError, UsageError
 from minestream.system.console import show, tell
 
 OUTPUT_HELP = (
@@ -91,8 +91,8 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
             report = minestream.mine(list(inputs), out, **given)
     except KeyboardInterrupt:
         if options["window"]:
-            raise Interrupted("interrupted: a stream is not resumed", "start again with --overwrite") from None
-        raise Interrupted(
+            raise RunInterruptedError("interrupted: a stream is not resumed", "start again with --overwrite") from None
+        raise RunInterruptedError(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
     text = printing.report_text(report) if report.complete else printing.plan_text(report)

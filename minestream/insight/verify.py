@@ -21,7 +21,7 @@ from minestream import reference
 from minestream.config.border import public
 from minestream.config.effects import idle
 from minestream.config.rules import EMITS
-from minestream.errors import InputError, VerifyMismatch
+from minestream.errors import InputError, VerifyMismatchError
 from minestream.insight.verify_tables import read_recorded
 from minestream.outputs.mined import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.outputs.origin import is_split
@@ -64,7 +64,7 @@ def verify(
 
     Raises
     ------
-    VerifyMismatch
+    VerifyMismatchError
         At the first difference, naming file, row, column, what was expected and what was found.
     InputError
         When the source is not found or is not the one that was mined.
@@ -96,9 +96,9 @@ def verify(
 
 
 def expect(place: str, expected: Any, found: Any) -> None:
-    """Raise VerifyMismatch unless what is found is as expected."""
+    """Raise VerifyMismatchError unless what is found is as expected."""
     if expected != found:
-        raise VerifyMismatch(
+        raise VerifyMismatchError(
             f"{place}: expected {expected!r}, found {found!r}", "this is not what the source gives: mine it again"
         )
 
@@ -109,7 +109,7 @@ def check_files(mined: MinedOutput) -> int:
     for index, file in enumerate(mined.files):
         if mined.path.is_dir():
             expect(f"{mined.path}: a part is missing", f"part-{index:05d}.parquet", file.name)
-        about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatch)
+        about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatchError)
         expect(f"{file}: rows and their CRC-32", (about["counts"]["rows"], about["rows_crc32"]), (rows, crc))
         expect(f"{file}: fingerprint", mined.about["fingerprint"], about["fingerprint"])
         found.append({"name": file.name, "rows": rows, "bytes": file.stat().st_size, "crc32": crc})
@@ -265,7 +265,7 @@ class Derivation:
             self.compare([row], [by_key[key]])
 
     def most_uses(self) -> int:
-        """How often the most used negative is used; VerifyMismatch when that is too often."""
+        """How often the most used negative is used; VerifyMismatchError when that is too often."""
         uses: Counter[int] = Counter()
         for _, _, batch in self.batches(["negative_row"]):
             uses.update(batch.column("negative_row").to_pylist())

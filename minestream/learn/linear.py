@@ -52,7 +52,7 @@ class Linear:
     mean: NDArray[np.float64]
     about: dict[str, Any]
 
-    def project(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
+    def transform(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
         """Rows (m, d) of float32 or float64 projected, float64 (m, e); the same bits on any threads."""
         refuse_masked(rows, "rows")
         out = np.empty((len(rows), len(self.weights)))
@@ -63,6 +63,8 @@ class Linear:
 
         (workers or Workers(1)).run([partial(task, part) for part in slices(len(rows), -(-len(rows) // TASK_ROWS))])
         return out
+
+    project = transform  # its former name, for one version more
 
     def save(self, path: Path) -> None:
         """Write a .npz file without pickles, whose bytes depend on what it holds alone."""
@@ -196,7 +198,7 @@ def _projected(
             )
         for kind, bad in bad_rows(vectors, False).items():
             raise place.refusal(column, kind, bad, "leave them out")
-        values = learned.project(plain_floats(vectors), workers).astype(np.float32)
+        values = learned.transform(plain_floats(vectors), workers).astype(np.float32)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
         columns = [lists if place_of == at else each for place_of, each in enumerate(batch.columns)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

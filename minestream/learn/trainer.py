@@ -158,7 +158,7 @@ class Trainer:
             mean = np.add.reduce(self.rows.astype(np.float64), axis=0) / len(self.rows)
         weights = np.eye(coordinates)
         if dimension < coordinates:
-            weights = self._principal(Linear(weights, mean, {}).project(self.rows, self._workers), dimension)
+            weights = self._principal(Linear(weights, mean, {}).transform(self.rows, self._workers), dimension)
         return Linear(weights, mean, {})
 
     def _principal(self, rows: Numbers, dimension: int) -> Numbers:
@@ -168,7 +168,7 @@ class Trainer:
         weights = anchor_draws(self.config.seed, cells.astype(np.uint64)).astype(np.float64) / 2.0**63 - 1.0
         weights = weights.reshape(dimension, -1)
         for _ in range(PRINCIPAL_ROUNDS):
-            weights = Linear(moments, np.zeros(len(moments)), {}).project(weights, self._workers)
+            weights = Linear(moments, np.zeros(len(moments)), {}).transform(weights, self._workers)
             linear.orthonormalize(weights)
         return weights
 
@@ -181,7 +181,7 @@ class Trainer:
 
     def run(self, progress: Progress) -> tuple[list[Epoch], int]:
         """Train; what every epoch gave, and the number of the best."""
-        loss, recall = self._judged(self.learned.project(self.held_rows, self._workers))
+        loss, recall = self._judged(self.learned.transform(self.held_rows, self._workers))
         done, best = [Epoch(0, 0, None, None, loss, recall)], 0
         for number in range(1, self.config.epochs + 1):
             done.append(self._epoch(number))
@@ -195,7 +195,7 @@ class Trainer:
     def _epoch(self, number: int) -> Epoch:
         """Mine, step over what was mined, judge."""
         mined = self._mined(
-            self.learned.project(self.rows, self._workers), self.codes, seed=self.config.seed + number,
+            self.learned.transform(self.rows, self._workers), self.codes, seed=self.config.seed + number,
             **self.config.mining,
         )  # fmt: skip
         triplets = np.column_stack([mined.anchor, mined.positive, mined.negative]).astype(np.int64)
@@ -205,14 +205,14 @@ class Trainer:
         steps = [(each, *self._step(triplets[each])) for each in _cut(order, self.config.step_rows)]
         count = max(1, len(triplets))
         mean, active = (math.fsum(len(step[0]) * step[at] for step in steps) / count for at in (1, 2))
-        loss, recall = self._judged(self.learned.project(self.held_rows, self._workers))
+        loss, recall = self._judged(self.learned.transform(self.held_rows, self._workers))
         return Epoch(number, len(triplets), mean, active, loss, recall)
 
     def _step(self, triplets: NDArray[np.int64]) -> tuple[float, float]:
         """One step down the gradient of the mean loss of some triplets; that loss and the share of active ones."""
         taken = [self.rows[triplets[:, role]] for role in range(3)]
         mining = self.config.mining
-        anchor, positive, negative = (self.learned.project(rows, self._workers) for rows in taken)
+        anchor, positive, negative = (self.learned.transform(rows, self._workers) for rows in taken)
         rule = {"metric": mining["metric"], "normalize": mining["normalize"]}
         found = triplet_loss(anchor, positive, negative, mining["margin"], threads=1, **rule)
         centred = np.concatenate(taken).astype(np.float64) - self.learned.mean

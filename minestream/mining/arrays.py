@@ -6,6 +6,8 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from html import escape
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -36,15 +38,18 @@ from minestream.system.memory import scratch_folder
 from minestream.system.progress import reporter
 from minestream.system.stats import Effort, ShardStats, merged
 
+ROWS_SHOWN = 10  # in a notebook
 SHORT_NAMES = {
     "anchor": "anchor_row", "query": "query_row", "positive": "positive_row", "negative": "negative_row",
     "left": "left_row", "right": "right_row",
 }  # fmt: skip
 
 
-@dataclass
+@dataclass(repr=False, eq=False)
 class Mined:
     """What mine_arrays found: each column is an attribute (`anchor` for anchor_row), a writable array by row.
+
+    len() is that of the rows, dir() names the columns.
 
     Attributes
     ----------
@@ -73,6 +78,44 @@ class Mined:
         self.__dict__[name] = values
         return values
 
+    def __dir__(self) -> list[str]:
+        short = {column: name for name, column in SHORT_NAMES.items()}
+        return sorted({*super().__dir__(), *(short.get(name, name) for name in self._table.column_names)})
+
+    def __len__(self) -> int:
+        return int(self._table.num_rows)
+
+    def __repr__(self) -> str:
+        return f"Mined({len(self):,} rows of {self.stats.pairs:,} pairs: {', '.join(self._table.column_names)})"
+
+    def _repr_html_(self) -> str:
+        """The first rows as a table, for a notebook."""
+        names = self._table.column_names
+        rows = [names, *(map(str, row.values()) for row in self._table.slice(0, ROWS_SHOWN).to_pylist())]
+        cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
+        return f"<p>{escape(repr(self))}</p><table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+
+    def to_pandas(self) -> Any:
+        """The rows as a pandas DataFrame; pandas is imported when this is called.
+
+        Raises
+        ------
+        UsageError
+            When it is not installed.
+        """
+        _imported("pandas")
+        return self._table.to_pandas()
+
+    def to_polars(self) -> Any:
+        """The rows as a polars DataFrame; polars is imported when this is called.
+
+        Raises
+        ------
+        UsageError
+            When it is not installed.
+        """
+        return _imported("polars").from_arrow(self._table)
+
     def torch(self) -> dict[str, Any]:
         """The numeric columns as torch tensors, by short name; torch must have been imported by the caller.
 
@@ -88,6 +131,13 @@ class Mined:
         numeric = [f.name for f in self._table.schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
         columns = [name for name in numeric if self._table[name].null_count == 0]
         return {short.get(name, name): torch.from_numpy(getattr(self, name)) for name in columns}
+
+
+def _imported(library: str) -> Any:
+    try:
+        return import_module(library)
+    except ImportError as error:
+        raise UsageError(f"{library} cannot be imported: {error}", f"pip install {library}") from error
 
 
 @public(ArrayOptions, progress="none")

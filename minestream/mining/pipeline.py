@@ -58,7 +58,7 @@ def mine(
     Raises
     ------
     MinestreamError
-        UsageError, InputError, CapacityError, OutputError, GateMissed: see errors.py.
+        UsageError, InputError, CapacityError, OutputError, GateMissedError: see errors.py.
 
     Notes
     -----

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from minestream.config.parse import short_share
 from minestream.config.resources import Resources
-from minestream.errors import GateMissed
+from minestream.errors import GateMissedError
 from minestream.system.stats import ShardStats
 
 KEPT = "nothing was published; the parts are kept: --resume with another gate publishes them"
 
 
 def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> None:
-    """Raise GateMissed when too few rows came out, or too many pairs are short."""
+    """Raise GateMissedError when too few rows came out, or too many pairs are short."""
     if resources.require_rows is not None and total.rows < resources.require_rows:
-        raise GateMissed(f"{total.rows:,} rows came out, --require-rows asks for {resources.require_rows:,}", hint)
+        raise GateMissedError(f"{total.rows:,} rows came out, --require-rows asks for {resources.require_rows:,}", hint)
     share = short_share(resources.max_short)
     looked_for = total.full + total.short + total.empty
     if share is not None and looked_for and (total.short + total.empty) / looked_for > share:
-        raise GateMissed(
+        raise GateMissedError(
             f"{(total.short + total.empty) / looked_for:.2%} of the pairs are short, --max-short allows {share:.2%}",
             hint,
         )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from html import escape
 from typing import Any
 
 WAITED = "read: waiting for input"  # a stage within another
@@ -119,7 +120,7 @@ class Effort:
     duplicates: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """What a run did.
 
@@ -160,6 +161,15 @@ class Report:
     complete: bool = True
     already: bool = False
     effort: dict[str, Any] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        done = "already complete" if self.already else f"{self.seconds:.1f} s" if self.complete else "a dry run"
+        return f"Report({self.output}: {self.stats.rows:,} rows of {self.stats.pairs:,} pairs, {done})"
+
+    def _repr_html_(self) -> str:
+        """The counters and the notes, for a notebook."""
+        rows = "".join(f"<tr><td>{name}</td><td>{count:,}</td></tr>" for name, count in self.stats.answer().items())
+        return f"<p>{escape(repr(self))}</p><table>{rows}</table>" + "".join(f"<p>{escape(n)}</p>" for n in self.notes)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it, with the means: of two runs alike but for the seconds."""

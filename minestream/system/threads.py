@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.errors import ForkedProcess
+from minestream.errors import ForkedProcessError
 from minestream.system import interrupts
 
 Item = TypeVar("Item")
@@ -28,7 +28,7 @@ class Workers:
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
         """Run all tasks; the first exception, or Ctrl-C, drops those that have not begun."""
         if os.getpid() != self._process:
-            raise ForkedProcess(
+            raise ForkedProcessError(
                 "this miner was started in the parent process",
                 "start mining in the child, or use the spawn start method",
             )

@@ -148,8 +148,8 @@ def test_values_that_look_like_options_or_nothing(library: Callable[..., list[An
 
 
 @pytest.mark.parametrize("error", [
-    errors.VerifyMismatch, errors.UsageError, errors.InputError, errors.CapacityError, errors.OutputError,
-    errors.GateMissed, errors.TransientError, errors.Interrupted, errors.ForkedProcess,
+    errors.VerifyMismatchError, errors.UsageError, errors.InputError, errors.CapacityError, errors.OutputError,
+    errors.GateMissedError, errors.TransientError, errors.RunInterruptedError, errors.ForkedProcessError,
 ])  # fmt: skip
 def test_an_error_is_words_and_its_exit_code(
     capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], error: type[errors.MinestreamError]
@@ -201,7 +201,7 @@ def test_a_defect_has_an_exit_code_and_says_how_to_report_it(
 
 def test_only_verify_ends_with_exit_code_1() -> None:
     kinds = [errors.MinestreamError, *all_below(errors.MinestreamError)]
-    assert [kind for kind in kinds if kind.exit_code == 1] == [errors.VerifyMismatch]
+    assert [kind for kind in kinds if kind.exit_code == 1] == [errors.VerifyMismatchError]
     assert {kind.exit_code for kind in kinds} < set(errors.EXIT_CODES)
     assert "verify" in errors.EXIT_CODES[1]
 
@@ -355,7 +355,7 @@ def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], librar
         (("x",), {"sample": 100, "source": None, "seed": 0, "corpus": None, "qrels": None}),
     ]  # fmt: skip
     capsys.readouterr()
-    library("verify", errors.VerifyMismatch("row 3: negative_row 4, not 7"))
+    library("verify", errors.VerifyMismatchError("row 3: negative_row 4, not 7"))
     assert output_of(capsys, "verify", "x") == (1, "", "error: row 3: negative_row 4, not 7\n")
 
 

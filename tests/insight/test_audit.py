@@ -19,7 +19,7 @@ import pytest
 from minestream import reference
 from minestream.cli import printing
 from minestream.config.mine_config import MineConfig
-from minestream.errors import InputError, VerifyMismatch
+from minestream.errors import InputError, VerifyMismatchError
 from minestream.inputs.source import open_source
 from minestream.insight import describe, verify
 from minestream.outputs import parquet
@@ -158,7 +158,7 @@ def test_every_column_is_compared(tmp_path: Path) -> None:
         path = mine_output(tmp_path, carry=("text",), swap=True)
         kind = str(pq.read_schema(path).field(name).type)
         rewrite(path, with_value(name, 4, other[kind]))
-        with pytest.raises(VerifyMismatch, match="expected") as caught:
+        with pytest.raises(VerifyMismatchError, match="expected") as caught:
             verify.verify(path, sample=ROWS)
         if name not in ("anchor_row", "anchor_id"):
             assert f"mined.parquet: row 4, column {name}: expected" in str(caught.value)
@@ -175,7 +175,7 @@ def test_missing_added_and_moved_rows_are_found(tmp_path: Path, name: str) -> No
     for change in changes:
         path = mine_output(tmp_path, **CONFIGS[name])
         rewrite(path, change)
-        with pytest.raises(VerifyMismatch):
+        with pytest.raises(VerifyMismatchError):
             verify.verify(path, sample=ROWS)
 
 
@@ -186,7 +186,7 @@ def test_anchors_that_vanished_are_looked_at_before_rows_that_have_no_positive(t
     path = mine_output(tmp_path, data=data, band="any")
     gone = pq.read_table(path)["anchor_row"][0]
     rewrite(path, lambda table: table.filter(pc.not_equal(table["anchor_row"], gone)))
-    with pytest.raises(VerifyMismatch, match="column anchor_id: expected"):
+    with pytest.raises(VerifyMismatchError, match="column anchor_id: expected"):
         verify.verify(path, sample=12)
 
 
@@ -201,7 +201,7 @@ def test_a_pair_that_neither_end_picks_is_found(tmp_path: Path) -> None:
         return pa.Table.from_pylist(by_ends, table.schema)
 
     rewrite(path, add)
-    with pytest.raises(VerifyMismatch, match="neither end picks it"):
+    with pytest.raises(VerifyMismatchError, match="neither end picks it"):
         verify.verify(path, sample=ROWS)
 
 
@@ -217,7 +217,7 @@ def test_one_altered_value_fails_the_checksum(tmp_path: Path, out: str) -> None:
     path = mine_output(tmp_path, out)
     file = path if path.is_file() else path / "part-00001.parquet"
     alter_in_place(file)
-    with pytest.raises(VerifyMismatch, match="CRC-32") as caught:
+    with pytest.raises(VerifyMismatchError, match="CRC-32") as caught:
         verify.verify(path, sample=0)
     assert file.name in str(caught.value)
     assert caught.value.exit_code == 1
@@ -229,7 +229,7 @@ def test_flipped_bytes_are_found(tmp_path: Path) -> None:
     column = pq.read_metadata(path).row_group(0).column(5)
     raw[column.data_page_offset + column.total_compressed_size - 2] ^= 0x10
     path.write_bytes(raw)
-    with pytest.raises(VerifyMismatch, match="cannot be read as Parquet"):
+    with pytest.raises(VerifyMismatchError, match="cannot be read as Parquet"):
         verify.verify(path, sample=0)
 
 
@@ -238,11 +238,11 @@ def test_parts_are_compared_with_the_manifest(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one part of a folder"):
         verify.verify(path / "part-00000.parquet", sample=1)
     os.rename(path / "part-00002.parquet", tmp_path / "kept")
-    with pytest.raises(VerifyMismatch, match=r"file by the manifest: expected .*part-00002.*, found None"):
+    with pytest.raises(VerifyMismatchError, match=r"file by the manifest: expected .*part-00002.*, found None"):
         verify.verify(path, sample=0)
     os.rename(path / "part-00001.parquet", path / "part-00002.parquet")
     (tmp_path / "mined.manifest.json").unlink()
-    with pytest.raises(VerifyMismatch, match="part is missing"):
+    with pytest.raises(VerifyMismatchError, match="part is missing"):
         verify.verify(path, sample=0)
 
 
@@ -280,7 +280,7 @@ def test_carried_columns_of_tuples_are_compared(tmp_path: Path) -> None:
     path = mine_output(tmp_path, emit="tuples", negatives=2, carry=("text",))
     assert verify.verify(path, sample=20)["differences"] == []
     rewrite(path, with_value("negative_texts", 1, ["text 1", "text 2"]))
-    with pytest.raises(VerifyMismatch, match="row 1, column negative_texts"):
+    with pytest.raises(VerifyMismatchError, match="row 1, column negative_texts"):
         verify.verify(path, sample=ROWS)
 
 

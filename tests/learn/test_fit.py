@@ -90,7 +90,7 @@ def test_recall_is_that_of_brute_force(learned: tuple[Path, FitReport], table: p
     labels = np.array(table["label"].to_pylist())[held]
     for rows, wanted in (
         (vectors_of(table)[held].astype(float), report.raw_recall_at_1),
-        (Linear.load(path).project(vectors_of(table)[held]), report.epochs[report.best_epoch].recall_at_1),
+        (Linear.load(path).transform(vectors_of(table)[held]), report.epochs[report.best_epoch].recall_at_1),
     ):
         unit = rows.astype(np.float32).astype(float)
         unit /= np.linalg.norm(unit, axis=1, keepdims=True)
@@ -329,9 +329,9 @@ def test_projection_is_the_same_on_any_threads() -> None:
     model = Linear(generator.normal(size=(5, 9)), generator.normal(size=9), {})
     rows = generator.normal(size=(5000, 9)).astype(np.float32)
     for workers in (Workers(2), Workers(3)):
-        np.testing.assert_array_equal(model.project(rows), model.project(rows, workers))
+        np.testing.assert_array_equal(model.transform(rows), model.transform(rows, workers))
         workers.close()
-    np.testing.assert_allclose(model.project(rows), (rows - model.mean) @ model.weights.T, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(model.transform(rows), (rows - model.mean) @ model.weights.T, rtol=1e-9, atol=1e-12)
 
 
 def test_sums_of_outer_products() -> None:

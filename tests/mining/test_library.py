@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from assertions import assert_same_rows
 
 import minestream
-from minestream import reference
-from minestream.errors import ForkedProcess, GateMissed, InputError, UsageError
+from minestream import errors, reference
+from minestream.errors import ForkedProcessError, GateMissedError, InputError, OutputError, UsageError
 from minestream.kernels.jit import compile_counts
 
 RNG = np.random.default_rng(5)
@@ -117,13 +118,13 @@ def test_a_miner_of_the_parent_is_refused_in_a_fork() -> None:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 12)
     reader = minestream.mine_batches(pa.table({"label": np.tile(LABELS, 60), "embedding": vectors}), anchors=20_000)
     reader.read_next_batch()
-    assert _forked(reader.read_next_batch) == ForkedProcess.__name__
+    assert _forked(reader.read_next_batch) == ForkedProcessError.__name__
 
 
 def test_a_gate_missed_publishes_nothing_until_it_is_changed(table_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.parquet"
     for options in ({}, {"emit": "pairs"}):
-        with pytest.raises(GateMissed, match="require_rows asks for"):
+        with pytest.raises(GateMissedError, match="require_rows asks for"):
             minestream.mine(table_file, out, require_rows=10**6, **options)
         assert not out.exists()
         report = minestream.mine(table_file, out, require_rows=10, resume=True, **options)
@@ -188,7 +189,7 @@ def masked(values: Any, *places: Any) -> np.ma.MaskedArray[Any, Any]:
     lambda: minestream.mine_arrays(ROWS, LABELS, guide=masked(ROWS, (2, 1)), absolute_margin=0.0),
     lambda: minestream.triplet_loss(ROWS, masked(ROWS, (2, 1)), ROWS, 0.2),
     lambda: minestream.contrastive_loss(ROWS, ROWS, masked(LABELS % 2, 2), 0.2),
-    lambda: minestream.Linear(np.eye(12), np.zeros(12), {}).project(masked(ROWS, (2, 1))),
+    lambda: minestream.Linear(np.eye(12), np.zeros(12), {}).transform(masked(ROWS, (2, 1))),
 ])  # fmt: skip
 def test_masked_elements_where_nothing_can_be_null_are_refused(given: Any) -> None:
     with pytest.raises(InputError, match="masked values in row"):
@@ -209,3 +210,58 @@ def test_a_mask_that_hides_nothing_is_fine() -> None:
     assert (
         minestream.mine_arrays(np.ma.array(ROWS), LABELS).table().equals(minestream.mine_arrays(ROWS, LABELS).table())
     )
+
+
+def test_what_is_mined_shows_itself() -> None:
+    mined = minestream.mine_arrays(ROWS, LABELS, negatives=2)
+    assert len(mined) == mined.table().num_rows
+    assert {"anchor", "positive", "negative", "loss", "distance_an", "torch"} <= set(dir(mined))
+    assert all(hasattr(mined, name) for name in dir(mined))
+    assert repr(mined).startswith(f"Mined({len(mined):,} rows of {mined.stats.pairs:,} pairs: anchor_row, ")
+    assert len(repr(mined)) < 200
+    assert mined._repr_html_().count("<tr>") == 11
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_rows_as_a_frame(library: str) -> None:
+    pytest.importorskip(library)
+    mined = minestream.mine_arrays(ROWS, LABELS, negatives=2)
+    frame = getattr(mined, f"to_{library}")()
+    assert list(frame.columns) == mined.table().column_names
+    assert list(frame["anchor_row"]) == mined.anchor.tolist()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_library_that_is_missing_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mined = minestream.mine_arrays(ROWS, LABELS)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(UsageError, match=f"{library} cannot be imported.*\n.*pip install {library}"):
+        getattr(mined, f"to_{library}")()
+
+
+def test_a_report_is_short(table_file: Path, tmp_path: Path) -> None:
+    report = minestream.mine(table_file, tmp_path / "out.parquet", seed=3)
+    assert repr(report).startswith(f"Report({tmp_path / 'out.parquet'}: {report.stats.rows:,} rows of ")
+    assert len(repr(report)) < 300
+    assert "<td>anchors</td>" in report._repr_html_()
+    assert "seed has no effect" in report._repr_html_()
+
+
+def test_the_sample_is_that_of_the_command(tmp_path: Path) -> None:
+    assert minestream.sample(tmp_path / "digits.parquet") == str(tmp_path / "digits.parquet")
+    assert pq.read_metadata(tmp_path / "digits.parquet").num_rows == 1_797
+    with pytest.raises(OutputError, match="it is this sample already"):
+        minestream.sample(tmp_path / "digits.parquet")
+    (tmp_path / "mine.parquet").write_bytes(b"mine")
+    with pytest.raises(OutputError):
+        minestream.sample(tmp_path / "mine.parquet")
+    assert (tmp_path / "mine.parquet").read_bytes() == b"mine"
+
+
+def test_former_names_stay_for_a_version() -> None:
+    for name in ("GateMissed", "VerifyMismatch", "ForkedProcess"):
+        assert getattr(minestream, name) is getattr(minestream, f"{name}Error")
+    assert minestream.Interrupted is minestream.RunInterruptedError
+    assert all(each.__name__.endswith("Error") for each in errors.MinestreamError.__subclasses__())
+    model = minestream.Linear(np.eye(12), np.zeros(12), {})
+    assert np.array_equal(model.project(ROWS), model.transform(ROWS))

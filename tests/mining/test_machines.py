@@ -25,7 +25,7 @@ from minestream.cli.main import main
 from minestream.config import checks
 from minestream.config.parse import Slice, parse_slice
 from minestream.config.resources import Resources
-from minestream.errors import GateMissed, InputError, OutputError, UsageError
+from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.mining import merge
 from minestream.mining.slices import owned_shards
 from minestream.outputs.shared_parts import SharedParts
@@ -362,7 +362,7 @@ def test_a_slice_given_twice(source: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("parts_of_forty")
 def test_gates_and_existing_outputs(source: Path, tmp_path: Path) -> None:
     mine_slices(source, tmp_path / "out", 2)
-    with pytest.raises(GateMissed, match="331"):
+    with pytest.raises(GateMissedError, match="331"):
         minestream.merge(tmp_path / "out", progress="none", require_rows=331)
     with pytest.raises(UsageError, match="seed"):
         minestream.merge(tmp_path / "out", seed=1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import minestream
 from minestream.cli.main import main
 from minestream.config.trainer_formats import FORMATS
-from minestream.errors import GateMissed, InputError, OutputError, UsageError
+from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.insight import describe
 from minestream.outputs.trainers import refilter as module
 from minestream.outputs.trainers.export import export
@@ -392,7 +392,7 @@ def test_rows_kept_without_a_score_are_not_exported_as_scored(mined: Path, tmp_p
 )
 def test_gates(mined: Path, tmp_path: Path, gates: dict[str, Any], words: str) -> None:
     scores = scores_of(mined, missing=0.9)
-    with pytest.raises(GateMissed, match=words):
+    with pytest.raises(GateMissedError, match=words):
         refilter(mined, tmp_path / "x.parquet", scores=scores, negatives=1, missing_scores="drop", **gates)
     assert not list(tmp_path.iterdir())
     refilter(mined, tmp_path / "x.parquet", scores=scores_of(mined), negatives=1, require_rows=9, max_short="5%")

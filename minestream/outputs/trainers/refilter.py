@@ -118,7 +118,7 @@ def refilter(
     UsageError, InputError, OutputError
         For a rule that means nothing, rows without ids, scores that do not fit, are missing or not finite or are of
         other rows; an output that exists.
-    GateMissed
+    GateMissedError
         When a gate is missed; nothing is written.
 
     Notes
