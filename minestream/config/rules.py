@@ -212,15 +212,19 @@ HERE = "local"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A row of ENGINES: its line of help, its module, whether it has a cluster of workers."""
+    """A row of ENGINES: its line of help, its module; None: this process, without a cluster of workers."""
 
     help: str
-    module: str
-    clusters: bool = True
+    module: str | None
+
+    @property
+    def clusters(self) -> bool:
+        """Whether it has workers."""
+        return self.module is not None
 
 
 ENGINES = {
-    HERE: Engine("this process", "minestream.mining.engines.local", clusters=False),
+    HERE: Engine("this process", None),
     "dask": Engine(
         "worker processes of dask.distributed (pip install minestream[dask])", "minestream.mining.engines.dask"
     ),

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -19,25 +17,19 @@ from minestream.config.border import public
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle, lacking
 from minestream.config.keywords import CompareOptions
-from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import asked_options
-from minestream.config.resources import Resources, Tables, memory_budget
+from minestream.config.resources import Tables
 from minestream.errors import UsageError
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED
-from minestream.inputs.dataset.load import load
 from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.given import Given
-from minestream.inputs.tables import open_sources
 from minestream.insight.describe import quantiles
+from minestream.mining.driver import Driver
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
 from minestream.search.nearest import Neighbors, nearest
-from minestream.search.searcher import Searcher
-from minestream.system.memory import scratch_folder
-from minestream.system.progress import reporter
-from minestream.system.stats import ShardStats
 
 NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # what counts as a near duplicate where nothing is said
 QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
@@ -90,46 +82,35 @@ def compare(
     check_distance("--within", within, config)
     limit = NEAR.get(config.metric) if within is None else within
     config = replace(config, two_tables=True, listed_positives=True)
-    with ExitStack() as stack:
+    with Driver(config, resources) as driver:
         draft = None
         if out is not None:
             read = [Given("TRAIN", train), Given("VALIDATION", validation)]
-            draft = stack.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
-        scratch = stack.enter_context(scratch_folder(resources.scratch))
-        loaded = _loaded(train, validation, config, resources, scratch)
-        anchors = np.arange(loaded.tables[0].end, dtype=np.int32)
-        with Searcher(loaded, config.metric, resources, scratch) as searcher:
-            (first,) = nearest(searcher, anchors, 1)
+            draft = driver.held.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
+        # Labels are read where there are any, and decide nothing.
+        loaded, searcher = driver.dataset(driver.open(validation, Tables(corpus=train), label=False))
+        nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
+        loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
+        loaded.unlabeled_negatives = True
+        (first,) = nearest(searcher, np.arange(loaded.tables[0].end, dtype=np.int32), 1)
         found = Neighbors(first.slot[:, 0], first.x[:, 0])
         near = found.x <= (-np.inf if limit is None else limit)
         if draft is not None:
             rows = _rows(loaded, found, near)
             write_rows(draft.path, rows.schema, [rows], {})
-    told: dict[str, Any] = {
-        "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
-        "labels": _labels(loaded), "ids": _ids(loaded),
-    }  # fmt: skip
-    told["near_duplicates"] = {
-        "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
-        "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
-    }  # fmt: skip
-    told["nearest_distance"] = quantiles(found.x, QUANTILES)
+        told: dict[str, Any] = {
+            "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
+            "labels": _labels(loaded), "ids": _ids(loaded),
+        }  # fmt: skip
+        told["near_duplicates"] = {
+            "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
+            "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
+        }  # fmt: skip
+        told["nearest_distance"] = quantiles(found.x, QUANTILES)
     told["notes"] = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
     if loaded.tables[0].ids is None:
         told["notes"] += lacking("there are no ids", config)
     return told if draft is None else {**told, "output": str(draft.target.final)}
-
-
-def _loaded(train: Any, validation: Any, config: MineConfig, resources: Resources, scratch: Path) -> Loaded:
-    """Both tables, the validation rows as queries; labels are read where there are any, and decide nothing."""
-    tables = Tables(corpus=train)
-    with reporter(resources.progress, None) as progress:
-        sources = open_sources(validation, config, tables, resources, label=False)
-        loaded = load(sources, config, memory_budget(resources) // 2, scratch, progress, ShardStats())
-    nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
-    loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
-    loaded.unlabeled_negatives = True
-    return loaded
 
 
 def _labels(loaded: Loaded) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -24,16 +23,15 @@ from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError, nearest_name
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.given import given_tables
-from minestream.inputs.tables import open_sources
+from minestream.inputs.tables import Sources
 from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio, summed
 from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
 from minestream.mining.anchors import choose_anchors
-from minestream.mining.shards import Mining
-from minestream.system.memory import scratch_folder
+from minestream.mining.driver import Driver
 from minestream.system.paths import place_of
-from minestream.system.progress import Callback, reporter
+from minestream.system.progress import Callback
 
 EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
 DRAWN_ANCHORS = 5_000
@@ -43,14 +41,6 @@ COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
 OPTIONS = tuple(ProfileOptions.__annotations__)
-
-
-class Profiler(Mining):
-    """A source loaded and planned, whose searches are for looking at."""
-
-    def counting(self) -> Counting:
-        """The pass over drawn anchors and all rows."""
-        return Counting(self.searcher, self.progress)
 
 
 @public(ProfileOptions)
@@ -101,7 +91,6 @@ def profile(
     Everything but histograms, margins and MAP@R is of all rows and exact: neighbours come from the search that
     mines. Cost: two such searches, and A n d in float64 for A anchors.
     """
-    began = time.perf_counter()
     for name in options:
         if name not in OPTIONS:
             raise UsageError(f"profile has no option {name!r}", nearest_name(name, ["margins", *OPTIONS]))
@@ -117,14 +106,9 @@ def profile(
     if out is not None:
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
-    with ExitStack() as stack:
-        progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        sources = open_sources(inputs, config, tables, resources)
-        scratch = stack.enter_context(scratch_folder(resources.scratch))
-        profiler = Profiler(sources, config, resources, scratch, progress)
-        stack.enter_context(profiler)
-        found, files = _Profile(profiler, given, sample, full, near).found(suspects_above)
-    found["seconds"] = round(time.perf_counter() - began, 3)
+    with Driver(config, resources, progress_callback) as driver:
+        found, files = _Profile(driver, driver.open(inputs, tables), given, (sample, full, near)).found(suspects_above)
+    found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)
     found["notes"] += idle(
         "profile", {"overwrite": overwrite, "carry": options.get("carry"), "sample": sample, "full": full,
@@ -168,24 +152,32 @@ class _Profile:
     """What is found in a loaded source, piece by piece."""
 
     def __init__(
-        self, profiler: Profiler, margins: tuple[float, ...] | None, sample: int | None, full: bool, near: float | None
-    ) -> None:
-        self.profiler, self.loaded, self.config = profiler, profiler.loaded, profiler.config
-        self.sample, self.full, self.near_distance = sample, full, near
+        self, driver: Driver, sources: Sources, margins: tuple[float, ...] | None,
+        looked_at: tuple[int | None, bool, float | None],
+    ) -> None:  # fmt: skip
+        self.sample, self.full, self.near_distance = sample, full, _ = looked_at
+        self.driver, self.sources, self.config = driver, sources, driver.config
         self.metric = METRICS[self.config.metric]
+        self.loaded, self.searcher = driver.dataset(sources)
+        for note in self.notes():
+            driver.progress.note(note)
         rows = self.loaded.store.rows
-        profiler.progress.stage("neighbours", rows, "rows")
-        self.near = neighbors.nearest_of_both(profiler.searcher, profiler.progress)
+        driver.progress.stage("neighbours", rows, "rows")
+        self.near = neighbors.nearest_of_both(self.searcher, driver.progress)
         self.margins = np.array(margins or self._default_margins())
-        self.counting = profiler.counting()
+        self.counting = Counting(self.searcher, driver.progress)
         self.positives, self.negatives = relation_counts(self.loaded, self.counting)
         wanted = rows if full else min(rows, sample or (rows if rows <= EVERY_ROWS else DRAWN_ANCHORS))
         anchors = choose_anchors(self.loaded, replace(self.config, anchors=str(wanted)))
         self.anchors = anchors[np.argsort(self.loaded.rows.rank[anchors])]  # sums do not depend on the order of rows
         self.every = self.anchors.size == rows
         self.edges = self.counting.edges(self.anchors)
-        profiler.progress.stage("profile", self.anchors.size * rows, "pairs")
+        driver.progress.stage("profile", self.anchors.size * rows, "pairs")
         self.sums = summed(self.counting.batches(self.anchors, self.edges, self.margins), rows)
+
+    def notes(self) -> list[str]:
+        """What the user should know, one line each."""
+        return self.driver.notes(self.sources, self.searcher)
 
     def found(self, suspects_above: float | None) -> tuple[dict[str, Any], dict[str, pa.Table]]:
         """profile.json, and the tables beside it."""
@@ -202,7 +194,7 @@ class _Profile:
         found = {
             "version": VERSION,
             "config": {name: getattr(self.config, name) for name in ("metric", "normalize", "seed")},
-            "columns": self.profiler.columns(),
+            "columns": self.sources.columns_used(),
             "source": self._source(),
             "rows": loaded.store.rows,
             "labels": int(np.unique(loaded.rows.label).size),
@@ -225,13 +217,13 @@ class _Profile:
             "zero_rows": int((loaded.rows.square == 0).sum()),
             "suspects": doubtful.facts(suspects_above),
             "duplicates": duplicate_counts,
-            "notes": self.profiler.notes(),
+            "notes": self.notes(),
         }  # fmt: skip
         table = neighbors.suspects_table(loaded, near, vote, doubtful.above(suspects_above))
         return found, {"suspects": table, "duplicates": duplicates}
 
     def _source(self) -> dict[str, Any]:
-        loaded, source = self.loaded, self.profiler.source
+        loaded, source = self.loaded, self.sources
         return {
             "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
             "dropped": loaded.dropped, "rows_taking_part": loaded.store.rows, "identity": source.identity(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from html import escape
 from importlib import import_module
@@ -26,7 +25,8 @@ from minestream.inputs.pairs import pairs_table
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
-from minestream.mining.pipeline import _refuse_one_side
+from minestream.mining.driver import Driver
+from minestream.mining.pipeline import mine_shards
 from minestream.mining.publish import trainer_shape
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import Miner
@@ -34,8 +34,6 @@ from minestream.outputs.finish import finished_rows
 from minestream.outputs.rows import emit
 from minestream.outputs.run import Output
 from minestream.search.screens import usable_screens
-from minestream.system.memory import scratch_folder
-from minestream.system.progress import reporter
 from minestream.system.stats import Effort, ShardStats, merged
 
 ROWS_SHOWN = 10  # in a notebook
@@ -198,19 +196,25 @@ def mine_arrays(
         known, barred, excluded, tuple(guides), notes=notes,
         numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
-    with ExitStack() as stack:
-        progress = stack.enter_context(reporter(resources.progress, None))
-        folder = stack.enter_context(scratch_folder(resources.scratch))
-        miner = stack.enter_context(Mining(sources, config, resources, folder, progress))
+    with Driver(config, resources) as driver:
+        miner = Mining(driver, sources)
         miner.begin()
-        shards = miner.mine_shards(range(len(miner.plan.shards)))
         with miner.learning():
+            shards = mine_shards(miner, range(len(miner.plan.shards)))
             parts = [(emit(picture), picture.stats) for _, picture in shards]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
-            table = _finished_in_memory(miner, parts, total, folder)
+            table = _finished_in_memory(miner, parts, total, driver.scratch())
         return Mined(table, total, miner.searcher.effort, (*miner.notes(), *total.notes()))
+
+
+def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
+    """Refuse what belongs to a corpus where there is none, and the guide's vectors of one table alone."""
+    for name in (name for name, value in of_corpus.items() if value is not None and corpus is None):
+        raise UsageError(f"{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
+    if corpus is not None and (guide is None) != (of_corpus["corpus_guide"] is None):
+        raise UsageError("guide and corpus_guide belong together where there is a corpus", "pass both, or neither")
 
 
 def _finished_in_memory(
@@ -220,7 +224,7 @@ def _finished_in_memory(
     config = miner.config
     run = Output(folder / "mined", config.emit).begin(
         resume=False, overwrite=False, config=config.to_dict(), fingerprint=config.fingerprint(),
-        source=miner.source.identity(), columns=miner.columns(), parts=len(parts),
+        source=miner.sources.identity(), columns=miner.columns(), parts=len(parts),
     )  # fmt: skip
     with run:
         for index, (table, stats) in enumerate(parts):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,16 +14,17 @@ from minestream.mining.plan import cut_shards
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of
-from minestream.outputs.rows import emit
+from minestream.outputs.rows import Picture, emit
 from minestream.system.progress import Progress, Silent
 from minestream.system.stats import Report
 
 FINISH_SECONDS = 2e-6  # a row of a finishing pass
 SAMPLE_WORK = 4e10  # a second or so
 FEW_ANCHORS, MORE_ANCHORS = 16, 256
+Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, Picture]]]  # pipeline.mine_shards
 
 
-def estimated(miner: Mining, report: Report) -> Report:
+def estimated(miner: Mining, report: Report, mine: Mine) -> Report:
     """The report of a dry run with the seconds of the run: those of reading, which it has done, and the rest.
 
     Where no run of its kind is known, some of its anchors are mined first.
@@ -30,23 +32,23 @@ def estimated(miner: Mining, report: Report) -> Report:
     began = time.perf_counter()
     parts = slice_of(miner).get("slice", {}).get("parts", range(len(miner.plan.shards)))
     work, rate = miner.work(parts), kept_rate(miner.kind)
-    seconds = report.seconds + (work / rate if rate else sampled_seconds(miner, work))
+    seconds = report.seconds + (work / rate if rate else sampled_seconds(miner, work, mine))
     seconds += FINISH_SECONDS * miner.plan.facts["rows_at_most"] * needs_finishing(miner.config)
     plan = report.plan | {"projected_seconds": round(seconds, 2)}
     return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
 
 
-def sampled_seconds(miner: Mining, work: float) -> float:
+def sampled_seconds(miner: Mining, work: float, mine: Mine) -> float:
     """The seconds of so much work, on the line through those of mining few anchors and more of them."""
     more = max(MORE_ANCHORS, int(miner.anchors.size * SAMPLE_WORK / max(work, 1.0)))
-    _mine_some(miner, FEW_ANCHORS)  # loads kernels and makes codes
-    (few, short), (many, long) = _mine_some(miner, FEW_ANCHORS), _mine_some(miner, more)
+    _mine_some(miner, FEW_ANCHORS, mine)  # loads kernels and makes codes
+    (few, short), (many, long) = _mine_some(miner, FEW_ANCHORS, mine), _mine_some(miner, more, mine)
     if miner.anchors.size <= MORE_ANCHORS:
         return long
     return short + max(0.0, long - short) * (work - few) / max(many - few, 1.0)
 
 
-def _mine_some(miner: Mining, count: int) -> tuple[float, float]:
+def _mine_some(miner: Mining, count: int, mine: Mine) -> tuple[float, float]:
     """Mine at most `count` anchors of `miner`, drawn by chance; the work that was, and the seconds."""
     began = time.perf_counter()
     some = copy.copy(miner)
@@ -55,6 +57,6 @@ def _mine_some(miner: Mining, count: int) -> tuple[float, float]:
     some.plan = replace(miner.plan, shards=cut_shards(miner.config, miner.loaded.positives[some.anchors]))
     parts = range(len(some.plan.shards))
     work = some.work(parts)
-    for _, picture in some.mine_shards(parts):
+    for _, picture in mine(some, parts):
         emit(picture)
     return work, time.perf_counter() - began

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -20,10 +19,10 @@ from minestream.config.keywords import MergeOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resolve import flag_of, split_options
-from minestream.config.resources import Resources, Tables
+from minestream.config.resources import Tables
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables
-from minestream.inputs.tables import open_sources
+from minestream.mining.driver import Driver
 from minestream.mining.publish import already, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import SLICES, slices_of
@@ -43,7 +42,7 @@ from minestream.outputs.run import Run
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
 from minestream.system.paths import AnyPath, RemotePath, place_of, text_of
-from minestream.system.progress import Callback, Progress, reporter
+from minestream.system.progress import Callback, Progress
 from minestream.system.stats import Report, ShardStats, merged
 
 MANIFEST = ".manifest.json"
@@ -86,7 +85,6 @@ def merge(
     OutputError
         When a slice is missing or unfinished, two do not belong together, or a part is not what was written.
     """
-    began = time.perf_counter()
     named: list[Any] = list(slices) if isinstance(slices, list | tuple) else [slices]
     if not named:
         raise UsageError("no slice is named", "give OUT, or every slice of it")
@@ -108,6 +106,7 @@ def merge(
         )
     notes = idle("merge", {"source": source, **options}, finishing=needs_finishing(config))
     resources = replace(resources, remarks=tuple(notes))
+    driver = Driver(config, resources, progress_callback)
     target = target_of(named[0] if out is None else out, config.emit, resources.scratch)
     beside = [] if source is None else given_tables(source, tables, resources)
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
@@ -115,23 +114,20 @@ def merge(
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
         return already(target, finished)
-    with ExitStack() as stack:
-        progress = stack.enter_context(reporter(resources.progress, progress_callback))
+    with driver:
         work = {name: first[name] for name in OF_THE_WORK} | {"config": config.to_dict()}
         work |= {name: first[name] for name in OF_THE_SOURCE if name in first}
-        run = target.start(stack, resume=resources.resume, overwrite=resources.overwrite, **work)
-        stack.callback(_discard, run)
+        run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
+        driver.held.callback(_discard, run)
         refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
         miner = None
         if needs_finishing(config):
-            miner = stack.enter_context(_loaded(source, config, resources, tables, target, progress))
-            own = {"source": miner.source.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-            own["others"] = miner.source.others()
+            miner = _mined_input(driver, source, tables, target)
+            own = {"source": miner.sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+            own["others"] = miner.sources.others()
             refuse_differences(f"{every[0].place} was mined from something else", first, {**first, **own})
-        _adopt(run, every, progress)
-        if miner is not None:
-            return publish(miner, run, began)
-        return _publish(run, every, resources, progress, began)
+        _adopt(run, every, driver.progress)
+        return _publish(run, every, driver) if miner is None else publish(miner, run)
 
 
 @dataclass(frozen=True)
@@ -225,14 +221,12 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
     return sorted(every, key=lambda each: each.own.number)
 
 
-def _loaded(
-    source: Any, config: MineConfig, resources: Resources, tables: Tables, target: Target, progress: Progress
-) -> Mining:
+def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target) -> Mining:
     """The mined input again."""
-    wanted = {name: config.to_dict()[name] for name in tables.derived()}
+    wanted = {name: driver.config.to_dict()[name] for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
-    return Mining(open_sources(source, config, tables, resources), config, resources, target.scratch, progress)
+    return Mining(driver, driver.open(source, tables), target.scratch)
 
 
 def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
@@ -276,21 +270,20 @@ def check_part(path: Path, file: dict[str, Any], place: AnyPath) -> None:
         raise OutputError(f"{place} is damaged: it is not what was written", "mine its slice again with --overwrite")
 
 
-def _publish(run: Run, every: Sequence[MinedSlice], resources: Resources, progress: Progress, began: float) -> Report:
+def _publish(run: Run, every: Sequence[MinedSlice], driver: Driver) -> Report:
     """Check the gates and put the output under its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
-    check_gates(resources, total, KEPT)
+    check_gates(driver.resources, total, KEPT)
     reports = [report_of(each.manifest, each.place) for each in every]
-    told, counted = reports[0], {note for part in reports for note in ShardStats.from_dict(part["stats"]).notes()}
+    recorded = reports[0] | {"config": run.plan["config"]}
+    counted = {note for part in reports for note in ShardStats.from_dict(part["stats"]).notes()}
     notes = dict.fromkeys(note for each in reports for note in each["notes"] if note not in counted)
 
     def report() -> Report:
-        return Report(
-            str(run.target.final), run.plan["config"], told["columns"], told["source"], told["plan"], total,
-            (*notes, *total.notes(), *resources.remarks), time.perf_counter() - began,
-        )  # fmt: skip
+        said = (*notes, *total.notes(), *driver.resources.remarks)
+        return driver.report(run.target.final, recorded, total, notes=said)
 
-    progress.stage("publish", len(parts), "parts")
+    driver.progress.stage("publish", len(parts), "parts")
     run.publish(counts=total.answer, extra=lambda: report().to_dict())
     return report()

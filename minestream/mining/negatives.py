@@ -94,12 +94,13 @@ class Task(NamedTuple):
     limits: Limits
 
 
-def make_task(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Task:
-    """Choose the positives of some anchors, and say which negatives are looked for.
+def make_task(
+    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
+) -> Task:  # fmt: skip
+    """Which negatives are looked for around some anchors and their chosen positives.
 
-    search : function (anchors, pairs, rule) -> Found, for positives
+    search : function (anchors, pairs, rule) -> Found, for what the filters measure from
     """
-    chosen = choose_positives(loaded, config, anchors, search)
     filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
     guided = None
     if config.similarity_filters:

@@ -1,11 +1,18 @@
-"""The front door: source -> store -> shards -> positives -> negatives -> rows -> parts -> the output under its name."""
+"""One run, in its order: sources -> dataset -> plan -> shards -> positives -> negatives -> rows -> parts -> publish.
+
+`mine` takes the options apart, `_mine_tables` is the run, `mine_shards` what happens to its anchors. The rows of a
+stream go another way, within a window: stream/run.py.
+"""
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
+
+import numpy as np
 
 from minestream.config.border import public
 from minestream.config.keywords import MineOptions
@@ -13,22 +20,30 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.parse import parse_slice
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources, Tables
-from minestream.errors import UsageError
+from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
-from minestream.inputs.tables import open_sources
+from minestream.mining.driver import Driver
 from minestream.mining.engines import engine_of
-from minestream.mining.engines.work import Work
 from minestream.mining.estimates import estimated
+from minestream.mining.negatives import make_task
+from minestream.mining.positives import choose_positives, last_resorts
 from minestream.mining.publish import already, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of, slice_target
 from minestream.mining.stream.run import mine_stream
 from minestream.outputs.origin import refuse_changes
-from minestream.outputs.run import default_output
+from minestream.outputs.rows import Picture, emit
+from minestream.outputs.run import Run, default_output
+from minestream.outputs.shared_parts import PartWriter
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
-from minestream.system.progress import Callback, reporter
-from minestream.system.stats import Report
+from minestream.search.constraints import limited_search
+from minestream.search.course import Course
+from minestream.search.search import search_once
+from minestream.system.memory import release_memory
+from minestream.system.progress import Callback
+from minestream.system.stats import Report, ShardStats
+from minestream.system.threads import Behind
 
 
 @public(MineOptions)
@@ -78,36 +93,83 @@ def _mine_tables(
     progress_callback: Callback | None,
 ) -> Report:  # fmt: skip
     """Mine tables, all shards or those of a slice, to an output."""
-    began = time.perf_counter()
+    driver = Driver(config, resources, progress_callback)
     given = given_tables(inputs, tables, resources)
     finished = None if resources.dry_run else checked(output, config, resources, given)
     read = [] if resources.dry_run else marks_of(given)
     if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
         return already(output, finished)
-    mine_left = engine_of(resources.engine)
-    with ExitStack() as stack:
-        progress = stack.enter_context(reporter(resources.progress, progress_callback))
-        sources = open_sources(inputs, config, tables, resources)
+    with driver:
+        sources = driver.open(inputs, tables)
         if finished is not None:
-            refuse_changes(sources, f"{output.final} was mined from something else", finished, progress)
+            refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
             return already(output, finished)
-        miner = stack.enter_context(Mining(sources, config, resources, output.scratch, progress))
+        miner = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
-            return estimated(miner, miner.report(None, [], began, complete=False))
+            return estimated(miner, miner.report(None, [], complete=False), mine_shards)
         run = output.start(
-            stack, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
+            driver.held, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
             fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
             parts=len(miner.plan.shards), others=sources.others(), read=read, **slice_of(miner),
         )  # fmt: skip
         todo = [index for index in run.indices if run.finished(index) is None]
         miner.begin(run.indices, todo)
-        mine_left(Work(miner, run, todo, inputs, tables))
-        return publish(miner, run, began)
+        if resources.engine == HERE:
+            _mine_here(miner, run, todo)
+        else:
+            engine_of(resources.engine)(miner, run, todo, inputs, tables)
+        return publish(miner, run)
 
 
-def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
-    """Refuse what belongs to a corpus where there is none, and the guide's vectors of one table alone."""
-    for name in (name for name, value in of_corpus.items() if value is not None and corpus is None):
-        raise UsageError(f"{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
-    if corpus is not None and (guide is None) != (of_corpus["corpus_guide"] is None):
-        raise UsageError("guide and corpus_guide belong together where there is a corpus", "pass both, or neither")
+def _mine_here(miner: Mining, run: Run, todo: Sequence[int]) -> None:
+    """Mine shards in this process: the part of one is written while the next is mined."""
+    with miner.learning(), Behind() as writing:
+        for index, picture in mine_shards(miner, todo):
+            writing.run(partial(write_part, run, index, picture))
+
+
+def write_part(run: PartWriter, index: int, picture: Picture) -> None:
+    """Write the rows of one shard as its part, unless another worker has meanwhile."""
+    if run.finished(index) is None:
+        rows = emit(picture)  # which counts, too
+        run.write_part(index, rows, picture.stats.to_dict())
+
+
+def mine_shards(miner: Mining, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+    """Find the positives and the negatives of the anchors of some shards; each shard is handed out when it is done.
+
+    Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
+    """
+    course = Course(miner.progress, sum(map(miner.anchors_of, todo)))
+    course.plan(miner.work(todo))
+    for number, shards in enumerate(miner.rounds(todo)):
+        if number:
+            release_memory()
+        yield from _mine_together(miner, shards, course)
+    course.finish()
+    miner.work_done += course.done
+
+
+def _mine_together(miner: Mining, shards: Sequence[int], course: Course) -> Iterator[tuple[int, Picture]]:
+    """One round of shards; what it holds is let go at its end, before the next begins."""
+    loaded, config, stats, works = miner.loaded, miner.config, ShardStats(), miner.works(shards)
+    setting = miner.searcher.setting(stats, course)
+    groups = [miner.slots_of(index) for index in shards]
+    anchors = np.concatenate(groups)
+
+    course.turn_to(works.positives)
+    with stats.stage("positives"):
+        search = partial(search_once, replace(setting, timed=False))
+        positives = choose_positives(loaded, config, anchors, search)
+        task = make_task(loaded, config, anchors, positives, search)  # the band around each pair, filters, rule
+
+    course.turn_to(works.negatives)
+    negatives = limited_search(setting, groups, task.pairs, task.rule, task.limits)
+    first = 0
+    for index, group in zip(shards, groups, strict=True):
+        chosen, found = task.chosen.of_anchors(first, first + group.size), next(negatives)
+        stats.duplicate_positives += last_resorts(loaded, config, group, chosen)
+        yield index, Picture(loaded, config, group, chosen, found, stats.taken())
+        course.advance(works.rows * group.size / max(1, anchors.size))
+        first += group.size
+    course.turn_to(0.0)

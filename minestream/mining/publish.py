@@ -21,7 +21,7 @@ from minestream.outputs.trainers.texts import LoadedTexts
 from minestream.system.stats import Report, ShardStats, merged
 
 
-def publish(miner: Mining, run: Run, began: float) -> Report:
+def publish(miner: Mining, run: Run) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
     config, parts = miner.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
@@ -36,7 +36,7 @@ def publish(miner: Mining, run: Run, began: float) -> Report:
         return total.answer()
 
     def report() -> Report:
-        return miner.report(run.target.final, [total], began)
+        return miner.report(run.target.final, [total])
 
     miner.progress.stage("publish", len(parts), "parts")
     run.publish(counts=counts, replace_parts=rows, extra=lambda: report().to_dict())
@@ -66,8 +66,4 @@ def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape
 def already(output: Target, manifest: dict[str, Any]) -> Report:
     """The report of an output that --resume found complete."""
     told = report_of(manifest, output.final)
-    return Report(
-        str(output.final), told["config"], told["columns"], told["source"], told["plan"],
-        ShardStats.from_dict(told["stats"]),
-        (), told["seconds"], True, True,
-    )  # fmt: skip
+    return Report.of(output.final, told, ShardStats.from_dict(told["stats"]), seconds=told["seconds"], already=True)

@@ -1,44 +1,32 @@
-"""One source, loaded and planned, that mines any of its shards: positives, negatives, rows."""
+"""A dataset with its anchors, cut into shards: which are mined together, what work that is, what is told of it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config.effects import lacking
 from minestream.config.mine_config import MineConfig
-from minestream.config.resources import Resources, memory_budget
 from minestream.errors import CapacityError, InputError, UsageError
-from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.draws import Keys
-from minestream.inputs.dataset.load import load
 from minestream.inputs.tables import Sources
-from minestream.kernels import cache_note
-from minestream.kernels.jit import compiles_first
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors
-from minestream.mining.negatives import make_task, negative_rule, planned_searches
+from minestream.mining.driver import Driver
+from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import ROW_STATE_BYTES, Plan, make_plan, projected_rows
-from minestream.mining.positives import last_resorts
 from minestream.mining.rates import keep_rate
-from minestream.outputs.rows import Picture, schema_of
-from minestream.search.constraints import limited_search
-from minestream.search.course import ROW, Course
+from minestream.outputs.rows import schema_of
+from minestream.search.course import ROW
 from minestream.search.order import GROUP_ROWS
 from minestream.search.screens import SCREENS
-from minestream.search.search import search_once
-from minestream.search.searcher import Searcher
-from minestream.system.memory import release_memory, scratch_root
-from minestream.system.paths import AnyPath
-from minestream.system.progress import Progress
 from minestream.system.stats import Report, ShardStats, merged
 
 ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
@@ -60,72 +48,63 @@ def _refuse_without_labels(config: MineConfig) -> None:
         )
 
 
+class Works(NamedTuple):
+    """The work of one round: the searches for positives, those for negatives, the rows; see course.py."""
+
+    positives: float
+    negatives: float
+    rows: float
+
+
 class Mining:
-    """One source loaded and planned: mines any of its shards.
+    """A dataset with its anchors, cut into shards.
 
     Parameters
     ----------
-    source : Sources
+    driver : Driver
+        Holds what this opens.
+    sources : Sources
         Read once, here.
-    config : MineConfig
-    resources : Resources
-    scratch : Path
-        Folder for vectors that do not fit, unless resources name another.
-    progress : Progress
+    beside : Path, optional
+        Folder for what does not fit the memory; see Driver.dataset.
+
+    Attributes
+    ----------
+    loaded, searcher : Loaded, Searcher
+        The dataset, and what searches it.
+    anchors : int32[A]
+        The slots mined for.
+    plan : Plan
+        Its shards are ranges of `anchors`.
+    schema : pa.Schema
+        Of the rows.
+    work_done : float
+        So far; see course.py.
     """
 
-    def __init__(
-        self, source: Sources, config: MineConfig, resources: Resources, scratch: Path, progress: Progress
-    ) -> None:
-        if config.window is not None:
+    def __init__(self, driver: Driver, sources: Sources, beside: Path | None = None) -> None:
+        self.driver, self.sources, self.progress = driver, sources, driver.progress
+        self.config, self.resources, self.work_done = driver.config, driver.resources, 0.0
+        if self.config.window is not None:
             raise UsageError("--window is not for arrays", "use mine, mine_batches or Miner")
-        if not source.labeled:
-            _refuse_without_labels(config)
-        self.source, self.config, self.resources, self.progress = source, config, resources, progress
-        self.reading, self._work_done = ShardStats(), 0.0
-        self._scratch = scratch_root(resources.scratch) if resources.scratch else scratch
-        if compiles_first():
-            progress.note("compiling kernels for this processor, once: half a minute or so")
-        self._budget = memory_budget(resources)
-        with self.reading.stage("read"):
-            self.loaded: Loaded = load(source, config, self._budget // 2, self._scratch, progress, self.reading)
-        store = self.loaded.store
-        self.searcher = Searcher(self.loaded, config.metric, resources, self._scratch)
-        self.anchors = choose_anchors(self.loaded, config)
-        positives = self.loaded.positives[self.anchors]
+        if not sources.labeled:
+            _refuse_without_labels(self.config)
+        self.loaded, self.searcher = driver.dataset(sources, beside)
+        self._budget = self.searcher.budget_bytes
+        self.anchors = choose_anchors(self.loaded, self.config)
+        store, positives = self.loaded.store, self.loaded.positives[self.anchors]
         candidates = store.rows - self.loaded.first_candidate
         self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
         self.plan: Plan = make_plan(
-            config, resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
+            self.config, self.resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
             positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory,
             screens=self.searcher.limits.screens, budget_bytes=self._budget,
         )  # fmt: skip
-        self.schema = schema_of(self.loaded, config)
+        self.schema = schema_of(self.loaded, self.config)
         self._check_weighted()
         self._check_memory()
         for note in self.notes():
-            progress.note(note)
-
-    def __enter__(self) -> Mining:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.searcher.close()
-        self.loaded.store.close()
-
-    def mine_shards(self, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """The journey of some shards: positives, negatives; each handed out when it is done.
-
-        Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
-        """
-        course = Course(self.progress, sum(map(self.anchors_of, todo)))
-        course.plan(self.work(todo))
-        for number, shards in enumerate(self._rounds(todo)):
-            if number:
-                release_memory()
-            yield from self._mined_together(shards, course)
-        course.finish()
-        self._work_done += course.done
+            self.progress.note(note)
 
     @property
     def kind(self) -> str:
@@ -133,15 +112,15 @@ class Mining:
         means = self.plan.means
         return (
             f"{host_cpu()[0]}, minestream {VERSION}, {means['threads']} threads, {means['screen']}, vectors in "
-            f"{means['vectors_in']}, {self.source.dimension} coordinates, options {self.config.fingerprint()}"
+            f"{means['vectors_in']}, {self.sources.dimension} coordinates, options {self.config.fingerprint()}"
         )
 
     @contextmanager
     def learning(self) -> Iterator[None]:
-        """Keep how much was mined a second in the block: later estimates go by it."""
+        """Keep how much is mined a second in the block: later estimates go by it."""
         began = time.perf_counter()
         yield
-        keep_rate(self.kind, self._work_done, time.perf_counter() - began)
+        keep_rate(self.kind, self.work_done, time.perf_counter() - began)
 
     def begin(self, every: Sequence[int] | None = None, todo: Sequence[int] | None = None) -> None:
         """The stage of mining begins: of the shards `every` (None: all) those of `todo` are left (None: all)."""
@@ -151,45 +130,27 @@ class Mining:
         self.progress.stage("mine", total, "anchors", total - left)
 
     def anchors_of(self, index: int) -> int:
-        """Anchors of one shard."""
+        """How many anchors one shard has."""
         return int(np.ptp(self.plan.shards[index]))
+
+    def slots_of(self, index: int) -> NDArray[np.int32]:
+        """The anchors of one shard."""
+        return self.anchors[slice(*self.plan.shards[index])]
 
     def work(self, todo: Sequence[int]) -> float:
         """What mining some shards is; see course.py."""
-        return self.searcher.code_work + sum(sum(self._round_works(shards)) for shards in self._rounds(todo))
+        return self.searcher.code_work + sum(sum(self.works(shards)) for shards in self.rounds(todo))
 
-    def _round_works(self, shards: Sequence[int]) -> tuple[float, float, float]:
-        """The work of the searches for positives, of those for negatives, and of the rows."""
-        anchors = np.concatenate([self.anchors[slice(*self.plan.shards[index])] for index in shards])
+    def works(self, shards: Sequence[int]) -> Works:
+        """The work of one round."""
+        anchors = np.concatenate([self.slots_of(index) for index in shards])
         rows = projected_rows(self.config, self.loaded.positives[anchors]).sum()
         rule = negative_rule(self.config)
         swept = bool(self.searcher.limits.screens)
         positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, swept)
-        return positives, float(rows) * ROW, negatives
+        return Works(positives, negatives, float(rows) * ROW)
 
-    def _mined_together(self, shards: Sequence[int], course: Course) -> Iterator[tuple[int, Picture]]:
-        """One run of shards; what it holds is let go at its end, before the next begins."""
-        loaded, stats = self.loaded, ShardStats()
-        positives, rows, negatives = self._round_works(shards)
-        setting = self.searcher.setting(stats, course)
-        groups = [self.anchors[slice(*self.plan.shards[index])] for index in shards]
-        anchors = np.concatenate(groups)
-        course.turn_to(positives)
-        with stats.stage("positives"):
-            task = make_task(loaded, self.config, anchors, partial(search_once, replace(setting, timed=False)))
-        course.turn_to(negatives)
-        found = limited_search(setting, groups, task.pairs, task.rule, task.limits)
-        first = 0
-        for index, group in zip(shards, groups, strict=True):
-            end = first + group.size
-            chosen, answers = task.chosen.of_anchors(first, end), next(found)
-            stats.duplicate_positives += last_resorts(loaded, self.config, group, chosen)
-            yield index, Picture(loaded, self.config, group, chosen, answers, stats.taken())
-            course.advance(rows * group.size / max(1, anchors.size))
-            first = end
-        course.turn_to(0.0)
-
-    def _rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
+    def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
         bounded = self.config.negatives > 0
         costs = [self._state_bytes(index) if bounded else int(np.ptp(self.plan.shards[index])) for index in todo]
@@ -207,7 +168,7 @@ class Mining:
 
     def _state_bytes(self, index: int) -> int:
         """What the anchors and pairs of a shard take while they are mined."""
-        config, anchors = self.config, self.anchors[slice(*self.plan.shards[index])]
+        config, anchors = self.config, self.slots_of(index)
         each = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
         every = config.positives == "all" and config.emit != "pairs"
         pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
@@ -230,7 +191,7 @@ class Mining:
 
     def columns(self) -> dict[str, Any]:
         """The input columns used, by role."""
-        return self.source.columns_used()
+        return self.sources.columns_used()
 
     def keys(self) -> dict[str, Keys]:
         """K and key order by source row, of anchors and candidates, for draws over the whole output."""
@@ -246,37 +207,23 @@ class Mining:
 
     def notes(self) -> list[str]:
         """What the user should know, one line each."""
-        notes = [note for source in self.source for note in source.notes] + self.loaded.notes
-        notes += self.resources.remarks
-        if all(source.columns.id is None for source in self.source):
-            notes += lacking("there are no ids", self.config)
-        if self.config.margin is None:
-            notes.append("no --margin: the loss column is left out")
-        config = self.config
-        if config.margin is not None and config.two_tables and config.band == "any" and not config.similarity_filters:
-            notes.append("--margin fills the loss column and selects nothing; did you mean --absolute-margin?")
-        if cache_note():
-            notes.append(cache_note())
-        asked, screens = self.resources.screen, self.searcher.limits.screens
-        if asked in SCREENS and asked not in screens:
-            notes.append(
-                f"screen {asked!r} is not for this processor, or not for rows of this length: {screens[0]!r} is used"
-            )
-        return notes
+        return self.driver.notes(self.sources, self.searcher)
 
-    def report(self, output: AnyPath | None, parts: list[ShardStats], began: float, complete: bool = True) -> Report:
-        """What the run did."""
-        loaded, source = self.loaded, self.source
-        about = {
-            "rows": loaded.source_rows, "dimension": source.dimension, "dtype": str(source.dtype),
+    def report(self, output: object, parts: list[ShardStats], complete: bool = True) -> Report:
+        """What the run did, with its seconds so far."""
+        loaded, sources = self.loaded, self.sources
+        source = {
+            "rows": loaded.source_rows, "dimension": sources.dimension, "dtype": str(sources.dtype),
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
         }  # fmt: skip
-        total = merged([self.reading, *parts])
+        recorded = {
+            "config": self.config.to_dict(), "columns": self.columns(), "source": source,
+            "plan": dict(self.plan.facts) if complete else self.plan.facts | self.plan.means,
+        }  # fmt: skip
+        total = merged([self.driver.reading, *parts])
         used = {"screen": ", ".join(self.searcher.screens)} if self.searcher.screens else {}
-        return Report(
-            None if output is None else str(output), self.config.to_dict(), self.columns(), about,
-            dict(self.plan.facts) if complete else self.plan.facts | self.plan.means, total,
-            (*self.notes(), *total.notes()), time.perf_counter() - began, complete,
+        return self.driver.report(
+            output, recorded, total, notes=(*self.notes(), *total.notes()), complete=complete,
             effort=self.plan.means | used | asdict(self.searcher.effort),
         )  # fmt: skip
 
@@ -290,8 +237,8 @@ class Mining:
             )
 
     def _check_weighted(self) -> None:
-        if self.config.pick == "weighted" and self.source.dimension < 3:
+        if self.config.pick == "weighted" and self.sources.dimension < 3:
             raise InputError(
-                f"--pick weighted needs vectors of 3 coordinates or more, these have {self.source.dimension}",
+                f"--pick weighted needs vectors of 3 coordinates or more, these have {self.sources.dimension}",
                 "the density of distances on a circle has no such weight; use --pick random",
             )

@@ -171,6 +171,12 @@ class Report:
         rows = "".join(f"<tr><td>{name}</td><td>{count:,}</td></tr>" for name, count in self.stats.answer().items())
         return f"<p>{escape(repr(self))}</p><table>{rows}</table>" + "".join(f"<p>{escape(n)}</p>" for n in self.notes)
 
+    @classmethod
+    def of(cls, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
+        """A report, with config, columns, source and plan from what is `recorded` of the run."""
+        about = {name: recorded[name] for name in ("config", "columns", "source", "plan")}
+        return cls(output=None if output is None else str(output), stats=stats, **about, **more)
+
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON holds it, with the means: of two runs alike but for the seconds."""
         values = asdict(self)

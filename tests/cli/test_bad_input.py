@@ -23,6 +23,7 @@ from minestream.cli.main import main
 from minestream.errors import InputError
 from minestream.inputs.source import open_source
 from minestream.inputs.where import parse_where
+from minestream.mining import pipeline
 from minestream.mining.shards import Mining
 
 REPOSITORY = Path(__file__).parents[2]
@@ -326,7 +327,7 @@ class Stop(BaseException):
 def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
     """Parts of four anchors; the shard after so many raises."""
     set_sizes(monkeypatch, PART_ANCHORS=4)
-    original = Mining.mine_shards
+    original = pipeline.mine_shards
 
     def stopping(self: Mining, todo: Any) -> Iterator[Any]:
         for found in original(self, todo):
@@ -334,7 +335,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int 
                 raise error
             yield found
 
-    monkeypatch.setattr(Mining, "mine_shards", stopping)
+    monkeypatch.setattr(pipeline, "mine_shards", stopping)
 
 
 def parts_of(out: str) -> int:

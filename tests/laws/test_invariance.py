@@ -211,7 +211,7 @@ def many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def watched(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     """The shards that are mined from here on; the run ends when it wants more than `most`."""
     mined: list[int] = []
-    original = pipeline.Mining.mine_shards
+    original = pipeline.mine_shards
 
     def watching(self: Any, todo: Any) -> Iterator[Any]:
         for found in original(self, todo):
@@ -220,7 +220,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
             mined.append(found[0])
             yield found
 
-    monkeypatch.setattr(pipeline.Mining, "mine_shards", watching)
+    monkeypatch.setattr(pipeline, "mine_shards", watching)
     return mined
 
 

@@ -183,7 +183,7 @@ def test_survivors_of_a_screen_are_let_go_before_those_of_the_next(monkeypatch: 
 def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
     set_sizes(monkeypatch, PART_ANCHORS=256)
     held = []
-    rounds = Mining._rounds
+    rounds = Mining.rounds
 
     def watched(self: Mining, todo: Any) -> Any:
         state = ANCHOR_STATE_BYTES + PAIR_STATE_BYTES + 20
@@ -196,7 +196,7 @@ def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.Monk
             held.append((len(together), answers + vectors + codes + rest, self._budget))
         raise MinestreamError("seen")
 
-    monkeypatch.setattr(Mining, "_rounds", watched)
+    monkeypatch.setattr(Mining, "rounds", watched)
     with pytest.raises(MinestreamError, match="seen"):
         minestream.mine_arrays(VECTORS[:, :32].copy(), np.arange(len(VECTORS)) % 90, memory=memory, threads=1)
     assert all(taken <= budget for shards, taken, budget in held if shards > 1)
@@ -206,13 +206,13 @@ def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.Monk
 def test_every_positive_of_an_anchor_counts_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Anchors with a thousand positives each are mined few at a time."""
     set_sizes(monkeypatch, PART_ANCHORS=256)
-    rounds, sizes = Mining._rounds, []
+    rounds, sizes = Mining.rounds, []
 
     def watched(self: Mining, todo: Any) -> Any:
         sizes.append(len(next(rounds(self, todo))))
         raise MinestreamError("seen")
 
-    monkeypatch.setattr(Mining, "_rounds", watched)
+    monkeypatch.setattr(Mining, "rounds", watched)
     for positives in ("easiest", "all"):
         with pytest.raises(MinestreamError, match="seen"):
             minestream.mine_arrays(VECTORS, np.arange(len(VECTORS)) % 9, positives=positives, memory="256MiB")

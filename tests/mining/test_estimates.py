@@ -120,7 +120,7 @@ def test_a_resumed_run_counts_what_it_does_itself(
         if len(list((tmp_path / "out.partial").glob("**/part-*.json"))) == 3:
             raise Stop
 
-    monkeypatch.setattr("minestream.mining.shards.Mining._rounds", lambda self, todo: ([index] for index in todo))
+    monkeypatch.setattr("minestream.mining.shards.Mining.rounds", lambda self, todo: ([index] for index in todo))
     options: dict[str, Any] = {**QUIET, "screen": "scan"}
     with pytest.raises(Stop):
         minestream.mine(table, tmp_path / "out", **options, progress_callback=stop)
@@ -252,9 +252,9 @@ def test_a_dry_run_without_a_rate_mines_a_few_anchors(
     mined: list[int] = []
     mine_some = estimates._mine_some
 
-    def noted(miner: Any, count: int) -> tuple[float, float]:
+    def noted(miner: Any, count: int, mine: Any) -> tuple[float, float]:
         mined.append(count)
-        return mine_some(miner, count)
+        return mine_some(miner, count, mine)
 
     monkeypatch.setattr(estimates, "_mine_some", noted)
     events: list[Event] = []
@@ -276,7 +276,7 @@ def test_what_every_search_costs_is_not_taken_for_work(
 ) -> None:
     """10 of work take 1 s, and 110 take 3 s: so 5,010 take 101 s."""
     sampled = iter([(10.0, 60.0), (10.0, 1.0), (110.0, 3.0)])
-    monkeypatch.setattr(estimates, "_mine_some", lambda miner, count: next(sampled))
+    monkeypatch.setattr(estimates, "_mine_some", lambda miner, count, mine: next(sampled))
     monkeypatch.setattr("minestream.mining.shards.Mining.work", lambda miner, parts: 5010.0)
     assert 101 <= dry(table, tmp_path) < 111  # and reading
 

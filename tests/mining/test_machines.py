@@ -255,7 +255,7 @@ def test_an_interrupted_slice_goes_on(source: Path, tmp_path: Path, monkeypatch:
         if len(list(work.glob("part-*.json"))) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("minestream.mining.shards.Mining._rounds", lambda self, todo: ([index] for index in todo))
+    monkeypatch.setattr("minestream.mining.shards.Mining.rounds", lambda self, todo: ([index] for index in todo))
     with pytest.raises(KeyboardInterrupt):
         minestream.mine(source, tmp_path / "out", shard="1/2", progress="none", progress_callback=stop)
     with pytest.raises(OutputError, match="1 of 2 slices are missing or unfinished: 1/2"):

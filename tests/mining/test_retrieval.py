@@ -568,7 +568,7 @@ def test_bytes_do_not_depend_on_how_it_goes(job: str, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patched:
         set_sizes(patched, PART_ANCHORS=64)
         expected = content(f"parts{suffix}", threads=1)
-        patched.setattr(pipeline.Mining, "mine_shards", stopping_after(3, pipeline.Mining.mine_shards))
+        patched.setattr(pipeline, "mine_shards", stopping_after(3, pipeline.mine_shards))
         with pytest.raises(Stop):
             content(f"resumed{suffix}")
         patched.undo()

@@ -342,7 +342,7 @@ def test_resume_looks_at_the_input(here: Path, out: str) -> None:
 
 def test_what_is_equal_is_not_read(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again()
-    monkeypatch.setattr("minestream.mining.pipeline.open_sources", None)
+    monkeypatch.setattr("minestream.mining.driver.open_sources", None)
     assert again().already
     stat = os.stat("data/in.parquet")
     Path("data/in.parquet").write_bytes(Path("data/in.parquet").read_bytes())

@@ -1,30 +1,25 @@
-"""Engines: what has the shards of a run mined. Each is a module that is imported on use, with one function `run`."""
+"""Engines: clusters that mine the shards of a run. Each is a module with one function `run`, imported on use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from minestream.config.rules import ENGINES
 from minestream.errors import UsageError
 
-if TYPE_CHECKING:
-    from minestream.mining.engines.work import Work
 
-
-def engine_of(engine: str) -> Callable[[Work], None]:
-    """What does all work that is left.
+def engine_of(engine: str) -> Callable[..., None]:
+    """What mines what is left: (miner, run, todo, inputs, tables), as Work has them.
 
     Raises
     ------
     UsageError
         When the engine's packages are not installed.
     """
-    about = ENGINES[engine]
     try:
-        module = import_module(about.module)
+        module = import_module(ENGINES[engine].module or "")
     except ImportError as error:
         raise UsageError(f"--engine {engine}: {error}", f"pip install 'minestream[{engine}]'") from error
-    run: Callable[[Work], None] = module.run
+    run: Callable[..., None] = module.run
     return run

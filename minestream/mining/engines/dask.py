@@ -18,14 +18,15 @@ WORKERS_SECONDS = 120
 RETRIES = 2  # of a unit that failed; one whose worker died is given to another by the scheduler, three times
 
 
-def run(work: Work) -> None:
-    """Mine what is left on the workers of a cluster.
+def run(*left: Any) -> None:
+    """Mine what is left, the fields of a Work, on the workers of a cluster.
 
     Raises
     ------
     TransientError
         When a unit's workers died one after another.
     """
+    work = Work(*left)
     if not work.todo:
         return
     address = work.miner.resources.address

@@ -18,14 +18,15 @@ CONNECT_SECONDS = 10
 RETRIES = 3
 
 
-def run(work: Work) -> None:
-    """Mine what is left on the workers of a cluster.
+def run(*left: Any) -> None:
+    """Mine what is left, the fields of a Work, on the workers of a cluster.
 
     Raises
     ------
     TransientError
         When a unit's workers died one after another.
     """
+    work = Work(*left)
     if not work.todo:
         return
     resources = work.miner.resources

@@ -19,31 +19,23 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.errors import InputError, TransientError, UsageError
-from minestream.inputs.tables import open_sources
+from minestream.mining.driver import Driver
+from minestream.mining.pipeline import mine_shards, write_part
 from minestream.mining.shards import Mining
 from minestream.mining.slices import owned_shards
 from minestream.outputs.manifest import differences
-from minestream.outputs.rows import Picture, emit
 from minestream.outputs.run import Run
-from minestream.outputs.shared_parts import PartWriter, SharedParts
+from minestream.outputs.shared_parts import SharedParts
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
 from minestream.system import interrupts
 from minestream.system.paths import RemotePath
-from minestream.system.progress import reporter
 from minestream.system.stores import is_remote, local_text
 
 LOCAL_WORKERS = 1  # threads of one process share products, processes do not
 ROUNDS = 2  # a unit takes at most this share of a worker's part of what is left
 LOOK_SECONDS = 3.0
 Unit = tuple[int, ...]
-
-
-def write_part(run: PartWriter, index: int, picture: Picture) -> None:
-    """Write one shard's part, unless another worker has meanwhile."""
-    if run.finished(index) is None:
-        table = emit(picture)  # which counts, too
-        run.write_part(index, table, picture.stats.to_dict())
 
 
 @dataclass(frozen=True)
@@ -229,7 +221,7 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
         target = target_of(job.output, job.config.emit, job.resources.scratch)
         shared = SharedParts(target, job.plan)
         if todo := [index for index in unit if shared.finished(index) is None]:
-            for index, picture in _miner(job, target, threads).mine_shards(todo):
+            for index, picture in mine_shards(_miner(job, target, threads), todo):
                 write_part(shared, index, picture)
     return unit
 
@@ -247,13 +239,13 @@ def _miner(job: Job, target: Target, threads: int | None) -> Mining:
 def _load(job: Job, target: Target, threads: int | None) -> Held:
     resources = replace(job.resources, threads=job.resources.threads or threads)
     with ExitStack() as stack:
-        progress = stack.enter_context(reporter("none", None))
-        sources = open_sources(list(job.inputs), job.config, job.tables, resources)
+        driver = stack.enter_context(Driver(job.config, resources))
+        sources = driver.open(list(job.inputs), job.tables)
         # In the work folder the leader clears up what a killed worker leaves.
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
         own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
-        scratch = Path(stack.enter_context(own))
-        miner = stack.enter_context(Mining(sources, job.config, resources, scratch, progress))
+        scratch = Path(driver.held.enter_context(own))
+        miner = Mining(driver, sources, scratch)
         found = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
         if lines := differences(job.plan, {**job.plan, **found}):
             raise InputError(

@@ -27,6 +27,7 @@ from minestream.inputs.files import STREAM, refuse_splits, table_of
 from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.inputs.source import RowBatch, Source, open_source
 from minestream.mining.negatives import make_task
+from minestream.mining.positives import choose_positives
 from minestream.mining.stream.latency import Latencies
 from minestream.mining.stream.window import Bank
 from minestream.outputs.rows import Picture, emit, schema_of
@@ -154,7 +155,8 @@ class Windowed:
         stats = ShardStats()
         setting = Setting(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
         with stats.stage("positives"):
-            task = make_task(loaded, config, anchors, partial(search_once, replace(setting, timed=False)))
+            search = partial(search_once, replace(setting, timed=False))
+            task = make_task(loaded, config, anchors, choose_positives(loaded, config, anchors, search), search)
         with stats.stage("negatives"):
             (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.limits)
         table = emit(Picture(loaded, config, anchors, task.chosen, found, stats))

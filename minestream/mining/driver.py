@@ -1,0 +1,105 @@
+"""The driver of a run: opens what it needs, in the order it is needed, and lets it go however the run ends."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from minestream.config.effects import lacking
+from minestream.config.mine_config import MineConfig
+from minestream.config.resources import Resources, Tables, memory_budget
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.load import load
+from minestream.inputs.tables import Sources, open_sources
+from minestream.kernels import cache_note
+from minestream.kernels.jit import compiles_first
+from minestream.search.screens import SCREENS
+from minestream.search.searcher import Searcher
+from minestream.system.memory import scratch_folder, scratch_root
+from minestream.system.progress import Callback, Progress, reporter
+from minestream.system.stats import Report, ShardStats
+
+
+class Driver:
+    """What one run holds open; a context manager.
+
+    Parameters
+    ----------
+    config : MineConfig
+    resources : Resources
+    callback : callable, optional
+        Receives the events of progress.py.
+
+    Attributes
+    ----------
+    began : float
+        When, for the seconds of the report.
+    progress : Progress
+    held : ExitStack
+        What ends with the run, for what else it opens.
+    reading : ShardStats
+        The seconds of reading.
+    """
+
+    progress: Progress
+
+    def __init__(self, config: MineConfig, resources: Resources, callback: Callback | None = None) -> None:
+        self.began = time.perf_counter()
+        self.config, self.resources, self._callback = config, resources, callback
+        self.held, self.reading = ExitStack(), ShardStats()
+
+    def __enter__(self) -> Driver:
+        self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback))
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self.held.__exit__(*error)
+
+    def open(self, inputs: Any, tables: Tables, label: bool | None = True) -> Sources:
+        """The sources: what is read, its columns found; raises as open_sources."""
+        return open_sources(inputs, self.config, tables, self.resources, label)
+
+    def scratch(self) -> Path:
+        """A folder that goes away with the run."""
+        return self.held.enter_context(scratch_folder(self.resources.scratch))
+
+    def dataset(self, sources: Sources, beside: Path | None = None) -> tuple[Loaded, Searcher]:
+        """Read every row, once: the dataset, and what searches it; raises as load().
+
+        beside : folder for what does not fit the memory, unless --scratch names one; None: scratch()
+        """
+        if compiles_first():
+            self.progress.note("compiling kernels for this processor, once: half a minute or so")
+        asked = self.resources.scratch
+        scratch = scratch_root(asked) if asked else beside or self.scratch()
+        half = memory_budget(self.resources) // 2
+        with self.reading.stage("read"):
+            loaded = load(sources, self.config, half, scratch, self.progress, self.reading)
+        self.held.callback(loaded.store.close)
+        return loaded, self.held.enter_context(Searcher(loaded, self.config.metric, self.resources, scratch))
+
+    def notes(self, sources: Sources, searcher: Searcher) -> list[str]:
+        """What the user should know, one line each."""
+        config = self.config
+        notes = [note for source in sources for note in source.notes] + searcher.loaded.notes
+        notes += self.resources.remarks
+        if all(source.columns.id is None for source in sources):
+            notes += lacking("there are no ids", config)
+        if config.margin is None:
+            notes.append("no --margin: the loss column is left out")
+        if config.margin is not None and config.two_tables and config.band == "any" and not config.similarity_filters:
+            notes.append("--margin fills the loss column and selects nothing; did you mean --absolute-margin?")
+        if cache_note():
+            notes.append(cache_note())
+        asked, screens = self.resources.screen, searcher.limits.screens
+        if asked in SCREENS and asked not in screens:
+            notes.append(
+                f"screen {asked!r} is not for this processor, or not for rows of this length: {screens[0]!r} is used"
+            )
+        return notes
+
+    def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
+        """What the run did, with its seconds so far; see Report.of."""
+        return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **more)
