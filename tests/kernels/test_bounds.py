@@ -224,7 +224,9 @@ FENCED: dict[str, Callable[[], None]] = {
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | variables
-    environment["PYTHONPATH"] = os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        [str(REPOSITORY), str(REPOSITORY / "tests" / "lib"), os.environ.get("PYTHONPATH", "")]
+    )
     return subprocess.run([sys.executable, *arguments], env=environment, cwd=REPOSITORY, capture_output=True, text=True)
 
 

@@ -31,9 +31,8 @@ from minestream.kernels.jit import kernel
 from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
-from minestream.mining import shards
 from minestream.mining.arrays import Mined, mine_arrays
-from minestream.search import screens
+from minestream.search import screens, searcher
 from minestream.search.context import Limits, Setting
 from minestream.search.results import one_pair_each
 from minestream.search.screens import Codes, usable_screens
@@ -452,7 +451,7 @@ def test_codes_in_scratch(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(*arguments)
             spilled.append(not self.store.in_memory)
 
-    monkeypatch.setattr(shards, "Codes", Watched)
+    monkeypatch.setattr(searcher, "Codes", Watched)
     wide = World(*clustered(44, [85] * 400, 128))
     options = {"anchors": "60", "band": "any", "negatives": 5, "positives": "random", "positives_per_anchor": 2}
     whole = mined(wide, screen, **options).table()
