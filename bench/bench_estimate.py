@@ -37,7 +37,8 @@ ETA_WITHIN = 1.5
 
 TIMED = """
 import json, sys, time
-from minestream import cli, progress
+from minestream.cli import main as cli
+from minestream.system import progress
 events, told = [], progress.Progress._send
 def send(self, event):
     events.append((time.perf_counter(), event))
