@@ -68,7 +68,7 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
             ]
             own_about = inspect.cleandoc(function.__doc__ or "")
             call.__doc__ = "\n".join([own_about, "", "Options", "-------", *about])
-            call.__signature__ = found.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]
+            call.__signature__ = found.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]  # inspect reads it
         return cast(Call, call)
 
     return decorated
@@ -166,4 +166,4 @@ def _keyword(found: re.Match[str]) -> tuple[str, int]:
     return f"{name}=" + (word if bare else f'"{word}"'), end
 
 
-MinestreamError.spelled = staticmethod(spelled)  # type: ignore[method-assign]
+MinestreamError.spelled = staticmethod(spelled)  # type: ignore[method-assign]  # errors.py stands below the option table

@@ -329,4 +329,4 @@ def test_what_standard_output_cannot_hold_is_escaped(
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, name, file)
     told("label \u4e16 \ud800")
-    assert "label" in file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert "label" in file.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]  # a BytesIO
