@@ -7,7 +7,7 @@ Each job is estimated and then run, in processes of their own. An estimate is ma
 mines a few anchors, and from the second run on also by the rate that the run before left. Seconds are the report's.
 
 The time left is compared with what was left, from a tenth of the stage on, wherever it is told (not in the first
-second) and more than a second was left.
+two seconds) and more than a second was left.
 """
 
 from __future__ import annotations

@@ -164,20 +164,25 @@ class CompileLock:
     """One compiler among all processes that share a folder: from the first miss to the end of that compile.
 
     Entered at every compile, nested ones included, under numba's own lock; taken only by `acquire`. A kernel
-    that is loaded never waits.
+    that is loaded never waits. `seconds` is what compiling and loading took so far in this process.
     """
 
     def __init__(self) -> None:
         self._depth = 0
         self._descriptor: int | None = None
+        self._began = self.seconds = 0.0
 
     def __enter__(self) -> None:
+        if self._depth == 0:
+            self._began = time.monotonic()
         self._depth += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._depth -= 1
+        if self._depth == 0:
+            self.seconds += time.monotonic() - self._began
         if self._depth == 0 and self._descriptor is not None:
             if sys.platform != "win32":
                 with suppress(OSError):  # closing is not enough while a forked child holds a copy
@@ -203,6 +208,13 @@ class CompileLock:
 
 
 _compile_lock = CompileLock()
+
+
+def compile_seconds() -> float:
+    """How long this process has compiled kernels, and loaded compiled ones, so far."""
+    return _compile_lock.seconds
+
+
 if hasattr(os, "register_at_fork"):  # a child would wait for ever for a lock that another thread held
     os.register_at_fork(
         before=global_compiler_lock.acquire,

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from minestream.config.derived import needs_finishing
+from minestream.kernels.jit import compile_seconds
 from minestream.mining.plan import cut_shards
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
@@ -41,7 +42,7 @@ def estimated(miner: Mining, report: Report, mine: Mine) -> Report:
 def sampled_seconds(miner: Mining, work: float, mine: Mine) -> float:
     """The seconds of so much work, on the line through those of mining few anchors and more of them."""
     more = max(MORE_ANCHORS, int(miner.anchors.size * SAMPLE_WORK / max(work, 1.0)))
-    _mine_some(miner, FEW_ANCHORS, mine)  # loads kernels and makes codes
+    _mine_some(miner, FEW_ANCHORS, mine)  # makes codes
     (few, short), (many, long) = _mine_some(miner, FEW_ANCHORS, mine), _mine_some(miner, more, mine)
     if miner.anchors.size <= MORE_ANCHORS:
         return long
@@ -49,8 +50,8 @@ def sampled_seconds(miner: Mining, work: float, mine: Mine) -> float:
 
 
 def _mine_some(miner: Mining, count: int, mine: Mine) -> tuple[float, float]:
-    """Mine at most `count` anchors of `miner`, drawn by chance; the work that was, and the seconds."""
-    began = time.perf_counter()
+    """Mine at most `count` anchors of `miner`, drawn by chance; the work, and seconds without those of compiling."""
+    began = time.perf_counter() - compile_seconds()
     some = copy.copy(miner)
     some.progress = Progress(Silent())
     some.anchors = np.sort(np.random.default_rng(0).permutation(miner.anchors)[:count])
@@ -59,4 +60,4 @@ def _mine_some(miner: Mining, count: int, mine: Mine) -> tuple[float, float]:
     work = some.work(parts)
     for _, picture in mine(some, parts):
         emit(picture)
-    return work, time.perf_counter() - began
+    return work, time.perf_counter() - compile_seconds() - began

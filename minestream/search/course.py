@@ -19,8 +19,9 @@ from minestream.system.progress import Progress
 
 PRODUCT = 16  # what a product costs beside its coordinates: the gates
 SCANNED = 60  # of a coordinate in the scan
-CODE = 400  # of a coordinate that is made a code
-PROBED, PROBED_COORDINATE = 320_000, 2_100  # of an anchor: its first gates, from the sample
+CODE = 600  # of a coordinate that is made a code
+PASSED = 4  # of a product that labels rule out
+PROBED, PROBED_COORDINATE = 320_000, 4_000  # of an anchor: its first gates, from the sample
 SURVIVOR, SURVIVOR_COORDINATE = 8_000, 4  # of what passes the gates, and is made exact
 SURVIVORS = 3  # for each that a pair takes, and one more, each time that the rows seen grow by e
 SEEN_ROWS = 2_048  # by the probe
@@ -53,6 +54,11 @@ class Course:
         taken = min(work, self._planned)
         self._planned -= taken
         self.total += work - taken
+
+    def revise(self, more: float) -> None:
+        """The search that goes on is so much more than was said when it began, or less: what is done stays done."""
+        with self._lock:
+            self.total = max(self.total + more, self.done)
 
     def advance(self, work: float) -> None:
         """So much is done."""
@@ -95,6 +101,11 @@ def search_work(loaded: Loaded, anchors: NDArray[np.int32], pairs: int, rule: Ru
     survivors = SURVIVORS * pairs * (rule.take + rule.skip + 1) * grown if rule.take else matching
     return Work(
         count * float(PROBED + PROBED_COORDINATE * dimension),
-        matching * (1 - twice) * (dimension + PRODUCT),
-        min(matching, survivors) * (SURVIVOR + SURVIVOR_COORDINATE * dimension),
+        (1 - twice) * (matching * (dimension + PRODUCT) + (every - matching) * PASSED),
+        min(matching, survivors) * survivor_work(loaded),
     )
+
+
+def survivor_work(loaded: Loaded) -> float:
+    """What one is, that passes the gates and is made exact."""
+    return float(SURVIVOR + SURVIVOR_COORDINATE * loaded.store.dimension)

@@ -19,7 +19,7 @@ from minestream.kernels import gates, refine, sweep
 from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import Setting
-from minestream.search.course import search_work
+from minestream.search.course import search_work, survivor_work
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, sub_pairs, taken_of
 from minestream.search.screens import Codes, worth_changing
@@ -60,7 +60,7 @@ class Sweeping:
         self.tally = np.zeros(TALLIES, np.int64)
         self.exact = np.zeros(2, np.int64)
         self.tiles = np.zeros(2, np.int64)
-        self.survivors = 0
+        self.survivors = self.refined = 0  # since the last report; and all that were made exact
         self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
         self.screens = deque(setting.limits.screens)
         self.work = search_work(self.loaded, np.concatenate(groups), self.pairs.positive.size, rule, swept=True)
@@ -121,8 +121,12 @@ class Sweeping:
         """Sweep; yields each group when its answers are final, in order."""
         self._probe()
         done, strides = 0, self._strides()
-        for number, (stride, work) in enumerate(zip(strides, self._works(strides), strict=True)):
-            self._sweep_rows(stride, float(work))
+        products, survivors = self._works(strides)
+        each, share, before = survivor_work(self.loaded), 1.0, self.refined
+        for number, stride in enumerate(strides):
+            self._sweep_rows(stride, products[number] + share * survivors[number])
+            told, share = share, each * (self.refined - before) / max(each, survivors[: number + 1].sum())
+            self.setting.course.revise((share - told) * survivors[number + 1 :].sum())
             if number + 1 == len(strides) or strides[number + 1].leg > stride.leg:
                 yield from range(done, stride.leg + 1)
                 done = stride.leg + 1
@@ -140,7 +144,7 @@ class Sweeping:
         return strides
 
     def _works(self, strides: Sequence[Span]) -> NDArray[np.float64]:
-        """What each stride is of this search's work: by its products, and by its survivors.
+        """float64[2, strides]: what each stride is of the work of products, and of that of survivors.
 
         Of an anchor there are as many survivors each time that the rows seen grow by the same factor.
         """
@@ -159,8 +163,7 @@ class Sweeping:
                 later + rows * math.log((self.order.slot.size + 1) / seen),
             )
         products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
-        works: NDArray[np.float64] = self.work.products * products + self.work.survivors * survivors
-        return works
+        return np.stack([self.work.products * products, self.work.survivors * survivors])
 
     def _probe(self) -> None:
         """First gates of all anchors, from the sample, in steps of growing length."""
@@ -181,7 +184,7 @@ class Sweeping:
         """The rows of a stride, which are so much work, against all lanes from themselves on."""
         first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
-        lanes = self._lanes_from(first, candidates)
+        each = work / (self._lanes_from(first, candidates) - (end - first) / 2)  # of itself it meets a half
         for block, held in self._blocks(first, candidates):
             if codes is self.codes:
                 right = self._side(block.first, block.end, rows=False, held=held)
@@ -190,7 +193,8 @@ class Sweeping:
                     left = self._side(first, end, rows=True)
                 right = self._side(block.first, block.end, rows=False)
             self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
-            self.setting.course.advance(work * (block.end - block.first) / lanes)
+            own = max(0, min(end, block.end) - block.first)
+            self.setting.course.advance(each * (block.end - block.first - own / 2))
 
     def _blocks(
         self, first: int, candidates: bool
@@ -293,6 +297,7 @@ class Sweeping:
         if not total:
             return
         self.survivors += total
+        self.refined += total
         anchors = self.order.anchors
         left_end = min(left.first + left.lanes, anchors)
         right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)

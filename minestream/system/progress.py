@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
 LINE_SECONDS = 60.0
-LEFT_SECONDS = 1.0  # of a stage, before which nothing is said of the time left
+LEFT_SECONDS = 2.0  # of a stage, before which nothing is said of the time left: kernels are being loaded
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from support import set_sizes
 from worlds import clustered
 
 import minestream
+from minestream.kernels import jit
 from minestream.mining import estimates, rates
 from minestream.search.course import Course
 from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
@@ -154,6 +155,42 @@ def test_work_that_nobody_planned_makes_the_total_grow() -> None:
     assert events[-1] == Finished()
 
 
+def test_a_search_that_turns_out_longer_or_shorter_says_so() -> None:
+    course = Course()
+    course.plan(100)
+    course.turn_to(100)
+    course.begin(100)
+    course.advance(40)
+    course.revise(20)
+    assert course.total == 120
+    course.revise(-1e9)
+    assert course.total == course.done == 40, "what is done stays done"
+
+
+def test_survivors_planned_wrongly_are_corrected_by_those_seen(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: dict[float, list[float]] = {}
+    advance = Course.advance
+    monkeypatch.setattr("minestream.search.sweep.LEAST_ROWS", 64)
+    monkeypatch.setattr("minestream.search.sweep.BLOCK_ROWS", 64)
+    for planned in (0.3, 3, 30):
+
+        def noted(course: Course, work: float, planned: float = planned) -> None:
+            advance(course, work)
+            left.setdefault(planned, []).append(course.total - course.done)
+
+        monkeypatch.setattr("minestream.search.course.SURVIVORS", planned)
+        monkeypatch.setattr(Course, "advance", noted)
+        minestream.mine(table, tmp_path / str(planned), **QUIET, screen="f32", negatives=8, band="any")
+    few, some, many = (np.array(left[planned]) for planned in left)
+    assert few.size == some.size == many.size > 100
+    assert many[0] > 1.5 * some[0] > 1.5 * 1.2 * few[0], "as planned"
+    late = few.size * 3 // 4
+    np.testing.assert_allclose(few[late], some[late], rtol=0.05)
+    np.testing.assert_allclose(many[late], some[late], rtol=0.05)
+
+
 # ---------------------------------------------------------------- how long it takes yet
 
 
@@ -166,9 +203,9 @@ def test_time_left_is_by_the_anchors_of_this_run(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().err == "mine: 60 %, 600 of 1.0 k anchors, 10 anchors/s, 40 s left\n"
 
 
-def test_nothing_is_said_of_the_time_left_in_the_first_second() -> None:
+def test_nothing_is_said_of_the_time_left_in_the_first_two_seconds() -> None:
     event = Advanced("mine", 10, 100, "anchors")
-    assert event.left(0.5) is None
+    assert event.left(1.9) is None
     assert event.left(2.0) == 18.0
     assert Advanced("mine", 10, 100, "anchors", before=10).left(2.0) is None
     assert Advanced("read", 10, 0, "rows").left(2.0) is None
@@ -279,6 +316,30 @@ def test_what_every_search_costs_is_not_taken_for_work(
     monkeypatch.setattr(estimates, "_mine_some", lambda miner, count, mine: next(sampled))
     monkeypatch.setattr("minestream.mining.shards.Mining.work", lambda miner, parts: 5010.0)
     assert 101 <= dry(table, tmp_path) < 111  # and reading
+
+
+def test_the_seconds_of_a_sample_are_not_those_of_compiling(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that the sample is the first to need: 3,000 seconds of compiling by the clock of the lock."""
+    samples: list[float] = []
+    mine_some = estimates._mine_some
+
+    def noted(miner: Any, count: int, mine: Any) -> tuple[float, float]:
+        def compiling(some: Any, parts: Any) -> Any:
+            with jit._compile_lock:
+                now[0] += 3000.0
+            return mine(some, parts)
+
+        samples.append(mine_some(miner, count, compiling)[1])
+        return 1.0, samples[-1]
+
+    now = [0.0]
+    monkeypatch.setattr(estimates, "_mine_some", noted)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    dry(table, tmp_path, screen="f32")
+    assert samples == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("anchors", ["1", "17", "257"])
