@@ -41,7 +41,8 @@ class MinestreamError(Exception):
     exit_code: ClassVar[int] = 70
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
+        super().__init__()
+        self.args = message, hint  # set here, since an OSError would take them for its errno and strerror
 
     @staticmethod
     def spelled(text: str) -> str:
@@ -86,7 +87,7 @@ class CapacityError(MinestreamError):
     exit_code = 4
 
 
-class OutputError(MinestreamError):
+class OutputError(MinestreamError, OSError):
     """An output that exists, is locked, or does not match what is resumed."""
 
     exit_code = 5
@@ -98,7 +99,7 @@ class GateMissedError(MinestreamError):
     exit_code = 6
 
 
-class TransientError(MinestreamError):
+class TransientError(MinestreamError, OSError):
     """Input or output failed in a way that may pass."""
 
     exit_code = 75

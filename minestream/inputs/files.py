@@ -82,6 +82,8 @@ class Input:
                     yield wanted.slice(start, batch_rows)
             if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
                 raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
+        except MinestreamError:
+            raise
         except READ_ERRORS as error:
             raise unreadable(self.name, error) from error
 
@@ -189,6 +191,8 @@ def _open_file(path: AnyFile) -> Input:
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
             return replace(opener(path), stamp=stamp)
+    except MinestreamError:
+        raise
     except READ_ERRORS as error:
         raise unreadable(str(path), error) from error
     raise InputError(f"{path}: neither Parquet nor Arrow IPC", how_to_bring(str(path), head))
@@ -396,6 +400,8 @@ def open_inputs(given: Any) -> list[Input]:
     numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
     try:
         return [_open_object(item, number) for item, number in zip(items, numbers, strict=True)]
+    except MinestreamError:
+        raise
     except READ_ERRORS as error:
         raise unreadable(STREAM, error) from error
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, MinestreamError, UsageError, nearest_name
 from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import decode_plain
@@ -132,6 +132,8 @@ def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
             names = [name.strip().lower() for name in first.split("\t")]
             rows = list(csv.reader(file, delimiter="\t")) if set(names) & {*LEFT, *RIGHT} else []
             lines = [] if rows else [(number, line.split()) for number, line in enumerate(file) if line.strip()]
+    except MinestreamError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
     if rows:

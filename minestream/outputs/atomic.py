@@ -33,7 +33,7 @@ def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
             ) from error
         if error.errno in PASSING:
             raise TransientError(f"writing {path} failed: {error.strerror}", "try again with --resume") from error
-        if error.errno is None:  # not of the system: a reader's
+        if error.errno is None:  # not of the system: a reader's, or one of ours
             raise
         hint = "check its folder, then try again with --resume"
         raise OutputError(f"writing {path} failed: {error.strerror}", hint) from error

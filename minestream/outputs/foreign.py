@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from minestream.errors import MinestreamError
 from minestream.system.paths import AnyPath, RemotePath, readable
 
 OURS = b"minestream."  # begins what a file of ours says of itself
@@ -35,6 +36,8 @@ def is_ours(file: AnyPath, record: Record = None) -> bool:
         if not head or kind is None:
             return not head or GENERATOR.encode() in head or as_recorded(file, record)
         return KINDS[kind](file, record)
+    except MinestreamError:  # of a store
+        raise
     except OSError:
         return False
 

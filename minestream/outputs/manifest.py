@@ -12,7 +12,7 @@ import pyarrow as pa
 from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import check_value
-from minestream.errors import MinestreamError, OutputError, UsageError, is_text
+from minestream.errors import MinestreamError, OutputError, TransientError, UsageError, is_text
 from minestream.system.paths import AnyPath
 from minestream.system.stats import ShardStats
 
@@ -23,6 +23,8 @@ def read_json(path: AnyPath) -> dict[str, Any] | None:
     """The object in a JSON file, or None when there is none or it is not whole."""
     try:
         values = json.loads(path.read_bytes())
+    except (OutputError, TransientError):  # of a store
+        raise
     except (OSError, ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None

@@ -40,6 +40,8 @@ def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
     """Turn what is wrong with a Parquet file into `failure`."""
     try:
         yield
+    except MinestreamError:
+        raise
     except (OSError, pa.ArrowException, UnicodeError) as error:
         of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
         if of_store is not None:

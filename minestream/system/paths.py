@@ -113,7 +113,7 @@ class RemotePath:
     def _try(self, work: Callable[[], Result]) -> Result:
         try:
             return retried(work)
-        except FileNotFoundError:
+        except (FileNotFoundError, MinestreamError):
             raise
         except (OSError, pa.ArrowException) as error:
             raise failure(str(self), error, self.refusal) from error

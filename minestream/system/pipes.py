@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from minestream.errors import InputError, UsageError
+from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.system.console import give_up, refused
 
 STANDARD_INPUT = "<standard input>"
@@ -115,6 +115,8 @@ def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: B
         check()
         writer.close()
         target.flush()
+    except MinestreamError:
+        raise
     except OSError as error:
         give_up(target)
         if not isinstance(error, BrokenPipeError):

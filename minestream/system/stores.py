@@ -172,6 +172,8 @@ def _by_fsspec(uri: str, address: Address) -> tuple[fs.FileSystem, str]:
 
 def passes(error: BaseException) -> bool:
     """Whether a failure may pass: a network, an overloaded or a failing store."""
+    if isinstance(error, MinestreamError):
+        return False
     if isinstance(error, ConnectionError | TimeoutError):
         return True
     return isinstance(error, OSError | pa.ArrowException) and bool(PASSING.search(str(error)))
