@@ -57,7 +57,9 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
                 if name in typed:
                     given[name] = of_type(f"--{name.replace('_', '-')}", known[name], given[name])
                 elif name not in known and options is None:
-                    raise UsageError(f"{function.__name__} has no option {name!r}", nearest_name(name, typed))
+                    raise UsageError(
+                        f"{function.__name__} has no option {name!r}", nearest_name(name, typed or list(known))
+                    )
             return _with_notes(function(*args, **given))
 
         if options is not None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from minestream.config.border import public
 from minestream.errors import InputError
 from minestream.outputs.mined import RESCORING, MinedOutput, file_metadata, mined_output, open_parquet, reading
 from minestream.system.paths import readable
@@ -27,6 +28,7 @@ MEASURED = (
 )  # fmt: skip
 
 
+@public()
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """What is in a mined file or folder.
 

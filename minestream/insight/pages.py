@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minestream.config.border import public
 from minestream.errors import OutputError
 from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
@@ -119,6 +120,7 @@ def rescoring_section(rescoring: Mapping[str, Any] | None) -> dict[str, str]:
     return {"Rescoring": values(told)}
 
 
+@public()
 def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = True) -> str:
     """Write the page of a mined output to `out`, and return its path; another page that stands there is replaced.
 

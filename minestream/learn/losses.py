@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.border import public
 from minestream.config.metrics import METRICS
 from minestream.config.option import nearest_value
 from minestream.errors import InputError, UsageError
@@ -50,6 +51,7 @@ class LossResult:
     active: float
 
 
+@public()
 def triplet_loss(
     anchor: Any, positive: Any, negative: Any, margin: float, *, metric: str = "sqeuclidean", normalize: bool = False,
     reduction: str = "mean", soft: bool = False, threads: int | None = None,
@@ -93,6 +95,7 @@ def triplet_loss(
     return rows.computed(run, (), reduction, threads)
 
 
+@public()
 def contrastive_loss(
     left: Any, right: Any, similar: Any, margin: float, *, metric: str = "euclidean", normalize: bool = False,
     reduction: str = "mean", threads: int | None = None,

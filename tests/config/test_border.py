@@ -56,6 +56,26 @@ def test_mine_takes_every_option() -> None:
     assert set(parameters(minestream.mine)) == {"inputs", "out", "progress_callback", *OPTION_FIELDS}
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: minestream.describe("x.parquet", bins=3),  # type: ignore[call-arg]
+        lambda: minestream.describe_html("x.parquet", "x.html", bins=3),  # type: ignore[call-arg]
+        lambda: minestream.triplet_loss(ROWS, ROWS, ROWS, 0.1, bins=3),  # type: ignore[call-arg]
+        lambda: minestream.contrastive_loss(ROWS, ROWS, ROWS[:, 0] > 0, 0.1, bins=3),  # type: ignore[call-arg]
+    ],
+    ids=["describe", "describe_html", "triplet_loss", "contrastive_loss"],
+)
+def test_a_keyword_that_there_is_not_is_a_mistake(call: Callable[[], object]) -> None:
+    with pytest.raises(UsageError, match=r"has no option 'bins'\nknown: [a-z]"):
+        call()
+
+
+def test_losses_check_their_keywords() -> None:
+    with pytest.raises(UsageError, match=r"^soft takes True or False, not 'yes'"):
+        minestream.triplet_loss(ROWS, ROWS, ROWS, 0.1, soft="yes")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", ["export", "refilter", "fit", "apply", "verify", "describe"])
 def test_other_functions_take_no_nameless_options(name: str) -> None:
     assert not any(each.kind is each.VAR_KEYWORD for each in parameters(getattr(minestream, name)).values())

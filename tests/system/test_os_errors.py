@@ -22,7 +22,7 @@ from minestream.system.pipes import write_pipe
 from minestream.system.stores import retried
 
 KINDS = [OutputError, TransientError]
-TEXT = "the store does not answer: timeout, slow down, 503"  # as the words by which a failure is known to pass
+TEXT = "the store does not answer: HTTP status 503"  # as the words by which a failure is known to pass
 
 
 class Refusing:
