@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 import minestream
-from minestream.config import checks
+from minestream.config import checks, mine_config
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import Range
 from minestream.config.resolve import OPTION_FIELDS, flag_of, split_options
 from minestream.config.resources import Resources
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("as_written")
@@ -48,32 +49,158 @@ def test_an_option_is_known_by_its_text(option: str) -> None:
         assert checks._asked(each, MineConfig(**{named: value or 1}))
 
 
-@pytest.mark.parametrize(
-    ("table", "given", "message"),
-    [
-        (checks.HANDED_OUT, {"emit": "pairs"}, "--emit pairs needs all rows"),
-        (checks.HANDED_OUT, {"max_uses": 3}, "--max-uses needs all rows"),
-        (checks.HANDED_OUT, {"order": "shuffled"}, "--order shuffled needs all rows"),
-    ],
-)
-def test_rows_that_are_handed_out_at_once(table: Any, given: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        checks.refuse(table, MineConfig(**given))
+Options = dict[str, Any]
+PAIRS: Options = {"emit": "pairs"}
+TUPLES: Options = {"emit": "tuples"}
+QRELS: Options = {"listed_positives": True}
+TRAINER: Options = {"emit": "pml"}
+TEXTS: Options = {"emit": "flagembedding", "text": "t"}
+EUCLIDEAN: Options = {"metric": "euclidean", "margin": 0.5}
+FARTHEST: Options = {"fallback": "farthest"}
+MULTI: Options = {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1}
+REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what is refused; what is not, a step away
+    ("--emit pml is not for --window", TRAINER | {"window": 9}, {"window": 9}),
+    ("--negatives must be at least 1", {"negatives": 0}, PAIRS | {"negatives": 0}),
+    ("--negatives must be at least 1", PAIRS | {"negatives": -1}, {"negatives": 1}),
+    ("--emit pairs is for one table", PAIRS | {"two_tables": True}, TUPLES | {"two_tables": True}),
+    ("--anchor-where and --candidate-where", PAIRS | {"anchor_where": "a"}, TUPLES | {"anchor_where": "a"}),
+    ("--anchor-where and --candidate-where", QRELS | {"candidate_where": "a"}, {"candidate_where": "a"}),
+    ("--margin 2.5 is more than", {"margin": 2.5, "band": "any"}, {"margin": 2.0, "band": "any"}),
+    ("--margin 4.5 is more", {"metric": "sqeuclidean", "normalize": True, "margin": 4.5},
+     {"metric": "sqeuclidean", "margin": 4.5}),
+    ("--positive-margin 2.5 is more", PAIRS | {"positive_margin": 2.5}, PAIRS | {"positive_margin": 2.0}),
+    ("--epsilon 2.5 is more than", MULTI | {"epsilon": 2.5}, MULTI | {"epsilon": 2.0}),
+    ("--drop-duplicates-within 3 is", {"drop_duplicates_within": 3.0}, {"drop_duplicates_within": 2.0}),
+    ("no negative can pass", {"min_similarity": 95.0}, {"min_similarity": 1.0}),
+    ("no negative can pass", {"max_similarity": -1.5}, {"max_similarity": -1.0}),
+    ("no negative can pass", {"absolute_margin": 2.5, "band": "any"}, {"absolute_margin": 2.0, "band": "any"}),
+    ("--version-column says", {"version_column": "v"}, {"version_column": "v", "on_duplicate_ids": "last"}),
+    ("--band hard has no meaning", PAIRS | {"band": "hard"}, PAIRS | {"band": "any"}),
+    ("--loss contrastive does not", {"loss": "contrastive"}, PAIRS | {"loss": "contrastive"}),
+    ("--emit pairs needs --metric", PAIRS | {"metric": "dot", "margin": 1.0}, PAIRS | EUCLIDEAN),
+    ("--emit pairs takes --pick nearest", PAIRS | {"pick": "random"}, TUPLES | {"pick": "random"}),
+    ("--swap is for --emit triplets", TUPLES | {"swap": True}, {"swap": True}),
+    ("--swap changes the loss, which needs", {"swap": True, "band": "any", "two_tables": True},
+     {"swap": True, "band": "any", "two_tables": True, "margin": 0.2}),
+    *(("--negatives-per-anchor is not", emit | {"negatives_per_anchor": 2}, {"negatives_per_anchor": 2})
+      for emit in (PAIRS, TUPLES)),
+    *(("filters, guides, caps and --fallback", PAIRS | given, given) for given in (
+        {"max_per_negative_label": 1}, {"max_uses": 1}, {"max_similarity": 0.5}, {"fallback": "farthest"})),
+    ("--metric euclidean has no similarity to filter", EUCLIDEAN | {"max_similarity": 0.5},
+     {"metric": "dot", "margin": 0.5, "max_similarity": 0.5}),
+    ("a guide without a filter", {"guide": "g"}, {"guide": "g", "max_similarity": 0.5}),
+    ("--min-similarity 0.5 lies above", {"min_similarity": 0.5, "max_similarity": 0.4},
+     {"min_similarity": 0.5, "max_similarity": 0.5}),
+    *((f"--band hard with a margin below --reference {reference}", filters | {"reference": reference, "band": "hard"},
+       filters | {"reference": "max", "band": "hard"})
+      for reference in ("pair", "min") for filters in ({"absolute_margin": 0.1}, {"relative_margin": 0.1})),
+    *(("--absolute-margin 0.2 reaches", {"absolute_margin": 0.2, "margin": 0.2, "band": band, "reference": reference},
+       {"absolute_margin": 0.2, "margin": margin, "band": band, "reference": other})
+      for band in ("semi-hard", "violating") for reference in ("pair", "min")
+      for margin, other in ((0.21, reference), (0.2, "mean"))),
+    ("--order shuffled and --max-uses together", TUPLES | {"max_uses": 1, "order": "shuffled"},
+     {"max_uses": 1, "order": "shuffled"}),
+    *(("--fallback farthest works with", FARTHEST | given, given) for given in (
+        {"pick": "random"}, {"skip": 1}, {"max_uses": 1}, {"max_per_negative_label": 1},
+        {"guide": "g", "max_similarity": 0.5})),
+    *(("--epsilon needs --emit pairs", MULTI | given, {name: MULTI[name] for name in MULTI if name != "epsilon"})
+      for given in ({"emit": "triplets", "negatives": 1}, {"band": "violating"}, {"negatives": 2},
+                    {"positives": "easiest"}, {"metric": "euclidean", "margin": 0.5})),
+    ("--positive-margin is for --emit pairs", {"positive_margin": 0.1}, PAIRS | {"positive_margin": 0.1}),
+    ("--short-rows repeat is for trainer", {"short_rows": "repeat"}, {"emit": "pylate", "short_rows": "repeat"}),
+    ("--order shuffled is for triplets", TRAINER | {"order": "shuffled"}, {"order": "shuffled"}),
+    ("--emit pml has no --short-rows repeat", TRAINER | {"short_rows": "repeat"}, TRAINER | {"short_rows": "drop"}),
+    ("--emit pylate has no --short-rows keep", {"emit": "pylate", "short_rows": "keep"}, {"emit": "pylate"}),
+    ("--emit pml cannot carry --scores", TRAINER | {"scores": "similarity"}, TRAINER | {"scores": "none"}),
+    ("--text is for formats", {"text": "t"}, TEXTS),
+    ("--emit flagembedding holds texts", TEXTS | {"text": None}, TEXTS),
+    ("--swap changes the loss, which --emit", TRAINER | {"swap": True}, {"swap": True}),
+    ("--metric dot has no principled default", {"metric": "dot"}, {"metric": "dot", "band": "any"}),
+    ("--metric euclidean has no principled", PAIRS | {"metric": "euclidean"}, PAIRS | EUCLIDEAN),
+    ("--drop-duplicates-within above 0", {"metric": "dot", "band": "any", "drop_duplicates_within": 0.1},
+     {"metric": "dot", "band": "any", "drop_duplicates_within": 0.0}),
+    ("--pick weighted is defined", EUCLIDEAN | {"pick": "weighted"},
+     EUCLIDEAN | {"pick": "weighted", "normalize": True}),
+    ("--scores must be chosen", TUPLES | EUCLIDEAN, TUPLES | EUCLIDEAN | {"scores": "none"}),
+    ("--metric euclidean has no similarity", TUPLES | EUCLIDEAN | {"scores": "similarity"},
+     TUPLES | {"scores": "similarity"}),
+    *(("--drop-duplicates-within reaches", PAIRS | {"margin": 0.5, "drop_duplicates_within": within},
+       PAIRS | {"margin": 0.5, "drop_duplicates_within": 0.4}) for within in (0.5, 0.6)),
+]  # fmt: skip
+WINDOW_BARS: list[tuple[str, Options, Options]] = [
+    ("--emit pairs is not for --window", PAIRS, TUPLES), ("--order shuffled is", {"order": "shuffled"}, {}),
+    ("--max-uses is", {"max_uses": 1}, {}), ("--anchors is", {"anchors": "5"}, {}),
+    ("--anchors-per-label is", {"anchors_per_label": 1}, {}), ("--corpus is", {"two_tables": True}, {}),
+    ("--qrels is", QRELS, {}), ("--exclude or --exclude-rows is", {"exclusions": True}, {}),
+    ("--where is", {"where": "a"}, {}), ("--anchor-where or --candidate-where is", {"anchor_where": "a"}, {}),
+    ("--anchor-where or --candidate-where is", {"candidate_where": "a"}, {}), ("--guide is", {"guide": "g"}, {}),
+    ("--on-duplicate-ids first is", {"on_duplicate_ids": "first"}, {"on_duplicate_ids": "last"}),
+]  # fmt: skip
+PAIR_BARS: list[tuple[str, Options, Options]] = [
+    ("--skip has no meaning for --emit pairs", {"skip": 1}, {"skip": 0}),
+    ("--swap has", {"swap": True}, {}),
+    ("--drop-duplicates-of positive has", {"drop_duplicates_of": "positive"}, {"drop_duplicates_of": "anchor"}),
+    ("--short-rows drop has", {"short_rows": "drop"}, {"short_rows": "keep"}),
+]
+REFUSED += [(says, {"window": 9} | bad, {"window": 9} | good) for says, bad, good in WINDOW_BARS]
+REFUSED += [(says, PAIRS | bad, PAIRS | good) for says, bad, good in PAIR_BARS]
+DASK: Options = {"engine": "dask"}
+WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] = {
+    "VALID": (MineConfig, REFUSED),
+    "MACHINES": (Resources, [
+        ("--shard and --engine exclude", DASK | {"shard": "1/2"}, {"shard": "1/2"}),
+        ("--require-rows and --max-short", {"shard": "1/2", "require_rows": 1}, {"require_rows": 1}),
+        ("--require-rows and --max-short", {"shard": "1/2", "max_short": "5"}, {"max_short": "5"}),
+        ("--address is that of a cluster", {"address": "a"}, DASK | {"address": "a"}),
+        ("--workers is for --engine dask", {"workers": 2}, DASK | {"workers": 2}),
+        ("--workers and --address", DASK | {"workers": 2, "address": "a"}, DASK | {"workers": 2}),
+    ]),
+    "UNCUT": (Resources, [("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {})]),
+    "IN_WINDOWS": (Resources, [
+        ("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {}),
+        ("--resume is not for --window", {"resume": True}, {"overwrite": True}), ("--max-rows is", {"max_rows": 1}, {}),
+        ("--require-rows is", {"require_rows": 1}, {}), ("--max-short is", {"max_short": "5"}, {}),
+    ]),
+    "HANDED_OUT": (MineConfig, [
+        ("--order shuffled needs all rows", {"order": "shuffled"}, {}), ("--max-uses needs", {"max_uses": 3}, {}),
+        *((f"--emit {emit} needs", {"emit": emit}, TUPLES) for emit in ("pairs", *FORMATS)),
+    ]),
+}  # fmt: skip
+COMBINATIONS = [
+    pytest.param(name, kind, *case, id=f"{name} {number}")
+    for name, (kind, cases) in WHERE_REFUSED.items()
+    for number, case in enumerate(cases)
+]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"engine": "dask"}, "--engine dask is not for --window"), ({"shard": "1/2"}, "--shard is not for --window"),
-        ({"resume": True}, "--resume is not for --window"), ({"max_rows": 5}, "--max-rows is not for --window"),
-        ({"require_rows": 5}, "--require-rows is not for --window"), ({"max_short": 5}, "--max-short is not for"),
-        ({"max_uses": 2}, "--max-uses is not for --window"), ({"where": "a > 1"}, "--where is not for --window"),
-        ({"order": "shuffled"}, "--order shuffled is not for --window"),
-    ],
-    ids=str,
-)  # fmt: skip
-def test_a_window_refuses(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
+def seen_by(name: str, kind: type[Any], given: Options) -> Any:
+    """What a table of checks looks at: VALID a resolved configuration."""
+    return kind(**given).resolved() if name == "VALID" else kind(**given)
+
+
+@pytest.mark.parametrize(("name", "kind", "says", "refused", "passes"), COMBINATIONS)
+def test_a_combination_is_refused_and_its_neighbour_is_not(
+    name: str, kind: type[Any], says: str, refused: Options, passes: Options
+) -> None:
+    table, _ = TABLES[name]
+    checks.refuse(table, seen_by(name, kind, passes), what="x")
+    with pytest.raises(UsageError) as error:
+        checks.refuse(table, seen_by(name, kind, refused), what="x")
+    assert error.value.message.startswith(says)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_a_table_is_the_first_to_refuse_something(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mine_config, "refuse", lambda *_: None)
+    (table, _), (kind, cases) = TABLES[name], WHERE_REFUSED[name]
+    seen = [seen_by(name, kind, refused) for _, refused, _ in cases]
+    first = {next(place for place, check in enumerate(table) if check.refuses(each)) for each in seen}
+    assert [check.message for place, check in enumerate(table) if place not in first] == []
+
+
+@pytest.mark.parametrize("options", [DASK, {"max_uses": 2}, {"where": "a > 1"}], ids=str)
+def test_a_miner_of_a_window_asks_both_tables(options: Options) -> None:
+    with pytest.raises(UsageError, match="is not for --window"):
         minestream.Miner(10, **options)
 
 
