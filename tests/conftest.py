@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from tally import Attack, Tally
 
 from minestream.config.border import speaking_options
+
+if TYPE_CHECKING:
+    from hostile import Victim
 
 TALLY = pytest.StashKey[Tally]()
 
@@ -49,3 +54,45 @@ def as_written() -> Iterator[None]:
 def attack(pytestconfig: pytest.Config) -> Attack:
     """`with attack(kind, what):` around one try to break the program."""
     return pytestconfig.stash[TALLY].attack
+
+
+# ---------------------------------------------------------------- hostile input
+
+
+@pytest.fixture(scope="session")
+def victim() -> Iterator[Victim]:
+    """A process that meets hostile files, for all tests of this one."""
+    from hostile import Victim
+
+    with Victim() as process:
+        yield process
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a table to mine."""
+    import pyarrow.parquet as pq
+    from hostile import table
+
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(table(), "rows.parquet")
+    return tmp_path
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command line that must be refused with one of some exit codes, soon; what it says."""
+    from attacks import SECONDS
+
+    from minestream.cli.main import main
+
+    def check(codes: tuple[int, ...], *arguments: str) -> str:
+        capsys.readouterr()
+        began = time.monotonic()
+        assert main(list(arguments)) in codes
+        assert time.monotonic() - began < SECONDS
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        return said
+
+    return check

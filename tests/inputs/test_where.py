@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 import decimal
 import math
+import sys
 import tempfile
 import zoneinfo
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
+from attacks import HOSTILE_INPUT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import REFERENCE_OPTIONS
+from tally import Attack
 from worlds import WORLDS, World
 
 from minestream import reference
@@ -29,7 +33,7 @@ from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.inputs import files
 from minestream.inputs.literals import range_of
 from minestream.inputs.source import open_source
-from minestream.inputs.where import parse_where
+from minestream.inputs.where import MOST_JOINED, parse_where
 from minestream.insight.describe import describe
 from minestream.insight.verify import verify
 from minestream.mining.batches import mine_batches
@@ -647,3 +651,47 @@ def test_values_of_two_types_meet_no_column() -> None:
     beyond = parse_where("year != 18446744073709551616", "--where")
     assert beyond is not None
     assert beyond.mask(BATCH).all()
+
+
+# ---------------------------------------------------------------- nothing of them is run
+
+armed: list[str] = []
+EVENTS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "exec", "open", "socket.connect")
+sys.addaudithook(lambda event, _: armed.append(event) if armed and event in EVENTS else None)
+
+
+EXPRESSIONS = [
+    "__import__('os').system('id')", "().__class__", "x.__class__ == 1", "open('f') == 1", "exec('1') == 1",
+    "x[0] == 1",
+    "(lambda: 1)() == 1", "[y for y in x]", "f'{x}' == 1", "(y := 1) == 1", "x if y else 1", "date(x) == 1",
+    "column(__import__('os')) == 1", "column('x', 'y') == 1", "column(name='x') == 1", "print(x)", "x @ 1",
+    "x ** 9 == 1",
+    "'a' * 10 ** 9 == x", "x == 10 ** 10 ** 10", "x == b'a'", "x == 1j", "x == ...", "{x: 1}", "yield x", "await x",
+    "*x",
+    "x; y", "x = 1", "import os", "", "#", "1 == 1", "x == " + "9" * 5000, "(" * 500 + "x" + ")" * 500,
+    "not " * 5000 + "x",
+    " and ".join(["x == 1"] * (MOST_JOINED + 1)), "x" + " < x" * (MOST_JOINED + 2), "x in (y,)",
+    "x == '\ud800'", "x == '\0'", "date('0000-00-00') == x", "x == -'a'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EXPRESSIONS, ids=range(len(EXPRESSIONS)))
+def test_conditions_run_nothing(text: str, attack: Attack) -> None:
+    with attack(HOSTILE_INPUT, "an expression that would run something as a condition"):
+        armed.append("armed")
+        try:
+            with pytest.raises(UsageError):
+                parse_where(text, "--anchor-where")
+            assert armed == ["armed"]
+        finally:
+            armed.clear()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.sampled_from(["x", "y", "(", ")", "==", "<", "in", "not", "is", "None", "and", "or", ",", "1",
+                                 "'a'", "-",
+                                 "[", "]", "date", "column", ".", "**", "lambda", ":", "2e999", "True", "if", "else"]),
+                max_size=12))  # fmt: skip
+def test_drawn_conditions_are_conditions_or_refused(pieces: list[str]) -> None:
+    with suppress(UsageError):
+        parse_where(" ".join(pieces), "--anchor-where")

@@ -15,13 +15,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from attacks import MARKUP
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from worlds import clustered
 
 from minestream.cli.insight import profile as command
 from minestream.errors import OutputError, UsageError
-from minestream.insight.html import bars, curves, escaped, histogram, page, table
+from minestream.insight.html import bars, curves, escaped, histogram, page, table, values
 from minestream.insight.pages import describe_html
 from minestream.insight.profiling import profile
 from minestream.mining.pipeline import mine
@@ -153,7 +157,6 @@ def test_ids_and_labels_are_names_without_separators() -> None:
 
 
 def write(table: pa.Table, path: Path) -> str:
-    import pyarrow.parquet as pq
 
     pq.write_table(table, path)
     return str(path)
@@ -201,3 +204,32 @@ def test_a_browser_shows_the_page_and_runs_nothing(tmp_path: Path, width: int) -
     picture = tmp_path / "page.png"
     subprocess.run([*browser, f"--screenshot={picture}", address], capture_output=True, check=True)
     assert picture.stat().st_size > 20_000  # an empty page has a few thousand bytes
+
+
+# ---------------------------------------------------------------- no text is markup
+
+TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "section", "p", "div", "table", "thead", "tbody",
+        "tr", "th", "td", "svg", "rect", "path", "line", "text", "circle", "polyline", "span"}  # fmt: skip
+
+
+class Tags(HTMLParser):
+    """Fails at a tag or attribute that no page of ours has."""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert tag in TAGS
+        assert not [name for name, _ in attributes if name.startswith("on") or name in ("src", "href")]
+
+
+TEXTS = st.one_of(st.sampled_from(MARKUP), st.text(st.characters(), max_size=20))
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, TEXTS)
+def test_no_text_is_markup_in_a_page(a: str, b: str) -> None:
+    counts = {a: [1.0, 2.0]}
+    body = table([{a: b, "id": b, "_labels": [a, b]}]) + values({a: b, b: [a, {"x": a}]}) + bars(a, {b: 1})
+    body += histogram(a, [0.0, 1.0, 2.0], counts) + curves(b, [0.0, 1.0], counts)
+    found = page(a, {b: body})
+    found.encode()
+    Tags().feed(found)
+    assert not set(found) & set("\0\x1b\u202e")

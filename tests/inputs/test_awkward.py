@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pyarrow.types as pat
 import pytest
 from assertions import assert_same_rows
+from attacks import AWKWARD_TABLES, INPUT
 from awkward import (
     DIMENSION,
     LABELS,
@@ -40,12 +41,7 @@ from minestream.errors import MinestreamError
 from minestream.learn.linear import Linear
 from minestream.mining.arrays import mine_arrays
 
-KIND = "awkward tables"
-INPUT = 3
-
 Case = tuple[dict[str, Any], list[str], bool]  # columns, options, whether they can be mined
-
-
 STRANGE = ["", " ", "\x1b[31m", "a\nb", "a\tb", "<script>", "x" * 10_000, "é\u202e", "a.b", "'\"\\", "%s{0}", "--label",
            "a\0b"]  # fmt: skip
 
@@ -103,7 +99,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 @pytest.mark.parametrize("name", CASES)
 def test_awkward_columns(name: str, run: Callable[..., str], attack: Attack) -> None:
     columns, options, mined = CASES[name]
-    with attack(KIND, name):
+    with attack(AWKWARD_TABLES, name):
         assert "\x1b" not in run(table_of(columns), options, mined)
 
 
@@ -112,7 +108,7 @@ def test_strange_column_names(name: str, run: Callable[..., str], attack: Attack
     """Named or found, carried or misspelt: a name is text and nothing else."""
     own = pa.table({name: LABELS, "text": [f"{row}" for row in range(ROWS)], "embedding": vectors(), "id": NUMBERS})
     own_text = own.rename_columns(["label", f"{name} ", "embedding", "id"])
-    with attack(KIND, "columns of strange names"):
+    with attack(AWKWARD_TABLES, "columns of strange names"):
         run(own, [f"--label={name}"], True, ("embedding", name, "id"))
         assert main(["mine", "rows.arrow", "-o", "carried.parquet", f"--label={name}", f"--carry={name}"]) == 0
         assert f"anchor_{name}" in pq.read_schema("carried.parquet").names
@@ -151,43 +147,26 @@ SIZES: dict[str, tuple[pa.Table, bool]] = {
 @pytest.mark.parametrize("name", SIZES)
 def test_tables_of_awkward_sizes(name: str, run: Callable[..., str], attack: Attack) -> None:
     table, mined = SIZES[name]
-    with attack(KIND, name):
+    with attack(AWKWARD_TABLES, name):
         run(table, [], mined)
 
 
 SURROGATE = "\ud800"
-TEXT_OPTIONS = ["embedding", "label", "id", "group-column", "carry", "anchor-where", "metric", "emit",
-                "unlabeled-value",
-                "margin", "anchors", "memory", "scratch", "corpus", "qrels", "exclude-rows", "vectors", "guide",
-                "shard",
-                "out"]  # fmt: skip
-
-
-@pytest.mark.parametrize("option", TEXT_OPTIONS)
-def test_bytes_that_are_no_text_on_the_command_line(option: str, run: Callable[..., str], attack: Attack) -> None:
-    """Python hands them on as lone surrogates, which no file and no Arrow text can hold."""
-    write(Path("rows.arrow"), table_of({}))
-    with attack(KIND, "options of bytes that are no text"):
-        code = main(["mine", "rows.arrow", "-o", "out.parquet", f"--{option}", SURROGATE])
-        assert code in (2, 3, 5) or (code == 0 and option in ("unlabeled-value", "anchor-where"))
 
 
 @pytest.mark.parametrize("values", [[SURROGATE, "a"] * 3, np.array([SURROGATE, "a"] * 3), [[SURROGATE], ["a"]] * 3])
 @pytest.mark.parametrize("what", ["labels", "ids"])
 def test_lone_surrogates_in_arrays(what: str, values: Any, attack: Attack) -> None:
     given = {"labels": [1, 2] * 3} | {what: values}
-    with attack(KIND, "lone surrogates in arrays"), pytest.raises(MinestreamError):
+    with attack(AWKWARD_TABLES, "lone surrogates in arrays"), pytest.raises(MinestreamError):
         mine_arrays(matrix()[:6], **given)
-
-
-# ---------------------------------------------------------------- side tables
 
 
 def side(left: Any, right: Any, **more: Any) -> pa.Table:
     return pa.table({"query_id": left, "positive_id": right} | more)
 
 
-HEADER = b"query-id\tcorpus-id\tscore\n"
+TSV_HEADER = b"query-id\tcorpus-id\tscore\n"
 SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "pairs": ("--qrels", side([0, 1], [4, 5]), True),
     "pairs of a row with itself": ("--qrels", side([0, 1, 2], [0, 1, 6]), True),
@@ -214,17 +193,17 @@ SIDES: dict[str, tuple[str, pa.Table | bytes, bool]] = {
     "excluded rows of structs": ("--exclude-rows", pa.table({"id": STRUCTS}), False),
     "all rows excluded": ("--exclude-rows", pa.table({"id": NUMBERS}), False),
     "no rows excluded": ("--exclude-rows", pa.table({"id": pa.array([], pa.int64())}), True),
-    "text": ("--qrels", HEADER + b"0\t4\t1\n", True),
+    "text": ("--qrels", TSV_HEADER + b"0\t4\t1\n", True),
     "text of four fields": ("--qrels", b"0 0 4 1\n", True),
-    "text with a zero": ("--qrels", HEADER + b"0\0\t4\t1\n", False),
-    "text with a field of a megabyte": ("--qrels", HEADER + b"0" * 2**20 + b"\t4\t1\n", False),
-    "text with an open quote": ("--qrels", HEADER + b'"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
-    "text that is no UTF-8": ("--qrels", HEADER + b"\xff\t4\t1\n", False),
+    "text with a zero": ("--qrels", TSV_HEADER + b"0\0\t4\t1\n", False),
+    "text with a field of a megabyte": ("--qrels", TSV_HEADER + b"0" * 2**20 + b"\t4\t1\n", False),
+    "text with an open quote": ("--qrels", TSV_HEADER + b'"0\t4\t1\n' + b"0\t4\t1\n" * 50_000, False),
+    "text that is no UTF-8": ("--qrels", TSV_HEADER + b"\xff\t4\t1\n", False),
     "text of nothing": ("--qrels", b"", False),
-    "text of a header alone": ("--qrels", HEADER, False),
+    "text of a header alone": ("--qrels", TSV_HEADER, False),
     "text of one name twice": ("--qrels", b"query-id\tcorpus-id\tquery-id\n0\t4\t1\n", True),
-    "text of numbers of 10,000 digits": ("--qrels", HEADER + b"0\t4\t" + b"9" * 10_000 + b"\n", True),
-    "text of ids of 10,000 digits": ("--qrels", HEADER + b"9" * 10_000 + b"\t4\t1\n", False),
+    "text of numbers of 10,000 digits": ("--qrels", TSV_HEADER + b"0\t4\t" + b"9" * 10_000 + b"\n", True),
+    "text of ids of 10,000 digits": ("--qrels", TSV_HEADER + b"9" * 10_000 + b"\t4\t1\n", False),
     "text of lines of carriage returns": ("--qrels", b"query-id\tcorpus-id\tscore\r0\t4\t1\r", True),
 }  # fmt: skip
 
@@ -241,15 +220,13 @@ def test_side_tables(
         path.write_bytes(table)
     else:
         write(path, table)
-    with attack(KIND, f"{option.lstrip('-')}: {name}"):
+    with attack(AWKWARD_TABLES, f"{option.lstrip('-')}: {name}"):
         code = main(["mine", "rows.arrow", "-o", "out.parquet", option, str(path), "--progress", "none"])
         said = capsys.readouterr().err
         assert code == (0 if mined else INPUT), said
         assert "\x1b" not in said
         assert mined or not list(Path().glob("out*"))
 
-
-# ---------------------------------------------------------------- drawn
 
 TYPES = st.sampled_from([
     pa.int8(), pa.uint64(), pa.int64(), pa.float16(), pa.float64(), pa.bool_(), pa.string(), pa.large_string(),
@@ -276,7 +253,7 @@ def test_columns_that_parquet_cannot_hold(run: Callable[..., str], attack: Attac
         pa.decimal128(5, -2),
         pa.list_(pa.month_day_nano_interval()),
     ):
-        with attack(KIND, "columns of types that Parquet does not have, carried or projected"):
+        with attack(AWKWARD_TABLES, "columns of types that Parquet does not have, carried or projected"):
             said = run(table_of({"odd": pa.nulls(ROWS, kind)}), ["--carry", "odd"], False)
             assert "'odd'" in said
             assert main(["apply", "model.npz", "rows.arrow", "-o", "out.parquet"]) == INPUT
@@ -309,7 +286,7 @@ def test_any_type_in_any_role(
     table = pa.table([vectors(), pa.array(LABELS), column], ["embedding", "label", name])
     options: dict[str, Any] = {role: [name] if role == "carry" else name}
     out = tmp_path_factory.mktemp("drawn") / "out.parquet"
-    with attack(KIND, "columns of drawn types, as labels, ids, groups, versions, vectors or carried"):
+    with attack(AWKWARD_TABLES, "columns of drawn types, as labels, ids, groups, versions, vectors or carried"):
         with suppress(MinestreamError):
             minestream.mine(table, out, progress="none", **options)
         left = sorted(path.name for path in out.parent.iterdir())
