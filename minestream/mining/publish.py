@@ -16,6 +16,7 @@ from minestream.outputs.gates import check_gates
 from minestream.outputs.manifest import report_of
 from minestream.outputs.run import Run
 from minestream.outputs.target import Target
+from minestream.outputs.trainers.columns import Scoring
 from minestream.outputs.trainers.convert import SAME_TEXT, Counts, as_lines, convert
 from minestream.outputs.trainers.texts import LoadedTexts
 from minestream.system.stats import Report, ShardStats, merged
@@ -52,8 +53,9 @@ def trainer_shape(miner: Mining, config: MineConfig, total: ShardStats) -> Shape
     def shape(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
         counts = Counts()
         rows = convert(
-            config.emit, tables, k=config.negatives, metric=config.metric, scores=config.scores,
-            float64=config.float64, short_rows=config.short_rows, texts=LoadedTexts(loaded, config), counts=counts,
+            config.emit, tables, k=config.negatives,
+            scoring=Scoring.of(config.scores or "none", config.metric, config.float64),
+            short_rows=config.short_rows or "keep", texts=LoadedTexts(loaded, config), counts=counts,
         )  # fmt: skip
         yield from rows if EMITS[config.emit].suffix == ".parquet" else as_lines(config.emit, rows)
         total.rows, total.repeated = counts.rows, counts.repeated

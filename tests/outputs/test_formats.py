@@ -20,6 +20,7 @@ from minestream.config.trainer_formats import FORMATS, chosen
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.outputs.trainers import convert as formats
+from minestream.outputs.trainers.columns import Scoring
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
 
@@ -72,9 +73,12 @@ def joined(rows: int = 20, budget: int = 2**20, folder: Path = Path("/tmp"), sam
 
 
 def converted(name: str, tables: Any, **options: Any) -> pa.Table:
-    options = {"k": 2, "metric": "cosine", "texts": joined(), **options}
+    options = {"k": 2, "texts": joined(), "counts": Counts(), **options}
+    metric, float64 = options.pop("metric", "cosine"), options.pop("float64", False)
+    scores, rule = chosen(name, metric, options.pop("scores", None), options.pop("short_rows", None))
     tables = [tables] if isinstance(tables, pa.Table) else tables
-    return pa.concat_tables(list(convert(name, tables, **options)))
+    scoring = Scoring.of(scores, metric, float64)
+    return pa.concat_tables(list(convert(name, tables, scoring=scoring, short_rows=rule, **options)))
 
 
 # ---------------------------------------------------------------- the same by loops
@@ -238,7 +242,7 @@ def test_euclidean_metrics_have_negative_distances() -> None:
     found = converted("trec", native(PAIRS[2:3]), metric="euclidean", scores="negative-distance")
     assert found["score"].to_pylist() == [np.float32(-distance(3, 9))]
     with pytest.raises(UsageError, match='metric="euclidean" has no similarity') as caught:
-        convert("st-triplets", [], k=1, metric="euclidean", texts=joined())
+        chosen("st-triplets", "euclidean", None, None)
     assert 'scores="negative-distance" or none' in str(caught.value)
     assert converted("tevatron", native(PAIRS), metric="euclidean").num_rows == 3
 
@@ -257,12 +261,11 @@ def test_euclidean_metrics_have_negative_distances() -> None:
         ("pml", {"scores": "similarity"}, "it takes none"),
         ("tevatron", {"short_rows": "repeat"}, "it takes keep, drop"),
         ("st-triplets", {"scores": "cosine"}, "it takes similarity, negative-distance, none"),
-        ("st-triplets", {"texts": None}, 'text="COL"'),
     ],
 )
-def test_what_a_format_cannot_carry_is_refused_at_the_call(name: str, options: dict[str, Any], words: str) -> None:
+def test_what_a_format_cannot_carry_is_refused(name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError) as caught:
-        convert(name, [], **{"k": 1, "metric": "cosine", "texts": joined(), **options})
+        chosen(name, "cosine", options.get("scores"), options.get("short_rows"))
     assert words in str(caught.value)
 
 
@@ -372,5 +375,5 @@ def test_memory_is_bounded_by_blocks() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats.whole_anchors, "__defaults__", (50,))
-        next(convert("pml", tables(), k=1, metric="cosine"))
+        next(convert("pml", tables(), k=1, scoring=None, short_rows="keep", texts=None, counts=Counts()))
     assert len(asked) <= 7

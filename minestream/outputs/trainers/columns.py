@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream.config.trainer_formats import ROLES
+from minestream.config.trainer_formats import RESCORED, ROLES
 from minestream.errors import InputError
 from minestream.inputs.decode import as_array, lists_from
 from minestream.outputs.trainers.texts import CarriedTexts, Texts, no_text
@@ -43,6 +43,14 @@ class Scoring:
 
     offset: float | None
     kind: pa.DataType
+
+    @classmethod
+    def of(cls, scores: str, metric: str, float64: bool) -> Scoring | None:
+        """The scoring that --scores names; None for "none"."""
+        if scores == "none":
+            return None
+        offset = None if scores == RESCORED else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
+        return cls(offset, pa.float64() if float64 else pa.float32())
 
     def column(self, role: str) -> str:
         """The native column of the positive or the negative that scores are made of."""

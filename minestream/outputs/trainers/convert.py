@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, chosen
+from minestream.config.trainer_formats import FORMATS, ROLES
 from minestream.errors import UsageError
 from minestream.inputs.decode import as_array
 from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role
@@ -21,25 +19,19 @@ from minestream.outputs.trainers.texts import CarriedTexts, Texts
 from minestream.system import ragged
 
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
-Rows = NDArray[np.int64]
 
 
 @dataclass
 class Counts:
-    """What a conversion did: rows written; pairs read, those with fewer than k negatives, those left out; entries.
+    """What a conversion did."""
 
-    `same_text` are negatives left out because they have the text of their anchor or of one of its positives.
-    """
+    rows: int = 0  # written
+    pairs: int = 0  # read
+    short: int = 0  # pairs with fewer than k negatives
+    dropped: int = 0  # pairs left out
+    repeated: int = 0  # negatives written again to fill a row
+    same_text: int = 0  # negatives left out: they have the text of their anchor or of one of its positives
 
-    rows: int = 0
-    pairs: int = 0
-    short: int = 0
-    dropped: int = 0
-    repeated: int = 0
-    same_text: int = 0
-
-
-# ---------------------------------------------------------------- equal texts
 
 SAME_TEXT = "same text as the anchor or a positive"
 
@@ -69,61 +61,23 @@ def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
     return block.table.filter(pa.array(~same))
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """A block whose pairs are to have k negatives, or at most k; counts what it does to them."""
-
-    block: Block
-    counts: Counts
-
-    @cached_property
-    def have(self) -> Rows:
-        """How many negatives each pair has, k at most."""
-        return np.minimum(self.lengths, self.block.k)
-
-    @cached_property
-    def lengths(self) -> Rows:
-        """How many rows each pair has."""
-        return ragged.lengths(np.append(self.first, self.block.table.num_rows))
-
-    @property
-    def first(self) -> Rows:
-        """The first row of each pair."""
-        return self.block.pairs
-
-    def fit(self, rule: str) -> pa.Table:
-        """The rows that the rule for short pairs leaves and adds."""
-        short = int((self.have < self.block.k).sum())
-        self.counts.pairs += self.have.size
-        self.counts.short += short
-        unchanged = (self.have == self.lengths).all() and (rule == "keep" or not short)
-        return self.block.table if unchanged else FITTINGS[rule](self)
-
-    def some(self, pairs: NDArray[np.bool_]) -> pa.Table:
-        """The rows of some pairs."""
-        return self.block.table.take(pa.array(ragged.spans(self.first[pairs], self.have[pairs])))
-
-    def keep(self) -> pa.Table:
-        """All pairs, as they are."""
-        return self.some(np.ones(self.first.size, bool))
-
-    def drop(self) -> pa.Table:
-        """The full pairs."""
-        self.counts.dropped += int((self.have < self.block.k).sum())
-        return self.some(self.have == self.block.k)
-
-    def repeat(self) -> pa.Table:
-        """All pairs, their own negatives over again."""
-        self.counts.repeated += int((self.block.k - self.have).sum())
-        at = self.first[:, None] + np.arange(self.block.k) % self.have[:, None]
-        return self.block.table.take(pa.array(at.ravel()))
-
-
-FITTINGS: dict[str, Callable[[Fitting], pa.Table]] = {
-    "keep": Fitting.keep,
-    "drop": Fitting.drop,
-    "repeat": Fitting.repeat,
-}
+def fitted(block: Block, rule: str, counts: Counts) -> pa.Table:
+    """The rows of a block, k of each pair at most; short pairs are kept, dropped or repeated, as the rule says."""
+    first, k = block.pairs, block.k
+    lengths = ragged.lengths(np.append(first, block.table.num_rows))
+    have = np.minimum(lengths, k)
+    short = int((have < k).sum())
+    counts.pairs += have.size
+    counts.short += short
+    if (have == lengths).all() and (rule == "keep" or not short):
+        return block.table
+    if rule == "repeat":
+        counts.repeated += int((k - have).sum())
+        return block.table.take(pa.array((first[:, None] + np.arange(k) % have[:, None]).ravel()))
+    if rule == "drop":
+        counts.dropped += short
+        first, have = first[have == k], have[have == k]
+    return block.table.take(pa.array(ragged.spans(first, have)))
 
 
 def whole_anchors(tables: Iterable[pa.Table], block_rows: int = BLOCK_ROWS) -> Iterator[pa.Table]:
@@ -149,19 +103,10 @@ def whole_anchors(tables: Iterable[pa.Table], block_rows: int = BLOCK_ROWS) -> I
 
 
 def convert(
-    name: str,
-    tables: Iterable[pa.Table],
-    *,
-    k: int,
-    metric: str,
-    scores: str | None = None,
-    rescored: bool = False,
-    float64: bool = False,
-    short_rows: str | None = None,
-    texts: Texts | CarriedTexts | None = None,
-    counts: Counts | None = None,
-) -> Iterator[pa.Table]:
-    """Native triplets as rows of a trainer format.
+    name: str, tables: Iterable[pa.Table], *, k: int, scoring: Scoring | None, short_rows: str,
+    texts: Texts | CarriedTexts | None, counts: Counts,
+) -> Iterator[pa.Table]:  # fmt: skip
+    """Rows of a trainer format, made of native triplets.
 
     Parameters
     ----------
@@ -170,20 +115,13 @@ def convert(
     tables : iterable of pyarrow.Table
         Triplets in the order of the native output, cut anywhere.
     k : int
-        Negatives of a full pair; of more the first k are taken.
-    metric : str
-    scores : {"rescored", "similarity", "negative-distance", "none"}, optional
-        Those of refilter's table, or computed in float64 from the stored distance. Default: the format's; where it has
-        scores and the rows are rescored, those.
-    rescored : bool
-        Whether the rows come from refilter and have its columns score_ap and score_an.
-    float64 : bool
-        Whether scores are kept as double rather than float32.
-    short_rows : {"keep", "drop", "repeat"}, optional
-        Default: the format's.
+        Negatives of a full pair; where a pair has more, the first k are taken.
+    scoring : Scoring or None
+        The scores that the rows get; None: no scores.
+    short_rows : {"keep", "drop", "repeat"}
     texts : Texts or CarriedTexts, optional
         Needed by the formats that hold texts.
-    counts : Counts, optional
+    counts : Counts
         Filled while the tables are read.
 
     Yields
@@ -194,7 +132,7 @@ def convert(
     Raises
     ------
     UsageError
-        At the call, for what the format cannot carry or lacks.
+        When the rows lack the distances that scores are made of.
     InputError
         For a null text that is needed, naming the row; for ids that do not fit.
 
@@ -202,25 +140,15 @@ def convert(
     -----
     Holds the triplets and texts of about 16,384 rows, or of one anchor if it has more.
     """
-    scores, short_rows = chosen(name, metric, scores, short_rows, rescored)
-    if FORMATS[name].needs_text and texts is None:
-        raise UsageError(f"--emit {name} holds texts", "name their column: --text COL")
-    offset = None if scores == RESCORED else 1.0 if (scores, metric) == ("similarity", "cosine") else 0.0
-    scoring = None if scores == "none" else Scoring(offset, pa.float64() if float64 else pa.float32())
-    told = Counts() if counts is None else counts
-
-    def converted() -> Iterator[pa.Table]:
-        for table in whole_anchors(_needed(table, texts) for table in tables):
-            if scoring is not None and scoring.column("positive") not in table.column_names:
-                raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
-            if "negative" in FORMATS[name].texts:
-                table = without_equal_texts(Block(table, texts, scoring, k), told)
-            fitting = Fitting(Block(table, texts, scoring, k), told)
-            shaped = pa.table(SHAPES[name](Block(fitting.fit(short_rows), texts, scoring, k)))
-            told.rows += shaped.num_rows
-            yield shaped
-
-    return converted()
+    for table in whole_anchors(_needed(table, texts) for table in tables):
+        if scoring is not None and scoring.column("positive") not in table.column_names:
+            raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
+        if "negative" in FORMATS[name].texts:
+            table = without_equal_texts(Block(table, texts, scoring, k), counts)
+        table = fitted(Block(table, texts, scoring, k), short_rows, counts)
+        shaped = pa.table(SHAPES[name](Block(table, texts, scoring, k)))
+        counts.rows += shaped.num_rows
+        yield shaped
 
 
 def _needed(table: pa.Table, texts: Texts | CarriedTexts | None) -> pa.Table:
@@ -233,12 +161,12 @@ def _needed(table: pa.Table, texts: Texts | CarriedTexts | None) -> pa.Table:
 
 
 def as_lines(name: str, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Converted rows of a format of lines as tables of one column, the lines; `writer.write_lines` writes them.
+    """Converted rows as tables of one column of lines, for `write_lines`.
 
     Floats are the shortest text of their float32; the keys of JSON stand in column order.
     """
     for table in tables:
-        columns = [_told(column).to_pylist() for column in table.columns]
+        columns = [_as_text(column).to_pylist() for column in table.columns]
         lines = LINES[FORMATS[name].suffix](table.column_names, zip(*columns, strict=True))
         yield pa.table({"line": pa.array(lines, pa.string())})
 
@@ -257,9 +185,9 @@ LINES: dict[str, Callable[[list[str], Iterable[tuple[Any, ...]]], list[str]]] = 
 }
 
 
-def _told(column: pa.ChunkedArray) -> pa.Array:
-    """float32 as the float64 of the same shortest text; other columns as they are."""
+def _as_text(column: pa.ChunkedArray) -> pa.Array:
+    """A column whose float32 are the float64 that print alike; other columns as they are."""
     array = as_array(column)
     if pa.types.is_list(array.type):
-        return pa.ListArray.from_arrays(array.offsets, _told(array.values))
+        return pa.ListArray.from_arrays(array.offsets, _as_text(array.values))
     return array.cast(pa.string()).cast(pa.float64()) if array.type == pa.float32() else array

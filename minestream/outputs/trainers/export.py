@@ -22,11 +22,11 @@ from minestream.errors import InputError, OutputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.decode import as_array
 from minestream.inputs.given import Given
-from minestream.outputs.mined import MinedOutput, mined_output, open_parquet, reading
+from minestream.outputs.mined import RESCORING, MinedOutput, mined_output, open_parquet, reading
 from minestream.outputs.origin import PATHS, entries, find, open_recorded, same_files
 from minestream.outputs.parquet import write_lines, write_rows
 from minestream.outputs.single_file import Draft, publishing
-from minestream.outputs.trainers.columns import anchor_role
+from minestream.outputs.trainers.columns import Scoring, anchor_role
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
 from minestream.system import ragged
@@ -37,19 +37,10 @@ BATCH_ROWS = 16_384
 
 @public()
 def export(
-    mined: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    emit: str,
-    text: str | None = None,
-    query_text: str | None = None,
-    source: Any = None,
-    corpus: Any = None,
-    scores: str | None = None,
-    short_rows: str | None = None,
-    overwrite: bool = False,
-    memory: str = "auto",
-) -> dict[str, Any]:
+    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, emit: str, text: str | None = None,
+    query_text: str | None = None, source: Any = None, corpus: Any = None, scores: str | None = None,
+    short_rows: str | None = None, overwrite: bool = False, memory: str = "auto",
+) -> dict[str, Any]:  # fmt: skip
     """Write mined triplets or tuples in a trainer's format.
 
     Parameters
@@ -59,14 +50,14 @@ def export(
     out : path
         The file to write; its name ends as the format's files do.
     emit : str
-        A key of FORMATS.
+        The name of the format.
     text, query_text : str, optional
-        Columns of the texts, of the queries too if not given apart. Default: the one text column that was carried.
-        Carried columns are used as they are; others are read from the source.
+        Columns of the texts; query_text where those of the queries have another name. Default: the one text column
+        that was carried. Carried columns are used as they are; others are read from the source.
     source, corpus : path, list of paths or Arrow object, optional
         The mined inputs, when they are not where they were, beside the mined file or in the working directory.
     scores, short_rows : str, optional
-        See `formats.convert`. After refilter the scores are those of its table; "similarity" asks for the mined ones.
+        Default: the format's; after refilter the scores of its table ("similarity" asks for the mined ones).
     overwrite : bool
     memory : str
         Bound on the texts that are held; others go to a scratch file beside `out`.
@@ -81,55 +72,53 @@ def export(
     UsageError, InputError, OutputError
         For what the format cannot carry; a missing or changed source or column, a null text; an output that exists.
     """
-    found = mined_output(mined)
-    config = found.about["config"]
+    found, given = mined_output(mined), {"text": text, "query_text": query_text, "source": source, "corpus": corpus}
     refuse_gone("short_rows", short_rows)
-    rescored = "refilter" in found.about
-    scores, short_rows = chosen(emit, config["metric"], scores, short_rows, rescored)
+    config = found.about["config"]
+    scores, short_rows = chosen(emit, config["metric"], scores, short_rows, RESCORING in found.about)
     refuse(found)
-    form = FORMATS[emit]
+    form, counts = FORMATS[emit], Counts()
     place = ending_in(form.suffix, out, f"--emit {emit}")
-    counts = Counts()
-    given = {"": source, "corpus": corpus}
     read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
     with publishing(place, overwrite, read) as draft:
-        names = text_names(found, text, query_text) if form.needs_text else None
-        texts = None if names is None else texts_of(found, form.texts, names, given, memory, draft)
+        texts = texts_of(found, form.texts, given, memory, draft) if form.needs_text else None
+        scoring = Scoring.of(scores, config["metric"], config["float64"])
         tables = convert(
-            emit, triplets(found), k=config["negatives"], metric=config["metric"], scores=scores, rescored=rescored,
-            float64=config["float64"], short_rows=short_rows, texts=texts, counts=counts,
+            emit, triplets(found), k=config["negatives"], scoring=scoring, short_rows=short_rows, texts=texts,
+            counts=counts,
         )  # fmt: skip
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
-        if form.suffix == ".parquet":
-            first = next(tables)  # there is one at least
-            changed: dict[str, Any] = {"config": config | said}
-            if rescored:
-                changed["scores"] = SCORES_MEAN[scores]
-                changed["config"] |= {"scores": None if scores == RESCORED else scores}  # no option of mining
-            metadata = metadata_like(found, **changed)
-            record = write_rows(draft.path, first.schema, chain([first], tables), metadata)
-        else:
-            record = write_lines(draft.path, as_lines(emit, tables))
-            draft.manifest = _manifest_of_lines(found, config | said, {"name": place.name, **record})
+        record = _written(draft, found, tables, said)
     notes = idle(
-        "export", {"text": text, "query_text": query_text, "source": source, "corpus": corpus}, texts=form.texts,
-        carried=isinstance(texts, CarriedTexts), two_tables=config["two_tables"], query_text=query_text,
+        "export", given, texts=form.texts, carried=isinstance(texts, CarriedTexts), two_tables=config["two_tables"],
+        query_text=query_text,
     )  # fmt: skip
-    told = {"output": str(place), "mined": str(found.path), **said, **asdict(counts), "bytes": record["bytes"]}
-    return told | {"notes": notes}
+    counted = asdict(counts) | {"bytes": record["bytes"], "notes": notes}
+    return {"output": str(place), "mined": str(found.path), **said, **counted}
 
 
-def _manifest_of_lines(found: MinedOutput, config: dict[str, Any], file: dict[str, Any]) -> dict[str, Any]:
-    """The manifest beside a file of text, which says nothing of itself: by it --overwrite knows it as ours."""
-    about = {name: found.about[name] for name in ("version", "fingerprint", "columns", "source")}
-    return about | {
-        "state": "complete", "config": config, "parts": 1, "counts": {"rows": file["rows"]}, "files": [file],
-        "report": {},
-    }  # fmt: skip
+def _written(draft: Draft, found: MinedOutput, tables: Iterator[pa.Table], said: dict[str, str]) -> dict[str, Any]:
+    """Write converted rows as Parquet, or as lines with a manifest; returns their {rows, bytes, crc32}."""
+    config = found.about["config"] | said
+    if FORMATS[said["emit"]].suffix != ".parquet":
+        record = write_lines(draft.path, as_lines(said["emit"], tables))
+        # A file of text says nothing about itself: by this manifest --overwrite knows it as ours.
+        draft.manifest = {name: found.about[name] for name in ("version", "fingerprint", "columns", "source")} | {
+            "state": "complete", "config": config, "parts": 1, "counts": {"rows": record["rows"]},
+            "files": [{"name": draft.target.final.name, **record}], "report": {},
+        }  # fmt: skip
+        return record
+    changed: dict[str, Any] = {"config": config}
+    if RESCORING in found.about:
+        changed["scores"] = SCORES_MEAN[said["scores"]]
+        if said["scores"] == RESCORED:  # no option of mining
+            config["scores"] = None
+    first = next(tables)  # there is at least one
+    return write_rows(draft.path, first.schema, chain([first], tables), metadata_like(found, **changed))
 
 
 def refuse(found: MinedOutput) -> None:
-    """Raise UsageError for mined rows that are no triplets in the order of their anchors."""
+    """Raise UsageError unless the mined rows are triplets or tuples in the order of their anchors."""
     emit = found.about["config"]["emit"]
     if emit not in NATIVE:
         raise UsageError(f"{found.path} holds {emit}", "mine with --emit triplets or tuples")
@@ -141,7 +130,7 @@ def refuse(found: MinedOutput) -> None:
 
 
 def _exploded(table: pa.Table, config: dict[str, Any]) -> pa.Table:
-    """Tuples as triplets: a row for each negative; distances are what the scores say, float64."""
+    """Tuples as triplets, one row for each negative; distances are computed back from the scores, in float64."""
     negatives = as_array(table["negative_rows"])
     lengths = negatives.value_lengths().to_numpy()
     pair = pa.array(np.repeat(np.arange(len(table)), lengths))
@@ -169,7 +158,7 @@ NATIVE: dict[str, Callable[[pa.Table, dict[str, Any]], pa.Table]] = {
 
 
 def triplets(found: MinedOutput) -> Iterator[pa.Table]:
-    """The rows of a mined output as triplets; at least one table."""
+    """The rows of a mined output as triplets: an empty table first, for its schema."""
     config = found.about["config"]
     native = NATIVE[config["emit"]]
     with reading(found.files[0], InputError):
@@ -193,45 +182,39 @@ def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> 
 
 
 def texts_of(
-    found: MinedOutput, roles: tuple[str, ...], names: CarriedTexts, given: dict[str, Any], memory: str, draft: Draft
+    found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], memory: str, draft: Draft
 ) -> CarriedTexts | JoinedTexts:
     """Where the texts of `roles` come from: the mined rows that carry them, else the source."""
+    names = text_names(found, given["text"], given["query_text"])
     columns = next(triplets(found)).column_names
     anchor = anchor_role(columns)
     carried = {"anchor": f"{anchor}_{names.query}", **{role: f"{role}_{names.document}" for role in ROLES[1:]}}
     if all(carried[role] in columns for role in roles):
         return names
-    budget = memory_budget(Resources(memory=memory)) // 4
+
+    def read(table: str, name: str, option: str) -> CarriedColumns:
+        """A text column of INPUT ("") or of the corpus, which must be the table that was mined."""
+        paths = find(found, table, {"": given["source"], "corpus": given["corpus"]})
+        draft.refuse_inputs([Given("the source", paths)])
+        own = [path for path in paths if not str(path).endswith(".npy")]
+        texts = text_column(own, name, memory_budget(Resources(memory=memory)) // 4, draft.path.parent, option)
+        opened = open_recorded(found, table, paths, carry=())
+        for _ in opened.batches():  # its checksums are known once all rows have been read
+            pass
+        same_files(entries(found, table), opened.identity(), PATHS[table])
+        return texts
+
     if anchor == "query":
-        queries = source_texts(found, "", given, names.query, "--query-text", budget, draft)
-        only_queries = roles == ("anchor",)
-        return JoinedTexts(
-            None if only_queries else source_texts(found, "corpus", given, names.document, "--text", budget, draft),
-            queries,
-        )
+        queries = read("", names.query, "--query-text")
+        return JoinedTexts(None if roles == ("anchor",) else read("corpus", names.document, "--text"), queries)
     if names.query != names.document:
         raise UsageError("--query-text is for two tables; here queries and documents are one", "leave it out")
-    texts = source_texts(found, "", given, names.document, "--text", budget, draft)
+    texts = read("", names.document, "--text")
     return JoinedTexts(texts, texts)
 
 
-def source_texts(
-    found: MinedOutput, table: str, given: dict[str, Any], name: str, option: str, budget_bytes: int, draft: Draft
-) -> CarriedColumns:
-    """The text column of INPUT ("") or of the corpus, which must be what was mined."""
-    paths = find(found, table, given)
-    draft.refuse_inputs([Given("the source", paths)])
-    scratch = draft.path.parent
-    texts = text_column([p for p in paths if not str(p).endswith(".npy")], name, budget_bytes, scratch, option)
-    opened = open_recorded(found, table, paths, carry=())
-    for _ in opened.batches():
-        pass
-    same_files(entries(found, table), opened.identity(), PATHS[table])
-    return texts
-
-
 def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) -> AnyPath:
-    """The place that is to be written, whose name says what is in it; UsageError for another ending."""
+    """The place to write to; UsageError when its name does not end in `suffix`."""
     place = place_of(out, OutputError)
     if place.suffix != suffix:
         raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"-o {place.stem}{suffix}")
@@ -239,7 +222,7 @@ def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) 
 
 
 def metadata_like(found: MinedOutput, **changed: Any) -> dict[str, str]:
-    """What a mined output says of itself, but for what is `changed`, its counts and the CRC-32 of its rows."""
+    """The metadata of a mined output with some of it `changed`; without its counts and the CRC-32 of its rows."""
     about = {name: value for name, value in found.about.items() if name not in ("counts", "rows_crc32")} | changed
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True) for name, value in about.items()

@@ -19,7 +19,7 @@ from minestream.config.resources import Resources
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs.given import Given
 from minestream.outputs.gates import check_gates
-from minestream.outputs.mined import RESCORING, mined_output
+from minestream.outputs.mined import RESCORING, MinedOutput, mined_output
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.columns import anchor_role
@@ -28,16 +28,12 @@ from minestream.outputs.trainers.export import ending_in, metadata_like, refuse,
 from minestream.outputs.trainers.scores import ScoreTable
 from minestream.search.similarity import bounds, references
 from minestream.system import ragged
-from minestream.system.paths import text_of
+from minestream.system.paths import AnyPath, text_of
 from minestream.system.stats import ShardStats
 
 BLOCK_ROWS = 131_072
 SCORES = ("score_ap", "score_an")
-MISSING = {
-    "error": "refuse the table",
-    "drop": "leave such rows out, counted",
-    "keep": "keep them behind the scored ones, with a null score, past every filter that it would be judged by",
-}
+MISSING = ("error", "drop", "keep")  # what is done about mined rows whose positive or negative has no score
 SAY = "score_ap and score_an are the scores of the table; distance, loss and harder are of the mined embeddings"
 Rows = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -54,8 +50,8 @@ class Rule:
     relative_margin: float | None = None
     reference: str = "pair"
 
-    def check(self) -> None:
-        """Raise UsageError for what means nothing."""
+    def __post_init__(self) -> None:
+        """Raise UsageError for a rule that means nothing."""
         for spec in fields(self):
             check_value(OPTION_FIELDS[spec.name], getattr(self, spec.name))
         checks.refuse(checks.REFILTER, self)
@@ -63,22 +59,12 @@ class Rule:
 
 @public()
 def refilter(
-    mined: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    scores: Any,
-    negatives: int,
-    relative_margin: float | None = None,
-    absolute_margin: float | None = None,
-    max_similarity: float | None = None,
-    min_similarity: float | None = None,
-    reference: str = "pair",
-    missing_scores: str = "error",
-    require_rows: int | None = None,
-    max_short: str | float | None = None,
-    emit: str = "triplets",
+    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, scores: Any, negatives: int,
+    relative_margin: float | None = None, absolute_margin: float | None = None, max_similarity: float | None = None,
+    min_similarity: float | None = None, reference: str = "pair", missing_scores: str = "error",
+    require_rows: int | None = None, max_short: str | float | None = None, emit: str = "triplets",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Filter mined rows by the scores of a table and keep the best-scored negatives of each pair.
 
     Parameters
@@ -88,9 +74,8 @@ def refilter(
     out : path
         The .parquet file to write: triplets of the same columns and score_ap, score_an, which every export carries.
     scores : path, list of paths or Arrow object
-        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; one row for each
-        mined anchor with each of its positives and negatives. Ids of another type than the mined ones are compared as
-        text.
+        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; a row for each
+        mined anchor with each positive and negative. Ids of another type are compared as text. Takes 16 bytes a row.
     negatives : int
         How many negatives of a pair stay, by score descending, then as mined.
     relative_margin, absolute_margin, max_similarity, min_similarity : float, optional
@@ -98,72 +83,78 @@ def refilter(
     reference : {"pair", "min", "max", "mean"}
         Over the scores of the anchor's positives that were mined and have one.
     missing_scores : {"error", "drop", "keep"}
-        What becomes of mined rows whose positive or negative has no score: they are refused; left out; or kept behind
-        the scored ones of their pair, with a null score, past every filter that it would be judged by.
+        Mined rows whose positive or negative has no score are refused; left out; or kept behind the scored rows of
+        their pair, with a null score, and no filter by that score drops them.
     require_rows, max_short : int, str, optional
-        Gates as in mining: fewest rows, largest share of short pairs ("5%"); pairs left out for want of a score are
-        short.
-    emit : {"triplets"}
-    overwrite : bool
+        Gates as in mining. Pairs that are left out because they have no score count as short.
+    emit, overwrite : {"triplets"}, bool
 
     Returns
     -------
     dict
-        output, mined, the rule, the table, notes, and the funnel: candidates = without_positive_score + without_score +
+        output, mined, the rule, the table, notes, and counts: candidates = without_positive_score + without_score +
         dropped by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty. What is kept
         without a score is counted under both.
 
     Raises
     ------
-    UsageError, InputError, OutputError
-        For a rule that means nothing, rows without ids, scores that do not fit, are missing or not finite or are of
-        other rows; an output that exists.
-    GateMissedError
-        When a gate is missed; nothing is written.
-
-    Notes
-    -----
-    Holds the scores: 16 bytes a row and each id once. O(rows log rows).
+    UsageError, InputError, OutputError, GateMissedError
+        For a rule that means nothing, rows without ids, unfit scores, an output that exists, a missed gate.
     """
     rule = Rule(
         negatives=negatives, relative_margin=relative_margin, absolute_margin=absolute_margin,
         max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
     )  # fmt: skip
-    rule.check()
+    gates = _checked(missing_scores, require_rows, max_short)
+    found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
+    ids = _ids(found, emit, place)
+    with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
+        table = ScoreTable(scores, (ids.field(0).type, ids.field(2).type))
+        funnel = Funnel(rule, table, ids.names, missing_scores, found.about["config"]["float64"])
+        kept = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
+        schema = funnel.filtered(next(triplets(found))).schema
+        write_rows(draft.path, schema, kept, _metadata(found, rule, table, missing_scores), funnel.answer)
+        funnel.refuse_missing()
+        check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
+    said = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
+    return said | {"notes": table.notes} | funnel.counts
+
+
+def _ids(found: MinedOutput, emit: str, place: AnyPath) -> pa.Schema:
+    """The id columns of anchor, positive and negative; an error for rows that cannot be filtered, or another emit."""
+    refuse(found)
+    if emit != "triplets":
+        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")
+    schema = next(triplets(found)).schema
+    names = [f"{anchor_role(schema.names)}_id", "positive_id", "negative_id"]
+    if not set(names) <= set(schema.names):
+        raise InputError(f"{found.path} has no ids to join scores by", "mine with --id")
+    return pa.schema([schema.field(name) for name in names])
+
+
+def _metadata(found: MinedOutput, rule: Rule, table: ScoreTable, missing_scores: str) -> dict[str, str]:
+    """The metadata of the mined output, and by which table and rule its rows were chosen, now and before."""
+    rescoring = {"table": table.about, "rule": asdict(rule), "missing_scores": missing_scores, "scores": SAY}
+    changed = {
+        "config": found.about["config"] | {"negatives": rule.negatives, "emit": "triplets", "short_rows": "keep"},
+        RESCORING: rescoring | {"before": found.about.get(RESCORING)},
+    }
+    return metadata_like(found, **changed)
+
+
+def _checked(missing_scores: str, require_rows: int | None, max_short: str | float | None) -> Resources:
+    """The gates; UsageError when one of the three options has no such value."""
     if missing_scores not in MISSING:
         known = nearest_name(missing_scores, list(MISSING))
         raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
     gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
     short_share(gates.max_short)
     check_value(OPTION_FIELDS["require_rows"], require_rows)
-    found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
-    refuse(found)
-    if emit != "triplets":
-        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")
-    first = next(triplets(found))
-    names = [f"{anchor_role(first.column_names)}_id", "positive_id", "negative_id"]
-    if not set(names) <= set(first.column_names):
-        raise InputError(f"{found.path} has no ids to join scores by", "mine with --id")
-    with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
-        table = ScoreTable(scores, (first.schema.field(names[0]).type, first.schema.field(names[2]).type))
-        funnel = Funnel(rule, table, names, missing_scores, found.about["config"]["float64"])
-        rescoring = {"table": table.about, "rule": asdict(rule), "missing_scores": missing_scores, "scores": SAY}
-        changed = {
-            "config": found.about["config"] | {"negatives": negatives, "emit": emit, "short_rows": "keep"},
-            RESCORING: rescoring | {"before": found.about.get(RESCORING)},
-        }
-        tables = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
-        schema = funnel.filtered(first).schema
-        write_rows(draft.path, schema, tables, metadata_like(found, **changed), funnel.answer)
-        funnel.refuse_missing()
-        check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
-    told = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
-    told["notes"] = table.notes
-    return told | funnel.counts
+    return gates
 
 
 class Funnel:
-    """Filters blocks of whole anchors and counts what becomes of pairs and candidates."""
+    """Filters blocks of whole anchors and counts pairs and candidates; refilter says how they add up."""
 
     def __init__(self, rule: Rule, table: ScoreTable, names: list[str], missing: str, float64: bool) -> None:
         self._rule, self._table, self._names, self._missing = rule, table, names, missing
@@ -240,13 +231,14 @@ class Funnel:
             self._first_missing = [ids[0][first].as_py(), ids[1 if positive[first] else 2][first].as_py()]
 
     def _references(self, positive: Numbers, anchor: Rows) -> Numbers:
-        """What the margins of each pair are measured from, NaN for nothing; pairs without a score have no say."""
+        """The score that the margins of each pair are measured from; NaN where the anchor has none."""
         if self._rule.reference == "pair":
             return positive
         start, known = np.append(ragged.runs(anchor), anchor.size), ~np.isnan(positive)
         return ragged.repeat(references(self._rule.reference, positive[known], ragged.kept(start, known)), start)
 
     def _passing(self, positive: Numbers, score: Numbers, reference: Numbers) -> NDArray[np.bool_]:
+        """Which rows pass the filters; counts those that do not, by the reason."""
         counts = self.counts
         scored = ~np.isnan(positive)
         counts["candidates"] += scored.size
