@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -269,11 +268,7 @@ class Candidates:
 
     def _kind(self, name: str) -> pa.DataType:
         """The type of the first column of this name (looking it up by name fails where two share it)."""
-        return self._kinds[name]
-
-    @cached_property
-    def _kinds(self) -> dict[str, pa.DataType]:
-        return dict(reversed(list(zip(self.schema.names, self.schema.types, strict=True))))
+        return self.schema.field(self.schema.get_all_field_indices(name)[0]).type
 
     def _fits(self, role: str, name: str) -> bool:
         return _ROLES[role].fits(plain(self._kind(name)))

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
 
+from minestream.errors import UsageError
+
 _EXACT = decimal.Context(prec=200)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -31,12 +33,8 @@ _BETWEEN = {"==": "", "!=": "", "<": "<=", "<=": "<=", ">": ">", ">=": ">"}  # o
 SURELY_WHOLE_BYTES = 16  # no writer cuts shorter texts in its statistics
 
 
-class Unlike(Exception):
+class Unlike(UsageError):
     """A column and a value, or two columns, that cannot be compared."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message, self.hint = message, hint
 
 
 @dataclass(frozen=True)
@@ -73,11 +71,6 @@ def in_words(value: Value) -> str:
     return repr(value) if isinstance(value, bool) else f"the {'text' if isinstance(value, str) else 'number'} {value!r}"
 
 
-def _decimal_grid(kind: pa.DataType) -> tuple[Fraction, int, int]:
-    most = 10**kind.precision - 1
-    return Fraction(1, 10**kind.scale) if kind.scale >= 0 else Fraction(10**-kind.scale), -most, most
-
-
 def _grid(kind: pa.DataType) -> tuple[Fraction, int, int] | None:
     """The step between values of a type, and the least and the most of steps; None for what has no grid."""
     int64 = np.iinfo(np.int64)
@@ -85,7 +78,8 @@ def _grid(kind: pa.DataType) -> tuple[Fraction, int, int] | None:
         limits = np.iinfo(kind.to_pandas_dtype())
         return Fraction(1), int(limits.min), int(limits.max)
     if pat.is_decimal(kind):
-        return _decimal_grid(kind)
+        most = 10**kind.precision - 1
+        return Fraction(10) ** -kind.scale, -most, most
     if pat.is_date32(kind):
         return Fraction(86_400), -(2**31), 2**31 - 1
     if pat.is_date64(kind) or pat.is_timestamp(kind):
@@ -103,7 +97,9 @@ def comparable(column: pa.Array) -> pa.Array:
         return column.cast(pa.int64())
     if pat.is_float16(kind):
         return column.cast(pa.float32())
-    return column.cast(pa.decimal128(kind.precision, kind.scale)) if _is_small_decimal(kind) else column
+    if pat.is_decimal32(kind) or pat.is_decimal64(kind):
+        return column.cast(pa.decimal128(kind.precision, kind.scale))
+    return column
 
 
 def together(column: pa.Array) -> pa.Array:
@@ -112,10 +108,6 @@ def together(column: pa.Array) -> pa.Array:
     if pat.is_timestamp(kind) and kind.tz:
         return column.cast(pa.timestamp(kind.unit, "UTC"))
     return column.cast(pa.float32()) if pat.is_float16(kind) else column
-
-
-def _is_small_decimal(kind: pa.DataType) -> bool:
-    return bool(pat.is_decimal32(kind) or pat.is_decimal64(kind))
 
 
 def compared(comparison: str, column: pa.Array, other: Any) -> pa.BooleanArray:

@@ -7,7 +7,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -44,136 +44,110 @@ Ranges = Mapping[str, Range]
 Verdict = tuple[bool, bool]  # whether rows may meet a condition, and whether they may fail it; null does neither
 
 
-class Condition:
-    """What is true, false or null of a row: null meets no comparison, nor its negation."""
-
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """Its value in every row."""
-        raise NotImplementedError
-
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """What it may be in rows of which only ranges are known."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Joined(Condition):
+class Joined(NamedTuple):
     """Conditions joined by `and` (every) or `or`."""
 
     every: bool
     parts: tuple[Condition, ...]
 
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        found = self.parts[0].of(columns)
-        for part in self.parts[1:]:
-            found = (pc.and_kleene if self.every else pc.or_kleene)(found, part.of(columns))
-        return found
 
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        true, false = zip(*(part.verdict(ranges, kinds) for part in self.parts), strict=True)
-        return (all(true), any(false)) if self.every else (any(true), all(false))
-
-
-@dataclass(frozen=True)
-class Not(Condition):
+class Not(NamedTuple):
     """The negation of a condition."""
 
     part: Condition
 
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        return pc.invert(self.part.of(columns))
 
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        true, false = self.part.verdict(ranges, kinds)
-        return false, true
-
-
-@dataclass(frozen=True)
-class IsNull(Condition):
+class IsNull(NamedTuple):
     """Whether a column is null."""
 
     name: str
 
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        return columns[self.name].is_null()
 
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        known = ranges.get(self.name, NOTHING_KNOWN)
-        return known.nulls, known.values
-
-
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column, by its name."""
 
     name: str
 
 
-@dataclass(frozen=True)
-class Compared(Condition):
+class Compared(NamedTuple):
     """A column compared with a value, or with another column as Arrow compares the two."""
 
     name: str
     comparison: str
     value: Value | Column
 
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        column = columns[self.name]
-        if isinstance(self.value, Column):
-            return self._with(column, columns[self.value.name], self.value.name)
-        comparison, value = fitted(self.name, column.type, self.comparison, self.value)
-        return compared(comparison, comparable(column), value) if comparison else _where_known(column, value)
 
-    def _with(self, column: pa.Array, other: pa.Array, name: str) -> pa.BooleanArray:
-        if pa.types.is_null(column.type) or pa.types.is_null(other.type):
-            return pa.nulls(len(column), pa.bool_())
-        try:
-            return compared(self.comparison, together(column), together(other))
-        except pa.ArrowException as error:
-            what = f"columns {self.name!r} ({column.type}) and {name!r} ({other.type}) cannot be compared"
-            raise Unlike(what, "compare columns of one type") from error
-
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        if isinstance(self.value, Column):
-            return True, True
-        known = ranges.get(self.name, NOTHING_KNOWN)
-        return known.verdict(*fitted(self.name, kinds[self.name], self.comparison, self.value))
-
-
-def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
-    """`value`, and null where the column is."""
-    return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
-
-
-@dataclass(frozen=True)
-class OneOf(Condition):
+class OneOf(NamedTuple):
     """A column among values."""
 
     name: str
     values: tuple[Value, ...]
 
-    def of(self, columns: Columns) -> pa.BooleanArray:
-        """See Condition."""
-        column = comparable(columns[self.name])
-        fits = [fitted(self.name, columns[self.name].type, "==", value) for value in self.values]
-        known = [value for comparison, value in fits if comparison]
-        zeros = [value for value in known if value == 0 and isinstance(value, float)]
-        known += [-value for value in zeros]  # Arrow tells -0.0 from 0.0 here
-        among = pa.array(known, column.type)
-        return _where_known(column, pc.is_in(column, value_set=among))
 
-    def verdict(self, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-        """See Condition."""
-        each = tuple(Compared(self.name, "==", value) for value in self.values)
-        return Joined(False, each).verdict(ranges, kinds) if each else (False, True)
+Condition = Joined | Not | IsNull | Compared | OneOf
+
+
+def of_rows(condition: Condition, columns: Columns) -> pa.BooleanArray:
+    """The value of a condition in every row: null meets no comparison, and not its negation either."""
+    match condition:
+        case Joined(every, parts):
+            found = of_rows(parts[0], columns)
+            for part in parts[1:]:
+                found = (pc.and_kleene if every else pc.or_kleene)(found, of_rows(part, columns))
+            return found
+        case Not(part):
+            return pc.invert(of_rows(part, columns))
+        case IsNull(name):
+            return columns[name].is_null()
+        case OneOf(name, values):
+            column = comparable(columns[name])
+            fits = [fitted(name, columns[name].type, "==", value) for value in values]
+            known = [value for comparison, value in fits if comparison]
+            known += [-value for value in known if value == 0 and isinstance(value, float)]  # to Arrow -0.0 is another
+            return _where_known(column, pc.is_in(column, value_set=pa.array(known, column.type)))
+        case Compared(name, comparison, value):
+            if isinstance(value, Column):
+                return _columns_compared(comparison, columns, name, value.name)
+            comparison, value = fitted(name, columns[name].type, comparison, value)
+            column = comparable(columns[name])
+            return compared(comparison, column, value) if comparison else _where_known(column, value)
+
+
+def _columns_compared(comparison: str, columns: Columns, name: str, other_name: str) -> pa.BooleanArray:
+    column, other = columns[name], columns[other_name]
+    if pa.types.is_null(column.type) or pa.types.is_null(other.type):
+        return pa.nulls(len(column), pa.bool_())
+    try:
+        return compared(comparison, together(column), together(other))
+    except pa.ArrowException as error:
+        what = f"columns {name!r} ({column.type}) and {other_name!r} ({other.type}) cannot be compared"
+        raise Unlike(what, "compare columns of one type") from error
+
+
+def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
+    """`value`, and null where the column is null."""
+    return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
+
+
+def of_ranges(condition: Condition, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
+    """What a condition may be in rows of which only the ranges of their columns, of plain types `kinds`, are known."""
+    match condition:
+        case Joined(every, parts):
+            true, false = zip(*(of_ranges(part, ranges, kinds) for part in parts), strict=True)
+            return (all(true), any(false)) if every else (any(true), all(false))
+        case Not(part):
+            may_meet, may_fail = of_ranges(part, ranges, kinds)
+            return may_fail, may_meet
+        case IsNull(name):
+            known = ranges.get(name, NOTHING_KNOWN)
+            return known.nulls, known.values
+        case OneOf(name, values):
+            each = tuple(Compared(name, "==", value) for value in values)
+            return of_ranges(Joined(False, each), ranges, kinds) if each else (False, True)
+        case Compared(name, comparison, value):
+            if isinstance(value, Column):
+                return True, True
+            return ranges.get(name, NOTHING_KNOWN).verdict(*fitted(name, kinds[name], comparison, value))
 
 
 @dataclass(frozen=True)
@@ -209,7 +183,7 @@ class Where:
     def mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Which rows meet it, bool[m]."""
         try:
-            met = self.condition.of({name: decode_plain(batch.column(name)) for name in self.columns})
+            met = of_rows(self.condition, {name: decode_plain(batch.column(name)) for name in self.columns})
         except Unlike as error:
             raise UsageError(f"{self.option} {self.text!r}: {error.message}", error.hint) from error
         except pa.ArrowException as error:
@@ -219,7 +193,8 @@ class Where:
 
     def may_be_met(self, ranges: Ranges, schema: pa.Schema) -> bool:
         """Whether rows in these ranges may meet it."""
-        return self.condition.verdict(ranges, {name: plain(schema.field(name).type) for name in self.columns})[0]
+        kinds = {name: plain(schema.field(name).type) for name in self.columns}
+        return of_ranges(self.condition, ranges, kinds)[0]
 
 
 def both(first: Where | None, second: Where | None) -> Where | None:

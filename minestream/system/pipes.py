@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,13 +17,12 @@ STANDARD_INPUT = "<standard input>"
 END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
-class MarkedFile:
+class MarkedFile(io.RawIOBase):
     """A binary file, to be read once, that remembers the last bytes read: a whole stream ends with END_MARK."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last = b""
-        self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         """The next `size` bytes; fewer at the end only."""
@@ -33,14 +33,6 @@ class MarkedFile:
         data = b"".join(pieces)
         self._last = (self._last + data[-len(END_MARK) :])[-len(END_MARK) :]
         return data
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def close(self) -> None:
-        """No more is read."""
-        self.closed = True
 
     def at_mark(self) -> bool:
         """Whether what was read last is the mark."""
@@ -125,25 +117,12 @@ def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: B
     return end
 
 
-class _Unclosed:
+class _Unclosed(io.RawIOBase):
     """A file that stays open, and unmarked, when the writer to it is dropped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.closed = False
 
     def write(self, data: Any) -> int:
         """Write all of `data`."""
         return self._file.write(data)
-
-    def flush(self) -> None:
-        """Hand on what is buffered."""
-        self._file.flush()
-
-    def writable(self) -> bool:
-        """True."""
-        return True
-
-    def close(self) -> None:
-        """Only this wrapper."""
-        self.closed = True
