@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +15,6 @@ import pyarrow.compute as pc
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_schema, common_vectors, no_rows
 from minestream.inputs.aligned import Lane, paired
-from minestream.inputs.checksums import Others, names_of
 from minestream.inputs.columns import Candidates, Columns, typed
 from minestream.inputs.decode import (
     Place,
@@ -34,6 +35,7 @@ from minestream.system.stores import output_as_input, unreadable
 
 WRITTEN_BY = b"minestream.version"
 NO_ROWS = np.zeros(0, np.int64)
+Sums = dict[str, dict[str, Checksum]]  # of each file the running checksums of its columns, by what they hold
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Source:
             self._read = inputs if npys or self._every_id else pruned(inputs, where)
         self._begun = self._complete = False
         self._file_rows: dict[str, int] = {}
-        self._checksums: dict[str, dict[str, Checksum]] = {}
-        self._others = Others()
+        self._checksums: Sums = {}
+        self._others: Sums = {}
         if npys and self.rows is not None:
             self._check_aligned(self.rows)
         looked = (npys, None, npys) if npys else (inputs, where, self._read)
@@ -207,7 +209,7 @@ class Source:
         id, version = str(self.columns.id), self.columns.version
         ids = decode_ids(batch.column(id), id, place)
         versions = None if version is None else decode_plain(batch.column(version))
-        self._others.add(place.file, {"ids left out": ids, "versions left out": versions})
+        _add(self._others, place, {"ids left out": ids, "versions left out": versions})
         self.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
 
     def _begin(self) -> None:
@@ -219,7 +221,7 @@ class Source:
         kinds |= {each.name: ["vectors", *kinds.get(each.name, [])] for each in self._npys or self._inputs}
         self._file_rows = dict.fromkeys(kinds, 0)
         self._checksums = {name: {kind: Checksum() for kind in of_file} for name, of_file in kinds.items()}
-        self._others = Others()
+        self._others = {}
 
     def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
         """Decode and check a piece of rows, whose vectors lie at `origin`, and count it into the checksums."""
@@ -233,12 +235,11 @@ class Source:
             carried = {name: self._plain(batch, name) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
-        for where, kind, column in ((origin, "vectors", vectors), (place, "labels", labels), (place, "ids", ids)):
-            if column is not None:
-                self._checksums[where.file][kind].add(column)
+        _add(self._checksums, origin, {"vectors": vectors})
+        _add(self._checksums, place, {"labels": labels, "ids": ids})
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
         others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
-        self._others.add(place.file, others)
+        _add(self._others, place, others)
         vectors, kinds = self._without_bad(vectors, origin, missing)
         bad = np.zeros(len(vectors), bool)
         bad[np.concatenate([NO_ROWS, *kinds.values()])] = True
@@ -295,19 +296,42 @@ class Source:
         """
         if not self._complete:
             raise UsageError("the identity is known after a full pass only", "go through batches() to the end first")
-        sums = {file: {kind: crc.value() for kind, crc in every.items()} for file, every in self._checksums.items()}
+        sums = {file: {kind: crc.value() for kind, crc in of_file.items()} for file, of_file in self._checksums.items()}
         return [
             {"name": name, "rows": self._file_rows[file] if rows is None else rows, "crc32": sums[file]}
             for file, (name, rows) in self.named().items()
         ]
 
     def others(self) -> list[dict[str, Any]]:
-        """What was read beside what the identity tells of; see Others."""
-        return self._others.told({file: name for file, (name, _) in self.named().items()})
+        """Checksums of the columns that `identity` leaves out and, under a condition, of the numbers of the rows read.
+
+        Returns
+        -------
+        list of dict
+            ``{"name", "crc32"}``, one entry a file that has any. Manifests hold them, the bytes of an output do not.
+        """
+        sums = {
+            file: {name: f"{crc.value():08x}" for name, crc in every.items()} for file, every in self._others.items()
+        }
+        return [{"name": name, "crc32": sums[file]} for file, (name, _) in self.named().items() if sums.get(file)]
 
     def named(self) -> dict[str, tuple[str, int | None]]:
-        """Of each file the name in the identity, and the rows if they are known without reading it."""
-        return names_of([*self._inputs, *self._npys])
+        """Of each file its name in the identity, relative to their common folder, and its rows where they are known."""
+        inputs = [*self._inputs, *self._npys]
+        folders = [os.path.dirname(each.name) for each in inputs if each.on_disk]
+        common = os.path.commonpath(folders) if folders else ""
+        return {
+            each.name: (Path(os.path.relpath(each.name, common)).as_posix() if each.on_disk else each.name, each.rows)
+            for each in inputs
+        }
+
+
+def _add(sums: Sums, place: Place, columns: Mapping[str, Any]) -> None:
+    """Take further rows of columns into the checksums of the file that they lie in; what is None is not read."""
+    of_file = sums.setdefault(place.file, {})
+    for name, column in columns.items():
+        if column is not None:
+            of_file.setdefault(name, Checksum()).add(column)
 
 
 def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -> Source:

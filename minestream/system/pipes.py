@@ -34,6 +34,10 @@ class MarkedFile(io.RawIOBase):
         self._last = (self._last + data[-len(END_MARK) :])[-len(END_MARK) :]
         return data
 
+    def readable(self) -> bool:
+        """True, which pyarrow asks for."""
+        return True
+
     def at_mark(self) -> bool:
         """Whether what was read last is the mark."""
         return self._last == END_MARK
@@ -126,3 +130,7 @@ class _Unclosed(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write all of `data`."""
         return self._file.write(data)
+
+    def writable(self) -> bool:
+        """True, which pyarrow asks for."""
+        return True
