@@ -1,4 +1,4 @@
-"""Writing that is whole or not at all: renames, flushes, locks, and what a disk refuses."""
+"""Writing files whole or not at all: renames, flushes, locks, errors of the disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PASSING = (errno.EIO, errno.ETIMEDOUT)
 
 @contextmanager
 def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
-    """Turn what a disk refuses under `path` into CapacityError when it is full, TransientError or OutputError."""
+    """Turn errors of the disk that holds `path` into CapacityError, TransientError or OutputError."""
     try:
         yield
     except OSError as error:

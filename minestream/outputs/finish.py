@@ -25,6 +25,7 @@ from minestream.kernels import draw
 from minestream.outputs.max_uses import as_stored, kept_tables, kept_uses
 from minestream.outputs.parquet import ROW_GROUP_ROWS, part_tables, stretches
 from minestream.outputs.rows import tuples_of
+from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
 ROWS_BUDGET = 2**20
@@ -44,7 +45,7 @@ Shape = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
 def words(table: pa.Table, name: str) -> Words:
-    """A column of rows, none of them negative, as unsigned words."""
+    """A column of row numbers as uint64."""
     values: Words = table.column(name).to_numpy().view(np.uint64)
     return values
 
@@ -173,10 +174,7 @@ def statistics_of(group: Any, name: str) -> Any:
 
 def without_repeats(pairs: pa.Table) -> pa.Table:
     """Pairs whose copies stand together, each once."""
-    left, right = words(pairs, "left_row"), words(pairs, "right_row")
-    first = np.ones(len(left), bool)
-    first[1:] = (left[1:] != left[:-1]) | (right[1:] != right[:-1])
-    return pairs.filter(pa.array(first))
+    return pairs.take(pa.array(ragged.runs(words(pairs, "left_row"), words(pairs, "right_row"))))
 
 
 def finished_rows(
@@ -210,7 +208,7 @@ def finished_rows(
         ordered = _shuffled(config, paths, keys, masks).in_order(rows_budget)
         if masks is None:
             return ordered
-        columns = pq.read_schema(paths[0]).empty_table()  # of no rows the columns are told all the same
+        columns = pq.read_schema(paths[0]).empty_table()  # without rows there is a schema all the same
         return (as_stored(table, config.float64) for table in chain([columns], ordered))
     if config.emit == "tuples":  # dealt by --max-uses, in triplets
         dealt = zip(paths, masks or (), strict=True)

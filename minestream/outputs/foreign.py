@@ -1,4 +1,4 @@
-"""Whether minestream wrote what stands under a name: only that is replaced by --overwrite."""
+"""Recognising files that minestream wrote: --overwrite replaces no others."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pyarrow.parquet as pq
 from minestream.errors import MinestreamError
 from minestream.system.paths import AnyPath, RemotePath, readable
 
-OURS = b"minestream."  # begins what a file of ours says of itself
+OURS = b"minestream."  # begins each key of the metadata of our files
 GENERATOR = '<meta name="generator" content="minestream">'
 HEAD_BYTES, PIECE_BYTES = 2048, 8 << 20
 Record = Mapping[str, Any] | None
 
 
 def is_ours(file: AnyPath, record: Record = None) -> bool:
-    """Whether minestream wrote a file, or there is nothing in it to be lost.
+    """Whether minestream wrote a file, or the file is empty.
 
     Parameters
     ----------
     file : path
     record : dict, optional
-        What a manifest says of the file {bytes, crc32}: text says nothing of itself.
+        What a manifest says about the file {bytes, crc32}: text has no metadata.
     """
     try:
         with _opened(file) as handle:

@@ -31,7 +31,7 @@ def read_json(path: AnyPath) -> dict[str, Any] | None:
 
 
 def read_manifest(path: AnyPath) -> dict[str, Any] | None:
-    """The manifest in a file, or None when there is none or it is not what one is."""
+    """The manifest in a file, or None when there is no file or it is no manifest."""
     found = read_json(path)
     complete = found is not None and found.get("state") == "complete"
     return found if fits(found, COMPLETE if complete else WORK) else None
@@ -46,13 +46,13 @@ def report_of(manifest: dict[str, Any], place: AnyPath) -> dict[str, Any]:
 
 
 def plan_of(work: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that begins; `run` tells its workers from those of a run before it."""
+    """The manifest of a run that begins; its `run` is a token by which workers recognise it."""
     about = {"state": "working", "version": VERSION, "pyarrow": pa.__version__, "run": secrets.token_hex(8)}
     return about | work
 
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to be the same work, by the name a user knows it by."""
+    """What must be equal for two runs to do the same work, under the names that users know."""
     files: dict[str, dict[str, Any]] = {}
     for file in [*manifest.get("source", []), *(manifest.get("others") or [])]:
         name = f"{file.get('role') or 'source'} file {file['name']}"
@@ -88,7 +88,7 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 
 def refuse_differences(what: str, old: dict[str, Any], new: dict[str, Any], hint: str = AFRESH) -> None:
-    """Raise OutputError, which says `what`, when the work recorded by manifest `old` is not that of `new`."""
+    """Raise OutputError, its message starting with `what`, when two manifests describe different work."""
     lines = differences(old, new)
     if lines:
         raise OutputError(f"{what}:\n  " + "\n  ".join(lines), hint)
@@ -158,7 +158,7 @@ def _names_fit(values: dict[str, Any], shape: dict[Any, Any]) -> bool:
 
 
 def config_of(recorded: dict[str, Any], place: object, refusal: type[MinestreamError]) -> MineConfig:
-    """The configuration that a file or manifest records; `refusal` where it is none of this version."""
+    """The configuration that a file or manifest records; raises `refusal` for unknown options."""
     known = {spec.name: spec for spec in fields(MineConfig)}
     wrong = sorted(recorded.keys() - known.keys())
     for name in known.keys() & recorded.keys():

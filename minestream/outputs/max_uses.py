@@ -1,4 +1,4 @@
-"""--max-uses: which of the reserves that all parts hold each pair keeps, so that no row is a negative too often."""
+"""--max-uses: each pair keeps some of its reserve of negatives, so that no row is a negative too often."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Mask = NDArray[np.bool_]
 class Reserves:
     """The reserves of all parts: of every pair its negatives, best first. Memory: 17 bytes a row of the parts.
 
-    A row without a distance tells a pair that has no negative: it is -1.
+    A pair without negatives has one row, without a distance; its negative is -1 here.
     """
 
     def __init__(self, paths: Sequence[Path], anchor_column: str) -> None:

@@ -1,4 +1,4 @@
-"""What a Parquet file says of itself: the options, the label convention and the loss in words."""
+"""The metadata of an output file: the options, the label convention and the loss in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minestream.config.rules import LOSSES
 
 
 def label_convention(config: dict[str, Any]) -> str:
-    """What the labels made of two rows, in words."""
+    """What labels say about two rows of the output, in words."""
     if config["emit"] == "pairs":
         text = "column label: 1 = similar (the rows share a label), 0 = dissimilar (they do not)"
     elif config["listed_positives"]:
@@ -35,7 +35,7 @@ def loss_formula(config: dict[str, Any]) -> str:
 
 
 def metadata_of(plan: dict[str, Any]) -> dict[str, str]:
-    """What every file of a run says of itself, but for its counts and the CRC-32 of its rows."""
+    """The metadata of every file of a run; without its counts and the CRC-32 of its rows."""
     return {
         "minestream.version": VERSION,
         "minestream.fingerprint": plan["fingerprint"],

@@ -1,4 +1,4 @@
-"""What a mined file or folder is, and reading its rows."""
+"""Opening a mined file or folder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WHAT_TO_GIVE = "give a mined file or folder"
 
 @dataclass(frozen=True)
 class MinedOutput:
-    """A mined file or folder: its files in order, its manifest when complete, what its first file says of itself."""
+    """A mined file or folder: its files in order, its manifest when complete, the metadata of its first file."""
 
     path: AnyPath
     files: tuple[AnyPath, ...]
@@ -37,7 +37,7 @@ class MinedOutput:
 
 @contextmanager
 def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
-    """Turn what is wrong with a Parquet file into `failure`."""
+    """Turn what goes wrong while a Parquet file is read into `failure`."""
     try:
         yield
     except MinestreamError:
@@ -55,7 +55,7 @@ def open_parquet(path: AnyPath) -> pq.ParquetFile:
 
 
 def file_metadata(path: AnyPath) -> dict[str, Any]:
-    """What a file says of itself, without the prefix minestream."""
+    """The metadata of a file that minestream wrote, its keys without the prefix minestream."""
     with reading(path, InputError):
         found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:

@@ -119,9 +119,9 @@ def same_files(recorded: list[dict[str, Any]], found: list[dict[str, Any]], opti
 
 
 def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progress: Progress) -> None:
-    """Read everything, and raise OutputError, which says `what`, unless it is as a manifest recorded.
+    """Read all tables, and raise OutputError, its message starting with `what`, unless they are as recorded.
 
-    What the numbers of rows tell is told without reading.
+    A difference in the number of rows is found without reading, where the files say it.
     """
     every = [("", sources.anchors), *([("corpus", sources.corpus)] if sources.corpus else [])]
     every += [("guide", guide) for guide in sources.guides]

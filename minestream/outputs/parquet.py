@@ -1,4 +1,4 @@
-"""Pinned Parquet files: their bytes depend on rows and metadata alone; and what such a file says of itself."""
+"""Parquet files whose bytes depend on their rows and metadata alone, and reading them; files of text lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,25 +31,35 @@ def pinned_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-class PinnedWriter:
-    """One Parquet file, whose bytes do not depend on the tables its rows come in; metadata of `schema` is left out."""
+class RowsFile:
+    """A Parquet file in the making, whose bytes do not depend on the tables its rows come in.
 
-    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
+    Metadata of `schema` is left out. As a context manager it is closed in any case.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str]) -> None:
         self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
-        self.rows = 0
-        self._crc = RowsCrc(self.schema)
+        self._rows, self._crc, self._metadata = 0, RowsCrc(self.schema), metadata
         self._pending: list[pa.Table] = []
         self._pending_rows = 0
-        self.parquet = pq.ParquetWriter(
-            file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
+        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        self._parquet = pq.ParquetWriter(
+            self._file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
             write_page_checksum=True, data_page_size=2**20,
         )  # fmt: skip
+
+    def __enter__(self) -> RowsFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._file, closing(self._parquet):  # on an error too, while the file is open
+            pass
 
     def write(self, table: pa.Table) -> None:
         """Take further rows; whole row groups are written at once."""
         table = table.cast(self.schema)
         self._crc.update(table)
-        self.rows += table.num_rows
+        self._rows += table.num_rows
         self._pending.append(table)
         self._pending_rows += table.num_rows
         if self._pending_rows >= ROW_GROUP_ROWS:
@@ -59,46 +69,26 @@ class PinnedWriter:
         pending = pa.concat_tables(self._pending)
         while pending.num_rows >= least_rows:
             # One chunk a column: pages would otherwise follow the caller's batches.
-            self.parquet.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+            self._parquet.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
             pending = pending.slice(ROW_GROUP_ROWS)
         self._pending, self._pending_rows = [pending], pending.num_rows
 
-    def close(self, metadata: dict[str, str]) -> str:
-        """Write what is left and the footer with `metadata`; returns the CRC-32 of the rows."""
+    def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
+        """Write what is left and the footer, flush the file to the disk, and return its {rows, bytes, crc32}.
+
+        The footer holds `counts`, the number of rows and the CRC-32 of the rows.
+        """
         if self._pending:
             self._flush(1)
+        counted = json.dumps({**counts, "rows": self._rows}, sort_keys=True)
         crc = self._crc.value()
-        self.parquet.add_key_value_metadata({**metadata, "minestream.rows_crc32": crc})
-        self.parquet.close()
-        return crc
-
-
-class RowsFile:
-    """A pinned file in the making; `finish` flushes it to the disk. As a context manager it is closed in any case."""
-
-    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str]) -> None:
-        self._metadata = metadata
-        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
-        self._writer = PinnedWriter(self._file, schema)
-
-    def __enter__(self) -> RowsFile:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with self._file, closing(self._writer.parquet):  # on an error too, while the file is open
-            pass
-
-    def write(self, table: pa.Table) -> None:
-        """Take further rows."""
-        self._writer.write(table)
-
-    def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
-        """Write the footer with `counts` and the rows counted here; returns {rows, bytes, crc32}."""
-        counted = json.dumps({**counts, "rows": self._writer.rows}, sort_keys=True)
-        crc = self._writer.close({**self._metadata, "minestream.counts": counted})
+        self._parquet.add_key_value_metadata(
+            {**self._metadata, "minestream.counts": counted, "minestream.rows_crc32": crc}
+        )
+        self._parquet.close()
         self._file.flush()
         os.fsync(self._file.fileno())
-        return {"rows": self._writer.rows, "bytes": self._file.tell(), "crc32": crc}
+        return {"rows": self._rows, "bytes": self._file.tell(), "crc32": crc}
 
 
 def write_rows(
@@ -108,9 +98,9 @@ def write_rows(
     metadata: dict[str, str],
     counts: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Write one pinned file, flush it to the disk, and return its {rows, bytes, crc32}.
+    """Write one Parquet file, flush it to the disk, and return its {rows, bytes, crc32}.
 
-    `counts` is asked after the last row, when a finishing pass has counted too; the rows are counted here.
+    `counts` is called after the last row, when a finishing pass has counted too; the rows are counted here.
     """
     with RowsFile(path, schema, metadata) as file:
         for table in tables:
@@ -119,7 +109,7 @@ def write_rows(
 
 
 def schema_ahead(tables: Iterable[pa.Table], path: Path) -> tuple[pa.Schema, Iterator[pa.Table]]:
-    """The schema of some tables, where there are none that of a file, and the tables."""
+    """The schema of the tables, or of the file at `path` when there is no table; and the same tables."""
     every = iter(tables)
     first = next(every, None)
     return (pq.read_schema(path), every) if first is None else (first.schema, itertools.chain([first], every))
@@ -147,7 +137,7 @@ def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iter
 
 
 def stretches(tables: Iterable[pa.Table], rows: int) -> Iterator[Iterator[pa.Table]]:
-    """The same rows in stretches of `rows` rows, each to be used up before the next; of no rows one stretch."""
+    """The same rows in stretches of `rows` rows, each to be read to its end before the next; at least one stretch."""
 
     def numbered() -> Iterator[tuple[int, pa.Table]]:
         seen = 0

@@ -1,4 +1,4 @@
-"""What was found, as rows of the output: triplets, pairs or tuples, with their losses."""
+"""The rows of the output, made of what the search found: triplets, pairs or tuples, with their losses."""
 
 from __future__ import annotations
 
@@ -44,38 +44,39 @@ class Picture:
     @property
     def decimals(self) -> pa.DataType:
         """The type of distances and losses."""
-        # Uses are dealt when all parts are there, and then it is asked again which rows lie inside the margin.
+        # --max-uses chooses once all parts are there, and then compares distances with the margin again.
         return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
 
 
 def emit(picture: Picture) -> pa.Table:
-    """The rows of one shard, in the order of its part; counts them, and the time, into the shard's stats."""
+    """The rows of one shard, in the order of its part; adds their counts and the time to the shard's stats."""
     with picture.stats.stage("rows"):
         return EMITTERS[part_emit(picture.config)](picture)
 
 
 def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
-    """The schema of the output."""
+    """The schema of a part."""
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = Found(start, nobody, nothing, nobody)
     return emit(Picture(loaded, config, nobody, Chosen(start, nobody, nothing), found, ShardStats())).schema
 
 
-def _named(loaded: Loaded, role: str, slots: Slots) -> dict[str, pa.Array]:
-    ids = loaded.table(role).take_ids(slots)
-    return {} if ids is None else {f"{role}_id": ids}
+def _ends(loaded: Loaded, roles: dict[str, Slots]) -> dict[str, Any]:
+    """The columns of ids, where the input has some, and of source rows, of every role."""
+    ids = {f"{role}_id": loaded.table(role).take_ids(slots) for role, slots in roles.items()}
+    rows = {f"{role}_row": pa.array(loaded.source_row[slots], pa.int64()) for role, slots in roles.items()}
+    return {name: found for name, found in ids.items() if found is not None} | rows
 
 
-def _rows_of(loaded: Loaded, slots: Slots) -> pa.Array:
-    return pa.array(loaded.source_row[slots], pa.int64())
-
-
-def _carried(picture: Picture, role: str, slots: Slots) -> dict[str, pa.Array]:
-    table = picture.loaded.table(role).take_carried(slots) if picture.config.carry else None
-    if table is None:
-        return {}
-    return {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
+def _carried(picture: Picture, roles: dict[str, Slots]) -> dict[str, Any]:
+    """The carried columns of every role whose table has them."""
+    columns: dict[str, Any] = {}
+    for role, slots in roles.items() if picture.config.carry else ():
+        table = picture.loaded.table(role).take_carried(slots)
+        if table is not None:
+            columns |= {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
+    return columns
 
 
 def _table(columns: dict[str, Any]) -> pa.Table:
@@ -88,7 +89,7 @@ def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Flat:
-    """One entry a (anchor, positive, negative), in output order; x is NaN where a pair is told that has no negative."""
+    """One entry a (anchor, positive, negative), in output order; x is NaN for a pair without negatives."""
 
     pair: NDArray[np.int64]
     place: NDArray[np.int64]  # among the pair's negatives
@@ -125,14 +126,14 @@ def _flat(picture: Picture) -> _Flat:
 
 
 def keeps_empty(config: MineConfig) -> bool:
-    """Whether a pair without any negative is a row all the same: a tuple with an empty list."""
+    """Whether a pair without negatives is written too, as a tuple with an empty list."""
     return config.emit == "tuples" and config.short_rows == "keep"
 
 
 def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> None:
-    """Count full, short and empty pairs by their numbers of negatives."""
+    """Count full, short and empty pairs by their numbers of negatives; where none is wanted, all are full."""
     stats.full += int((counts >= wanted).sum())
-    stats.empty += int((counts == 0).sum())
+    stats.empty += int(((counts == 0) & (counts < wanted)).sum())
     stats.short += int(((counts > 0) & (counts < wanted)).sum())
 
 
@@ -144,22 +145,21 @@ def dealt(anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.
     return keep
 
 
-def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> Distances | None:
-    config = picture.config
+def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> dict[str, pa.Array]:
+    """The column of losses, which are counted as they are stored; none without a margin or a loss."""
+    config, stats = picture.config, picture.stats
     if config.margin is None or config.loss is None:
-        return None
-    return TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin)
-
-
-def _count_losses(picture: Picture, stored: pa.Array, active: NDArray[np.bool_]) -> None:
+        return {}
+    stored = _decimals(TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin), picture.decimals)
     values = np.asarray(stored, np.float64)
     real = ~np.isnan(values)
-    values, active = values[real], active[real]
-    picture.stats.losses += values.size
-    picture.stats.active_rows += int(active.sum())
+    values, active = values[real], (flat.x < flat.p + config.margin)[real]
+    stats.losses += values.size
+    stats.active_rows += int(active.sum())
     total = math.fsum(values.tolist())
-    picture.stats.loss_sum += total
-    picture.stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
+    stats.loss_sum += total
+    stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
+    return {"loss": stored}
 
 
 def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None:
@@ -179,7 +179,7 @@ def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None
 
 
 def _harder(picture: Picture, flat: _Flat) -> pa.Array:
-    """How many of the anchor's negatives precede each one; null where the scan does not know."""
+    """How many of the anchor's negatives are nearer than each one; null where the search does not count them."""
     config = picture.config
     if knows_harder(config) and config.band in HARDER_BANDS:
         before = np.zeros(flat.pair.size, np.int64)
@@ -198,10 +198,7 @@ def _emit_triplets(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
-    columns: dict[str, Any] = {}
-    for role, slots in roles.items():
-        columns |= _named(loaded, role, slots)
-    columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in roles.items()}
+    columns = _ends(loaded, roles)
     columns["distance_ap"] = _decimals(flat.p, picture.decimals)
     columns["distance_an"] = _decimals(flat.x, picture.decimals)
     nearest_to = flat.x
@@ -209,16 +206,12 @@ def _emit_triplets(picture: Picture) -> pa.Table:
         distance_pn = pair_distances(loaded.store, loaded.rows.square, config.metric, flat.positive, flat.negative)
         columns["distance_pn"] = _decimals(distance_pn, picture.decimals)
         nearest_to = np.minimum(flat.x, distance_pn)
-    losses = _losses(picture, flat, nearest_to)
-    if losses is not None and config.margin is not None:
-        columns["loss"] = _decimals(losses, picture.decimals)
-        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
+    columns |= _losses(picture, flat, nearest_to)
     columns["harder"] = _harder(picture, flat)
     if loaded.labeled:
         columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
         columns["negative_label"] = loaded.labels.take(flat.negative)
-    for role, slots in roles.items():
-        columns |= _carried(picture, role, slots)
+    columns |= _carried(picture, roles)
     _count_equal(picture, flat, columns)
     picture.stats.rows += flat.pair.size
     return _table(columns)
@@ -228,15 +221,8 @@ def _emit_tuples(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
-    columns: dict[str, Any] = {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
-    for role, slots in roles.items():
-        columns |= _named(loaded, role, slots) | {f"{role}_row": _rows_of(loaded, slots)}
-    losses = _losses(picture, flat, flat.x)
-    if losses is not None and config.margin is not None:
-        columns["loss"] = _decimals(losses, picture.decimals)
-        _count_losses(picture, columns["loss"], flat.x < flat.p + config.margin)
-    for role, slots in roles.items():
-        columns |= _carried(picture, role, slots)
+    columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
+    columns |= _losses(picture, flat, flat.x) | _carried(picture, roles)
     _count_equal(picture, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
     picture.stats.rows += tuples.num_rows
@@ -244,9 +230,9 @@ def _emit_tuples(picture: Picture) -> pa.Table:
 
 
 def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -> pa.Table:
-    """Triplets, those of a pair behind one another, as one row a pair; distances are float64.
+    """Tuples, made of triplets that are sorted by pair: one row a pair. Distances are float64.
 
-    kept : which of them the lists hold; a pair without any is a row with empty ones, or none
+    kept : which triplets the lists hold; a pair without any is a row of empty lists, or no row (keeps_empty)
     """
     role = config.anchor_role
     anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
@@ -286,12 +272,8 @@ def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.
 def _emit_pairs(picture: Picture) -> pa.Table:
     """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
     loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
-    counts = ragged.lengths(found.start)
-    wanted = config.negatives
     picture.stats.anchors += picture.anchors.size
-    picture.stats.full += int((counts >= wanted).sum())
-    picture.stats.empty += int((counts == 0).sum()) if wanted else 0
-    picture.stats.short += int(((counts > 0) & (counts < wanted)).sum())
+    count_pairs(picture.stats, ragged.lengths(found.start), config.negatives)
     of_positive = ragged.repeat(picture.anchors, chosen.start)
     this = np.concatenate([of_positive, ragged.repeat(picture.anchors, found.start)])
     other = np.concatenate([chosen.slot, found.slot])
@@ -302,16 +284,12 @@ def _emit_pairs(picture: Picture) -> pa.Table:
     order = order[ragged.runs(left[order], right[order])]
     left, right, distance, similar = left[order], right[order], distance[order], similar[order]
     roles = {"left": left, "right": right}
-    columns: dict[str, Any] = {}
-    for role, slots in roles.items():
-        columns |= _named(loaded, role, slots)
-    columns |= {f"{role}_row": _rows_of(loaded, slots) for role, slots in roles.items()}
+    columns = _ends(loaded, roles)
     columns["label"] = pa.array(similar.astype(np.int64))
     columns["distance"] = _decimals(distance, picture.decimals)
     if config.margin is not None:
         columns["loss"] = _decimals(contrastive(distance, similar, config.margin), picture.decimals)
-    for role, slots in roles.items():
-        columns |= _carried(picture, role, slots)
+    columns |= _carried(picture, roles)
     picture.stats.rows += order.size
     return _table(columns)
 

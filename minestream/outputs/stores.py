@@ -215,7 +215,7 @@ class RemoteOutput(Target):
         """End a run that was not published: the unfinished work stays or goes."""
         lease.stop()
         if not keep:
-            with suppress(MinestreamError):  # what ended the run is told of
+            with suppress(MinestreamError):  # what ended the run is reported
                 self.partial.remove_all()
         lease.release()
 

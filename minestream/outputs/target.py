@@ -1,4 +1,4 @@
-"""The target of a run: the places of its output, what stands there, and how its manifests differ."""
+"""The target of a run: where its output goes, and what stands there."""
 
 from __future__ import annotations
 
@@ -124,16 +124,16 @@ class Target:
                 self._refuse(path)
 
     def refuse_other_manifest(self) -> None:
-        """Raise OutputError when there is a file where the manifest goes that is none."""
-        told = (read_json(self.manifest) or {}).keys()
-        if self.manifest.exists() and not {"state", "config"} <= told and not is_ours(self.manifest):
+        """Raise OutputError when a file that is no manifest of ours stands where the manifest goes."""
+        found = (read_json(self.manifest) or {}).keys()
+        if self.manifest.exists() and not {"state", "config"} <= found and not is_ours(self.manifest):
             self._refuse(self.manifest)
 
     def _refuse(self, path: AnyPath) -> None:
         raise OutputError(f"{path} exists, and minestream did not write it: it is never replaced", "choose another -o")
 
     def records(self) -> dict[str, dict[str, Any]]:
-        """What is known of the files that stand there: by the manifest, or by that of a run killed as it published."""
+        """Records of the files that stand there: of the manifest, or of a run killed while publishing."""
         known = (read_manifest(place) or {} for place in (self.partial / PUBLISHING, self.manifest))
         files: list[dict[str, Any]] = next((found["files"] for found in known if found.get("state") == "complete"), [])
         return {file["name"]: file for file in files}

@@ -14,7 +14,7 @@ from minestream import reference
 from minestream.config.mine_config import MineConfig
 from minestream.inputs.dataset.draws import Keys
 from minestream.outputs import finish
-from minestream.outputs.parquet import PinnedWriter
+from minestream.outputs.parquet import write_rows
 from minestream.system.stats import ShardStats
 
 BUDGETS = (1, 7, 100, 10**6)
@@ -24,10 +24,7 @@ def write_parts(folder: Path, tables: list[pa.Table]) -> list[Path]:
     paths = []
     for index, table in enumerate(tables):
         paths.append(folder / f"part-{index:05d}.parquet")
-        with open(paths[-1], "wb") as file:
-            writer = PinnedWriter(file, table.schema)
-            writer.write(table)
-            writer.close({})
+        write_rows(paths[-1], table.schema, [table], {})
     return paths
 
 

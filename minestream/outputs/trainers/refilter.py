@@ -168,7 +168,7 @@ class Funnel:
         self.counts |= dict.fromkeys(("beyond_k", "rows", "full", "short", "empty"), 0)
 
     def answer(self) -> dict[str, int]:
-        """The counts that the file itself carries."""
+        """The counts that go into the file."""
         return {name: self.counts[name] for name in ("anchors", "pairs", "full", "short", "empty")}
 
     def stats(self) -> ShardStats:

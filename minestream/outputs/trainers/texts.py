@@ -1,4 +1,4 @@
-"""The texts that trainer formats hold: carried by the mined rows, or read from their source by row number."""
+"""The texts that trainer formats need: carried by the mined rows, or read from their source by row number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minestream.config.trainer_formats import ROLES
 from minestream.errors import InputError, nearest_name
 from minestream.inputs.columns import is_list, plain
 from minestream.inputs.dataset.carried import CarriedColumns
-from minestream.inputs.dataset.dataset import Loaded, Table
+from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.decode import as_array, decode_plain
 from minestream.inputs.files import open_inputs
 
@@ -82,15 +82,6 @@ def no_text(what: str, kind: pa.DataType) -> InputError:
     return InputError(f"{what} holds no text: its type is {kind}", hint)
 
 
-Slots = NDArray[np.int32]
-
-
-def slots_of(loaded: Loaded, table: Table, rows: Rows) -> Slots:
-    """The slots of source rows that take part."""
-    own = loaded.source_row[table.first : table.end]
-    return (np.searchsorted(own, rows) + table.first).astype(np.int32)
-
-
 class LoadedTexts:
     """The texts of a run's own tables, by source row."""
 
@@ -101,6 +92,7 @@ class LoadedTexts:
     def take(self, role: str, rows: Rows) -> pa.Array:
         """The texts of source rows; `role` is anchor, positive or negative."""
         table = self._loaded.table(role)
-        carried = table.take_carried(slots_of(self._loaded, table, rows))
+        slots = np.searchsorted(self._loaded.source_row[table.first : table.end], rows) + table.first
+        carried = table.take_carried(slots.astype(np.int32))
         assert carried is not None
         return as_array(carried[str(self._names[role])])
