@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
@@ -25,6 +28,19 @@ EXIT_CODES: dict[int, str] = {
 }
 TRACEBACK = "MINESTREAM_TRACEBACK"  # the variable that asks for where a defect was met
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
+
+
+SPEAKS_OPTIONS = ContextVar("speaks options", default=False)
+
+
+@contextmanager
+def speaking_options() -> Iterator[None]:
+    """Within it errors and notes name options as the command line does; elsewhere they name Python's keywords."""
+    before = SPEAKS_OPTIONS.set(True)
+    try:
+        yield
+    finally:
+        SPEAKS_OPTIONS.reset(before)
 
 
 class MinestreamError(Exception):

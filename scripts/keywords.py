@@ -55,6 +55,11 @@ TAKES: dict[str, tuple[str, set[str]]] = {
         | {"group_rule", "unlabeled_value", "on_bad_rows", "on_duplicate_ids", "on_missing_ids", "metric", "normalize",
            "exclude", "exclude_rows"},
     ),
+    "FitOptions": (
+        "fit",
+        {"embedding", "label", "id", "on_bad_rows", "metric", "normalize", "margin", "band", "pick", "negatives",
+         "positives", "positives_per_anchor", "memory", "threads", "overwrite", "progress"},
+    ),
     "CompareOptions": (
         "compare",
         {"embedding", "label", "id", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"} | HOW | HIDDEN,

@@ -29,7 +29,8 @@ from report import short_speed, speed  # noqa: E402
 
 from minestream.cli.guide import pages  # noqa: E402
 from minestream.cli.main import cli  # noqa: E402
-from minestream.cli.mining import OUTPUT_HELP, option_rows, visible_fields  # noqa: E402
+from minestream.cli.mining import option_rows, visible_fields  # noqa: E402
+from minestream.config.commands import Mining, own_options  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.option import GROUPS  # noqa: E402
 from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES, SHORT_ROWS  # noqa: E402
@@ -86,9 +87,8 @@ def options() -> str:
     """A table of options for each group."""
     parts = []
     for group in GROUPS:
-        rows = [option_row(spec) for spec in visible_fields() if spec.metadata["group"] == group]
-        if group == "Output":
-            rows.insert(0, (code("-o, --out OUT"), OUTPUT_HELP))
+        specs = (*own_options(Mining).values(), *visible_fields())
+        rows = [option_row(spec) for spec in specs if spec.metadata["group"] == group]
         parts.append(f"**{group}**\n\n{table(('option', 'meaning (default in bold)'), rows)}")
     return "\n\n".join(parts)
 

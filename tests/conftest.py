@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tally import Attack, Tally
 
-from minestream.config.border import speaking_options
+from minestream.errors import speaking_options
 
 if TYPE_CHECKING:
     from hostile import Victim

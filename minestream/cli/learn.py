@@ -6,33 +6,18 @@ from typing import Any
 
 import click
 
-from minestream.cli.options import Command, given_only, json_option, options_of_mine, show_result
+from minestream.cli.groups import Command
+from minestream.cli.options import given_only, options_of, show_result
+from minestream.config.commands import Applying, Fitting
 
-# Options of mine that fit takes, as the table has them.
-SHARED = (
-    "embedding", "label", "id", "on_bad_rows", "metric", "band", "negatives", "pick", "positives",
+
+@click.command(cls=Command)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@options_of(
+    Fitting,
+    "embedding", "label", "id", "on_bad_rows", "metric", "margin", "band", "negatives", "pick", "positives",
     "positives_per_anchor", "normalize", "seed", "memory", "threads", "overwrite", "progress",
 )  # fmt: skip
-
-
-@click.command(cls=Command, short_help="Learn a linear embedding on mined triplets.")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--out", required=True, metavar="OUT", help="The .npz file to write.")
-@click.option(
-    "--dimension", type=click.INT, metavar="E", help="Coordinates of the result. Default: as many as INPUT's."
-)
-@click.option("--center", is_flag=True, help="Take the mean of the training rows off first.")
-@click.option("--epochs", type=click.INT, metavar="N", help="Most epochs. Default: 20.")
-@click.option(
-    "--patience", type=click.INT, metavar="N", help="Epochs without a better one before it stops. Default: 5."
-)
-@click.option("--optimizer", metavar="NAME", help="One of adam, sgd. Default: adam.")
-@click.option("--learning-rate", type=click.FLOAT, metavar="R", help="Default: 0.001.")
-@click.option("--step-rows", type=click.INT, metavar="N", help="Triplets of a step. Default: 512.")
-@click.option("--validation", type=click.FLOAT, metavar="SHARE", help="Share of the labels held out. Default: 0.2.")
-@click.option("--margin", type=click.FLOAT, metavar="M", help="As in mine, one. Default for cosine: 0.2.")
-@options_of_mine(*SHARED)
-@json_option
 def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Learn a linear embedding of INPUT by triplet loss: mine, step, mine again, and judge it on labels held out.
 
@@ -55,14 +40,10 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     show_result(report.to_dict(), as_json, "\n".join, [*lines, *report.notes])
 
 
-@click.command("apply", cls=Command, short_help="Project a table with a linear embedding.")
+@click.command("apply", cls=Command)
 @click.argument("model", metavar="MODEL")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--out", required=True, metavar="OUT", help="The .parquet file to write.")
-@click.option("--embedding", metavar="COL", help="Column of the embeddings. Default: found by name, else by type.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="Threads. Default: 1.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT when it exists.")
-@json_option
+@options_of(Applying, "embedding")
 def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Write INPUT again with its embeddings projected by MODEL, which fit learned; other columns stay as they are.
 
@@ -72,6 +53,6 @@ def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, *
     """
     from minestream.learn.linear import apply
 
-    found = apply(model, list(inputs), out, **{name: value for name, value in options.items() if value})
+    found = apply(model, list(inputs), out, **given_only(options))
     text = f"wrote {found['path']}: {found['rows']:,} rows of {found['dimension']} coordinates"
     show_result(found, as_json, str, text)

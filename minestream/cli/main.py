@@ -1,7 +1,7 @@
 """The command line: parse, call the library function of the same name, print.
 
-The options of `mine` are made from `config.OPTION_FIELDS`; what is printed is made by `printing`. Nothing heavy
-is imported before a command needs it, so that `--help` answers at once.
+The options come from tables (config/mine_config.py, resources.py, commands.py); `printing` makes what is printed. A
+command is loaded when it is asked for, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -16,16 +16,8 @@ from contextlib import suppress
 import click
 
 import minestream
+from minestream.cli.groups import Command, Group
 from minestream.cli.guide import pages, show_page
-from minestream.cli.insight import compare, describe, profile, verify
-from minestream.cli.learn import apply_linear, fit
-from minestream.cli.mining import merge, mine
-from minestream.cli.options import Command, Group
-from minestream.cli.outputs import export, refilter
-from minestream.config.border import speaking_options
-from minestream.config.gone import GONE
-from minestream.config.option import FOREIGN_OPTIONS
-from minestream.config.resolve import unknown_option
 from minestream.errors import (
     TRACEBACK,
     CapacityError,
@@ -35,6 +27,7 @@ from minestream.errors import (
     defect,
     nearest_name,
     printable,
+    speaking_options,
 )
 from minestream.system.console import show, tell
 
@@ -53,21 +46,7 @@ def cli() -> None:
     """
 
 
-@click.command(cls=Command, short_help="Write a real sample: handwritten digits.")
-@click.argument("path", metavar="PATH")
-@click.option("--overwrite", is_flag=True, help="Replace PATH when it exists.")
-def sample(path: str, overwrite: bool) -> None:
-    """Write a real sample to PATH: 1,797 handwritten digits of 64 values with their labels.
-
-    \b
-    Example:
-      minestream sample digits.parquet
-    """
-    minestream.sample(path, overwrite=overwrite)
-    show(printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"))
-
-
-@click.command(cls=Command, name="help", short_help="Show this page, that of a command, or a page of the guide.")
+@click.command("help", cls=Command)
 @click.argument("page", required=False, metavar="[COMMAND | PAGE]")
 @click.pass_context
 def help_page(context: click.Context, page: str | None) -> None:
@@ -95,27 +74,14 @@ def version() -> None:
     show(f"minestream, version {minestream.__version__}")
 
 
-for command in (
-    mine,
-    describe,
-    verify,
-    compare,
-    export,
-    refilter,
-    sample,
-    help_page,
-    version,
-    profile,
-    fit,
-    apply_linear,
-    merge,
-):
-    cli.add_command(command)
-
-
 def usage_error(error: click.UsageError) -> UsageError:
     """What click found wrong, in our words."""
     command = error.ctx.command_path if error.ctx else "minestream"
+    # Not loaded for --help.
+    from minestream.config.gone import GONE
+    from minestream.config.option import FOREIGN_OPTIONS
+    from minestream.config.resolve import unknown_option
+
     if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")
         foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])

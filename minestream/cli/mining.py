@@ -12,17 +12,15 @@ import click
 
 import minestream
 from minestream.cli import printing
-from minestream.cli.options import JSON_HELP, Command, flags_of, given_only, json_option, options_of_mine
-from minestream.config.option import GROUPS
+from minestream.cli.groups import Command
+from minestream.cli.options import JSON_HELP, flags_of, given_only, options_of, show_result
+from minestream.config.commands import Merging, Mining, own_options
+from minestream.config.option import GROUPS, help_of
 from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import RunInterruptedError, UsageError
 from minestream.system.console import show, tell
 
-OUTPUT_HELP = (
-    "A .parquet file, or a folder of parts, or - for an Arrow stream on standard output. "
-    "Default: INPUT's stem.triplets.parquet, here."
-)
 EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # where set, --json says how the search went too, which differs from run to run
 NAMES_COLUMN = 34  # longer option names take a line of their own
 
@@ -31,11 +29,7 @@ def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
     """The lines of help of one field: the option with what it takes, then each of its choices."""
     about = spec.metadata
     metavar = about["metavar"] or ("NAME" if about["kind"] == "choice" else "")
-    told = about["kind"] in ("choice", "flag", "repeat") or spec.default is None or "default" in about["help"].lower()
-    yield (
-        f"{', '.join(flags_of(spec))} {metavar}".strip(),
-        about["help"] + ("" if told else f" Default: {spec.default}."),
-    )
+    yield f"{', '.join(flags_of(spec))} {metavar}".strip(), help_of(spec, choices=False)
     for name, choice in (about["choices"] or {}).items():
         condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
         default = " (default)" if name == spec.default else ""
@@ -53,8 +47,7 @@ class MineCommand(Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options under their titles."""
         rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
-        rows["Output"].append(("-o, --out OUT", OUTPUT_HELP))
-        for spec in visible_fields():
+        for spec in (*own_options(Mining).values(), *visible_fields()):
             rows[spec.metadata["group"]].extend(option_rows(spec))
         rows["Output"].append(("--json", JSON_HELP))
         rows["Resources"].append(("-h, --help", "Show this page."))
@@ -63,11 +56,9 @@ class MineCommand(Command):
                 formatter.write_dl(lines, col_max=NAMES_COLUMN)
 
 
-@click.command(cls=MineCommand, short_help="Mine triplets, pairs or tuples.")
+@click.command(cls=MineCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--out", metavar="OUT", help=OUTPUT_HELP)
-@options_of_mine(*(spec.name for spec in visible_fields()))
-@json_option
+@options_of(Mining, *(spec.name for spec in visible_fields()))
 def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
     stream on standard input.
@@ -101,19 +92,14 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
     say(json.dumps(report.to_dict() | with_effort, indent=2) if as_json else text)
 
 
-@click.command(cls=Command, short_help="Make one output of slices mined with --shard.")
+@click.command(cls=Command)
 @click.argument("slices", nargs=-1, required=True, metavar="OUT | SLICE...")
-@click.option("-o", "--out", metavar="OUT", help="The file or folder to write, where slices are named one by one.")
-@click.option(
-    "--source", multiple=True, metavar="PATH",
-    help="The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses, trainer formats.",
-)  # fmt: skip
-@options_of_mine(
+@options_of(
+    Merging,
     "corpus", "qrels", "exclude", "exclude_rows", "vectors", "require_rows",
     "max_short", "memory", "scratch", "threads", "resume", "overwrite", "progress",
 )  # fmt: skip
-@json_option
-def merge(slices: tuple[str, ...], out: str | None, source: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Make one output of its slices: the bytes of one run over everything.
 
     Every slice must be there and of one job, and every part as it was written; else nothing is made. The slices stay.
@@ -124,5 +110,5 @@ def merge(slices: tuple[str, ...], out: str | None, source: tuple[str, ...], as_
       minestream mine embeddings/ -o triplets/ --shard 2/2
       minestream merge triplets/
     """
-    report = minestream.merge(list(slices), out, source=list(source) or None, **given_only(options))
-    show(json.dumps(report.to_dict(), indent=2) if as_json else printing.report_text(report))
+    report = minestream.merge(list(slices), source=list(source) or None, **given_only(options))
+    show_result(report.to_dict(), as_json, printing.report_text, report)

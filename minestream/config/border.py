@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable
 from dataclasses import Field, is_dataclass, replace
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
-from minestream.config.option import of_type
+from minestream.config.option import help_of, of_type
 from minestream.config.resolve import OPTION_FIELDS
-from minestream.errors import MinestreamError, UsageError, nearest_name
+from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
@@ -57,9 +55,7 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
                 if name in typed:
                     given[name] = of_type(f"--{name.replace('_', '-')}", known[name], given[name])
                 elif name not in known and options is None:
-                    raise UsageError(
-                        f"{function.__name__} has no option {name!r}", nearest_name(name, typed or list(known))
-                    )
+                    refuse_unknown(function.__name__, [name], typed or known)
             return _with_notes(function(*args, **given))
 
         if options is not None:
@@ -76,15 +72,20 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
     return decorated
 
 
+def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UsageError for a keyword that a function does not take."""
+    for name in given:
+        if name not in known:
+            raise UsageError(f"{function} has no option {name!r}", nearest_name(name, list(known)))
+
+
 def _parameter(spec: Field[Any], default: object) -> inspect.Parameter:
     return inspect.Parameter(spec.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=accepted(spec))
 
 
 @cache
 def _help(name: str) -> str:
-    about = OPTION_FIELDS[name].metadata
-    choices = f" One of {', '.join(about['choices'])}." if about["choices"] else ""
-    return in_python(about["help"] + choices)
+    return in_python(help_of(OPTION_FIELDS[name], default=False))
 
 
 def _with_notes(found: Any) -> Any:
@@ -96,22 +97,9 @@ def _with_notes(found: Any) -> Any:
     return found
 
 
-_SPEAKS_OPTIONS = ContextVar("speaks options", default=False)
-
-
-@contextmanager
-def speaking_options() -> Iterator[None]:
-    """Within it errors and notes name options as the command line has them."""
-    before = _SPEAKS_OPTIONS.set(True)
-    try:
-        yield
-    finally:
-        _SPEAKS_OPTIONS.reset(before)
-
-
 def spelled(text: str) -> str:
     """A message or a note, written with options, in the words of whoever reads it."""
-    return text if _SPEAKS_OPTIONS.get() else in_python(text)
+    return text if SPEAKS_OPTIONS.get() else in_python(text)
 
 
 _WORD = r"'[^']*'|\"[^\"]*\"|(?!--)[\w.%/|-]+(?:,[\d.]+)*"

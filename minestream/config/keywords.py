@@ -112,6 +112,14 @@ ProfileOptions = TypedDict("ProfileOptions", {
     "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
+# Of fit.
+FitOptions = TypedDict("FitOptions", {
+    "embedding": str | None, "label": str | None, "id": str | None, "on_bad_rows": str, "metric": str,
+    "margin": float | None, "band": str | None, "negatives": int | None, "pick": str, "positives": str | None,
+    "positives_per_anchor": int, "normalize": bool, "memory": str | int, "threads": int | None, "overwrite": bool,
+    "progress": str,
+}, total=False)
+
 # Of compare.
 CompareOptions = TypedDict("CompareOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "on_bad_rows": str, "on_duplicate_ids": str,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import MISSING, Field, dataclass, field
 from math import inf, isfinite
 from typing import Any
 
@@ -54,7 +54,10 @@ def option(
     metavar: str = "",
     within: Range = FINITE,
 ) -> Any:
-    """A field that is also an option; `kind` names how the command line reads it (cli.py), or hidden."""
+    """A field that is also an option; `kind` names how the command line reads it (cli/options.py), or hidden.
+
+    An option whose default is dataclasses.MISSING must be given.
+    """
     meta = {
         "kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar,
         "within": within,
@@ -67,6 +70,16 @@ def long_flag(spec: Field[Any]) -> str:
     flags: tuple[str, ...] = spec.metadata["flags"]
     long = [flag for flag in flags if flag.startswith("--")]
     return long[0] if long else "--" + spec.name.replace("_", "-")
+
+
+def help_of(spec: Field[Any], *, choices: bool = True, default: bool = True) -> str:
+    """The help of an option in a line: with its choices, unless they are listed below it, and its default."""
+    about = spec.metadata
+    text: str = about["help"] + (f" One of {', '.join(about['choices'])}." if choices and about["choices"] else "")
+    if not default or (about["choices"] and not choices) or "default" in text.lower():
+        return text
+    nothing = spec.default is None or spec.default is MISSING or about["kind"] in ("flag", "repeat")
+    return text if nothing else f"{text} Default: {spec.default}."
 
 
 def check_value(spec: Field[Any], value: object) -> None:

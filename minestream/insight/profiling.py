@@ -13,14 +13,15 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config.border import public
+from minestream.config.border import public, refuse_unknown
 from minestream.config.checks import check_distance
+from minestream.config.commands import Profiling, check_own
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
 from minestream.config.metrics import METRICS
-from minestream.config.option import COUNT, of_type
+from minestream.config.option import of_type
 from minestream.config.resolve import asked_options
-from minestream.errors import OutputError, UsageError, nearest_name
+from minestream.errors import OutputError, UsageError
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.given import given_tables
 from minestream.inputs.tables import Sources
@@ -40,7 +41,6 @@ SERVED = 0.95
 COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
-OPTIONS = tuple(ProfileOptions.__annotations__)
 
 
 @public(ProfileOptions)
@@ -91,13 +91,9 @@ def profile(
     Everything but histograms, margins and MAP@R is of all rows and exact: neighbours come from the search that
     mines. Cost: two such searches, and A n d in float64 for A anchors.
     """
-    for name in options:
-        if name not in OPTIONS:
-            raise UsageError(f"profile has no option {name!r}", nearest_name(name, ["margins", *OPTIONS]))
+    refuse_unknown("profile", options, ("margins", *ProfileOptions.__annotations__))
     given = _checked_margins(margins)
-    COUNT.check("--sample", sample)
-    if suspects_above is not None and not 0 <= suspects_above <= 1:
-        raise UsageError(f"--suspects-above {suspects_above:g} is no share", "a number from 0 to 1, such as 0.9")
+    check_own(Profiling, sample=sample, suspects_above=suspects_above)
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
     check_distance("--near", near, config)
     if suspects_above is not None and config.metric == "dot":

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from minestream import reference
 from minestream.config.border import public
+from minestream.config.commands import Verifying, check_own, own_options
 from minestream.config.effects import idle
 from minestream.config.rules import EMITS
 from minestream.errors import InputError, VerifyMismatchError
@@ -31,13 +32,12 @@ ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "l
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
 OTHER_ENDS = 4  # pairs: for each sampled anchor, so many partners at most are derived too
 BATCH_ROWS = 65_536
-SAMPLE = 100  # anchors derived where nothing is said
 Rows = NDArray[np.int64]
 
 
 @public()
 def verify(
-    path: str | os.PathLike[str], *, sample: int = SAMPLE, source: Any = None, seed: int = 0, corpus: Any = None,
+    path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0, corpus: Any = None,
     qrels: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
@@ -75,6 +75,7 @@ def verify(
     by another pass over the source. For pairs up to 4 partners a sampled anchor are derived as well, to see
     that every pair is picked by one of its ends.
     """
+    check_own(Verifying, sample=sample)
     mined = mined_output(path)
     if "refilter" in mined.about and sample > 0:
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
@@ -87,7 +88,11 @@ def verify(
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
         every = sample >= derivation.source.anchors.takes_part.sum()
-    asked = {"sample": sample if sample != SAMPLE else None, "seed": seed or None, "source": source}
+    asked = {
+        "sample": None if sample == own_options(Verifying)["sample"].default else sample,
+        "seed": seed or None,
+        "source": source,
+    }
     notes = idle(
         "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every, trainer=trainer,
         two_tables=config["two_tables"], listed_positives=config["listed_positives"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,11 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config.border import public
+from minestream.config.border import public, refuse_unknown
+from minestream.config.commands import Learning, own_options
 from minestream.config.effects import idle
-from minestream.config.resolve import OPTION_FIELDS, asked_options
+from minestream.config.keywords import FitOptions
+from minestream.config.resolve import asked_options
 from minestream.errors import InputError
 from minestream.inputs.given import Given
 from minestream.inputs.source import Source, open_source
@@ -25,7 +27,8 @@ from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
 from minestream.system.progress import Callback, reporter
 
-PATIENCE = 5
+RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")
+READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # what the rows are read by
 
 
 @dataclass(frozen=True)
@@ -66,15 +69,11 @@ class FitReport:
         return asdict(self) | {"epochs": [asdict(each) for each in self.epochs]}
 
 
-@public()
+@public(FitOptions)
 def fit(
     inputs: Any, out: str | Path, *, dimension: int | None = None, center: bool = False, epochs: int = 20,
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,
-    patience: int = PATIENCE, embedding: str | None = None, label: str | None = None, id: str | None = None,
-    on_bad_rows: str = "error", metric: str = "cosine", normalize: bool = False, margin: float | None = None,
-    band: str = "semi-hard", pick: str = "nearest", negatives: int = 1, positives: str = "easiest",
-    positives_per_anchor: int = 1, seed: int = 0, threads: int | None = None, memory: str = "auto",
-    overwrite: bool = False, progress: str = "auto", progress_callback: Callback | None = None,
+    patience: int = 5, seed: int = 0, progress_callback: Callback | None = None, **options: Unpack[FitOptions],
 ) -> FitReport:  # fmt: skip
     """Learn a linear embedding x -> W (x - mean) by triplet loss; triplets are mined on the projected rows each epoch.
 
@@ -97,12 +96,11 @@ def fit(
         Triplets of a step.
     validation : float
         Share of the labels of two rows and more, drawn by the seed, whose rows are held out (at least two labels).
-    embedding, label, id, on_bad_rows, metric, normalize, margin, band, pick, negatives, positives, positives_per_anchor
-        As for mine().
     seed : int
         Of the split, of every draw and of the order of the steps.
-    threads, memory, overwrite, progress, progress_callback
-        As for mine(). They change no bit of the result.
+    progress_callback : callable, optional
+    **options
+        As for mine(). threads, memory and progress change no bit of the result.
 
     Returns
     -------
@@ -120,27 +118,22 @@ def fit(
     and one over the held-out rows, and 18 d e operations a triplet.
     """
     began = time.perf_counter()
-    mining = {
-        "metric": metric, "normalize": normalize, "margin": margin, "band": band, "pick": pick,
-        "negatives": negatives, "positives": positives, "positives_per_anchor": positives_per_anchor,
-    }  # fmt: skip
-    asked = {name: value for name, value in mining.items() if value != OPTION_FIELDS[name].default}
-    resolved, resources, _ = asked_options(asked, seed=seed, threads=threads, memory=memory)
+    refuse_unknown("fit", options, (*own_options(Learning), *FitOptions.__annotations__))
+    rule, resources, _ = asked_options(options, seed=seed)
     config = FitConfig(
-        dimension, center, epochs, optimizer, learning_rate, step_rows, validation, patience, seed,
-        {name: getattr(resolved, name) for name in mining},
+        dimension=dimension, center=center, epochs=epochs, optimizer=optimizer, learning_rate=learning_rate,
+        step_rows=step_rows, validation=validation, patience=patience, seed=seed,
+        mining={name: getattr(rule, name) for name in RULE},
     )  # fmt: skip
     config.check()
-    notes = idle("fit", {"patience": None if patience == PATIENCE else patience}, patience=patience, epochs=epochs)
+    asked = {"patience": None if patience == own_options(Learning)["patience"].default else patience}
+    notes = (*resources.remarks, *idle("fit", asked, patience=patience, epochs=epochs))
     place = ending_in(".npz", out, "fit")
     with (
-        publishing(place, overwrite, [Given("INPUT", inputs)]) as draft,
-        reporter(progress, progress_callback) as shown,
+        publishing(place, resources.overwrite, [Given("INPUT", inputs)]) as draft,
+        reporter(resources.progress, progress_callback) as shown,
     ):
-        source = open_source(
-            inputs, embedding=embedding, label=label, id=id, metric=metric, normalize=normalize,
-            on_bad_rows=on_bad_rows,
-        )  # fmt: skip
+        source = open_source(inputs, **{name: getattr(rule, name) for name in READ})
         trainer = Trainer(config, resources, *_read(source))
         try:
             epochs_done, best = trainer.run(shown)
@@ -152,10 +145,11 @@ def fit(
         }  # fmt: skip
         replace(trainer.best, about=about).save(draft.path)
         held, trained = len(trainer.held_rows), len(trainer.rows)
-        dropped = sum(entry["rows"] for entry in about["source"]) - held - trained
         return FitReport(
-            str(place), tuple(epochs_done), best, trainer.raw_recall, len(np.unique(trainer.held_codes)), held, trained,
-            dropped, len(trainer.best.weights), time.perf_counter() - began, (*resources.remarks, *notes),
+            path=str(place), epochs=tuple(epochs_done), best_epoch=best, raw_recall_at_1=trainer.raw_recall,
+            held_out_labels=len(np.unique(trainer.held_codes)), held_out_rows=held, training_rows=trained,
+            dropped_rows=sum(entry["rows"] for entry in about["source"]) - held - trained,
+            dimension=len(trainer.best.weights), seconds=time.perf_counter() - began, notes=notes,
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream.config.border import public
+from minestream.config.commands import Applying, check_own
 from minestream.errors import InputError
 from minestream.inputs.aligned import Lane
 from minestream.inputs.columns import Candidates
@@ -144,6 +145,7 @@ def apply(
     -----
     Streams: memory for some batches only. Cost: 2 d e operations a row.
     """
+    check_own(Applying, threads=threads)
     learned = model if isinstance(model, Linear) else Linear.load(model)
     opened = open_inputs(inputs)
     seen = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)

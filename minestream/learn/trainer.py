@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.config.option import COUNT, Range
+from minestream.config.commands import Learning, check_own
 from minestream.config.resources import Resources, thread_count
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import anchor_draws, draw_keys
 from minestream.kernels import linear
 from minestream.learn.linear import Linear
@@ -25,10 +25,6 @@ from minestream.mining.arrays import Mined, mine_arrays
 from minestream.system.progress import Progress
 from minestream.system.threads import Workers, slices
 
-OPTIMIZERS = {
-    "adam": "each weight by its own running mean and spread (Kingma 2015; 0.9, 0.999)",
-    "sgd": "the gradient times the learning rate",
-}
 FIRST_DECAY, SECOND_DECAY, TINY = 0.9, 0.999, 1e-8
 PRINCIPAL_ROUNDS = 30
 LARGEST_WEIGHT = 1e15  # rows are mined as float32
@@ -63,29 +59,16 @@ class Epoch:
     recall_at_1: float
 
 
-@dataclass(frozen=True)
-class FitConfig:
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(Learning):
     """What changes the weights; see `fit` for the meanings."""
 
-    dimension: int | None
-    center: bool
-    epochs: int
-    optimizer: str
-    learning_rate: float
-    step_rows: int
-    validation: float
-    patience: int
     seed: int
     mining: dict[str, Any]
 
     def check(self) -> None:
-        """Raise UsageError for what means nothing."""
-        if self.optimizer not in OPTIMIZERS:
-            raise UsageError(f"no optimizer {self.optimizer!r}", nearest_name(self.optimizer, list(OPTIMIZERS)))
-        for name in ("dimension", "epochs", "step_rows", "patience"):
-            COUNT.check(f"--{name.replace('_', '-')}", getattr(self, name))
-        Range(0, inside=True).check("--learning-rate", self.learning_rate)
-        Range(0, 1, inside=True, hint="0.2 holds out a fifth").check("--validation", self.validation)
+        """Raise UsageError for values that mean nothing."""
+        check_own(Learning, **{spec.name: getattr(self, spec.name) for spec in fields(Learning)})
         if self.mining["margin"] is None:
             raise UsageError(
                 f"--metric {self.mining['metric']} needs a --margin", "it depends on the scale of the rows"

@@ -18,9 +18,9 @@ import pytest
 
 import minestream
 from minestream.cli.main import main
-from minestream.config.border import accepted, in_python, speaking_options
+from minestream.config.border import accepted, in_python
 from minestream.config.resolve import OPTION_FIELDS
-from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.errors import InputError, MinestreamError, UsageError, speaking_options
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))

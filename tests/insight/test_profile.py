@@ -415,7 +415,10 @@ def test_suspects_above_a_cut_are_mostly_wrong(tmp_path: Path) -> None:
     assert cut["suspects"]["rows_above_0.5"] == whole["suspects"]["rows_above_0.5"]
     told = profile_text(cut)
     assert f"--exclude-rows {tmp_path / 'cut'}/suspects.parquet" in told
-    for options, words in (({"suspects_above": 1.5}, "no share"), ({"suspects_above": 0.9, "metric": "dot"}, "dot")):
+    for options, words in (
+        ({"suspects_above": 1.5}, "between 0 and 1"),
+        ({"suspects_above": 0.9, "metric": "dot"}, "dot"),
+    ):
         with pytest.raises(UsageError, match=words):
             profile(table_of(world), progress="none", **options)
 

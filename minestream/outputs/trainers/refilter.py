@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from minestream.config import checks
 from minestream.config.border import public
+from minestream.config.commands import Refiltering, check_own
 from minestream.config.option import check_value
 from minestream.config.parse import short_share
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.resources import Resources
-from minestream.errors import InputError, UsageError, nearest_name
+from minestream.errors import InputError, UsageError
 from minestream.inputs.given import Given
 from minestream.outputs.gates import check_gates
 from minestream.outputs.mined import RESCORING, MinedOutput, mined_output
@@ -33,7 +34,6 @@ from minestream.system.stats import ShardStats
 
 BLOCK_ROWS = 131_072
 SCORES = ("score_ap", "score_an")
-MISSING = ("error", "drop", "keep")  # what is done about mined rows whose positive or negative has no score
 SAY = "score_ap and score_an are the scores of the table; distance, loss and harder are of the mined embeddings"
 Rows = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -144,9 +144,7 @@ def _metadata(found: MinedOutput, rule: Rule, table: ScoreTable, missing_scores:
 
 def _checked(missing_scores: str, require_rows: int | None, max_short: str | float | None) -> Resources:
     """The gates; UsageError when one of the three options has no such value."""
-    if missing_scores not in MISSING:
-        known = nearest_name(missing_scores, list(MISSING))
-        raise UsageError(f"--missing-scores has no value {missing_scores!r}", known)
+    check_own(Refiltering, missing_scores=missing_scores)
     gates = Resources(require_rows=require_rows, max_short=None if max_short is None else str(max_short))
     short_share(gates.max_short)
     check_value(OPTION_FIELDS["require_rows"], require_rows)

@@ -1,0 +1,96 @@
+"""The commands: what each does in a line, where it is found, and how help is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+from minestream.cli.guide import pages
+from minestream.errors import EXIT_CODES, UsageError
+from minestream.system.console import show
+
+# What each command does, in the list of --help, and the module and function that it is.
+COMMANDS = {
+    "mine": ("Mine triplets, pairs or tuples.", "mining", "mine"),
+    "merge": ("Make one output of slices mined with --shard.", "mining", "merge"),
+    "describe": ("Say what is in a mined file.", "insight", "describe"),
+    "verify": ("Check a mined file against its source.", "insight", "verify"),
+    "compare": ("Say what two splits share.", "insight", "compare"),
+    "profile": ("Look at an input: margins, suspects, duplicates, hubs.", "insight", "profile"),
+    "export": ("Convert mined triplets to a trainer's format.", "outputs", "export"),
+    "refilter": ("Filter mined rows again by a cross-encoder's scores.", "outputs", "refilter"),
+    "sample": ("Write a real sample: handwritten digits.", "outputs", "sample"),
+    "fit": ("Learn a linear embedding on mined triplets.", "learn", "fit"),
+    "apply": ("Project a table with a linear embedding.", "learn", "apply_linear"),
+    "version": ("", "main", "version"),  # hidden: --version does the same
+    "help": ("Show this page, that of a command, or a page of the guide.", "main", "help_page"),
+}
+
+
+class Loaded(Mapping[str, click.Command]):
+    """The commands by name; each is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        about, module, function = COMMANDS[name]
+        found: click.Command = getattr(import_module(f"minestream.cli.{module}"), function)
+        found.short_help = about
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print the help so that a reader who leaves early is no error."""
+    if wanted and not context.resilient_parsing:
+        show(context.get_help())
+        context.exit()
+
+
+class Command(click.Command):
+    """A command whose help ends with the exit codes."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help, printing through `show`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback = show_help
+        return option
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit codes."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
+
+
+class Group(Command, click.Group):
+    """The group of all commands."""
+
+    command_class = Command
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = Loaded()  # type: ignore[assignment]  # click adds none to it
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, none of which is loaded for this, and the pages of the guide."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][0]) for name in sorted(COMMANDS) if COMMANDS[name][0]])
+        with formatter.section("Pages of the guide, shown by `minestream help PAGE`"):
+            formatter.write_dl(list(pages().items()))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name; a former one is answered with what does it now."""
+        if (found := super().get_command(ctx, cmd_name)) is not None:
+            return found
+        from minestream.config.gone import GONE  # not loaded for --help
+
+        if cmd_name in GONE:
+            raise UsageError(f"there is no command {cmd_name!r} any more", GONE[cmd_name])
+        return None
