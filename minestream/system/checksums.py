@@ -1,4 +1,4 @@
-"""CRC-32 of decoded columns and of rows, the same however they are cut.
+"""CRC-32 of columns and of rows, which does not depend on how they are cut into pieces.
 
 A column is a fixed number of byte streams with a running CRC each: validity (one byte a row), then values (nulls as
 zero bytes), or int32 lengths and the streams of the children. The CRC-32 of those CRCs, as little-endian 4-byte values,
@@ -24,7 +24,7 @@ class Checksum:
         self.running: list[int] = []
 
     def add(self, column: np.ndarray | pa.Array) -> None:
-        """Add rows: an array, or a matrix, whose values are one stream."""
+        """Add rows: an Arrow array, or a NumPy array, whose values are one stream."""
         streams: list[Any] = (
             [np.ascontiguousarray(column)] if isinstance(column, np.ndarray) else list(byte_streams(column))
         )
@@ -61,7 +61,7 @@ def _crc_of(crcs: Iterable[int]) -> int:
 
 
 def byte_streams(array: pa.Array) -> Iterator[Any]:
-    """The bytes of one chunk of a column; the number of streams depends on the type alone."""
+    """The byte streams of one chunk of a column; their number depends only on the type."""
     kind = array.type
     valid = array.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8)
     yield valid

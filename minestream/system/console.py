@@ -1,4 +1,4 @@
-"""The standard streams of a process: a report or a note that they do not take is lost, the work is not."""
+"""The standard streams: when a report or a note cannot be written, the work still goes on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minestream.errors import FULL, CapacityError, MinestreamError, OutputError
 
 
 def secure() -> None:
-    """Put the null device where a standard stream is closed: a file opened later would be written to in its place."""
+    """Open the null device for every closed standard stream, so that no file opened later takes its number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)
@@ -22,18 +22,18 @@ def secure() -> None:
 
 
 def give_up(stream: IO[Any]) -> None:
-    """Let a stream end in the null device: what it still holds would fail again when the interpreter closes it."""
+    """Send a stream to the null device; else what it still holds would fail again at the end of the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def refused(error: OSError) -> MinestreamError:
-    """What standard output does not take, as an error of ours."""
+    """The error for the user when standard output cannot be written."""
     kind = CapacityError if error.errno in FULL else OutputError
     return kind(f"standard output takes no more: {error.strerror}", "let it go somewhere else")
 
 
 def show(text: str) -> None:
-    """Print on standard output; a reader who left is no error."""
+    """Print on standard output; a reader who has left is no error."""
     try:
         _print(text, sys.stdout)
     except OSError as error:
@@ -43,7 +43,7 @@ def show(text: str) -> None:
 
 
 def tell(text: str) -> None:
-    """Print on standard error, if that can be."""
+    """Print on standard error, if possible."""
     try:
         _print(text, sys.stderr)
     except OSError:
@@ -51,6 +51,6 @@ def tell(text: str) -> None:
 
 
 def _print(text: str, stream: IO[str]) -> None:
-    """Print, with escapes for characters that the stream does not have."""
+    """Print, with escapes for characters that the stream cannot encode."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)

@@ -1,8 +1,8 @@
-"""Interrupts that cannot be lost, and break neither what takes a place nor what puts it in order again.
+"""Interrupts that are neither lost nor break into work that must be done whole.
 
-Python raises an interrupt wherever the main thread is. It drops one that lands in a destructor, so it is remembered;
-one that lands while a place is taken or given back would leave half of it, so it is held until that is done; a second
-one that follows soon would land in the clean-up after the first.
+Python raises an interrupt wherever the main thread is. It drops one that lands in a destructor, so we remember it. One
+that lands while an output folder is claimed or released would leave that half done, so we delay it. A second one soon
+after would land in the clean-up after the first, so we ignore it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GRACE_SECONDS = 5.0  # after an interrupt was raised: others are not
+GRACE_SECONDS = 5.0  # after an interrupt, in which further ones are ignored
 ENDING = (signal.SIGINT, signal.SIGTERM)
-_asked: list[float] = []  # when
-_holds: list[bool] = []  # one each held() that is open: whether an interrupt came meanwhile
+_asked: list[float] = []  # the times of the interrupts
+_holds: list[bool] = []  # for each open held(): whether an interrupt came meanwhile
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal handler that raises KeyboardInterrupt now, or when nothing holds it, and again at the next check."""
+    """Raise KeyboardInterrupt now, or when held() ends, and again at the next check(); a signal handler."""
     now = time.monotonic()
     if not _asked or now - _asked[-1] > GRACE_SECONDS:
         _asked.append(now)
@@ -32,9 +32,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """What ends a job politely is an interrupt too: parts are kept, nothing half written stays. Afterwards none counts.
+    """Take SIGTERM as an interrupt as well: finished parts stay, nothing half written does. Ignore both afterwards.
 
-    The interpreter, while it shuts down, would let one end the process as if nothing had been said or done.
+    During its shutdown the interpreter would let a signal end the process as if nothing had been done.
     """
     try:
         for number in ENDING:
@@ -47,7 +47,7 @@ def handled() -> Iterator[None]:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """What is done within is done whole: an interrupt that comes meanwhile is raised at its end, or by check()."""
+    """Delay interrupts to the end of the block, or to a check() within it."""
     _holds.append(False)
     try:
         yield
@@ -58,6 +58,6 @@ def held() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise KeyboardInterrupt when a signal asked to stop."""
+    """Raise KeyboardInterrupt if an interrupt has come."""
     if _asked:
         raise KeyboardInterrupt

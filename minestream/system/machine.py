@@ -1,4 +1,4 @@
-"""What the machine has free."""
+"""How much memory the machine has free."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def free_bytes() -> int:
-    """What the machine, or the control group of this process, has free."""
+    """Bytes of memory that the machine, or the control group of this process, has free; at least 256 MiB."""
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     available = [pages, *_meminfo(), *_cgroup()]
     return max(2**28, min(available[1:]) if len(available) > 1 else pages)

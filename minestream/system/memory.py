@@ -1,4 +1,4 @@
-"""Where scratch files go: the folder that was asked for, or the system's for temporary files."""
+"""Scratch folders, and giving memory back to the system."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def scratch_root(asked: str | None) -> Path:
     Raises
     ------
     UsageError
-        When what is asked for is no folder.
+        When `asked` is no folder.
     CapacityError
-        When the system has none that can be written.
+        When the system has no writable folder for temporary files.
     """
     if asked and not os.path.isdir(asked):
         raise UsageError(f"--scratch {str(asked)!r} is no folder", "make it first")
@@ -33,7 +33,7 @@ def scratch_root(asked: str | None) -> Path:
 
 @contextmanager
 def scratch_folder(asked: str | None) -> Iterator[Path]:
-    """A folder of our own in scratch_root(asked), which goes away; raises as that does."""
+    """A new folder in scratch_root(asked), removed at the end; raises what scratch_root raises."""
     root = scratch_root(asked)
     with _refusals():
         folder = tempfile.TemporaryDirectory(dir=root)
@@ -51,7 +51,7 @@ def _refusals() -> Iterator[None]:
 
 
 def release_memory() -> None:
-    """Give memory that Arrow and the C library hold but no longer use back to the system, where that can be asked."""
+    """Give memory that Arrow and the C library no longer use back to the system, where it lets us."""
     pa.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
@@ -59,7 +59,7 @@ def release_memory() -> None:
 
 @contextmanager
 def scratch_errors(folder: Path) -> Iterator[None]:
-    """Turn what a scratch folder refuses into CapacityError."""
+    """Raise CapacityError when the scratch folder cannot be written."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Places: local paths, and what stands for a path in an object store, with the same methods."""
+"""Paths of local files, and of objects in a store with the same methods."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIECE_BYTES = 8 << 20
 
 
 class Size(NamedTuple):
-    """What `stat` tells of an object."""
+    """The size of an object, as `os.stat_result` names it."""
 
     st_size: int
 
@@ -35,8 +35,8 @@ class Size(NamedTuple):
 class RemotePath:
     """An object or folder of a store, with the methods of a Path that are needed.
 
-    Every operation may be repeated and is, a few times; what is left is an error of ours. An object appears whole
-    when its upload completes, or not at all.
+    Every operation is tried a few times before it fails with one of our errors. An object appears whole when its
+    upload completes, or not at all.
 
     Attributes
     ----------
@@ -61,27 +61,23 @@ class RemotePath:
         return str(self) < str(other)
 
     @property
-    def _pure(self) -> PurePosixPath:
-        return PurePosixPath(self.key)
-
-    @property
     def name(self) -> str:
-        """The last piece; empty of a bucket."""
+        """The last piece; empty for a bucket."""
         return address_of(self.uri).key.rpartition("/")[2]
 
     @property
     def suffix(self) -> str:
         """The ending of the name, with its dot."""
-        return self._pure.suffix
+        return PurePosixPath(self.key).suffix
 
     @property
     def stem(self) -> str:
         """The name without its ending."""
-        return self._pure.stem
+        return PurePosixPath(self.key).stem
 
     @property
     def parent(self) -> RemotePath:
-        """The folder that it is in."""
+        """The folder that holds it."""
         return self._at(address_of(self.uri).key.rpartition("/")[0], self.key.rpartition("/")[0] or self.key)
 
     def __truediv__(self, name: str) -> RemotePath:
@@ -94,20 +90,20 @@ class RemotePath:
         return replace(self, uri=f"{address.scheme}://{address.authority}/{of_uri}{query}", key=key)
 
     def with_name(self, name: str) -> RemotePath:
-        """Its neighbour of this name."""
+        """The object of this name in the same folder."""
         return self.parent / name
 
     @property
     def bucketed(self) -> bool:
-        """Whether its folders exist by the names of what is in them alone."""
+        """Whether the store has no folders of its own, only names with slashes."""
         return address_of(self.uri).scheme in BUCKETED
 
     def absolute(self) -> RemotePath:
-        """Itself."""
+        """The same path: a URI is always absolute."""
         return self
 
     def match(self, pattern: str) -> bool:
-        """Whether the name is as the pattern says."""
+        """Whether the name matches the pattern."""
         return fnmatchcase(self.name, pattern)
 
     def _try(self, work: Callable[[], Result]) -> Result:
@@ -132,14 +128,14 @@ class RemotePath:
         return bool(self._info().type == fs.FileType.Directory)
 
     def stat(self) -> Size:
-        """Its size; FileNotFoundError where there is no object."""
+        """The size of the object; FileNotFoundError when there is none."""
         info = self._info()
         if not info.is_file:
             raise FileNotFoundError(str(self))
         return Size(info.size)
 
     def mark(self) -> dict[str, Any]:
-        """What changes with its contents: the size, and the tag that the store gives them, else the time."""
+        """The size and the tag of the contents (or the time when the store has no tags), to notice a change."""
 
         def look() -> dict[str, Any]:
             with self.system.open_input_file(self.key) as file:
@@ -153,12 +149,12 @@ class RemotePath:
         return {}
 
     def age_seconds(self) -> float | None:
-        """How long ago the object was written, by the store's clock and ours; None where there is none."""
+        """Seconds since the object was written, from the store's clock to ours; None when there is no object."""
         info = self._info()
         return time.time() - info.mtime_ns / 1e9 if info.is_file else None
 
     def iterdir(self) -> Iterator[RemotePath]:
-        """What the folder holds, by name; nothing where there is none."""
+        """The objects and folders in this folder, sorted by name; none when the folder is missing."""
         return (self / name for name in sorted({name.split("/")[0] for name in self.files()}))
 
     def files(self) -> list[str]:
@@ -175,11 +171,11 @@ class RemotePath:
     # ------------------------------------------------------------ contents
 
     def open(self) -> pa.NativeFile:
-        """The object, to be read at any place; a read that fails is repeated."""
+        """The object, open for reading anywhere; a failed read is tried again."""
         return pa.PythonFile(PatientFile(self._try(lambda: self.system.open_input_file(self.key))), "r")
 
     def read_bytes(self) -> bytes:
-        """The whole contents; FileNotFoundError where there is none."""
+        """The whole contents; FileNotFoundError when there is no object."""
 
         def read() -> bytes:
             with self.system.open_input_file(self.key) as file:
@@ -201,7 +197,7 @@ class RemotePath:
         self._write(pieces)
 
     def download(self, path: Path) -> None:
-        """Write the object as a local file, which takes its name when it is whole."""
+        """Copy the object to a local file, which gets its name once it is complete."""
         temporary = path.with_name(f"{path.name}.tmp")
 
         def read() -> None:
@@ -213,15 +209,15 @@ class RemotePath:
         os.replace(temporary, path)
 
     def _write(self, pieces: Callable[[], Iterable[bytes]]) -> None:
-        """Write an object in a thread of its own: an interrupt must not end an upload half-way as if it were whole."""
+        """Write an object in a separate thread: an interrupt must not complete an upload that is only half sent."""
 
         def write() -> None:
             if not self.bucketed:
                 self.system.create_dir(self.parent.key, recursive=True)
             _send(self.system.open_output_stream(self.key, buffer_size=0), pieces())
 
-        with Behind() as apart:
-            apart.run(lambda: self._try(write))
+        with Behind() as writing:
+            writing.run(lambda: self._try(write))
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""
@@ -232,7 +228,7 @@ class RemotePath:
                 raise
 
     def remove_all(self) -> None:
-        """Remove the folder and everything in it; what is not there need not be removed."""
+        """Remove the folder and everything in it, if it exists."""
         with suppress(FileNotFoundError):
             self._try(lambda: self.system.delete_dir(self.key))
 
@@ -247,8 +243,8 @@ def _text(value: str | bytes) -> str:
 def _send(stream: pa.NativeFile, pieces: Iterable[bytes]) -> None:
     """Write everything and complete the upload.
 
-    pyarrow cannot abort one: to close or to drop a stream completes it with what it has. After a failure it is
-    therefore kept until the process ends; the store forgets, or its rules for unfinished uploads remove, what was sent.
+    pyarrow cannot abort an upload: closing or dropping the stream completes it with what was sent so far. After a
+    failure the stream is therefore kept until the process ends, and the store discards the unfinished upload.
     """
     try:
         for count, piece in enumerate(pieces):
@@ -262,7 +258,7 @@ def _send(stream: pa.NativeFile, pieces: Iterable[bytes]) -> None:
 
 
 class PatientFile:
-    """An open object whose reads are repeated: the library for S3 gives up at an error that is longer than the read."""
+    """An open object whose failed reads are tried again: the S3 library gives up when the error outgrows the read."""
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file, self._at = file, 0
@@ -281,21 +277,21 @@ class PatientFile:
         return found
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place."""
+        """Move to a byte offset; returns the new one."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size()}[whence]
         return self._at
 
     def tell(self) -> int:
-        """Where the next read begins."""
+        """The byte offset of the next read."""
         return self._at
 
     def close(self) -> None:
-        """Let the object go."""
+        """Close the object."""
         self._file.close()
 
 
 def checked_path(given: Any) -> str:
-    """A path as text; UsageError for what is none, and an empty one, which stands for this folder everywhere else."""
+    """A path as text; UsageError for other objects, and for an empty path, which elsewhere means this folder."""
     if not isinstance(given, str | os.PathLike):
         raise UsageError(f"a {type(given).__name__} is no path", "name a file or a folder by a text or a Path")
     text = os.fspath(given)
@@ -305,7 +301,7 @@ def checked_path(given: Any) -> str:
 
 
 def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[MinestreamError] = InputError) -> AnyPath:
-    """The place that a path or URI names; `refusal` is the error for what is missing or denied there."""
+    """The Path or RemotePath of a path or URI; `refusal` is the error for what is missing or denied in a store."""
     if isinstance(given, RemotePath):
         return given
     text = checked_path(given)
@@ -316,19 +312,19 @@ def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[Minestrea
 
 
 def text_of(place: AnyPath) -> str:
-    """What names a place to `place_of`: of a URI with its options."""
+    """The text from which `place_of` makes this path again: for a store the URI with its options."""
     return place.uri if isinstance(place, RemotePath) else str(place)
 
 
 def readable(place: str | AnyPath) -> Any:
-    """What pyarrow reads a place from: a local path, or an open object."""
+    """The path in a form that pyarrow reads: a local path, or an open object."""
     if isinstance(place, str):
         place = place_of(place)
     return place.open() if isinstance(place, RemotePath) else place
 
 
 def open_text(given: str | os.PathLike[str]) -> io.TextIOBase:
-    """A file of text, opened; a byte order mark at its start is no part of the text."""
+    """A text file, opened as UTF-8; a byte order mark at its start is skipped."""
     place = place_of(given)
     if isinstance(place, RemotePath):
         return io.TextIOWrapper(io.BytesIO(place.read_bytes()), encoding="utf-8-sig", newline="")

@@ -1,4 +1,4 @@
-"""Arrow IPC streams on standard input and output: an end without its mark is an error, a reader who left is none."""
+"""Arrow IPC streams on standard input and output: a missing end mark is an error, a reader who left is not."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class MarkedFile(io.RawIOBase):
-    """A binary file, to be read once, that remembers the last bytes read: a whole stream ends with END_MARK."""
+    """A binary file that remembers the last bytes read: a complete stream ends with END_MARK."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._last = b""
 
     def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes; fewer at the end only."""
+        """The next `size` bytes; fewer only at the end."""
         pieces = []
         while size and (piece := self._file.read(size)):
             pieces.append(piece)
@@ -39,17 +39,17 @@ class MarkedFile(io.RawIOBase):
         return True
 
     def at_mark(self) -> bool:
-        """Whether what was read last is the mark."""
+        """Whether the last bytes read are the mark."""
         return self._last == END_MARK
 
 
 def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
-    """The stream on standard input, or in `file`, batch by batch as it comes.
+    """The stream on standard input, or in `file`, batch by batch as it arrives.
 
     Raises
     ------
     InputError
-        When it is no Arrow IPC stream; while reading, when it ends without its mark: its writer was stopped.
+        When it is no Arrow IPC stream; while reading, when it ends without its mark because its writer was stopped.
     """
     given = sys.stdin.buffer if file is None else file
     if given.isatty():
@@ -66,7 +66,7 @@ def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
     def batches() -> Iterator[pa.RecordBatch]:
         try:
             yield from stream
-        except (pa.ArrowException, OSError) as error:  # at the mark too: what lies before it may be damaged
+        except (pa.ArrowException, OSError) as error:  # even at the mark: the data before it may be damaged
             raise _broken(" ".join(str(error).split())[:200]) from error
         if not marked.at_mark():
             raise _broken("it stops before the mark")
@@ -83,20 +83,20 @@ def _broken(why: str) -> InputError:
 
 @dataclass
 class PipeEnd:
-    """What became of a written stream."""
+    """How many rows were written, and whether the reader left."""
 
     rows: int = 0
     reader_left: bool = False
 
 
 def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: BinaryIO | None = None) -> PipeEnd:
-    """Write batches to standard output, or `file`, as they come; no faster than they are read.
+    """Write batches to standard output, or `file`, no faster than they are read.
 
     Parameters
     ----------
     batches : pyarrow.RecordBatchReader
     check : function
-        Called after the last row and before the end mark: where it raises, the stream stays without one.
+        Called between the last row and the end mark; when it raises, no mark is written.
     """
     target = sys.stdout.buffer if file is None else file
     if target.isatty():
@@ -122,7 +122,7 @@ def write_pipe(batches: pa.RecordBatchReader, check: Callable[[], None], file: B
 
 
 class _Unclosed(io.RawIOBase):
-    """A file that stays open, and unmarked, when the writer to it is dropped."""
+    """A file that stays open, without an end mark, when its writer is dropped."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""Progress of a run: small events to whoever wants them, a bar or lines on standard error, or nothing."""
+"""Progress of a run as events, shown as a bar or as lines on standard error, or not at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
 LINE_SECONDS = 60.0
-LEFT_SECONDS = 2.0  # of a stage, before which nothing is said of the time left: kernels are being loaded
+LEFT_SECONDS = 2.0  # no time left is shown earlier in a stage: kernels are being loaded
 
 
 @dataclass(frozen=True, slots=True)
 class StageStarted:
-    """A stage begins: `total` of `unit` (rows, anchors, parts) are to be done, 0 when that is not known.
+    """A stage begins, with `total` of `unit` (rows, anchors, parts) to do, 0 when the number is unknown.
 
-    `before` of them were done by a run that this one goes on with.
+    `before` of them were done by the run that this one continues.
     """
 
     stage: str
@@ -37,7 +37,7 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """Of the stage that began last, `done` of `total` are done so far, `before` of them by a run before this one."""
+    """`done` of `total` are done in the current stage, `before` of them by the run that this one continues."""
 
     stage: str
     done: int
@@ -50,7 +50,7 @@ class Advanced:
         return (self.done - self.before) / seconds if seconds > 0 else 0.0
 
     def left(self, seconds: float) -> float | None:
-        """The seconds that are left, by what was done in the first `seconds`; None where that is not known yet."""
+        """The seconds left, at the rate of the first `seconds`; None when that is not known yet."""
         rate = self.rate(seconds)
         return (self.total - self.done) / rate if self.total and rate > 0 and seconds >= LEFT_SECONDS else None
 
@@ -72,17 +72,17 @@ Callback: TypeAlias = Callable[[Event], object]
 
 
 class Silent:
-    """Shows nothing; the base of what shows something."""
+    """Shows nothing; the base class of what shows something."""
 
     def handle(self, event: Event) -> None:
-        """Show one event. Never called by two threads at a time."""
+        """Show one event. Never called by two threads at once."""
 
     def close(self) -> None:
         """Leave standard error clean; called once, however the run ended."""
 
 
 class Lines(Silent):
-    """A line on standard error for a stage that takes long, then one a minute; `clock` counts seconds."""
+    """Prints a line on standard error for each long stage, then one a minute; `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -90,7 +90,7 @@ class Lines(Silent):
         self._next = self._start + FIRST_LINE_SECONDS
 
     def handle(self, event: Event) -> None:
-        """Print a note at once, and how far a stage is when a line is due."""
+        """Print a note at once, and the state of the stage when a line is due."""
         now = self._clock()
         if isinstance(event, StageStarted):
             self._start, self._next = now, now + FIRST_LINE_SECONDS
@@ -102,7 +102,7 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A bar with rate and remaining time on standard error, which goes away at the end."""
+    """Shows a bar with rate and time left on standard error, which disappears at the end."""
 
     def __init__(self) -> None:
         from rich import progress
@@ -142,9 +142,9 @@ CONSUMERS: dict[str, Callable[[], Silent]] = {"bar": Bar, "lines": Lines, "none"
 
 
 class Progress:
-    """What a pipeline tells about itself; a context manager. Its methods may be called from any thread.
+    """Passes on the progress of a pipeline; a context manager whose methods any thread may call.
 
-    `callback` is called with every event as well, by one thread at a time; what it raises stops the run.
+    `callback` gets every event as well, from one thread at a time; an exception in it stops the run.
     """
 
     def __init__(self, consumer: Silent, callback: Callback | None = None) -> None:
@@ -165,13 +165,13 @@ class Progress:
             self._consumer.close()
 
     def stage(self, name: str, total: int = 0, unit: str = "rows", before: int = 0) -> None:
-        """Begin stage `name`, which ends the one before; `total` counts `unit`, 0 = not known; `before` are done."""
+        """Begin stage `name`, and end the one before; `total` counts `unit`, 0 = not known; `before` are done."""
         with self._lock:
             self._stage, self._done = StageStarted(name, total, unit, before), before
             self._send(self._stage)
 
     def advance(self, count: int) -> None:
-        """Add `count` to what is done of the stage that began last."""
+        """Add `count` to what is done in the current stage."""
         with self._lock:
             self._done += count
             stage = self._stage
@@ -189,7 +189,7 @@ class Progress:
 
 
 def reporter(mode: str, callback: Callback | None = None) -> Progress:
-    """A Progress that shows itself by `mode`: bar, lines, none; auto is a bar on a terminal, else lines.
+    """A Progress shown as `mode` says: bar, lines, none; auto is a bar on a terminal, else lines.
 
     Raises
     ------
@@ -206,7 +206,7 @@ def reporter(mode: str, callback: Callback | None = None) -> Progress:
 
 
 def counts_text(event: Advanced, seconds: float) -> str:
-    """How much is done, how fast, and how long it takes yet: `1.2 M of 4.0 M rows, 35 k rows/s, 1 min 20 s left`."""
+    """What is done, how fast, and the time left: `1.2 M of 4.0 M rows, 35 k rows/s, 1 min 20 s left`."""
     of = f" of {short_number(event.total)}" if event.total else ""
     rate = f", {short_number(event.rate(seconds))} {event.unit}/s" if seconds > 0 else ""
     left = event.left(seconds)
@@ -215,7 +215,7 @@ def counts_text(event: Advanced, seconds: float) -> str:
 
 
 def progress_line(event: Advanced, seconds: float) -> str:
-    """One line for a log: stage, share, counts, rate and time left, `seconds` after the stage began."""
+    """A line for a log, `seconds` after the stage began: stage, share, counts, rate, time left."""
     share = f"{100 * event.done / event.total:.0f} %, " if event.total else ""
     return f"{event.stage}: {share}{counts_text(event, seconds)}"
 

@@ -1,6 +1,6 @@
-"""Ragged arrays: lists behind one another in one array, list i being entries start[i] ... start[i + 1] - 1.
+"""Ragged arrays: many lists in one array, where list i is entries start[i] ... start[i + 1] - 1.
 
-`start` is int64[lists + 1] and begins with 0. It stays a plain array, since kernels read it.
+`start` is int64[lists + 1] and begins with 0. It is a plain array because kernels read it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Value = TypeVar("Value", bound=np.generic)
 
 
 def starts(lengths: ArrayLike) -> Numbers:
-    """Where lists of these lengths start."""
+    """Where lists of these lengths start, int64[lists + 1]."""
     lengths = np.asarray(lengths)
     start = np.zeros(lengths.size + 1, np.int64)
     np.cumsum(lengths, out=start[1:])
@@ -23,49 +23,49 @@ def starts(lengths: ArrayLike) -> Numbers:
 
 
 def lengths(start: Numbers) -> Numbers:
-    """How many entries each list has."""
+    """The number of entries of each list, int64[lists]."""
     return np.diff(start)
 
 
 def grouped(owner: NDArray[np.integer], lists: int) -> Numbers:
-    """Where `lists` lists start, given which of them each entry is in, in any order."""
+    """Where `lists` lists start, from the list number of every entry, in any order."""
     return starts(np.bincount(owner, minlength=lists))
 
 
 def repeat(values: NDArray[Value], start: Numbers) -> NDArray[Value]:
-    """The value of each list, once for every entry of it."""
+    """The value of each list, repeated for each of its entries."""
     return np.repeat(values, lengths(start))
 
 
 def owners(start: Numbers) -> Numbers:
-    """Which list each entry is in."""
+    """The list number of each entry."""
     return repeat(np.arange(start.size - 1), start)
 
 
 def nth(start: Numbers) -> Numbers:
-    """How many entries of the same list stand before each entry: 0, 1, 2, 0, 1, ..."""
+    """The position of each entry in its list: 0, 1, 2, 0, 1, ..."""
     return np.arange(start[-1]) - repeat(start[:-1], start)
 
 
 def spans(first: Numbers, lengths: Numbers) -> Numbers:
-    """first[0], first[0] + 1, ... so many as lengths[0]; then those from first[1]; and so on."""
+    """Ranges of integers, one after another: lengths[0] of them from first[0] on, lengths[1] from first[1] on, ..."""
     start = starts(lengths)
     return repeat(first - start[:-1], start) + np.arange(start[-1])
 
 
 def take(start: Numbers, lists: Numbers) -> tuple[Numbers, Numbers]:
-    """Some of the lists, in any order: where they start behind one another, and which entries they are made of."""
+    """Some of the lists, in any order: where they start, and the positions of their entries."""
     counts = start[lists + 1] - start[lists]
     return starts(counts), spans(start[lists], counts)
 
 
 def kept(start: Numbers, keep: NDArray[np.bool_]) -> Numbers:
-    """Where the same lists start once only the entries in `keep` are left."""
+    """Where the same lists start when only the entries in `keep` remain."""
     return starts(keep)[start]
 
 
 def joined(parts: list[Numbers]) -> Numbers:
-    """Where the lists of all parts, behind one another, start."""
+    """Where the lists of all parts start when they are put together."""
     return starts(np.concatenate([np.empty(0, np.int64), *map(lengths, parts)]))
 
 
@@ -77,5 +77,5 @@ def runs(*columns: NDArray[Any]) -> Numbers:
 
 
 def nth_of_run(*columns: NDArray[Any]) -> Numbers:
-    """How many rows just before each one are equal to it in all columns."""
+    """The position of each row in its run of rows that are equal in all columns."""
     return nth(np.append(runs(*columns), columns[0].size))

@@ -1,4 +1,4 @@
-"""Counters: what the answer holds (in files and manifests) and how the search went (in this process); the report."""
+"""Counters of the rows mined and of the work done for them, and the report of a run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITED = "read: waiting for input"  # a stage within another
 
 @dataclass(slots=True)
 class ShardStats:
-    """Sums over one shard, or over all of them: the same however the search went, but for the seconds."""
+    """Sums over one shard, or over all; apart from the seconds they do not depend on how the search went."""
 
     anchors: int = 0
     pairs: int = 0  # (anchor, positive) pairs mined for; --emit pairs: rows
@@ -44,13 +44,13 @@ class ShardStats:
         return {name: getattr(self, name) for name in ("anchors", "pairs", "rows", "full", "short", "empty")}
 
     def notes(self) -> list[str]:
-        """What the counters say that may harm a training, one line each."""
-        told = {
+        """Warnings about rows that may harm a training, one line each."""
+        warnings = {
             "lie at distance 0 from their anchor: where those are the same item, "
             "--drop-duplicates-within 0 --drop-duplicates-of both leaves them out": self.at_anchor,
             "carry the same text as their anchor or positive: export leaves them out": self.same_text,
         }
-        return [f"{count:,} negatives {what}" for what, count in told.items() if count]
+        return [f"{count:,} negatives {what}" for what, count in warnings.items() if count]
 
     def drop(self, rule: str, count: int) -> None:
         """Count `count` candidates dropped by `rule`."""
@@ -77,7 +77,7 @@ class ShardStats:
                 setattr(self, name, mine + value)
 
     def taken(self) -> ShardStats:
-        """What was counted so far; this one begins anew."""
+        """A copy of the counters, which start from zero again."""
         taken = copy.deepcopy(self)
         fresh = ShardStats()
         for each in fields(self):
@@ -90,7 +90,7 @@ class ShardStats:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ShardStats:
-        """The counters that to_dict wrote; the means beside them in a report are left out."""
+        """The counters that to_dict wrote; the means of a report are left out."""
         return cls(**{spec.name: values[spec.name] for spec in fields(cls) if values.get(spec.name) is not None})
 
 
@@ -107,7 +107,7 @@ def merged(parts: Iterable[ShardStats]) -> ShardStats:
 
 @dataclass(slots=True)
 class Effort:
-    """How the searches of a process went: that depends on threads, memory and the moment, and is recorded nowhere."""
+    """The work of the searches in a process, which depends on threads, memory and timing; stored in no file."""
 
     pairs_computed: int = 0
     tiles: int = 0  # from here on of the search for negatives
@@ -135,7 +135,7 @@ class Report:
     source : dict
         rows, dimension, dtype, files; rows dropped by cause; rows that take part.
     plan : dict
-        Pairs, parts, rows at most, bytes; of a dry run also by what means, and the projected seconds.
+        Pairs, parts, most rows, bytes; for a dry run also the means and the projected seconds.
     stats : ShardStats
         The funnel and the seconds by stage.
     notes : tuple of str
@@ -147,7 +147,7 @@ class Report:
     already : bool
         True when --resume found the output complete.
     effort : dict
-        By what means and with how much work: it differs from run to run, so to_dict leaves it out.
+        The means and the amount of work; they differ from run to run, so to_dict leaves them out.
     """
 
     output: str | None
@@ -173,12 +173,12 @@ class Report:
 
     @classmethod
     def of(cls, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
-        """A report, with config, columns, source and plan from what is `recorded` of the run."""
+        """A report with config, columns, source and plan taken from the record of the run."""
         about = {name: recorded[name] for name in ("config", "columns", "source", "plan")}
         return cls(output=None if output is None else str(output), stats=stats, **about, **more)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON holds it, with the means: of two runs alike but for the seconds."""
+        """The report with the means, as JSON holds it; equal for equal runs, apart from the seconds."""
         values = asdict(self)
         del values["effort"]
         values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.losses)
@@ -187,5 +187,5 @@ class Report:
 
 
 def mean(total: float, count: int) -> float | None:
-    """total / count, or None of nothing."""
+    """total / count, or None when count is 0."""
     return total / count if count else None

@@ -1,4 +1,4 @@
-"""Object stores: from a URI to a file system of pyarrow or fsspec, bounded retries, and their failures in our words."""
+"""Object stores: the file system of a URI, a bounded number of retries, and errors in plain words."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Result = TypeVar("Result")
 CONNECT_SECONDS, ANSWER_SECONDS = 5, 10
 SDK_ATTEMPTS = 8  # of every request to S3, by the library itself: about 6 seconds until it gives up
 ATTEMPTS = 3  # of whole operations that may be repeated
-BACKOFF_SECONDS = 0.5  # before the second attempt; doubled before each further one, and half of it drawn
-PATIENCE = dict.fromkeys(("gs", "gcs"), "retry_limit_seconds=60")  # of the library itself, which has 15 minutes
-BUCKETED = ("s3", "gs", "gcs")  # here folders are not made: they are pieces of names
+BACKOFF_SECONDS = 0.5  # before the second attempt; doubled each time, times a random factor from 0.5 to 1
+PATIENCE = dict.fromkeys(("gs", "gcs"), "retry_limit_seconds=60")  # for the library, whose default is 15 minutes
+BUCKETED = ("s3", "gs", "gcs")  # no folders are made here: they are only parts of names
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 S3_OPTIONS = ("endpoint_override", "region", "scheme")
 _NO_NAME = re.compile("[\0\ud800-\udfff]")
-_QUERY = re.compile(r"\?(?=\w+=)")  # a ? that no name=value follows is a character of a pattern
+_QUERY = re.compile(r"\?(?=\w+=)")  # a ? without name=value behind it belongs to a glob pattern
 
 
-# What the libraries write into their messages; nothing else tells one failure from another.
+# Only the text of a message tells one failure of these libraries from another.
 PASSING = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|REQUEST_TIMEOUT|REQUEST_EXPIRED"
     r"|REQUEST_TIME_TOO_SKEWED|HTTP status (?:429|5\d\d)|curlCode|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
@@ -63,7 +63,7 @@ class Address(NamedTuple):
 
 
 def is_remote(given: Any) -> bool:
-    """Whether `given` is the URI of something that is no local file."""
+    """Whether `given` is a URI other than file://."""
     return isinstance(given, str) and "://" in given and not given.lower().startswith("file://")
 
 
@@ -73,7 +73,7 @@ def local_text(given: str) -> str:
     Raises
     ------
     UsageError
-        For a URI that is none, and a name that pyarrow cannot open: with a zero, or of bytes that are no UTF-8.
+        For a broken URI, and for a name that pyarrow cannot open: with a zero byte, or not UTF-8.
     """
     try:
         text = unquote(urlsplit(given).path) if given.lower().startswith("file://") else given
@@ -85,7 +85,7 @@ def local_text(given: str) -> str:
 
 
 def address_of(uri: str) -> Address:
-    """The pieces of a URI. Its key is taken as it stands, as object stores take it: nothing is decoded."""
+    """The pieces of a URI. The key is not decoded: object stores take it literally."""
     scheme, _, rest = uri.partition("://")
     plain, *query = _QUERY.split(rest, maxsplit=1)
     authority, _, key = plain.partition("/")
@@ -93,7 +93,7 @@ def address_of(uri: str) -> Address:
 
 
 def shown(given: Any) -> str:
-    """A path or URI as messages and manifests name it: without credentials and query."""
+    """A path or URI for messages and manifests, without credentials and query."""
     text = os.fspath(given) if isinstance(given, os.PathLike) else str(given)
     if not is_remote(text):
         return local_text(text)
@@ -107,7 +107,7 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     Raises
     ------
     UsageError
-        When nothing installed knows the scheme, or its options mean nothing.
+        When no installed library knows the scheme, or an option is unknown.
     """
     address = address_of(uri)
     try:
@@ -120,7 +120,7 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
 
 
 def _s3(address: Address) -> fs.S3FileSystem:
-    """S3 with bounded patience; the endpoint by the query, else by the environment."""
+    """An S3 file system with short timeouts; the endpoint comes from the query or else from the environment."""
     options = dict(parse_qsl(address.query))
     for name in options:
         if name not in S3_OPTIONS:
@@ -137,13 +137,13 @@ def _s3(address: Address) -> fs.S3FileSystem:
     return fs.S3FileSystem(
         **options, connect_timeout=CONNECT_SECONDS, request_timeout=ANSWER_SECONDS,
         retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=SDK_ATTEMPTS),
-        background_writes=False,  # they hold in memory what the network has not taken yet
+        background_writes=False,  # they would hold in memory what is not sent yet
         allow_delayed_open=True,  # small objects take one request
     )  # fmt: skip
 
 
 def _native(address: Address) -> tuple[fs.FileSystem, str] | None:
-    """Another file system that pyarrow itself knows, or None."""
+    """The file system and path when pyarrow knows the scheme, else None."""
     query = "&".join(filter(None, (address.query, PATIENCE.get(address.scheme))))
     try:
         system, base = fs.FileSystem.from_uri(
@@ -157,7 +157,7 @@ def _native(address: Address) -> tuple[fs.FileSystem, str] | None:
 
 
 def _by_fsspec(uri: str, address: Address) -> tuple[fs.FileSystem, str]:
-    """A file system of fsspec, where it is installed and knows the scheme."""
+    """The file system and path from fsspec, if it is installed and knows the scheme."""
     try:
         from fsspec.core import url_to_fs
 
@@ -182,7 +182,7 @@ def passes(error: BaseException) -> bool:
 def known_failure(
     name: str, error: BaseException, refusal: type[MinestreamError] = InputError
 ) -> MinestreamError | None:
-    """`error`, met at the store with `name`, in the user's terms; None where the store itself is not its cause."""
+    """The error for the user about the store with `name`; None when the store is not the cause of `error`."""
     if isinstance(error, MinestreamError):
         return error
     detail = " ".join(str(error).split())[:200]
@@ -198,13 +198,13 @@ def known_failure(
 
 
 def failure(name: str, error: BaseException, refusal: type[MinestreamError] = InputError) -> MinestreamError:
-    """`error`, met at the store with `name`, in the user's terms."""
+    """The error for the user about the store with `name`, made from `error`."""
     detail = " ".join(str(error).split())[:200]
     return known_failure(name, error, refusal) or refusal(f"{name}: {detail}", "check the address and the store")
 
 
 def retried(work: Callable[[], Result]) -> Result:
-    """The result of `work`, which may be repeated, after at most ATTEMPTS attempts."""
+    """The result of `work`, which is tried up to ATTEMPTS times while its error may pass."""
     for attempt in range(1, ATTEMPTS):
         try:
             return work()
@@ -228,7 +228,7 @@ _TO_PARQUET = (
 _ARRAYS = "numpy.save its vectors for --vectors, with labels and ids in a Parquet file; or use minestream.mine_arrays"
 
 
-# Files of other kinds, by their first bytes or by suffix: how their rows can be brought. What follows "it: " runs.
+# How to convert other kinds of files, known by their first bytes or suffix. The code behind "it: " runs as it stands.
 _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
     ((), (".manifest.json",), "the manifest of a mined output: minestream describe, verify and export take it"),
     ((b"\x93NUMPY",), (".npy",), "give it as --vectors, beside a Parquet file of labels and ids"),
@@ -250,7 +250,7 @@ _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
 
 
 def how_to_bring(path: str, head: bytes = b"") -> str:
-    """The hint for a file that is neither Parquet nor Arrow IPC, of which `head` are the first bytes."""
+    """The hint for a file that is neither Parquet nor Arrow IPC; `head`: its first bytes."""
     name, stem = path.lower(), path[: len(path) - len(os.path.splitext(path)[1])]
     by_name = (hint for _, suffixes, hint in _KINDS if name.endswith(suffixes))
     by_magic = (hint for magics, _, hint in _KINDS if magics and head.startswith(magics))
@@ -258,7 +258,7 @@ def how_to_bring(path: str, head: bytes = b"") -> str:
 
 
 def unreadable(name: str, error: BaseException) -> MinestreamError:
-    """`error`, met while reading `name`, in the user's terms."""
+    """The error for the user about reading `name`, made from `error`."""
     of_store = known_failure(name, error) if is_remote(name) else None
     if of_store is not None:
         return of_store
@@ -272,7 +272,7 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
 
 
 def output_as_input(name: str, metadata: Mapping[bytes, bytes]) -> InputError:
-    """What to say of an input that is an output, with what it came from."""
+    """The error for an input that is an output of minestream; it names what that came from."""
     try:
         about = {key: json.loads(metadata[b"minestream." + key]) for key in (b"config", b"source")}
         emit, names = about[b"config"]["emit"], [entry["name"] for entry in about[b"source"] if not entry.get("role")]

@@ -1,4 +1,4 @@
-"""Our threads: kernels run on them in parallel, outside the interpreter lock; reading and writing go on beside them."""
+"""Threads: a pool for kernels, which release the interpreter lock; one thread that reads ahead or writes behind."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ APART_BYTES = 256
 
 
 class Workers:
-    """Our threads. Kernels run on them outside the interpreter lock; a forked child may not use its parent's."""
+    """A pool of threads for kernels; a forked child must not use its parent's."""
 
     def __init__(self, threads: int) -> None:
         self._process = os.getpid()
         self._pool = ThreadPoolExecutor(threads, "minestream") if threads > 1 else None
 
     def run(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run all tasks; the first exception, or Ctrl-C, drops those that have not begun."""
+        """Run all tasks; the first exception, or Ctrl-C, cancels those that have not begun."""
         if os.getpid() != self._process:
             raise ForkedProcessError(
                 "this miner was started in the parent process",
@@ -48,13 +48,13 @@ class Workers:
             wait(futures)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         if self._pool is not None:
             self._pool.shutdown()
 
 
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items, each made by a thread of its own while the one before it is in use."""
+    """The same items; a thread makes the next one while the caller uses the last."""
     source, end = iter(items), object()
     with ThreadPoolExecutor(1, "minestream-ahead") as pool:
         future = pool.submit(next, source, end)
@@ -64,11 +64,11 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
 
 
 class Behind:
-    """Runs one task at a time in a thread of its own while its caller goes on; errors are raised at the next call."""
+    """Runs one task at a time in a thread while the caller goes on; an error is raised at the next call."""
 
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, "minestream-behind")
-        # An interrupt while a pool starts its thread would leave a thread that nobody waits for: it starts here, idle.
+        # Start the thread now: an interrupt while a pool starts one would leave a thread that nobody waits for.
         self._pool.submit(int).result()
         self._last: Future[None] | None = None
 
@@ -78,12 +78,12 @@ class Behind:
     def __exit__(self, *error: object) -> None:
         try:
             if error[0] is None:
-                self.wait()  # an interrupt lands here, and the task is waited for all the same
+                self.wait()  # after an interrupt here, shutdown still waits for the task
         finally:
             self._pool.shutdown()
 
     def run(self, task: Callable[[], None]) -> None:
-        """Start a task when the one before it is done."""
+        """Start a task once the last one is done."""
         self.wait()
         self._last = self._pool.submit(task)
 
@@ -95,7 +95,7 @@ class Behind:
 
 
 def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """A small array of zeros for one thread, on cache lines of its own: what two threads write must not share one."""
+    """An array of zeros for one thread, which shares no cache line with another array."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     lines = np.zeros(size + 2 * APART_BYTES, np.uint8)
     own: NDArray[Any] = lines[APART_BYTES : APART_BYTES + size].view(dtype).reshape(shape)
@@ -103,6 +103,6 @@ def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def slices(count: int, parts: int) -> Iterable[slice]:
-    """`count` things cut into at most `parts` even slices."""
+    """At most `parts` slices of even size that together cover `count` things."""
     edges = np.linspace(0, count, parts + 1).astype(int)
     return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True) if b > a]

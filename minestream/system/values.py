@@ -1,4 +1,4 @@
-"""Values as people read them: sizes, counts, tables by name."""
+"""Text for values in reports: sizes, counts, nested tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = tuple[str, str] | tuple[str, str, str]  # what, how much, and a remark
 
 
 def value_rows(values: Mapping[str, Any]) -> list[Row]:
-    """Any values by name; a nested table is indented below its name."""
+    """Rows of text for values by name; a nested table is indented below its name."""
     rows: list[Row] = []
     for name, value in values.items():
         nested = value_rows(value) if isinstance(value, Mapping) else []
@@ -21,13 +21,13 @@ def value_rows(values: Mapping[str, Any]) -> list[Row]:
 
 
 def given_of(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What is not null, in nested tables too."""
+    """The values that are not None, in nested tables too."""
     found = {name: given_of(value) if isinstance(value, Mapping) else value for name, value in values.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
 def plain_value(name: str, value: object) -> str:
-    """A value as people read it; the unit is the end of its name."""
+    """The text of a value; the end of its name tells the unit."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -44,7 +44,7 @@ def plain_value(name: str, value: object) -> str:
 
 
 def size_text(size: float) -> str:
-    """Bytes in binary units: 512 B, 80.1 KiB, 1.5 GiB."""
+    """The text of a size in bytes: 512 B, 80.1 KiB, 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if size < 1024 or unit == "TiB":
             break
