@@ -41,6 +41,7 @@ ROWS_OF: dict[str, tuple[str | None, str | None, str | None]] = {
     "pairs": ("left_row", None, "right_row"),
 }
 Words = NDArray[np.uint64]
+Masks = Sequence[NDArray[np.bool_]] | None  # of each part the rows that stay; None: all
 Shape = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
@@ -56,9 +57,9 @@ class Parts:
     names: tuple[str, ...]  # the columns that positions are made of
     last = 2**64 - 1  # no position is larger
 
-    def __init__(self, paths: Iterable[Path], masks: Sequence[NDArray[np.bool_]] | None = None) -> None:
+    def __init__(self, paths: Iterable[Path], masks: Masks = None) -> None:
         self.paths = tuple(paths)
-        self.masks = masks  # of each part the rows that stay; then all row groups are read
+        self.masks = masks  # with these, all row groups must be read
 
     def positions(self, table: pa.Table) -> Words:
         """Position of every row of a table that has the columns `names`."""
@@ -141,14 +142,11 @@ class ByPair(Parts):
 class ByDraw(Parts):
     """Rows at their draw 4; equal draws go in key order."""
 
-    def __init__(
-        self, paths: Iterable[Path], emit: str, anchor: str, seed: int, keys: dict[str, Keys],
-        masks: Sequence[NDArray[np.bool_]] | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, paths: Iterable[Path], config: MineConfig, keys: dict[str, Keys], masks: Masks) -> None:
         super().__init__(paths, masks)
-        self._roles = tuple(name and name.format(anchor=anchor) for name in ROWS_OF[emit])
+        self._roles = tuple(name and name.format(anchor=config.anchor_role) for name in ROWS_OF[config.emit])
         self.names = tuple(name for name in self._roles if name)
-        self._seed, self._keys = seed, {
+        self._seed, self._keys = config.seed, {
             name: keys["anchor" if name in (self._roles[0], "left_row") else "candidate"] for name in self.names
         }  # fmt: skip
 
@@ -167,7 +165,7 @@ class ByDraw(Parts):
 
 
 def statistics_of(group: Any, name: str) -> Any:
-    """The statistics of a column in the metadata of a row group that the pinned writer wrote."""
+    """The statistics of a column in the metadata of a row group that RowsFile wrote."""
     columns = (group.column(place) for place in range(group.num_columns))
     return next(column.statistics for column in columns if column.path_in_schema == name)
 
@@ -185,7 +183,7 @@ def finished_rows(
     shape: Shape | None = None,
     rows_budget: int = ROWS_BUDGET,
 ) -> Iterator[pa.Table] | None:
-    """The rows of the finished output, or None when the parts in their order are that already.
+    """The rows of the finished output, or None when the parts already hold them in order.
 
     Parameters
     ----------
@@ -200,12 +198,12 @@ def finished_rows(
     if not needs_finishing(config):
         return None
     if config.emit == "pairs":
-        parts = _shuffled(config, paths, keys, None) if config.order == "shuffled" else ByPair(paths)
+        parts = ByDraw(paths, config, keys, None) if config.order == "shuffled" else ByPair(paths)
         # The copies of a pair that two parts hold have one position, so they stand together.
         return summed(map(without_repeats, parts.in_order(rows_budget)), total)
     masks = None if config.max_uses is None else kept_uses(config, paths, keys, total)
     if config.order == "shuffled" and part_emit(config) == config.emit:
-        ordered = _shuffled(config, paths, keys, masks).in_order(rows_budget)
+        ordered = ByDraw(paths, config, keys, masks).in_order(rows_budget)
         if masks is None:
             return ordered
         columns = pq.read_schema(paths[0]).empty_table()  # without rows there is a schema all the same
@@ -218,14 +216,8 @@ def finished_rows(
     return stored if shape is None else shape(stored)
 
 
-def _shuffled(
-    config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], masks: Sequence[NDArray[np.bool_]] | None
-) -> Parts:
-    return ByDraw(paths, config.emit, config.anchor_role, config.seed, keys, masks)
-
-
 def summed(pairs: Iterable[pa.Table], total: ShardStats) -> Iterator[pa.Table]:
-    """Pass merged pairs on, and in the end set the sums of `total` that count rows to theirs.
+    """The same merged pairs; after the last one the sums of `total` that count rows are set to theirs.
 
     Pairs that stand in two parts count twice in the parts' own sums. The loss is summed by fsum over the rows
     of each row group of the finished files, then over those; a row is active when its loss is above 0.

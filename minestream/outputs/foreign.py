@@ -47,7 +47,7 @@ def _opened(file: AnyPath) -> IO[bytes]:
 
 
 def _parquet(file: AnyPath, record: Record) -> bool:
-    """By its footer; what can no longer be read is ours when the manifest knows of it."""
+    """By its footer; a damaged file is ours when the manifest lists it."""
     try:
         about = pq.read_metadata(readable(file)).metadata or {}
     except pa.ArrowException:
@@ -56,7 +56,7 @@ def _parquet(file: AnyPath, record: Record) -> bool:
 
 
 def _archive(file: AnyPath, record: Record) -> bool:
-    """A linear embedding of `fit`."""
+    """Whether it is a linear embedding of `fit`."""
     try:
         with _opened(file) as handle, np.load(handle, allow_pickle=False) as found:
             about = json.loads(np.asarray(found["about"]).tobytes())
@@ -73,7 +73,7 @@ def as_recorded(file: AnyPath, record: Record) -> bool:
 
 
 def text_crc(file: AnyPath) -> str:
-    """The CRC-32 of a file's bytes, as records of text have it."""
+    """The CRC-32 of a file's bytes, as manifests record it for text."""
     crc = 0
     with _opened(file) as handle:
         while piece := handle.read(PIECE_BYTES):

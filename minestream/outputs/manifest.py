@@ -20,7 +20,7 @@ AFRESH = "--overwrite starts afresh"
 
 
 def read_json(path: AnyPath) -> dict[str, Any] | None:
-    """The object in a JSON file, or None when there is none or it is not whole."""
+    """The object in a JSON file, or None when there is none or it cannot be read."""
     try:
         values = json.loads(path.read_bytes())
     except (OutputError, TransientError):  # of a store
@@ -78,7 +78,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """What has changed in a file that is read, in words."""
+    """How a file that is read has changed, in words."""
     rows, recorded = after.get("rows"), before.get("rows")
     if rows != recorded and isinstance(rows, int) and isinstance(recorded, int):
         return f"rows {rows:,}, recorded {recorded:,}"
@@ -95,7 +95,7 @@ def refuse_differences(what: str, old: dict[str, Any], new: dict[str, Any], hint
 
 
 class Maybe(NamedTuple):
-    """A shape of what may be missing, or null."""
+    """The shape of a value that may be missing or null."""
 
     shape: Any
 

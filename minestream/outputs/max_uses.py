@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 class Reserves:
-    """The reserves of all parts: of every pair its negatives, best first. Memory: 17 bytes a row of the parts.
+    """The reserves of all parts: the negatives of every pair, best first. Memory: 17 bytes a row of the parts.
 
     A pair without negatives has one row, without a distance; its negative is -1 here.
     """
@@ -106,7 +106,7 @@ def kept_tables(paths: Sequence[Path], masks: Sequence[Mask], names: list[str] |
 
 
 def as_stored(table: pa.Table, float64: bool) -> pa.Table:
-    """Distances and losses in the type that the output has."""
+    """The same table with distances and losses in the type that the output has."""
     if float64:
         return table
     fields = [

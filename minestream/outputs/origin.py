@@ -31,7 +31,7 @@ def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
 
 
 def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
-    """The tables of a role: as given, else where they were when they were mined, else by name beside OUT, else here."""
+    """The tables of a role: as given, else where they were when they were mined, else by name beside OUT or here."""
     names = [entry["name"] for entry in entries(mined, role)]
     outside = next((name for name in names if is_outside(name)), None)
     if outside is not None:
@@ -76,7 +76,7 @@ def _is_there(path: str) -> bool:
 
 
 def is_outside(name: str) -> bool:
-    """Whether a recorded name leads out of the folder that it is looked for in, which no written one does."""
+    """Whether a recorded name leads out of its folder; minestream writes no such name."""
     return os.path.isabs(name) or ".." in Path(name).parts
 
 

@@ -263,7 +263,7 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
 
 
 def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.int64], kind: pa.DataType) -> pa.Array:
-    """The positive's and the negatives' similarity or negative distance, a list a tuple."""
+    """Similarity or negative distance of the positive, then of the negatives: one list a tuple."""
     both = np.insert(x, ragged.starts(lengths)[:-1], p)
     similar = config.scores == "similarity" and config.metric == "cosine"
     return lists_from(lengths + 1, _decimals(1.0 - both if similar else -both, kind))

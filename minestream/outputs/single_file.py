@@ -1,4 +1,4 @@
-"""One file written whole beside its place, then renamed."""
+"""Writing one file whole, under another name, and renaming it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Draft:
 
 @contextmanager
 def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterator[Draft]:
-    """A file to write, that takes the name `out` when all went well; else nothing is left and `out` is as it was.
+    """A file to write. It takes the name `out` if all goes well; otherwise it is removed and `out` stays as it was.
 
     `given` is what is read, none of which is written over.
     """

@@ -1,4 +1,4 @@
-"""Outputs in an object store: made in a local folder by the sink, and mirrored object by object.
+"""Outputs in an object store: made in a local folder, then copied object by object.
 
 A store has no rename, no lock and, through pyarrow, no way to abort an upload. So every object is made whole on
 a local disk first, where an attempt to upload it can be repeated, and appears when its upload completes. While a
@@ -60,7 +60,7 @@ def target_at(place: AnyPath, emit: str = "triplets", scratch: str | None = None
 
 
 class Lease:
-    """An object that says who writes an output, written anew every minute; whoever left one untouched is gone.
+    """An object that says who is writing an output; one that is not renewed every minute is stale.
 
     Stores offer no lock: two runs that begin within the same second may both believe they hold it, and clocks
     must agree within some minutes. A run looks before each part whether it still holds its lease.
@@ -109,22 +109,22 @@ class Lease:
             raise OutputError(f"another process took over {self._final}", "let one of them finish")
 
     def stop(self) -> None:
-        """Write the object no more."""
+        """Stop renewing the object."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def release(self) -> None:
-        """Let the lease go, if it is still held."""
+        """Remove the object, if the lease is still held."""
         self.stop()
         _HELD.discard(self._token)
-        with suppress(MinestreamError):  # it grows stale by itself
+        with suppress(MinestreamError):  # it becomes stale by itself
             self.check()
             self._place.unlink(missing_ok=True)
 
 
 def _is_gone(held: dict[str, Any]) -> bool:
-    """Whether a lease is of a process of this machine that is no more."""
+    """Whether a lease belongs to a process of this machine that has ended."""
     process = held.get("process")
     if held.get("host") != socket.gethostname() or not isinstance(process, int):
         return False
@@ -165,7 +165,7 @@ class RemoteOutput(Target):
         return scratch_root(self._scratch)
 
     def refuse_place(self) -> None:
-        """Refuse a bucket that is missing, and OUT that is none in a bucket."""
+        """Refuse a missing bucket, and an OUT that names a bucket alone."""
         if not self.final.name:
             raise OutputError(f"cannot write {self.final}: a bucket alone", "name an object: BUCKET/NAME.parquet")
         bucket = self.final
@@ -175,11 +175,11 @@ class RemoteOutput(Target):
             raise OutputError(f"cannot write {self.final}: no such bucket", "check the name, or make it first")
 
     def lease(self) -> Lease:
-        """The right to write, not taken yet."""
+        """A lease for this output, not taken yet."""
         return Lease(self.partial / "lock", self.final)
 
     def refuse_foreign(self) -> None:
-        """Refuse a work folder that another process writes, or that no run made."""
+        """Refuse a work folder that another process is writing, or that no run made."""
         self.lease().refuse_other()
         if set(self.partial.files()) - {"lock"} and self.unfinished() is None:
             raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
@@ -189,7 +189,7 @@ class RemoteOutput(Target):
         self.partial.remove_all()
 
     def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
-        """Take the lease and start, or go on with the parts that are finished, which are fetched."""
+        """Take the lease and start, or fetch the finished parts and go on with them."""
         self.check(resume=resume, overwrite=overwrite)
         unfinished = self.unfinished() if resume else None
         if unfinished is None:
@@ -212,7 +212,7 @@ class RemoteOutput(Target):
         return MirroredRun(run, self, lease, guard, may_replace=resume or overwrite)
 
     def leave(self, lease: Lease, *, keep: bool) -> None:
-        """End a run that was not published: the unfinished work stays or goes."""
+        """End a run that was not published; `keep` says whether the unfinished work stays."""
         lease.stop()
         if not keep:
             with suppress(MinestreamError):  # what ended the run is reported
@@ -233,7 +233,7 @@ class RemoteOutput(Target):
 
 
 def stage(scratch: Path) -> tuple[Path, int]:
-    """A folder in `scratch` to make an output in, and the open file whose lock says that its process lives."""
+    """A new folder in `scratch`, and the open file whose lock shows that its process is alive."""
     sweep(scratch)
     with disk_errors(scratch / STAGED):
         folder = Path(tempfile.mkdtemp(prefix=STAGED, dir=scratch))
@@ -241,13 +241,13 @@ def stage(scratch: Path) -> tuple[Path, int]:
 
 
 def unstage(folder: Path, guard: int) -> None:
-    """Remove such a folder, and give up its lock."""
+    """Remove such a folder and release its lock."""
     shutil.rmtree(folder, ignore_errors=True)
     os.close(guard)
 
 
 def guarded(folder: Path) -> int:
-    """The open file by which a folder in `scratch` is locked; OutputError while another process holds it."""
+    """The open and locked lock file of a folder; OutputError while another process holds the lock."""
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         take_lock(handle, folder)
@@ -258,7 +258,7 @@ def guarded(folder: Path) -> int:
 
 
 def sweep(scratch: Path) -> None:
-    """Remove the folders that runs killed more than a day ago left in `scratch`, at whatever moment."""
+    """Remove folders in `scratch` that are more than a day old and whose process has ended."""
     for folder in scratch.glob(f"{STAGED}*"):
         with suppress(OSError, OutputError):
             if time.time() - folder.stat().st_mtime > LEFT_SECONDS:
@@ -286,7 +286,7 @@ class MirroredRun(Run):
         self._mirrored = len(self.parts())
 
     def __exit__(self, *error: object) -> None:
-        """Remove the local folder and release the lease; finished parts stay in the store, else nothing does."""
+        """Remove the local folder and release the lease; finished parts stay in the store, if any."""
         with interrupts.held():
             super().__exit__(*error)
             unstage(self.output.final.parent, self._guard)

@@ -32,7 +32,7 @@ AGAIN = "--overwrite mines it again, another -o leaves it as it is"
 
 
 def refuse_ending(place: AnyPath, emit: str) -> None:
-    """Raise UsageError when the name of a mined output ends as files do that hold something else."""
+    """Raise UsageError when the name of a mined output has the ending of another kind of file."""
     own = EMITS[emit].suffix
     allowed = (own,) if own == ".parquet" else (own, ".parquet", *TEXTS)  # Target refuses lines in .parquet
     if place.suffix.lower() in ENDINGS and place.suffix not in allowed:
@@ -90,14 +90,14 @@ class Target:
         return None
 
     def refuse_inputs(self, given: Iterable[Given]) -> None:
-        """Raise OutputError when the run reads what it would write over, or would read it when it is run again."""
+        """Raise OutputError when the run would write over what it reads, or would read its output when run again."""
         self.refuse_place()
         first = "part-00000.parquet"
         written = [self.final if self.single else self.final / first, self.partial / "parts" / first]
         refuse_inputs(self.final, [self.final, self.partial, self.manifest], written, given)
 
     def refuse_damaged(self, done: dict[str, Any]) -> None:
-        """Raise OutputError when the files of a complete output are not those of its manifest, by their sizes."""
+        """Raise OutputError when files of a complete output are missing, or are not of the recorded size."""
         found = self.sizes()
         for file in done["files"]:
             size = found.get("" if self.single else file["name"])
@@ -150,7 +150,7 @@ class Target:
 
     @property
     def text(self) -> str:
-        """What names OUT to target_of."""
+        """OUT as target_of takes it."""
         return text_of(self.final)
 
     def unfinished(self) -> dict[str, Any] | None:
@@ -163,7 +163,7 @@ class Target:
 
     @property
     def scratch(self) -> Path:
-        """A local folder for what a run sets aside."""
+        """A local folder for temporary files of the run."""
         raise NotImplementedError
 
     def refuse_place(self) -> None:
@@ -171,7 +171,7 @@ class Target:
         raise NotImplementedError
 
     def refuse_foreign(self) -> None:
-        """Refuse a work folder that another process writes, or that no run made."""
+        """Refuse a work folder that another process is writing, or that no run made."""
         raise NotImplementedError
 
     def tidy(self) -> None:
@@ -179,7 +179,7 @@ class Target:
         raise NotImplementedError
 
     def start(self, stack: ExitStack, **how: Any) -> Run:
-        """begin(), to be ended with `stack`: no interrupt falls between the two."""
+        """begin(), with `stack` to end the run; no interrupt comes between the two."""
         with interrupts.held():
             return stack.enter_context(self.begin(**how))
 
@@ -197,7 +197,7 @@ class Target:
 
 
 def checked(output: Target, config: MineConfig, resources: Resources, given: Sequence[Given]) -> dict[str, Any] | None:
-    """Look whether the output can be written; its manifest where --resume finds it complete."""
+    """Check that the output can be written; returns its manifest where --resume finds it complete."""
     output.refuse_inputs(given)
     manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
     if manifest is not None:

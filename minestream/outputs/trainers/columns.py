@@ -100,11 +100,15 @@ class Block:
         if "score_an" not in self.table.column_names:
             return found
         score = self.table["score_an"].to_numpy()[found]
-        return found[np.lexsort((-score, np.searchsorted(self.anchors, found, side="right")))]
+        return found[np.lexsort((-score, self.owners(found)))]
+
+    def owners(self, at: Rows) -> Rows:
+        """Which anchor each of `at` belongs to: 0, 1, ..."""
+        return np.searchsorted(self.anchors, at, side="right") - 1
 
     def of_anchor(self, at: Rows) -> Rows:
         """How many of `at` each anchor has."""
-        return np.bincount(np.searchsorted(self.anchors, at, side="right") - 1, minlength=self.anchors.size)
+        return np.bincount(self.owners(at), minlength=self.anchors.size)
 
     def ids(self, role: str, at: Rows) -> pa.Array:
         """Ids, or row numbers where there are none."""
@@ -150,7 +154,7 @@ class Block:
 
 
 def led(first: Rows, rest: Rows, get: Getter) -> pa.Array:
-    """Lists of what `get` gives of a positive, then of its negatives: as many for each, `rest` in all."""
+    """Lists of what `get` gives for a positive, then for its negatives; all lists have the same length."""
     width = rest.size // max(1, first.size)
     both = pa.concat_arrays([get("positive", first), get("negative", rest)])
     order = np.column_stack([np.arange(first.size), first.size + np.arange(rest.size).reshape(first.size, width)])
@@ -162,18 +166,16 @@ class Documents:
 
     def __init__(self, block: Block) -> None:
         self.block, at = block, np.concatenate([block.pairs, block.distinct])
-        of_anchor = np.searchsorted(block.anchors, at, side="right")
-        self.order = np.argsort(of_anchor, kind="stable")
-        self.at = at[self.order]
-        self.lengths = np.bincount(of_anchor - 1, minlength=block.anchors.size)
+        self.order = np.argsort(block.owners(at), kind="stable")
+        self.at, self.lengths = at[self.order], block.of_anchor(at)
 
     def get(self, of_role: Getter) -> pa.Array:
-        """What `of_role` gives of them."""
+        """What `of_role` gives for the documents."""
         both = [of_role("positive", self.block.pairs), of_role("negative", self.block.distinct)]
         return pa.concat_arrays(both).take(pa.array(self.order))
 
     def judged(self, label: str, score: str) -> tuple[str, pa.Array]:
-        """The column that says how good they are, by the name it has as a label or as a score."""
+        """The column that says how good the documents are, and its name: labels, or scores."""
         if self.block.scoring is None:
             return label, pa.array((self.order < self.block.pairs.size).astype(np.int64))
         return score, self.get(self.block.score)
@@ -208,7 +210,7 @@ def _st_labeled_lists(block: Block) -> Columns:
 
 
 def _sides(block: Block, names: tuple[str, str], get: Getter) -> Columns:
-    """Lists an anchor of its positives, and of its distinct negatives."""
+    """For every anchor the list of its positives, and the list of its distinct negatives."""
     sides = zip(names, ROLES[1:], (block.pairs, block.distinct), strict=True)
     return {name: lists_from(block.of_anchor(at), get(role, at)) for name, role, at in sides}
 
@@ -224,9 +226,8 @@ def _tevatron(block: Block) -> Columns:
 
 
 def _trec(block: Block) -> Columns:
-    anchor = np.searchsorted(block.anchors, block.distinct, side="right")
     score = block.score("negative", block.distinct)
-    order = np.lexsort((-score.to_numpy(), anchor))
+    order = np.lexsort((-score.to_numpy(), block.owners(block.distinct)))
     at = block.distinct[order]
     ids = {"qid": block.named("anchor", at), "docid": block.named("negative", at)}
     for name, values in ids.items():

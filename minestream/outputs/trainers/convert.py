@@ -47,10 +47,7 @@ def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
     each = [np.asarray(chunk.indices, np.int64) for chunk in encoded.chunks if len(chunk)]
     codes = np.split(np.concatenate([*each, np.empty(0, np.int64)]), np.cumsum([at.size for at in places])[:-1])
     count = max((int(code.max()) for code in codes if code.size), default=0) + 1
-    anchor, positive, negative = (
-        (np.searchsorted(block.anchors, at, side="right") - 1) * count + code
-        for at, code in zip(places, codes, strict=True)
-    )
+    anchor, positive, negative = (block.owners(at) * count + code for at, code in zip(places, codes, strict=True))
     same = np.isin(negative, np.concatenate([anchor, positive]))
     if not same.any():
         return block.table

@@ -1,4 +1,4 @@
-"""From a mined file to a trainer's: the same rows in another format, with their texts."""
+"""Writing mined rows in a trainer's format, with their texts."""
 
 from __future__ import annotations
 

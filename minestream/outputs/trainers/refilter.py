@@ -1,4 +1,4 @@
-"""Mined rows filtered again by other scores, such as a cross-encoder's, without a new scan."""
+"""Filtering mined rows again by other scores, such as a cross-encoder's, without a new search."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def refilter(
 
 
 def _ids(found: MinedOutput, emit: str, place: AnyPath) -> pa.Schema:
-    """The id columns of anchor, positive and negative; an error for rows that cannot be filtered, or another emit."""
+    """The id columns of anchor, positive and negative; raises for rows that cannot be filtered and for another emit."""
     refuse(found)
     if emit != "triplets":
         raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")

@@ -1,4 +1,4 @@
-"""Scores of pairs of ids, as a table from elsewhere has them: read, checked, looked up."""
+"""A table of scores for pairs of ids: read, checked, looked up."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ScoreTable:
         self._refuse_doubles(columns, order)
 
     def _common(self, name: str, mined: pa.DataType, theirs: list[pa.DataType]) -> pa.DataType:
-        """The type in which ids are compared: their own if it is one, else text."""
+        """The type in which ids are compared: the mined one, or text where only one side is text."""
         texts = {kind == pa.string() for kind in (*theirs, mined)}
         if len(texts) == 1:
             return mined
@@ -78,7 +78,7 @@ class ScoreTable:
         return pa.string()
 
     def _keys(self, columns: list[Any]) -> Rows:
-        """One number for a pair of ids; negative where either has no score at all."""
+        """One number for each pair of ids; -1 where one of them is nowhere in the table."""
         query, document = (
             pc.index_in(column, value_set=known).fill_null(-1).to_numpy().astype(np.int64)
             for column, known in zip(columns, self._sets, strict=True)
@@ -122,7 +122,7 @@ def _opened(given: Any) -> list[Input]:
 
 
 def _columns(each: Input) -> list[str]:
-    """What a table calls query_id, document_id and score."""
+    """The names that a table has for query_id, document_id and score."""
     found = []
     for meant, known in SCORE_COLUMNS.items():
         name = next((name for name in known if name in each.schema.names), None)
@@ -139,7 +139,7 @@ def _columns(each: Input) -> list[str]:
 
 
 def _identity(name: str, scores: Numbers) -> dict[str, Any]:
-    """What the output says of the table: its name without its folder, its rows, the CRC-32 of its scores."""
+    """What the output records about the table: its name without its folder, its rows, the CRC-32 of its scores."""
     crc = Checksum()
     crc.add(scores)
     return {"name": os.path.basename(name), "rows": scores.size, "crc32": {"score": crc.value()}}

@@ -73,7 +73,7 @@ def text_column(inputs: Any, name: str, budget_bytes: int, scratch: Path, option
 
 
 def no_text(what: str, kind: pa.DataType) -> InputError:
-    """The error that a column is not one of texts."""
+    """The error for a column that holds no texts."""
     hint = "cast it: column.cast(pyarrow.string())"
     if pat.is_struct(kind):
         hint = 'take the text out of it: pyarrow.compute.struct_field(column, "name of the field")'
