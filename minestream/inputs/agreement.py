@@ -1,4 +1,4 @@
-"""What several inputs of one source must have in common: their vectors, and the types of their columns."""
+"""What the inputs of one source must share: type and length of vectors, and the types of columns."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _by_type(each: Input, column: str) -> Vectors:
 
 
 def _first_rows(inputs: list[Input], column: str, where: Where | None) -> Generator[tuple[Place, pa.Array], None, None]:
-    """The rows that meet the condition, piece by piece."""
+    """Yield the vectors of rows that meet the condition, piece by piece."""
     names = [column, *(name for name in (where.columns if where else ()) if name != column)]
     for each in inputs:
         start = each.row
@@ -43,7 +43,7 @@ def _first_rows(inputs: list[Input], column: str, where: Where | None) -> Genera
 
 
 def _by_first_rows(pieces: Iterator[tuple[Place, pa.Array]], column: str, typed: Vectors, drop_bad: bool) -> Vectors:
-    """`typed` with the length that the first rows have, if there are any; of good ones most, where bad are dropped."""
+    """`typed` with the length of the first rows; with dropped bad rows, the commonest length of the first good ones."""
     lengths: list[int] = []
     seen = 0
     for place, rows in pieces:
@@ -55,7 +55,7 @@ def _by_first_rows(pieces: Iterator[tuple[Place, pa.Array]], column: str, typed:
             break
     if seen and not lengths:
         raise InputError(f"{typed.file}: column {column!r}: none of {seen:,} rows holds a vector", _HINT)
-    first = lengths[:FIRST_ROWS]  # the same rows however the inputs are cut
+    first = lengths[:FIRST_ROWS]  # so that it does not depend on how inputs are cut
     return replace(typed, length=max(first, key=first.count, default=None))
 
 
@@ -63,9 +63,9 @@ def common_vectors(
     inputs: list[Input], column: str, may_be_empty: bool, drop_bad: bool = False, where: Where | None = None,
     read: list[Input] | None = None,
 ) -> Vectors:  # fmt: skip
-    """What the vectors of all `inputs` are, by their types, or by the first rows when no type tells the length.
+    """Type and length of the vectors of all `inputs`; the first rows are read if no type has the length.
 
-    read : of the inputs what may meet `where`; None: all
+    read : the inputs, or parts of them, that may meet `where`; None: all
     """
     typed = [_by_type(each, column) for each in inputs]
     first = next((vectors for vectors in typed if vectors.length is not None), None)
@@ -88,7 +88,7 @@ def common_vectors(
 
 
 def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """A plain type that holds the values of both as they are, or None."""
+    """The plain type that holds the values of both types exactly, or None."""
     if one == other or pat.is_null(other):
         return one
     if pat.is_null(one):
@@ -107,9 +107,9 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
-    """The columns beside the embedding, in their plain types; refuses inputs that lack one or disagree.
+    """The columns other than the embedding, in plain types; InputError if one is missing or the types do not agree.
 
-    Where no input has a value, the type is null.
+    The type is null if no input has a value.
     """
     first = inputs[0]
     kinds = {name: plain(first.schema.field(name).type) for name in columns.roles}
@@ -130,7 +130,7 @@ def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
 
 
 def no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
-    """The error that there is nothing to read."""
+    """The error for inputs without rows, or without rows that meet the condition."""
     names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
     if where is not None:
         return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")

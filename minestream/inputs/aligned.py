@@ -1,4 +1,4 @@
-"""The rows of several inputs one after another, taken in pieces: so that those of two files can be taken together."""
+"""Rows of several inputs in one sequence, read in pieces; and files of vectors paired with files of rows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _SAME_DIGITS = "write the numbers with as many digits everywhere, as in part_002
 
 
 def _pieces(side: list[Input]) -> list[list[str]]:
-    """The names of files from their common folder on, cut into texts (even places) and numbers (odd ones)."""
+    """File names relative to their common folder, split into texts (even positions) and numbers (odd ones)."""
     folder = os.path.commonpath([os.path.dirname(each.name) for each in side])
     return [re.split("([0-9]+)", os.path.relpath(each.name, folder)) for each in side]
 
 
 def _by_number(pieces: list[list[str]]) -> list[int]:
-    """The places of files when their numbers are read as numbers: part_2 before part_10."""
+    """The positions of the files in the order of their numbers: part_2 before part_10."""
     return sorted(range(len(pieces)), key=lambda file: [int(p) if at % 2 else p for at, p in enumerate(pieces[file])])
 
 
 def _numbers(pieces: list[list[str]]) -> list[tuple[int, ...]] | None:
-    """The numbers by which names tell files apart; None where texts do, too."""
+    """The numbers in which the names differ, for each file; None if their texts differ, too."""
     if len({tuple(each[::2]) for each in pieces}) > 1:
         return None
     columns = zip(*([int(number) for number in each[1::2]] for each in pieces), strict=True)
@@ -36,10 +36,10 @@ def _numbers(pieces: list[list[str]]) -> list[tuple[int, ...]] | None:
 
 
 def _refuse_other_orders(inputs: list[Input], npys: list[Input]) -> None:
-    """Raise InputError where the numbers in names pair files, or rows, otherwise than the order of the names does."""
+    """InputError if the numbers in the names give another pairing than the order of the names."""
     pieces = [_pieces(side) for side in (npys, inputs)]
     orders = [_by_number(each) for each in pieces]
-    if len(npys) != len(inputs):  # rows follow one another in the order of the names
+    if len(npys) != len(inputs):  # rows are read in the order of the names
         for side, order in zip((npys, inputs), orders, strict=True):
             wrong = next((at for at, file in enumerate(order) if at != file), None)
             if wrong is not None:
@@ -60,18 +60,18 @@ def _refuse_other_orders(inputs: list[Input], npys: list[Input]) -> None:
 
 
 def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
-    """Which file of vectors goes with which file of rows, in the order of their names, as notes.
+    """Notes that say which file of vectors goes with which file of rows, in the order of their names.
 
     Raises
     ------
     InputError
-        Where the numbers in the names say otherwise, or two files that go together have different rows.
+        If the numbers in the names say otherwise, or two files that go together have different numbers of rows.
     """
     if len(npys) == len(inputs) == 1:
         return []
     if all(each.on_disk for each in inputs):
         _refuse_other_orders(inputs, npys)
-    if len(npys) != len(inputs):  # cut in another way: rows are aligned over all files
+    if len(npys) != len(inputs):  # then rows are aligned over all files
         return [f"vectors of {len(npys):,} .npy files go with the rows of {len(inputs):,} inputs, one after another"]
     pairs = list(zip(npys, inputs, strict=True))
     for vectors, rows in pairs:
@@ -86,20 +86,20 @@ def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
 
 
 class Lane:
-    """The rows of several inputs, one after another, to be taken in pieces."""
+    """The rows of several inputs in one sequence, read in pieces."""
 
     def __init__(self, inputs: list[Input], names: list[str], batch_rows: int) -> None:
         self._batches = _placed(inputs, names, batch_rows)
         self._current: tuple[Place, pa.RecordBatch] | None = None
 
     def ready(self) -> int:
-        """How many rows can be taken at once; 0 at the end."""
+        """The number of rows that can be taken now; 0 at the end."""
         if self._current is None:
             self._current = next(self._batches, None)
         return self._current[1].num_rows if self._current else 0
 
     def take(self, count: int) -> tuple[Place, pa.RecordBatch]:
-        """The next `count` rows, at most as many as are ready, and where they come from."""
+        """The place and the batch of the next `count` rows, which must be ready."""
         assert self._current is not None
         place, batch = self._current
         left = Place(place.file, place.row + count, place.start_row + count), batch.slice(count)
@@ -107,7 +107,7 @@ class Lane:
         return place, batch.slice(0, count)
 
     def skip(self) -> int:
-        """Pass over the rows that are left: how many."""
+        """Skip the remaining rows, and return their number."""
         return sum(self.take(count)[1].num_rows for count in iter(self.ready, 0))
 
 

@@ -1,4 +1,4 @@
-"""Which column is what: names given win, then known names, then the only column of a type that fits."""
+"""Which column has which role: given names win, then known names, then the only column that fits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Test = Callable[[pa.DataType], bool]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that were found, by name."""
+    """The names of the columns found for each role."""
 
     embedding: str
     label: str | None
@@ -30,7 +30,7 @@ class Columns:
 
     @property
     def roles(self) -> dict[str, str]:
-        """The columns beside the embedding, each with its role."""
+        """The role of each column other than the embedding."""
         roles = {self.label: "label", self.id: "id", self.group: "group", self.version: "version"}
         carried = {name: "carry" for name in self.carry if name not in roles}
         return {name: role for name, role in (roles | carried).items() if name is not None}
@@ -48,14 +48,14 @@ _is_group = _any_of(_is_id, pat.is_boolean)
 
 
 def storage(kind: pa.DataType) -> pa.DataType:
-    """The type that an extension type is stored as; any other type as it is."""
+    """The storage type of an extension type; any other type unchanged."""
     while isinstance(kind, pa.BaseExtensionType):
         kind = kind.storage_type
     return kind
 
 
 def plain(kind: pa.DataType) -> pa.DataType:
-    """`kind` without dictionaries, runs, large or fixed lists and views: the type that rows are handed on in."""
+    """The type that rows of `kind` are decoded to: no dictionaries, runs, views, large or fixed-size lists."""
     kind = storage(kind)
     if pat.is_dictionary(kind) or pat.is_run_end_encoded(kind):
         return plain(kind.value_type)
@@ -73,7 +73,7 @@ def _is_single(kind: pa.DataType) -> bool:
 
 
 def typed(kind: pa.DataType) -> pa.DataType:
-    """A plain type, that of ints for nulls of no type: columns without a value."""
+    """A plain type in which null, the type of columns without any value, becomes int64."""
     if pat.is_list(kind):
         return pa.list_(typed(kind.value_type))
     return pa.int64() if pat.is_null(kind) else kind
@@ -82,7 +82,7 @@ def typed(kind: pa.DataType) -> pa.DataType:
 def _is_carried(kind: pa.DataType) -> bool:
     if pat.is_nested(kind) or pat.is_null(kind):
         return _list_of(_is_carried)(kind)
-    # What Parquet has no type for.
+    # Parquet has no type for these.
     odd_decimal = pat.is_decimal(kind) and not 0 <= kind.scale <= kind.precision
     return not (pat.is_interval(kind) or kind == pa.binary(0) or odd_decimal)
 
@@ -97,15 +97,15 @@ def _is_spark_vector(kind: pa.DataType) -> bool:
 
 @dataclass(frozen=True)
 class _Role:
-    """What a column may be used as. Tests are of plain types; the first remedy whose test a type passes is its own."""
+    """A role of columns: `fits` and the tests of `remedies` take plain types; the first remedy that matches counts."""
 
     option: str
     names: tuple[str, ...]
     fits: Test
     remedies: tuple[tuple[Test, str], ...]
     otherwise: str
-    instead: str = ""  # what else there is where no column fits
-    may_be_null: bool = True  # whether a column that was named may say nothing, which says its type too
+    instead: str = ""  # what else to do if no column fits
+    may_be_null: bool = True  # whether a named column may be without any value, and so without a type
 
     def remedy(self, kind: pa.DataType) -> str:
         return next((text for test, text in self.remedies if test(kind)), self.otherwise)
@@ -186,7 +186,7 @@ _ROLES = {
 
 
 def in_one_type(*kinds: pa.DataType) -> str:
-    """How columns of these plain types can be written in one."""
+    """The hint that says how columns of these plain types can be written with one type."""
     lists = [pat.is_list(kind) for kind in kinds]
     if any(lists) and not all(lists):
         return "as lists: pyarrow.array([[value] for value in column.to_pylist()])"
@@ -198,7 +198,7 @@ def in_one_type(*kinds: pa.DataType) -> str:
 class Candidates:
     """The columns of an input as candidates for roles.
 
-    ``distinct(name)`` is (rows, distinct values) of a column where counting is cheap, else None.
+    ``distinct(name)`` gives (rows, distinct values) of a column if counting is cheap, else None.
     """
 
     file: str
@@ -206,7 +206,7 @@ class Candidates:
     distinct: Callable[[str], tuple[int, int] | None] = lambda name: None
 
     def checked(self, role: str, name: str) -> str:
-        """`name`, if it is one column of a type that fits `role`; an `InputError` otherwise."""
+        """`name`, if exactly one column has it and its type fits `role`; else InputError."""
         rule, count = _ROLES[role], self.schema.names.count(name)
         if count == 0:
             raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
@@ -219,7 +219,7 @@ class Candidates:
         return name
 
     def by_name(self, role: str, taken: set[str], notes: list[str]) -> str | None:
-        """The first column that bears one of the role's names and fits; those that do not fit go to `notes`."""
+        """The first column with one of the role's names that fits, or None; `notes` name those that do not fit."""
         for name in self._known(role, taken):
             if self._fits(role, name):
                 return self.checked(role, name)
@@ -227,13 +227,13 @@ class Candidates:
         return None
 
     def required(self, role: str, taken: set[str], carry: Collection[str]) -> str:
-        """The column by name, or else the only one that fits (and, as a label, repeats a value)."""
+        """The column with a known name, or else the only one that fits (as a label: with repeated values)."""
         known = self._known(role, taken)
         if known:
             return self.checked(role, next((name for name in known if self._fits(role, name)), known[0]))
         rest = [name for name in self.schema.names if name not in taken and name not in carry]
         free = [name for name in rest if self._fits(role, name)]
-        shown = free[:_LISTED_COLUMNS]  # of thousands not each is counted
+        shown = free[:_LISTED_COLUMNS]  # counting all of thousands would take long
         likely = [name for name in shown if not (role == "label" and self._all_differ(name))]
         if len(free) == len(likely) == 1:
             return self.checked(role, free[0])
@@ -244,7 +244,7 @@ class Candidates:
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:
-        """A note on the column that would be used were the role filled."""
+        """A note on the first column with a known name that fits, if there is one: it is not used."""
         found = [name for name in self._known(role, taken) if self._fits(role, name)]
         option = _ROLES[role].option
         return [
@@ -252,13 +252,13 @@ class Candidates:
         ]
 
     def _known(self, role: str, taken: set[str]) -> list[str]:
-        """The columns that bear one of the role's names, exact ones first, then by the order of the names."""
+        """The columns with one of the role's names: exact spellings first, then in the order of the names."""
         names = _ROLES[role].names
         found = [name for name in self.schema.names if name.lower() in names and name not in taken]
         return sorted(found, key=lambda name: (name not in names, names.index(name.lower())))
 
     def _remedy(self, role: str, names: list[str]) -> str:
-        """How one of the columns `names`, none of which fits, may be made to."""
+        """The hint that says how to convert one of the columns `names`, none of which fits."""
         kinds = [plain(self._kind(name)) for name in names]
         floats = sum(pat.is_floating(kind) for kind in kinds)
         if role == "embedding" and floats > 1:
@@ -267,7 +267,7 @@ class Candidates:
         return _ROLES[role].remedy((convertible or [pa.null()])[0])
 
     def _kind(self, name: str) -> pa.DataType:
-        """The type of the first column of this name (looking it up by name fails where two share it)."""
+        """The type of the first column of this name (`schema.field(name)` fails if two share it)."""
         return self.schema.field(self.schema.get_all_field_indices(name)[0]).type
 
     def _fits(self, role: str, name: str) -> bool:

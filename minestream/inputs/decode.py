@@ -1,4 +1,4 @@
-"""From Arrow columns to what is mined: a matrix of vectors, plain labels and ids; bad rows and checksums."""
+"""Arrow columns decoded: vectors as a matrix, labels and ids in plain types; and rows without a good vector."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from minestream.inputs.columns import ELEMENTS, is_list, plain
 from minestream.system import ragged
 
 NORM_LIMITS = (1e-150, 1e150)
-
-
 # A float32 sum of squares within these proves that the float64 one is within NORM_LIMITS.
 _SURE_LIMITS = (1e-20, 1e30)
 _SHOWN_ROWS = 5
@@ -25,19 +23,19 @@ _SHOWN_ROWS = 5
 
 @dataclass(frozen=True)
 class Place:
-    """Where rows come from: an input, the first row of a run there, and in the source; which of the run were kept."""
+    """Where a run of rows comes from: the input, its first row there and in the source, and which rows were kept."""
 
     file: str
     row: int
     start_row: int
-    kept: np.ndarray | None = None  # places in the run; None: all of it
+    kept: np.ndarray | None = None  # positions in the run; None: all of it
 
     def source_rows(self, count: int) -> np.ndarray:
-        """The rows of the source that the first `count` kept ones are, int64."""
+        """The source rows of the first `count` kept rows, int64."""
         return self.start_row + (np.arange(count) if self.kept is None else self.kept[:count])
 
     def rows(self, positions: Sequence[int] | np.ndarray) -> str:
-        """Up to five of `positions` among those kept, in words."""
+        """The rows at `positions` among the kept ones in words, five at most."""
         shown = [int(p if self.kept is None else self.kept[p]) for p in positions[:_SHOWN_ROWS]]
         more = f" and {len(positions) - len(shown)} more" if len(positions) > len(shown) else ""
         inside, overall = (", ".join(str(int(p) + first) for p in shown) for first in (self.row, self.start_row))
@@ -53,14 +51,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What the vectors of an input are; the length is None where only its rows tell."""
+    """Type and length of the vectors of an input; the length is None if only reading rows can tell."""
 
     file: str
     dtype: np.dtype
     length: int | None
 
     def must_match(self, other: Vectors, row: str = "") -> None:
-        """Refuse `other`, found from `row` on, unless its vectors are like these."""
+        """InputError unless the vectors of `other`, found from `row` on, have the same type and length."""
         for what, mine, its in (("element types", self.dtype, other.dtype), ("lengths", self.length, other.length)):
             if its is not None and its != mine:
                 ours, theirs = f"{self.file} has", f"{other.file} has"
@@ -73,10 +71,10 @@ class Vectors:
 
 
 def decode_plain(array: pa.Array) -> pa.Array:
-    """`array` in its plain type (see `columns.plain`); no copy of what is plain already.
+    """`array` in its plain type (see `columns.plain`), not copied if it has it already.
 
-    Every layout that Arrow has ends here: slices, dictionaries (whose values may be null, too), runs, views, lists of
-    any of them, extension types. What may lie behind a null list is gone.
+    Handles every layout of Arrow: slices, dictionaries (with null values, too), runs, views, lists of any of them,
+    extension types. Values that a null list may hide are removed.
     """
     array = _stored(array)
     wanted = plain(array.type)
@@ -92,13 +90,13 @@ def decode_plain(array: pa.Array) -> pa.Array:
 
 
 def _runs(array: pa.RunEndEncodedArray) -> np.ndarray:
-    """Which run each row of a run-end encoded array, maybe a slice, is in."""
+    """The number of the run that each row of a run-end encoded array, maybe a slice, is in."""
     rows = np.arange(array.offset, array.offset + len(array))
     return np.searchsorted(np.asarray(array.run_ends), rows, side="right")
 
 
 def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
-    """Lists without what may lie behind null ones, so that values and their parents agree; `values` replace theirs."""
+    """Lists without the values that null lists may hide; `values` replace the others."""
     lengths = np.asarray(pc.fill_null(pc.list_value_length(lists), 0), np.int64)
     return lists_from(lengths, lists.flatten() if values is None else values, lists.is_null())
 
@@ -114,7 +112,7 @@ def as_array(column: Any) -> pa.Array:
 
 
 def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
-    """Ids as int64 or string; an `InputError` on nulls and on unsigned ids beyond int64."""
+    """Ids as int64 or string; InputError for nulls and for unsigned ids beyond int64."""
     array = decode_plain(array)
     if array.null_count:
         raise place.refusal(name, "null id", _nulls(array), "fill the ids, or name another column with --id")
@@ -131,9 +129,9 @@ EMPTY = "empty embedding"
 
 
 def without_vector(array: pa.Array, length: int | None = None) -> dict[str, np.ndarray]:
-    """Rows of a column of lists that hold no vector, by kind: null, empty, with null elements; kinds that occur.
+    """The rows of a column of lists without a vector, by kind (null, empty, null elements), for kinds that occur.
 
-    length : of vectors; where it is given, those of another length are a kind too
+    length : of good vectors; if given, another length is a kind as well
     """
     array = lists_of(array)
     lengths = np.asarray(pc.fill_null(pc.list_value_length(array), -1))
@@ -159,13 +157,13 @@ def with_vector(array: pa.Array) -> np.ndarray:
 
 
 def decode_vectors(array: pa.Array, name: str, place: Place, hint: str = LEAVE_OUT) -> np.ndarray:
-    """A column of lists (m rows, maybe a slice) as a read-only view (m, d) of its values, dtype as stored.
+    """A column of m lists, maybe a slice, as a read-only matrix (m, d) of the stored type, not copied.
 
-    Raises `InputError` on rows without a vector (see `without_vector`), with `hint`, and on rows of different lengths.
+    Raises InputError with `hint` for rows without a vector (see `without_vector`) and for different lengths.
     """
     array = lists_of(array)
     for kind, rows in without_vector(array).items():
-        if kind != EMPTY or len(rows) < len(array):  # where every vector is empty, that is their length
+        if kind != EMPTY or len(rows) < len(array):  # if all vectors are empty, their length is 0
             raise place.refusal(name, kind, rows, hint)
     if pat.is_fixed_size_list(array.type):
         width = array.type.list_size
@@ -176,7 +174,7 @@ def decode_vectors(array: pa.Array, name: str, place: Place, hint: str = LEAVE_O
 
 
 def one_length(lengths: np.ndarray, name: str, place: Place, hint: str = "leave them out") -> int:
-    """The one value of `lengths`, of which there is at least one; `InputError` with `hint` when there are several."""
+    """The value that all `lengths` share; InputError with `hint` if they differ."""
     other = np.flatnonzero(lengths != lengths[0])
     if other.size:
         shown = ", ".join(str(length) for length in lengths[other[:_SHOWN_ROWS]])
@@ -189,14 +187,14 @@ def one_length(lengths: np.ndarray, name: str, place: Place, hint: str = "leave 
 
 
 def lists_of(array: pa.Array) -> pa.Array:
-    """A column of lists in its own layout where that can be read in place, in the plain one where not."""
+    """A column of lists, unchanged if its layout can be read in place, else in its plain type."""
     array = _stored(array)
     in_place = pat.is_list(array.type) or pat.is_large_list(array.type) or pat.is_fixed_size_list(array.type)
     return array if in_place and array.type.value_type in ELEMENTS else decode_plain(array)
 
 
 def filtered(batch: pa.RecordBatch, mask: pa.BooleanArray) -> pa.RecordBatch:
-    """Some rows of a batch, in layouts that Arrow can filter: it cannot views of texts, and runs."""
+    """The rows of a batch in `mask`; columns that Arrow cannot filter (views, runs) are converted first."""
     columns = [lists_of(column) if is_list(plain(column.type)) else decode_plain(column) for column in batch.columns]
     return pa.record_batch(columns, batch.schema.names).filter(mask)
 
@@ -212,7 +210,7 @@ def _nulls(array: pa.Array) -> np.ndarray:
 
 
 def refuse_masked(values: Any, name: str) -> None:
-    """Refuse a NumPy array with masked elements where nothing can be null: every conversion drops its mask."""
+    """InputError for masked elements of a NumPy array, because every conversion would drop the mask."""
     if not np.ma.is_masked(values):
         return
     mask = np.atleast_1d(np.ma.getmaskarray(values))
@@ -224,9 +222,9 @@ def refuse_masked(values: Any, name: str) -> None:
 
 
 def bad_rows(vectors: np.ndarray, zero_is_bad: bool) -> dict[str, np.ndarray]:
-    """Positions of bad rows by kind, for the kinds that occur.
+    """The positions of bad rows among vectors (m, d), by kind, for kinds that occur.
 
-    Cost: one pass over the (m, d) vectors, 2 m d flops; only rows that float32 leaves in doubt are widened.
+    Cost: one pass, 2 m d flops; only rows that float32 leaves in doubt are converted to float64.
     """
     if vectors.dtype == np.int8:
         found = {"zero norm": np.flatnonzero(~vectors.any(axis=1))}
@@ -239,7 +237,7 @@ def bad_rows(vectors: np.ndarray, zero_is_bad: bool) -> dict[str, np.ndarray]:
             norms = np.einsum("ij,ij->i", wide, wide)
         finite = np.isfinite(wide).all(axis=1)
         inside = (norms >= NORM_LIMITS[0]) & (norms <= NORM_LIMITS[1])
-        # Squares that underflow have no direction either; where zero rows are good they are not zero rows.
+        # Rows whose squares underflow have no direction either; where zero rows are good, they are not counted as such.
         zero = norms == 0 if zero_is_bad else ~wide.any(axis=1)
         found = {
             "not finite": rows[~finite],

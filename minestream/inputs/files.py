@@ -1,4 +1,4 @@
-"""Inputs: paths, folders, globs and Arrow objects, opened as readers of record batches."""
+"""Inputs: files, folders, glob patterns and Arrow objects, opened for reading in record batches."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from minestream.system.threads import ahead
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 VECTORS = "vectors"
-_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # of a store a request each
+_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # from a store each buffer is one request
 _COUNTED_ROWS = 50_000
 _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
@@ -45,7 +45,7 @@ Opener = Callable[[AnyFile], "Input"]
 
 @dataclass(frozen=True)
 class Input:
-    """A file, a table in memory or a stream: ``reader(names, batch_rows)`` yields batches with these columns."""
+    """An open file, table or stream; ``reader(names, batch_rows)`` yields batches that hold these columns."""
 
     name: str
     schema: pa.Schema
@@ -53,30 +53,30 @@ class Input:
     reader: Reader
     on_disk: bool = True
     repeatable: bool = True
-    of_groups: GroupsReader | None = None  # readers of some row groups of a Parquet file
-    file: AnyFile = ""  # that file
+    of_groups: GroupsReader | None = None  # makes a reader of some row groups of a Parquet file
+    file: AnyFile = ""  # the Parquet file
     row: int = 0  # the first row in the file
-    start_row: int | None = None  # and in the whole source; None: behind the rows of the input before
-    stamp: tuple[int, ...] = ()  # of a local file when it was opened
-    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns that hold one value: hive folders
-    looker: Reader | None = None  # of a stream: as reader, but what it reads is still to come
+    start_row: int | None = None  # in the whole source; None: right behind the input before
+    stamp: tuple[int, ...] = ()  # of a local file when it was opened, to notice a change
+    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns of one value, from hive folders
+    looker: Reader | None = None  # of a stream: reads ahead, so that `reader` yields the same rows again
 
     def __post_init__(self) -> None:
-        # What a damaged file says of itself raises here, where what opens the file catches it: names that are no UTF-8.
+        # Damaged metadata, such as names that are not UTF-8, raises here, where whoever opens the file catches it.
         tuple(self.schema.names)
         if self.rows is not None and self.rows < 0:
             raise OSError(f"it says that it has {self.rows} rows")
 
     def read(self, names: list[str], batch_rows: int, look: bool = False) -> Generator[pa.RecordBatch, None, None]:
-        """Batches of the columns `names`, of 1 to `batch_rows` rows; what goes wrong is an error of ours.
+        """Yield the columns `names` in batches of 1 to `batch_rows` rows; raises errors of ours only.
 
-        look : whether the rows are looked at only, so that a stream is to keep them
+        look : whether the rows are only looked at, so that a stream keeps them for the next read
         """
         try:
             for batch in ((look and self.looker) or self.reader)(names, batch_rows):
                 wanted = batch.select(names)
-                # IPC hands on offsets and counts as they stand in the file, and no reader looks at text: a wrong one
-                # would be read beyond its buffer. Costs 0.3 to 1.2 % of reading (2.4 % beside 370 bytes of text a row).
+                # IPC does not check offsets and counts, and no reader checks text: a wrong offset would read beyond its
+                # buffer. Costs 0.3 to 1.2 % of reading (2.4 % with 370 bytes of text a row).
                 wanted.validate(full=True)
                 for start in range(0, batch.num_rows, batch_rows):
                     yield wanted.slice(start, batch_rows)
@@ -102,7 +102,7 @@ class Input:
 
 
 def _stamp(path: AnyFile) -> tuple[int, ...]:
-    """What tells a local file from what took its place, or was written into it; nothing of an object in a store."""
+    """Inode, size and time of a local file, to notice that it was replaced or written to; empty for a store."""
     found = os.stat(path) if isinstance(path, str) else None
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
 
@@ -151,7 +151,7 @@ def _open_npy(path: str) -> Input:
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
     except MinestreamError:
         raise
-    except Exception as error:  # of a broken header whatever Python's own parser raises
+    except Exception as error:  # a broken header raises whatever Python's parser raises
         raise unreadable(path, error) from error
     kind = _vectors_type(mapped, path)
     if not mapped.flags.c_contiguous:
@@ -182,7 +182,7 @@ def _opened(path: AnyFile) -> pa.NativeFile:
 
 
 def _open_file(path: AnyFile) -> Input:
-    """A file by its first bytes, whatever its name; by its suffix when these tell nothing."""
+    """Open a file by its first bytes, or by its suffix if they are unknown."""
     suffix = Path(str(path)).suffix.lower()
     try:
         stamp = _stamp(path)
@@ -208,12 +208,12 @@ def refuse_splits(thing: Any) -> None:
 
 
 def _open_object(thing: Any, number: str) -> Input:
-    """A table, a record batch, a reader, a dataset, or anything with ``__arrow_c_stream__``."""
+    """Open a table, a record batch, a reader, a dataset, or any object with ``__arrow_c_stream__``."""
     if isinstance(thing, pa.Table | pa.RecordBatch):
         table = pa.table(thing)
 
         def slices(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-            yield from table.select(names).to_batches()  # whole: of a slice too all list elements are validated
+            yield from table.select(names).to_batches()  # whole: a slice has all list elements validated
 
         return Input(MEMORY + number, table.schema, table.num_rows, slices, on_disk=False)
     if hasattr(thing, "scanner"):
@@ -230,7 +230,7 @@ def _open_object(thing: Any, number: str) -> Input:
 
 
 def _open_dataset(dataset: Any, number: str) -> Input:
-    """A pyarrow Dataset, or what has its methods: read column by column, as often as need be."""
+    """Open a pyarrow Dataset, or an object with its methods; it can be read many times."""
 
     def scanned(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         yield from dataset.scanner(columns=names, batch_size=batch_rows).to_batches()
@@ -239,7 +239,7 @@ def _open_dataset(dataset: Any, number: str) -> Input:
 
 
 def _open_hugging_face(dataset: Any, number: str) -> Input:
-    """A Hugging Face Dataset, known by its methods; its indices and formats hold."""
+    """Open a Hugging Face Dataset, recognised by its methods; its selected rows count."""
 
     def selected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         for table in dataset.select_columns(names).with_format("arrow").iter(batch_rows):
@@ -249,7 +249,7 @@ def _open_hugging_face(dataset: Any, number: str) -> Input:
 
 
 def _open_iterable(dataset: Any, number: str) -> Input:
-    """A Hugging Face IterableDataset: read once, as a stream."""
+    """Open a Hugging Face IterableDataset as a stream, which is read once."""
     tables = iter(dataset.with_format("arrow").iter(_STREAMED_ROWS))
     batches = (batch for table in tables for batch in table.to_batches())
     first = list(islice((batch for batch in batches if batch.num_rows), 1))
@@ -259,7 +259,7 @@ def _open_iterable(dataset: Any, number: str) -> Input:
 
 
 def _open_lazy(frame: Any, number: str) -> Input:
-    """A LazyFrame of polars: collected in batches while it is read."""
+    """Open a polars LazyFrame, which is collected in batches while it is read."""
 
     def collected(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         for part in frame.select(names).collect_batches(chunk_size=batch_rows, maintain_order=True):
@@ -270,7 +270,7 @@ def _open_lazy(frame: Any, number: str) -> Input:
 
 
 def _streamed(schema: pa.Schema, first: list[pa.RecordBatch], rest: Iterator[pa.RecordBatch], number: str) -> Input:
-    """Batches that come once; the `first` are kept, so that they can be looked at before the one pass."""
+    """An input of batches that come only once; batches read by `looker` are added to `first`, and not lost."""
 
     def once(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         return chain(first, rest)
@@ -285,7 +285,7 @@ def _streamed(schema: pa.Schema, first: list[pa.RecordBatch], rest: Iterator[pa.
 
 
 def _vectors_type(matrix: np.ndarray, name: str) -> pa.DataType:
-    """The Arrow type of the rows of `matrix`; refuses what holds no vectors."""
+    """The Arrow type of the rows of `matrix`; InputError if they are no vectors."""
     if matrix.ndim != 2:
         raise InputError(f"{name}: an array of shape {matrix.shape}, not 2-D", "shape it (rows, dimensions)")
     if matrix.shape[1] == 0:
@@ -297,7 +297,7 @@ def _vectors_type(matrix: np.ndarray, name: str) -> pa.DataType:
 
 
 def _vectors_array(matrix: np.ndarray) -> pa.Array:
-    """The rows of `matrix` as fixed-size lists; no copy of what is C-contiguous and of native byte order."""
+    """The rows of `matrix` as fixed-size lists; a copy only if it is not C-contiguous or not of native byte order."""
     native = np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("="))
     return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
 
@@ -347,7 +347,7 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
 
 
 def _refuse_packed(thing: Any) -> None:
-    """Refuse sparse and quantized arrays, whose values do not lie one after another."""
+    """Refuse sparse, nested and quantized arrays, whose values do not lie one after another."""
     packed = (
         (getattr(thing, "is_quantized", False) is True, "quantized", "tensor.dequantize()"),
         (getattr(thing, "is_nested", False) is True, "nested", "tensor.to_padded_tensor(0.0)"),
@@ -361,7 +361,7 @@ def _refuse_packed(thing: Any) -> None:
 
 
 def _to_numpy(thing: Any) -> Any:
-    """A torch tensor, known by its methods (torch is never imported), as a NumPy array; others as is."""
+    """A torch tensor as a NumPy array, anything else unchanged; torch is recognised by its methods, never imported."""
     _refuse_packed(thing)
     if hasattr(thing, "detach") and hasattr(thing, "cpu"):
         tensor = thing.detach().cpu()
@@ -370,7 +370,7 @@ def _to_numpy(thing: Any) -> Any:
 
 
 def is_readable(given: Any) -> bool:
-    """Whether `open_inputs` understands it: paths, or Arrow objects."""
+    """Whether `given` is made of paths or Arrow objects, which `open_inputs` takes."""
     return all(isinstance(item, str | os.PathLike) or _is_arrow(item) for item in listed(given))
 
 

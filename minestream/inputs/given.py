@@ -1,4 +1,4 @@
-"""The tables of a command as they were given: the files they stand for, and whether what is written would be one."""
+"""The tables given to a command: their files, and a check that no output would overwrite or join them."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Given:
     Attributes
     ----------
     option : str
-        What the user knows it by.
+        The option or argument that it was given with.
     table : path, Arrow object, or list of them
     role : str
-        As in the source identity; "" is INPUT's.
+        As in the source identity; "" for INPUT.
     suffix : str
-        Of the files that a folder stands for.
+        Of the files that are read from a folder.
     """
 
     option: str
@@ -50,18 +50,18 @@ class Given:
 
     @property
     def paths(self) -> list[str]:
-        """The paths, folders, patterns and URIs among it."""
+        """The paths, folders, patterns and URIs that were given."""
         items = (os.fspath(item) for item in listed(self.table) if isinstance(item, str | os.PathLike))
         return [item for item in items if item != PIPE]
 
     @property
     def in_files(self) -> bool:
-        """Whether all of it lies in files: not in memory, and in no stream."""
+        """Whether all of it is in files, nothing in memory or in a stream."""
         return len(self.paths) == len(listed(self.table))
 
     @cached_property
     def files(self) -> list[AnyPath]:
-        """Every file that it stands for."""
+        """All files that are read."""
         found = [file for path in self.paths for file in files_of(path, self.suffix)]
         places: list[AnyPath] = [Path(os.path.abspath(file)) if isinstance(file, str) else file for file in found]
         for item in listed(self.table):
@@ -70,34 +70,34 @@ class Given:
         return places
 
     def would_read(self, place: AnyPath) -> bool:
-        """Whether a file of this name, when it is there, is one of those that a folder or a pattern stands for."""
+        """Whether a file with this name would be read as part of a folder or a pattern."""
         return any(_stands_for(path, place, self.suffix) for path in self.paths)
 
 
 def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Given]:
-    """What `mine` reads."""
+    """The tables that `mine` reads."""
     found = [Given("INPUT", inputs), Given("--vectors", resources.vectors, suffix=".npy")]
     found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
     return [each for each in found if each.table is not None]
 
 
 def refuse_inputs(out: AnyPath, taken: Iterable[AnyPath], written: Iterable[AnyPath], given: Iterable[Given]) -> None:
-    """Refuse an output that a command reads, or would read when it is run again.
+    """Refuse an output that the command reads, or would read when it is run again.
 
     Parameters
     ----------
     out : path
-        For messages.
+        The output, for messages.
     taken : iterable of path
-        What is replaced, with everything in it.
+        Files and folders that are replaced.
     written : iterable of path
-        Files that come to be, finished or not.
+        Files that are made, finished or not.
     given : iterable of Given
 
     Raises
     ------
     OutputError
-        However the two are spelled: by links, relative, of other case where the disk does not tell it.
+        However the paths are spelled: links, relative paths, other case where the disk ignores it.
     """
     taken, written = list(taken), list(written)
     for table in given:
@@ -114,7 +114,7 @@ def refuse_inputs(out: AnyPath, taken: Iterable[AnyPath], written: Iterable[AnyP
 
 
 def _met(taken: Sequence[AnyPath], files: Iterable[AnyPath]) -> Iterator[tuple[AnyPath, AnyPath]]:
-    """Each of `files` that is one of `taken`, or lies in it."""
+    """Yield (taken, file) for each of `files` that is one of `taken` or lies in it."""
     inode = cache(_inode)
     here = {number: place for place in taken if (number := inode(_local(place))) is not None}
     there = {_key(place): place for place in taken if isinstance(place, RemotePath)}
@@ -129,7 +129,7 @@ def _met(taken: Sequence[AnyPath], files: Iterable[AnyPath]) -> Iterator[tuple[A
 
 
 def _inode(path: str) -> tuple[int, int] | None:
-    """What tells a file or folder from every other on this machine; None of none."""
+    """Device and inode, which identify a file or folder on this machine; None if there is none."""
     try:
         found = os.stat(path) if path else None
     except OSError:
@@ -138,20 +138,20 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 
 def _local(place: AnyPath) -> str:
-    """The absolute local path; "" of what lies in a store."""
+    """The absolute local path; "" for an object in a store."""
     if isinstance(place, Path):
         return os.path.abspath(place)
     return f"/{place.key.lstrip('/')}" if address_of(place.uri).scheme == "local" else ""
 
 
 def _key(place: RemotePath) -> str:
-    """What tells an object from every other, however its URI is spelled."""
+    """Scheme and key, which identify an object however its URI is spelled."""
     scheme = address_of(place.uri).scheme
     return f"{'gs' if scheme == 'gcs' else scheme}:{place.key.strip('/')}"
 
 
 def _stands_for(path: str, place: AnyPath, suffix: str) -> bool:
-    """Whether a folder or pattern stands for a file at `place`, too, when it is there."""
+    """Whether a file at `place` would be read from this folder or pattern."""
     if is_remote(path) != isinstance(place, RemotePath):
         return False
     pattern: Sequence[str] | None = None
@@ -172,7 +172,7 @@ def _stands_for(path: str, place: AnyPath, suffix: str) -> bool:
 
 
 def _name_in(place: Path, folder: str) -> str:
-    """The name of a file relative to a folder that it is in, whether it is there or not; "" where it is not in it."""
+    """The name of a file, which need not exist, relative to a folder; "" if it lies elsewhere."""
     number = _inode(folder)
     path = Path(os.path.realpath(place.parent)) / place.name
     above = next((each for each in path.parents if number is not None and _inode(str(each)) == number), None)
@@ -180,7 +180,7 @@ def _name_in(place: Path, folder: str) -> str:
 
 
 def marks_of(given: Iterable[Given]) -> list[dict[str, Any]]:
-    """Of every file that is read its role, path and what would change with its contents; cheap to find."""
+    """Role, path, size, times and CRC-32 of the end of every file that is read, to notice changes cheaply."""
     return [{"role": table.role, "path": str(file), **_mark(file)} for table in given for file in table.files]
 
 
@@ -192,7 +192,7 @@ def _mark(file: AnyPath) -> dict[str, Any]:
         with open(file, "rb") as handle:
             handle.seek(max(0, found.st_size - FOOTER_BYTES))
             footer = zlib.crc32(handle.read(FOOTER_BYTES))
-    except OSError:  # whoever reads it says so
+    except OSError:  # an error is raised when it is read
         return {}
     return {
         "size": found.st_size, "modified_ns": found.st_mtime_ns, "changed_ns": found.st_ctime_ns, "footer_crc32": footer

@@ -1,4 +1,4 @@
-"""The files that a folder, a pattern or a name in an object store stands for, by the rules of local ones."""
+"""The files of a path, a folder or a glob pattern, by the same rules on disk and in an object store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ AnyFile = str | RemotePath
 
 
 def files_of(given: Any, suffix: str) -> list[AnyFile]:
-    """The files of a path or URI: itself, a folder's with this `suffix`, or those that match a pattern.
+    """The files of a path or URI: the file, the files of a folder with this `suffix`, or those that match a pattern.
 
     Raises
     ------
     MinestreamError
-        InputError when there is none or the store refuses; TransientError when it does not answer.
+        InputError if there is none or the store refuses; TransientError if the store does not answer.
     """
     text = checked_path(given)
     return _remote_files(text, suffix) if is_remote(text) else sorted(_local_files(text, suffix))
@@ -59,7 +59,7 @@ def _no_match(what: str, suspect: str) -> InputError:
 
 
 def cut(place: Any, pieces: Sequence[str]) -> tuple[Any, Sequence[str]]:
-    """A pattern as the folder that it begins in and its other pieces."""
+    """Split a pattern: the folder before the first wildcard, and the pieces from there on."""
     fixed = next((count for count, piece in enumerate(pieces) if glob.has_magic(piece)), len(pieces))
     for _ in pieces[fixed:]:
         place = place.parent
@@ -67,7 +67,7 @@ def cut(place: Any, pieces: Sequence[str]) -> tuple[Any, Sequence[str]]:
 
 
 def _in_folder(folder: Any, suffix: str) -> list[Any]:
-    """The files with this suffix in a folder and the folders within."""
+    """The files with this suffix in a folder and its subfolders."""
     names = folder.files() if isinstance(folder, RemotePath) else _names_in(folder)
     found = [name for name in names if name.lower().endswith(suffix) and not is_hidden(name)]
     if not found:
@@ -87,14 +87,14 @@ def _names_in(folder: str) -> list[str]:
 
 
 def is_named(name: str, pattern: Sequence[str], suffix: str) -> bool:
-    """Whether a pattern names this file, or, of files with `suffix`, a folder that it is in."""
+    """Whether a pattern matches this file or, if the file has `suffix`, a folder that holds it."""
     pieces = name.split("/")
     ends = range(1, len(pieces)) if name.lower().endswith(suffix) else ()
     return _matches(pieces, pattern) or any(_matches(pieces[:end], pattern) for end in ends)
 
 
 def _matches(pieces: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether the pieces of a path are as those of a pattern say; ** stands for any number of them."""
+    """Whether the pieces of a path match those of a pattern; ** matches any number of pieces."""
     if not pattern:
         return not pieces
     if pattern[0] == "**":
@@ -103,14 +103,14 @@ def _matches(pieces: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a piece of `path` begins with . or _, as markers and temporary files of writing tools do."""
+    """Whether a piece of `path` begins with . or _, like the temporary files of other tools."""
     return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
 
 
 def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
-    """All files of `inputs`: absolute, sorted, each once.
+    """The files of all `inputs`: absolute, sorted, each once.
 
-    Links are not followed: download caches link to files that are named by a hash.
+    Links are not resolved: download caches link to files whose names are hashes.
     """
     found = [file for item in inputs for file in files_of(item, suffix)]
     here = {os.path.abspath(file) for file in found if isinstance(file, str)}
@@ -121,5 +121,5 @@ def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
 
 
 def listed(given: Any) -> list[Any]:
-    """One thing, or a list of them, as a list."""
+    """`given` as a list, if it is no list or tuple yet."""
     return list(given) if isinstance(given, list | tuple) else [given]

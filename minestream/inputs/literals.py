@@ -1,7 +1,7 @@
-"""Values that conditions compare columns with: taken in the column's type, exactly; and the ranges of columns.
+"""Values that conditions compare columns with, converted exactly to the column's type; and ranges of columns.
 
-Ints, decimals, dates and times of a column lie on a grid. A value between two of its points compares as the point below
-it does: n < 2.5 is n <= 2. So no row is rounded, and no type is too small for a value.
+Ints, decimals, dates and times lie on a grid of equal steps. A value between two steps is replaced by the one below,
+and the comparison changes with it: n < 2.5 becomes n <= 2. So no row is rounded, and every value fits the type.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
 FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_BETWEEN = {"==": "", "!=": "", "<": "<=", "<=": "<=", ">": ">", ">=": ">"}  # of a value between two of a column's
+_BETWEEN = {"==": "", "!=": "", "<": "<=", "<=": "<=", ">": ">", ">=": ">"}  # for a value between two steps
 SURELY_WHOLE_BYTES = 16  # no writer cuts shorter texts in its statistics
 
 
@@ -39,18 +39,18 @@ class Unlike(UsageError):
 
 @dataclass(frozen=True)
 class Moment:
-    """A date and time, and what it has beyond microseconds, in seconds."""
+    """A date and time, and its digits beyond microseconds, in seconds."""
 
     when: datetime.datetime
     beyond: Fraction = Fraction(0)
 
 
 Value = bool | int | float | str | datetime.date | Moment
-Fitting = tuple[str, Any]  # a comparison and a value of the column's type; "" and the answer for all that is not null
+Fitting = tuple[str, Any]  # a comparison and a value of the column's type; or "" and the answer for all but nulls
 
 
 def moment(text: str) -> Moment:
-    """A time as ISO 8601 writes it, with an offset or without.
+    """The time that ISO 8601 text says, with an offset or without.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def moment(text: str) -> Moment:
 
 
 def in_words(value: Value) -> str:
-    """A value and its type, as a message says it."""
+    """A value and its type in the words of a message."""
     if isinstance(value, Moment):
         return f"time({value.when.isoformat()!r})"
     if isinstance(value, datetime.date):
@@ -72,7 +72,7 @@ def in_words(value: Value) -> str:
 
 
 def _grid(kind: pa.DataType) -> tuple[Fraction, int, int] | None:
-    """The step between values of a type, and the least and the most of steps; None for what has no grid."""
+    """The step between values of a type, the lowest and the highest number of steps; None for a type without a grid."""
     int64 = np.iinfo(np.int64)
     if pat.is_integer(kind):
         limits = np.iinfo(kind.to_pandas_dtype())
@@ -89,7 +89,7 @@ def _grid(kind: pa.DataType) -> tuple[Fraction, int, int] | None:
 
 
 def comparable(column: pa.Array) -> pa.Array:
-    """A plain column as `compared` takes it: dates and times as ints, half floats as floats."""
+    """A plain column converted for `compared` with a value: dates and times as ints, half floats as floats."""
     kind = column.type
     if pat.is_date32(kind):
         return column.cast(pa.int32())
@@ -103,7 +103,7 @@ def comparable(column: pa.Array) -> pa.Array:
 
 
 def together(column: pa.Array) -> pa.Array:
-    """A plain column as `compared` takes it beside another one: instants in one zone, half floats as floats."""
+    """A plain column converted for `compared` with another: times in UTC, half floats as floats."""
     kind = column.type
     if pat.is_timestamp(kind) and kind.tz:
         return column.cast(pa.timestamp(kind.unit, "UTC"))
@@ -111,14 +111,14 @@ def together(column: pa.Array) -> pa.Array:
 
 
 def compared(comparison: str, column: pa.Array, other: Any) -> pa.BooleanArray:
-    """A column compared with a value as `fitted` gave it, or with another column; null where either is."""
+    """A column compared with a value from `fitted` or with another column; null where either is null."""
     if not isinstance(other, pa.Array):
         other = pa.scalar(other, column.type)
     return _COMPARE[comparison](column, other)
 
 
 def fitted(name: str, kind: pa.DataType, comparison: str, value: Value) -> Fitting:
-    """The comparison of a column of a plain type with a value, in that type.
+    """A comparison with a value, converted to the plain type of the column.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def fitted(name: str, kind: pa.DataType, comparison: str, value: Value) -> Fitti
 
 
 def _rounded(kind: pa.DataType, comparison: str, value: float) -> Fitting:
-    """A number as the nearest of a floating type; beyond its range it lies between the outermost value and infinity."""
+    """The comparison with the nearest number of a floating type; beyond its range it changes, as between two steps."""
     dtype = kind.to_pandas_dtype()
     try:
         with np.errstate(over="ignore"):
@@ -163,7 +163,7 @@ def _rounded(kind: pa.DataType, comparison: str, value: float) -> Fitting:
 
 
 def _fraction(name: str, kind: pa.DataType, value: Value) -> Fraction | None:
-    """A value as a number, of seconds where the type is one of dates or times; None where it is of another kind."""
+    """A value as an exact number, in seconds for dates and times; None if it does not suit the type."""
     if not pat.is_temporal(kind):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None
@@ -190,7 +190,7 @@ def _fraction(name: str, kind: pa.DataType, value: Value) -> Fraction | None:
 
 
 def _value(kind: pa.DataType, place: int) -> Any:
-    """The value of a comparable column that is this many steps of its grid from 0."""
+    """The value that is this many steps from 0, in the form that `comparable` columns have."""
     return decimal.Decimal(place).scaleb(-kind.scale, _EXACT) if pat.is_decimal(kind) else place
 
 
@@ -210,16 +210,16 @@ def _remedy(kind: pa.DataType) -> str:
 
 @dataclass(frozen=True)
 class Range:
-    """What is known of some rows of a column.
+    """What is known about the values of some rows of a column.
 
     Attributes
     ----------
     low, high : value as `comparable` has it, texts as UTF-8, or None
-        No value lies below, none above; None: nothing is known.
+        No value is below `low` or above `high`; None: unknown.
     nulls, values : bool
-        Whether some may be null, whether some may be something else.
+        Whether some may be null, and whether some may not be null.
     nan : bool
-        Whether some may be NaN, of which bounds say nothing.
+        Whether some may be NaN, which the bounds leave out.
     """
 
     low: Any = None
@@ -229,7 +229,7 @@ class Range:
     nan: bool = False
 
     def verdict(self, comparison: str, value: Any) -> tuple[bool, bool]:
-        """Whether rows may meet a comparison that `fitted` gave, and whether they may fail it."""
+        """Whether rows may meet a comparison from `fitted`, and whether they may fail it."""
         if not self.values:
             return False, False
         if not comparison:
@@ -252,7 +252,7 @@ NOTHING_KNOWN = Range(nan=True)
 
 
 def constant_range(value: Any) -> Range:
-    """What is known where a column holds one int, text or null only."""
+    """The range of a column that holds only this int, text or null."""
     if value is None:
         return Range(values=False)
     known = value.encode() if isinstance(value, str) else value
@@ -260,9 +260,9 @@ def constant_range(value: Any) -> Range:
 
 
 def range_of(statistics: Any, rows: int, kind: pa.DataType) -> Range:
-    """What the statistics of a Parquet column chunk of some rows say; `kind`: the plain type it is read as.
+    """The range of a Parquet column chunk by its statistics; `kind`: the plain type it is read as.
 
-    Nothing is taken from bounds that are NaN, and a long text may have been cut.
+    Bounds that are NaN are ignored, and a long text may have been cut.
     """
     if statistics is None:
         return NOTHING_KNOWN
@@ -279,7 +279,7 @@ def range_of(statistics: Any, rows: int, kind: pa.DataType) -> Range:
 
 
 def _bound(statistics: Any, kind: pa.DataType, side: str) -> Any:
-    """The least or the most as Range has it; None for what is not of the column's type."""
+    """The bound `side` (min or max) as Range has it; None if it is not of the column's type."""
     raw = getattr(statistics, f"{side}_raw")
     if pat.is_string(kind):
         return raw if isinstance(raw, bytes) else None
@@ -298,7 +298,7 @@ def _bound(statistics: Any, kind: pa.DataType, side: str) -> Any:
 
 
 def _of_time(statistics: Any, kind: pa.DataType, raw: Any) -> int | None:
-    """A bound of times in the unit that they are read in."""
+    """A bound of times, converted to the unit they are read in; None if that is not exact."""
     stored = re.search('"timeUnit":"(milli|micro|nano)seconds"', statistics.logical_type.to_json())
     if stored is None or not isinstance(raw, int):
         return None

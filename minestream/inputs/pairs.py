@@ -1,4 +1,4 @@
-"""Pairs and rows that the user lists: known positives, exclusions, rows that take no part."""
+"""Pairs and rows listed in tables: known positives, excluded pairs, excluded rows."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Places = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ListedPairs:
-    """Pairs by id, as their table has them.
+    """Pairs of ids, as a table lists them.
 
     Attributes
     ----------
     name : str
-        Of the table, for messages.
+        The name of the table, for messages.
     left, right : pyarrow.Array
         Ids, int64 or string, without nulls.
     grade : float64 array or None
@@ -54,7 +54,7 @@ class ListedPairs:
     grade: NDArray[np.float64] | None
 
     def graded(self, least: float) -> tuple[ListedPairs, int]:
-        """The pairs with a grade of at least `least`, or none, and how many others there are."""
+        """The pairs with a grade of at least `least`, or without grades, and how many are left out."""
         if self.grade is None:
             return self, 0
         keep = self.grade >= least
@@ -63,7 +63,7 @@ class ListedPairs:
         return kept, int((~keep).sum())
 
     def identity(self, role: str) -> dict[str, Any]:
-        """What the source identity says of it: name, rows, and the CRC-32 of its columns."""
+        """The entry in the source identity: name, rows, and the CRC-32 of the columns."""
         crc = {"left": self.left, "right": self.right}
         if self.grade is not None:
             crc["grade"] = pa.array(self.grade)
@@ -80,7 +80,7 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     Raises
     ------
     InputError
-        For columns that are not there or of a wrong type, null ids, grades that are no numbers, no pairs at all.
+        For missing columns, wrong types, null ids, grades that are not numbers, or no pairs.
     """
     if is_text_table(given):
         table, name = read_text_table(given)
@@ -96,13 +96,13 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
 
 
 def _refuse_values(given: Any, option: str, columns: str) -> None:
-    """Refuse what is no table, but the values of one."""
+    """UsageError for an object that is not a table, with the code that makes one."""
     if not is_readable(given):
         raise UsageError(f"{option}: a {type(given).__name__} is no table", f"give it pyarrow.table({columns}")
 
 
 def pairs_table(given: Any) -> Any:
-    """A list of (query id, positive id), or an array of two columns, as a table; anything else as it is."""
+    """A list of (query id, positive id), or an array of two columns, as a table; anything else unchanged."""
     if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2:
         given = given.tolist()
     if isinstance(given, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
@@ -111,12 +111,12 @@ def pairs_table(given: Any) -> Any:
 
 
 def is_text_table(given: Any) -> bool:
-    """Whether pairs stand in lines of text, by the file's name."""
+    """Whether the file's name says that it holds pairs in lines of text."""
     return isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES
 
 
 def read_text_table(given: str | os.PathLike[str]) -> tuple[pa.Table, str]:
-    """Columns left, right and maybe grade, as text, and the name of the file.
+    """The columns left, right and maybe grade, as text, and the name of the file.
 
     Lines of `query 0 document grade` (TREC), or tab-separated ones under a header that names the columns (BEIR).
     """
@@ -156,7 +156,7 @@ def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
 
 
 def _named(names: list[str], known: tuple[str, ...], role: str, where: str) -> str:
-    """The first of the `known` names that is there."""
+    """The first of the `known` names among `names`; InputError if there is none."""
     found = next((name for name in known if name in names), None)
     if found is None:
         what = "query" if role == "left" else "positive"
@@ -168,7 +168,7 @@ def _named(names: list[str], known: tuple[str, ...], role: str, where: str) -> s
 
 
 def _read_columns(opened: list[Input], option: str) -> pa.Table:
-    """The columns left, right and, where there is one, grade."""
+    """The columns left, right and, if there is one, grade."""
     names = opened[0].schema.names
     known_right: tuple[str, ...] = (*RIGHT, "negative_id") if option == "--exclude" else RIGHT
     chosen = {"left": _named(names, LEFT, "left", opened[0].name),
@@ -181,7 +181,7 @@ def _read_columns(opened: list[Input], option: str) -> pa.Table:
 
 
 def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
-    """A column of all inputs, in the plain type that holds its values."""
+    """A column of all inputs, in one plain type that holds the values of all."""
     for each in opened:
         if (count := each.schema.names.count(name)) > 1:
             raise InputError(f"{each.name}: {count} columns are named {name!r}", "rename all but one of them")
@@ -204,7 +204,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
-    """Ids as int64 or string; refuses others, and nulls."""
+    """Ids as int64 or string; InputError for other types and for nulls."""
     values = _whole(table[column])
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
@@ -241,14 +241,14 @@ def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class ListedRows:
-    """Rows that take no part: by id, or by position."""
+    """Excluded rows, by id or by position."""
 
     name: str
     ids: pa.Array | None
     rows: Places | None
 
     def identity(self) -> dict[str, Any]:
-        """What the source identity says of it."""
+        """The entry in the source identity: name, rows, and the CRC-32 of the ids or positions."""
         values = self.ids if self.ids is not None else pa.array(self.rows)
         crc = Checksum()
         crc.add(values)
@@ -257,7 +257,7 @@ class ListedRows:
 
 
 def read_rows(given: Any, by_id: bool) -> ListedRows:
-    """Read a table of rows, by its column id, or by its column row for an input without ids."""
+    """Read a table of rows: its ids or, for an input without ids, its row numbers."""
     _refuse_values(given, "--exclude-rows", '{"id": [...]})' if by_id else '{"row": [...]})')
     opened = open_inputs(given)
     names = opened[0].schema.names
@@ -278,7 +278,7 @@ def read_rows(given: Any, by_id: bool) -> ListedRows:
 
 
 def cast_ids(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    """`values` cast to the type of the ids they name, or None where something would be lost."""
+    """`values` cast to `kind`, the type of the ids they refer to, or None if the cast would change a value."""
     try:
         cast = values.cast(kind)
     except pa.ArrowException:
@@ -287,7 +287,7 @@ def cast_ids(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -> pa.Array:
-    """`values` cast to the type of the ids they name, where nothing is lost; said in a note."""
+    """`values` cast exactly to `kind`, the type of the ids they refer to, with a note; else InputError."""
     if values.type == kind:
         return values
     cast = cast_ids(values, kind)
@@ -302,7 +302,7 @@ def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -
 
 
 def one_of(ids: pa.Array | None) -> str:
-    """What ids look like: their type and the first."""
+    """The type and the first of the ids, for messages."""
     return "none" if ids is None or not len(ids) else f"{ids.type} like {ids[0].as_py()!r}"
 
 
@@ -315,12 +315,12 @@ def places_of(
     notes: list[str],
     count: Callable[[int], None],
 ) -> Places:
-    """Where each id stands among `ids`, -1 where it does not; unknown ids are refused, or counted.
+    """The position of each value in `ids`, -1 for unknown ones, which are refused or passed to `count`.
 
     Raises
     ------
     InputError
-        When the rows have no ids, the types do not agree, or ids are unknown and the policy is error.
+        If the rows have no ids, the types do not agree, or ids are unknown and the policy is error.
     """
     if ids is None:
         raise InputError(f"{name}: it names {what} by id, and these have no id column", "name one with --id")
@@ -342,7 +342,7 @@ def places_of(
 
 
 def csr(rows: int, left: Places, right: Places, both_ways: bool) -> tuple[Places, NDArray[np.int32]]:
-    """Pairs as sorted lists, each once: start int64[rows + 1], members int32; `both_ways`: under either end."""
+    """Pairs as sorted lists without repeats: start int64[rows + 1], members int32; `both_ways`: under both rows."""
     if both_ways:
         left, right = np.concatenate([left, right]), np.concatenate([right, left])
     own = left != right

@@ -1,4 +1,4 @@
-"""Hive folders as columns, and the row groups that a condition leaves to be read."""
+"""Hive folders as columns, and skipping of row groups that cannot meet a condition."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_values(path: str) -> dict[str, str | None]:
-    """The hive partition columns of a path: its folders of the form name=value."""
+    """The partition columns of a path, from its folders named name=value."""
     pairs = (folder.split("=", 1) for folder in path.split("/")[:-1] if "=" in folder[1:])
     return {_unquoted(name): None if value == HIVE_NULL else _unquoted(value) for name, value in pairs}
 
 
 def _unquoted(text: str) -> str:
-    """Text without its %XX; as it stands where they are no UTF-8, so that two folders never become one value."""
+    """Text with its %XX decoded; unchanged if they are not UTF-8, so that two folders never become one value."""
     try:
         return unquote(text, errors="strict")
     except UnicodeDecodeError:
@@ -36,7 +36,7 @@ def _unquoted(text: str) -> str:
 
 
 def partition_types(values: list[dict[str, str | None]]) -> dict[str, pa.DataType]:
-    """Of the partition columns that all files have: int64 where every value is the text of one, else string."""
+    """The types of the partition columns that all files have: int64 if every value is written as one, else string."""
     shared = [name for name in (values[0] if values else {}) if all(name in each for each in values)]
     return {name: pa.int64() if all(_is_int64(each[name]) for each in values) else pa.string() for name in shared}
 
@@ -47,7 +47,7 @@ def _is_int64(text: str | None) -> bool:
 
 
 def partitioned(inputs: list[Input]) -> list[Input]:
-    """The inputs with the columns that their folders `name=value` stand for; a column of the file itself wins."""
+    """The inputs with columns from their folders `name=value`, except names that a file has itself."""
     values = [partition_values(each.name) if each.on_disk else {} for each in inputs]
     types = partition_types(values)
     return [
@@ -61,7 +61,7 @@ def _scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
 
 
 def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
-    """The input with constant columns behind its own."""
+    """The input with constant columns added at the end."""
     added = {name: value for name, value in constants.items() if name not in each.schema.names}
     if not added:
         return each
@@ -76,7 +76,7 @@ def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
 
 def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -> Reader:
     def read(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        own = [name for name in names if name not in added] or else_read  # rows are counted by some column
+        own = [name for name in names if name not in added] or else_read  # some column is needed to count the rows
         for batch in reader(own, batch_rows):
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
             for name in names:
@@ -88,9 +88,9 @@ def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -
 
 
 def pruned(inputs: list[Input], where: Where) -> list[Input]:
-    """The inputs, cut to the runs of row groups that may hold rows which meet the condition, by their statistics.
+    """The inputs cut to the row groups whose statistics let some row meet the condition.
 
-    Files that say nothing of their rows, and what is no Parquet file, stay whole.
+    Inputs without a known number of rows, with all behind them, and inputs that are no Parquet files stay whole.
     """
     found: list[Input] = []
     start_row = 0
@@ -125,7 +125,7 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
 
 
 def _ranges(each: Input, where: Where, group: pq.RowGroupMetaData) -> dict[str, Range]:
-    """What is known of the columns of a condition in a row group; nothing of those that are not there once."""
+    """The ranges of the condition's columns in a row group; only of columns whose name occurs once."""
     found = {name: constant_range(value.as_py()) for name, value in each.constants.items()}
     chunks = [group.column(number) for number in range(group.num_columns)]
     paths = [chunk.path_in_schema for chunk in chunks]

@@ -1,4 +1,4 @@
-"""How a source is read: ReadOptions, and the columns that are found by them."""
+"""How a source is read, and which columns are found for it."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ class ReadOptions:
     Attributes
     ----------
     embedding, label, id, group_column, version_column : str, optional
-        Columns; found by themselves when not given (a group and a version never are).
+        Names of columns; found automatically if not given, except a group and a version.
     carry : sequence of str
-        Columns to hand through.
+        Columns to copy to the output.
     vectors : path, glob pattern, or list, optional
         ``.npy`` files that hold the vectors, aligned by row with the inputs.
     metric, normalize
-        Zero rows are bad with cosine or when normalising.
+        Zero vectors are bad with cosine or when normalising.
     on_bad_rows : {"error", "drop"}
-        Whether bad rows are refused, or marked and counted.
+        Whether bad rows raise an error, or are marked and counted.
     batch_rows : int
         Most rows of a batch.
     require_label : bool or None
-        Whether a label must be found; otherwise a column is taken only by name, or, with None, only if it is given.
+        Whether a label must be found; False: only by a known name; None: only if `label` is given.
     where : Where, optional
-        Only rows that meet it are decoded, checked and handed on.
+        Only rows that meet it are decoded, checked and returned.
     may_be_empty : bool
-        Whether no rows are as good as any.
+        Whether a source without rows is accepted.
     every_id : bool
-        Whether the ids of rows that do not meet `where` are wanted too; then no part of a file is passed over.
+        Whether the ids of rows that do not meet `where` are needed too; then whole files are read.
     """
 
     embedding: str | None = None
@@ -63,12 +63,12 @@ class ReadOptions:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], **other: Any) -> ReadOptions:
-        """What a configuration says of columns and bad rows; `other` options win."""
+        """The options that a configuration sets; `other` options win."""
         same = {spec.name for spec in fields(cls)} & config.keys() - {"where"}
         return cls(**{name: config[name] for name in same} | other)
 
     def guide(self, column: str, id: str | None) -> ReadOptions:
-        """For the vectors in another column of the same rows, and their ids."""
+        """The options to read another column of vectors of the same rows, and their ids."""
         return ReadOptions(
             embedding=column, id=id, metric=self.metric, normalize=self.normalize, on_bad_rows=self.on_bad_rows,
             batch_rows=self.batch_rows, require_label=None, where=self.where,
@@ -76,9 +76,9 @@ class ReadOptions:
 
 
 def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = None) -> tuple[Columns, list[str]]:
-    """Find the columns, as `asked` or by themselves; notes tell which known names are not used.
+    """Find the columns, given by name or automatically; notes say which known names are not used.
 
-    vectors : what to call vectors that come from elsewhere
+    vectors : the name for vectors that come from .npy files
     """
     if vectors and asked.embedding is not None:
         raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")

@@ -1,4 +1,4 @@
-"""Sources: inputs or arrays as checked batches of rows, and what identifies them."""
+"""Sources: inputs or arrays as checked batches of rows, with checksums that identify them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from minestream.system.stores import output_as_input, unreadable
 
 WRITTEN_BY = b"minestream.version"
 NO_ROWS = np.zeros(0, np.int64)
-Sums = dict[str, dict[str, Checksum]]  # of each file the running checksums of its columns, by what they hold
+Sums = dict[str, dict[str, Checksum]]  # the running checksums of each file, by name of the column or its role
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class RowBatch:
     carry: pa.RecordBatch | None  # the carried columns
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
     versions: pa.Array | None = None  # numbers, times or strings
-    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # places of the bad rows, by kind
+    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # positions of the bad rows in the batch, by kind
 
 
 class Named(NamedTuple):
-    """Rows of which the ids are known, and the versions where there are such."""
+    """Some rows with their ids, and their versions if there is such a column."""
 
     rows: np.ndarray  # (m,) int64
     ids: pa.Array
@@ -77,13 +77,13 @@ class Source:
     columns : Columns
         The columns found.
     notes : list of str
-        Columns that bear the name of an id or label and are not used, and why.
+        Why columns with the name of an id or a label are not used, one line each.
     dimension : int
         Length d of every vector, in 1..16384.
     dtype : np.dtype
         Element type as stored: float16, float32, float64 or int8.
     schema : pa.Schema
-        The kept columns beside the embedding, in the types that batches have.
+        The columns other than the embedding, in the types that batches have.
     rows : int or None
         Total rows; None for streams.
     label_type, id_type : pa.DataType or None
@@ -93,7 +93,7 @@ class Source:
     left_out : int
         Rows that did not meet `where`, after a full pass.
     outside : list of Named
-        These rows, where `every_id` asks for their ids.
+        Those rows, if `every_id` asks for their ids.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Source:
         self._zero_is_bad = options.metric == "cosine" or options.normalize
         if self.rows == 0 and not options.may_be_empty:
             raise no_rows(inputs)
-        self.kinds = common_schema(inputs, columns)  # as written; what has no value is read as ints
+        self.kinds = common_schema(inputs, columns)  # null for a column without any value, which is read as ints
         self.schema = pa.schema([field.with_type(typed(field.type)) for field in self.kinds])
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
         self.id_type = None if columns.id is None else self.schema.field(columns.id).type
@@ -136,11 +136,11 @@ class Source:
 
     @property
     def condition(self) -> str:
-        """The option that says which rows are read; "" of all."""
+        """The option that says which rows are read; "" when all are."""
         return "" if self.where is None else self.where.option
 
     def reads_as(self, column: str, kind: pa.DataType) -> None:
-        """Hand a column on as a wider type: that of another table."""
+        """Read a column as a wider type from now on, that of the other table."""
         kind = typed(kind)
         self.schema = self.schema.set(self.schema.get_field_index(column), pa.field(column, kind))
         if column == self.columns.label:
@@ -160,14 +160,14 @@ class Source:
             )
 
     def batches(self) -> Iterator[RowBatch]:
-        """All rows in order, in batches of at most `batch_rows`; a new pass begins counts and checksums anew.
+        """All rows in order, in batches of at most `batch_rows`; each pass starts counts and checksums from zero.
 
         Raises
         ------
         InputError, TransientError
-            On anything that cannot be mined, naming file, column and rows; on a failure to read that may pass.
+            For anything that cannot be mined, with file, column and rows; for a failure to read that may pass.
         UsageError
-            On a second pass over a stream.
+            For a second pass over a stream.
         """
         if self._begun and not self.repeatable:
             raise UsageError("a stream can be read once only", "pass a table or a file to read it again")
@@ -192,7 +192,7 @@ class Source:
         self._complete = True
 
     def _meeting(self, pieces: list[tuple[Place, pa.RecordBatch]]) -> list[tuple[Place, pa.RecordBatch]]:
-        """What of aligned pieces meets the condition, which the first of them is asked."""
+        """The rows of aligned pieces that meet the condition, which reads the columns of the first piece."""
         if self.where is None:
             return pieces
         mask = self.where.mask(pieces[0][1])
@@ -205,7 +205,7 @@ class Source:
         return [(replace(place, kept=kept), filtered(batch, among)) for place, batch in pieces]
 
     def _name(self, place: Place, batch: pa.RecordBatch) -> None:
-        """Note the ids of rows that are not read."""
+        """Remember the ids of rows that do not meet the condition."""
         id, version = str(self.columns.id), self.columns.version
         ids = decode_ids(batch.column(id), id, place)
         versions = None if version is None else decode_plain(batch.column(version))
@@ -224,7 +224,7 @@ class Source:
         self._others = {}
 
     def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
-        """Decode and check a piece of rows, whose vectors lie at `origin`, and count it into the checksums."""
+        """Decode and check a piece of rows, whose vectors come from `origin`, and add it to the checksums."""
         columns = self.columns
         vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
         try:
@@ -252,7 +252,7 @@ class Source:
         return values if values.type == kind else values.cast(kind)
 
     def _matrix(self, column: pa.Array, place: Place) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The vectors of a piece, and its rows without one by kind; these are NaN (int8: 0) where they are dropped."""
+        """The vectors of a piece (m, d), and the rows without one by kind, which hold NaN (int8: 0)."""
         name = self.columns.embedding
         missing = without_vector(column, self._vectors.length) if self._drop_bad else {}
         if not missing:
@@ -270,7 +270,7 @@ class Source:
     def _without_bad(
         self, vectors: np.ndarray, place: Place, missing: dict[str, np.ndarray]
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """`vectors` with zeros in bad rows and those `missing`, and these by kind; refuses them unless dropped."""
+        """`vectors` with zeros in bad and `missing` rows, and these by kind; InputError unless they are dropped."""
         absent = np.concatenate([NO_ROWS, *missing.values()])
         found = {kind: np.setdiff1d(rows, absent) for kind, rows in bad_rows(vectors, self._zero_is_bad).items()}
         found = {kind: rows for kind, rows in (missing | found).items() if rows.size}
@@ -286,13 +286,13 @@ class Source:
         return vectors, found
 
     def identity(self) -> list[dict[str, Any]]:
-        """What was read in a full pass: one entry a file, independent of how its rows were cut.
+        """Name, rows and checksums of each file, after a full pass; they do not depend on how rows were cut.
 
         Returns
         -------
         list of dict
             ``{"name", "rows", "crc32"}``; `name` is relative to the inputs' common folder, or ``<memory>``,
-            ``<stream>``; `crc32` has those of "vectors", "labels", "ids" that are in this file.
+            ``<stream>``; `crc32` has "vectors", "labels", "ids", as far as they are in this file.
         """
         if not self._complete:
             raise UsageError("the identity is known after a full pass only", "go through batches() to the end first")
@@ -316,7 +316,7 @@ class Source:
         return [{"name": name, "crc32": sums[file]} for file, (name, _) in self.named().items() if sums.get(file)]
 
     def named(self) -> dict[str, tuple[str, int | None]]:
-        """Of each file its name in the identity, relative to their common folder, and its rows where they are known."""
+        """Each file's name in the identity, relative to the common folder, and its number of rows if known."""
         inputs = [*self._inputs, *self._npys]
         folders = [os.path.dirname(each.name) for each in inputs if each.on_disk]
         common = os.path.commonpath(folders) if folders else ""
@@ -327,7 +327,7 @@ class Source:
 
 
 def _add(sums: Sums, place: Place, columns: Mapping[str, Any]) -> None:
-    """Take further rows of columns into the checksums of the file that they lie in; what is None is not read."""
+    """Add columns to the checksums of the file that holds them; a column that is None is left out."""
     of_file = sums.setdefault(place.file, {})
     for name, column in columns.items():
         if column is not None:
@@ -335,7 +335,7 @@ def _add(sums: Sums, place: Place, columns: Mapping[str, Any]) -> None:
 
 
 def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -> Source:
-    """Open inputs, find their columns and check what can be checked without reading the rows.
+    """Open inputs as a source: find the columns, and check what can be checked without reading all rows.
 
     Parameters
     ----------
@@ -349,11 +349,12 @@ def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -
     Raises
     ------
     InputError, UsageError, TransientError
-        On what cannot be mined, on options that mean nothing, on a failure to read that may pass.
+        For what cannot be mined, for options that make no sense, for a failure to read that may pass.
 
     Notes
     -----
-    Reads footers and headers; the first rows of list columns and streams; ambiguous columns of up to 50,000 rows.
+    Reads footers and headers, the first rows of list columns and streams, and, where several columns may be a label,
+    these columns if they have at most 50,000 rows.
     """
     options = replace(options or ReadOptions(), **other)
     opened = partitioned(open_inputs(inputs))
@@ -377,11 +378,11 @@ def arrays_source(
     embeddings : array (n, d) or list of n vectors
         float16, float32, float64 or int8; not copied when C-contiguous.
     labels, ids, groups : array (Arrow too) or list of length n, or None
-        As the columns of a file; lists of lists are multi-labels.
+        Like the columns of a file; lists of lists are multi-labels.
     name : str
-        What messages call the column of vectors.
+        The name of the column of vectors in messages.
     options, **other
-        See `open_source`, also for what is raised.
+        See `open_source`, which also says what is raised.
     """
     options = replace(options or ReadOptions(), embedding=name, **other)
     if labels is None and options.require_label:

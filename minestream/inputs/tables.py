@@ -1,4 +1,4 @@
-"""Everything a run reads: INPUT, the corpus, what is listed, the guide."""
+"""The tables of a run: INPUT, the corpus, listed pairs and rows, the guide."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Sources:
     Attributes
     ----------
     anchors : Source
-        INPUT: the rows mined for.
+        INPUT, with the rows that are mined for.
     corpus : Source or None
-        Where candidates live; None: INPUT.
+        The table of candidates; None: INPUT.
     known, barred : ListedPairs or None
-        Pairs that are positives, that are neither.
+        Listed positives; excluded pairs, which are neither positive nor negative.
     excluded : ListedRows or None
-        Rows that take no part.
+        Excluded rows.
     guides : tuple of Source
         Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
     one_input : bool
-        Whether the corpus is INPUT again, read for its candidates: the same row is the same item.
+        Whether the corpus is INPUT again, so that the same row is the same item.
     numbered : bool
-        Whether rows without ids go by their number in lists, which says nothing of the rows of another table.
+        Whether lists name rows by number, so that equal numbers in two tables do not mean the same item.
     notes : list of str
     """
 
@@ -70,7 +70,7 @@ class Sources:
 
     @property
     def labeled(self) -> bool:
-        """Whether labels say who is positive and negative to whom."""
+        """Whether labels decide which rows are positives."""
         return self.anchors.label_type is not None
 
     @property
@@ -80,22 +80,22 @@ class Sources:
 
     @property
     def dimension(self) -> int:
-        """Of all vectors."""
+        """The length of all vectors."""
         return self.anchors.dimension or (self.corpus.dimension if self.corpus else 0)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """A type that holds the vectors of both tables without loss."""
+        """The type that holds the vectors of both tables exactly."""
         return np.result_type(*(source.dtype for source in self))
 
     @property
     def rows(self) -> int | None:
-        """Rows of all tables; None when a stream is among them."""
+        """The number of rows of all tables; None if one is a stream."""
         counts = [source.rows for source in self]
         return None if None in counts else sum(count or 0 for count in counts)
 
     def side(self, source: Source) -> str:
-        """What the rows of one of two sources are, for messages; "" where there is one."""
+        """Words for the rows of one of two sources in messages; "" if there is only one."""
         if self.corpus is None:
             return ""
         sides = (
@@ -106,7 +106,7 @@ class Sources:
         return sides[source is self.corpus]
 
     def identity(self) -> list[dict[str, Any]]:
-        """What was read: an entry a file, and one for each list."""
+        """The identity of everything read: one entry for each file and each list."""
         found = self.anchors.identity()
         found += [entry | {"role": "corpus"} for entry in (self.corpus.identity() if self.corpus else [])]
         found += [self.known.identity("known positives")] if self.known else []
@@ -115,12 +115,12 @@ class Sources:
         return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
 
     def others(self) -> list[dict[str, Any]]:
-        """What was read beside what the identity tells of: see Source.others."""
+        """The checksums that the identity leaves out: see Source.others."""
         theirs = [] if self.corpus is None else self.corpus.others()
         return self.anchors.others() + [entry | {"role": "corpus"} for entry in theirs]
 
     def columns_used(self) -> dict[str, Any]:
-        """The columns of each table by role, as manifests have them."""
+        """The columns of each table by role, for manifests."""
         anchors, *corpus = (
             {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
              "carry": list(found.carry), "version": found.version}
@@ -132,16 +132,16 @@ class Sources:
 def open_sources(
     inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: bool | None = True
 ) -> Sources:
-    """Open what a run reads; the lists are read through.
+    """Open the tables of a run, and read the lists.
 
-    label : whether labels must be found, as of open_source; with known positives they need not
+    label : whether labels must be found, see ReadOptions.require_label; not with --qrels
 
     Raises
     ------
     MinestreamError
         UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
     """
-    if tables.qrels is not None:  # labels count only when they are named: passages carry many a column "label"
+    if tables.qrels is not None:  # labels count only if named: passages often have some column "label"
         label = None
     own = joint(config.where, config.anchor_where, "--anchor-where")
     theirs = joint(config.where, config.candidate_where, "--candidate-where")
@@ -168,7 +168,7 @@ def open_sources(
 
 
 def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:
-    """What --exclude-rows names, if it is given: by id where a table has ids, else by position, of one table."""
+    """The rows that --exclude-rows names: by id if a table has ids, else by position; None if it is not given."""
     if tables.exclude_rows is None:
         return None
     if not by_id and tables.corpus is not None:
@@ -179,7 +179,7 @@ def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:
 def listed_pairs(
     qrels: Any, exclude: Any, config: MineConfig, notes: list[str]
 ) -> tuple[ListedPairs | None, ListedPairs | None]:
-    """The known positives whose grade counts, and the excluded pairs; None of what is not given."""
+    """The known positives that are graded high enough, and the excluded pairs; None for what is not given."""
     barred = None if exclude is None else read_pairs(exclude, "--exclude")
     if qrels is None:
         return None, barred
@@ -194,7 +194,7 @@ def listed_pairs(
 
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
-    """The configuration without the names of embedding, id and version that the corpus has not."""
+    """The configuration without those names of embedding, id and version that the corpus does not have."""
     if not isinstance(corpus, str | os.PathLike):
         return config
     names = open_inputs(corpus)[0].schema.names
@@ -205,7 +205,7 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
 
 
 def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
-    """The columns handed through by the table of some roles: those asked for, and texts of a trainer format."""
+    """The columns to carry from the table of some roles: those asked for, and the texts of a trainer format."""
     wanted = FORMATS[config.emit].texts if config.emit in FORMATS else ()
     texts = [config.query_text or config.text if role == "anchor" else config.text for role in roles if role in wanted]
     return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
@@ -224,8 +224,8 @@ def _open(
 
 
 def _agree(anchors: Source, corpus: Source) -> None:
-    """Let labels and groups of two tables be read as one type; InputError when the tables do not fit together."""
-    if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows that would tell
+    """Read labels and groups of two tables as one type; InputError if the tables do not fit together."""
+    if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows
         raise InputError(
             f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
             "embed both with one model",
@@ -253,7 +253,7 @@ def _agree(anchors: Source, corpus: Source) -> None:
 def _open_guides(
     inputs: Any, config: MineConfig, tables: Tables, sources: tuple[Source, Source | None]
 ) -> tuple[Source, ...]:
-    """The guide's vectors of each table, of rows that meet its condition."""
+    """The guide's vectors for the rows of each table that meet its condition."""
     if not config.guided:
         return ()
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]

@@ -1,4 +1,4 @@
-"""Conditions on columns: parsed by hand, asked of rows through Arrow's compute, and of what statistics say of rows."""
+"""Conditions on columns: parsed from text, evaluated on rows, and on the value ranges of row groups."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MOST_JOINED = 1_000
 _ONE_EQUALS = re.compile("(?<![=!<>:])=(?!=)")
 Columns = Mapping[str, pa.Array]
 Ranges = Mapping[str, Range]
-Verdict = tuple[bool, bool]  # whether rows may meet a condition, and whether they may fail it; null does neither
+Verdict = tuple[bool, bool]  # whether rows may meet a condition, whether they may fail it; null does neither
 
 
 class Joined(NamedTuple):
@@ -64,13 +64,13 @@ class IsNull(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column, by its name."""
+    """A column, by name."""
 
     name: str
 
 
 class Compared(NamedTuple):
-    """A column compared with a value, or with another column as Arrow compares the two."""
+    """A column compared with a value or with another column."""
 
     name: str
     comparison: str
@@ -78,7 +78,7 @@ class Compared(NamedTuple):
 
 
 class OneOf(NamedTuple):
-    """A column among values."""
+    """Whether a column is one of some values."""
 
     name: str
     values: tuple[Value, ...]
@@ -88,7 +88,7 @@ Condition = Joined | Not | IsNull | Compared | OneOf
 
 
 def of_rows(condition: Condition, columns: Columns) -> pa.BooleanArray:
-    """The value of a condition in every row: null meets no comparison, and not its negation either."""
+    """The value of a condition in every row, true, false or null: null meets neither a comparison nor its negation."""
     match condition:
         case Joined(every, parts):
             found = of_rows(parts[0], columns)
@@ -103,7 +103,7 @@ def of_rows(condition: Condition, columns: Columns) -> pa.BooleanArray:
             column = comparable(columns[name])
             fits = [fitted(name, columns[name].type, "==", value) for value in values]
             known = [value for comparison, value in fits if comparison]
-            known += [-value for value in known if value == 0 and isinstance(value, float)]  # to Arrow -0.0 is another
+            known += [-value for value in known if value == 0 and isinstance(value, float)]  # is_in tells -0.0 from 0.0
             return _where_known(column, pc.is_in(column, value_set=pa.array(known, column.type)))
         case Compared(name, comparison, value):
             if isinstance(value, Column):
@@ -130,7 +130,7 @@ def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
 
 
 def of_ranges(condition: Condition, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-    """What a condition may be in rows of which only the ranges of their columns, of plain types `kinds`, are known."""
+    """Whether rows may meet a condition and may fail it, by the ranges of their columns, of plain types `kinds`."""
     match condition:
         case Joined(every, parts):
             true, false = zip(*(of_ranges(part, ranges, kinds) for part in parts), strict=True)
@@ -159,11 +159,11 @@ class Where:
     text : str
         As given.
     option : str
-        Which option gave it.
+        The option that it was given with.
     condition : Condition
-        Rows for which it is true meet it.
+        The parsed text.
     columns : tuple of str
-        Those it reads.
+        The columns it reads.
     """
 
     text: str
@@ -172,7 +172,7 @@ class Where:
     columns: tuple[str, ...]
 
     def check(self, file: str, schema: pa.Schema) -> None:
-        """Raise InputError for a column that is not there, UsageError for one compared to another type."""
+        """Raise InputError for a missing column, UsageError for a comparison with another type."""
         for name in self.columns:
             if name not in schema.names:
                 raise InputError(f"{file}: {self.option}: no column {name!r}", nearest_name(name, schema.names))
@@ -198,7 +198,7 @@ class Where:
 
 
 def both(first: Where | None, second: Where | None) -> Where | None:
-    """The condition that rows meet which meet two; None stands for every row."""
+    """Two conditions joined by `and`; None stands for every row."""
     if first is None or second is None:
         return first or second
     return Where(
@@ -208,17 +208,17 @@ def both(first: Where | None, second: Where | None) -> Where | None:
 
 
 def joint(common: str | None, own: str | None, option: str) -> Where | None:
-    """The condition of --where and that of a role's own `option`, together; None without either."""
+    """The condition of --where joined with that of `option`; None when neither is given."""
     return both(parse_where(common, "--where"), parse_where(own, option))
 
 
 def parse_where(text: str | None, option: str) -> Where | None:
-    """The condition that an option's text says; None without one.
+    """The condition parsed from the text of an option; None when there is no text.
 
     Raises
     ------
     UsageError
-        For what the grammar does not have.
+        For text outside the grammar.
     """
     if text is None:
         return None
@@ -228,7 +228,7 @@ def parse_where(text: str | None, option: str) -> Where | None:
         what = error.msg if isinstance(error, SyntaxError) else error
         raise UsageError(f"{option} {text[:200]!r}: {what}", _instead(text)) from error
     joined = sum(len(getattr(node, "values", ())) + len(getattr(node, "ops", [0])) - 1 for node in ast.walk(tree))
-    if joined > MOST_JOINED:  # every one is a pass over the rows
+    if joined > MOST_JOINED:  # each one is a pass over the rows
         what = f"{option} {text[:200]!r}: {joined:,} conditions are joined, more than {MOST_JOINED:,}"
         raise UsageError(what, "list values instead: id in (1, 2, 3)")
     parser = _Parser(text, option)
@@ -240,7 +240,7 @@ def parse_where(text: str | None, option: str) -> Where | None:
 
 
 def _instead(text: str) -> str:
-    """What was meant by text that cannot be parsed: == for =, or else the grammar."""
+    """The hint for text that cannot be parsed: == instead of =, or the grammar."""
     doubled = _ONE_EQUALS.sub("==", text.strip())
     try:
         ast.parse(doubled, mode="eval")
@@ -250,14 +250,14 @@ def _instead(text: str) -> str:
 
 
 class _Parser:
-    """Turns the syntax tree of a condition into a Condition, node by node; what it does not know it refuses."""
+    """Turns a Python syntax tree into a Condition, node by node, and refuses every other node."""
 
     def __init__(self, text: str, option: str) -> None:
         self.text, self.option = text, option
         self.columns: list[str] = []
 
     def condition(self, node: ast.expr) -> Condition:
-        """What is true or false of a row."""
+        """The condition of a node."""
         if isinstance(node, ast.BoolOp):
             return Joined(isinstance(node.op, ast.And), tuple(self.condition(value) for value in node.values))
         if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
@@ -301,7 +301,7 @@ class _Parser:
         return operand.name
 
     def _operand(self, node: ast.expr) -> Column | Value:
-        """A column, or a value."""
+        """The column or value of a node."""
         if isinstance(node, ast.Name):
             self.columns.append(node.id)
             return Column(node.id)

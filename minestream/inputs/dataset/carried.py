@@ -1,4 +1,4 @@
-"""Carried columns by slot: in memory while they fit, else in a scratch file."""
+"""Carried columns of all rows: in memory while they fit, else in a scratch file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from minestream.system.memory import scratch_errors
 
 
 class CarriedColumns:
-    """Carried columns by slot: in memory while they fit, else in a scratch file read batch by batch.
+    """Carried columns of all rows: in memory while they fit, else in a scratch file read batch by batch.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ class CarriedColumns:
             self._reader = pa.ipc.open_file(self._file)
 
     def take(self, places: NDArray[Any]) -> pa.Table:
-        """The rows at `places`, in that order: each batch that holds one is read once."""
+        """The rows at `places`, in that order; each batch is read at most once."""
         unique, inverse = np.unique(places, return_inverse=True)
         pieces = []
         for first, end, index in self._spans(unique):

@@ -1,4 +1,4 @@
-"""The dataset: everything that was read, as the search and the mining use it."""
+"""The dataset: everything that was read, in the form that searching and mining use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from minestream.kernels.types import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 
 @dataclass(frozen=True)
 class Guide:
-    """The guide's vectors: `place` int64[n] says where in the store each slot's is."""
+    """The guide's vectors; `place` int64[n] is the row of the store for each slot."""
 
     store: Store
     square: NDArray[np.float64]
@@ -25,7 +25,7 @@ class Guide:
     metric: str
 
     def distances(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Canonical distances of pairs of slots."""
+        """Canonical distances of pairs of slots, float64[m]."""
         return pair_distances(self.store, self.square, self.metric, self.place[left], self.place[right])
 
 
@@ -38,27 +38,27 @@ FORBIDS = {
 
 @dataclass
 class Loaded:
-    """The rows that take part, by slot: their vectors, relation and outside values.
+    """The rows that take part, by slot: vectors, labels, known and excluded pairs, ids, carried columns.
 
     Attributes
     ----------
     store : Store
     rows : Rows
-        The relation as kernels read it.
-    frame : codes.Frame
-        How rows become float32 rows for the sweep.
+        Labels, groups and listed pairs in the form that kernels read.
+    frame : quantize.Frame
+        How rows are converted to float32 for the sweep.
     tables : (Table, Table)
-        Of anchors and of candidates: the same where there is one.
+        The tables of anchors and of candidates; the same object if there is one.
     source_row : int64[n]
         Position of each slot in its unfiltered table.
     labels : Labels
     labeled : bool
         Whether there is a label column.
     positives : int64[n]
-        How many positives each slot has (see relation.positive_counts); 0 for what is no anchor.
+        Number of positives of each slot (see labels.positive_counts); 0 for rows that are no anchors.
     guide : Guide or None
     dropped : dict of str to int
-        Rows that take no part, by cause.
+        Number of rows that take no part, by cause.
     one_input : bool
         Whether both tables are rows of one input.
     notes : list of str
@@ -67,8 +67,8 @@ class Loaded:
     unlabeled_negatives : bool
         Whether rows without a label, where any take part, may be negatives.
     equal : int32[n] or None
-        The same for rows equal element by element, which are at equal distances from any other; None: unknown. Those
-        of one rows.twin are duplicates, which under cosine may differ in length.
+        Equal for rows that are equal element by element, so that their distances from any row are equal; None:
+        unknown. Rows with equal rows.twin are duplicates, which under cosine may differ in length.
     """
 
     store: Store
@@ -88,23 +88,23 @@ class Loaded:
     equal: NDArray[np.int32] | None = None
 
     def table(self, role: str) -> Table:
-        """The table that rows of a role stand in."""
+        """The table that holds the rows of a role."""
         return self.tables[0] if role in ("anchor", "query", "left") else self.tables[1]
 
     @property
     def first_candidate(self) -> int:
-        """Slots from here on are candidates."""
+        """The first slot of the candidates."""
         return self.tables[1].first
 
     @property
     def source_rows(self) -> int:
-        """Rows of all tables, before anything was dropped."""
+        """Number of rows of all tables, before anything was dropped."""
         each = [table.source_rows for table in self.each_table()]
         return each[0] if self.one_input else sum(each)
 
     @property
     def rows_taking_part(self) -> int:
-        """Rows that are anchors or candidates."""
+        """Number of rows that are anchors or candidates."""
         return np.unique(self.source_row).size if self.one_input else self.store.rows
 
     def each_table(self) -> list[Table]:
@@ -120,7 +120,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Table:
-    """What the outside knows of the rows of one table: slots `first` ... `end` - 1."""
+    """Ids and carried columns of the rows of one table, which are slots `first` ... `end` - 1."""
 
     first: int
     end: int

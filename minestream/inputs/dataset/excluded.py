@@ -1,4 +1,4 @@
-"""Which rows of each table --exclude-rows names."""
+"""The rows of each table that --exclude-rows names."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from minestream.inputs.pairs import ListedRows, cast_ids, one_of
 def excluded_rows(
     listed: ListedRows | None, readers: Sequence[TableReader], on_missing_ids: str, notes: list[str]
 ) -> list[NDArray[np.int64]]:
-    """The source rows of each table that take no part because they are listed.
+    """The source rows of each table that are excluded, int64[] for each reader.
 
     Raises
     ------
     InputError
-        For a position beyond the rows, and for unknown ids unless these may be missing: then a note is added.
+        For a position outside the table, and for unknown ids; with --on-missing-ids drop these are only noted.
     """
     if listed is None:
         return [NO_ROWS for _ in readers]

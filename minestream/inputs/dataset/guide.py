@@ -1,4 +1,4 @@
-"""The guide: a second embedding of every row, whose similarities have a say."""
+"""The guide: a second embedding of every row, whose similarities must pass the filters too."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Read:
-    """The guide's vectors of one table: those of `rows` (ascending) lie in the store from `first` on, bad ones do not.
+    """The guide's rows of one table: the vectors of the good `rows` (ascending) are in the store from `first` on.
 
-    count : of all rows; bad : the bad rows, by kind
+    count : number of all rows; bad : the bad rows, by kind
     """
 
     first: int
@@ -36,12 +36,12 @@ class _Read:
 
 
 class GuideReader:
-    """Reads the guide before the tables, because a row of which the guide's vector is bad is a bad row.
+    """Reads the guide before the tables, because a row with a bad guide vector is a bad row.
 
     Attributes
     ----------
     dropped : dict of str to int
-        The rows that `marked` has marked, by cause.
+        Number of rows that `marked` has marked, by cause.
     """
 
     def __init__(self, guides: Sequence[Source], config: MineConfig, store_bytes: int, scratch: Path) -> None:
@@ -66,7 +66,7 @@ class GuideReader:
         return _Read(first, np.concatenate(rows), count + guide.left_out, bad)
 
     def marked(self, side: int, batches: Iterator[RowBatch]) -> Iterator[RowBatch]:
-        """The batches of a table, where rows are bad of which the guide's vector is."""
+        """Yield the batches of a table, with rows marked as bad if their guide vector is bad."""
         for batch in batches:
             bad = batch.bad.copy()
             for kind, rows in self._tables[side].bad.items():
@@ -77,12 +77,12 @@ class GuideReader:
             yield replace(batch, bad=bad)
 
     def guide(self, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]]) -> Guide:
-        """What was read, by slot.
+        """The guide by slot.
 
         Raises
         ------
         InputError
-            For another number of rows.
+            If the guide has another number of rows.
         """
         places = []
         for read, table, of_slot in zip(self._tables, tables, source_rows, strict=True):

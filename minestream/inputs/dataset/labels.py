@@ -1,4 +1,4 @@
-"""Who is what to whom, as codes: labels or sets of labels, groups, and how many positives each row has."""
+"""Labels, sets of labels and groups as codes, and the number of positives of each row."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ UNLABELED_WARNING_SHARE = 0.2
 
 
 class Encoder:
-    """Values of a column as int32 codes by first appearance, -1 for null; memory is the codes and distinct values."""
+    """Values of a column as int32 codes in order of appearance, -1 for null; holds only codes and distinct values."""
 
     def __init__(self) -> None:
         self._pieces: list[pa.Array] = []
 
     def add(self, values: pa.Array) -> None:
-        """The next rows of the column."""
+        """Add the next rows of the column."""
         if pa.types.is_boolean(values.type):
             values = values.cast(pa.int8())
         self._pieces.append(pc.dictionary_encode(values))
 
     def finish(self) -> tuple[NDArray[np.int32], pa.Array]:
-        """The code of every row, and the values by code (bools as int8)."""
+        """The codes of all rows, int32[n], and the values by code (bools as int8)."""
         if not self._pieces:
             return NO_CODES, pa.array([], pa.int8())
         unified = pa.chunked_array(self._pieces).unify_dictionaries()
@@ -43,7 +43,7 @@ class Encoder:
 
 
 def without_value(labels: pa.Array, text: str | None) -> pa.Array:
-    """Labels with those that read as `text` made null; list labels element by element."""
+    """Labels in which those written as `text` are null; in lists each element is compared."""
     if text is None:
         return labels
     if pa.types.is_list(labels.type) or pa.types.is_large_list(labels.type):
@@ -59,11 +59,11 @@ class Labels:
     Attributes
     ----------
     code : int32[n]
-        Equal where labels, or whole sets of them, are equal; -1 where there is none.
+        Equal for equal labels, or equal sets of labels; -1 without a label.
     set_start, set_code : int64[n + 1], int32[]
         The sorted label codes of each row; empty for single labels.
     values : pyarrow.Array
-        What the output says: by code for single labels, by row for lists.
+        Labels for the output: by code for single labels, by row for lists.
     """
 
     code: NDArray[np.int32]
@@ -77,14 +77,14 @@ class Labels:
         return self.set_start.size > 0
 
     def members(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        """(row, label code) for every label of every row."""
+        """Row and label code of every label of every row, two arrays."""
         if self.multiple:
             return ragged.owners(self.set_start), self.set_code
         rows = np.flatnonzero(self.code >= 0)
         return rows, self.code[rows]
 
     def take(self, rows: NDArray[np.integer]) -> pa.Array:
-        """The labels of `rows`, as the input had them."""
+        """The labels of `rows`, as they are in the input."""
         if self.multiple:
             return self.values.take(pa.array(rows))
         codes = self.code[rows]
@@ -104,7 +104,7 @@ class LabelReader:
     Attributes
     ----------
     rows, unlabeled, minus_one, emptied : int
-        Rows seen; those without a label; those with the label -1; labels that the unlabelled value made null.
+        Number of rows; of rows without a label; of rows with label -1; of labels equal to the unlabelled value.
     """
 
     def __init__(self, kind: pa.DataType, unlabeled_value: str | None) -> None:
@@ -116,7 +116,7 @@ class LabelReader:
         self._lists: list[pa.Array] = []
 
     def labeled(self, labels: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-        """The labels with the unlabelled value made null, and which rows have one."""
+        """The labels in which the unlabelled value is null, and which rows have a label, bool[m]."""
         before = self._nulls(labels)
         labels = without_value(labels, self._unlabeled_value)
         self.emptied += self._nulls(labels) - before
@@ -135,7 +135,7 @@ class LabelReader:
         return int((labels.flatten() if self.multiple else labels).null_count)
 
     def notes(self, unlabeled: str, labels: Labels | None = None) -> list[str]:
-        """What the user should know of the labels read, one line each; `labels`, where they are kept, tell more."""
+        """Warnings about the labels read, one line each; more can be found if all `labels` are given."""
         found = []
         if self._unlabeled_value is not None and self.rows and not self.emptied:
             found.append(
@@ -152,13 +152,13 @@ class LabelReader:
         return found
 
     def _largest(self, labels: Labels) -> object:
-        """The label that most rows have, where one has more than any other."""
+        """The label of most rows; None if two share the first place."""
         counts = np.bincount(labels.code[labels.code >= 0], minlength=1)
         largest = np.flatnonzero(counts == counts.max())
         return labels.values[int(largest[0])].as_py() if largest.size == 1 and counts.max() else None
 
     def add(self, labels: pa.Array) -> None:
-        """The next rows that take part, as `labeled` returned them."""
+        """Add the next rows that take part, with labels from `labeled`."""
         if self.multiple:
             self._lists.append(labels)
         else:
@@ -182,7 +182,7 @@ class LabelReader:
 
 
 def _set_codes(start: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np.int32]:
-    """One code per distinct set of labels, -1 for the empty one."""
+    """A code for each distinct set of labels, -1 for the empty set; int32[rows]."""
     known: dict[bytes, int] = {b"": UNLABELED}
     out = np.empty(start.size - 1, np.int32)
     for i in range(out.size):
@@ -191,10 +191,10 @@ def _set_codes(start: NDArray[np.int64], codes: NDArray[np.int32]) -> NDArray[np
 
 
 def positive_counts(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
-    """How many positives each row has among the slots from `first_candidate` on: 0 only if none, else at most this.
+    """An upper bound of the positives of each row among the slots from `first_candidate` on, int64[n]; 0 if none.
 
-    Overlaps are several labels shared, and pairs that are listed and share a label: they count more than once. Of two
-    tables (first_candidate > 0) the rows of the second have none.
+    Pairs that share several labels, or are listed and share a label, count more than once. With two tables
+    (first_candidate > 0) the rows of the second have none.
     """
     n = labels.code.size
     counts = _by_label(labels, rows, first_candidate) + _by_list(rows, n)
@@ -224,12 +224,12 @@ def _by_label(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.in
 
 
 def listed_pairs(start: NDArray[np.int64], members: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted lists as pairs of slots."""
+    """Sorted lists as pairs of slots, two int64 arrays."""
     return ragged.owners(start), members.astype(np.int64)
 
 
 def usable_known(rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The listed positives, as pairs of slots, that no exclusion takes away; sorted."""
+    """The listed positives that are not excluded, as sorted pairs of slots, two int64 arrays."""
     left, right = listed_pairs(rows.known_start, rows.known)
     if not rows.barred_start.size:
         return left, right
@@ -246,7 +246,7 @@ def _by_list(rows: Rows, n: int) -> NDArray[np.int64]:
 
 
 def _barred_by_label(labels: Labels, rows: Rows, n: int) -> NDArray[np.int64]:
-    """How often _by_label counted pairs that are excluded."""
+    """How often _by_label counted excluded pairs, int64[n]."""
     if not rows.barred_start.size:
         return np.zeros(n, np.int64)
     left, right = listed_pairs(rows.barred_start, rows.barred)

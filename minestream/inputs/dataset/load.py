@@ -1,4 +1,4 @@
-"""Reads the sources once: vectors into the store, labels, groups and ids into codes, what is wrong into errors."""
+"""Reads the sources once: vectors into the store, labels, groups and ids into codes; and checks them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from minestream.system.stats import WAITED, ShardStats
 
 
 def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
-    """The next batch, or None; the seconds until it is there are counted."""
+    """The next batch, or None; the seconds spent waiting are counted."""
     with stats.stage(WAITED):
         return next(batches, None)
 
@@ -41,14 +41,14 @@ def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
 def load(
     sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress, stats: ShardStats
 ) -> Loaded:
-    """Read the sources through; the time spent waiting for them goes to `stats`.
+    """Read all sources into a dataset; the time spent waiting for them is added to `stats`.
 
     Raises
     ------
     InputError
-        For rows that cannot be mined, duplicate or unknown ids, labels or lists that give no pair.
+        For rows that cannot be mined, duplicate or unknown ids, labels or lists without any pair.
     CapacityError
-        When scratch is full.
+        If the scratch folder is full.
     """
     progress.stage("read", sources.rows or 0, "rows")
     store_bytes //= 2 if sources.guides else 1
@@ -75,7 +75,7 @@ def load(
 
 
 class _Joined:
-    """The tables read, as one row of slots; `loaded` turns them into Loaded."""
+    """All tables read, numbered together by slot; `loaded` makes the dataset of them."""
 
     def __init__(
         self, sources: Sources, config: MineConfig, store: Store, labels: Labels, group: NDArray[np.int32],
@@ -87,7 +87,7 @@ class _Joined:
         self.dropped: dict[str, int] = {}
 
     def loaded(self, guide: GuideReader | None) -> Loaded:
-        """Join them."""
+        """The dataset."""
         config, readers = self.config, self.readers
         for reader in readers:
             reader.finish()
@@ -116,7 +116,7 @@ class _Joined:
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
-        """Whether rows without a label may be negatives: with --qrels alone labels play no part."""
+        """Whether rows without a label may be negatives; always if no labels are used."""
         if self.config.unlabeled == "negative" or not self.sources.labeled:
             return True
         without = int((self.labels.code == UNLABELED).sum())
@@ -130,7 +130,7 @@ class _Joined:
                 self.dropped[cause] = self.dropped.get(cause, 0) + count
 
     def _drop_rows(self) -> None:
-        """Drop rows that a duplicate id replaces, and those excluded."""
+        """Drop excluded rows, and rows that another row with the same id replaces."""
         masks = []
         if self.sources.one_input and self.config.on_duplicate_ids == "error":
             refuse_shared(*ids_of_all(self.readers), self.sources.columns.id)
@@ -151,7 +151,7 @@ class _Joined:
         self.group = self.group[keep] if self.group.size else self.group
 
     def _rows(self, tables: tuple[Table, Table], twin: NDArray[np.int32], square: NDArray[np.float64]) -> Rows:
-        """The relation as kernels read it."""
+        """Labels, groups and listed pairs in the form that kernels read."""
         n = tables[1].end
         each = [tables[0]] if tables[0] is tables[1] else list(tables)
         source_rows = [reader.source_row for reader in self.readers]
@@ -167,7 +167,7 @@ class _Joined:
         )  # fmt: skip
 
     def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(query slot, corpus slot) of the rows that are one item, because they have one id."""
+        """(query slots, corpus slots) of rows that are the same item, because they share an id or are one row."""
         queries, corpus = tables
         nothing = NO_ROWS, NO_ROWS
         if self.sources.one_input:
@@ -199,11 +199,11 @@ class _Joined:
         self, listed: Any, tables: tuple[Table, Table], n: int, option: str,
         more: tuple[NDArray[np.int64], NDArray[np.int64]] = (NO_ROWS, NO_ROWS),
     ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:  # fmt: skip
-        """Listed pairs as sorted lists by slot; pairs of rows that take no part are left out."""
+        """Listed pairs as sorted lists by slot, without pairs of rows that take no part."""
         left, right = more
         if listed is not None:
             turns = [(listed.left, listed.right, self.notes)]
-            if self.sources.one_input:  # of one input pairs have no side
+            if self.sources.one_input:  # within one input a pair has no order
                 turns.append((listed.right, listed.left, []))
             for queries, items, notes in turns:
                 one = self._slots(queries, 0, tables[0], f"{option} {listed.name}", notes)
@@ -215,7 +215,7 @@ class _Joined:
         return csr(n, left, right, both_ways=tables[0] is tables[1])
 
     def _slots(self, ids: pa.Array, role: int, table: Table, name: str, notes: list[str]) -> NDArray[np.int64]:
-        """The slot in `table`, whose reader is that of the role, of each listed id; -1 where it takes no part."""
+        """The slot of each listed id in `table`, -1 if it takes no part; `role` is the index of the table's reader."""
         what = "the rows" if self.sources.one_input or len(self.readers) == 1 else ("the queries", "the corpus")[role]
         readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
         known = [each for reader in readers if (each := reader.every_id()) is not None]
@@ -227,27 +227,28 @@ class _Joined:
         return np.where((at >= 0) & (at < table.end - table.first), at + table.first, -1)
 
     def _positives(self, rows: Rows, tables: tuple[Table, Table]) -> NDArray[np.int64]:
-        """How many positives each anchor has; InputError when none has one, or there can be no negative."""
+        """The number of positives of each slot; InputError if no anchor has one, or there can be no negative."""
         config, labels = self.config, self.labels
         positives = positive_counts(labels, rows, tables[1].first)
         if tables[0] is not tables[1]:
-            positives[tables[0].end :] = 0  # of candidates none is an anchor, not even when no query is there
+            positives[tables[0].end :] = 0  # candidates are no anchors, not even if there are no queries
         if config.listed_positives:
-            if self.sources.known is None:  # nothing is mined: neighbours are looked for
+            if self.sources.known is None:  # nothing is mined, only neighbours are searched
                 return positives
-            without = int((positives[: tables[0].end] == 0).sum())
             if config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
                 raise InputError(
                     f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
                     "check that --qrels belongs to these tables",
                 )
-            if without and config.two_tables:
-                self.notes.append(f"{without:,} queries have no positive and are skipped")
-            return positives
-        self._refuse_labels(positives, tables)
+        else:
+            self._refuse_labels(positives, tables)
+        without = int((positives[: tables[0].end] == 0).sum())
+        if without and config.two_tables:
+            self.notes.append(f"{without:,} queries have no positive and are skipped")
         return positives
 
     def _refuse_labels(self, positives: NDArray[np.int64], tables: tuple[Table, Table]) -> None:
+        """InputError for labels without a pair of positives, or without a negative."""
         labels, column = self.labels, self.sources.columns.label
         used = np.unique(labels.members()[1])
         read = sum(reader.source_rows for reader in self.readers)
@@ -272,6 +273,3 @@ class _Joined:
                 f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
                 "name another --label: triplets need at least one label with two rows",
             )
-        without = int((positives[: tables[0].end] == 0).sum())
-        if self.config.two_tables and without:
-            self.notes.append(f"{without:,} queries have no positive and are skipped")

@@ -1,4 +1,4 @@
-"""What is computed of the rows once, before any search: twins, norms, the frame of the screens."""
+"""Twins, norms and the frame of the screens, computed once before any search."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import distances, quantize
 
 PASS_ROWS = 16_384
-USUAL_TIMES = 4.0  # the median norm: longer rows count as if they were as long as that for the centre
+USUAL_TIMES = 4.0  # times the median norm: for the centre, longer rows count as if they had this length
 LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
 LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
 
 
 def compared(rows: NDArray[Any], by_direction: bool) -> NDArray[Any]:
-    """Rows (m, d) as they are judged equal element by element, -0.0 as 0.0.
+    """Rows (m, d) in the form in which equal ones are equal element by element: -0.0 becomes 0.0.
 
-    By direction they are divided by their largest value, without sign. Quotients are rounded correctly, so that rows
-    that are exact multiples of one another become equal, whatever the multiple; divided by their norms they need not.
+    By direction, each is divided by its largest absolute value. Quotients are rounded correctly, so exact multiples
+    become equal, whatever the factor; divided by their norms they might not.
     """
     values: NDArray[Any] = rows + rows.dtype.type(0)
     if not by_direction:
@@ -33,7 +33,7 @@ def compared(rows: NDArray[Any], by_direction: bool) -> NDArray[Any]:
 
 
 def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Two codes a row: per set of duplicates, and per set of rows that are equal element by element."""
+    """Two int32[n] codes: equal for duplicates, and equal for rows that are equal element by element."""
     twin = _coded(store, np.arange(store.rows), by_direction)
     if not by_direction:
         return twin, twin
@@ -44,7 +44,7 @@ def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[
 
 
 def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArray[np.int32]:
-    """Of each of ascending slots the first that equals it, from equal hashes whose rows were compared."""
+    """For each of ascending slots the first slot with an equal row, found by hash and then compared."""
     hashes = np.empty(slots.size, np.uint64)
     for at in range(0, slots.size, PASS_ROWS):
         part = slice(at, at + PASS_ROWS)
@@ -66,7 +66,7 @@ def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArra
 
 
 def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
-    """The store that distances are computed from (normalised rows if asked), and dot(a, a) of its rows."""
+    """The store that distances are computed from, normalised if asked, and dot(a, a) of its rows, float64[n]."""
     square = np.empty(store.rows, np.float64)
     for first in range(0, store.rows, PASS_ROWS):
         end = min(store.rows, first + PASS_ROWS)
@@ -88,7 +88,7 @@ def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]
 def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> quantize.Frame:
     """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
     unit_rows = METRICS[metric].unit_rows
-    # Else a row that is longer than all others together would draw the centre away from them.
+    # Otherwise one very long row would pull the centre away from all others.
     longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
     total = np.zeros(store.dimension)
     blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]

@@ -1,4 +1,4 @@
-"""One table on its way into the store: its ids, its carried columns, and which of its rows take part."""
+"""Reading one table into the store: its ids, carried columns, and the rows that take part."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minestream.inputs.source import Named, RowBatch, Source
 
 
 class TableReader:
-    """Gathers the batches of one table: vectors, labels and groups go where those of the other go, too."""
+    """Collects the batches of one table; vectors, labels and groups go to stores shared by both tables."""
 
     def __init__(
         self, source: Source, config: MineConfig, store: Store, labels: LabelReader, groups: Encoder, store_bytes: int,
@@ -37,7 +37,7 @@ class TableReader:
         self.source_rows = self.unlabeled = 0
 
     def add(self, batch: RowBatch) -> None:
-        """The next rows of the table."""
+        """Add the next rows of the table."""
         count = len(batch.vectors)
         given = pa.nulls(count, self.labels.kind) if batch.labels is None else batch.labels
         labels, labeled = self.labels.labeled(given)
@@ -68,7 +68,7 @@ class TableReader:
         """No more batches come."""
         self.source_rows += self.source.left_out
         if self.carried is not None:
-            if len(self.rows) == 1:  # no batch came, and batches tell the types
+            if len(self.rows) == 1:  # without a batch its schema is missing
                 kinds = pa.schema([self.source.schema.field(name) for name in self.source.columns.carry])
                 self.carried.append(pa.RecordBatch.from_pylist([], kinds))
             self.carried.seal()
@@ -79,11 +79,11 @@ class TableReader:
 
     @property
     def others(self) -> list[Named]:
-        """The rows that take no part, bad or outside the condition: they are known, and may stand for an id."""
+        """Rows with known ids that take no part: bad ones and those that do not meet the condition."""
         return [*self._bad, *self.source.outside]
 
     def replaced(self) -> NDArray[np.int64]:
-        """The source rows that another row of their id replaces, whether that takes part or not."""
+        """The source rows that are replaced by another row with the same id, even one that takes no part."""
         policy = self.config.on_duplicate_ids
         if self.known_ids is None:
             return NO_ROWS
@@ -103,11 +103,11 @@ class TableReader:
         return rows[order][losers]
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Only these of the rows take part."""
+        """Keep only the rows in `mask`."""
         self.source_row, self.place = self.source_row[mask], self.place[mask]
 
     def refuse_none_left(self, which: str, dropped: dict[str, int]) -> None:
-        """Refuse a table that has rows of which none takes part; where all lack a label, that is said later."""
+        """InputError if none of the rows takes part; if all lack a label, a later check says so."""
         read = self.source_rows - self.source.left_out
         if self.source_row.size or not read or ("unlabelled" in dropped and self.unlabeled == read):
             return
@@ -124,26 +124,26 @@ class TableReader:
         return self.known_ids.take(pa.array(np.searchsorted(self.known_rows, self.source_row)))
 
     def every_id(self) -> pa.Array | None:
-        """The ids of all rows, those that take no part behind the others."""
+        """The ids of the rows that take part, then all ids, also of rows that take no part."""
         own = self.own_ids()
         if own is None or self.known_ids is None:
             return None
         return pa.concat_arrays([own, self.known_ids, *(each.ids for each in self.others)])
 
     def table(self, first: int) -> Table:
-        """What the outside knows."""
+        """The table of the dataset, with slots from `first` on."""
         end = first + self.source_row.size
         return Table(first, end, self.own_ids(), self.carried, self.place, self.source_rows)
 
 
 def _named(batch: RowBatch, ids: pa.Array, mask: NDArray[np.bool_]) -> Named:
-    """The ids of some rows of a batch."""
+    """Rows, ids and versions of the rows of a batch in `mask`."""
     among, versions = pa.array(mask), batch.versions
     return Named(batch.rows[mask], ids.filter(among), None if versions is None else versions.filter(among))
 
 
 def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], column: str | None) -> None:
-    """Raise InputError where an id stands in more than one of the source rows."""
+    """InputError if more than one of the source rows has the same id."""
     if pc.count_distinct(ids).as_py() == len(ids):
         return
     code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
@@ -158,14 +158,14 @@ def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], column: str | None) ->
 
 
 def ids_of_all(readers: Sequence[TableReader]) -> tuple[pa.Array, NDArray[np.int64]]:
-    """The ids, and their source rows, that any of the readers of one input has read."""
+    """All ids that the readers of one input have read, and their source rows, each row once."""
     rows, first = np.unique(np.concatenate([reader.known_rows for reader in readers]), return_index=True)
     ids = [reader.known_ids for reader in readers if reader.known_ids is not None]
     return (pa.concat_arrays(ids).take(pa.array(first)), rows) if ids else (pa.array([], pa.int64()), NO_ROWS)
 
 
 def winners(code: NDArray[np.int64], policy: str, versions: pa.Array | None) -> NDArray[np.int64]:
-    """Of rows that share a code the first, or the last: by version where there is one, then by place.
+    """For each code the first or the last of its rows, by version if there is one, then by position.
 
     A null version, or NaN, is older than any other.
     """

@@ -1,4 +1,4 @@
-"""The vectors by slot: in memory while they fit, else in a scratch file read into buffers of known size."""
+"""Vectors by slot: in memory while they fit, else in a scratch file read into buffers of known size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one 
 
 
 class Store:
-    """Vectors of one width and dtype, appended once and then read by slot.
+    """Vectors of one width and dtype, first appended and then read by slot.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ class Store:
     budget_bytes : int
         Vectors beyond this go to the scratch file.
     scratch : Path
-        Folder of the scratch file, which has no name once it is open and so never outlives the process.
+        Folder of the scratch file, which is unlinked once it is open and so never outlives the process.
     expected_rows : int or None
-        Rows to come, when known: then the array is made once, and pages never touched cost nothing.
+        Number of rows to come, if known: then the array is made once, and untouched pages cost nothing.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Store:
 
     @property
     def in_memory(self) -> bool:
-        """Whether every row can be had as one array."""
+        """Whether all rows are in one array in memory."""
         return self._descriptor is None
 
     def like(self, dtype: np.dtype) -> Store:
-        """An empty store for as many rows of another dtype, in the same budget of bytes."""
+        """An empty store for as many rows of another dtype, with the same budget of bytes."""
         return Store(self.dimension, dtype, self._budget_rows * self.row_bytes, self._scratch, self.rows)
 
     def append(self, vectors: NDArray[Any]) -> None:
@@ -125,7 +125,7 @@ class Store:
         return out
 
     def whole(self) -> NDArray[Any] | None:
-        """Every row, when in memory."""
+        """All rows as one array, or None if they are in scratch."""
         return self._array
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ PAIRS_AT_ONCE = 65_536
 def pair_distances(
     store: Store, square: NDArray[np.float64], metric: str, left: NDArray[np.integer], right: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Canonical distances of pairs of rows of a store; square float64[n]: dot(a, a) of each."""
+    """Canonical distances of m pairs of rows of a store, float64[m]; square float64[n]: dot(a, a) of each row."""
     out = np.empty(left.size, np.float64)
     for first in range(0, left.size, PAIRS_AT_ONCE):
         a, b = left[first : first + PAIRS_AT_ONCE], right[first : first + PAIRS_AT_ONCE]
