@@ -19,7 +19,7 @@ from minestream.config.keywords import MergeOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resolve import flag_of, split_options
-from minestream.config.resources import Tables
+from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables
 from minestream.mining.driver import Driver
@@ -47,8 +47,7 @@ from minestream.system.stats import Report, ShardStats, merged
 
 MANIFEST = ".manifest.json"
 SHOWN = 8
-OF_THE_WORK = ("config", "fingerprint", "source", "columns", "parts")
-OF_THE_SOURCE = ("others", "read")
+OF_THE_WORK = ("fingerprint", "source", "columns", "parts", "others", "read")  # the last two are not in every one
 AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
 KEPT = "nothing was published; the slices are kept: merge them with another gate"
 
@@ -85,49 +84,54 @@ def merge(
     OutputError
         When a slice is missing or unfinished, two do not belong together, or a part is not what was written.
     """
-    named: list[Any] = list(slices) if isinstance(slices, list | tuple) else [slices]
-    if not named:
-        raise UsageError("no slice is named", "give OUT, or every slice of it")
-    places = [place_of(name, OutputError) for name in named]
-    if out is None and (len(places) > 1 or is_slice(places[0])):
-        raise UsageError("slices alone do not say where the output goes", "name it with -o OUT")
-    for name in options:
-        if name in MineConfig.__slots__:
-            raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
-    _, resources, tables = split_options(options)
-    refuse(UNCUT, resources, what="merge")
+    places = _places(slices, out)
+    resources, tables = _asked(options)
     every = checked([found for place in places for found in found_at(place)])
     first = every[0].manifest
     config = config_of(first["config"], every[0].place, OutputError)
-    if needs_finishing(config) and source is None:
+    finishing = needs_finishing(config)
+    if finishing and source is None:
         raise UsageError(
             "this output is finished over all rows, which takes keys and texts of the mined input",
             "name it with --source, and the tables beside it as in mine",
         )
-    notes = idle("merge", {"source": source, **options}, finishing=needs_finishing(config))
+    notes = idle("merge", {"source": source, **options}, finishing=finishing)
     resources = replace(resources, remarks=tuple(notes))
-    driver = Driver(config, resources, progress_callback)
-    target = target_of(named[0] if out is None else out, config.emit, resources.scratch)
+    target = target_of(places[0] if out is None else out, config.emit, resources.scratch)
     beside = [] if source is None else given_tables(source, tables, resources)
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
         return already(target, finished)
-    with driver:
-        work = {name: first[name] for name in OF_THE_WORK} | {"config": config.to_dict()}
-        work |= {name: first[name] for name in OF_THE_SOURCE if name in first}
+    with Driver(config, resources, progress_callback) as driver:
+        work = {name: first[name] for name in OF_THE_WORK if name in first} | {"config": config.to_dict()}
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
         driver.held.callback(_discard, run)
         refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
-        miner = None
-        if needs_finishing(config):
-            miner = _mined_input(driver, source, tables, target)
-            own = {"source": miner.sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-            own["others"] = miner.sources.others()
-            refuse_differences(f"{every[0].place} was mined from something else", first, {**first, **own})
+        miner = _mined_input(driver, source, tables, target, every[0]) if finishing else None
         _adopt(run, every, driver.progress)
         return _publish(run, every, driver) if miner is None else publish(miner, run)
+
+
+def _places(slices: Any, out: Any) -> list[AnyPath]:
+    """What the slices are named by; UsageError where that does not say what to merge, or to where."""
+    places = [place_of(name, OutputError) for name in (slices if isinstance(slices, list | tuple) else [slices])]
+    if not places:
+        raise UsageError("no slice is named", "give OUT, or every slice of it")
+    if out is None and (len(places) > 1 or is_slice(places[0])):
+        raise UsageError("slices alone do not say where the output goes", "name it with -o OUT")
+    return places
+
+
+def _asked(options: MergeOptions) -> tuple[Resources, Tables]:
+    """How to merge, and the tables beside INPUT; UsageError for an option that says what is mined."""
+    for name in options:
+        if name in MineConfig.__slots__:
+            raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
+    _, resources, tables = split_options(options)
+    refuse(UNCUT, resources, what="merge")
+    return resources, tables
 
 
 @dataclass(frozen=True)
@@ -221,12 +225,16 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
     return sorted(every, key=lambda each: each.own.number)
 
 
-def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target) -> Mining:
-    """The mined input again."""
+def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target, mined: MinedSlice) -> Mining:
+    """The input again that a slice was mined from."""
     wanted = {name: driver.config.to_dict()[name] for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
-    return Mining(driver, driver.open(source, tables), target.scratch)
+    miner = Mining(driver, driver.open(source, tables), target.scratch)
+    own = {"source": miner.sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+    own["others"] = miner.sources.others()
+    refuse_differences(f"{mined.place} was mined from something else", mined.manifest, {**mined.manifest, **own})
+    return miner
 
 
 def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:

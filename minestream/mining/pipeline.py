@@ -23,7 +23,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
 from minestream.mining.driver import Driver
-from minestream.mining.engines import engine_of
+from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives, last_resorts
@@ -117,7 +117,7 @@ def _mine_tables(
         if resources.engine == HERE:
             _mine_here(miner, run, todo)
         else:
-            engine_of(resources.engine)(miner, run, todo, inputs, tables)
+            mine_on_workers(miner, run, todo, inputs, tables)
         return publish(miner, run)
 
 

@@ -19,6 +19,7 @@ from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
 from minestream.errors import InputError, TransientError, UsageError
+from minestream.mining.engines import deal
 from minestream.system.progress import Advanced
 
 pytestmark = pytest.mark.engines
@@ -123,13 +124,13 @@ def test_an_error_of_a_worker_is_the_users(
 ) -> None:
     own = tmp_path / "in.parquet"
     own.write_bytes(source.read_bytes())
-    begin = minestream.engines.work.Work.job
+    made = deal.job_of
 
-    def changed(work: Any, started: int | None) -> Any:
+    def changed(*run: Any) -> Any:
         pq.write_table(pq.read_table(own).slice(1), own)
-        return begin(work, started)
+        return made(*run)
 
-    monkeypatch.setattr("minestream.mining.engines.work.Work.job", changed)
+    monkeypatch.setattr(deal, "job_of", changed)
     with pytest.raises(InputError, match="reads other data"):
         minestream.mine(own, tmp_path / "out.parquet", engine=engine, progress="none")
     assert not (tmp_path / "out.parquet.partial").exists()

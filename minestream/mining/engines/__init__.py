@@ -1,16 +1,18 @@
-"""Engines: clusters that mine the shards of a run. Each is a module with one function `run`, imported on use."""
+"""Engines: clusters that mine the shards of a run. Each is a module with one function `workers`, imported on use."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
+from typing import Any
 
 from minestream.config.rules import ENGINES
 from minestream.errors import UsageError
 
 
-def engine_of(engine: str) -> Callable[..., None]:
-    """What mines what is left: (miner, run, todo, inputs, tables), as Work has them.
+def engine_of(engine: str) -> Callable[..., AbstractContextManager[Any]]:
+    """What opens the Workers of deal.py: (resources, how many to start where no cluster is named).
 
     Raises
     ------
@@ -21,5 +23,5 @@ def engine_of(engine: str) -> Callable[..., None]:
         module = import_module(ENGINES[engine].module or "")
     except ImportError as error:
         raise UsageError(f"--engine {engine}: {error}", f"pip install 'minestream[{engine}]'") from error
-    run: Callable[..., None] = module.run
-    return run
+    workers: Callable[..., AbstractContextManager[Any]] = module.workers
+    return workers

@@ -1,0 +1,169 @@
+"""The process that leads a run: it deals what is left to the workers of an engine, and collects their parts."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+from minestream.config.mine_config import MineConfig
+from minestream.config.parse import Slice
+from minestream.config.resources import Resources, Tables, memory_budget, thread_count
+from minestream.errors import MinestreamError, TransientError, UsageError
+from minestream.mining.engines import engine_of
+from minestream.mining.shards import Mining
+from minestream.mining.slices import owned_shards
+from minestream.outputs.run import Run
+from minestream.system import interrupts
+from minestream.system.paths import RemotePath
+from minestream.system.stores import is_remote, local_text
+
+LOCAL_WORKERS = 1  # threads of one process share products, processes do not
+ROUNDS = 2  # a unit takes at most this share of a worker's part of what is left
+LOOK_SECONDS = 3.0
+Unit = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker process must know: paths and options, nothing large."""
+
+    inputs: tuple[str, ...]
+    config: MineConfig
+    resources: Resources
+    tables: Tables
+    output: str
+    plan: dict[str, Any]
+    key: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The workers of an engine.
+
+    Attributes
+    ----------
+    count : int
+    submit : function
+        Has a unit of a job mined. What has not ended is given up with the workers.
+    lost : type of error
+        Of a unit whose workers died one after another.
+    """
+
+    count: int
+    submit: Callable[[Job, Unit], Future[Unit]]
+    lost: type[Exception]
+
+
+def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, tables: Tables) -> None:
+    """Mine the shards `todo` on an engine, no more units than workers at a time: the next goes to whoever is free.
+
+    Raises
+    ------
+    MinestreamError
+        What a worker met; TransientError when a unit's workers died one after another.
+    """
+    resources, told = miner.resources, set[int]()
+    opened = engine_of(resources.engine)
+    if not todo:
+        return
+    started = resources.workers or LOCAL_WORKERS
+    job = job_of(miner, run, inputs, tables, None if resources.address else started)
+    with opened(resources, started) as workers:
+        units = iter(units_of(miner, todo, workers.count))
+        running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
+        while running:
+            ended, running = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
+            for future in ended:
+                for index in _mined(future, workers.lost, resources.engine):
+                    run.collect(index)
+                running |= {workers.submit(job, unit) for unit in islice(units, 1)}
+            interrupts.check()
+            _look(miner, run, todo, told)
+
+
+def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
+    """The job for workers; `started_here` of them share this machine's threads and memory with this process."""
+    resources = replace(miner.resources, progress="none", resume=False, overwrite=False)
+    if started_here is not None:
+        threads = max(1, thread_count(resources) // started_here)
+        memory = max(2**24, memory_budget(resources) // (started_here + 1))
+        resources = replace(resources, threads=threads, memory=str(memory))
+    beside = {name: getattr(tables, name) for name in tables.__slots__}
+    tables = replace(tables, **{name: absolute(path) for name, path in beside.items() if path is not None})
+    return Job(paths_of(inputs), miner.config, resources, tables, absolute(run.target.text), run.plan)
+
+
+def units_of(miner: Mining, todo: list[int], workers: int) -> list[Unit]:
+    """The shards `todo` as units, the costliest first.
+
+    Shards of one unit share their start and, in one table, their products: workers of one machine, which are
+    equally fast, get a unit each. Else units are large while much is left, and small at the end, where a late one
+    would keep all others waiting.
+    """
+    costs = [miner.pairs_of(index) for index in todo]
+    if miner.resources.address is None:
+        slices = (owned_shards(costs, Slice(place + 1, workers)) for place in range(workers))
+        return [tuple(todo[place] for place in owned) for owned in slices if owned]
+    left = [index for _, index in sorted(zip(costs, todo, strict=True), key=lambda each: (-each[0], each[1]))]
+    units: list[Unit] = []
+    while left:
+        size = -(-len(left) // (ROUNDS * workers))
+        units.append(tuple(sorted(left[:size])))
+        left = left[size:]
+    return units
+
+
+def _mined(future: Future[Unit], lost: type[Exception], engine: str) -> Unit:
+    """The unit that is mined; its worker's error is raised."""
+    try:
+        return future.result()
+    except (lost, CancelledError) as error:
+        raise TransientError(
+            f"workers of {engine} died while they mined: {error}",
+            "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
+        ) from error
+    except Exception as error:  # Ray hands over an error of its own, whose cause is the worker's
+        if isinstance(cause := getattr(error, "cause", None), MinestreamError):
+            raise cause from None
+        raise
+
+
+def _look(miner: Mining, run: Run, todo: list[int], told: set[int]) -> None:
+    """Tell of the parts that have appeared."""
+    folder = run.target.partial
+    names = set(folder.files() if isinstance(folder, RemotePath) else os.listdir(folder))
+    for index in todo:
+        if index not in told and f"part-{index:05d}.json" in names:
+            told.add(index)
+            miner.progress.advance(miner.anchors_of(index))
+
+
+def paths_of(inputs: Any) -> tuple[str, ...]:
+    """INPUT as paths that hold in another process.
+
+    Raises
+    ------
+    UsageError
+        For what is no path.
+    """
+    every = inputs if isinstance(inputs, list | tuple) else [inputs]
+    if not all(isinstance(each, str | os.PathLike) and os.fspath(each) != "-" for each in every):
+        raise UsageError("workers of an engine read INPUT themselves: it must be files", "write it to a file first")
+    return tuple(absolute(each) for each in every)
+
+
+def absolute(path: str | os.PathLike[str]) -> str:
+    """A path that does not depend on the working directory; a URI of a store as it is."""
+    return os.fspath(path) if is_remote(path) else os.path.abspath(local_text(os.fspath(path)))
+
+
+def no_cluster(
+    engine: str, address: str, error: Exception, hint: str = "check that the cluster runs, and its address"
+) -> TransientError:
+    """The error for a cluster that does not answer."""
+    return TransientError(f"no workers of {engine} at {address}: {error}", hint)
