@@ -31,7 +31,7 @@ from minestream import reference
 from minestream.config.resolve import split_options
 from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.inputs import files
-from minestream.inputs.literals import range_of
+from minestream.inputs.literals import constant_range, range_of
 from minestream.inputs.source import open_source
 from minestream.inputs.where import MOST_JOINED, parse_where
 from minestream.insight.describe import describe
@@ -458,6 +458,35 @@ def test_row_groups_are_left_out_by_their_statistics(tmp_path: Path, monkeypatch
     assert reads.columns == {"embedding", "label", "number"}
     assert source.left_out == 139
     assert source.rows == 150
+
+
+FIVE = {"year": constant_range(5)}
+YEARS = pa.schema({"year": pa.int64()})
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("year in ()", False), ("not (year in ())", True), ("year in (4, 6)", False), ("year in (4, 5)", True),
+        ("not (year == 5 or year == 6)", False), ("not (year == 4 or year == 6)", True),
+        ("not (year == 5 and year == 6)", True), ("not (year == 5 and year < 6)", False),
+        ("year is None", False), ("year is not None", True), ("not (year is None)", True),
+        ("year == 5 and year is None", False), ("year == 4 or year < 6", True),
+    ],
+)  # fmt: skip
+def test_rows_that_are_all_alike_are_read_where_they_meet_it(text: str, read: bool) -> None:
+    where = parse_where(text, "--where")
+    assert where is not None
+    assert where.may_be_met(FIVE, YEARS) == read
+
+
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()], ids=str)
+@pytest.mark.parametrize("text", ["f in (0.0, 7)", "f in (-0.0,)", "f in (0,)", "f == 0", "f == -0.0"])
+def test_zero_has_no_sign(text: str, kind: pa.DataType) -> None:
+    where = parse_where(text, "--where")
+    assert where is not None
+    batch = pa.record_batch({"f": pa.array([0.0, -0.0, 1.0, None, math.nan], kind)})
+    assert where.mask(batch).tolist() == [True, True, False, False, False]
 
 
 def test_rows_that_do_not_meet_it_are_not_checked(tmp_path: Path) -> None:

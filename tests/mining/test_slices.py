@@ -1,0 +1,37 @@
+"""Which parts each slice of a run mines: every part once, and the work shared evenly, by the costs alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from minestream.config.parse import Slice
+from minestream.mining.slices import owned_shards
+
+
+def shared(costs: list[int], slices: int) -> list[list[int]]:
+    """The parts of each slice."""
+    return [owned_shards(costs, Slice(number, slices)) for number in range(1, slices + 1)]
+
+
+@pytest.mark.parametrize(
+    ("costs", "parts"),
+    [
+        ([5, 3, 3, 2, 1], [[0, 3], [1, 2, 4]]),
+        ([1, 1, 1, 1, 4], [[4], [0, 1, 2, 3]]),
+        ([2, 2, 2, 2], [[0, 2], [1, 3]]),
+        ([7], [[0], []]),
+        ([], [[], []]),
+    ],
+)
+def test_the_costliest_go_first_each_to_the_slice_with_the_least(costs: list[int], parts: list[list[int]]) -> None:
+    assert shared(costs, 2) == parts
+
+
+@pytest.mark.parametrize("slices", [1, 3, 8])
+def test_each_part_has_one_slice_and_no_slice_has_much_more_than_another(slices: int) -> None:
+    costs = np.random.default_rng(slices).integers(1, 1000, 200).tolist()
+    parts = shared(costs, slices)
+    assert sorted(part for own in parts for part in own) == list(range(200))
+    loads = [sum(costs[part] for part in own) for own in parts]
+    assert max(loads) - min(loads) <= min(costs) + 1000 // slices
