@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -452,7 +453,8 @@ def test_the_process_itself(tmp_path: Path) -> None:
         while process.poll() is None:  # again, as one does: Python drops an interrupt that falls into a __del__
             assert time.monotonic() < deadline, "an interrupt does not end the run"
             process.send_signal(signal.SIGINT)
-            time.sleep(2)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(2)
         _, said = process.communicate()
     finally:
         process.kill()
