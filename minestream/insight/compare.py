@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -87,30 +88,36 @@ def compare(
         if out is not None:
             read = [Given("TRAIN", train), Given("VALIDATION", validation)]
             draft = driver.held.enter_context(publishing(ending_in(".parquet", out, "compare"), overwrite, read))
-        # Labels are read where there are any, and decide nothing.
-        loaded, searcher = driver.dataset(driver.open(validation, Tables(corpus=train), label=False))
-        nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
-        loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
-        loaded.unlabeled_negatives = True
-        (first,) = nearest(searcher, np.arange(loaded.tables[0].end, dtype=np.int32), 1)
-        found = Neighbors(first.slot[:, 0], first.x[:, 0])
-        near = found.x <= (-np.inf if limit is None else limit)
-        if draft is not None:
-            rows = _rows(loaded, found, near)
-            write_rows(draft.path, rows.schema, [rows], {})
-        told: dict[str, Any] = {
-            "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
-            "labels": _labels(loaded), "ids": _ids(loaded),
-        }  # fmt: skip
-        told["near_duplicates"] = {
-            "within": limit, **_equal(loaded, found, config.metric), "near": int(near.sum()),
-            "examples": _rows(loaded, found, near).slice(0, SHOWN).to_pylist(),
-        }  # fmt: skip
-        told["nearest_distance"] = quantiles(found.x, QUANTILES)
-    told["notes"] = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
-    if loaded.tables[0].ids is None:
-        told["notes"] += lacking("there are no ids", config)
-    return told if draft is None else {**told, "output": str(draft.target.final)}
+        found, loaded = _compared(driver, train, validation, limit, None if draft is None else draft.path)
+    notes = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
+    notes += lacking("there are no ids", config) if loaded.tables[0].ids is None else []
+    return found | {"notes": notes} | ({} if draft is None else {"output": str(draft.target.final)})
+
+
+def _compared(
+    driver: Driver, train: Any, validation: Any, limit: float | None, path: Path | None
+) -> tuple[dict[str, Any], Loaded]:
+    """What the tables share, and both of them, loaded; near duplicates are written to `path`."""
+    # Labels are read if there are any, and decide nothing.
+    loaded, searcher = driver.dataset(driver.open(validation, Tables(corpus=train), label=False))
+    nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
+    loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
+    loaded.unlabeled_negatives = True
+    (first,) = nearest(searcher, np.arange(loaded.tables[0].end, dtype=np.int32), 1)
+    found = Neighbors(first.slot[:, 0], first.x[:, 0])
+    near = found.x <= (-np.inf if limit is None else limit)
+    rows = _rows(loaded, found, near)
+    if path is not None:
+        write_rows(path, rows.schema, [rows], {})
+    shared = {
+        "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
+        "labels": _labels(loaded), "ids": _ids(loaded),
+    }  # fmt: skip
+    duplicates = {
+        "within": limit, **_equal(loaded, found, driver.config.metric), "near": int(near.sum()),
+        "examples": rows.slice(0, SHOWN).to_pylist(),
+    }  # fmt: skip
+    return shared | {"near_duplicates": duplicates, "nearest_distance": quantiles(found.x, QUANTILES)}, loaded
 
 
 def _labels(loaded: Loaded) -> dict[str, Any] | None:

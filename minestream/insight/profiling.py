@@ -1,4 +1,4 @@
-"""The front door of `profile`: what an input holds, and which margin, labels and duplicates to look at."""
+"""`profile`: what an input holds, and which margin, labels and duplicates to look at."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from minestream.config.commands import Profiling, check_own
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
 from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
 from minestream.config.option import of_type
 from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError
@@ -50,7 +51,7 @@ def profile(
     suspects_above: float | None = None, progress_callback: Callback | None = None,
     **options: Unpack[ProfileOptions],
 ) -> dict[str, Any]:  # fmt: skip
-    """What an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
+    """Report what an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
 
     Parameters
     ----------
@@ -95,9 +96,7 @@ def profile(
     given = _checked_margins(margins)
     check_own(Profiling, sample=sample, suspects_above=suspects_above)
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
-    check_distance("--near", near, config)
-    if suspects_above is not None and config.metric == "dot":
-        raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
+    _check_distances(config, near, suspects_above)
     folder = None
     if out is not None:
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
@@ -106,19 +105,29 @@ def profile(
         found, files = _Profile(driver, driver.open(inputs, tables), given, (sample, full, near)).found(suspects_above)
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)
-    found["notes"] += idle(
-        "profile", {"overwrite": overwrite, "carry": options.get("carry"), "sample": sample, "full": full,
-                    "seed": seed or None},
-        out=out, full=full, every=found["counted"]["every_anchor"],
-        few=found["rows"] <= min(EVERY_ROWS, sample or EVERY_ROWS),
-    )  # fmt: skip
+    found["notes"] += _idle(
+        found, out, overwrite=overwrite, carry=options.get("carry"), sample=sample, full=full, seed=seed or None
+    )
     if folder is not None:
         write_profile(folder, found, files)
     return found
 
 
+def _idle(found: dict[str, Any], out: object, **asked: Any) -> list[str]:
+    """The options that had no effect, one line each."""
+    few = found["rows"] <= min(EVERY_ROWS, asked["sample"] or EVERY_ROWS)
+    return idle("profile", asked, out=out, full=asked["full"], every=found["counted"]["every_anchor"], few=few)
+
+
+def _check_distances(config: MineConfig, near: float | None, suspects_above: float | None) -> None:
+    """Refuse distances that the metric does not have."""
+    check_distance("--near", near, config)
+    if suspects_above is not None and config.metric == "dot":
+        raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
+
+
 def _checked_margins(margins: Any) -> tuple[float, ...] | None:
-    """The margins in order; one may stand alone."""
+    """The margins, sorted; a single number counts as one margin."""
     if margins is None:
         return None
     margins = [
@@ -130,13 +139,13 @@ def _checked_margins(margins: Any) -> tuple[float, ...] | None:
 
 
 def _finite_quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:
-    """The quantiles of finite values; None of nothing."""
+    """The quantiles of the finite values; None if there are none."""
     finite = values[np.isfinite(values)]
     return quantiles(finite) if finite.size else None
 
 
 def relation_counts(loaded: Loaded, counting: Counting) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many positives and negatives every row has: by label where nothing else counts, else pair by pair."""
+    """How many positives and negatives each row has: from the labels if nothing else counts, else pair by pair."""
     rows = loaded.rows
     if rows.set_start.size or rows.barred_start.size or rows.group.size:
         return counting.relations()
@@ -145,7 +154,7 @@ def relation_counts(loaded: Loaded, counting: Counting) -> tuple[NDArray[np.int6
 
 
 class _Profile:
-    """What is found in a loaded source, piece by piece."""
+    """The findings of a profile, one method each."""
 
     def __init__(
         self, driver: Driver, sources: Sources, margins: tuple[float, ...] | None,
@@ -176,7 +185,7 @@ class _Profile:
         return self.driver.notes(self.sources, self.searcher)
 
     def found(self, suspects_above: float | None) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-        """profile.json, and the tables beside it."""
+        """The content of profile.json, and the two tables."""
         loaded, near = self.loaded, self.near
         able = self.positives > 0
         vote = neighbors.votes(loaded, near)

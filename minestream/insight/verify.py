@@ -71,9 +71,8 @@ def verify(
 
     Notes
     -----
-    Holds the source's vectors in memory; O(sample n d) flops in NumPy loops. Carried columns are compared too,
-    by another pass over the source. For pairs up to 4 partners a sampled anchor are derived as well, to see
-    that every pair is picked by one of its ends.
+    Holds the source's vectors in memory; O(sample n d) flops in NumPy loops. Carried columns are compared too, by
+    another pass over the source. Of pairs up to 4 partners a sampled anchor are derived, too: one end picked each pair.
     """
     check_own(Verifying, sample=sample)
     mined = mined_output(path)
@@ -81,8 +80,7 @@ def verify(
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     config, every = mined.about["config"], False
-    trainer = EMITS[config["emit"]].trainer
-    if trainer:
+    if trainer := EMITS[config["emit"]].trainer:
         found["anchors"] = "none: a trainer's rows do not say where they come from"
     elif sample > 0:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})

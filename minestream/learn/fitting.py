@@ -18,6 +18,7 @@ from minestream.config.commands import Learning, own_options
 from minestream.config.effects import idle
 from minestream.config.keywords import FitOptions
 from minestream.config.resolve import asked_options
+from minestream.config.resources import Resources
 from minestream.errors import InputError
 from minestream.inputs.given import Given
 from minestream.inputs.source import Source, open_source
@@ -25,7 +26,7 @@ from minestream.learn.linear import plain_floats
 from minestream.learn.trainer import Epoch, FitConfig, Trainer
 from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
-from minestream.system.progress import Callback, reporter
+from minestream.system.progress import Callback, Progress, reporter
 
 RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")
 READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # what the rows are read by
@@ -134,27 +135,33 @@ def fit(
         reporter(resources.progress, progress_callback) as shown,
     ):
         source = open_source(inputs, **{name: getattr(rule, name) for name in READ})
-        trainer = Trainer(config, resources, *_read(source))
-        try:
-            epochs_done, best = trainer.run(shown)
-        finally:
-            trainer.close()
-        about: dict[str, Any] = {
-            "version": VERSION, "config": asdict(config), "source": source.identity(),
-            "epochs": [asdict(each) for each in epochs_done], "best_epoch": best,
-        }  # fmt: skip
-        replace(trainer.best, about=about).save(draft.path)
-        held, trained = len(trainer.held_rows), len(trainer.rows)
-        return FitReport(
-            path=str(place), epochs=tuple(epochs_done), best_epoch=best, raw_recall_at_1=trainer.raw_recall,
-            held_out_labels=len(np.unique(trainer.held_codes)), held_out_rows=held, training_rows=trained,
-            dropped_rows=sum(entry["rows"] for entry in about["source"]) - held - trained,
-            dimension=len(trainer.best.weights), seconds=time.perf_counter() - began, notes=notes,
-        )  # fmt: skip
+        report = _trained(config, resources, source, shown, draft.path)
+    return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=notes)
+
+
+def _trained(config: FitConfig, resources: Resources, source: Source, shown: Progress, path: Path) -> FitReport:
+    """Train, write the best epoch's embedding to `path`, and report."""
+    trainer = Trainer(config, resources, *_read(source))
+    try:
+        epochs, best = trainer.run(shown)
+    finally:
+        trainer.close()
+    about: dict[str, Any] = {
+        "version": VERSION, "config": asdict(config), "source": source.identity(),
+        "epochs": [asdict(each) for each in epochs], "best_epoch": best,
+    }  # fmt: skip
+    replace(trainer.best, about=about).save(path)
+    held, trained = len(trainer.held_rows), len(trainer.rows)
+    return FitReport(
+        path=str(path), epochs=tuple(epochs), best_epoch=best, raw_recall_at_1=trainer.raw_recall,
+        held_out_labels=len(np.unique(trainer.held_codes)), held_out_rows=held, training_rows=trained,
+        dropped_rows=sum(entry["rows"] for entry in about["source"]) - held - trained,
+        dimension=len(trainer.best.weights), seconds=0.0,
+    )  # fmt: skip
 
 
 def _read(source: Source) -> tuple[NDArray[Any], pa.Array]:
-    """Rows that have a label, and the labels."""
+    """The rows that have a label, and their labels."""
     kind = source.label_type
     if kind is None or pat.is_nested(kind):
         raise InputError(f"labels of type {kind}: fit needs one label a row", "name another column with --label")
