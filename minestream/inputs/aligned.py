@@ -44,7 +44,7 @@ def _refuse_other_orders(inputs: list[Input], npys: list[Input]) -> None:
             wrong = next((at for at, file in enumerate(order) if at != file), None)
             if wrong is not None:
                 other = os.path.basename(side[order[wrong]].name)
-                raise InputError(f"{side[wrong].name}: it stands before {other} by name, not by number", _SAME_DIGITS)
+                raise InputError(f"{side[wrong].name}: it comes before {other} by name, not by number", _SAME_DIGITS)
         return
     wrong = next((ours for ours, theirs in zip(*orders, strict=True) if ours != theirs), None)
     numbers = [_numbers(each) or [()] for each in pieces]

@@ -66,7 +66,7 @@ class Vectors:
                     ours, theirs = "the first rows have", f"those from {row} on have"
                 raise InputError(
                     f"{other.file}: vectors of different {what}: {ours} {mine}, {theirs} {its}",
-                    "every vector must be alike: mend or convert them, or mine the files apart",
+                    "all vectors must have one type and length: convert them, or mine the files separately",
                 )
 
 
@@ -181,7 +181,7 @@ def one_length(lengths: np.ndarray, name: str, place: Place, hint: str = "leave 
         raise InputError(
             f"{place.file}: column {name!r}: vectors of different lengths: {place.rows([0])} has {lengths[0]}, "
             f"{place.rows(other)} have {shown}",
-            f"every row needs the same length: mend these rows, or {hint}",
+            f"every row needs the same length: fix these rows, or {hint}",
         )
     return int(lengths[0])
 

@@ -385,7 +385,7 @@ def open_inputs(given: Any) -> list[Input]:
         raise InputError("no input", "give a Parquet file, a folder or a glob pattern")
     if PIPE in [item for item in items if isinstance(item, str)]:
         if len(items) > 1:
-            raise UsageError("- is standard input, beside which nothing else is read", "give it alone")
+            raise UsageError("- is standard input, and nothing else can be read with it", "give it alone")
         items = [read_pipe()]
     if all(isinstance(item, str | os.PathLike) for item in items):
         return [_open_file(path) for path in _resolve(items, ".parquet")]

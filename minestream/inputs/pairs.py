@@ -64,14 +64,18 @@ class ListedPairs:
 
     def identity(self, role: str) -> dict[str, Any]:
         """The entry in the source identity: name, rows, and the CRC-32 of the columns."""
-        crc = {"left": self.left, "right": self.right}
-        if self.grade is not None:
-            crc["grade"] = pa.array(self.grade)
-        sums = {name: Checksum() for name in crc}
-        for name, column in crc.items():
-            sums[name].add(column)
-        name = os.path.basename(self.name)
-        return {"name": name, "role": role, "rows": len(self.left), "crc32": {k: v.value() for k, v in sums.items()}}
+        grade = {} if self.grade is None else {"grade": pa.array(self.grade)}
+        return _identity(self.name, role, {"left": self.left, "right": self.right, **grade})
+
+
+def _identity(name: str, role: str, columns: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the source identity: name, role, rows, and the CRC-32 of the columns."""
+    sums = {column: Checksum() for column in columns}
+    for column, values in columns.items():
+        sums[column].add(values)
+    rows = len(next(iter(columns.values())))
+    crcs = {column: crc.value() for column, crc in sums.items()}
+    return {"name": os.path.basename(name), "role": role, "rows": rows, "crc32": crcs}
 
 
 def read_pairs(given: Any, option: str) -> ListedPairs:
@@ -143,7 +147,7 @@ def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
         whole = [row for row in rows[1:] if row]
         bad = next((number for number, row in enumerate(whole, 2) if len(row) != len(names)), None)
         if bad is not None:
-            raise InputError(f"{path}: line {bad} has not the {len(names)} fields of the header", "mend this line")
+            raise InputError(f"{path}: line {bad} does not have the {len(names)} fields of the header", "fix this line")
         return pa.table({role: [row[names.index(name)] for row in whole] for role, name in found.items()})
     bad_line = next((number for number, fields in lines if len(fields) != 4), None)
     if bad_line is not None:
@@ -249,11 +253,7 @@ class ListedRows:
 
     def identity(self) -> dict[str, Any]:
         """The entry in the source identity: name, rows, and the CRC-32 of the ids or positions."""
-        values = self.ids if self.ids is not None else pa.array(self.rows)
-        crc = Checksum()
-        crc.add(values)
-        return {"name": os.path.basename(self.name), "role": "excluded rows", "rows": len(values),
-                "crc32": {"rows": crc.value()}}  # fmt: skip
+        return _identity(self.name, "excluded rows", {"rows": pa.array(self.rows) if self.ids is None else self.ids})
 
 
 def read_rows(given: Any, by_id: bool) -> ListedRows:

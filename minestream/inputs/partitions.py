@@ -65,9 +65,8 @@ def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
     added = {name: value for name, value in constants.items() if name not in each.schema.names}
     if not added:
         return each
-    schema = each.schema
-    for name, value in added.items():
-        schema = schema.append(pa.field(name, value.type))
+    fields = [*each.schema, *(pa.field(name, value.type) for name, value in added.items())]
+    schema = pa.schema(fields, each.schema.metadata)
     wrapped = _adding(each.reader, added, each.schema.names[:1])
     of_groups = each.of_groups
     groups = None if of_groups is None else lambda some: _adding(of_groups(some), added, each.schema.names[:1])
@@ -78,11 +77,10 @@ def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -
     def read(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         own = [name for name in names if name not in added] or else_read  # some column is needed to count the rows
         for batch in reader(own, batch_rows):
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            for name in names:
-                if name in added:
-                    columns[name] = pa.repeat(added[name], batch.num_rows)
-            yield pa.record_batch(columns)
+            rows = batch.num_rows
+            yield pa.record_batch(
+                {name: pa.repeat(added[name], rows) if name in added else batch.column(name) for name in names}
+            )
 
     return read
 

@@ -170,7 +170,7 @@ class Source:
             For a second pass over a stream.
         """
         if self._begun and not self.repeatable:
-            raise UsageError("a stream can be read once only", "pass a table or a file to read it again")
+            raise UsageError("a stream can be read only once", "pass a table or a file to read it again")
         self._begin()
         names = self.schema.names + ([] if self._npys else [self.columns.embedding])
         names += [] if self.where is None else [name for name in self.where.columns if name not in names]

@@ -29,7 +29,7 @@ def give_up(stream: IO[Any]) -> None:
 def refused(error: OSError) -> MinestreamError:
     """The error for the user when standard output cannot be written."""
     kind = CapacityError if error.errno in FULL else OutputError
-    return kind(f"standard output takes no more: {error.strerror}", "let it go somewhere else")
+    return kind(f"standard output cannot be written: {error.strerror}", "send it somewhere else")
 
 
 def show(text: str) -> None:

@@ -66,6 +66,6 @@ def scratch_errors(folder: Path) -> Iterator[None]:
         free = f"; {shutil.disk_usage(folder).free:,} bytes are free" if folder.exists() else ""
         why = "no space left" if error.errno in FULL else error.strerror or str(error)
         raise CapacityError(
-            f"the scratch folder {folder} does not hold what is set aside: {why}{free}",
+            f"the scratch folder {folder} cannot take more data: {why}{free}",
             "point --scratch to a folder with more space, or raise --memory",
         ) from error

@@ -164,7 +164,7 @@ def _by_fsspec(uri: str, address: Address) -> tuple[fs.FileSystem, str]:
         system, path = url_to_fs(uri)
     except (ImportError, ValueError) as error:
         raise UsageError(
-            f"{shown(uri)}: nothing here knows the scheme {address.scheme}://",
+            f"{shown(uri)}: no installed library knows the scheme {address.scheme}://",
             f"s3://, gs:// and file:// are known; others with fsspec and its package for them ({type(error).__name__})",
         ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path

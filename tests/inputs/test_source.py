@@ -949,8 +949,8 @@ def test_files_whose_numbers_and_order_disagree_are_refused(tmp_path: Path) -> N
 
 
 DISAGREE: dict[str, tuple[list[str], list[str], str]] = {
-    "rows of one file": (["m"], ["v_1", "v_2", "v_10"], "v_10.npy: it stands before v_2.npy by name, not by number"),
-    "one file of vectors": (["m_9", "m_10"], ["v"], "m_10.parquet: it stands before m_9.parquet by name"),
+    "rows of one file": (["m"], ["v_1", "v_2", "v_10"], "v_10.npy: it comes before v_2.npy by name, not by number"),
+    "one file of vectors": (["m_9", "m_10"], ["v"], "m_10.parquet: it comes before m_9.parquet by name"),
     "one is missing": (["m_0", "m_1", "m_3"], ["v_0", "v_1", "v_2"], "v_2.npy: .*m_3.parquet, by their numbers"),
     "beside a version": (["v2_meta_2", "v2_meta_10"], ["img_02", "img_10"], "goes with .*v2_meta_10.parquet"),
 }

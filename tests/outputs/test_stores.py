@@ -194,7 +194,7 @@ def test_file_uris_are_local_paths(tmp_path: Path, expected: bytes) -> None:
 
 
 def test_an_unknown_scheme_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="nothing here knows the scheme nowhere://") as caught:
+    with pytest.raises(UsageError, match="no installed library knows the scheme nowhere://") as caught:
         open_source("nowhere://user:secret@bucket/a.parquet")
     assert "secret" not in str(caught.value)
 
