@@ -184,7 +184,8 @@ class Sweeping:
         """The rows of a stride, which are so much work, against all lanes from themselves on."""
         first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
-        each = work / (self._lanes_from(first, candidates) - (end - first) / 2)  # of itself it meets a half
+        itself = (end - first) / 2 if candidates else 0.0  # of two of its rows one product serves both
+        each = work / max(1.0, self._lanes_from(first, candidates) - itself)
         for block, held in self._blocks(first, candidates):
             if codes is self.codes:
                 right = self._side(block.first, block.end, rows=False, held=held)

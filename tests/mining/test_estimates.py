@@ -92,6 +92,17 @@ def test_progress_ends_at_its_total_and_not_before(
     assert max(at_each_search) < 1, "a search begins, and all was told to be done"
 
 
+def test_progress_of_anchors_that_are_no_candidates(tmp_path: Path) -> None:
+    """Twice as many anchors as candidates, and they do not meet each other."""
+    vectors = np.random.default_rng(1).standard_normal((6, 4)).astype(np.float32)
+    table = pa.table({"embedding": list(vectors), "label": [0, 0, 0, 1, 0, 1], "new": [1, 1, 1, 1, 0, 0]})
+    events: list[Event] = []
+    options: dict[str, Any] = {"anchor_where": "new == 1", "candidate_where": "new == 0", "band": "any"}
+    minestream.mine(table, tmp_path / "out.parquet", **QUIET, **options, screen="f32", progress_callback=events.append)
+    told = told_of(events, "mine")
+    assert told[-1].done == told[-1].total == 4
+
+
 def test_progress_of_two_tables(table: pa.Table, tmp_path: Path) -> None:
     events: list[Event] = []
     corpus = table.slice(200)
