@@ -324,6 +324,12 @@ def test_rows_that_are_refused(tmp_path: Path, values: pa.Array, words: list[str
         list(open_source(content).batches())
 
 
+@pytest.mark.parametrize("length", [1, 16384])
+def test_the_shortest_and_the_longest_vectors(length: int) -> None:
+    rows = pa.table({"embedding": FIXED(pa.array(np.ones(2 * length, "f4")), length), "label": [0, 0]})
+    assert everything(open_source(rows)).vectors.shape == (2, length)
+
+
 def test_ragged_over_batches_and_row_numbers_over_files(tmp_path: Path) -> None:
     ragged = pa.table({"embedding": lists(*[[1.0, 2.0]] * 20, *[[1.0]] * 4), "label": [0] * 24})
     with refused("different lengths", "first rows have 2", "row 20", "have 1"):

@@ -83,15 +83,17 @@ def test_what_conditions_mean(text: str) -> None:
     assert np.flatnonzero(where.mask(BATCH)).tolist() == MEANT[text]
 
 
+def checked(text: str) -> None:
+    """Refuses what is no condition on the columns of BATCH."""
+    where = parse_where(text, "--anchor-where")
+    assert where is not None
+    where.check("file", BATCH.schema)
+
+
 @pytest.mark.parametrize("text", REFUSED)
 def test_what_is_no_condition_is_refused(text: str) -> None:
-    def checked() -> None:
-        where = parse_where(text, "--anchor-where")
-        assert where is not None
-        where.check("file", BATCH.schema)
-
     with pytest.raises(MinestreamError, match="anchor_where"):
-        checked()
+        checked(text)
 
 
 # ---------------------------------------------------------------- a law: the rows of every layout are Arrow's
@@ -269,13 +271,8 @@ MISTAKEN = {
 
 @pytest.mark.parametrize("text", MISTAKEN)
 def test_mistakes_are_answered_with_what_is_there(text: str) -> None:
-    def checked() -> None:
-        where = parse_where(text, "--anchor-where")
-        assert where is not None
-        where.check("file", BATCH.schema)
-
     with pytest.raises(MinestreamError) as raised:
-        checked()
+        checked(text)
     code, words = MISTAKEN[text]
     assert (raised.value.exit_code, words in str(raised.value)) == (code, True), str(raised.value)
 

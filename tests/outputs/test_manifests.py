@@ -23,6 +23,11 @@ from minestream.outputs.manifest import Maybe, fits
 from minestream.outputs.run import Run
 
 
+def stop(*_: Any, **__: Any) -> None:
+    """An interrupt, in place of what publishes."""
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of outputs: whole, unfinished, in slices; and a linear embedding."""
@@ -40,9 +45,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         == mine("rows.parquet", "cut.parquet", "--shard", "2/2")
         == 0
     )
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
 
     with patch.context() as patched:
         patched.setattr(Run, "publish", stop)
@@ -202,9 +204,6 @@ def test_no_run_goes_on_with_half_a_record(
     name: str, change: Change, folder: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack
 ) -> None:
     """It is mined afresh, as where there is none."""
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Run, "publish", stop)
