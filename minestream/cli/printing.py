@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
+from minestream.config.memory_plan import LIBRARY_BYTES
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
 from minestream.errors import printable
@@ -73,8 +74,14 @@ def report_text(report: Report) -> str:
 
 def plan_text(report: Report) -> str:
     """The plan of a dry run."""
-    rows = [*source_rows(report.source), *value_rows(report.plan)]
-    return sections({"plan (nothing was mined)": rows, "configuration": config_rows(report.config)}, report.notes)
+    plan = dict(report.plan)
+    memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
+    tables: dict[str, list[Row]] = {"plan (nothing was mined)": [*source_rows(report.source), *value_rows(plan)]}
+    if memory:
+        tables[f"memory: the most that is taken of {size_text(plan['memory_bytes'])}"] = [
+            *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
+        ]  # fmt: skip
+    return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
 
 
 def describe_text(found: Mapping[str, Any]) -> str:

@@ -159,8 +159,10 @@ class Source:
                 "vectors and rows are aligned by position over all files: their numbers must be equal",
             )
 
-    def batches(self) -> Iterator[RowBatch]:
-        """All rows in order, in batches of at most `batch_rows`; each pass starts counts and checksums from zero.
+    def batches(self, most_rows: int | None = None) -> Iterator[RowBatch]:
+        """All rows in order; each pass starts counts and checksums from zero.
+
+        most_rows : of a batch, where fewer than the options' `batch_rows`
 
         Raises
         ------
@@ -174,8 +176,9 @@ class Source:
         self._begin()
         names = self.schema.names + ([] if self._npys else [self.columns.embedding])
         names += [] if self.where is None else [name for name in self.where.columns if name not in names]
-        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], self.options.batch_rows)]
-        lanes += [Lane(self._npys, [VECTORS], self.options.batch_rows)] if self._npys else []
+        size = min(self.options.batch_rows, most_rows or self.options.batch_rows)
+        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], size)]
+        lanes += [Lane(self._npys, [VECTORS], size)] if self._npys else []
         rows = kept = 0
         while count := min(lane.ready() for lane in lanes):
             whole = [lane.take(count) for lane in lanes]

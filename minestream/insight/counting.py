@@ -18,8 +18,8 @@ from minestream.system.progress import Progress
 
 BATCH_ANCHORS = 1_024  # counted before they are summed: fixed, so that sums do not depend on threads or memory
 STRIP_ANCHORS = 64
-STRIP_SHARE = 16  # of the memory that all strips together may take
-ROOM_SHARE, ROOM_BYTES = 4, 53  # likewise what sorting takes: bytes a row and thread
+ROOM_BYTES = 53  # what sorting takes of a row, in each thread
+STRIP_SHARE = 4  # of the memory that is left the strips, all together; the rest is for sorting
 BINS = 200
 PROBE_ANCHORS = 64
 Z95 = 1.959963984540054
@@ -119,10 +119,10 @@ class Counting:
     def __init__(self, searcher: Searcher, progress: Progress) -> None:
         self.loaded, self.code = searcher.loaded, searcher.metric.code
         self.limits, self.workers, self.progress = searcher.limits, searcher.workers, progress
-        rows, budget_bytes = self.loaded.store.rows, searcher.budget_bytes
-        self.threads = int(max(1, min(self.limits.threads, budget_bytes // ROOM_SHARE // (ROOM_BYTES * rows))))
-        room = budget_bytes // STRIP_SHARE // self.threads // (8 * rows)
-        self.strip = int(max(1, min(STRIP_ANCHORS, room)))
+        rows, room = self.loaded.store.rows, searcher.plan.bytes["room"]
+        strips = room // STRIP_SHARE
+        self.threads = int(max(1, min(self.limits.threads, (room - strips) // (ROOM_BYTES * rows))))
+        self.strip = int(max(1, min(STRIP_ANCHORS, strips // self.threads // (8 * rows))))
         self._x = [np.empty((self.strip, rows)) for _ in range(self.threads)]
         self._room = [sorting_room(rows) for _ in range(self.threads)]
 

@@ -230,7 +230,8 @@ def _finished_in_memory(
         for index, (table, stats) in enumerate(parts):
             run.write_part(index, table, stats.to_dict())
         paths = [run.part_path(index) for index in range(len(parts))]
-        rows = finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
+        shape = trainer_shape(miner, config, total)
+        rows = finished_rows(config, paths, miner.keys(), total, shape, miner.searcher.plan.ordered_rows)
         found = list(rows or ())
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from minestream.config.effects import lacking
+from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.mine_config import MineConfig
-from minestream.config.resources import Resources, Tables, memory_budget
+from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.load import load
 from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note
 from minestream.kernels.jit import compiles_first
-from minestream.search.screens import SCREENS
+from minestream.mining.plan import PART_ROWS, largest_part
+from minestream.search.screens import SCREENS, code_bytes, screens_of
 from minestream.search.searcher import Searcher
 from minestream.system.memory import scratch_folder, scratch_root
 from minestream.system.progress import Callback, Progress, reporter
@@ -74,11 +76,12 @@ class Driver:
             self.progress.note("compiling kernels for this processor, once: half a minute or so")
         asked = self.resources.scratch
         scratch = scratch_root(asked) if asked else beside or self.scratch()
-        half = memory_budget(self.resources) // 2
+        memory, job = memory_budget(self.resources), job_of(sources, self.config, self.resources)
         with self.reading.stage("read"):
-            loaded = load(sources, self.config, half, scratch, self.progress, self.reading)
+            loaded = load(sources, self.config, memory_plan(memory, job), scratch, self.progress, self.reading)
         self.held.callback(loaded.store.close)
-        return loaded, self.held.enter_context(Searcher(loaded, self.config.metric, self.resources, scratch))
+        searcher = Searcher(loaded, self.config.metric, self.resources, scratch, memory, job)
+        return loaded, self.held.enter_context(searcher)
 
     def notes(self, sources: Sources, searcher: Searcher) -> list[str]:
         """What the user should know, one line each."""
@@ -103,3 +106,19 @@ class Driver:
     def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
         """What the run did, with its seconds so far; see Report.of."""
         return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **more)
+
+
+def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
+    """What the plan of the memory depends on, before the rows are read."""
+    rows, dimension = sources.rows, sources.dimension
+    expected = PART_ROWS if rows is None else rows  # of a stream nobody knows
+    given = [(source.dimension, source.dtype) for source in sources.guides[:1]]
+    each = [coordinates * max(4, dtype.itemsize) for coordinates, dtype in [(dimension, sources.dtype), *given]]
+    unit = 8 * (dimension + sum(coordinates for coordinates, _ in given))
+    answers, part_rows = largest_part(config, expected)
+    return Job(
+        rows=rows, vector_bytes=unit if config.normalize else sum(each), threads=thread_count(resources),
+        given_bytes=sum(each) if config.normalize else 0,
+        code_bytes=tuple(code_bytes(screen, dimension) for screen in screens_of(resources, expected, dimension)),
+        carried=sum(bool(source.columns.carry) for source in sources), answer_bytes=answers, part_rows=part_rows,
+    )  # fmt: skip

@@ -8,17 +8,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.derived import reserve
+from minestream.config.memory_plan import ANCHOR_BYTES, ANSWER_BYTES, PAIR_BYTES
 from minestream.config.mine_config import MineConfig
-from minestream.config.resources import Resources, thread_count
+from minestream.config.resources import Resources
 from minestream.errors import CapacityError
-from minestream.search.searcher import MIN_BLOCK_ROWS
+from minestream.search.searcher import Searcher
 from minestream.system import ragged
 
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
 ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row; few anchors have so many
 ALL_PART_ROWS = 8 * PART_ROWS  # so that of such rows more may be projected
-ROW_STATE_BYTES = 160  # of every row: label, id, order, and the terms of its codes
+
+
+def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
+    """What some anchors and their pairs take while they are mined; without a number of negatives nobody knows."""
+    each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + config.skip)
+    return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
+
+
+def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
+    """At most what a part of a dataset of so many rows takes: answer_bytes, and its rows; see cut_shards."""
+    anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
+    every = config.positives == "all" and config.emit != "pairs"
+    each = rows if every else 1 if config.emit == "pairs" else config.positives_per_anchor
+    pairs = min(anchors * each, max(1, PART_ROWS // negatives))
+    return answer_bytes(config, anchors, pairs), min(PART_ROWS, pairs * negatives)
 
 
 @dataclass(frozen=True)
@@ -70,49 +86,33 @@ def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[
 
 
 def make_plan(
-    config: MineConfig,
-    resources: Resources,
-    *,
-    rows: int,
-    dimension: int,
-    row_bytes: int,
-    positives: NDArray[np.int64],
-    pairs: int,
-    in_memory: bool,
-    screens: tuple[str, ...],
-    budget_bytes: int,
-) -> Plan:
-    """Cut the work and project it.
+    config: MineConfig, resources: Resources, shards: tuple[tuple[int, int], ...], searcher: Searcher,
+    positives: NDArray[np.int64], pairs: int,
+) -> Plan:  # fmt: skip
+    """Project the work of these shards.
 
     Raises
     ------
     CapacityError
-        When more than --max-rows may come out, or the smallest step does not fit the memory.
+        When more than --max-rows may come out, or what is planned does not fit the memory.
     """
-    shards = cut_shards(config, positives)
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:
         raise CapacityError(
             f"up to {most_rows:,} rows would be written, more than --max-rows {resources.max_rows:,}",
             "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
         )
-    held = rows * row_bytes if in_memory else 0
-    codes = rows * ROW_STATE_BYTES
-    step = MIN_BLOCK_ROWS * (row_bytes + 8 * dimension + 64)
-    if held + codes + step > budget_bytes:
-        raise CapacityError(
-            f"--memory of {budget_bytes:,} bytes is too small: labels, ids and order take {codes:,}, "
-            f"vectors {held:,}, one step of the sweep {step:,}",
-            "raise --memory",
-        )
+    memory, store, screens = searcher.plan, searcher.loaded.store, searcher.limits.screens
+    memory.check()
     return Plan(
         shards,
         {
-            "rows": rows, "dimension": dimension, "anchors": int(positives.size), "pairs_to_compute": pairs,
-            "shards": len(shards), "rows_at_most": most_rows, "vectors_bytes": rows * row_bytes,
+            "rows": store.rows, "dimension": store.dimension, "anchors": int(positives.size),
+            "pairs_to_compute": pairs, "shards": len(shards), "rows_at_most": most_rows,
+            "vectors_bytes": store.rows * store.row_bytes,
         },
         {
-            "vectors_in": "memory" if in_memory else "scratch", "memory_bytes": budget_bytes,
-            "threads": thread_count(resources), "screen": screens[0] if screens else "scan",
+            "vectors_in": "memory" if store.in_memory else "scratch", "memory_bytes": memory.memory,
+            "threads": searcher.limits.threads, "screen": screens[0] if screens else "scan", "memory": memory.facts(),
         },
     )  # fmt: skip

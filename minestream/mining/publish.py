@@ -28,7 +28,13 @@ def publish(miner: Mining, run: Run) -> Report:
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     sliced = miner.resources.shard is not None  # what is finished of all parts is left to the merge
-    rows = None if sliced else finished_rows(config, paths, miner.keys(), total, trainer_shape(miner, config, total))
+    rows = (
+        None
+        if sliced
+        else finished_rows(
+            config, paths, miner.keys(), total, trainer_shape(miner, config, total), miner.searcher.plan.ordered_rows
+        )
+    )
     if not (config.emit == "pairs" or config.emit in FORMATS or config.max_uses is not None):  # counted late
         check_gates(miner.resources, total)
 

@@ -14,24 +14,19 @@ from numpy.typing import NDArray
 
 from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
-from minestream.errors import CapacityError, InputError, UsageError
+from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
-from minestream.mining.plan import ROW_STATE_BYTES, Plan, make_plan, projected_rows
+from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, projected_rows
 from minestream.mining.rates import keep_rate
 from minestream.outputs.rows import schema_of
 from minestream.search.course import ROW
 from minestream.search.order import GROUP_ROWS
-from minestream.search.screens import SCREENS
 from minestream.system.stats import Report, ShardStats, merged
-
-ANCHOR_STATE_BYTES = 432  # gates, edges, lanes and answers of an anchor, and of a pair: as measured
-PAIR_STATE_BYTES = 160
-SURVIVORS_BYTES = 16 << 20  # of each thread, with what it gathers of them
 
 
 def _refuse_without_labels(config: MineConfig) -> None:
@@ -90,19 +85,17 @@ class Mining:
         if not sources.labeled:
             _refuse_without_labels(self.config)
         self.loaded, self.searcher = driver.dataset(sources, beside)
-        self._budget = self.searcher.budget_bytes
         self.anchors = choose_anchors(self.loaded, self.config)
         store, positives = self.loaded.store, self.loaded.positives[self.anchors]
         candidates = store.rows - self.loaded.first_candidate
         self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
+        shards = cut_shards(self.config, positives)
+        self.searcher.settle(*self._largest(shards))
         self.plan: Plan = make_plan(
-            self.config, self.resources, rows=store.rows, dimension=store.dimension, row_bytes=store.row_bytes,
-            positives=positives, pairs=int(self._pairs.sum()), in_memory=store.in_memory,
-            screens=self.searcher.limits.screens, budget_bytes=self._budget,
-        )  # fmt: skip
+            self.config, self.resources, shards, self.searcher, positives, int(self._pairs.sum())
+        )
         self.schema = schema_of(self.loaded, self.config)
         self._check_weighted()
-        self._check_memory()
         for note in self.notes():
             self.progress.note(note)
 
@@ -153,8 +146,8 @@ class Mining:
     def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
         bounded = self.config.negatives > 0
-        costs = [self._state_bytes(index) if bounded else int(np.ptp(self.plan.shards[index])) for index in todo]
-        most = self._answers_bytes() if bounded else GROUP_ROWS
+        costs = [self._answer_bytes(self.slots_of(index)) if bounded else self.anchors_of(index) for index in todo]
+        most = self.searcher.plan.bytes["answers"] if bounded else GROUP_ROWS
         together: list[int] = []
         held = 0
         for index, cost in zip(todo, costs, strict=True):
@@ -166,23 +159,19 @@ class Mining:
         if together:
             yield together
 
-    def _state_bytes(self, index: int) -> int:
-        """What the anchors and pairs of a shard take while they are mined."""
-        config, anchors = self.config, self.slots_of(index)
+    def _answer_bytes(self, anchors: NDArray[np.int32]) -> int:
+        """What the anchors of a shard and their pairs take while they are mined."""
+        config = self.config
         each = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
         every = config.positives == "all" and config.emit != "pairs"
         pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
-        per_pair = PAIR_STATE_BYTES + 20 * (config.negatives + config.skip)
-        return anchors.size * ANCHOR_STATE_BYTES + pairs * per_pair
+        return answer_bytes(config, anchors.size, pairs)
 
-    def _answers_bytes(self) -> int:
-        """What answers may take of the memory: a quarter, and no more than is left beside all else."""
-        store, quarter = self.loaded.store, self._budget // 4
-        limits, held = self.searcher.limits, store.rows * (ROW_STATE_BYTES + store.row_bytes * store.in_memory)
-        for screen in limits.screens:
-            codes = store.rows * store.dimension * np.dtype(SCREENS[screen].dtype).itemsize
-            held += codes if codes <= quarter else 0
-        return min(quarter, self._budget - held - limits.threads * SURVIVORS_BYTES)
+    def _largest(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """Of the shard that takes most: its answers' bytes, and of the one with most rows these."""
+        rows = projected_rows(self.config, self.loaded.positives[self.anchors]) * bool(self.config.negatives)
+        each = [(self._answer_bytes(self.anchors[first:end]), int(rows[first:end].sum())) for first, end in shards]
+        return max(answers for answers, _ in each), max(count for _, count in each)
 
     def pairs_of(self, index: int) -> int:
         """Pairs to compute for one shard."""
@@ -226,15 +215,6 @@ class Mining:
             output, recorded, total, notes=(*self.notes(), *total.notes()), complete=complete,
             effort=self.plan.means | used | asdict(self.searcher.effort),
         )  # fmt: skip
-
-    def _check_memory(self) -> None:
-        shards = range(len(self.plan.shards))
-        most = max(map(self._state_bytes, shards)) if self.config.negatives else 0
-        if most > self._budget:
-            raise CapacityError(
-                f"the pairs of one part take {most:,} bytes, more than --memory of {self._budget:,}",
-                "raise --memory, or take fewer: --positives-per-anchor, --negatives, --skip",
-            )
 
     def _check_weighted(self) -> None:
         if self.config.pick == "weighted" and self.sources.dimension < 3:

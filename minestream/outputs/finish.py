@@ -193,8 +193,10 @@ def finished_rows(
     shape : function, optional
         Makes a trainer's rows of triplets.
     rows_budget : int
-        Rows held at a time, in about twice their bytes. An order reads the parts once for each such table.
+        Rows held at a time, in about twice their bytes, and ROWS_BUDGET at most. An order reads the parts once for each
+        such table.
     """
+    rows_budget = min(rows_budget, ROWS_BUDGET)
     if not needs_finishing(config):
         return None
     if config.emit == "pairs":

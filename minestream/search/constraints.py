@@ -26,7 +26,6 @@ MORE_TIMES, MORE = 2, 16  # of what is wanted, searched for at first
 AGAIN_TIMES = 4
 MOST = 2_048  # beyond, all are searched for
 ALL_BYTES = 64  # of an entry while all are sorted
-ALL_SHARE_BYTES = 2**27
 Dropped = dict[str, NDArray[np.int64]]  # by rule, of every pair how many of the candidates looked at
 
 
@@ -106,7 +105,7 @@ def _all(
 ) -> Iterator[Found]:  # fmt: skip
     """The answers from all eligible negatives, a few anchors at a time."""
     loaded = setting.loaded
-    size = max(1, ALL_SHARE_BYTES // (ALL_BYTES * loaded.store.rows))
+    size = max(1, setting.limits.answer_bytes // (ALL_BYTES * loaded.store.rows))
     first = 0
     for group in groups:
         pieces = []

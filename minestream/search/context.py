@@ -29,6 +29,8 @@ class Limits:
     block_rows: int
     group_anchors: int
     screens: tuple[str, ...]  # to choose from, the first unless another is predicted to be faster; none: scan
+    answer_bytes: int = 1 << 27
+    survivor_bytes: int = 1 << 27  # of each thread
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from minestream.kernels import quantize as kernels
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.system.threads import Workers, slices
 
-PASS_ROWS = 16_384
 LARGEST_DIMENSION = 16_384  # an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
 DOUBT = 2.0  # early steps look worse than the later ones will be
@@ -52,6 +51,12 @@ SCREENS: dict[str, Screen] = {
     "f32": Screen(np.float32, np.float32, kernels.float_codes, 1.0e11),
     "i8": Screen(np.int8, np.int32, kernels.byte_codes, 3.5e11),
 }
+
+
+def code_bytes(screen: str, dimension: int) -> int:
+    """Of the code of one row: whole words of four."""
+    itemsize: int = np.dtype(SCREENS[screen].dtype).itemsize
+    return 4 * -(-dimension * itemsize // 4)
 
 
 def usable_screens(dimension: int) -> list[str]:
@@ -90,14 +95,14 @@ class Codes:
         self.name, self.screen = name, SCREENS[name]
         self.tile: Tile = host_tile(name)
         store, n = loaded.store, loaded.store.rows
-        self.words = -(-store.dimension * np.dtype(self.screen.dtype).itemsize // 4)
+        self.words = code_bytes(name, store.dimension) // 4
         self.store = Store(self.words, np.dtype(np.uint32), budget_bytes, scratch, n)
         self.terms = kernels.Terms(
             np.empty(n), np.empty(n), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
             np.empty(n, np.float32), np.empty(n, np.int32),
         )  # fmt: skip
-        for first in range(0, n, PASS_ROWS):
-            end = min(n, first + PASS_ROWS)
+        for first in range(0, n, store.pass_rows):
+            end = min(n, first + store.pass_rows)
             block = np.empty((end - first, self.words), np.uint32)
             vectors = store.block(first, end)
             tasks = [self._encoder(loaded, vectors, first, rows, block) for rows in slices(end - first, threads)]

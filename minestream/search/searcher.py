@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.metrics import METRICS
-from minestream.config.resources import Resources, memory_budget, thread_count
+from minestream.config.resources import Resources
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.search.context import Limits, Setting
 from minestream.search.course import CODE, Course
@@ -14,8 +16,7 @@ from minestream.search.screens import Codes, screens_of
 from minestream.system.stats import Effort, ShardStats
 from minestream.system.threads import Workers
 
-MAX_BLOCK_ROWS = 32_768
-MIN_BLOCK_ROWS = 1_024
+SCAN_ANCHORS = (512, 16_384)  # scanned together, at least and at most
 
 
 class Searcher:
@@ -28,9 +29,14 @@ class Searcher:
     resources : Resources
     scratch : Path
         Folder for codes that do not fit the memory.
+    memory : int
+        --memory.
+    job : Job
+        What its plan depends on.
 
     Attributes
     ----------
+    plan : MemoryPlan
     limits : Limits
         How much is looked at together.
     workers : Workers
@@ -38,9 +44,10 @@ class Searcher:
         How much work the searches were so far.
     """
 
-    def __init__(self, loaded: Loaded, metric: str, resources: Resources, scratch: Path) -> None:
-        self.loaded, self.metric, self.budget_bytes = loaded, METRICS[metric], memory_budget(resources)
-        self.limits = limits_of(loaded, resources, self.budget_bytes)
+    def __init__(self, loaded: Loaded, metric: str, resources: Resources, scratch: Path, memory: int, job: Job) -> None:
+        self.loaded, self.metric, self.resources = loaded, METRICS[metric], resources
+        self.memory, self.job = memory, job
+        self.settle(0, 0)
         self.workers, self.effort = Workers(self.limits.threads), Effort()
         self._scratch = scratch
         self._codes: dict[str, Codes] = {}
@@ -50,6 +57,23 @@ class Searcher:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    def settle(self, answer_bytes: int, part_rows: int) -> None:
+        """Plan the memory, now that the part is known that takes most; see Job."""
+        loaded, store = self.loaded, self.loaded.store
+        ids = sum(table.ids.nbytes for table in loaded.each_table() if table.ids is not None)
+        self.job = replace(
+            self.job, rows=store.rows, in_memory=store.in_memory, id_bytes=max(0, ids - 8 * store.rows),
+            answer_bytes=answer_bytes, part_rows=part_rows,
+        )  # fmt: skip
+        self.plan = memory_plan(self.memory, self.job)
+        answers, (least, most) = self.plan.bytes["answers"], SCAN_ANCHORS
+        self.limits = Limits(
+            self.job.threads, self.resources.block_rows or self.plan.block_rows,
+            min(most, max(least, answers // (4_096 + 16 * store.dimension))),
+            screens_of(self.resources, store.rows, store.dimension), answers,
+            self.plan.bytes["survivors"] // self.job.threads,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Let threads and codes go."""
@@ -77,17 +101,7 @@ class Searcher:
 
     def _codes_of(self, course: Course, screen: str) -> Codes:
         if screen not in self._codes:
-            work, quarter = self.code_work, self.budget_bytes // 4
-            self._codes[screen] = Codes(self.loaded, screen, self.workers, self.limits.threads, quarter, self._scratch)
+            work, most = self.code_work, self.plan.code_bytes[self.limits.screens.index(screen)]
+            self._codes[screen] = Codes(self.loaded, screen, self.workers, self.limits.threads, most, self._scratch)
             course.advance(work)
         return self._codes[screen]
-
-
-def limits_of(loaded: Loaded, resources: Resources, budget_bytes: int) -> Limits:
-    """The screens to choose from, and sizes of blocks and groups of anchors for a budget of bytes."""
-    store = loaded.store
-    per_row = store.row_bytes + 12 * store.dimension + 64
-    block = min(MAX_BLOCK_ROWS, max(MIN_BLOCK_ROWS, budget_bytes // 16 // per_row))
-    group = min(16_384, max(512, budget_bytes // 4 // (4_096 + 16 * store.dimension)))
-    screens = screens_of(resources, store.rows, store.dimension)
-    return Limits(thread_count(resources), resources.block_rows or int(block), int(group), screens)

@@ -32,7 +32,7 @@ LEAST_ROWS = 2_048
 BLOCK_ROWS = 16_384
 UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
 UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
-BUFFER_ENTRIES = 1 << 18
+BUFFER_ENTRIES, SURVIVOR_BYTES = 1 << 18, 12
 TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
@@ -90,7 +90,11 @@ class Sweeping:
             min(UNIT_PANELS[1], max(1, UNIT_BYTES[1] // (row_bytes * tile.columns))),
         )
 
-        size = 2 * self.unit_panels[0] * self.unit_panels[1] * tile.rows * tile.columns + BUFFER_ENTRIES
+        most = self.setting.limits.survivor_bytes // SURVIVOR_BYTES
+        while 4 * math.prod(self.unit_panels) * tile.rows * tile.columns > most and max(self.unit_panels) > 1:
+            self.unit_panels = max(1, self.unit_panels[0] // 2), max(1, self.unit_panels[1] // 2)
+        unit = 2 * math.prod(self.unit_panels) * tile.rows * tile.columns
+        size = min(unit + BUFFER_ENTRIES, max(2 * unit, most))
         for entries in (0, size):  # the room of another screen is let go before it is made anew
             shape = (self.threads, entries)
             self.found = sweep.Survivors(
@@ -135,10 +139,11 @@ class Sweeping:
     def _strides(self) -> list[Span]:
         """Rows that are swept at a time: no more than a share of those seen before, so that gates narrow in time."""
         strides, sample = [], self.order.slot.size - self.order.rows
+        most = min(BLOCK_ROWS, self.setting.limits.block_rows)
         for span in self.order.spans:
             first = span.first
             while span.anchors and first < span.end:
-                end = min(span.end, first + min(BLOCK_ROWS, max(LEAST_ROWS, int(STEP_SHARE * (sample + first)))))
+                end = min(span.end, first + min(most, max(LEAST_ROWS, int(STEP_SHARE * (sample + first)))))
                 strides.append(span._replace(first=first, end=end))
                 first = end
         return strides

@@ -24,10 +24,11 @@ import pytest
 from support import set_sizes
 
 import minestream
+from minestream.config.memory_plan import SEARCHING
 from minestream.errors import MinestreamError
 from minestream.kernels import sweep
-from minestream.mining.plan import ROW_STATE_BYTES
-from minestream.mining.shards import ANCHOR_STATE_BYTES, PAIR_STATE_BYTES, SURVIVORS_BYTES, Mining
+from minestream.mining.plan import answer_bytes
+from minestream.mining.shards import Mining
 from minestream.search.screens import usable_screens
 from minestream.search.sweep import Sweeping
 from minestream.system.memory import release_memory
@@ -146,7 +147,7 @@ def test_batches_left_half_way_leave_nothing(
 
 
 def test_a_round_of_shards_is_let_go_before_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
-    set_sizes(monkeypatch, PART_ANCHORS=64, ANCHOR_STATE_BYTES=1 << 16)  # so that 64 anchors fill a round
+    set_sizes(monkeypatch, PART_ANCHORS=64, ANCHOR_BYTES=1 << 16)  # so that 64 anchors fill a round
     alive: weakref.WeakSet[Sweeping] = weakref.WeakSet()
     held = []
     begin = Sweeping.__init__
@@ -186,14 +187,10 @@ def test_answers_take_what_memory_has_left(memory: str, monkeypatch: pytest.Monk
     rounds = Mining.rounds
 
     def watched(self: Mining, todo: Any) -> Any:
-        state = ANCHOR_STATE_BYTES + PAIR_STATE_BYTES + 20
         for together in rounds(self, todo):
-            answers = state * sum(self.plan.shards[index][1] - self.plan.shards[index][0] for index in together)
-            store = self.loaded.store
-            vectors = store.rows * store.row_bytes if store.in_memory else 0
-            codes = store.rows * store.dimension * (1 + 4 * (store.rows * store.row_bytes <= self._budget // 4))
-            rest = store.rows * ROW_STATE_BYTES + self.searcher.limits.threads * SURVIVORS_BYTES
-            held.append((len(together), answers + vectors + codes + rest, self._budget))
+            plan, anchors = self.searcher.plan, sum(map(self.anchors_of, together))
+            others = plan.held(SEARCHING) - plan.bytes["answers"]
+            held.append((len(together), others + answer_bytes(self.config, anchors, anchors), plan.memory))
         raise MinestreamError("seen")
 
     monkeypatch.setattr(Mining, "rounds", watched)

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from minestream.config.memory_plan import memory_plan
 from minestream.config.resolve import split_options
 from minestream.inputs.dataset.load import load
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources
 from minestream.kernels.types import NEGATIVE, POSITIVE
+from minestream.mining.driver import job_of
 from minestream.search.nearest import NONE, nearest
 from minestream.search.searcher import Searcher
 from minestream.system.progress import Advanced, Event, StageStarted, reporter
@@ -29,9 +31,10 @@ def test_nearest_are_those_of_each_kind(tmp_path: Path, monkeypatch: pytest.Monk
     events: list[Event] = []
     with reporter("none", events.append) as progress:
         sources = Sources(arrays_source(vectors, labels, metric=config.metric))
-        loaded = load(sources, config, 2**24, tmp_path, progress, ShardStats())
+        job = job_of(sources, config, resources)
+        loaded = load(sources, config, memory_plan(2**24, job), tmp_path, progress, ShardStats())
         progress.stage("nearest", ROWS, "rows")
-        with Searcher(loaded, config.metric, resources, tmp_path) as searcher:
+        with Searcher(loaded, config.metric, resources, tmp_path, 2**24, job) as searcher:
             anchors = np.arange(0, ROWS, 2, dtype=np.int32)
             positive, negative = nearest(searcher, anchors, K, (POSITIVE, NEGATIVE), progress)
     x = ((vectors[anchors, None] - vectors[None]) ** 2).sum(axis=2)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from support import distance_sample, mined, set_sizes
 from worlds import World, clustered
 
+from minestream.config.memory_plan import memory_plan
 from minestream.config.metrics import METRICS
 from minestream.config.resolve import split_options
 from minestream.inputs.dataset import prepare
@@ -32,6 +33,7 @@ from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.arrays import Mined, mine_arrays
+from minestream.mining.driver import job_of
 from minestream.search import screens, searcher
 from minestream.search.context import Limits, Setting
 from minestream.search.results import one_pair_each
@@ -443,7 +445,7 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
 
 @pytest.mark.parametrize("screen", SWEPT)
 def test_codes_in_scratch(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of 16 MiB holds the codes of no 34,000 rows."""
+    """What 16 MiB leave holds the codes of no 34,000 rows."""
     spilled = []
 
     class Watched(Codes):
@@ -452,7 +454,7 @@ def test_codes_in_scratch(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
             spilled.append(not self.store.in_memory)
 
     monkeypatch.setattr(searcher, "Codes", Watched)
-    wide = World(*clustered(44, [85] * 400, 128))
+    wide = World(*clustered(44, [85] * 400, 256))
     options = {"anchors": "60", "band": "any", "negatives": 5, "positives": "random", "positives_per_anchor": 2}
     whole = mined(wide, screen, **options).table()
     assert spilled == [False]
@@ -496,10 +498,11 @@ def _products(
 
 
 def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Loaded:
-    config, *_ = split_options({"metric": metric, "band": "any"})
-    source = arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric)
+    config, resources, _ = split_options({"metric": metric, "band": "any"})
+    sources = Sources(arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric))
     with reporter("none", None) as progress:
-        return load(Sources(source), config, 2**30, Path("."), progress, ShardStats())
+        plan = memory_plan(2**30, job_of(sources, config, resources))
+        return load(sources, config, plan, Path("."), progress, ShardStats())
 
 
 @contextmanager

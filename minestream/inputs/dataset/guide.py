@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.memory_plan import MemoryPlan
 from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError
 from minestream.inputs.dataset.dataset import Guide
@@ -44,11 +45,11 @@ class GuideReader:
         Number of rows that `marked` has marked, by cause.
     """
 
-    def __init__(self, guides: Sequence[Source], config: MineConfig, store_bytes: int, scratch: Path) -> None:
+    def __init__(self, guides: Sequence[Source], config: MineConfig, plan: MemoryPlan, scratch: Path) -> None:
         dtype = np.result_type(*(guide.dtype for guide in guides))
         rows = None if any(guide.rows is None for guide in guides) else sum(guide.rows or 0 for guide in guides)
-        self._store = Store(guides[0].dimension, dtype, store_bytes, scratch, rows)
-        self._config = config
+        self._store = Store.of_rows(guides[0].dimension, dtype, plan.vector_rows, scratch, rows)
+        self._config, self._batch_rows = config, plan.batch_rows
         self._tables = [self._read(guide) for guide in guides]
         self._store.seal()
         self.dropped: dict[str, int] = {}
@@ -56,7 +57,7 @@ class GuideReader:
     def _read(self, guide: Source) -> _Read:
         first, rows, count = self._store.rows, [NO_ROWS], 0
         bad: dict[str, NDArray[np.int64]] = {}
-        for batch in guide.batches():
+        for batch in guide.batches(self._batch_rows):
             good = ~batch.bad
             self._store.append(batch.vectors[good].astype(self._store.dtype, copy=False))
             rows.append(batch.rows[good])

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.config.effects import lacking
+from minestream.config.memory_plan import MemoryPlan
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError
@@ -39,7 +40,7 @@ def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
 
 
 def load(
-    sources: Sources, config: MineConfig, store_bytes: int, scratch: Path, progress: Progress, stats: ShardStats
+    sources: Sources, config: MineConfig, plan: MemoryPlan, scratch: Path, progress: Progress, stats: ShardStats
 ) -> Loaded:
     """Read all sources into a dataset; the time spent waiting for them is added to `stats`.
 
@@ -51,15 +52,15 @@ def load(
         If the scratch folder is full.
     """
     progress.stage("read", sources.rows or 0, "rows")
-    store_bytes //= 2 if sources.guides else 1
-    store = Store(sources.dimension, sources.dtype, store_bytes, scratch, sources.rows)
+    store = Store.of_rows(sources.dimension, sources.dtype, plan.vector_rows, scratch, sources.rows)
     label_type = sources.anchors.label_type
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
-    guide = GuideReader(sources.guides, config, store_bytes, scratch) if sources.guides else None
+    guide = GuideReader(sources.guides, config, plan, scratch) if sources.guides else None
     readers = []
     for side, source in enumerate(sources):
-        reader = TableReader(source, config, store, labels, groups, store_bytes, scratch)
-        batches = source.batches() if guide is None else guide.marked(side, source.batches())
+        reader = TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch)
+        batches = source.batches(plan.batch_rows)
+        batches = batches if guide is None else guide.marked(side, batches)
         while (batch := waited(batches, stats)) is not None:
             reader.add(batch)
             progress.advance(len(batch.vectors))
@@ -108,9 +109,10 @@ class _Joined:
         rows = self._rows(both, twin, square)
         positives = self._positives(rows, both)
         source_rows = [reader.source_row for reader in readers]
+        own_rows = source_rows[0] if len(source_rows) == 1 else np.concatenate(source_rows)
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
-            np.concatenate(source_rows), self.labels, self.sources.labeled, positives,
+            own_rows, self.labels, self.sources.labeled, positives,
             None if guide is None else guide.guide(tables, source_rows), self.dropped, self.sources.one_input,
             self.notes, self.group_values, self._unlabeled_negatives(), equal,
         )  # fmt: skip

@@ -12,7 +12,6 @@ from minestream.config.metrics import METRICS
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import distances, quantize
 
-PASS_ROWS = 16_384
 USUAL_TIMES = 4.0  # times the median norm: for the centre, longer rows count as if they had this length
 LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
 LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
@@ -46,14 +45,14 @@ def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[
 def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArray[np.int32]:
     """For each of ascending slots the first slot with an equal row, found by hash and then compared."""
     hashes = np.empty(slots.size, np.uint64)
-    for at in range(0, slots.size, PASS_ROWS):
-        part = slice(at, at + PASS_ROWS)
+    for at in range(0, slots.size, store.pass_rows):
+        part = slice(at, at + store.pass_rows)
         distances.row_hashes(store.take(slots[part]), by_direction, hashes[part])
     _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     place = first[inverse]  # the first with the hash
     doubtful = np.flatnonzero(counts[inverse] > 1)
-    for at in range(0, doubtful.size, PASS_ROWS):
-        some = doubtful[at : at + PASS_ROWS]
+    for at in range(0, doubtful.size, store.pass_rows):
+        some = doubtful[at : at + store.pass_rows]
         firsts, back = np.unique(place[some], return_inverse=True)
         ours, theirs = (compared(store.take(slots[each]), by_direction) for each in (some, firsts))
         differs = (ours != theirs[back]).any(axis=1)
@@ -68,14 +67,14 @@ def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArra
 def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
     """The store that distances are computed from, normalised if asked, and dot(a, a) of its rows, float64[n]."""
     square = np.empty(store.rows, np.float64)
-    for first in range(0, store.rows, PASS_ROWS):
-        end = min(store.rows, first + PASS_ROWS)
+    for first in range(0, store.rows, store.pass_rows):
+        end = min(store.rows, first + store.pass_rows)
         distances.squares(store.block(first, end), square[first:end])
     if not normalize:
         return store, square
     unit = store.like(np.dtype(np.float64))
-    for first in range(0, store.rows, PASS_ROWS):
-        end = min(store.rows, first + PASS_ROWS)
+    for first in range(0, store.rows, store.pass_rows):
+        end = min(store.rows, first + store.pass_rows)
         rows = np.empty((end - first, store.dimension), np.float64)
         distances.normalize(store.block(first, end), square[first:end].copy(), rows)
         distances.squares(rows, square[first:end])
@@ -91,7 +90,7 @@ def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> quantize
     # Otherwise one very long row would pull the centre away from all others.
     longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
     total = np.zeros(store.dimension)
-    blocks = [(first, min(store.rows, first + PASS_ROWS)) for first in range(0, store.rows, PASS_ROWS)]
+    blocks = [(first, min(store.rows, first + store.pass_rows)) for first in range(0, store.rows, store.pass_rows)]
     for first, end in blocks:
         quantize.coordinate_sums(store.block(first, end), square[first:end], unit_rows, longest, total)
     centre = total / store.rows

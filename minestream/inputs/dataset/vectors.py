@@ -19,6 +19,8 @@ from minestream.kernels import distances
 from minestream.system.memory import scratch_errors
 
 READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
+PASS_ROWS = (256, 16_384)  # looked at together when something is computed of all rows, at least and at most
+PASS_SHARE = 16  # of the bytes that vectors may take
 
 
 class Store:
@@ -35,6 +37,11 @@ class Store:
         Folder of the scratch file, which is unlinked once it is open and so never outlives the process.
     expected_rows : int or None
         Number of rows to come, if known: then the array is made once, and untouched pages cost nothing.
+
+    Attributes
+    ----------
+    pass_rows : int
+        How many rows to look at together when something is computed of all of them.
     """
 
     def __init__(
@@ -45,6 +52,7 @@ class Store:
         self.row_bytes = dimension * self.dtype.itemsize
         self.rows = 0
         self._budget_rows = max(1, budget_bytes // self.row_bytes)
+        self.pass_rows = min(PASS_ROWS[1], max(PASS_ROWS[0], self._budget_rows // PASS_SHARE))
         self._scratch = scratch
         self._descriptor: int | None = None
         self._array: NDArray[Any] | None = None
@@ -52,14 +60,22 @@ class Store:
             self._array = np.empty((expected_rows, dimension), self.dtype)
         self._parts: list[NDArray[Any]] = []
 
+    @classmethod
+    def of_rows(
+        cls, dimension: int, dtype: np.dtype, most_rows: int, scratch: Path, expected_rows: int | None = None
+    ) -> Store:
+        """A store that holds up to `most_rows` rows in memory."""
+        held = np.dtype(np.float32) if dtype == np.float16 else np.dtype(dtype)
+        return cls(dimension, dtype, most_rows * dimension * held.itemsize, scratch, expected_rows)
+
     @property
     def in_memory(self) -> bool:
         """Whether all rows are in one array in memory."""
         return self._descriptor is None
 
     def like(self, dtype: np.dtype) -> Store:
-        """An empty store for as many rows of another dtype, with the same budget of bytes."""
-        return Store(self.dimension, dtype, self._budget_rows * self.row_bytes, self._scratch, self.rows)
+        """An empty store for as many rows of another dtype, in memory up to the same number of rows."""
+        return Store.of_rows(self.dimension, dtype, self._budget_rows, self._scratch, self.rows)
 
     def append(self, vectors: NDArray[Any]) -> None:
         """Add rows (m, d).
@@ -95,8 +111,9 @@ class Store:
             self._array = self._array[mask]
         else:
             at = 0
-            for first in range(0, self.rows, 8192):
-                kept = self.block(first, min(self.rows, first + 8192))[mask[first : first + 8192]]
+            for first in range(0, self.rows, self.pass_rows):
+                end = min(self.rows, first + self.pass_rows)
+                kept = self.block(first, end)[mask[first:end]]
                 self._write(kept, at)
                 at += len(kept)
         self.rows = int(mask.sum())
@@ -175,16 +192,13 @@ def _runs(slots: NDArray[Any], breaks: NDArray[Any], span: int) -> Iterator[tupl
             first = stop
 
 
-PAIRS_AT_ONCE = 65_536
-
-
 def pair_distances(
     store: Store, square: NDArray[np.float64], metric: str, left: NDArray[np.integer], right: NDArray[np.integer]
 ) -> NDArray[np.float64]:
     """Canonical distances of m pairs of rows of a store, float64[m]; square float64[n]: dot(a, a) of each row."""
     out = np.empty(left.size, np.float64)
-    for first in range(0, left.size, PAIRS_AT_ONCE):
-        a, b = left[first : first + PAIRS_AT_ONCE], right[first : first + PAIRS_AT_ONCE]
+    for first in range(0, left.size, store.pass_rows):
+        a, b = left[first : first + store.pass_rows], right[first : first + store.pass_rows]
         unique, at = np.unique(np.concatenate([a, b]), return_inverse=True)
         rows = store.take(unique)
         distances.paired_distances(

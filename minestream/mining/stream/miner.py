@@ -17,6 +17,7 @@ from minestream.config.border import public, spelled
 from minestream.config.checks import IN_WINDOWS, refuse
 from minestream.config.effects import lacking
 from minestream.config.keywords import WindowOptions
+from minestream.config.memory_plan import TABLE
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import asked_options
@@ -173,6 +174,13 @@ def bank_bytes(config: MineConfig, source: Source) -> int:
     stored = 8 if config.normalize else 4 if source.dtype == np.float16 else source.dtype.itemsize
     row_bytes = source.dimension * (stored + 8) + ROW_BYTES  # 8: the screen's codes, as rows and as panels
     return 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
+
+
+def window_facts(config: MineConfig, source: Source, resources: Resources) -> dict[str, Any]:
+    """What a stream takes of --memory, as a dry run tells it."""
+    what, _ = TABLE["window"]
+    table = [{"what": what, "bytes": bank_bytes(config, source), "when": "always"}]
+    return {"memory_bytes": memory_budget(resources), "memory": table}
 
 
 def _refuse_large(config: MineConfig, source: Source, budget: int) -> None:

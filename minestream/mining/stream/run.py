@@ -18,7 +18,7 @@ from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
 from minestream.mining.plan import PART_ANCHORS, PART_ROWS
 from minestream.mining.stream.latency import Latencies
-from minestream.mining.stream.miner import PIECE_ROWS, Windowed, bank_bytes
+from minestream.mining.stream.miner import PIECE_ROWS, Windowed, bank_bytes, window_facts
 from minestream.outputs.parquet import part_tables
 from minestream.outputs.run import Run
 from minestream.outputs.target import Target
@@ -167,7 +167,8 @@ class Stream:
         }  # fmt: skip
         recorded = {
             "config": config.to_dict(), "columns": self.columns(), "source": about,
-            "plan": {"bank_bytes": bank_bytes(config, source)} | (self.latencies.facts() if complete else {}),
+            "plan": {"bank_bytes": bank_bytes(config, source)}
+            | (self.latencies.facts() if complete else window_facts(config, source, self.driver.resources)),
         }  # fmt: skip
         notes = (*source.notes, *windowed.notes())
         return self.driver.report(

@@ -1,0 +1,191 @@
+"""Who gets which bytes of --memory: the one table that reading, searching, writing and finishing ask for their sizes.
+
+What is held all the time comes first: the rows' labels, ids and order; the vectors, where they fit; then what is
+carried, and the codes of each screen, where they fit too. What else there is takes turns: batches while rows are read;
+blocks, survivors, answers and parts while they are searched; intervals of rows while an output is finished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from minestream.errors import CapacityError
+
+READING, SEARCHING, FINISHING = "reading", "searching and writing", "finishing"
+ALWAYS = (READING, SEARCHING, FINISHING)
+
+# What, in words, and when it is held.
+TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "rows": ("labels, ids and order of the rows", ALWAYS),
+    "vectors": ("vectors of the rows", ALWAYS),
+    "window": ("rows of the window of a stream, twice over", ALWAYS),
+    "carried": ("carried columns and texts, at most", ALWAYS),
+    "codes": ("vectors as the screens multiply them", (SEARCHING, FINISHING)),
+    "given": ("vectors before they are normalised", (READING,)),
+    "batches": ("rows on their way in, at most", (READING,)),
+    "blocks": ("rows that are multiplied at a time", (SEARCHING,)),
+    "survivors": ("pairs that the screen lets through, at a time", (SEARCHING,)),
+    "answers": ("gates and answers of the anchors mined together", (SEARCHING,)),
+    "parts": ("the part that is being written", (SEARCHING,)),
+    "room": ("rows put in order at a time, at most", (FINISHING,)),
+}
+
+LIBRARY_BYTES = 270 << 20  # Python, its libraries and the kernels: beside --memory, whatever the job
+ROW_BYTES = 96  # of every row: label, id, order, its place in the search
+CARRIED_ROW_BYTES = 8  # and its place among the carried columns
+TERMS_BYTES = 36  # of every row and screen, beside its code
+ANCHOR_BYTES, PAIR_BYTES, ANSWER_BYTES = 256, 160, 20  # gates, edges, places and answers
+PART_ROW_BYTES = 64
+ORDERED_ROW_BYTES = 160  # of a row put in order, which is there twice
+MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
+BLOCK_ROWS = (256, 2_048, 16_384)  # at least, where a quarter of what is left is enough for it, and at most
+WORKING_SHARES = {"blocks": 8, "survivors": 16, "answers": 8}  # 1/16 of what the rows leave, ...: what a search needs
+READ_TIMES = 4  # a batch as it is stored, decoded, checked, and the next
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What sizes depend on.
+
+    Attributes
+    ----------
+    rows : int or None
+        None: not known yet.
+    vector_bytes, given_bytes : int
+        Of a row, and its guide's, as they are held; and as they were given, where they are normalised.
+    threads : int
+    code_bytes : tuple of int
+        Of a row, by screen.
+    carried : int
+        Tables that carry columns.
+    in_memory : bool or None
+        Where the vectors are; None: not known yet.
+    id_bytes : int
+        What ids take beyond eight bytes a row.
+    answer_bytes, part_rows : int
+        Of the part that takes most: its anchors and pairs while they are mined, and its rows.
+    """
+
+    rows: int | None
+    vector_bytes: int
+    threads: int
+    given_bytes: int = 0
+    code_bytes: tuple[int, ...] = ()
+    carried: int = 0
+    in_memory: bool | None = None
+    id_bytes: int = 0
+    answer_bytes: int = 0
+    part_rows: int = 0
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row, beside its vector and its codes."""
+        carried = CARRIED_ROW_BYTES if self.carried else 0
+        return ROW_BYTES + carried + TERMS_BYTES * len(self.code_bytes)
+
+    def block_row_bytes(self, vectors: bool, codes: bool) -> int:
+        """Of a row of a block, and one of the rows that meet it, by whether vectors, and codes, are in memory."""
+        code = max(self.code_bytes, default=0)
+        packed, read = 2 * code, 0 if codes else 2 * code
+        return packed + read + (0 if vectors else 2 * self.vector_bytes) + 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPlan:
+    """The bytes of each row of TABLE, and sizes that follow.
+
+    Attributes
+    ----------
+    memory : int
+        --memory.
+    vector_rows : int
+        Rows whose vectors may be in memory: more go to scratch, all of them.
+    carried_bytes : int
+        Of the carried columns of one table.
+    batch_rows, block_rows, ordered_rows : int
+        How many rows are read, swept, and put in order at a time, at most.
+    code_bytes : tuple of int
+        What the codes of each screen may take in memory: more go to scratch.
+    """
+
+    memory: int
+    bytes: dict[str, int]
+    vector_rows: int
+    carried_bytes: int
+    batch_rows: int
+    block_rows: int
+    ordered_rows: int
+    code_bytes: tuple[int, ...]
+
+    def held(self, phase: str) -> int:
+        """The bytes of one phase together."""
+        return sum(size for name, size in self.bytes.items() if phase in TABLE[name][1])
+
+    def facts(self) -> list[dict[str, Any]]:
+        """The table: what takes how many bytes, when."""
+        return [
+            {"what": what, "bytes": self.bytes[name], "when": "always" if when == ALWAYS else ", ".join(when)}
+            for name, (what, when) in TABLE.items()
+            if self.bytes[name]
+        ]
+
+    def check(self) -> None:
+        """Raise CapacityError where a phase takes more than there is."""
+        most = max(map(self.held, ALWAYS))
+        if most > self.memory:
+            phase = max(ALWAYS, key=self.held)
+            told = ", ".join(f"{TABLE[n][0]} {s:,}" for n, s in self.bytes.items() if s and phase in TABLE[n][1])
+            raise CapacityError(
+                f"--memory of {self.memory:,} bytes is too small: {phase} takes {most:,} bytes ({told})",
+                f"raise --memory to {-(-most // 2**20)}MiB or more, or take fewer pairs: --positives-per-anchor, "
+                "--negatives, --skip",
+            )
+
+
+def memory_plan(memory: int, job: Job) -> MemoryPlan:
+    """Deal out the bytes of --memory."""
+    rows = job.rows or 0
+    state = rows * job.row_bytes + job.id_bytes
+    left = max(0, memory - state)
+    survivors = max(LEAST_SURVIVOR_BYTES * job.threads, left // WORKING_SHARES["survivors"])
+    least, usual, most = (each * job.block_row_bytes(False, False) for each in BLOCK_ROWS)
+    blocks = max(least, min(usual, left // 4), left // WORKING_SHARES["blocks"])
+    sizes = {
+        "blocks": min(most, blocks),
+        "survivors": min(MOST_SURVIVOR_BYTES * job.threads, survivors),
+        "answers": max(job.answer_bytes, left // WORKING_SHARES["answers"]),
+        "parts": job.part_rows * PART_ROW_BYTES,
+    }
+    spare = left - sum(sizes.values())
+    # Of rows that are not counted yet their state comes beside their vectors.
+    held, unknown = max(1, job.vector_bytes), 0 if job.rows is not None else job.row_bytes
+    most_vectors = max(0, min(left // 2, spare))
+    vector_rows = min(most_vectors // (held + unknown), left * 3 // 4 // (held + job.given_bytes + unknown))
+    in_memory = job.in_memory if job.in_memory is not None else rows <= vector_rows
+    sizes["vectors"] = rows * job.vector_bytes if in_memory else 0
+    given = rows * job.given_bytes if in_memory else 0
+    spare = max(0, spare - (sizes["vectors"] if job.rows is not None else most_vectors))
+    sizes["carried"] = spare // 2 if job.carried else 0
+    spare -= sizes["carried"]
+    codes = []
+    for code in job.code_bytes:
+        codes.append(rows * code if rows * code <= spare else 0)
+        spare -= codes[-1]
+    sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
+    free = max(0, left - sizes["vectors"] - sizes["carried"])
+    read_row = READ_TIMES * (job.vector_bytes + 64)
+    batches = min(8192 * read_row, max(free - given, 64 * read_row))
+    room = max(0, free - sum(codes))
+    swept = job.block_row_bytes(in_memory, all(codes))
+    return MemoryPlan(
+        memory=memory,
+        bytes=dict.fromkeys(TABLE, 0) | sizes
+        | {"rows": state, "given": given, "codes": sum(codes), "batches": batches, "room": room},
+        vector_rows=vector_rows,
+        carried_bytes=sizes["carried"] // max(1, job.carried),
+        batch_rows=batches // read_row,
+        block_rows=min(BLOCK_ROWS[2], max(BLOCK_ROWS[0], sizes["blocks"] // swept)),
+        ordered_rows=max(1, room // ORDERED_ROW_BYTES),
+        code_bytes=tuple(codes),
+    )  # fmt: skip
