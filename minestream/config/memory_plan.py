@@ -39,7 +39,7 @@ ANCHOR_BYTES, PAIR_BYTES, ANSWER_BYTES = 256, 160, 20  # gates, edges, places an
 PART_ROW_BYTES = 64
 ORDERED_ROW_BYTES = 160  # of a row put in order, which is there twice
 MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
-BLOCK_ROWS = (256, 2_048, 16_384)  # at least, where a quarter of what is left is enough for it, and at most
+SWEPT_ROWS = (256, 2_048, 16_384)  # at least, where a quarter of what is left is enough for it, and at most
 WORKING_SHARES = {"blocks": 8, "survivors": 16, "answers": 8}  # 1/16 of what the rows leave, ...: what a search needs
 READ_TIMES = 4  # a batch as it is stored, decoded, checked, and the next
 
@@ -149,7 +149,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     state = rows * job.row_bytes + job.id_bytes
     left = max(0, memory - state)
     survivors = max(LEAST_SURVIVOR_BYTES * job.threads, left // WORKING_SHARES["survivors"])
-    least, usual, most = (each * job.block_row_bytes(False, False) for each in BLOCK_ROWS)
+    least, usual, most = (each * job.block_row_bytes(False, False) for each in SWEPT_ROWS)
     blocks = max(least, min(usual, left // 4), left // WORKING_SHARES["blocks"])
     sizes = {
         "blocks": min(most, blocks),
@@ -185,7 +185,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),
         batch_rows=batches // read_row,
-        block_rows=min(BLOCK_ROWS[2], max(BLOCK_ROWS[0], sizes["blocks"] // swept)),
+        block_rows=min(SWEPT_ROWS[2], max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
         ordered_rows=max(1, room // ORDERED_ROW_BYTES),
         code_bytes=tuple(codes),
     )  # fmt: skip

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import minestream
 from minestream.config.memory_plan import (
     ALWAYS,
-    BLOCK_ROWS,
     LEAST_SURVIVOR_BYTES,
     PART_ROW_BYTES,
     READ_TIMES,
     READING,
     SEARCHING,
+    SWEPT_ROWS,
     Job,
     memory_plan,
 )
@@ -58,7 +58,7 @@ def test_no_phase_takes_more_than_there_is(memory: int, job: Job) -> None:
         plan.check()
         assert max(map(plan.held, ALWAYS)) <= memory
     least = plan.bytes["rows"] + job.answer_bytes + job.part_rows * PART_ROW_BYTES + job.threads * LEAST_SURVIVOR_BYTES
-    least += max(BLOCK_ROWS[0] * job.block_row_bytes(False, False), 64 * READ_TIMES * (job.vector_bytes + 64))
+    least += max(SWEPT_ROWS[0] * job.block_row_bytes(False, False), 64 * READ_TIMES * (job.vector_bytes + 64))
     if job.in_memory is not True and memory >= 2 * least:
         plan.check()  # nothing is refused that would go from scratch
 
