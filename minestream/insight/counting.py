@@ -99,10 +99,12 @@ def spread_room(rows: int) -> kernels.Spread:
     )  # fmt: skip
 
 
-def sorting_room(rows: int) -> tuple[kernels.Spread, kernels.Spread, kernels.Room]:
+def sorting_room(rows: int) -> kernels.Room:
     """Scratch for the distances of one anchor: ROOM_BYTES a row."""
-    room = kernels.Room(np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5), np.empty(rows, np.int64))
-    return spread_room(rows), spread_room(rows), room
+    return kernels.Room(
+        spread_room(rows), spread_room(rows), np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5),
+        np.empty(rows, np.int64),
+    )  # fmt: skip
 
 
 class Counting:
@@ -130,11 +132,12 @@ class Counting:
         """Canonical distances of a strip of anchors to all rows, float64 (S, n)."""
         loaded, x = self.loaded, out_x[: slots.size]
         anchors, square = loaded.gather(slots), loaded.rows.square
-        panel, total = np.empty((loaded.store.dimension, kernels.CHUNK_ROWS)), np.empty((2, kernels.CHUNK_ROWS))
+        width = kernels.CHUNK_ROWS
+        panel = kernels.Panel(np.empty((loaded.store.dimension, width)), np.empty((2, width)))
         for first in range(0, loaded.store.rows, self.limits.block_rows):
             end = min(loaded.store.rows, first + self.limits.block_rows)
             block = loaded.store.block(first, end)
-            kernels.strip_distances(self.code, anchors, square[slots], block, square, first, panel, total, x)
+            kernels.strip_distances(self.code, anchors, square[slots], block, square, first, panel, x)
         return x
 
     def edges(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -174,7 +177,7 @@ class Counting:
                     return
                 own = batch[first : first + self.strip]
                 x = self.distances(own, self._x[thread])
-                kernels.count_strip(self.loaded.rows, own, x, edges, margins, *self._room[thread], first, out)
+                kernels.count_strip(self.loaded.rows, own, x, edges, margins, self._room[thread], first, out)
                 self.progress.advance(x.size)
 
         return task

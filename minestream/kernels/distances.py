@@ -211,6 +211,13 @@ def _eight_totals(
 
 
 @kernel(inline=True)
+def load_row(vectors: np.ndarray, at: int, out_row: np.ndarray) -> None:
+    """Copy a row of vectors (m, d) of any dtype to out_row float64[d]."""
+    for j in range(out_row.size):
+        out_row[j] = np.float64(vectors[at, j])
+
+
+@kernel(inline=True)
 def prefetch_row(vectors: np.ndarray, at: int) -> None:
     """Ask the memory for a row of vectors (m, d)."""
     d = vectors.shape[1]
@@ -227,7 +234,6 @@ def distances_to(
     square: np.ndarray,
     at: np.ndarray,
     slots: np.ndarray,
-    total: np.ndarray,
     out_distance: np.ndarray,
 ) -> None:
     """Canonical distances from one anchor to m rows. Cost: m d multiplications and additions.
@@ -239,13 +245,13 @@ def distances_to(
     square : float64[n], dot(b, b) by slot
     at : int64[m], rows of `vectors`
     slots : int32[m], their slots
-    total : float64[8], scratch
-    out_distance : float64[m]
+    out_distance : float64[m rounded up to a multiple of 8]; what follows the m distances means nothing
     """
     for first in range(0, at.size, 8):
+        total = out_distance[first : first + 8]
         _eight_totals(metric, anchor, vectors, at, first, total)
         for q in range(min(8, at.size - first)):
-            out_distance[first + q] = distance(metric, total[q], anchor_square, square[slots[first + q]])
+            total[q] = distance(metric, total[q], anchor_square, square[slots[first + q]])
 
 
 @kernel

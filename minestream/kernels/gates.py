@@ -6,10 +6,7 @@ turns away a row that the answer needs.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from numpy.typing import NDArray
 
 from minestream.kernels.distances import DOT, canonical_distance, linear_distance
 from minestream.kernels.draw import (
@@ -25,22 +22,10 @@ from minestream.kernels.draw import (
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import Frame
 from minestream.kernels.select import passes_duplicates
-from minestream.kernels.sweep import CLOSED, UNGATED, Gates, Lanes, Survivors, is_crowded, round_down, round_up
-from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, RANDOM, WEIGHTED, Best, Pairs, Rows, Rule
+from minestream.kernels.sweep import CLOSED, UNGATED, Edges, Screening, Survivors, is_crowded, round_down, round_up
+from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, RANDOM, WEIGHTED, Problem, Rule
 
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
-
-
-class Edges(NamedTuple):
-    """Each pair's band as affinities, widened by the anchor's share of the error; unbounded ends are infinite."""
-
-    far: NDArray[np.float64]  # [pairs]
-    near: NDArray[np.float64]
-    surely_far: NDArray[np.float64]  # the same narrowed: what lies between is certainly inside
-    surely_near: NDArray[np.float64]
-    floor: NDArray[np.float64]  # nearer ones are counted up to this affinity
-    h: NDArray[np.float64]  # [A] see codes.Terms
-    own: NDArray[np.float64]
 
 
 @kernel(inline=True)
@@ -51,14 +36,14 @@ def farthest_affinity(rule: Rule, frame: Frame, edges: Edges, i: int, x: float) 
     return (t - edges.h[i] if rule.pick == FARTHEST else edges.h[i] - t) - slack
 
 
-@kernel
-def pair_gate(
-    rule: Rule, frame: Frame, edges: Edges, gates: Gates, best: Best, exact: bool, i: int, pair: int
-) -> tuple[float, float]:
+@kernel(inline=True)
+def pair_gate(problem: Problem, screening: Screening, exact: bool, i: int, pair: int) -> tuple[float, float]:
     """The affinities, (upper bound at least, lower bound at most), that a pair of anchor i still wants.
 
     `exact`: whether `best` holds candidates (and not what the probe keeps there).
     """
+    _, rule, _, best = problem
+    frame, _, edges, gates = screening
     low, high = max(edges.far[pair], np.float64(gates.reach[pair])), edges.near[pair]
     if rule.count_nearer and best.nearer[pair] < NEARER_CAP:
         high = edges.floor[pair]
@@ -101,20 +86,20 @@ def sort_falling(values: np.ndarray, keys: np.ndarray, first: int, end: int) -> 
 
 
 @kernel
-def set_gates(
-    rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best, exact: bool, i: int
-) -> None:
+def set_gates(problem: Problem, screening: Screening, exact: bool, i: int) -> None:
     """The gates of anchor i: the hull, and for nearest and farthest disjoint intervals, nearest first.
 
     Cost: its pairs, sorted; of many pairs the hull is the only interval.
     """
+    _, rule, pairs, _ = problem
+    gates = screening.gates
     first, end = pairs.start[i], pairs.start[i + 1]
     gates.hull_low[i], gates.hull_high[i] = CLOSED, UNGATED
     gates.intervals[i] = 0
     if first == end:
         return
     for pair in range(first, end):
-        low, high = pair_gate(rule, frame, edges, gates, best, exact, i, pair)
+        low, high = pair_gate(problem, screening, exact, i, pair)
         gates.low[pair], gates.high[pair] = max(round_down(low), UNGATED), round_up(high)
         gates.hull_low[i] = min(gates.hull_low[i], gates.low[pair])
         gates.hull_high[i] = max(gates.hull_high[i], gates.high[pair])
@@ -135,10 +120,10 @@ def set_gates(
 
 
 @kernel
-def set_all_gates(rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best) -> None:
+def set_all_gates(problem: Problem, screening: Screening) -> None:
     """set_gates of every anchor."""
-    for i in range(gates.hull_low.size):
-        set_gates(rule, frame, pairs, edges, gates, best, True, i)
+    for i in range(screening.gates.hull_low.size):
+        set_gates(problem, screening, True, i)
 
 
 @kernel
@@ -167,11 +152,10 @@ def _insert_key(keys: np.ndarray, count: int, key: np.uint64) -> int:
 
 
 @kernel
-def _largest_key(
-    rows: Rows, rule: Rule, frame: Frame, pairs: Pairs, lanes: Lanes, edges: Edges, gates: Gates, i: int, pair: int,
-    lane: int, low: np.float32,
-) -> np.uint64:  # fmt: skip
+def _largest_key(problem: Problem, screening: Screening, i: int, pair: int, lane: int, low: np.float32) -> np.uint64:
     """The largest key that a candidate of affinity at least `low` can have: of random picks its draw."""
+    rows, rule, pairs, _ = problem
+    frame, lanes, edges, gates = screening
     draw = mix(pairs.prefix[pair] + rows.draw_key[lanes.slot[lane]])
     if rule.pick == RANDOM:
         return draw
@@ -184,29 +168,20 @@ def _largest_key(
 
 @kernel
 def probe(
-    rows: Rows,
-    rule: Rule,
-    frame: Frame,
-    pairs: Pairs,
-    lanes: Lanes,
-    edges: Edges,
-    gates: Gates,
-    best: Best,
-    found: Survivors,
-    counts: np.ndarray,
-    first_anchor: int,
-    last_anchor: int,
+    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int]
 ) -> None:
-    """First gates of the anchors first_anchor ... last_anchor - 1 from survivors among a sample of the rows.
+    """First gates of a range of anchors from survivors among a sample of the rows.
 
     No distance is made exact: of the rows that are certainly eligible the bounds of the keys are kept, in best.key,
     and the last of as many as are looked for is a gate. Anchors with many pairs learn nothing: their gates would
-    hardly narrow. Parameters are those of absorb().
+    hardly narrow. Parameters are those of refine().
     """
+    _, rule, pairs, best = problem
+    _, lanes, edges, gates = screening
     for b in range(counts.size):
         for e in range(counts[b]):
             i, lane, high = int(found.anchor[b, e]), int(found.candidate[b, e]), found.high[b, e]
-            if i < first_anchor or i >= last_anchor or is_crowded(pairs, i):
+            if i < anchors[0] or i >= anchors[1] or is_crowded(pairs, i):
                 continue
             low = high - lanes.slack[lane] * np.float32(1.001)
             near_key = sortable(2 * edges.own[i] - np.float64(low))
@@ -215,19 +190,19 @@ def probe(
                     continue
                 key = near_key
                 if rule.pick in (RANDOM, WEIGHTED):
-                    key = _largest_key(rows, rule, frame, pairs, lanes, edges, gates, i, pair, lane, low)
+                    key = _largest_key(problem, screening, i, pair, lane, low)
                 count = best.found[pair]
                 useless = key == NO_KEY or (count == best.key.shape[1] and key >= best.key[pair, 0])
                 if useless and not best.near_key.shape[1]:
                     continue
-                if not passes_duplicates(rows, rule, pairs, pair, lanes.slot[i], lanes.slot[lane]):
+                if not passes_duplicates(problem, pair, lanes.slot[i], lanes.slot[lane]):
                     continue
                 if best.near_key.shape[1]:
                     best.near_count[pair] = _insert_key(best.near_key[pair], best.near_count[pair], near_key)
                 if useless:
                     continue
                 best.found[pair] = _insert_key(best.key[pair], count, key)
-    for i in range(first_anchor, last_anchor):
+    for i in range(anchors[0], anchors[1]):
         for pair in range(pairs.start[i], pairs.start[i + 1]):
             if rule.skip and best.near_key.shape[1] and best.near_count[pair] == rule.skip:
                 gates.near[pair] = round_down(-value_of(best.near_key[pair, 0]))
@@ -240,13 +215,14 @@ def probe(
                 gates.key[pair] = value_of(key)
             else:
                 gates.reach[pair] = round_down(-value_of(key))
-        set_gates(rule, frame, pairs, edges, gates, best, False, i)
+        set_gates(problem, screening, False, i)
 
 
 @kernel
-def remember(rule: Rule, frame: Frame, pairs: Pairs, edges: Edges, gates: Gates, best: Best) -> None:
+def remember(problem: Problem, screening: Screening) -> None:
     """Let gates keep what the answers so far taught them, so that these may be dropped."""
+    pairs, gates = problem.pairs, screening.gates
     for i in range(gates.hull_low.size):
         for pair in range(pairs.start[i], pairs.start[i + 1]):
-            low, _ = pair_gate(rule, frame, edges, gates, best, True, i, pair)
+            low, _ = pair_gate(problem, screening, True, i, pair)
             gates.reach[pair] = max(gates.reach[pair], round_down(low))

@@ -73,7 +73,8 @@ def kernel(
     function : function
         May call other kernels and intrinsics. A closure is compiled but not kept.
     inline : bool, optional
-        Always inlined into other kernels: for small functions of many arrays, which a call would copy.
+        Always inlined into other kernels: for functions of many arrays, which a call would copy. Python cannot call
+        it.
     allocates : bool, optional
         Whether it makes arrays. Else no references are counted: threads that slice one array would wait for each
         other at its counter, and spend more time there than on the work.
@@ -92,9 +93,9 @@ def kernel(
     """
 
     def decorate(python_function: Function) -> Function:
-        options: dict[str, Any] = {"nopython": True, "nogil": True, "_nrt": allocates}
-        if inline:
-            options["forceinline"] = True
+        options: dict[str, Any] = {"nopython": True, "nogil": True, "_nrt": allocates, "no_cfunc_wrapper": True}
+        if inline:  # what Python and C would call it by takes longer to compile than the function
+            options |= {"forceinline": True, "no_cpython_wrapper": True}
         if boundscheck is not None:
             options["boundscheck"] = boundscheck
         dispatcher: Any = KernelDispatcher(python_function, targetoptions=options)

@@ -13,6 +13,8 @@ import numpy as np
 from minestream.kernels.distances import COSINE, EUCLIDEAN, SQEUCLIDEAN, distance, pair_total, uses_differences
 from minestream.kernels.jit import kernel
 
+Tables = tuple[np.ndarray, ...]  # float64 (m, d) each: row i of each belongs together
+
 
 @kernel
 def softplus(z: np.ndarray, out: np.ndarray) -> None:
@@ -30,10 +32,14 @@ def sigmoid(z: float) -> float:
 
 @kernel
 def add_slope(
-    metric: int, factor: float, x: float, a: np.ndarray, b: np.ndarray, square_a: float, square_b: float,
+    metric: int, factor: float, x: float, a: np.ndarray, b: np.ndarray, squares: tuple[float, float],
     out_a: np.ndarray, out_b: np.ndarray,
 ) -> None:  # fmt: skip
-    """Add factor times the gradient of the distance x of rows a and b (float64[d]) to out_a and out_b."""
+    """Add factor times the gradient of the distance x of rows a and b (float64[d]) to out_a and out_b.
+
+    squares : dot(a, a), dot(b, b)
+    """
+    square_a, square_b = squares
     if uses_differences(metric):
         weight = factor * 2.0
         if metric == EUCLIDEAN:
@@ -56,15 +62,18 @@ def add_slope(
 
 @kernel
 def triplets(
-    metric: int, soft: bool, margin: float, anchors: np.ndarray, positives: np.ndarray, negatives: np.ndarray,
-    squares: np.ndarray, out_loss: np.ndarray, out_active: np.ndarray, out_anchors: np.ndarray,
-    out_positives: np.ndarray, out_negatives: np.ndarray,
+    metric: int, soft: bool, margin: float, rows: Tables, squares: np.ndarray, out_loss: np.ndarray,
+    out_active: np.ndarray, out_gradients: Tables,
 ) -> None:  # fmt: skip
     """Triplet losses and gradients, row by row.
 
-    anchors, positives, negatives float64 (m, d); squares float64 (3, m), their dot(a, a); out_loss float64[m];
-    out_active bool[m], whether x < p + margin; the gradients like the rows, zeros before.
+    rows : anchors, positives, negatives
+    squares : float64 (3, m), their dot(a, a)
+    out_loss, out_active : float64[m], and bool[m], whether x < p + margin
+    out_gradients : like the rows, zeros before
     """
+    anchors, positives, negatives = rows
+    out_anchors, out_positives, out_negatives = out_gradients
     for i in range(anchors.shape[0]):
         a, b, c = anchors[i], positives[i], negatives[i]
         p = distance(metric, pair_total(metric, a, b), squares[0, i], squares[1, i])
@@ -79,8 +88,8 @@ def triplets(
             out_loss[i] = max(0.0, (p + margin) - x)
         if factor == 0.0:
             continue
-        add_slope(metric, factor, p, a, b, squares[0, i], squares[1, i], out_anchors[i], out_positives[i])
-        add_slope(metric, -factor, x, a, c, squares[0, i], squares[2, i], out_anchors[i], out_negatives[i])
+        add_slope(metric, factor, p, a, b, (squares[0, i], squares[1, i]), out_anchors[i], out_positives[i])
+        add_slope(metric, -factor, x, a, c, (squares[0, i], squares[2, i]), out_anchors[i], out_negatives[i])
         if metric == SQEUCLIDEAN:  # the anchor itself cancels
             for j in range(a.size):
                 out_anchors[i, j] = factor * 2.0 * (c[j] - b[j])
@@ -88,14 +97,19 @@ def triplets(
 
 @kernel
 def contrasts(
-    metric: int, margin: float, left: np.ndarray, right: np.ndarray, similar: np.ndarray, squares: np.ndarray,
-    out_loss: np.ndarray, out_active: np.ndarray, out_left: np.ndarray, out_right: np.ndarray,
+    metric: int, margin: float, rows: Tables, similar: np.ndarray, squares: np.ndarray, out_loss: np.ndarray,
+    out_active: np.ndarray, out_gradients: Tables,
 ) -> None:  # fmt: skip
     """Contrastive losses and gradients, row by row.
 
-    left, right float64 (m, d); similar bool[m]; squares float64 (2, m), their dot(a, a); out_loss float64[m];
-    out_active bool[m], whether the loss is above 0; the gradients like the rows, zeros before.
+    rows : left, right
+    similar : bool[m]
+    squares : float64 (2, m), their dot(a, a)
+    out_loss, out_active : float64[m], and bool[m], whether the loss is above 0
+    out_gradients : like the rows, zeros before
     """
+    left, right = rows
+    out_left, out_right = out_gradients
     for i in range(left.shape[0]):
         a, b = left[i], right[i]
         x = distance(metric, pair_total(metric, a, b), squares[0, i], squares[1, i])
@@ -104,7 +118,7 @@ def contrasts(
         out_active[i] = out_loss[i] > 0.0
         factor = 2.0 * x if similar[i] else -2.0 * gap
         if factor != 0.0:
-            add_slope(metric, factor, x, a, b, squares[0, i], squares[1, i], out_left[i], out_right[i])
+            add_slope(metric, factor, x, a, b, (squares[0, i], squares[1, i]), out_left[i], out_right[i])
 
 
 @kernel

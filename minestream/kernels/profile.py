@@ -29,9 +29,18 @@ class Spread(NamedTuple):
     start: NDArray[np.int32]  # [MOST_BUCKETS + 2]: bucket b is start[b] ... start[b + 1] - 1
 
 
-class Room(NamedTuple):
-    """What spreading the distances of one anchor needs besides."""
+class Panel(NamedTuple):
+    """Scratch of strip_distances()."""
 
+    coordinates: NDArray[np.float64]  # [d, CHUNK_ROWS]
+    totals: NDArray[np.float64]  # [2, CHUNK_ROWS]
+
+
+class Room(NamedTuple):
+    """The distances of one anchor by kind, and what spreading them needs besides."""
+
+    positives: Spread
+    negatives: Spread
     kind: NDArray[np.int8]  # [n] by slot
     bucket: NDArray[np.int32]  # [n] by slot
     scale: NDArray[np.float64]  # [5]: the least distance, buckets a distance of 1, how many buckets, units a distance
@@ -96,16 +105,9 @@ def _write_chunk(metric: int, total: np.ndarray, anchor_square: float, square: n
 
 @kernel
 def strip_distances(
-    metric: int,
-    anchors: np.ndarray,
-    anchor_square: np.ndarray,
-    vectors: np.ndarray,
-    square: np.ndarray,
-    first_slot: int,
-    panel: np.ndarray,
-    total: np.ndarray,
-    out_x: np.ndarray,
-) -> None:
+    metric: int, anchors: np.ndarray, anchor_square: np.ndarray, vectors: np.ndarray, square: np.ndarray,
+    first_slot: int, panel: Panel, out_x: np.ndarray,
+) -> None:  # fmt: skip
     """Canonical distances of a strip of anchors to a block of rows. Cost: S m d in float64.
 
     Of 64 rows the coordinates are put side by side once for all anchors. The additions of a pair, and so its value,
@@ -116,7 +118,7 @@ def strip_distances(
     anchors, anchor_square : float64 (S, d), float64[S]
     vectors : (m, d) of any stored dtype, the rows of slots first_slot ...
     square : float64[n], by slot
-    panel, total : float64 (d, CHUNK_ROWS), float64 (2, CHUNK_ROWS), scratch
+    panel : Panel, scratch
     out_x : float64 (S, n), by slot
     """
     m, d = vectors.shape
@@ -125,16 +127,16 @@ def strip_distances(
         for q in range(CHUNK_ROWS):
             row = vectors[first + min(q, count - 1)]  # the last chunk is filled up by its last row
             for j in range(d):
-                panel[j, q] = np.float64(row[j])
+                panel.coordinates[j, q] = np.float64(row[j])
         slot = first_slot + first
         own = square[slot : slot + count]
         last = anchors.shape[0] - 1
         for i in range(0, last + 1, 2):
             other = min(i + 1, last)  # an odd one meets them twice
-            _add_chunk(uses_differences(metric), anchors[i], anchors[other], panel, total)
-            _write_chunk(metric, total[0], anchor_square[i], own, out_x[i, slot : slot + count])
+            _add_chunk(uses_differences(metric), anchors[i], anchors[other], panel.coordinates, panel.totals)
+            _write_chunk(metric, panel.totals[0], anchor_square[i], own, out_x[i, slot : slot + count])
             if other > i:
-                _write_chunk(metric, total[1], anchor_square[other], own, out_x[other, slot : slot + count])
+                _write_chunk(metric, panel.totals[1], anchor_square[other], own, out_x[other, slot : slot + count])
 
 
 @kernel(inline=True)
@@ -210,9 +212,7 @@ def _sort_crowded(values: Spread, scale: np.ndarray, few: int) -> None:
 
 
 @kernel
-def spread_kinds(
-    rows: Rows, slot: int, x: np.ndarray, margin: float, positives: Spread, negatives: Spread, room: Room
-) -> None:
+def spread_kinds(rows: Rows, slot: int, x: np.ndarray, margin: float, room: Room) -> None:
     """Put an anchor's distances to its positives and to its negatives into buckets; positives are sorted.
 
     Parameters
@@ -221,9 +221,10 @@ def spread_kinds(
         The anchor, and its distances by slot.
     margin : float
         The largest: sums are of negatives less than it beyond a positive.
-    positives, negatives, room : Spread, Spread, Room
+    room : Room
         Written.
     """
+    positives, negatives = room.positives, room.negatives
     relations(rows, slot, room.kind)
     _scale_buckets(x, room.kind, margin, room.scale)
     buckets = int(room.scale[2])
@@ -309,8 +310,9 @@ def _count_bins(values: Spread, scale: np.ndarray, count: int, edges: np.ndarray
 
 
 @kernel
-def _precision(positives: Spread, p: int, negatives: Spread, room: Room) -> float:
+def _precision(room: Room, p: int) -> float:
     """Average precision at R = p: of the first R neighbours by (distance, key order)."""
+    positives, negatives = room.positives, room.negatives
     total = 0.0
     for i in range(p):
         before, _ = count_below(negatives, room.scale, positives.x[i], False)
@@ -323,10 +325,9 @@ def _precision(positives: Spread, p: int, negatives: Spread, room: Room) -> floa
 
 
 @kernel
-def _count_margin(
-    positives: Spread, p: int, negatives: Spread, room: Room, margin: float, k: int, a: int, out: Counts
-) -> None:
+def _count_margin(room: Room, p: int, margin: float, k: int, a: int, out: Counts) -> None:
     """The triplets of one anchor at one margin."""
+    positives, negatives = room.positives, room.negatives
     loss, semi_hard, low, unit = 0.0, 0, room.scale[0], room.scale[3]
     for i in range(p):
         last, bound = room.place[i], positives.x[i] + margin
@@ -342,17 +343,9 @@ def _count_margin(
 
 @kernel
 def count_strip(
-    rows: Rows,
-    slots: np.ndarray,
-    x: np.ndarray,
-    edges: np.ndarray,
-    margins: np.ndarray,
-    positives: Spread,
-    negatives: Spread,
-    room: Room,
-    first: int,
+    rows: Rows, slots: np.ndarray, x: np.ndarray, edges: np.ndarray, margins: np.ndarray, room: Room, first: int,
     out: Counts,
-) -> None:
+) -> None:  # fmt: skip
     """Count what lies around a strip of anchors. Cost: some 15 ns a pair, a look-up for each positive and margin.
 
     Parameters
@@ -361,16 +354,16 @@ def count_strip(
     x : float64 (S, n), their distances to all rows
     edges : float64[B + 1], ascending
     margins : float64[M], above 0
-    positives, negatives, room : Spread, Spread, Room
+    room : Room
         Scratch.
     first : int
         Where the strip's anchors stand in `out`.
     """
-    largest = 0.0
+    positives, negatives, largest = room.positives, room.negatives, 0.0
     for margin in margins:
         largest = max(largest, margin)
     for i in range(slots.size):
-        spread_kinds(rows, slots[i], x[i], largest, positives, negatives, room)
+        spread_kinds(rows, slots[i], x[i], largest, room)
         buckets = int(room.scale[2])
         p, n = int(positives.start[buckets]), int(negatives.start[buckets])
         a = first + i
@@ -382,9 +375,9 @@ def count_strip(
             room.place[j], _ = count_below(negatives, room.scale, positives.x[j], True)
             hard += room.place[j]
         out.hard[a] = hard
-        out.precision[a] = _precision(positives, p, negatives, room)
+        out.precision[a] = _precision(room, p)
         for k in range(margins.size):
-            _count_margin(positives, p, negatives, room, margins[k], k, a, out)
+            _count_margin(room, p, margins[k], k, a, out)
 
 
 @kernel

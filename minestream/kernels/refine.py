@@ -11,15 +11,41 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.distances import distances_to, prefetch_row
-from minestream.kernels.gates import Edges, set_gates, sort_falling
+from minestream.kernels.distances import distances_to, load_row, prefetch_row
+from minestream.kernels.gates import set_gates, sort_falling
 from minestream.kernels.jit import kernel
-from minestream.kernels.quantize import Frame
-from minestream.kernels.select import BEFORE, INSIDE, near_positive, offer, passes_duplicates, pick_key, place_of
-from minestream.kernels.sweep import Gates, Lanes, Survivors, is_crowded, wanted
-from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, WITHIN, Best, Pairs, Rows, Rule
+from minestream.kernels.select import BEFORE, BEYOND, near_positive, offer, passes_duplicates, pick_key, place_of
+from minestream.kernels.sweep import Screening, Survivors, is_crowded, wanted
+from minestream.kernels.types import ELIGIBLE, FARTHEST, NEARER_CAP, NEAREST, WITHIN, Problem
 
 AHEAD = 16  # rows asked of the memory before their turn
+
+
+class Vectors(NamedTuple):
+    """Rows that hold the vectors of a step, and which of them belongs to whom."""
+
+    row: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int8]  # [m, d] of any stored dtype
+    at: NDArray[np.int64]  # [n] of each lane
+    positive_at: NDArray[np.int64]  # [pairs] of their positives; read only when duplicates go by a threshold above 0
+
+
+class Grouped(NamedTuple):
+    """The survivors of a range of anchors, grouped by anchor."""
+
+    start: NDArray[np.int64]  # [anchors + 1]
+    candidate: NDArray[np.int32]  # lane
+    high: NDArray[np.float32]  # affinity, as in Survivors
+
+
+class Scratch(NamedTuple):
+    """What refine() needs besides, for eight candidates at a time."""
+
+    anchor_row: NDArray[np.float64]  # [d]
+    row: NDArray[np.float64]  # [d] of the candidate
+    at: NDArray[np.int64]  # [8] rows of Vectors
+    slot: NDArray[np.int32]  # [8]
+    x: NDArray[np.float64]  # [8] canonical distances
+    minus_x: NDArray[np.float64]  # [survivors of an anchor with many pairs, at most]
 
 
 class Taken(NamedTuple):
@@ -31,44 +57,34 @@ class Taken(NamedTuple):
     key: NDArray[np.uint64]
 
 
-@kernel
-def _count(found: Survivors, counts: np.ndarray, first_anchor: int, last_anchor: int, out_start: np.ndarray) -> int:
-    """Where the survivors of each anchor of a range begin when they are grouped; returns how many there are."""
+@kernel(allocates=True)
+def _grouped(found: Survivors, counts: np.ndarray, anchors: tuple[int, int]) -> Grouped:
+    """The survivors of a range of anchors from all buffers."""
+    first_anchor, end_anchor = anchors
+    start = np.zeros(end_anchor - first_anchor + 2, np.int64)
     for b in range(counts.size):
         for e in range(counts[b]):
             i = found.anchor[b, e]
-            if i >= first_anchor and i < last_anchor:
-                out_start[i - first_anchor + 1] += 1
-    for i in range(out_start.size - 1):
-        out_start[i + 1] += out_start[i]
-    return out_start[-1]
-
-
-@kernel
-def _group(
-    found: Survivors, counts: np.ndarray, first_anchor: int, last_anchor: int, start: np.ndarray,
-    out_candidate: np.ndarray,
-    out_high: np.ndarray,
-) -> None:  # fmt: skip
-    """The survivors of a range of anchors from all buffers, by anchor; start[i] moves to the end of anchor i."""
+            if i >= first_anchor and i < end_anchor:
+                start[i - first_anchor + 2] += 1
+    for i in range(2, start.size):
+        start[i] += start[i - 1]
+    grouped = Grouped(start[:-1], np.empty(start[-1], np.int32), np.empty(start[-1], np.float32))
     for b in range(counts.size):
         for e in range(counts[b]):
             i = found.anchor[b, e]
-            if i >= first_anchor and i < last_anchor:
-                to = start[i - first_anchor]
-                out_candidate[to], out_high[to] = found.candidate[b, e], found.high[b, e]
-                start[i - first_anchor] = to + 1
+            if i >= first_anchor and i < end_anchor:
+                to = start[i - first_anchor + 1]  # where the next of an anchor goes is, after the last, where it ends
+                grouped.candidate[to], grouped.high[to] = found.candidate[b, e], found.high[b, e]
+                start[i - first_anchor + 1] = to + 1
+    return grouped
 
 
 @kernel(inline=True)
-def _load(vectors: np.ndarray, at: int, out_row: np.ndarray) -> None:
-    for j in range(out_row.size):
-        out_row[j] = np.float64(vectors[at, j])
-
-
-@kernel(inline=True)
-def _surely_nearer(rule: Rule, pairs: Pairs, lanes: Lanes, edges: Edges, i: int, lane: int, high: np.float32) -> bool:
+def _surely_nearer(problem: Problem, screening: Screening, i: int, lane: int, high: np.float32) -> bool:
     """Whether a candidate is certainly nearer than the bands of all pairs of anchor i, and beyond their floors."""
+    _, rule, pairs, _ = problem
+    _, lanes, edges, _ = screening
     if not rule.count_nearer or rule.positive_duplicates == WITHIN:
         return False
     low = high - lanes.slack[lane] * np.float32(1.001)
@@ -93,12 +109,13 @@ def _place(minus_x: np.ndarray, x: float, after: bool) -> int:
 
 @kernel
 def _offer_by_band(
-    rows: Rows, rule: Rule, pairs: Pairs, lanes: Lanes, best: Best, candidates: np.ndarray, minus_x: np.ndarray,
-    i: int, vectors: np.ndarray, at: np.ndarray, positive_at: np.ndarray, row: np.ndarray,
-) -> None:  # fmt: skip
+    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, i: int, scratch: Scratch
+) -> None:
     """Offer candidates (lanes, by ascending distance) to each pair of anchor i from where its band begins, while the
     best found may change. Cost: log2 of their number a pair, and what is offered."""
-    a, capacity = lanes.slot[i], best.x.shape[1]
+    _, rule, pairs, best = problem
+    slots, minus_x = screening.lanes.slot, scratch.minus_x[: candidates.size]
+    a, capacity = slots[i], best.x.shape[1]
     for pair in range(pairs.start[i], pairs.start[i + 1]):
         first, end = _place(minus_x, pairs.low[pair], False), _place(minus_x, pairs.high[pair], True)
         below = first - _place(minus_x, pairs.floor[pair], False) if rule.count_nearer else 0
@@ -116,157 +133,126 @@ def _offer_by_band(
                 if (rule.pick == NEAREST and x > worst) or (rule.pick == FARTHEST and x < worst):
                     break
             if rule.positive_duplicates == WITHIN:
-                _load(vectors, at[candidates[e]], row)
-            offer(rows, rule, pairs, best, pair, a, lanes.slot[candidates[e]], x, row, vectors, positive_at)
+                load_row(vectors.row, vectors.at[candidates[e]], scratch.row)
+            offer(problem, pair, a, slots[candidates[e]], x, scratch.row, vectors.row, vectors.positive_at)
             step += 1
 
 
-@kernel
-def _absorb_crowded(
-    rows: Rows,
-    rule: Rule,
-    frame: Frame,
-    pairs: Pairs,
-    lanes: Lanes,
-    gates: Gates,
-    best: Best,
-    candidates: np.ndarray,
-    highs: np.ndarray,
-    i: int,
-    vectors: np.ndarray,
-    at: np.ndarray,
-    positive_at: np.ndarray,
-    anchor_row: np.ndarray,
-    row: np.ndarray,
-    eight: np.ndarray,
-    slots: np.ndarray,
-    total: np.ndarray,
-    x: np.ndarray,
-    minus_x: np.ndarray,
-    out_counts: np.ndarray,
-) -> None:
-    """_absorb() of the survivors of one anchor that has many pairs: all become exact, and are sorted by distance."""
-    count = 0
+@kernel(inline=True)
+def _distances(problem: Problem, a: int, vectors: Vectors, count: int, scratch: Scratch) -> None:
+    """Canonical distances of slot a to the first `count` rows in the scratch, into scratch.x."""
+    square = problem.rows.square
+    distances_to(
+        problem.rule.metric, scratch.anchor_row, square[a], vectors.row, square, scratch.at[:count],
+        scratch.slot[:count], scratch.x,
+    )  # fmt: skip
+
+
+@kernel(inline=True)
+def _refine_crowded(
+    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, highs: np.ndarray, i: int,
+    scratch: Scratch, out_counts: np.ndarray,
+) -> None:  # fmt: skip
+    """Refine the survivors of an anchor that has many pairs: all become exact, and are sorted by distance."""
+    slots, count = screening.lanes.slot, 0
     for e in range(candidates.size):
-        if wanted(rows, rule, frame, pairs, lanes, gates, i, candidates[e], highs[e]):
+        if wanted(problem, screening, i, candidates[e], highs[e]):
             candidates[count] = candidates[e]
             count += 1
     for e in range(0, count, 8):
         few = min(8, count - e)
         for q in range(few):
-            eight[q], slots[q] = at[candidates[e + q]], lanes.slot[candidates[e + q]]
-        distances_to(
-            rule.metric, anchor_row, rows.square[lanes.slot[i]], vectors, rows.square, eight[:few], slots[:few],
-            total, x,
-        )  # fmt: skip
+            scratch.at[q], scratch.slot[q] = vectors.at[candidates[e + q]], slots[candidates[e + q]]
+        _distances(problem, slots[i], vectors, few, scratch)
         for q in range(few):
-            minus_x[e + q] = -x[q]
-    sort_falling(candidates, minus_x, 0, count)
-    _offer_by_band(
-        rows, rule, pairs, lanes, best, candidates[:count], minus_x[:count], i, vectors, at, positive_at, row
-    )
+            scratch.minus_x[e + q] = -scratch.x[q]
+    sort_falling(candidates, scratch.minus_x, 0, count)
+    _offer_by_band(problem, screening, vectors, candidates[:count], i, scratch)
     out_counts[0] += count
     out_counts[1] += count  # that a sharper screen would let fewer through is not known
+    set_gates(problem, screening, True, i)
+
+
+@kernel(inline=True)
+def _next_wanted(
+    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, highs: np.ndarray, i: int,
+    e: int, scratch: Scratch,
+) -> tuple[int, int]:  # fmt: skip
+    """Put up to eight candidates that anchor i still wants, from place e on, into the scratch: the next place, and
+    how many. Those that are certainly nearer than all bands are counted only."""
+    _, _, pairs, best = problem
+    slots, count = screening.lanes.slot, 0
+    while e < candidates.size and count < 8:
+        lane, high = candidates[e], highs[e]
+        e += 1
+        if not wanted(problem, screening, i, lane, high):
+            continue
+        if _surely_nearer(problem, screening, i, lane, high):
+            for pair in range(pairs.start[i], pairs.start[i + 1]):
+                if passes_duplicates(problem, pair, slots[i], slots[lane]):
+                    best.nearer[pair] = min(NEARER_CAP, best.nearer[pair] + 1)
+            continue
+        scratch.at[count], scratch.slot[count] = vectors.at[lane], slots[lane]
+        count += 1
+    return e, count
+
+
+@kernel(inline=True)
+def _refine_anchor(
+    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, highs: np.ndarray, i: int,
+    scratch: Scratch, out_counts: np.ndarray,
+) -> None:  # fmt: skip
+    """Refine the survivors of an anchor, the nearest first, eight at a time."""
+    _, rule, pairs, best = problem
+    a = screening.lanes.slot[i]
+    sort_falling(candidates, highs, 0, candidates.size)
+    e = ahead = 0
+    while e < candidates.size and highs[e] >= screening.gates.hull_low[i]:
+        while ahead < min(candidates.size, e + AHEAD):
+            prefetch_row(vectors.row, vectors.at[candidates[ahead]])
+            ahead += 1
+        e, count = _next_wanted(problem, screening, vectors, candidates, highs, i, e, scratch)
+        _distances(problem, a, vectors, count, scratch)
+        out_counts[0] += count
+        for q in range(count):
+            x = scratch.x[q]
+            if rule.positive_duplicates == WITHIN:
+                load_row(vectors.row, scratch.at[q], scratch.row)
+            inside = False
+            for pair in range(pairs.start[i], pairs.start[i + 1]):
+                farthest = pairs.high[pair]
+                if rule.pick == NEAREST and best.found[pair] == best.x.shape[1]:
+                    farthest = min(farthest, best.x[pair, 0])
+                inside |= x <= farthest and x >= pairs.low[pair]
+                offer(problem, pair, a, scratch.slot[q], x, scratch.row, vectors.row, vectors.positive_at)
+            out_counts[1] += inside
+        set_gates(problem, screening, True, i)
 
 
 @kernel
-def _absorb(
-    rows: Rows,
-    rule: Rule,
-    frame: Frame,
-    pairs: Pairs,
-    lanes: Lanes,
-    edges: Edges,
-    gates: Gates,
-    best: Best,
-    candidates: np.ndarray,
-    highs: np.ndarray,
-    ends: np.ndarray,
-    first_anchor: int,
-    last_anchor: int,
-    vectors: np.ndarray,
-    at: np.ndarray,
-    positive_at: np.ndarray,
-    anchor_row: np.ndarray,
-    row: np.ndarray,
-    eight: np.ndarray,
-    slots: np.ndarray,
-    total: np.ndarray,
-    x: np.ndarray,
-    minus_x: np.ndarray,
+def _refine(
+    problem: Problem, screening: Screening, grouped: Grouped, first_anchor: int, vectors: Vectors, scratch: Scratch,
     out_counts: np.ndarray,
-) -> None:
-    """absorb() of survivors that are grouped, with its scratch; ends int64[anchors]: where each one's survivors end."""
-    for i in range(first_anchor, last_anchor):
-        e, end = ends[i - first_anchor - 1] if i > first_anchor else 0, ends[i - first_anchor]
-        if e == end:
+) -> None:  # fmt: skip
+    """refine() of survivors that are grouped, with its scratch."""
+    for place in range(grouped.start.size - 1):
+        i, first, end = first_anchor + place, grouped.start[place], grouped.start[place + 1]
+        if first == end:
             continue
-        a = lanes.slot[i]
-        _load(vectors, at[i], anchor_row)
-        if is_crowded(pairs, i):
-            _absorb_crowded(
-                rows, rule, frame, pairs, lanes, gates, best, candidates[e:end], highs[e:end], i, vectors, at,
-                positive_at, anchor_row, row, eight, slots, total, x, minus_x, out_counts,
-            )  # fmt: skip
-            set_gates(rule, frame, pairs, edges, gates, best, True, i)
-            continue
-        sort_falling(candidates, highs, e, end)
-        ahead = e
-        while e < end and highs[e] >= gates.hull_low[i]:
-            count = 0
-            while ahead < min(end, e + AHEAD):
-                prefetch_row(vectors, at[candidates[ahead]])
-                ahead += 1
-            while e < end and count < 8:
-                lane, high = candidates[e], highs[e]
-                e += 1
-                if not wanted(rows, rule, frame, pairs, lanes, gates, i, lane, high):
-                    continue
-                if _surely_nearer(rule, pairs, lanes, edges, i, lane, high):
-                    for pair in range(pairs.start[i], pairs.start[i + 1]):
-                        if passes_duplicates(rows, rule, pairs, pair, a, lanes.slot[lane]):
-                            best.nearer[pair] = min(NEARER_CAP, best.nearer[pair] + 1)
-                    continue
-                eight[count], slots[count] = at[lane], lanes.slot[lane]
-                count += 1
-            distances_to(
-                rule.metric, anchor_row, rows.square[a], vectors, rows.square, eight[:count], slots[:count], total, x
-            )
-            out_counts[0] += count
-            for q in range(count):
-                if rule.positive_duplicates == WITHIN:
-                    _load(vectors, eight[q], row)
-                inside = False
-                for pair in range(pairs.start[i], pairs.start[i + 1]):
-                    farthest = pairs.high[pair]
-                    if rule.pick == NEAREST and best.found[pair] == best.x.shape[1]:
-                        farthest = min(farthest, best.x[pair, 0])
-                    inside |= x[q] <= farthest and x[q] >= pairs.low[pair]
-                    offer(rows, rule, pairs, best, pair, a, slots[q], x[q], row, vectors, positive_at)
-                out_counts[1] += inside
-            set_gates(rule, frame, pairs, edges, gates, best, True, i)
+        candidates, highs = grouped.candidate[first:end], grouped.high[first:end]
+        load_row(vectors.row, vectors.at[i], scratch.anchor_row)
+        if is_crowded(problem.pairs, i):
+            _refine_crowded(problem, screening, vectors, candidates, highs, i, scratch, out_counts)
+        else:
+            _refine_anchor(problem, screening, vectors, candidates, highs, i, scratch, out_counts)
 
 
 @kernel(allocates=True)
-def absorb(
-    rows: Rows,
-    rule: Rule,
-    frame: Frame,
-    pairs: Pairs,
-    lanes: Lanes,
-    edges: Edges,
-    gates: Gates,
-    best: Best,
-    found: Survivors,
-    counts: np.ndarray,
-    first_anchor: int,
-    last_anchor: int,
-    vectors: np.ndarray,
-    at: np.ndarray,
-    positive_at: np.ndarray,
-    out_counts: np.ndarray,
-) -> None:
-    """Offer survivors to the pairs of the anchors first_anchor ... last_anchor - 1, and narrow their gates.
+def refine(
+    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
+    vectors: Vectors, out_counts: np.ndarray,
+) -> None:  # fmt: skip
+    """Offer survivors to the pairs of a range of anchors, and narrow their gates.
 
     Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more. An
     anchor with many pairs makes all of them exact at once, and sorts them. Cost: d in float64 a survivor that still
@@ -276,98 +262,85 @@ def absorb(
     ----------
     found : Survivors, arrays (buffers, entries)
     counts : int64[buffers], how many entries each buffer has
-    vectors : (m, d) of any stored dtype
-    at : int64[n], the row of `vectors` that holds each lane
-    positive_at : int64[pairs], the same of the positives; read only when duplicates go by a threshold above 0
+    anchors : the first anchor of the range, and its end
+    vectors : Vectors
     out_counts : int64[2], added to: canonical distances, those of them within their gate
     """
-    ends = np.zeros(last_anchor - first_anchor + 1, np.int64)
-    size = _count(found, counts, first_anchor, last_anchor, ends)
-    candidates, highs = np.empty(size, np.int32), np.empty(size, np.float32)
-    _group(found, counts, first_anchor, last_anchor, ends, candidates, highs)
+    grouped = _grouped(found, counts, anchors)
     most = 0  # survivors of an anchor with many pairs
-    for i in range(first_anchor, last_anchor):
-        if is_crowded(pairs, i):
-            most = max(most, ends[i - first_anchor] - (ends[i - first_anchor - 1] if i > first_anchor else 0))
-    d = vectors.shape[1]
-    _absorb(
-        rows, rule, frame, pairs, lanes, edges, gates, best, candidates, highs, ends, first_anchor, last_anchor,
-        vectors, at, positive_at, np.empty(d, np.float64), np.empty(d, np.float64), np.empty(8, np.int64),
-        np.empty(8, np.int32), np.empty(8, np.float64), np.empty(8, np.float64), np.empty(most, np.float64),
-        out_counts,
-    )  # fmt: skip
+    for i in range(anchors[0], anchors[1]):
+        if is_crowded(problem.pairs, i):
+            most = max(most, grouped.start[i - anchors[0] + 1] - grouped.start[i - anchors[0]])
+    d = vectors.row.shape[1]
+    at, slots = np.empty(8, np.int64), np.empty(8, np.int32)
+    scratch = Scratch(np.empty(d), np.empty(d), at, slots, np.empty(8), np.empty(most))
+    _refine(problem, screening, grouped, anchors[0], vectors, scratch, out_counts)
+
+
+@kernel
+def _collect_anchor(
+    problem: Problem, i: int, a: int, vectors: Vectors, scratch: Scratch, out: Taken, to: int, out_counts: np.ndarray
+) -> int:
+    """Append what anchor i, slot a, takes of the rows in the scratch, from place `to` of `out` on: the next place; -1
+    when `out` has no room."""
+    _, rule, pairs, best = problem
+    x, slots = scratch.x, scratch.slot
+    need = to
+    for pair in range(pairs.start[i], pairs.start[i + 1]):
+        for e in range(slots.size):
+            need += x[e] >= pairs.low[pair] and x[e] <= pairs.high[pair]
+    if need > out.pair.size:
+        return -1
+    out_counts[0] += slots.size
+    for e in range(slots.size):
+        if rule.positive_duplicates == WITHIN:
+            load_row(vectors.row, scratch.at[e], scratch.row)
+        inside = False
+        for pair in range(pairs.start[i], pairs.start[i + 1]):
+            inside |= x[e] <= pairs.high[pair] and x[e] >= pairs.low[pair]
+            place = place_of(problem, pair, a, slots[e], x[e])
+            if place == BEYOND or near_positive(problem, pair, slots[e], scratch.row, vectors.row, vectors.positive_at):
+                continue
+            if place == BEFORE:
+                best.nearer[pair] += 1
+                continue
+            best.tally[ELIGIBLE] += 1
+            out.pair[to], out.slot[to], out.x[to] = pair, slots[e], x[e]
+            out.key[to] = pick_key(problem, pair, scratch.row.size, slots[e], x[e])
+            to += 1
+        out_counts[1] += inside
+    return to
 
 
 @kernel(allocates=True)
 def collect(
-    rows: Rows,
-    rule: Rule,
-    pairs: Pairs,
-    lanes: Lanes,
-    best: Best,
-    found: Survivors,
-    counts: np.ndarray,
-    first_anchor: int,
-    last_anchor: int,
-    vectors: np.ndarray,
-    at: np.ndarray,
-    positive_at: np.ndarray,
-    out: Taken,
-    out_counts: np.ndarray,
-) -> tuple[int, int]:
-    """For rules that take all: append what is eligible for the anchors first_anchor ... last_anchor - 1 to `out`.
+    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
+    vectors: Vectors, out: Taken, out_counts: np.ndarray,
+) -> tuple[int, int]:  # fmt: skip
+    """For rules that take all: append what is eligible for a range of anchors to `out`.
 
-    Parameters are those of absorb(). Stops before an anchor for whose takings `out` has no room.
+    Parameters are those of refine(). Stops before an anchor for whose takings `out` has no room.
 
     Returns
     -------
     next, written : int
-        The anchor to go on with (last_anchor at the end), and how many entries were written. When none was and
-        `next` is not last_anchor, `out` is too small for one anchor.
+        The anchor to go on with (the end when all are done), and how many entries were written. When none was and
+        anchors are left, `out` is too small for one anchor.
     """
-    ends = np.zeros(last_anchor - first_anchor + 1, np.int64)
-    size = _count(found, counts, first_anchor, last_anchor, ends)
-    candidates, highs = np.empty(size, np.int32), np.empty(size, np.float32)
-    _group(found, counts, first_anchor, last_anchor, ends, candidates, highs)
-    total = np.empty(8, np.float64)
-    d = vectors.shape[1]
-    anchor_row = np.empty(d, np.float64)
-    row = np.empty(d, np.float64)
-    to = 0
-    for i in range(first_anchor, last_anchor):
-        first, end = ends[i - first_anchor - 1] if i > first_anchor else 0, ends[i - first_anchor]
+    grouped = _grouped(found, counts, anchors)
+    d, to = vectors.row.shape[1], 0
+    anchor_row, row, none = np.empty(d), np.empty(d), np.empty(0)
+    for i in range(anchors[0], anchors[1]):
+        first, end = grouped.start[i - anchors[0]], grouped.start[i - anchors[0] + 1]
         if first == end:
             continue
-        slots = lanes.slot[candidates[first:end]]
-        rows_at = at[candidates[first:end]]
-        x = np.empty(end - first, np.float64)
-        a = lanes.slot[i]
-        _load(vectors, at[i], anchor_row)
-        distances_to(rule.metric, anchor_row, rows.square[a], vectors, rows.square, rows_at, slots, total, x)
-        need = 0
-        for pair in range(pairs.start[i], pairs.start[i + 1]):
-            for e in range(x.size):
-                need += x[e] >= pairs.low[pair] and x[e] <= pairs.high[pair]
-        if to + need > out.pair.size:
+        candidates, a = grouped.candidate[first:end], screening.lanes.slot[i]
+        at, slots = vectors.at[candidates], screening.lanes.slot[candidates]
+        scratch = Scratch(anchor_row, row, at, slots, np.empty((end - first + 7) // 8 * 8), none)
+        load_row(vectors.row, vectors.at[i], anchor_row)
+        _distances(problem, a, vectors, end - first, scratch)
+        written = _collect_anchor(problem, i, a, vectors, scratch, out, to, out_counts)
+        if written < 0:
             return i, to
-        out_counts[0] += x.size
-        for e in range(x.size):
-            if rule.positive_duplicates == WITHIN:
-                _load(vectors, rows_at[e], row)
-            inside = False
-            for pair in range(pairs.start[i], pairs.start[i + 1]):
-                inside |= x[e] <= pairs.high[pair] and x[e] >= pairs.low[pair]
-                place = place_of(rows, rule, pairs, best, pair, a, slots[e], x[e])
-                if place not in (BEFORE, INSIDE) or near_positive(
-                    rows, rule, pairs, pair, slots[e], row, vectors, positive_at
-                ):
-                    continue
-                if place == BEFORE:
-                    best.nearer[pair] += 1
-                    continue
-                best.tally[0] += 1
-                out.pair[to], out.slot[to], out.x[to] = pair, slots[e], x[e]
-                out.key[to] = pick_key(rows, rule, d, pairs.prefix[pair], slots[e], x[e])
-                to += 1
-            out_counts[1] += inside
-    return last_anchor, to
+        to = written
+    return anchors[1], to

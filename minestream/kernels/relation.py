@@ -77,6 +77,12 @@ def relation(rows: Rows, a: int, b: int) -> int:
     return POSITIVE if positive else NEGATIVE
 
 
+@kernel(inline=True)
+def lost_to_group(kind: int, wanted: int) -> bool:
+    """Whether a pair of this relation would be what is wanted if its rows were not of one group."""
+    return kind == (GROUP_POSITIVE if wanted == POSITIVE else GROUP_NEGATIVE)
+
+
 @kernel
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
     """What every slot is to anchor a: int8[n]. Where only labels count, by a loop that becomes vector code."""

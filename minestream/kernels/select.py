@@ -25,17 +25,16 @@ from minestream.kernels.types import (
     WEIGHTED,
     WITHIN,
     Best,
-    Pairs,
-    Rows,
-    Rule,
+    Problem,
 )
 
 BEYOND, BEFORE, INSIDE = 0, 1, 2
 
 
 @kernel(inline=True)
-def passes_duplicates(rows: Rows, rule: Rule, pairs: Pairs, pair: int, a: int, b: int) -> bool:
+def passes_duplicates(problem: Problem, pair: int, a: int, b: int) -> bool:
     """The duplicate rules that compare equality only."""
+    rows, rule, pairs, _ = problem
     if rule.own_duplicates != IGNORE and (rows.twin[a] == rows.twin[b]) == (rule.own_duplicates == EXCLUDE):
         return False
     return rule.positive_duplicates != EXCLUDE or rows.twin[b] != rows.twin[pairs.positive[pair]]
@@ -101,25 +100,28 @@ def precedes(key: np.uint64, slot: int, rank: np.ndarray, keys: np.ndarray, slot
 
 
 @kernel(inline=True)
-def pick_key(rows: Rows, rule: Rule, dimension: int, prefix: np.uint64, b: int, x: float) -> np.uint64:
-    """The key by which the rule's pick sorts, smallest first."""
+def pick_key(problem: Problem, pair: int, dimension: int, b: int, x: float) -> np.uint64:
+    """The key by which the rule's pick sorts, smallest first: of slot b at distance x for a pair."""
+    rule = problem.rule
     if rule.pick == NEAREST:
         return sortable(x)
     if rule.pick == FARTHEST:
         return sortable(-x)
     if rule.pick == KEY_ORDER:
         return np.uint64(0)
-    draw = mix(prefix + rows.draw_key[b])
+    draw = mix(problem.pairs.prefix[pair] + problem.rows.draw_key[b])
     if rule.pick == RANDOM:
         return draw
     return sortable(weighted_key(dimension, unit_distance(rule.metric, x), draw))
 
 
 @kernel(inline=True)
-def near_positive(
-    rows: Rows, rule: Rule, pairs: Pairs, pair: int, b: int, row: np.ndarray, positives: np.ndarray, at: np.ndarray
-) -> bool:
-    """Whether slot b (its vector: row float64[d]) lies within the threshold of the pair's positive."""
+def near_positive(problem: Problem, pair: int, b: int, row: np.ndarray, positives: np.ndarray, at: np.ndarray) -> bool:
+    """Whether slot b (its vector: row float64[d]) lies within the threshold of the pair's positive.
+
+    positives, at : as for offer()
+    """
+    rows, rule, pairs, _ = problem
     if rule.positive_duplicates != WITHIN:
         return False
     total = pair_total(rule.metric, positives[at[pair]], row)
@@ -129,19 +131,20 @@ def near_positive(
 
 @kernel
 def equal_positives(
-    rows: Rows, rule: Rule, pairs: Pairs, best: Best, anchors: np.ndarray, first: np.ndarray, end: np.ndarray,
-    members: np.ndarray,
-) -> None:  # fmt: skip
+    problem: Problem, anchors: np.ndarray, first: np.ndarray, end: np.ndarray, members: np.ndarray
+) -> None:
     """Offer every anchor the positives whose vectors equal its own; cost: the sizes of their twin sets.
 
     Of sets whose members are of one length: they are all as far as the anchor is from itself.
 
     Parameters
     ----------
-    pairs, best : one pair an anchor
+    problem : Problem, with one pair an anchor
+    anchors : int32[A], slots
     first, end : int64[A], the stretch of `members` that holds the anchor's twin set
     members : int32[n], slots by twin set, in key order
     """
+    rows, rule, _, best = problem
     for i in range(anchors.size):
         a = anchors[i]
         x = distance(
@@ -149,7 +152,7 @@ def equal_positives(
         )
         for at in range(first[i], end[i]):
             b = members[at]
-            key = pick_key(rows, rule, 0, pairs.prefix[i], b, x)
+            key = pick_key(problem, i, 0, b, x)
             if best.found[i] == best.key.shape[1] and key > best.key[i, 0]:  # most rows of a large set, by their draws
                 continue
             if relation(rows, a, b) != POSITIVE:
@@ -160,18 +163,19 @@ def equal_positives(
 
 
 @kernel(inline=True)
-def place_of(rows: Rows, rule: Rule, pairs: Pairs, best: Best, pair: int, a: int, b: int, x: float) -> int:
+def place_of(problem: Problem, pair: int, a: int, b: int, x: float) -> int:
     """Where candidate b, of the wanted relation and at canonical distance x, stands to a pair of anchor a.
 
     BEYOND: no answer. BEFORE: nearer than the band, and counted. INSIDE: eligible. The last two but for the
     threshold T of the positive's duplicates.
     """
+    _, rule, pairs, best = problem
     if x > pairs.high[pair]:
         return BEYOND
     below = x < pairs.low[pair]
     if below and not (rule.count_nearer and x >= pairs.floor[pair] and best.nearer[pair] < NEARER_CAP):
         return BEYOND
-    if not passes_duplicates(rows, rule, pairs, pair, a, b):
+    if not passes_duplicates(problem, pair, a, b):
         best.tally[DUPLICATE] += 1
         return BEYOND
     if rule.pick == WEIGHTED and unit_distance(rule.metric, x) >= WEIGHT_END:
@@ -181,48 +185,37 @@ def place_of(rows: Rows, rule: Rule, pairs: Pairs, best: Best, pair: int, a: int
 
 @kernel(inline=True)
 def offer(
-    rows: Rows,
-    rule: Rule,
-    pairs: Pairs,
-    best: Best,
-    pair: int,
-    a: int,
-    b: int,
-    x: float,
-    row: np.ndarray,
-    positives: np.ndarray,
-    at: np.ndarray,
+    problem: Problem, pair: int, a: int, b: int, x: float, row: np.ndarray, positives: np.ndarray, at: np.ndarray
 ) -> None:
     """Offer candidate b, of the wanted relation and at canonical distance x, to one pair of anchor a.
 
     `row` float64[d], and `positives` (m, d) in whose rows `at` int64[pairs] the positives stand, are read only when
     duplicates go by a threshold above 0.
     """
-    place = place_of(rows, rule, pairs, best, pair, a, b, x)
+    place, best = place_of(problem, pair, a, b, x), problem.best
     if place == BEYOND:
         return
     if place == BEFORE:
-        if not near_positive(rows, rule, pairs, pair, b, row, positives, at):
+        if not near_positive(problem, pair, b, row, positives, at):
             best.nearer[pair] += 1
         return
     best.tally[ELIGIBLE] += 1
-    key = pick_key(rows, rule, row.size, pairs.prefix[pair], b, x)
+    key, rank = pick_key(problem, pair, row.size, b, x), problem.rows.rank
     count, capacity = best.found[pair], best.key.shape[1]
     skips = best.near_key.shape[1]
-    if skips == 0 and count == capacity and rule.take:
-        if not precedes(key, b, rows.rank, best.key[pair], best.slot[pair], 0):
+    if skips == 0 and count == capacity and problem.rule.take:
+        if not precedes(key, b, rank, best.key[pair], best.slot[pair], 0):
             return
-    if near_positive(rows, rule, pairs, pair, b, row, positives, at):
+    if near_positive(problem, pair, b, row, positives, at):
         best.tally[DUPLICATE] += 1
         best.tally[ELIGIBLE] -= 1
         return
-    if rule.take == 0:
+    if problem.rule.take == 0:
         best.key[pair, count], best.slot[pair, count], best.x[pair, count] = key, b, x
         best.found[pair] = count + 1
         return
-    best.found[pair] = insert(key, b, x, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
+    best.found[pair] = insert(key, b, x, rank, best.key[pair], best.slot[pair], best.x[pair], count)
     if skips:
         best.near_count[pair] = insert(
-            sortable(x), b, x, rows.rank, best.near_key[pair], best.near_slot[pair], best.near_x[pair],
-            best.near_count[pair],
-        )  # fmt: skip
+            sortable(x), b, x, rank, best.near_key[pair], best.near_slot[pair], best.near_x[pair], best.near_count[pair]
+        )

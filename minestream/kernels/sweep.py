@@ -15,21 +15,9 @@ from minestream.kernels.distances import canonical_distance
 from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import PAD, Frame
-from minestream.kernels.relation import relation
+from minestream.kernels.relation import lost_to_group, relation
 from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, tile, tile_shape, trailing_zeros
-from minestream.kernels.types import (
-    EXCLUDE,
-    GROUP_NEGATIVE,
-    GROUP_POSITIVE,
-    IN_GROUP,
-    NEGATIVE,
-    POSITIVE,
-    RANDOM,
-    WEIGHTED,
-    Pairs,
-    Rows,
-    Rule,
-)
+from minestream.kernels.types import EXCLUDE, IN_GROUP, POSITIVE, RANDOM, WEIGHTED, Pairs, Problem, Rule
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes
@@ -63,11 +51,33 @@ class Gates(NamedTuple):
     nearest: NDArray[np.float64]  # [A] a linear distance in the frame is at least this less the affinity
 
 
+class Edges(NamedTuple):
+    """Each pair's band as affinities, widened by the anchor's share of the error; unbounded ends are infinite."""
+
+    far: NDArray[np.float64]  # [pairs]
+    near: NDArray[np.float64]
+    surely_far: NDArray[np.float64]  # the same narrowed: what lies between is certainly inside
+    surely_near: NDArray[np.float64]
+    floor: NDArray[np.float64]  # nearer ones are counted up to this affinity
+    h: NDArray[np.float64]  # [A] see quantize.Terms
+    own: NDArray[np.float64]
+
+
+class Screening(NamedTuple):
+    """How a screen sees the rows of a search, and how far each anchor still looks."""
+
+    frame: Frame
+    lanes: Lanes
+    edges: Edges
+    gates: Gates
+
+
 class Side(NamedTuple):
     """Consecutive lanes, packed for one side of the tile."""
 
     first: int
     lanes: int
+    unit: int  # panels of a unit of work
     panels: NDArray[np.float32] | NDArray[np.int32]  # [panels, words, width]
     terms: NDArray[np.float32]  # [panels, 2 + 2 * intervals, width], see tile()
     start: NDArray[np.int32]  # [panels * width]
@@ -81,6 +91,15 @@ class Survivors(NamedTuple):
     anchor: NDArray[np.int32]  # lane
     candidate: NDArray[np.int32]  # lane
     high: NDArray[np.float32]  # affinity, an upper bound but for the anchor's share of the error
+
+
+class Scratch(NamedTuple):
+    """What one thread needs, and what it counts."""
+
+    masks: NDArray[np.uint64]  # [2, tile rows]
+    products: NDArray[np.float32]  # [tile rows, tile columns]
+    tiles: NDArray[np.int64]  # [2] added to: tiles multiplied, tiles with a survivor
+    tally: NDArray[np.int64]  # [TALLIES] added to
 
 
 @kernel
@@ -157,11 +176,10 @@ def is_crowded(pairs: Pairs, i: int) -> bool:
 
 
 @kernel(inline=True)
-def wanted(
-    rows: Rows, rule: Rule, frame: Frame, pairs: Pairs, lanes: Lanes, gates: Gates, i: int, lane: int,
-    high: np.float32,
-) -> bool:  # fmt: skip
+def wanted(problem: Problem, screening: Screening, i: int, lane: int, high: np.float32) -> bool:
     """Whether anchor i may still want the candidate in `lane`, whose affinity is at most `high`."""
+    rows, rule, pairs, _ = problem
+    frame, lanes, _, gates = screening
     low = high - lanes.slack[lane] * np.float32(1.001)
     first = pairs.start[i]
     if rule.pick in (RANDOM, WEIGHTED):
@@ -200,77 +218,107 @@ def least_weighted_key(rule: Rule, frame: Frame, t: float, draw: np.uint64) -> f
     return weighted_key(frame.centre.size, distance, draw) - 1e-9
 
 
+@kernel(inline=True)
+def _by_label(problem: Problem) -> bool:
+    """Whether labels tell what a tile may hold: not where a row has several, nor of positives where they are listed."""
+    rows, rule, _, _ = problem
+    return rows.set_start.size == 0 and (rule.wanted != POSITIVE or rows.known_start.size == 0)
+
+
+@kernel(inline=True)
+def _may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) -> bool:
+    """Whether row panel i and column panel j may hold a pair that is looked for, by their labels and twin sets."""
+    if _by_label(problem):
+        least, largest = left.labels[i, 0], left.labels[i, 1]
+        other_least, other_largest = right.labels[j, 0], right.labels[j, 1]
+        if problem.rule.wanted == POSITIVE:
+            if largest < other_least or other_largest < least:
+                return False
+        elif least >= 0 and least == largest and least == other_least and least == other_largest:
+            return False
+    if problem.rule.own_duplicates != EXCLUDE:
+        return True
+    twin = left.twins[i, 0]
+    return not (twin == left.twins[i, 1] and twin == right.twins[j, 0] and twin == right.twins[j, 1])
+
+
+@kernel(inline=True)
+def _keep_survivors(
+    problem: Problem, screening: Screening, row: int, column: int, found: int, out: Survivors, scratch: Scratch
+) -> int:
+    """Write what survives of the tile in `scratch`, whose first lanes are row and column: how many there are then."""
+    rows, rule, _, _ = problem
+    lanes, by_label = screening.lanes, _by_label(problem)
+    for r in range(scratch.masks.shape[1]):
+        of_row, of_column = scratch.masks[0, r], scratch.masks[1, r]
+        bits = of_row | of_column
+        a = row + r
+        while bits != 0:
+            c = np.int64(trailing_zeros(bits))
+            bit = bits & (~bits + np.uint64(1))
+            bits ^= bit
+            b = int(column + c)
+            if b <= a:
+                continue
+            if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
+                continue
+            for_a = scratch.products[r, c] + lanes.bias[b]
+            for_b = scratch.products[r, c] + lanes.bias[a]
+            a_wants = of_row & bit != 0 and wanted(problem, screening, a, b, for_a)
+            b_wants = of_column & bit != 0 and wanted(problem, screening, b, a, for_b)
+            if not (a_wants or b_wants):
+                continue
+            kind = relation(rows, lanes.slot[a], lanes.slot[b])
+            if kind != rule.wanted:
+                if lost_to_group(kind, rule.wanted):
+                    scratch.tally[IN_GROUP] += np.int64(a_wants) + np.int64(b_wants)
+                continue
+            if a_wants:
+                out.anchor[found], out.candidate[found], out.high[found] = a, b, for_a
+                found += 1
+            if b_wants:
+                out.anchor[found], out.candidate[found], out.high[found] = b, a, for_b
+                found += 1
+    return found
+
+
 @kernel
 def sweep(
-    rows: Rows,
-    rule: Rule,
-    frame: Frame,
-    pairs: Pairs,
-    lanes: Lanes,
-    gates: Gates,
-    left: Side,
-    right: Side,
-    unit_panels: tuple[int, int],
-    first_unit: int,
-    end_unit: int,
-    masks: np.ndarray,
-    products: np.ndarray,
-    found: int,
-    out: Survivors,
-    out_counts: np.ndarray,
-    tally: np.ndarray,
-) -> tuple[int, int]:
+    problem: Problem, screening: Screening, left: Side, right: Side, units: tuple[int, int], found: int,
+    out: Survivors, scratch: Scratch,
+) -> tuple[int, int]:  # fmt: skip
     """Multiply two sides and keep what passes the gates of either. Cost: 2 m n d.
 
-    The work is cut into units of (row panels, column panels); a unit is begun only when the buffer could hold
-    all of it, so that the caller may empty the buffer, narrow the gates and call again.
+    The work is cut into units of some row panels and some column panels; a unit is begun only when the buffer could
+    hold all of it, so that the caller may empty the buffer, narrow the gates and call again.
 
     Parameters
     ----------
-    unit_panels : (row panels, column panels) of a unit
-    first_unit, end_unit : the units to do
-    masks, products : uint64 (2, tile rows), float32[tile rows * tile columns], scratch
+    units : the first unit to do, and the end
     found : survivors in the buffer so far
-    out : room for `found` and at least one unit
-    out_counts : int64[2], added to: tiles multiplied, tiles with a survivor
-    tally : int64[TALLIES], added to
+    out : Survivors, arrays (entries,), with room for `found` and at least one unit
 
     Returns
     -------
     unit, found : int
-        The unit to go on with (end_unit at the end), and how many survivors there are now.
+        The unit to go on with (the end when all are done), and how many survivors there are now.
     """
     tile_rows, tile_columns = tile_shape(address(left.panels, 0))
     row_panels, column_panels, words = left.panels.shape[0], right.panels.shape[0], left.panels.shape[1]
-    unit_rows, unit_columns = unit_panels
     terms = left.terms.shape[1]
     intervals = (terms - LOW) // INTERVAL
-    across = (column_panels + unit_columns - 1) // unit_columns
-    room = 2 * unit_rows * unit_columns * tile_rows * tile_columns
-    # Labels tell what a tile may hold: not where a row has several, nor of positives where they are listed.
-    by_label = rows.set_start.size == 0 and (rule.wanted != POSITIVE or rows.known_start.size == 0)
-    for unit in range(first_unit, end_unit):
+    across = (column_panels + right.unit - 1) // right.unit
+    room = 2 * left.unit * right.unit * tile_rows * tile_columns
+    for unit in range(units[0], units[1]):
         if found + room > out.anchor.size:
             return unit, found
-        for j in range(unit % across * unit_columns, min(column_panels, (unit % across + 1) * unit_columns)):
+        for j in range(unit % across * right.unit, min(column_panels, (unit % across + 1) * right.unit)):
             column = right.first + j * tile_columns
-            for i in range(unit // across * unit_rows, min(row_panels, (unit // across + 1) * unit_rows)):
+            for i in range(unit // across * left.unit, min(row_panels, (unit // across + 1) * left.unit)):
                 row = left.first + i * tile_rows
-                if column + tile_columns - 1 <= row:
+                if column + tile_columns - 1 <= row or not _may_hold_pairs(problem, left, right, i, j):
                     continue
-                if by_label:
-                    least, largest = left.labels[i, 0], left.labels[i, 1]
-                    other_least, other_largest = right.labels[j, 0], right.labels[j, 1]
-                    if rule.wanted == POSITIVE:
-                        if largest < other_least or other_largest < least:
-                            continue
-                    elif least >= 0 and least == largest and least == other_least and least == other_largest:
-                        continue
-                if rule.own_duplicates == EXCLUDE:
-                    twin = left.twins[i, 0]
-                    if twin == left.twins[i, 1] and twin == right.twins[j, 0] and twin == right.twins[j, 1]:
-                        continue
-                out_counts[0] += 1
+                scratch.tiles[0] += 1
                 passed = tile(
                     address(left.panels, i * words * tile_rows),
                     address(right.panels, j * words * tile_columns),
@@ -279,48 +327,11 @@ def sweep(
                     address(left.terms, i * terms * tile_rows),
                     address(right.terms, j * terms * tile_columns),
                     address(right.start, j * tile_columns),
-                    address(masks, 0),
-                    address(masks, tile_rows),
-                    address(products, 0),
+                    address(scratch.masks, 0),
+                    address(scratch.masks, tile_rows),
+                    address(scratch.products, 0),
                 )
-                if passed == 0:
-                    continue
-                out_counts[1] += 1
-                for r in range(tile_rows):
-                    of_row, of_column = masks[0, r], masks[1, r]
-                    bits = of_row | of_column
-                    a = row + r
-                    while bits != 0:
-                        c = np.int64(trailing_zeros(bits))
-                        bit = bits & (~bits + np.uint64(1))
-                        bits ^= bit
-                        b = column + c
-                        if b <= a:
-                            continue
-                        if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
-                            continue
-                        product = products[r * tile_columns + c]
-                        for_row = of_row & bit != 0 and wanted(
-                            rows, rule, frame, pairs, lanes, gates, a, b, product + lanes.bias[b]
-                        )
-                        for_column = of_column & bit != 0 and wanted(
-                            rows, rule, frame, pairs, lanes, gates, b, a, product + lanes.bias[a]
-                        )
-                        if not (for_row or for_column):
-                            continue
-                        kind = relation(rows, lanes.slot[a], lanes.slot[b])
-                        if kind != rule.wanted:
-                            if (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
-                                kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
-                            ):
-                                tally[IN_GROUP] += np.int64(for_row) + np.int64(for_column)
-                            continue
-                        if for_row:
-                            out.anchor[found], out.candidate[found] = a, b
-                            out.high[found] = product + lanes.bias[b]
-                            found += 1
-                        if for_column:
-                            out.anchor[found], out.candidate[found] = b, a
-                            out.high[found] = product + lanes.bias[a]
-                            found += 1
-    return end_unit, found
+                if passed != 0:
+                    scratch.tiles[1] += 1
+                    found = _keep_survivors(problem, screening, row, column, found, out, scratch)
+    return units[1], found

@@ -74,3 +74,21 @@ class Best(NamedTuple):
     near_count: NDArray[np.int64]
     nearer: NDArray[np.int32]  # [pairs] up to NEARER_CAP
     tally: NDArray[np.int64]  # [TALLIES]
+
+
+class Problem(NamedTuple):
+    """One search: what is looked for, among which rows, and the best so far."""
+
+    rows: Rows
+    rule: Rule
+    pairs: Pairs
+    best: Best
+
+
+class Strip(NamedTuple):
+    """A few anchors of a scan or of windows, with vectors in float64."""
+
+    slot: NDArray[np.int32]  # [A] ascending in windows
+    vector: NDArray[np.float64]  # [A, d]
+    positive: NDArray[np.float64]  # [m, d] of the positives; read only when duplicates go by a threshold above 0
+    positive_at: NDArray[np.int64]  # [pairs] which row of `positive` belongs to each pair

@@ -11,25 +11,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.distances import DOT, distances_to, linear_distance
+from minestream.kernels.distances import DOT, distances_to, linear_distance, load_row
 from minestream.kernels.jit import kernel
-from minestream.kernels.relation import relation
+from minestream.kernels.relation import lost_to_group, relation
 from minestream.kernels.select import offer
 from minestream.kernels.tile import address, tile, tile_shape
 from minestream.kernels.types import (
     FARTHEST,
-    GROUP_NEGATIVE,
-    GROUP_POSITIVE,
     IN_GROUP,
     NEARER_CAP,
     NEAREST,
-    NEGATIVE,
     POSITIVE,
     WITHIN,
-    Best,
-    Pairs,
+    Problem,
     Rows,
     Rule,
+    Strip,
 )
 
 WIDER = 1.0 + 2.0**-40  # for what converting a distance rounds
@@ -56,8 +53,7 @@ class Scratch(NamedTuple):
     products: NDArray[np.float32]  # [tile rows * tile columns]
     at: NDArray[np.int64]  # [tile columns] slots to be looked at closely
     slot: NDArray[np.int32]  # the same
-    total: NDArray[np.float64]  # [8]
-    x: NDArray[np.float64]  # [tile columns]
+    x: NDArray[np.float64]  # [tile columns, rounded up to a multiple of 8]
     row: NDArray[np.float64]  # [d]
 
 
@@ -106,8 +102,9 @@ def _linear(rule: Rule, x: float) -> float:
 
 
 @kernel
-def _reach(rule: Rule, pairs: Pairs, best: Best, i: int) -> tuple[float, float]:
+def _reach(problem: Problem, i: int) -> tuple[float, float]:
     """The linear distances, from and to, at which a candidate may still change the lists of anchor i."""
+    _, rule, pairs, best = problem
     least, most = np.inf, -np.inf
     for pair in range(pairs.start[i], pairs.start[i + 1]):
         low, high = pairs.low[pair], pairs.high[pair]
@@ -148,73 +145,55 @@ def _proposed(
 
 
 @kernel(inline=True)
-def _wanted(
-    rows: Rows, rule: Rule, best: Best, a: int, plain: bool, count: int, at: np.ndarray, out_slot: np.ndarray
-) -> int:
-    """Of slots at[:count] keep, in place, those that are to anchor a what the rule wants: how many."""
+def _wanted(problem: Problem, a: int, plain: bool, count: int, scratch: Scratch) -> int:
+    """Of the first `count` slots in the scratch keep, in place, those that are to anchor a what is wanted: how many."""
+    rows, rule, _, best = problem
     kept = 0
     label = rows.label[a]
     for c in range(count):
-        b = at[c]
-        at[kept], out_slot[kept] = b, b
+        b = scratch.at[c]
+        scratch.at[kept], scratch.slot[kept] = b, b
         if plain and label >= 0:
             kept += 1 if (rows.label[b] == label) == (rule.wanted == POSITIVE) else 0
             continue
         kind = relation(rows, a, b)
         if kind == rule.wanted:
             kept += 1
-        elif (kind == GROUP_POSITIVE and rule.wanted == POSITIVE) or (
-            kind == GROUP_NEGATIVE and rule.wanted == NEGATIVE
-        ):
+        elif lost_to_group(kind, rule.wanted):
             best.tally[IN_GROUP] += 1
     return kept
 
 
 @kernel(inline=True)
-def _offer(
-    rows: Rows, rule: Rule, pairs: Pairs, best: Best, i: int, a: int, anchor: np.ndarray, positives: np.ndarray,
-    positive_at: np.ndarray, vectors: np.ndarray, count: int, scratch: Scratch,
-) -> None:  # fmt: skip
-    """Offer anchor i, slot a, the first `count` slots in the scratch."""
-    distances_to(
-        rule.metric, anchor, rows.square[a], vectors, rows.square, scratch.at[:count], scratch.slot[:count],
-        scratch.total, scratch.x,
-    )  # fmt: skip
+def _offer(problem: Problem, strip: Strip, i: int, vectors: np.ndarray, count: int, scratch: Scratch) -> None:
+    """Offer anchor i the first `count` slots in the scratch."""
+    rows, rule, pairs, _ = problem
+    a, at, slots, x = strip.slot[i], scratch.at[:count], scratch.slot[:count], scratch.x
+    distances_to(rule.metric, strip.vector[i], rows.square[a], vectors, rows.square, at, slots, x)
     for c in range(count):
-        b = scratch.slot[c]
+        b = slots[c]
         if rule.positive_duplicates == WITHIN:
-            for j in range(scratch.row.size):
-                scratch.row[j] = np.float64(vectors[b, j])
+            load_row(vectors, b, scratch.row)
         for pair in range(pairs.start[i], pairs.start[i + 1]):
-            offer(rows, rule, pairs, best, pair, a, b, scratch.x[c], scratch.row, positives, positive_at)
+            offer(problem, pair, a, b, x[c], scratch.row, strip.positive, strip.positive_at)
 
 
 @kernel
 def search_windows(
-    rows: Rows,
-    rule: Rule,
-    pairs: Pairs,
-    best: Best,
-    anchors: np.ndarray,
-    anchor_vectors: np.ndarray,
-    positives: np.ndarray,
-    positive_at: np.ndarray,
-    vectors: np.ndarray,
-    screen: Screen,
-    first_panel: int,
-    scratch: Scratch,
+    problem: Problem, strip: Strip, vectors: np.ndarray, screen: Screen, first_panel: int, scratch: Scratch
 ) -> None:
     """Offer every anchor what its window holds. Cost: A window d in float32, d in float64 for what that proposes.
 
     Parameters
     ----------
-    anchors : int32[A], slots, ascending
-    anchor_vectors : float64 (A, d)
-    positives, positive_at : float64 (m, d), int64[pairs], as in choose.offer
+    problem : Problem, with pairs of the strip's anchors
+    strip : Strip
     vectors : (n, d) of any stored dtype, by slot
     screen : Screen
     first_panel : the row panel of the first of these anchors
     """
+    rows, _, pairs, _ = problem
+    anchors = strip.slot
     tile_rows, tile_columns = scratch.masks.size // 2, scratch.column_start.size
     plain, d = _only_labels(rows), vectors.shape[1]
     for first in range(rows.oldest[anchors[0]] // tile_columns * tile_columns, anchors[-1], tile_columns):
@@ -238,32 +217,25 @@ def search_windows(
             low, high = max(first, rows.oldest[a]), min(end, int(a))
             if low >= high or pairs.start[i] == pairs.start[i + 1]:
                 continue
-            least, most = _reach(rule, pairs, best, i)
+            least, most = _reach(problem, i)
             own = i % tile_rows * tile_columns - first
             count = _proposed(screen, scratch.products[own + low : own + high], low, a, least, most, scratch.at)
             if count:
-                count = _wanted(rows, rule, best, a, plain, count, scratch.at, scratch.slot)
-                _offer(
-                    rows, rule, pairs, best, i, a, anchor_vectors[i], positives, positive_at, vectors, count, scratch
-                )
+                count = _wanted(problem, a, plain, count, scratch)
+                _offer(problem, strip, i, vectors, count, scratch)
 
 
 @kernel
-def search_positives(
-    rows: Rows, rule: Rule, pairs: Pairs, best: Best, anchors: np.ndarray, anchor_vectors: np.ndarray,
-    vectors: np.ndarray, scratch: Scratch,
-) -> None:  # fmt: skip
+def search_positives(problem: Problem, strip: Strip, vectors: np.ndarray, scratch: Scratch) -> None:
     """The same for positives, which are few: relations come first, and there is no screen."""
-    plain = _only_labels(rows)
-    for i in range(anchors.size):
-        a = anchors[i]
+    rows, plain = problem.rows, _only_labels(problem.rows)
+    for i in range(strip.slot.size):
+        a = strip.slot[i]
         for first in range(rows.oldest[a], a, scratch.at.size):
             end = min(first + scratch.at.size, int(a))
             if plain and not _equal(rows.label[first:end], rows.label[a]):
                 continue
             for c in range(end - first):
                 scratch.at[c] = first + c
-            count = _wanted(rows, rule, best, a, plain, end - first, scratch.at, scratch.slot)
-            _offer(
-                rows, rule, pairs, best, i, a, anchor_vectors[i], anchor_vectors, pairs.start, vectors, count, scratch
-            )
+            count = _wanted(problem, a, plain, end - first, scratch)
+            _offer(problem, strip, i, vectors, count, scratch)

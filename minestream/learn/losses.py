@@ -192,7 +192,8 @@ class _Rows:
                 for table, square in zip(tables, squares, strict=True):
                     distances.squares(table, square)
             slopes = [gradient[part] for gradient in gradients]
-            run(*tables, *(each[part] for each in beside), squares, values[part], active[part], *slopes)
+            given = (each[part] for each in beside)
+            run(tuple(tables), *given, squares, values[part], active[part], tuple(slopes))
             if self.normalize:
                 for table, square, slope in zip(tables, before, slopes, strict=True):
                     loss.through_norm(table, square, slope)

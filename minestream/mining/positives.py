@@ -16,7 +16,19 @@ from minestream.inputs.dataset.labels import usable_known
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.kernels import draw
 from minestream.kernels.select import equal_positives
-from minestream.kernels.types import EXCLUDE, FARTHEST, IGNORE, KEY_ORDER, NEAREST, ONLY, POSITIVE, RANDOM, Pairs, Rule
+from minestream.kernels.types import (
+    EXCLUDE,
+    FARTHEST,
+    IGNORE,
+    KEY_ORDER,
+    NEAREST,
+    ONLY,
+    POSITIVE,
+    RANDOM,
+    Pairs,
+    Problem,
+    Rule,
+)
 from minestream.search.results import Chosen, Found, empty_best, found_of, one_pair_each, patched
 from minestream.system import ragged
 
@@ -121,7 +133,7 @@ def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, r
     sets = rows.twin[members]
     first, end = (np.searchsorted(sets, rows.twin[anchors], side) for side in ("left", "right"))
     best = empty_best(rule, anchors.size, rule.take)
-    equal_positives(rows, rule, pairs, best, anchors, first, end, members)
+    equal_positives(Problem(rows, rule, pairs, best), anchors, first, end, members)
     return found_of(rule, rows.rank, best)
 
 

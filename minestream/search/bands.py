@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import gates, quantize, sweep
+from minestream.kernels import quantize, sweep
 from minestream.kernels.types import FARTHEST, Pairs, Rule
 from minestream.search.context import Setting
 from minestream.system import ragged
@@ -15,7 +15,7 @@ BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums
 
 def edges_of(
     setting: Setting, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
-) -> gates.Edges:
+) -> sweep.Edges:
     """Bands as affinities, widened; unbounded edges are infinite."""
     metric = setting.metric
     scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
@@ -31,7 +31,7 @@ def edges_of(
 
     high_closed = np.where((pairs.high <= 0) & (not dot), np.finfo(float).tiny, pairs.high)
     farther, nearer = (high_closed, pairs.low) if sign > 0 else (pairs.low, high_closed)
-    return gates.Edges(
+    return sweep.Edges(
         affinity(farther, -np.inf, -1.0), affinity(nearer, np.inf, 1.0), affinity(farther, -np.inf, 1.0),
         affinity(nearer, np.inf, -1.0), affinity(pairs.floor, np.inf, 1.0), h, own,
     )  # fmt: skip

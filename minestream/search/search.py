@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import scan
-from minestream.kernels.types import WITHIN, Pairs, Rule
+from minestream.kernels.types import WITHIN, Pairs, Problem, Rule, Strip
 from minestream.search.context import Setting
 from minestream.search.course import search_work
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
@@ -94,22 +94,22 @@ def _scan_anchors(
         vectors = loaded.gather(slots)
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, loaded.store.dimension))
-        strips.append((slots, vectors, positives, own, empty_best(rule, of_pair.size, capacity)))
+        problem = Problem(loaded.rows, rule, own, empty_best(rule, of_pair.size, capacity))
+        strips.append((problem, Strip(slots, vectors, positives, np.arange(own.positive.size))))
     for candidates in _blocks(setting, rule):
         block = loaded.store.block(int(candidates[0]), int(candidates[-1]) + 1)
 
-        def task(strip: Any, block: Any = block, candidates: Any = candidates) -> Callable[[], None]:
-            slots, vectors, positives, own, best = strip
-
+        def task(
+            problem: Problem, strip: Strip, block: Any = block, candidates: Any = candidates
+        ) -> Callable[[], None]:
             def run() -> None:
-                at = np.arange(own.positive.size)
-                scan.scan(loaded.rows, rule, own, best, slots, vectors, positives, at, block, candidates)
-                setting.course.advance(work * slots.size * candidates.size)
+                scan.scan(problem, strip, block, candidates)
+                setting.course.advance(work * strip.slot.size * candidates.size)
 
             return run
 
-        setting.workers.run([task(strip) for strip in strips])
+        setting.workers.run([task(*strip) for strip in strips])
         setting.effort.pairs_computed += group.size * candidates.size
-    for *_, best in strips:
-        count_tally(setting.effort, best.tally, rule.wanted)
-        yield found_of(rule, loaded.rows.rank, best)
+    for problem, _ in strips:
+        count_tally(setting.effort, problem.best.tally, rule.wanted)
+        yield found_of(rule, loaded.rows.rank, problem.best)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import gates, refine, sweep
-from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Rule
+from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Problem, Rule
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import Setting
 from minestream.search.course import search_work, survivor_work
@@ -49,6 +49,7 @@ class Sweeping:
         self.order = Order(setting, groups, rule)
         self.pairs, _ = sub_pairs(pairs, self.order.place)
         self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
+        self.problem = Problem(self.loaded.rows, rule, self.pairs, self.best)
         count, pair_count = self.order.anchors, self.pairs.positive.size
         self.gates = sweep.Gates(
             np.empty(count, np.float32), np.empty(count, np.float32), np.empty(pair_count, np.float32),
@@ -77,9 +78,10 @@ class Sweeping:
             terms.slack[slot], start[slot],
         )  # fmt: skip
         own = slot[: self.order.anchors]
-        self.edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
+        edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
+        self.screening = sweep.Screening(self.loaded.frame, self.lanes, edges, self.gates)
         self.gates.nearest[:] = terms.h[own] - terms.own[own]
-        gates.set_all_gates(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+        gates.set_all_gates(self.problem, self.screening)
         # int8 compares lower ends only: its gates are hulls.
         most_pairs = int(ragged.lengths(self.pairs.start).max(initial=1))
         by_key = self.rule.pick in (RANDOM, WEIGHTED)
@@ -180,7 +182,7 @@ class Sweeping:
                 self._step(left, right, looking=True, looked_for=False, probing=True)
             self.setting.course.advance(self.work.probe * left.lanes / self.order.anchors)
         if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
-            gates.remember(self.rule, self.loaded.frame, self.pairs, self.edges, self.gates, self.best)
+            gates.remember(self.problem, self.screening)
         self.best.found[:] = 0
         self.best.near_count[:] = 0
         self.best.nearer[:] = 0
@@ -237,8 +239,9 @@ class Sweeping:
         panels = codes.pack(words, at, width, flip, self.workers, self.threads)
         count = len(panels)
         side = sweep.Side(
-            first, end - first, panels, np.empty((count, 2 + 2 * self.intervals, width), np.float32),
-            np.empty(count * width, np.int32), np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
+            first, end - first, self.unit_panels[0 if rows else 1], panels,
+            np.empty((count, 2 + 2 * self.intervals, width), np.float32), np.empty(count * width, np.int32),
+            np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
         )  # fmt: skip
         sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
         return side
@@ -247,8 +250,7 @@ class Sweeping:
         self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool, probing: bool = False
     ) -> None:
         """One rectangle (or triangle) of the sweep, as often interrupted as buffers are full."""
-        unit_rows, unit_columns = self.unit_panels
-        units = -(-len(left.panels) // unit_rows) * -(-len(right.panels) // unit_columns)
+        units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         lock, before = threading.Lock(), (int(self.tiles[0]), self.exact.copy())
@@ -262,7 +264,7 @@ class Sweeping:
                 if probing and self.rule.positive_duplicates != WITHIN:
                     self._learn(left)
                 else:
-                    self._absorb(left, right)
+                    self._refine(left, right)
         if not probing:
             exact = self.exact - before[1]
             self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
@@ -273,8 +275,10 @@ class Sweeping:
         """The task of one thread: unit after unit until none is left or its buffer is full."""
         tile = self.codes.tile
         out = sweep.Survivors._make(field[thread] for field in self.found)
-        masks, products = apart((2, tile.rows), np.uint64), apart((tile.rows * tile.columns,), np.float32)
-        tiles, tally = apart((2,), np.int64), apart((TALLIES,), np.int64)
+        scratch = sweep.Scratch(
+            apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), apart((2,), np.int64),
+            apart((TALLIES,), np.int64),
+        )  # fmt: skip
 
         def task() -> None:
             found = 0
@@ -283,21 +287,18 @@ class Sweeping:
                     first, end = todo.popleft()
                 except IndexError:
                     break
-                unit, found = sweep.sweep(
-                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.gates, left, right,
-                    self.unit_panels, first, end, masks, products, found, out, tiles, tally,
-                )  # fmt: skip
+                unit, found = sweep.sweep(self.problem, self.screening, left, right, (first, end), found, out, scratch)
                 if unit < end:
                     todo.append((unit, end))
                     break
             with lock:
                 self.counts[thread] = found
-                self.tiles += tiles
-                self.tally += tally
+                self.tiles += scratch.tiles
+                self.tally += scratch.tally
 
         return task
 
-    def _absorb(self, left: sweep.Side, right: sweep.Side) -> None:
+    def _refine(self, left: sweep.Side, right: sweep.Side) -> None:
         """Make exact what was found, by all threads, each for its own anchors."""
         total = int(self.counts.sum())
         if not total:
@@ -313,29 +314,26 @@ class Sweeping:
                 pairs = int(self.pairs.start[end] - self.pairs.start[first])
                 parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
                 cuts += [(first + part.start, first + part.stop) for part in parts]
-        vectors, at, positive_at = self._vectors([left, right])
-        lock = threading.Lock()
-        self.workers.run([self._absorber(first, end, vectors, at, positive_at, lock) for first, end in cuts])
+        vectors, lock = self._vectors([left, right]), threading.Lock()
+        self.workers.run([self._refiner(cut, vectors, lock) for cut in cuts])
 
     def _learn(self, left: sweep.Side) -> None:
         """Narrow the gates of the anchors on the left by what the probe found."""
         self.survivors += int(self.counts.sum())
 
         def task(part: slice) -> Callable[[], None]:
-            return lambda: gates.probe(
-                self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
-                self.best, self.found, self.counts, left.first + part.start, left.first + part.stop,
-            )  # fmt: skip
+            anchors = left.first + part.start, left.first + part.stop
+            return lambda: gates.probe(self.problem, self.screening, self.found, self.counts, anchors)
 
         self.workers.run([task(part) for part in slices(left.lanes, self.threads)])
 
-    def _vectors(self, sides: list[sweep.Side]) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
-        """Rows that hold the vectors of both sides, and where each lane, and each pair's positive, stands there."""
+    def _vectors(self, sides: list[sweep.Side]) -> refine.Vectors:
+        """The vectors of both sides."""
         whole = self.loaded.store.whole()
         within = self.rule.within > 0
         if whole is not None:
             positive_at = self.pairs.positive.astype(np.int64) if within else np.empty(0, np.int64)
-            return whole, self.order.slot.astype(np.int64), positive_at
+            return refine.Vectors(whole, self.order.slot.astype(np.int64), positive_at)
         lanes = np.unique(np.concatenate([np.arange(side.first, side.first + side.lanes) for side in sides]))
         wanted = self.order.slot[lanes]
         pair = np.empty(0, np.int64)
@@ -348,45 +346,37 @@ class Sweeping:
         at[lanes] = back[: lanes.size]
         positive_at = np.zeros(self.pairs.positive.size if within else 0, np.int64)
         positive_at[pair] = back[lanes.size :]
-        return self.loaded.store.take(unique), at, positive_at
+        return refine.Vectors(self.loaded.store.take(unique), at, positive_at)
 
-    def _absorber(
-        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
-        lock: Any,
-    ) -> Callable[[], None]:  # fmt: skip
-        exact = np.zeros(2, np.int64)
-        own = self.best._replace(tally=np.zeros(TALLIES, np.int64))
+    def _refiner(self, anchors: tuple[int, int], vectors: refine.Vectors, lock: Any) -> Callable[[], None]:
+        exact, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
+        own = self.problem._replace(best=self.best._replace(tally=tally))
 
         def task() -> None:
+            pieces = []
             if self.rule.take:
-                refine.absorb(
-                    self.loaded.rows, self.rule, self.loaded.frame, self.pairs, self.lanes, self.edges, self.gates,
-                    own, self.found, self.counts, first, end, vectors, at, positive_at, exact,
-                )  # fmt: skip
-                pieces = []
+                refine.refine(own, self.screening, self.found, self.counts, anchors, vectors, exact)
             else:
-                pieces = list(self._collected(first, end, vectors, at, positive_at, own, exact))
+                pieces = list(self._collected(own, anchors, vectors, exact))
             with lock:
                 self.exact += exact
-                self.tally += own.tally
+                self.tally += tally
                 for piece in pieces:
                     self._keep(piece)
 
         return task
 
     def _collected(
-        self, first: int, end: int, vectors: NDArray[Any], at: NDArray[np.int64], positive_at: NDArray[np.int64],
-        best: Any, exact: NDArray[np.int64],
-    ) -> Iterator[refine.Taken]:  # fmt: skip
-        size = TAKEN_ENTRIES
+        self, problem: Problem, anchors: tuple[int, int], vectors: refine.Vectors, exact: NDArray[np.int64]
+    ) -> Iterator[refine.Taken]:
+        (first, end), size = anchors, TAKEN_ENTRIES
         while first < end:
             out = refine.Taken(
                 np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size), np.empty(size, np.uint64)
             )
             first, written = refine.collect(
-                self.loaded.rows, self.rule, self.pairs, self.lanes, best, self.found, self.counts, first, end,
-                vectors, at, positive_at, out, exact,
-            )  # fmt: skip
+                problem, self.screening, self.found, self.counts, (first, end), vectors, out, exact
+            )
             if written:
                 yield refine.Taken._make(field[:written].copy() for field in out)
             elif first < end:

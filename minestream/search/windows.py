@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels import window
 from minestream.kernels.quantize import pack
-from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Rule
+from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Problem, Rule, Strip
 from minestream.search.context import Setting
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.system.threads import Workers, apart, slices
@@ -53,16 +53,15 @@ def _search(
         return run
 
     def look(places: NDArray[np.int64], own: Pairs, slots: NDArray[np.int32], best: Best) -> None:
-        own_vectors, scratch = loaded.gather(slots), _scratch(*shape, vectors.shape[1])
-        if screen is None:
-            window.search_positives(rows, rule, own, best, slots, own_vectors, vectors, scratch)
-            return
         within = rule.positive_duplicates == WITHIN and own.positive.size
         positives = loaded.gather(own.positive) if within else np.empty((0, vectors.shape[1]))
-        window.search_windows(
-            rows, rule, own, best, slots, own_vectors, positives, np.arange(own.positive.size), vectors, screen,
-            int(places[0] - group[0]) // shape[0], scratch,
-        )  # fmt: skip
+        strip = Strip(slots, loaded.gather(slots), positives, np.arange(own.positive.size))
+        problem, scratch = Problem(rows, rule, own, best), _scratch(*shape, vectors.shape[1])
+        if screen is None:
+            window.search_positives(problem, strip, vectors, scratch)
+        else:
+            first_panel = int(places[0] - group[0]) // shape[0]
+            window.search_windows(problem, strip, vectors, screen, first_panel, scratch)
 
     each = -(-group.size // threads // shape[0]) * shape[0]  # whole panels, of few anchors one for each thread
     strip = STRIP_ROWS // shape[0] * shape[0]  # whole panels too: not every tile's rows divide STRIP_ROWS
@@ -115,8 +114,7 @@ def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
         np.repeat([*scale, *bias, -infinity, infinity], rows).astype(np.float32),
         np.repeat([*scale, *bias, infinity, -infinity], columns).astype(np.float32),
         np.zeros(columns, np.int32), apart((2 * rows,), np.uint64), apart((rows * columns,), np.float32),
-        np.empty(columns, np.int64), np.empty(columns, np.int32), apart((8,), np.float64), np.empty(columns),
-        np.empty(dimension),
+        np.empty(columns, np.int64), np.empty(columns, np.int32), np.empty((columns + 7) // 8 * 8), np.empty(dimension),
     )  # fmt: skip
     return window.Scratch(*fields)
 

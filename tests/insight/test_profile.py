@@ -258,9 +258,9 @@ def test_what_lies_before_a_bound_is_found_in_one_bucket(kind: str) -> None:
         label, none, empty, none, empty, none, empty, empty, np.arange(n + 1, dtype=np.int32), rank,
         np.zeros(n + 1, np.uint64), np.ones(n + 1), 0,
     )  # fmt: skip
-    positives, negatives, room = sorting_room(n + 1)
-    kernels.spread_kinds(rows, n, x, 0.75, positives, negatives, room)
-    for spread, own in ((positives, label[:n] == 0), (negatives, label[:n] == 1)):
+    room = sorting_room(n + 1)
+    kernels.spread_kinds(rows, n, x, 0.75, room)
+    for spread, own in ((room.positives, label[:n] == 0), (room.negatives, label[:n] == 1)):
         own_x, own_rank = values[own], rank[:n][own]
         count = int(spread.start[int(room.scale[2])])
         assert sorted(zip(spread.x[:count], spread.rank[:count], strict=True)) == sorted(
@@ -279,7 +279,7 @@ def test_what_lies_before_a_bound_is_found_in_one_bucket(kind: str) -> None:
                 before = (own_x < bound) | ((own_x == bound) & (own_rank < bound_rank))
                 assert kernels.count_before(spread, room.scale, bound, bound_rank) == before.sum()
     of_positives = np.lexsort((rank[:n][label[:n] == 0], values[label[:n] == 0]))
-    assert positives.x[: of_positives.size].tolist() == values[label[:n] == 0][of_positives].tolist()
+    assert room.positives.x[: of_positives.size].tolist() == values[label[:n] == 0][of_positives].tolist()
 
 
 def test_sums_do_not_depend_on_the_order_of_rows() -> None:

@@ -22,7 +22,7 @@ from minestream.mining.arrays import mine_arrays
 FUSED = re.compile(r"\b(v?fn?m(add|sub)\w*|fml[as]\w*)\b")  # x86 vfmadd..., arm64 fmadd, fmla
 PRODUCT = re.compile(r"\b(v?mul[sp]d|fmul)\b")
 PACKED_PRODUCT = re.compile(r"\b(v?mulpd|fmul\s+v\d|fmul\.2d)")
-EXACT = ("squares", "distances_to", "paired_distances", "scan", "absorb", "collect")
+EXACT = ("squares", "distances_to", "paired_distances", "scan", "refine", "collect")
 DTYPES = ("float32", "float64", "int8")
 
 
@@ -93,11 +93,10 @@ def canonical(metric: str, vectors: np.ndarray[Any, Any], rows: np.ndarray[Any, 
     """distances_to from row 0 to `rows`."""
     square = np.empty(len(vectors))
     distances.squares(vectors, square)
-    out = np.empty(rows.size)
+    out = np.empty((rows.size + 7) // 8 * 8)
     anchor = vectors[0].astype(np.float64)
-    slots, total = rows.astype(np.int32), np.empty(8)
-    distances.distances_to(METRICS[metric].code, anchor, square[0], vectors, square, rows, slots, total, out)
-    return out
+    distances.distances_to(METRICS[metric].code, anchor, square[0], vectors, square, rows, rows.astype(np.int32), out)
+    return out[: rows.size]
 
 
 def total_in_order(differences: bool, a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:

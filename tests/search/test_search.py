@@ -545,13 +545,13 @@ def swept_rows(vectors: np.ndarray[Any, Any], metric: str, screen: str, mirrored
 def canonical(swept: Swept, metric: str) -> np.ndarray[Any, Any]:
     """Every canonical distance."""
     n, square = len(swept.stored), swept.ready.rows.square
-    x, total, rows = np.empty((n, n)), np.empty(8), np.arange(n)
+    x, rows = np.empty((n, (n + 7) // 8 * 8)), np.arange(n)
     for i in range(n):
         anchor = swept.stored[i].astype(np.float64)
         distances.distances_to(
-            METRICS[metric].code, anchor, square[i], swept.stored, square, rows, rows.astype(np.int32), total, x[i]
+            METRICS[metric].code, anchor, square[i], swept.stored, square, rows, rows.astype(np.int32), x[i]
         )
-    return x
+    return x[:, :n]
 
 
 def linear(metric: str, x: Fraction) -> Fraction:
