@@ -109,10 +109,10 @@ def distances() -> None:
                 anchor = fenced_copy(rows[0].astype(np.float64), front)
                 for count in (1, 7, 8, 13):
                     at = fenced_copy(np.arange(13)[-count:], front)
-                    slots, total = fenced_copy(at.astype(np.int32), front), fenced((8,), np.float64, front)
-                    out = fenced((count,), np.float64, front)
+                    slots = fenced_copy(at.astype(np.int32), front)
+                    out = fenced((-(-count // 8) * 8,), np.float64, front)
                     for metric in METRICS.values():
-                        exact.distances_to(metric.code, anchor, square[0], vectors, square, at, slots, total, out)
+                        exact.distances_to(metric.code, anchor, square[0], vectors, square, at, slots, out)
                         exact.paired_distances(metric.code, vectors, square, vectors, square, fenced((13,), float))
                 check_canaries()
 
