@@ -68,8 +68,8 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
     total.full = total.short = total.empty = 0
     count_pairs(total, counts, config.negatives)
     total.empty += without
-    short = config.negatives - np.minimum(counts, config.negatives)
-    total.drop("hub cap", int(short[reserves.negative[reserves.start[:-1]] >= 0].sum()))
+    found = ragged.lengths(ragged.kept(reserves.start, reserves.negative >= 0))
+    total.drop("hub cap", int((np.minimum(found, config.negatives) - np.minimum(counts, config.negatives)).sum()))
     if config.short_rows == "drop" and not EMITS[config.emit].trainer:
         keep &= counts[pair] >= config.negatives
     if config.negatives_per_anchor is not None:

@@ -36,6 +36,7 @@ def test_a_cap_that_binds_nowhere_changes_nothing(emit: str, short_rows: str) ->
     assert counted.empty
     assert counted.short
     assert {name: getattr(again, name) for name in SUMS} == {name: getattr(counted, name) for name in SUMS}
+    assert again.dropped == counted.dropped, "the cap took nothing, so nothing is counted as taken by it"
 
 
 def test_rows_on_the_margin_are_not_active() -> None:
