@@ -1,6 +1,8 @@
 """Does a run stay within --memory plus the process's own baseline, with the same bytes as with plenty?
 
-python bench/bench_memory.py FILE.parquet[:ROWS[:LABELS]] [--memory 256MiB] [--runs 1] [OPTIONS of mine]
+python bench/bench_memory.py FILE.parquet[:ROWS[:LABELS]] ... [--memory 64MiB,256MiB,1GiB] [--runs 1] [OPTIONS of mine]
+
+Files named as in JOBS are mined by the options that stand there, others by those given.
 """
 
 from __future__ import annotations
@@ -17,6 +19,13 @@ from common import question_parser, rounded, write_results
 
 BASELINE_BYTES = 280_000_000  # interpreter, numba, pyarrow and compiled kernels: what README.md says comes on top
 PLENTY = "8GiB"
+JOBS: dict[str, list[str]] = {
+    "glove": ["--anchors", "20000"],
+    "fashion": ["--anchors", "5000"],
+    "debian": ["--label", "source", "-k", "8"],
+    "debian-static": ["--label", "source", "-k", "4", "--carry", "text"],
+    "wordnet-static": ["--label", "group", "--unlabeled-value", "-1", "-k", "32", "--emit", "tuples"],
+}
 
 
 def measure(source: Path, memory: str, runs: int, options: list[str], folder: Path) -> dict[str, Any]:
@@ -34,21 +43,25 @@ def measure(source: Path, memory: str, runs: int, options: list[str], folder: Pa
 
 
 def main() -> None:
-    """Two settings, the asked memory and plenty; written to bench/results/memory.json."""
+    """Every file by the settings asked for, and plenty; written to bench/results/memory.json."""
     parser = question_parser(__doc__, runs=1)
-    parser.add_argument("file", type=data.DataFile.parse, help=data.DATA_HELP)
-    parser.add_argument("--memory", default="256MiB")
+    parser.add_argument("file", nargs="+", type=data.DataFile.parse, help=data.DATA_HELP)
+    parser.add_argument("--memory", default="64MiB,256MiB,1GiB")
     given, options = parser.parse_known_args()
     mining.warm_up()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        source = given.file.written(folder)
-        rows = [
-            {"data": given.file.name} | measure(source, memory, given.runs, options, folder)
-            for memory in (given.memory, PLENTY)
-        ]
-    same = rows[0]["output_crc32"] == rows[1]["output_crc32"]
-    print(*map(rounded, rows), f"same bytes: {same}", sep="\n")
+    rows, same = [], True
+    for file in given.file:
+        with tempfile.TemporaryDirectory() as name:
+            asked = options or JOBS.get(file.name, [])
+            source = file.written(Path(name))
+            own = [
+                {"data": file.name, "options": " ".join(asked)} | measure(source, memory, given.runs, asked, Path(name))
+                for memory in (*given.memory.split(","), PLENTY)
+            ]
+        print(*map(rounded, own), sep="\n", flush=True)
+        same = same and len({row["output_crc32"] for row in own}) == 1
+        rows += own
+    print(f"same bytes: {same}")
     write_results(given.results, "memory", rows, same_bytes=same, baseline_bytes=BASELINE_BYTES)
 
 
