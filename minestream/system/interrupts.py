@@ -2,12 +2,14 @@
 
 Python raises an interrupt wherever the main thread is. It drops one that lands in a destructor, so we remember it. One
 that lands while an output folder is claimed or released would leave that half done, so we delay it. A second one soon
-after would land in the clean-up after the first, so we ignore it.
+after would land in the clean-up after the first, so we ignore it. One that lands in a constructor of a library leaves
+an object whose destructor fails, which Python would print a traceback of, so we ignore those.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,6 +32,12 @@ def interrupt(number: int, frame: FrameType | None) -> None:
             raise KeyboardInterrupt
 
 
+def _told(failed: sys.UnraisableHookArgs) -> None:
+    """Print a traceback of a destructor that failed, but not after an interrupt, which the run tells itself."""
+    if not _asked:
+        sys.__unraisablehook__(failed)
+
+
 @contextmanager
 def handled() -> Iterator[None]:
     """Take SIGTERM as an interrupt as well: finished parts stay, nothing half written does. Ignore both afterwards.
@@ -39,6 +47,7 @@ def handled() -> Iterator[None]:
     try:
         for number in ENDING:
             signal.signal(number, interrupt)
+        sys.unraisablehook = _told
         yield
     finally:
         for number in ENDING:

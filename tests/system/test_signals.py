@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,29 @@ def test_a_lost_interrupt_ends_the_next_tasks(threads: int, monkeypatch: pytest.
         workers.run([lambda: done.append(2)])
     assert done == [1]
     workers.close()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_an_interrupt_leaves_half_made_prints_nothing(
+    asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A constructor that an interrupt breaks off, and a destructor that misses what it would have set."""
+
+    class HalfMade:
+        def __init__(self) -> None:
+            if asked:
+                interrupts.interrupt(signal.SIGINT, None)
+            raise KeyboardInterrupt
+
+        def __del__(self) -> None:
+            raise AttributeError("owned")
+
+    monkeypatch.setattr(interrupts, "_asked", [])
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+    with suppress(KeyboardInterrupt), interrupts.handled():
+        HalfMade()
+    assert ("owned" in capsys.readouterr().err) == (not asked)
 
 
 def test_a_second_interrupt_waits_for_the_clean_up(monkeypatch: pytest.MonkeyPatch) -> None:
