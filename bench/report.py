@@ -159,13 +159,19 @@ def scaling(results: Results) -> str:
 
 
 def memory(results: Results) -> str:
-    """A small budget beside plenty."""
-    small, plenty = results["rows"]
-    same = "the same bytes as" if results["same_bytes"] else "OTHER BYTES THAN"
+    """Peaks at several budgets, job by job."""
+    jobs: dict[str, list[dict[str, Any]]] = {}
+    for row in results["rows"]:
+        jobs.setdefault(f"{row['data']} ({row['rows']:,} x {row['dimension']}, {row['options']})", []).append(row)
+    budgets = [row["memory"] for row in next(iter(jobs.values()))]
+    peaks = {
+        job: ", ".join(f"{megabytes(row['peak_bytes'])}{'' if row['within'] else ' (over)'}" for row in own)
+        for job, own in jobs.items()
+    }
+    same = "the same bytes at every budget" if results["same_bytes"] else "OTHER BYTES"
     return (
-        f"**Memory**: `--memory {small['memory']}` on {small['data']}, {small['rows']:,} x {small['dimension']}: "
-        f"peak {megabytes(small['peak_bytes'])}, {small['seconds']:.1f} s, {same} with {plenty['memory']} "
-        f"(peak {megabytes(plenty['peak_bytes'])}, {plenty['seconds']:.1f} s)."
+        f"**Memory**: peaks of the process with `--memory` {', '.join(budgets)}; {same}; (over): above that and "
+        f"{megabytes(results['baseline_bytes'])}. {'; '.join(f'{job}: {told}' for job, told in peaks.items())}."
     )
 
 
