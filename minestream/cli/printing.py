@@ -78,7 +78,7 @@ def plan_text(report: Report) -> str:
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
     tables: dict[str, list[Row]] = {"plan (nothing was mined)": [*source_rows(report.source), *value_rows(plan)]}
     if memory:
-        tables[f"memory: the most that is taken of {size_text(plan['memory_bytes'])}"] = [
+        tables[f"memory: what takes how much of {size_text(plan['memory_bytes'])}"] = [
             *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
         ]  # fmt: skip
     return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
