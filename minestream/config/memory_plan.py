@@ -166,7 +166,9 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     sizes["vectors"] = rows * job.vector_bytes if in_memory else 0
     given = rows * job.given_bytes if in_memory else 0
     spare = max(0, spare - (sizes["vectors"] if job.rows is not None else most_vectors))
-    sizes["carried"] = spare // 2 if job.carried else 0
+    read_row = READ_TIMES * (job.vector_bytes + 64)
+    reading = left - sizes["vectors"] - given - 64 * read_row  # what the smallest batches leave while rows are read
+    sizes["carried"] = max(0, min(spare // 2, reading)) if job.carried else 0
     spare -= sizes["carried"]
     codes = []
     for code in job.code_bytes:
@@ -174,7 +176,6 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         spare -= codes[-1]
     sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
     free = max(0, left - sizes["vectors"] - sizes["carried"])
-    read_row = READ_TIMES * (job.vector_bytes + 64)
     batches = min(8192 * read_row, max(free - given, 64 * read_row))
     room = max(0, free - sum(codes))
     swept = job.block_row_bytes(in_memory, all(codes))

@@ -63,6 +63,11 @@ def test_no_phase_takes_more_than_there_is(memory: int, job: Job) -> None:
         plan.check()  # nothing is refused that would go from scratch
 
 
+def test_carried_columns_leave_room_for_vectors_before_they_are_normalised() -> None:
+    job = Job(rows=498, vector_bytes=1, threads=1, given_bytes=65_536, carried=1)
+    memory_plan(53_189_226, job).check()
+
+
 def test_what_fits_stays_in_memory() -> None:
     """Half of the memory for vectors, as ever, and the codes beside them."""
     job = Job(rows=100_000, vector_bytes=1_000, threads=4, code_bytes=(250, 1_000))
