@@ -1,7 +1,7 @@
 """minestream: exact, deterministic, out-of-core mining of training triplets and pairs from embeddings.
 
-The public names load on first use: importing the package loads neither NumPy, Numba nor PyArrow. What is computed,
-exactly, is said in guide/semantics.md, where names come from and where things go in guide/words.md (`minestream help`).
+The public names load on first use: importing the package loads neither NumPy, Numba nor PyArrow. The guide says exactly
+what is computed (guide/semantics.md), what names mean and where things go in the code (guide/words.md).
 """
 
 from __future__ import annotations
@@ -46,128 +46,41 @@ if TYPE_CHECKING:
 
 __version__ = VERSION
 __all__ = [
-    "CapacityError",
-    "FitReport",
-    "ForkedProcessError",
-    "GateMissedError",
-    "InputError",
-    "Linear",
-    "LossResult",
-    "MineConfig",
-    "Mined",
-    "Miner",
-    "MinestreamError",
-    "OutputError",
-    "Report",
-    "Resources",
-    "RunInterruptedError",
-    "TransientError",
-    "UsageError",
-    "VerifyMismatchError",
-    "__version__",
-    "apply",
-    "compare",
-    "contrastive_loss",
-    "describe",
-    "describe_html",
-    "export",
-    "fit",
-    "merge",
-    "mine",
-    "mine_arrays",
-    "mine_batches",
-    "mine_pipe",
-    "profile",
-    "refilter",
-    "sample",
-    "triplet_loss",
-    "verify",
-    "warmup",
-]
+    "CapacityError", "FitReport", "ForkedProcessError", "GateMissedError", "InputError", "Linear", "LossResult",
+    "MineConfig", "Mined", "Miner", "MinestreamError", "OutputError", "Report", "Resources", "RunInterruptedError",
+    "TransientError", "UsageError", "VerifyMismatchError", "__version__", "apply", "compare", "contrastive_loss",
+    "describe", "describe_html", "export", "fit", "merge", "mine", "mine_arrays", "mine_batches", "mine_pipe",
+    "profile", "refilter", "sample", "triplet_loss", "verify", "warmup",
+]  # fmt: skip
 
+# Where each name comes from, by module.
 _HOMES = {
-    "minestream.insight.verify": (
-        "verify",
+    "config.mine_config": ("MineConfig",),
+    "config.resources": ("Resources",),
+    "errors": (
+        "CapacityError", "ForkedProcessError", "GateMissedError", "InputError", "MinestreamError", "OutputError",
+        "RunInterruptedError", "TransientError", "UsageError", "VerifyMismatchError",
+        "ForkedProcess", "GateMissed", "Interrupted", "VerifyMismatch",  # former names
     ),
-    "minestream.config.mine_config": (
-        "MineConfig",
-    ),
-    "minestream.config.resources": (
-        "Resources",
-    ),
-    "minestream.insight.describe": (
-        "describe",
-    ),
-    "minestream.outputs.trainers.export": (
-        "export",
-    ),
-    "minestream.errors": (
-        "CapacityError",
-        "ForkedProcessError",
-        "GateMissedError",
-        "InputError",
-        "RunInterruptedError",
-        "MinestreamError",
-        "OutputError",
-        "TransientError",
-        "UsageError",
-        "VerifyMismatchError",
-        "ForkedProcess",  # former names from here on
-        "GateMissed",
-        "Interrupted",
-        "VerifyMismatch",
-    ),
-    "minestream.learn.fitting": (
-        "FitReport",
-        "fit",
-    ),
-    "minestream.insight.profiling": (
-        "profile",
-    ),
-    "minestream.insight.pages": (
-        "describe_html",
-    ),
-    "minestream.learn.linear": (
-        "Linear",
-        "apply",
-    ),
-    "minestream.learn.losses": (
-        "LossResult",
-        "contrastive_loss",
-        "triplet_loss",
-    ),
-    "minestream.mining.merge": (
-        "merge",
-    ),
-    "minestream.mining.arrays": (
-        "Mined",
-        "mine_arrays",
-        "warmup",
-    ),
-    "minestream.mining.pipeline": (
-        "mine",
-    ),
-    "minestream.outputs.sample": (
-        "sample",
-    ),
-    "minestream.outputs.trainers.refilter": (
-        "refilter",
-    ),
-    "minestream.insight.compare": (
-        "compare",
-    ),
-    "minestream.system.stats": (
-        "Report",
-    ),
-    "minestream.mining.batches": (
-        "mine_batches",
-        "mine_pipe",
-    ),
-    "minestream.mining.stream.miner": (
-        "Miner",
-    ),
+    "insight.compare": ("compare",),
+    "insight.describe": ("describe",),
+    "insight.pages": ("describe_html",),
+    "insight.profiling": ("profile",),
+    "insight.verify": ("verify",),
+    "learn.fitting": ("FitReport", "fit"),
+    "learn.linear": ("Linear", "apply"),
+    "learn.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
+    "mining.arrays": ("Mined", "mine_arrays", "warmup"),
+    "mining.batches": ("mine_batches", "mine_pipe"),
+    "mining.merge": ("merge",),
+    "mining.pipeline": ("mine",),
+    "mining.stream.miner": ("Miner",),
+    "outputs.sample": ("sample",),
+    "outputs.trainers.export": ("export",),
+    "outputs.trainers.refilter": ("refilter",),
+    "system.stats": ("Report",),
 }  # fmt: skip
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
+_HOME = {name: f"minestream.{module}" for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
