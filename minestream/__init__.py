@@ -55,38 +55,38 @@ __all__ = [
 
 # Where each name comes from, by module.
 _HOMES = {
-    "config.mine_config": ("MineConfig",),
-    "config.resources": ("Resources",),
-    "errors": (
+    "minestream.config.mine_config": ("MineConfig",),
+    "minestream.config.resources": ("Resources",),
+    "minestream.errors": (
         "CapacityError", "ForkedProcessError", "GateMissedError", "InputError", "MinestreamError", "OutputError",
         "RunInterruptedError", "TransientError", "UsageError", "VerifyMismatchError",
         "ForkedProcess", "GateMissed", "Interrupted", "VerifyMismatch",  # former names
     ),
-    "insight.compare": ("compare",),
-    "insight.describe": ("describe",),
-    "insight.pages": ("describe_html",),
-    "insight.profiling": ("profile",),
-    "insight.verify": ("verify",),
-    "learn.fitting": ("FitReport", "fit"),
-    "learn.linear": ("Linear", "apply"),
-    "learn.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
-    "mining.arrays": ("Mined", "mine_arrays", "warmup"),
-    "mining.batches": ("mine_batches", "mine_pipe"),
-    "mining.merge": ("merge",),
-    "mining.pipeline": ("mine",),
-    "mining.stream.miner": ("Miner",),
-    "outputs.sample": ("sample",),
-    "outputs.trainers.export": ("export",),
-    "outputs.trainers.refilter": ("refilter",),
-    "system.stats": ("Report",),
+    "minestream.insight.compare": ("compare",),
+    "minestream.insight.describe": ("describe",),
+    "minestream.insight.pages": ("describe_html",),
+    "minestream.insight.profiling": ("profile",),
+    "minestream.insight.verify": ("verify",),
+    "minestream.learn.fitting": ("FitReport", "fit"),
+    "minestream.learn.linear": ("Linear", "apply"),
+    "minestream.learn.losses": ("LossResult", "contrastive_loss", "triplet_loss"),
+    "minestream.mining.arrays": ("Mined", "mine_arrays", "warmup"),
+    "minestream.mining.batches": ("mine_batches", "mine_pipe"),
+    "minestream.mining.merge": ("merge",),
+    "minestream.mining.pipeline": ("mine",),
+    "minestream.mining.stream.miner": ("Miner",),
+    "minestream.outputs.sample": ("sample",),
+    "minestream.outputs.trainers.export": ("export",),
+    "minestream.outputs.trainers.refilter": ("refilter",),
+    "minestream.system.stats": ("Report",),
 }  # fmt: skip
-_HOME = {name: f"minestream.{module}" for module, names in _HOMES.items() for name in names}
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
     """Load a public name on first use."""
     if name not in _HOME:
-        from minestream.config.gone import GONE
+        from minestream.config.names import GONE
 
         now = f" any more: {GONE[name]}" if name in GONE else ""
         raise AttributeError(f"module 'minestream' has no attribute {name!r}{now}")

@@ -89,7 +89,7 @@ class Group(Command, click.Group):
         """The command of a name; a former one is answered with what does it now."""
         if (found := super().get_command(ctx, cmd_name)) is not None:
             return found
-        from minestream.config.gone import GONE  # not loaded for --help
+        from minestream.config.names import GONE  # not loaded for --help
 
         if cmd_name in GONE:
             raise UsageError(f"there is no command {cmd_name!r} any more", GONE[cmd_name])

@@ -78,9 +78,7 @@ def usage_error(error: click.UsageError) -> UsageError:
     """What click found wrong, in our words."""
     command = error.ctx.command_path if error.ctx else "minestream"
     # Not loaded for --help.
-    from minestream.config.gone import GONE
-    from minestream.config.option import FOREIGN_OPTIONS
-    from minestream.config.resolve import unknown_option
+    from minestream.config.names import FOREIGN_OPTIONS, GONE, unknown_option
 
     if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")

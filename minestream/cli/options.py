@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from minestream.config.commands import own_options
-from minestream.config.option import help_of, long_flag
+from minestream.config.option import flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.system.console import show
 
@@ -21,8 +21,7 @@ Function = Callable[..., Any]
 
 def flags_of(spec: Field[Any]) -> tuple[str, ...]:
     """The command-line options of a field."""
-    flags: tuple[str, ...] = spec.metadata["flags"]
-    return flags or (long_flag(spec),)
+    return spec.metadata["flags"] or (flag_of(spec.name),)
 
 
 def options_of(command: type[Any], *of_mine: str) -> Callable[[Function], Function]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from minestream.config.option import flag_of
 from minestream.config.rules import EMITS
 from minestream.errors import UsageError
 
@@ -16,16 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A run as it was asked for.
-
-    Attributes
-    ----------
-    config : MineConfig
-        Resolved.
-    resources : Resources
-    names : set of str
-        The options that were given, by field; of arrays, what stands for an option too.
-    """
+    """A run as it was asked for: resolved, and which options were given (or stand for arrays that were)."""
 
     config: MineConfig
     resources: Resources
@@ -37,12 +29,9 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True, slots=True)
 class Idle(Generic[Seen]):
-    """A row of a table: where `holds`, the options, if they were given, have no effect, because of `why`.
+    """A row of a table: where `holds`, these options have no effect, because of `why`.
 
-    Attributes
-    ----------
-    remedy : str
-        Of what can only be a mistake: it is refused, and this is the hint.
+    An option with a remedy can only be a mistake: it is refused, with the remedy as the hint.
     """
 
     options: tuple[str, ...]
@@ -138,10 +127,9 @@ IDLE: tuple[Idle[Asked], ...] = (
 )  # fmt: skip
 Facts = Mapping[str, Any]
 _ONE_TABLE = "one table was mined"
-_BESIDE_INPUT = ("corpus", "qrels", "exclude", "exclude_rows", "vectors")
 
 
-# The same of the other commands, by facts that each hands to `idle`.
+# The same of the other commands, by the facts that each hands to `idle`.
 IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     "verify": (
         Idle(
@@ -177,14 +165,14 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     "fit": (Idle(("patience",), lambda f: f["patience"] >= f["epochs"], "there are no more epochs than that"),),
     "merge": (
         Idle(
-            ("source", *_BESIDE_INPUT), lambda f: not f["finishing"],
+            ("source", "corpus", "qrels", "exclude", "exclude_rows", "vectors"), lambda f: not f["finishing"],
             "nothing is finished over all rows, so that the slices are all that is read",
         ),
     ),
 }  # fmt: skip
 
 
-# What a run may lack: the options that then have no effect, with what they say by default.
+# What a run may lack: the options that then have no effect, with their defaults.
 LACKING: dict[str, dict[str, object]] = {
     "no labels are used": {"unlabeled": "ignore", "unlabeled_value": None, "max_per_negative_label": None},
     "there are no ids": {"on_duplicate_ids": "error"},
@@ -193,32 +181,12 @@ LACKING: dict[str, dict[str, object]] = {
 
 
 def lacking(what: str, config: MineConfig) -> list[str]:
-    """The options of a configuration that have no effect for want of something, a key of LACKING; one line each."""
-    idle = (name for name, default in LACKING[what].items() if getattr(config, name) != default)
-    return [f"--{name.replace('_', '-')} has no effect: {what}" for name in idle]
+    """A line for each option of a configuration that has no effect, since something is lacking (a key of LACKING)."""
+    changed = (name for name, default in LACKING[what].items() if getattr(config, name) != default)
+    return [f"{flag_of(name)} has no effect: {what}" for name in changed]
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """A row of REMARKS: what is worth a line where `holds`, though it does what it says."""
-
-    holds: Callable[[Asked], object]
-    text: str
-
-
-REMARKS: tuple[Remark, ...] = (
-    Remark(
-        lambda a: a.config.split_roles and a.config.candidate_where is None and a.config.where is None,
-        "--anchor-where limits anchors alone: positives and negatives come from all rows; --where limits both",
-    ),
-    Remark(
-        lambda a: a.config.split_roles and a.config.anchor_where is None and a.config.where is None,
-        "--candidate-where limits positives and negatives alone: every row may be an anchor; --where limits both",
-    ),
-)
-
-
-def remarks(asked: Asked, flag_of: Callable[[str], str]) -> tuple[str, ...]:
+def remarks(asked: Asked) -> tuple[str, ...]:
     """What the user should know of the options given, one line each.
 
     Raises
@@ -226,33 +194,38 @@ def remarks(asked: Asked, flag_of: Callable[[str], str]) -> tuple[str, ...]:
     UsageError
         For an option without effect that can only be a mistake.
     """
-    told = _without_effect(IDLE, asked, asked.names, flag_of)
-    return (*told, *(row.text for row in REMARKS if row.holds(asked)))
+    config, notes = asked.config, _without_effect(IDLE, asked, asked.names)
+    if config.split_roles and config.where is None and config.candidate_where is None:
+        notes.append(
+            "--anchor-where limits anchors alone: positives and negatives come from all rows; --where limits both"
+        )
+    if config.split_roles and config.where is None and config.anchor_where is None:
+        notes.append(
+            "--candidate-where limits positives and negatives alone: every row may be an anchor; --where limits both"
+        )
+    return tuple(notes)
 
 
 def idle(command: str, options: Mapping[str, Any], **facts: Any) -> list[str]:
     """Which of a command's options have no effect, one line each; None stands for what was not given."""
-    return _without_effect(IDLE_IN[command], facts, given_options(options), lambda name: f"--{name.replace('_', '-')}")
+    return _without_effect(IDLE_IN[command], facts, given_options(options))
 
 
 def given_options(options: Mapping[str, Any]) -> set[str]:
-    """The names of the options that were given."""
-    return {name for name, value in options.items() if not (value is None or value is False or _is_empty(value))}
+    """The names of the options that were given: not None, False or empty."""
+    return {
+        name for name, value in options.items()
+        if not (value is None or value is False or (isinstance(value, str | tuple | list) and not value))
+    }  # fmt: skip
 
 
-def _is_empty(value: object) -> bool:
-    return isinstance(value, str | tuple | list) and not value
-
-
-def _without_effect(
-    table: Iterable[Idle[Seen]], seen: Seen, names: Set[str], flag_of: Callable[[str], str]
-) -> list[str]:
-    told: dict[str, str] = {}
+def _without_effect(table: Iterable[Idle[Seen]], seen: Seen, names: Set[str]) -> list[str]:
+    notes: dict[str, str] = {}
     for row in table:
         for name in row.options if row.holds(seen) else ():
-            if name not in names or name in told:
+            if name not in names or name in notes:
                 continue
-            told[name] = f"{flag_of(name)} has no effect: {row.why}"
+            notes[name] = f"{flag_of(name)} has no effect: {row.why}"
             if row.remedy:
-                raise UsageError(told[name], row.remedy)
-    return list(told.values())
+                raise UsageError(notes[name], row.remedy)
+    return list(notes.values())

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import Field, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from minestream.config.checks import VALID, refuse
 from minestream.config.metrics import METRICS
 from minestream.config.option import COUNT, Range, check_value, option
 from minestream.config.parse import anchor_share
-from minestream.config.resources import Tables
 from minestream.config.rules import (
     BAND_ALIASES,
     BANDS,
@@ -293,18 +292,3 @@ class MineConfig:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when any field does."""
         return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()[:16]
-
-
-_AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
-
-
-def _listed(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-_TABLES = {"vectors", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
-
-
-def _says_nothing(spec: Field[Any], value: object) -> bool:
-    """Whether a value stands for the default; of a threshold None says that there is none."""
-    return value is None and spec.default is not None and spec.metadata["kind"] != "threshold"

@@ -1,4 +1,4 @@
-"""What an option of the command line is, and what other tools call theirs."""
+"""What an option is: a field with a kind, a help and the values that it takes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import MISSING, Field, dataclass, field
 from math import inf, isfinite
 from typing import Any
 
-from minestream.config.gone import GONE, refuse_gone
-from minestream.errors import UsageError, is_text, nearest_name
+from minestream.config.names import GONE, nearest_value, refuse_gone
+from minestream.errors import UsageError, is_text
 
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
 
@@ -65,11 +65,9 @@ def option(
     return field(default=default, metadata=meta)
 
 
-def long_flag(spec: Field[Any]) -> str:
+def flag_of(name: str) -> str:
     """The long command-line option of a field."""
-    flags: tuple[str, ...] = spec.metadata["flags"]
-    long = [flag for flag in flags if flag.startswith("--")]
-    return long[0] if long else "--" + spec.name.replace("_", "-")
+    return "--" + name.replace("_", "-")
 
 
 def help_of(spec: Field[Any], *, choices: bool = True, default: bool = True) -> str:
@@ -86,12 +84,13 @@ def check_value(spec: Field[Any], value: object) -> None:
     """Refuse a value outside the field's choices, naming the nearest one, or its range, and text no file can hold."""
     choices = spec.metadata["choices"]
     if isinstance(value, str) and not is_text(value):
-        raise UsageError(f"{long_flag(spec)} {value!r} is no UTF-8", "check the encoding of the terminal")
+        raise UsageError(f"{flag_of(spec.name)} {value!r} is no UTF-8", "check the encoding of the terminal")
     refuse_gone(spec.name, value)
-    spec.metadata["within"].check(long_flag(spec), value)
+    spec.metadata["within"].check(flag_of(spec.name), value)
     if choices is None or value is None or (isinstance(value, str) and value in choices):
         return
-    raise UsageError(f"{long_flag(spec)} has no value {value!r}", nearest_value(spec.name, str(value), list(choices)))
+    known = nearest_value(spec.name, str(value), list(choices))
+    raise UsageError(f"{flag_of(spec.name)} has no value {value!r}", known)
 
 
 # What a keyword may be, by the type that its annotation names.
@@ -137,36 +136,3 @@ def _instead(flag: str, value: object) -> str:
         return f"without quotes: {float(value):g}" if isinstance(value, str) else ""
     except ValueError:
         return ""
-
-
-def nearest_value(option: str, value: str, known: list[str]) -> str:
-    """A remedy line for an unknown value: what it is called here, else the nearest known one; then all of them."""
-    here = FOREIGN_VALUES.get((option, value.lower().replace("-", "_")))
-    return f"here that is {here}; known: {', '.join(known)}" if here else nearest_name(value, known)
-
-
-# What other tools call our values: (option, its value in small letters and underscores).
-FOREIGN_VALUES: dict[tuple[str, str], str] = {
-    ("metric", "l2"): "euclidean, or sqeuclidean where the squares are meant (faiss)",
-    ("metric", "ip"): "dot", ("metric", "inner_product"): "dot", ("metric", "innerproduct"): "dot",
-    ("metric", "dot_product"): "dot", ("metric", "angular"): "cosine", ("metric", "cosine_similarity"): "cosine",
-    ("metric", "euclid"): "euclidean", ("metric", "squared_euclidean"): "sqeuclidean",
-    ("metric", "squared_l2"): "sqeuclidean", ("metric", "l2sqr"): "sqeuclidean",
-}  # fmt: skip
-NO_DEVICE = (
-    "nothing: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run says how "
-    "many it will take here"
-)
-FOREIGN_OPTIONS: dict[str, str] = {
-    "num_negatives": "--negatives (-k)", "range_min": "--skip", "range_max": "nothing: every candidate is looked at",
-    "n_negatives": "--negatives (-k)", "hn_mining": "--band", "type_of_triplets": "--band", "miner": "--band",
-    "top_k": "--negatives (-k)", "k": "--negatives (-k)", "alpha": "--margin", "p_positives": "--positives",
-    "sampling_strategy": "--pick", "batch_size": "--memory", "num_workers": "--threads", "n_jobs": "--threads",
-    "output_format": "--emit", "output_scores": "--scores", "embedding_column": "--embedding", "labels": "--label",
-    "distance": "--metric", "include_positives": "--emit tuples", "output": "-o", "random_state": "--seed",
-    "max_score": "--max-similarity", "min_score": "--min-similarity", "hard_negatives_to_mine": "--negatives (-k)",
-    "positive_margin_type": "--relative-margin or --absolute-margin",
-    "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
-    "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
-    "gpu": NO_DEVICE, "cuda": NO_DEVICE, "device": NO_DEVICE, "use_gpu": NO_DEVICE, "fp16": NO_DEVICE,
-}  # fmt: skip

@@ -13,8 +13,8 @@ from typing import Any
 
 from pyarrow import fs
 
+from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
-from minestream.config.resolve import flag_of
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
 from minestream.inputs.listing import cut, files_of, is_hidden, is_named, listed

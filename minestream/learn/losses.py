@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from minestream.config.border import public
 from minestream.config.metrics import METRICS
-from minestream.config.option import nearest_value
+from minestream.config.names import nearest_value
 from minestream.errors import InputError, UsageError
 from minestream.inputs.decode import bad_rows, refuse_masked
 from minestream.kernels import distances, loss

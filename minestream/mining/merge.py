@@ -17,8 +17,9 @@ from minestream.config.derived import needs_finishing
 from minestream.config.effects import idle
 from minestream.config.keywords import MergeOptions
 from minestream.config.mine_config import MineConfig
+from minestream.config.option import flag_of
 from minestream.config.parse import Slice
-from minestream.config.resolve import flag_of, split_options
+from minestream.config.resolve import split_options
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from minestream.config.resolve import flag_of
+from minestream.config.option import flag_of
 from minestream.errors import InputError, MinestreamError
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source

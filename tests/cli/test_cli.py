@@ -23,7 +23,8 @@ from minestream.cli.main import cli, main
 from minestream.cli.mining import mine as mine_command
 from minestream.cli.mining import visible_fields
 from minestream.cli.options import flags_of
-from minestream.config.option import FOREIGN_OPTIONS, GROUPS
+from minestream.config.names import FOREIGN_OPTIONS
+from minestream.config.option import GROUPS
 from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.system import interrupts
 from minestream.system.stats import Report, ShardStats

@@ -7,7 +7,7 @@ import pytest
 import minestream
 from minestream.cli.main import main
 from minestream.config.border import in_python
-from minestream.config.gone import GONE
+from minestream.config.names import GONE
 from minestream.errors import UsageError
 
 OPTIONS = {  # the command that it was given to, and a value

@@ -11,8 +11,8 @@ import pytest
 import minestream
 from minestream.config import checks, mine_config
 from minestream.config.mine_config import MineConfig
-from minestream.config.option import Range
-from minestream.config.resolve import OPTION_FIELDS, flag_of, split_options
+from minestream.config.option import Range, flag_of
+from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.config.resources import Resources
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from minestream.config.border import public
 from minestream.config.effects import idle
-from minestream.config.gone import refuse_gone
+from minestream.config.names import refuse_gone
 from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, OutputError, UsageError
