@@ -1,7 +1,7 @@
-"""The library's border: what its functions take, so that it can be completed, and what it says, in the caller's words.
+"""The library's border: signatures that editors can complete, and messages in the caller's words.
 
-Messages and notes are written once, with the options of the command line. Whoever calls the library reads them as
-Python; the command line, within `speaking_options`, reads them as they are written.
+Messages and notes are written once, with the options of the command line. The command line, within `speaking_options`,
+prints them so; whoever calls the library reads the keywords of Python instead.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, neare
 
 Call = TypeVar("Call", bound=Callable[..., Any])
 
-# What a keyword may be where it is more than its field holds: by name, else by how the command line reads it.
-_ALSO: dict[str, str] = {
+# The types of keywords that take more than their field holds: by name, else by kind.
+_TYPES: dict[str, str] = {
     "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any", "vectors": "Any",  # tables in memory
     "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None", "unlabeled_value": "str | int | None",
     "share": "str | float | None", "size": "str | int", "threshold": "float | str | None",
@@ -29,25 +29,24 @@ _ALSO: dict[str, str] = {
 
 def accepted(spec: Field[Any]) -> str:
     """The type of the keyword of an option, as an annotation says it."""
-    named = _ALSO.get(spec.name) or _ALSO.get(spec.metadata["kind"]) or str(spec.type)
+    named = _TYPES.get(spec.name) or _TYPES.get(spec.metadata["kind"]) or str(spec.type)
     return named if spec.default is not None or named == "Any" or "None" in named else f"{named} | None"
 
 
 def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Call], Call]:
-    """Decorate a function of the library: its keywords are checked, and it speaks as its caller does.
+    """Decorate a function of the library: its keywords are checked, and its notes are in the caller's words.
 
-    A keyword of another type than its annotation names is a UsageError, and so is one that there is not. The notes of
-    what is returned are spelled as the caller writes.
+    An unknown keyword, or one of another type than its annotation names, is a UsageError.
 
     options : the TypedDict (keywords.py) of the options that it takes as keywords; its signature and help name each
-    defaults : of such options, where they differ from those of the table
+    defaults : those that differ from the table's
     """
 
     def decorated(function: Call) -> Call:
-        found = inspect.signature(function)
-        own = [each for each in found.parameters.values() if each.kind is not each.VAR_KEYWORD]
-        known = {each.name: str(each.annotation) for each in own}
-        typed = [each.name for each in own if each.kind is each.KEYWORD_ONLY]
+        signature = inspect.signature(function)
+        named = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+        known = {each.name: str(each.annotation) for each in named}
+        typed = [each.name for each in named if each.kind is each.KEYWORD_ONLY]
 
         @wraps(function)
         def call(*args: Any, **given: Any) -> Any:
@@ -64,9 +63,9 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
             about = [
                 f"{each.name} : {each.annotation}, default {each.default!r}\n    {_help(each.name)}" for each in taken
             ]
-            own_about = inspect.cleandoc(function.__doc__ or "")
-            call.__doc__ = "\n".join([own_about, "", "Options", "-------", *about])
-            call.__signature__ = found.replace(parameters=[*own, *taken])  # type: ignore[attr-defined]  # inspect reads it
+            call.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options", "-------", *about])
+            parameters = [*named, *taken]
+            call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # inspect reads it
         return cast(Call, call)
 
     return decorated
@@ -88,72 +87,66 @@ def _help(name: str) -> str:
     return in_python(help_of(OPTION_FIELDS[name], default=False))
 
 
-def _with_notes(found: Any) -> Any:
-    """What a function returns, its notes as the caller writes."""
-    if isinstance(found, dict) and "notes" in found:
-        return found | {"notes": list(map(spelled, found["notes"]))}
-    if is_dataclass(found) and not isinstance(found, type) and hasattr(found, "notes"):
-        return replace(found, notes=tuple(map(spelled, found.notes)))
-    return found
+def _with_notes(result: Any) -> Any:
+    """What a function returns, with its notes in the caller's words."""
+    if isinstance(result, dict) and "notes" in result:
+        return result | {"notes": list(map(spelled, result["notes"]))}
+    if is_dataclass(result) and not isinstance(result, type) and hasattr(result, "notes"):
+        return replace(result, notes=tuple(map(spelled, result.notes)))
+    return result
 
 
 def spelled(text: str) -> str:
-    """A message or a note, written with options, in the words of whoever reads it."""
+    """A message or a note that names options, in the caller's words."""
     return text if SPEAKS_OPTIONS.get() else in_python(text)
 
 
-_WORD = r"'[^']*'|\"[^\"]*\"|(?!--)[\w.%/|-]+(?:,[\d.]+)*"
-_OPTION = rf"(?<![\w/'\"-])(?P<flag>--[a-z][a-z0-9-]*|-[ko]\b)(?: (?P<word>{_WORD})(?P<colon>:?))?"
-_COMMAND = r"\bminestream (?P<command>mine|merge|export|refilter|profile|describe|compare|verify|fit|apply|sample)\b"
-_FOUND = re.compile(f"{_COMMAND}|{_OPTION}")
-_ARGUMENT = re.compile(rf" (?:(?P<place>[A-Z]+\b|[\w~-]*[/.][\w./~-]*\w)|{_OPTION})")
-# What is a value, whichever the option.
-_VALUE = re.compile(
-    r"-?\d[\w.,%/]*|[A-Z]+(?:[|/][A-Z]+)*%?|[\w~-]*[./][\w./~-]*\w|True|False|None|auto|'[^']*'|\"[^\"]*\""
-)
+_WORD = r"'[^']*'|\"[^\"]*\"|(?!--|-[ko]\b)[\w.%/|-]+(?:,[\d.]+)*"
+_OPTION = re.compile(rf"(?<![\w/'\"-])(?P<flag>--[a-z][a-z0-9-]*|-[ko]\b)(?P<rest> (?P<word>{_WORD})(?P<colon>:?))?")
+_PATH = r"[\w~-]*[./][\w./~-]*\w"
+# What is a value, whichever the option; and which values stand without quotes.
+_VALUE = re.compile(rf"-?\d[\w.,%/]*|[A-Z]+(?:[|/][A-Z]+)*%?|{_PATH}|True|False|None|auto|'[^']*'|\"[^\"]*\"")
 _BARE = re.compile(r"-?\d[\d.]*|True|False|None")
+_ARGUMENT = rf'[A-Z]+\b|{_PATH}|\w+=(?:"[^"]*"|\([^)]*\)|[\w.]*\w)'  # a place, or a keyword with its value
+_COMMAND = re.compile(
+    r"\bminestream (mine|merge|export|refilter|profile|describe|compare|verify|fit|apply|sample)\b"
+    rf"((?: (?:{_ARGUMENT}))*)"
+)
 _NAMES = {"-o": "out", **{flag: spec.name for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"]}}
 
 
 def in_python(text: str) -> str:
-    """A text that names options and commands, as the command line has them, with keywords and functions instead."""
-    text, at, pieces = text.replace(" (-k)", ""), 0, []
-    while found := _FOUND.search(text, at):
-        pieces.append(text[at : found.start()])
-        said, at = _call(text, found) if found["command"] else _keyword(found)
-        pieces.append(said)
-    return "".join([*pieces, text[at:]])
+    """A text that names options and commands, with keywords and functions instead."""
+    return _COMMAND.sub(_call, _OPTION.sub(_keyword, text.replace(" (-k)", "")))
 
 
-def _call(text: str, found: re.Match[str]) -> tuple[str, int]:
-    """A command with what is given to it as a call, and where it ends."""
-    end, arguments = found.end(), []
-    while given := _ARGUMENT.match(text, end):
-        said, end = (f'"{given["place"]}"', given.end()) if given["place"] else _keyword(given)
-        arguments.append(said)
-    return f"minestream.{found['command']}" + (f"({', '.join(arguments)})" if arguments else ""), end
+def _call(command: re.Match[str]) -> str:
+    """A command, whose options are keywords already, as a call."""
+    given = [each if "=" in each else f'"{each}"' for each in re.findall(f" ({_ARGUMENT})", command[2])]
+    return f"minestream.{command[1]}" + (f"({', '.join(given)})" if given else "")
 
 
-def _keyword(found: re.Match[str]) -> tuple[str, int]:
-    """An option as a keyword, with the value behind it where that is one, and where it ends."""
-    flag, word = found["flag"], (found["word"] or "").rstrip(".")
-    name = _NAMES.get(flag, flag.lstrip("-").replace("-", "_"))
+def _keyword(option: re.Match[str]) -> str:
+    """An option as a keyword, with the value behind it where that is one."""
+    rest, word = option["rest"] or "", (option["word"] or "").rstrip(".")
+    name = _NAMES.get(option["flag"], option["flag"].lstrip("-").replace("-", "_"))
     about = OPTION_FIELDS[name].metadata if name in OPTION_FIELDS else {"kind": "", "choices": None}
-    kind, off = about["kind"], about["kind"] == "threshold" and word == "none"
+    kind = about["kind"]
     if kind == "flag":
-        return name if word == "takes" else f"{name}=True", found.end("flag")
-    last = kind in ("text", "repeat") and found.end() == len(found.string)  # the name of a column: no sentence ends so
-    if not word or not (found["colon"] or off or last or word in (about["choices"] or ()) or _VALUE.fullmatch(word)):
-        return name, found.end("flag")
-    end = found.start("word") + len(word)
-    if off:
-        return f"{name}=None", end
+        return (name if word == "takes" else f"{name}=True") + rest
+    if kind == "threshold" and word == "none":
+        return f"{name}=None{rest.removeprefix(' none')}"
+    last = kind in ("text", "repeat") and option.end() == len(option.string)  # a column's name: no sentence ends so
+    if not word or not (option["colon"] or last or word in (about["choices"] or ()) or _VALUE.fullmatch(word)):
+        return name + rest
     if word[0] in "'\"":
-        return f"{name}=" + (word if '"' in word else f'"{word[1:-1]}"'), end
-    if "," in word:
-        return f"{name}=" + (word.replace(",", "") if kind == "integer" else f"({word.replace(',', ', ')})"), end
-    bare = _BARE.fullmatch(word) or (kind in ("integer", "number") and word.isupper())
-    return f"{name}=" + (word if bare else f'"{word}"'), end
+        value = word if '"' in word else f'"{word[1:-1]}"'
+    elif "," in word:
+        value = word.replace(",", "") if kind == "integer" else f"({word.replace(',', ', ')})"
+    else:
+        bare = _BARE.fullmatch(word) or (kind in ("integer", "number") and word.isupper())
+        value = word if bare else f'"{word}"'
+    return f"{name}={value}{rest.removeprefix(f' {word}')}"
 
 
 MinestreamError.spelled = staticmethod(spelled)  # type: ignore[method-assign]  # errors.py stands below the option table
