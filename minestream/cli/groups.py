@@ -1,4 +1,4 @@
-"""The commands: what each does in a line, where it is found, and how help is shown."""
+"""The commands: what each does, in a line, and where its function is; and how help is shown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from minestream.cli.guide import pages
 from minestream.errors import EXIT_CODES, UsageError
 from minestream.system.console import show
 
-# What each command does, in the list of --help, and the module and function that it is.
+# Of each command: its line in --help, its module and its function.
 COMMANDS = {
     "mine": ("Mine triplets, pairs or tuples.", "mining", "mine"),
     "merge": ("Make one output of slices mined with --shard.", "mining", "merge"),
@@ -31,13 +31,13 @@ COMMANDS = {
 
 
 class Loaded(Mapping[str, click.Command]):
-    """The commands by name; each is imported when it is asked for."""
+    """The commands by name; each is imported on first use."""
 
     def __getitem__(self, name: str) -> click.Command:
         about, module, function = COMMANDS[name]
-        found: click.Command = getattr(import_module(f"minestream.cli.{module}"), function)
-        found.short_help = about
-        return found
+        command: click.Command = getattr(import_module(f"minestream.cli.{module}"), function)
+        command.short_help = about
+        return command
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -47,7 +47,7 @@ class Loaded(Mapping[str, click.Command]):
 
 
 def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Print the help so that a reader who leaves early is no error."""
+    """Print the help; a pipe that is closed early is no error."""
     if wanted and not context.resilient_parsing:
         show(context.get_help())
         context.exit()
@@ -57,7 +57,7 @@ class Command(click.Command):
     """A command whose help ends with the exit codes."""
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """The option --help, printing through `show`."""
+        """The option --help, which prints through `show`."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.callback = show_help
@@ -79,16 +79,16 @@ class Group(Command, click.Group):
         self.commands = Loaded()  # type: ignore[assignment]  # click adds none to it
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands, none of which is loaded for this, and the pages of the guide."""
+        """The commands, without loading them, and the pages of the guide."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][0]) for name in sorted(COMMANDS) if COMMANDS[name][0]])
         with formatter.section("Pages of the guide, shown by `minestream help PAGE`"):
             formatter.write_dl(list(pages().items()))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of a name; a former one is answered with what does it now."""
-        if (found := super().get_command(ctx, cmd_name)) is not None:
-            return found
+        """The command of this name; a former one is answered with what does it now."""
+        if (command := super().get_command(ctx, cmd_name)) is not None:
+            return command
         from minestream.config.names import GONE  # not loaded for --help
 
         if cmd_name in GONE:

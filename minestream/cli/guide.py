@@ -1,4 +1,4 @@
-"""The pages of the guide, which come with the package, and how they are shown."""
+"""The pages of the guide, which come with the package."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ LINK = re.compile(r"\[[\w-]+\]\(([\w-]+)\.md\)")  # to another page
 
 
 def pages() -> dict[str, str]:
-    """The pages by name, each with what its title says of it."""
-    found = {}
+    """The pages by name, each with its title."""
+    titles = {}
     for path in sorted(FOLDER.glob("*.md")):
         with path.open(encoding="utf-8") as file:
-            found[path.stem] = file.readline().partition(": ")[2].strip()
-    return found
+            titles[path.stem] = file.readline().partition(": ")[2].strip()
+    return titles
 
 
 def show_page(name: str) -> None:
-    """Show a page: formatted on a terminal, elsewhere as the text it is."""
+    """Show a page: formatted on a terminal, elsewhere as plain text."""
     text = MARK.sub("", (FOLDER / f"{name}.md").read_text(encoding="utf-8"))
     if not sys.stdout.isatty():
         return show(text.rstrip("\n"))

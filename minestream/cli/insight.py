@@ -1,4 +1,4 @@
-"""The commands that look at data and at mined files: `profile`, `describe`, `verify` and `compare`."""
+"""The commands that look at data and at mined files: `profile`, `describe`, `verify`, `compare`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import minestream
 from minestream.cli import printing
 from minestream.cli.groups import Command
 from minestream.cli.options import given_only, options_of, show_result
+from minestream.cli.profile_text import profile_text
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying
 from minestream.config.parse import parse_margins
 
@@ -34,11 +35,8 @@ def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_js
       minestream profile digits.parquet -o clean/ --suspects-above 0.9
       minestream mine digits.parquet --exclude-rows clean/suspects.parquet
     """
-    from minestream.cli.profile_text import profile_text
-    from minestream.insight.profiling import profile as look
-
-    found = look(list(inputs), out, margins=tuple(parse_margins(margins)) or None, **given_only(options))
-    show_result(found, as_json, profile_text, found)
+    found = minestream.profile(list(inputs), out, margins=parse_margins(margins), **given_only(options))
+    show_result(found, as_json, profile_text)
 
 
 @click.command(cls=Command)
@@ -54,7 +52,7 @@ def describe(path: str, html: str | None, as_json: bool) -> None:
     found = minestream.describe(path)
     if html:
         minestream.describe_html(path, html)
-    show_result(found, as_json, printing.describe_text, found)
+    show_result(found, as_json, printing.describe_text)
 
 
 @click.command(cls=Command)
@@ -69,8 +67,7 @@ def verify(path: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream verify digits.triplets.parquet
     """
-    found = minestream.verify(path, **given_only(options))
-    show_result(found, as_json, printing.verify_text, found)
+    show_result(minestream.verify(path, **given_only(options)), as_json, printing.verify_text)
 
 
 @click.command(cls=Command)
@@ -84,5 +81,4 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream compare train.parquet validation.parquet
     """
-    found = minestream.compare(train, validation, **given_only(options))
-    show_result(found, as_json, printing.compare_text, found)
+    show_result(minestream.compare(train, validation, **given_only(options)), as_json, printing.compare_text)

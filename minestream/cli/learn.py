@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+import minestream
 from minestream.cli.groups import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.config.commands import Applying, Fitting
@@ -26,10 +27,9 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
       minestream fit digits.parquet -o linear.npz
       minestream apply linear.npz digits.parquet -o projected.parquet
     """
-    from minestream.learn.fitting import fit as learn
     from minestream.learn.trainer import told
 
-    report = learn(list(inputs), out, **given_only(options))
+    report = minestream.fit(list(inputs), out, **given_only(options))
     best, start = report.epochs[report.best_epoch], report.epochs[0]
     lines = [
         *(told(epoch) for epoch in report.epochs),
@@ -37,7 +37,7 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
         f"{report.held_out_rows:,} rows of {report.held_out_labels} labels held out: {best.recall_at_1:.4f}, raw "
         f"{report.raw_recall_at_1:.4f}, before the first epoch {start.recall_at_1:.4f}",
     ]
-    show_result(report.to_dict(), as_json, "\n".join, [*lines, *report.notes])
+    show_result(report.to_dict(), as_json, lambda _: "\n".join([*lines, *report.notes]))
 
 
 @click.command("apply", cls=Command)
@@ -51,8 +51,6 @@ def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, *
     Example:
       minestream apply linear.npz digits.parquet -o projected.parquet
     """
-    from minestream.learn.linear import apply
-
-    found = apply(model, list(inputs), out, **given_only(options))
+    found = minestream.apply(model, list(inputs), out, **given_only(options))
     text = f"wrote {found['path']}: {found['rows']:,} rows of {found['dimension']} coordinates"
-    show_result(found, as_json, str, text)
+    show_result(found, as_json, lambda _: text)

@@ -1,7 +1,7 @@
 """The command line: parse, call the library function of the same name, print.
 
-The options come from tables (config/mine_config.py, resources.py, commands.py); `printing` makes what is printed. A
-command is loaded when it is asked for, so that `--help` answers at once.
+The options come from tables (config/mine_config.py, resources.py, commands.py), the text from `printing`. A command is
+loaded when it is asked for, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cli() -> None:
 @click.argument("page", required=False, metavar="[COMMAND | PAGE]")
 @click.pass_context
 def help_page(context: click.Context, page: str | None) -> None:
-    """Show the help of COMMAND, or PAGE of the guide; without either, what there is.
+    """Show the help of COMMAND, or PAGE of the guide; without either, a list of both.
 
     \b
     Example:
@@ -75,7 +75,7 @@ def version() -> None:
 
 
 def usage_error(error: click.UsageError) -> UsageError:
-    """What click found wrong, in our words."""
+    """A usage error of click's as one of ours."""
     command = error.ctx.command_path if error.ctx else "minestream"
     # Not loaded for --help.
     from minestream.config.names import FOREIGN_OPTIONS, GONE, unknown_option
@@ -102,21 +102,21 @@ def refuse_single_dashes(given: Sequence[str]) -> None:
 
 
 def fail(error: MinestreamError, as_json: bool) -> int:
-    """Say what went wrong; the exit code."""
+    """Print an error; the exit code."""
     tell(printable(f"error: {error.message}"))
     if error.hint:
         tell(printable(f"hint: {error.hint}"))
     if as_json:
-        what = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+        about = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         with suppress(MinestreamError):
-            show(json.dumps({"error": what | {"exit_code": error.exit_code}}, indent=2))
+            show(json.dumps({"error": about | {"exit_code": error.exit_code}}, indent=2))
     return error.exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's); the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Looked up by hand: a command line that click refuses still answers in JSON.
+    # Looked up by hand: a command line that click refuses is answered in JSON, too.
     as_json = "--json" in given
     with speaking_options():
         try:
@@ -131,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def as_ours(error: BaseException) -> MinestreamError:
-    """Whatever ended a command, as an error with an exit code of ours."""
+    """The error that ended a command, as one of ours, which has an exit code."""
     if isinstance(error, MinestreamError):
         return error
     if isinstance(error, click.UsageError):

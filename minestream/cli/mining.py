@@ -1,4 +1,4 @@
-"""The commands that mine: `mine` and `merge`."""
+"""The commands `mine` and `merge`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import RunInterruptedError, UsageError
 from minestream.system.console import show, tell
 
-EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # where set, --json says how the search went too, which differs from run to run
+EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # --json then counts the work of the search, too, which differs from run to run
 NAMES_COLUMN = 34  # longer option names take a line of their own
 
 
 def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
-    """The lines of help of one field: the option with what it takes, then each of its choices."""
+    """The lines of help of an option: the option itself, then each of its choices."""
     about = spec.metadata
     metavar = about["metavar"] or ("NAME" if about["kind"] == "choice" else "")
     yield f"{', '.join(flags_of(spec))} {metavar}".strip(), help_of(spec, choices=False)
@@ -42,10 +42,10 @@ def visible_fields() -> list[Field[Any]]:
 
 
 class MineCommand(Command):
-    """`mine`: its options are shown in the groups of the table, each choice with its meaning."""
+    """`mine`, whose help shows its options in groups, and each choice with its meaning."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options under their titles."""
+        """The options, group by group."""
         rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
         for spec in (*own_options(Mining).values(), *visible_fields()):
             rows[spec.metadata["group"]].extend(option_rows(spec))
@@ -63,7 +63,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
     """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
     stream on standard input.
 
-    Nothing but INPUT is needed: the columns are found by themselves.
+    Nothing but INPUT is needed: the columns are found by name and type.
 
     \b
     Example:
@@ -88,8 +88,8 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
         ) from None
     text = printing.report_text(report) if report.complete else printing.plan_text(report)
     with_effort = {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
-    say = tell if out == PIPE else show  # where the rows went
-    say(json.dumps(report.to_dict() | with_effort, indent=2) if as_json else text)
+    print_text = tell if out == PIPE else show  # the rows went to standard output
+    print_text(json.dumps(report.to_dict() | with_effort, indent=2) if as_json else text)
 
 
 @click.command(cls=Command)
@@ -111,4 +111,4 @@ def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, **opt
       minestream merge triplets/
     """
     report = minestream.merge(list(slices), source=list(source) or None, **given_only(options))
-    show_result(report.to_dict(), as_json, printing.report_text, report)
+    show_result(report.to_dict(), as_json, lambda _: printing.report_text(report))

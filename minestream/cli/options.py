@@ -1,4 +1,4 @@
-"""What commands share: their help, how they print, their options as the tables have them."""
+"""What commands share: their options, from the tables, and how they print a result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def flags_of(spec: Field[Any]) -> tuple[str, ...]:
 def options_of(command: type[Any], *of_mine: str) -> Callable[[Function], Function]:
     """Decorate with the options of a command (config/commands.py), then some of mine, then --json.
 
-    None has a default here: only what was given is passed on.
+    They have no defaults here: only what was given is passed on.
     """
     specs = [*own_options(command).values(), *(OPTION_FIELDS[name] for name in of_mine)]
 
@@ -52,6 +52,6 @@ def given_only(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
 
 
-def show_result(value: dict[str, Any], as_json: bool, text: Callable[[Any], str], told: Any) -> None:
-    """Print what a command found: `value` as JSON, or the text about `told`."""
-    show(json.dumps(value, indent=2) if as_json else text(told))
+def show_result(result: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
+    """Print the result of a command: as JSON, or as the text that is made of it."""
+    show(json.dumps(result, indent=2) if as_json else text(result))

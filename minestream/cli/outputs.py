@@ -1,4 +1,4 @@
-"""The commands that write a mined file in another form: `export` and `refilter`; and `sample`."""
+"""The commands that write files: `export` and `refilter`, from a mined file, and `sample`."""
 
 from __future__ import annotations
 
@@ -30,8 +30,7 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
 
     suffix = FORMATS[emit].suffix if emit in FORMATS else ""
     path = out or f"{Path(shown(mined)).stem}{f'.{emit}'.removesuffix(suffix)}{suffix}"
-    found = minestream.export(mined, path, emit=emit, **given_only(options))
-    show_result(found, as_json, printing.verify_text, found)
+    show_result(minestream.export(mined, path, emit=emit, **given_only(options)), as_json, printing.verify_text)
 
 
 @click.command(cls=Command)
@@ -49,8 +48,7 @@ def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
     """
-    found = minestream.refilter(mined, out, **given_only(options))
-    show_result(found, as_json, printing.verify_text, found)
+    show_result(minestream.refilter(mined, out, **given_only(options)), as_json, printing.verify_text)
 
 
 @click.command(cls=Command)
@@ -64,5 +62,5 @@ def sample(path: str, as_json: bool, **options: Any) -> None:
       minestream sample digits.parquet
     """
     found = {"output": minestream.sample(path, **given_only(options)), "rows": 1797}
-    text = f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}"
-    show_result(found, as_json, printable, text)
+    text = printable(f"wrote {path}: 1,797 handwritten digits\nnext: minestream mine {path}")
+    show_result(found, as_json, lambda _: text)

@@ -1,4 +1,4 @@
-"""What the commands print, as text: the closing report, the plan, what is in a file, what verify found.
+"""The text that commands print: the closing report, the plan, what is in a file, what verify found.
 
 Tables are aligned columns without lines: readable on a terminal, in a log and through a pipe.
 """
@@ -20,15 +20,13 @@ from minestream.system.progress import short_number
 from minestream.system.stats import WAITED, Report, mean
 from minestream.system.values import Row, given_of, size_text, value_rows
 
-PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
+PLAIN_COLUMNS = 120  # the width where there is no terminal
 SHOWN_FILES = 3
 CHOICES = (
     "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
     "absolute_margin", "relative_margin", "seed", "window",
 )  # fmt: skip
-
-
-# Counter, what it counts (of --emit pairs it is anchors, not pairs, that are short), and the remark.
+# Counter, what it counts (with --emit pairs anchors are short, not pairs), and a remark.
 FUNNEL = (
     ("anchors", "anchors", ""),
     ("pairs", "pairs (anchor, positive)", ""),
@@ -41,7 +39,7 @@ FUNNEL = (
     ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
     ("rows", "rows written", ""),
 )
-RARE = ("fallbacks", "duplicate_positives", "repeated")  # counters that are told where they count something
+RARE = ("fallbacks", "duplicate_positives", "repeated")  # shown only where they are not 0
 
 
 def report_text(report: Report) -> str:
@@ -110,7 +108,7 @@ def describe_text(found: Mapping[str, Any]) -> str:
 
 
 def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
-    """One line a quantile, one column each of what was measured."""
+    """A line for each quantile, a column for each thing that was measured."""
     columns = {name: values for name, values in quantiles.items() if values}
     if not columns:
         return []
@@ -120,31 +118,31 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 
 
 def verify_text(found: Mapping[str, Any]) -> str:
-    """What `verify`, `export` and `refilter` counted; what is wrong is an error and never comes here."""
+    """What `verify`, `export` and `refilter` counted; a difference is an error and never comes here."""
     title = "verify: no difference" if "differences" in found else f"wrote {found['output']}"
-    told = {name: value for name, value in found.items() if name != "notes"}
-    return sections({title: value_rows(told)}, found.get("notes", ()))
+    counted = {name: value for name, value in found.items() if name != "notes"}
+    return sections({title: value_rows(counted)}, found.get("notes", ()))
 
 
 def compare_text(found: Mapping[str, Any]) -> str:
     """What two splits share."""
     shared = {name: found[name] for name in ("labels", "ids", "near_duplicates") if found[name] is not None}
-    counts = {name: {key: value for key, value in told.items() if key != "examples"} for name, told in shared.items()}
+    counts = {name: {key: value for key, value in part.items() if key != "examples"} for name, part in shared.items()}
     rows = {name: found[name] for name in ("train_rows", "validation_rows")}
     tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
     tables["distance to the nearest training row"] = value_rows(found["nearest_distance"])
-    examples = (f"{name}: {', '.join(map(str, told['examples']))}" for name, told in shared.items() if told["examples"])
+    examples = (f"{name}: {', '.join(map(str, part['examples']))}" for name, part in shared.items() if part["examples"])
     return sections(tables, [*examples, *found["notes"]])
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:
-    """The choices that decide most, and the margin in other units."""
+    """The most important options, with the margin in other units, too."""
     rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})
     return [(name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows]
 
 
 def margin_equivalent(config: Mapping[str, Any]) -> str:
-    """The margin in another metric, where a factor converts it: on unit rows, and never for euclidean."""
+    """The margin in another metric, where a factor converts it: for unit rows, except euclidean distances."""
     margin, metric, unit = config["margin"], config["metric"], config["normalize"]
     if metric == "cosine":
         return f" = {2 * margin:g} in squared Euclidean distance of unit rows"
@@ -154,15 +152,15 @@ def margin_equivalent(config: Mapping[str, Any]) -> str:
 
 
 def other_options(config: Mapping[str, Any]) -> list[Row]:
-    """The other options that differ from their defaults, in one line; none when none does."""
+    """The other options that differ from their defaults, in one line; no line if none does."""
     defaults = MineConfig(emit="triplets" if EMITS[config["emit"]].trainer else config["emit"]).resolved().to_dict()
-    told = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
-    changed = {name: value for name, value in config.items() if name not in told and value != defaults.get(name)}
+    shown = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
+    changed = {name: value for name, value in config.items() if name not in shown and value != defaults.get(name)}
     return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []
 
 
 def source_rows(source: Mapping[str, Any]) -> list[Row]:
-    """Rows of the source, those dropped by cause, those that take part."""
+    """How many rows the source has, how many were dropped, by cause, and how many take part."""
     return [
         ("rows in the source", f"{source['rows']:,}", f"{source['dimension']} values, {source['dtype']}"),
         *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
@@ -171,7 +169,7 @@ def source_rows(source: Mapping[str, Any]) -> list[Row]:
 
 
 def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row]:
-    """From anchors to rows written, as far as it was counted."""
+    """The counters from anchors to rows written, as far as they were kept."""
     pairs = config["emit"] == "pairs"
     counted = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
     rows: list[Row] = []
@@ -180,8 +178,8 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
             rows += [(label.format(rule=rule), f"{count:,}", remark) for rule, count in stats.get(name, {}).items()]
         elif name in stats and not (pairs and name == "pairs") and (name not in RARE or stats[name]):
             share = f"{100 * stats[name] / counted:.1f} %" if counted else ""
-            told = remark.format(share=share) if stats[name] else ""
-            rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", told))
+            note = remark.format(share=share) if stats[name] else ""
+            rows.append((label.format(subject="anchors" if pairs else "pairs"), f"{stats[name]:,}", note))
     if passed := stats.get("nearer_pairs"):
         remark = f"a pair, estimated over {passed:,} pairs"
         rows.append(("nearer negatives passed over", f"{stats['nearer_passed_over'] / passed:,.1f}", remark))
@@ -189,32 +187,28 @@ def funnel_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> list[Row
 
 
 def latency_rows(plan: Mapping[str, Any]) -> list[Row]:
-    """How long the batches of a stream took; none where there was no stream."""
+    """How long the batches of a stream took; no line where there was no stream."""
     if "batches" not in plan:
         return []
-    told = (
-        ("median", "latency_median_seconds"),
-        ("99th percentile", "latency_p99_seconds"),
-        ("most", "latency_max_seconds"),
-    )
-    latencies = [(f"{name}, a batch", f"{1e3 * plan[key]:,.1f} ms") for name, key in told]
+    keys = {"median": "latency_median_seconds", "99th percentile": "latency_p99_seconds", "most": "latency_max_seconds"}
+    latencies = [(f"{name}, a batch", f"{1e3 * plan[key]:,.1f} ms") for name, key in keys.items()]
     return [("batches", f"{plan['batches']:,}"), *latencies]
 
 
 def loss_rows(overall: float | None, active: float | None, active_rows: int | None, share: float | None) -> list[Row]:
-    """The means over all rows and over active rows, separately; none of nothing."""
-    found: list[Row] = []
+    """The mean over all rows and the mean over active rows; no line where there is none."""
+    rows: list[Row] = []
     if overall is not None:
-        found.append(("mean over all rows", f"{overall:.6f}"))
+        rows.append(("mean over all rows", f"{overall:.6f}"))
     if active is not None:
-        found.append(("mean over active rows", f"{active:.6f}", "active: within the margin"))
+        rows.append(("mean over active rows", f"{active:.6f}", "active: within the margin"))
     if share is not None:
-        found.append(("active rows", f"{active_rows:,}", f"{100 * share:.1f} %"))
-    return found
+        rows.append(("active rows", f"{active_rows:,}", f"{100 * share:.1f} %"))
+    return rows
 
 
 def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[str] = ()) -> str:
-    """Titled tables, those without rows left out, then one line a note; colours only for a terminal."""
+    """Tables with titles, empty ones left out, then a line for each note; in colour on a terminal only."""
     from rich.console import Console
     from rich.text import Text
 
@@ -232,7 +226,7 @@ def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[
 
 
 def aligned(rows: list[Row]) -> Any:
-    """Rows as a table without lines, numbers to the right where there is nothing else."""
+    """Rows as a table without lines; a column of numbers alone is aligned to the right."""
     from rich.table import Table
     from rich.text import Text
 

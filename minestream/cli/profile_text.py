@@ -1,4 +1,4 @@
-"""What `profile` prints."""
+"""The text that `profile` prints."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from minestream.cli.printing import quantile_rows, sections
 from minestream.system.progress import short_number
 from minestream.system.values import Row, value_rows
 
-SHARES = ("semi_hard_fraction", "active_fraction", "active_pairs_fraction", "served_fraction")
-HEADS = (("hard", "hard"), ("semi_hard", "semi-hard"), ("easy", "easy"))
+HEADS = {"hard": "hard", "semi_hard": "semi-hard", "easy": "easy"}
+SHARES = ("active_fraction", "active_pairs_fraction", "served_fraction")
 SHOWN = 5
 
 
@@ -55,7 +55,7 @@ def profile_text(found: Mapping[str, Any]) -> str:
 
 
 def suspects_note(table: str, cut: float | None) -> str:
-    """What to do with the suspects: those above a cut may be left out, those without one are for looking at."""
+    """What to do with the suspects: leave out those above a cut; without one, look through them."""
     if cut:
         return f"next: minestream mine INPUT --exclude-rows {table} (suspicion from {cut:g} on)"
     return (
@@ -65,17 +65,17 @@ def suspects_note(table: str, cut: float | None) -> str:
 
 
 def margin_rows(found: Mapping[str, Any]) -> list[Row]:
-    """One line a margin: counts of triplets, and shares."""
+    """A line for each margin: counts of triplets, and shares."""
     equal = [name for name in ("cosine", "squared_euclidean_of_unit_rows") if name in found["margins"][0]]
     units = "".join(f"{name:>10}" for name in ("cosine", "sq. Eucl.")[: len(equal)])
-    counts = "".join(f"{head:>10}" for _, head in HEADS)
+    counts = "".join(f"{head:>10}" for head in HEADS.values())
     lines: list[Row] = [("margin", f"{units}{counts}{'active':>9}{'pairs':>9}{'served':>9}{'mean loss':>11}")]
     for entry in found["margins"]:
-        told = "".join(f"{entry[name]:10g}" for name in equal)
-        told += "".join(f"{short_number(entry[name]):>10}" for name, _ in HEADS)
-        told += "".join(f"{_share(entry[name]):>9}" for name in SHARES[1:])
+        cells = "".join(f"{entry[name]:10g}" for name in equal)
+        cells += "".join(f"{short_number(entry[name]):>10}" for name in HEADS)
+        cells += "".join(f"{_share(entry[name]):>9}" for name in SHARES)
         loss = entry["mean_loss"]
-        lines.append((f"{entry['margin']:g}", told + ("" if loss is None else f"{loss:11.4g}")))
+        lines.append((f"{entry['margin']:g}", cells + ("" if loss is None else f"{loss:11.4g}")))
         if "active_fraction_95" in entry:
             lines.append(("", f"   95 %: active ± {entry['active_fraction_95'] or 0:.3%}"))
     return lines

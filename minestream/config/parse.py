@@ -1,4 +1,4 @@
-"""Values of options as text: thresholds, sizes, shares."""
+"""What the text of an option means: thresholds, sizes, shares, margins, slices."""
 
 from __future__ import annotations
 
@@ -39,14 +39,6 @@ def parse_memory(text: str) -> int | None:
     return size
 
 
-def _is_share(text: str) -> bool:
-    """Whether a text is a number between 0 and 1."""
-    try:
-        return 0 < float(text) < 1
-    except ValueError:
-        return False
-
-
 def anchor_share(text: str | None, available: int) -> int:
     """How many of `available` anchors `N` or `P%` asks for: P% is rounded up."""
     if text is None:
@@ -55,7 +47,7 @@ def anchor_share(text: str | None, available: int) -> int:
     try:
         number = float(text[:-1]) if percent else int(text)
     except ValueError:
-        meant = f"did you mean {100 * float(text):g}%? " if _is_share(text) else ""
+        meant = f"did you mean {100 * float(text):g}%? " if re.fullmatch(r"0?\.\d*[1-9]\d*", text) else ""
         raise UsageError(
             f"--anchors takes a number or a percentage, not {text!r}", f"{meant}10% is a tenth of them, 10 are ten"
         ) from None
@@ -78,15 +70,12 @@ def short_share(text: str | None) -> float | None:
     return share
 
 
-def parse_margins(text: str | None) -> list[float]:
-    """The margins in `0.1` or `0.1,0.2,0.3`; none in None."""
+def parse_margins(text: str | None) -> tuple[float, ...] | None:
+    """The margins in `0.1` or `0.1,0.2,0.3`, or None."""
     try:
-        return [] if text is None else [float(each) for each in str(text).split(",")]
+        return None if text is None else tuple(map(float, text.split(",")))
     except ValueError:
         raise UsageError(f"--margin takes a number, or several as 0.1,0.2,0.3, not {text!r}") from None
-
-
-SLICE = re.compile(r"(\d+)/(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +87,7 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
+        """The name of the slice's folder."""
         return f"slice-{self.number:03d}-of-{self.count:03d}"
 
     def __str__(self) -> str:
@@ -107,8 +96,8 @@ class Slice:
 
 def parse_slice(text: str) -> Slice:
     """The slice that `I/N` means."""
-    found = SLICE.fullmatch(text.strip())
-    number, count = map(int, found.groups()) if found else (0, 0)
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    number, count = map(int, match.groups()) if match else (0, 0)
     if not 1 <= number <= count:
         raise UsageError(f"--shard takes I/N with I from 1 to N, not {text!r}", "the third of eight is --shard 3/8")
     return Slice(number, count)
