@@ -1,4 +1,4 @@
-"""What can go wrong, as classes: each says what, where and what to do, and carries the command line's exit code."""
+"""Error classes: each message says what is wrong, where, and what to do; each class has its exit code."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import ClassVar
 
-# What steers a terminal, reverses what follows, or is no character at all.
-_STEERING = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that control a terminal or reverse the direction of text, and lone surrogates.
+_CONTROL = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 EXIT_CODES: dict[int, str] = {
     0: "done",
     1: "verify found a difference",
@@ -26,16 +26,14 @@ EXIT_CODES: dict[int, str] = {
     75: "transient input or output failure: try again",
     130: "interrupted",
 }
-TRACEBACK = "MINESTREAM_TRACEBACK"  # the variable that asks for where a defect was met
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a disk says that takes no more
-
-
+TRACEBACK = "MINESTREAM_TRACEBACK"  # the environment variable that asks for the traceback of a defect
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a disk that is full
 SPEAKS_OPTIONS = ContextVar("speaks options", default=False)
 
 
 @contextmanager
 def speaking_options() -> Iterator[None]:
-    """Within it errors and notes name options as the command line does; elsewhere they name Python's keywords."""
+    """Within it errors and notes name command-line options; elsewhere they name Python's keywords."""
     before = SPEAKS_OPTIONS.set(True)
     try:
         yield
@@ -58,11 +56,11 @@ class MinestreamError(Exception):
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__()
-        self.args = message, hint  # set here, since an OSError would take them for its errno and strerror
+        self.args = message, hint  # set here, since OSError would take them as errno and strerror
 
     @staticmethod
     def spelled(text: str) -> str:
-        """What is written with options, in the words of whoever reads it: config/border.py says how."""
+        """A text that names options, in the caller's words; config/border.py replaces this."""
         return text
 
     @property
@@ -128,24 +126,24 @@ class RunInterruptedError(MinestreamError):
 
 
 class DefectError(MinestreamError):
-    """Something that no rule of minestream foresees: never the user's mistake."""
+    """A bug in minestream, never the user's mistake."""
 
     exit_code = 70
 
 
 class ForkedProcessError(MinestreamError, RuntimeError):
-    """Something that cannot work in a forked child was asked of one."""
+    """A call that cannot work in a forked child process."""
 
     exit_code = 2
 
 
-# Former names, for one version more.
+# Former names, kept for one more version.
 VerifyMismatch, GateMissed, ForkedProcess = VerifyMismatchError, GateMissedError, ForkedProcessError
 Interrupted, Defect = RunInterruptedError, DefectError
 
 
 def defect(error: BaseException) -> DefectError:
-    """An error that nothing here foresees, with its place, and what to do about it."""
+    """An unforeseen error as a DefectError, which says where it was raised and how to report it."""
     frames = extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return DefectError(
@@ -155,12 +153,12 @@ def defect(error: BaseException) -> DefectError:
 
 
 def printable(text: str) -> str:
-    """Text for a terminal: names and labels of files may hold anything, and control characters appear as escapes."""
-    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+    """Text for a terminal, with control characters as escapes: names and labels in files may hold anything."""
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def is_text(text: str) -> bool:
-    """Whether a file can hold it: Python's own texts may have lone surrogates, which UTF-8 has not."""
+    """Whether UTF-8 can hold a text: texts of Python may have lone surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 

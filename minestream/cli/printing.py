@@ -82,28 +82,28 @@ def plan_text(report: Report) -> str:
     return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
 
 
-def describe_text(found: Mapping[str, Any]) -> str:
+def describe_text(result: Mapping[str, Any]) -> str:
     """What `describe` found, on one screen."""
-    config, source = found["config"], found["source"]
-    files = "1 file" if found["files"] == 1 else f"{found['files']:,} files"
+    config, source = result["config"], result["source"]
+    files = "1 file" if result["files"] == 1 else f"{result['files']:,} files"
     origin = ", ".join(f"{file['name']} ({file['rows']:,} rows)" for file in source[:SHOWN_FILES])
     more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
     tables: dict[str, list[Row]] = {
-        found["output"]: [
-            ("rows", f"{found['rows']:,} in {files} of {size_text(found['bytes'])}, minestream {found['version']}"),
+        result["output"]: [
+            ("rows", f"{result['rows']:,} in {files} of {size_text(result['bytes'])}, minestream {result['version']}"),
             *config_rows(config),
             *other_options(config),
-            ("labels", found["labels"]),
-            ("loss", found["loss"]),
+            ("labels", result["labels"]),
+            ("loss", result["loss"]),
             ("source", origin + more),
         ],
-        "rescoring": value_rows(given_of(found.get("rescoring", {}))),
-        "funnel": funnel_rows(found.get("report", {}).get("stats", {}) | found["counts"], config),
-        f"quantiles, of {found['quantiles_of']}": quantile_rows(found["quantiles"]),
+        "rescoring": value_rows(given_of(result.get("rescoring", {}))),
+        "funnel": funnel_rows(result.get("report", {}).get("stats", {}) | result["counts"], config),
+        f"quantiles, of {result['quantiles_of']}": quantile_rows(result["quantiles"]),
     }
-    if "mean_loss" in found:
+    if "mean_loss" in result:
         names = ("mean_loss", "mean_active_loss", "active_rows", "active_fraction")
-        tables["loss"] = loss_rows(*(found[name] for name in names))
+        tables["loss"] = loss_rows(*(result[name] for name in names))
     return sections(tables)
 
 
@@ -117,22 +117,22 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
     return [("", head), *((q, "".join(f"{values[q]:13.6g}" for values in columns.values())) for q in names)]
 
 
-def verify_text(found: Mapping[str, Any]) -> str:
+def verify_text(result: Mapping[str, Any]) -> str:
     """What `verify`, `export` and `refilter` counted; a difference is an error and never comes here."""
-    title = "verify: no difference" if "differences" in found else f"wrote {found['output']}"
-    counted = {name: value for name, value in found.items() if name != "notes"}
-    return sections({title: value_rows(counted)}, found.get("notes", ()))
+    title = "verify: no difference" if "differences" in result else f"wrote {result['output']}"
+    counted = {name: value for name, value in result.items() if name != "notes"}
+    return sections({title: value_rows(counted)}, result.get("notes", ()))
 
 
-def compare_text(found: Mapping[str, Any]) -> str:
+def compare_text(result: Mapping[str, Any]) -> str:
     """What two splits share."""
-    shared = {name: found[name] for name in ("labels", "ids", "near_duplicates") if found[name] is not None}
+    shared = {name: result[name] for name in ("labels", "ids", "near_duplicates") if result[name] is not None}
     counts = {name: {key: value for key, value in part.items() if key != "examples"} for name, part in shared.items()}
-    rows = {name: found[name] for name in ("train_rows", "validation_rows")}
+    rows = {name: result[name] for name in ("train_rows", "validation_rows")}
     tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
-    tables["distance to the nearest training row"] = value_rows(found["nearest_distance"])
+    tables["distance to the nearest training row"] = value_rows(result["nearest_distance"])
     examples = (f"{name}: {', '.join(map(str, part['examples']))}" for name, part in shared.items() if part["examples"])
-    return sections(tables, [*examples, *found["notes"]])
+    return sections(tables, [*examples, *result["notes"]])
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:

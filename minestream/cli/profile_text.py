@@ -14,43 +14,43 @@ SHARES = ("active_fraction", "active_pairs_fraction", "served_fraction")
 SHOWN = 5
 
 
-def profile_text(found: Mapping[str, Any]) -> str:
+def profile_text(profile: Mapping[str, Any]) -> str:
     """A profile on one screen or two."""
-    source, histograms, recall = found["source"], found["histograms"], found["recall_at"]
-    ratio = found["negatives_per_positive"]
+    source, histograms, recall, hubs = profile["source"], profile["histograms"], profile["recall_at"], profile["hubs"]
+    ratio = profile["negatives_per_positive"]
     rows: list[Row] = [
-        ("rows that take part", f"{found['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
+        ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
         *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
-        ("labels", f"{found['labels']:,}", f"{found['rows_without_positive']:,} rows without a positive"),
-        ("positive pairs", f"{found['positive_pairs']:,}"),
-        ("negative pairs", f"{found['negative_pairs']:,}", "" if ratio is None else f"{ratio:,.1f} to one positive"),
-        ("zero rows", f"{found['zero_rows']:,}"),
+        ("labels", f"{profile['labels']:,}", f"{profile['rows_without_positive']:,} rows without a positive"),
+        ("positive pairs", f"{profile['positive_pairs']:,}"),
+        ("negative pairs", f"{profile['negative_pairs']:,}", "" if ratio is None else f"{ratio:,.1f} to one positive"),
+        ("zero rows", f"{profile['zero_rows']:,}"),
     ]
     retrieval: list[Row] = [(f"recall@{k}", _share(value), "all rows") for k, value in recall.items()]
-    retrieval.append(("MAP@R", _share(found["map_at_r"]) + _interval(found, "map_at_r")))
+    retrieval.append(("MAP@R", _share(profile["map_at_r"]) + _interval(profile, "map_at_r")))
     retrieval.append(("overlap of the histograms", _share(histograms["overlap"])))
-    spreads = {kind: found[f"nearest_{kind}"] or {} for kind in ("positive", "negative")}
+    spreads = {kind: profile[f"nearest_{kind}"] or {} for kind in ("positive", "negative")}
     tables: dict[str, list[Row]] = {
-        f"profile, {found['config']['metric']} distance": rows,
+        f"profile, {profile['config']['metric']} distance": rows,
         "retrieval": retrieval,
-        "nearest of each row": quantile_rows(spreads | {"norm": found["norms"] or {}}),
-        f"margins: {found['counted']['how']}": margin_rows(found),
-        "recommended": [("margin", f"{found['recommended']['margin']:g}"), ("why", found["recommended"]["reason"])],
+        "nearest of each row": quantile_rows(spreads | {"norm": profile["norms"] or {}}),
+        f"margins: {profile['counted']['how']}": margin_rows(profile),
+        "recommended": [("margin", f"{profile['recommended']['margin']:g}"), ("why", profile["recommended"]["reason"])],
         "hubs": [
-            ("most often a nearest negative", f"{found['hubs']['max']:,} times", f"skew {found['hubs']['skew']:.3g}"),
-            ("rows that never are", f"{found['hubs']['never_used_rows']:,}"),
+            ("most often a nearest negative", f"{hubs['max']:,} times", f"skew {hubs['skew']:.3g}"),
+            ("rows that never are", f"{hubs['never_used_rows']:,}"),
         ],
         "worst labels by recall@1": [
             (str(each["label"]), _share(each["recall_at_1"]), f"{each['rows']:,} rows")
-            for each in found["per_label"]["table"][:SHOWN]
+            for each in profile["per_label"]["table"][:SHOWN]
         ],
-        "suspects": value_rows(found["suspects"]),
-        "duplicates across labels": value_rows(found["duplicates"]),
+        "suspects": value_rows(profile["suspects"]),
+        "duplicates across labels": value_rows(profile["duplicates"]),
     }  # fmt: skip
-    notes = list(found["notes"])
-    if found["output"]:
-        notes.append(f"wrote {found['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
-        notes.append(suspects_note(f"{found['output']}/suspects.parquet", found["suspects"].get("listed_above")))
+    notes = list(profile["notes"])
+    if profile["output"]:
+        notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
+        notes.append(suspects_note(f"{profile['output']}/suspects.parquet", profile["suspects"].get("listed_above")))
     return sections(tables, notes)
 
 
@@ -64,13 +64,13 @@ def suspects_note(table: str, cut: float | None) -> str:
     )
 
 
-def margin_rows(found: Mapping[str, Any]) -> list[Row]:
+def margin_rows(profile: Mapping[str, Any]) -> list[Row]:
     """A line for each margin: counts of triplets, and shares."""
-    equal = [name for name in ("cosine", "squared_euclidean_of_unit_rows") if name in found["margins"][0]]
+    equal = [name for name in ("cosine", "squared_euclidean_of_unit_rows") if name in profile["margins"][0]]
     units = "".join(f"{name:>10}" for name in ("cosine", "sq. Eucl.")[: len(equal)])
     counts = "".join(f"{head:>10}" for head in HEADS.values())
     lines: list[Row] = [("margin", f"{units}{counts}{'active':>9}{'pairs':>9}{'served':>9}{'mean loss':>11}")]
-    for entry in found["margins"]:
+    for entry in profile["margins"]:
         cells = "".join(f"{entry[name]:10g}" for name in equal)
         cells += "".join(f"{short_number(entry[name]):>10}" for name in HEADS)
         cells += "".join(f"{_share(entry[name]):>9}" for name in SHARES)
@@ -85,6 +85,6 @@ def _share(value: float | None) -> str:
     return "none" if value is None else f"{value:.2%}"
 
 
-def _interval(found: Mapping[str, Any], name: str) -> str:
-    half = found.get(f"{name}_95")
+def _interval(profile: Mapping[str, Any], name: str) -> str:
+    half = profile.get(f"{name}_95")
     return "" if half is None else f" ± {half:.2%}"

@@ -1,4 +1,4 @@
-"""What follows from a configuration: what a part holds, what needs a finishing pass, how many negatives to keep."""
+"""What follows from a configuration: the rows of parts, whether a finishing pass follows, how many to search for."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from minestream.config.rules import EMITS, finished_late
 
 
 def needs_finishing(config: MineConfig) -> bool:
-    """Whether the output is made when all parts are there, and not of the parts as they come."""
+    """Whether the output is made only when all parts are there, not part by part."""
     return finished_late(config.emit, config.order, config.max_uses)
 
 
-RESERVE_TIMES, RESERVE_MORE = 4, 32  # of what a pair may choose from under --max-uses
+RESERVE_TIMES, RESERVE_MORE = 4, 32  # a pair has 4 k + 32 negatives to choose from under --max-uses
 
 
 def reserve(config: MineConfig) -> int:
-    """How many negatives a pair is searched for: k, or what --max-uses may have to choose from."""
+    """How many negatives each pair is searched for: k, or more where --max-uses chooses among them."""
     return config.negatives if config.max_uses is None else RESERVE_TIMES * config.negatives + RESERVE_MORE
 
 
 def knows_harder(config: MineConfig) -> bool:
-    """Whether it is known how many negatives precede each one: nothing but the band leaves any out."""
+    """Whether the column `harder` is known: only the band leaves negatives out."""
     caps = config.max_per_negative_label, config.max_uses, config.negatives_per_anchor
     plain = not config.similarity_filters and config.fallback == "none" and caps == (None, None, None)
     return plain and config.pick == "nearest"
 
 
 def counts_nearer(config: MineConfig) -> bool:
-    """Whether `harder` needs the negatives that lie nearer than the band."""
+    """Whether `harder` also counts the negatives nearer than the band."""
     counted = config.emit != "pairs" and (config.band, config.positives) == ("semi-hard", "easiest")
     return knows_harder(config) and counted and part_emit(config) == "triplets"
 
 
 def part_emit(config: MineConfig) -> str:
-    """What the parts of a run hold: triplets, wherever the finished rows are made from them when all are there."""
+    """The shape of the rows in the parts of a run: triplets where the finished rows are made from them later."""
     return "triplets" if EMITS[config.emit].trainer or config.max_uses is not None else config.emit

@@ -1,7 +1,7 @@
-"""The metrics, as a table: how each is an increasing function of one linear distance that inner products give.
+"""The table of metrics: each is an increasing function of one linear distance, which inner products give.
 
-Kernels know only the affinity `<a, b> + bias(b)`, larger = nearer. With `t` = (a term of the anchor alone) - affinity,
-the linear distance, every metric here is `x = factor * t` or `x = sqrt(factor * t)`.
+The search knows only the affinity `<a, b> + bias(b)`: larger is nearer. The linear distance is `t` = (a term of the
+anchor) - affinity, and every metric is `x = factor * t` or `x = sqrt(factor * t)`.
 """
 
 from __future__ import annotations
@@ -24,20 +24,18 @@ class Metric:
     ----------
     code : int
         The number by which kernels know the canonical formula.
-    factor : float
-        Canonical distance per linear distance.
-    root : bool
-        Whether the canonical distance is the square root of that.
+    factor, root : float, bool
+        x = factor * t, or the square root of it.
     unit_rows : bool
         Whether rows are divided by their norm before anything else.
     translation_invariant : bool
         Whether subtracting one vector from all rows changes no distance.
     similarity : str
-        The similarity that `scores` and filters mean, in words; empty where the metric has none.
+        The similarity that scores and filters mean, in words; empty if there is none.
     default_margin : bool
-        Whether the emits' default margins apply.
+        Whether the default margins of EMITS apply.
     span : float
-        How far apart two distances of unit rows can lie; with unit_rows there are no others.
+        The largest difference of two distances of unit rows.
     help : str
     """
 

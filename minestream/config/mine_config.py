@@ -1,7 +1,7 @@
-"""MineConfig says what is mined, and is fingerprinted; split_options parts it from Tables and Resources.
+"""MineConfig: what is mined, with a fingerprint that tells runs apart.
 
-The fields are the one table of options: the command line, its help, the library's keywords, the checks and the README
-are made from them.
+Its fields, with those of Tables and Resources (resources.py), are the one table of options: the command line, its help,
+the keywords of the library and the guide are made from them.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ MOST_WINDOW_ROWS = 2**30  # slots are int32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MineConfig:
-    """What is mined. Every field is a same-named option of `minestream mine`; see its help for the meanings."""
+    """What is mined. Every field is the option of `minestream mine` of the same name, whose help says what it means."""
 
     embedding: str | None = option(
         None, "text", "Input", "Column of the embeddings. Default: found by name, else by type.",
         flags=("--embedding", "--embedding-column"), metavar="COL"
     )  # fmt: skip
     label: str | None = option(
-        None, "text", "Input", "Column of the labels: int, string, bool, or lists of them. Default: found likewise.",
+        None, "text", "Input",
+        "Column of the labels: int, string, bool, or lists of them. Default: found by name, else by type.",
         flags=("--label", "--label-column"), metavar="COL"
     )  # fmt: skip
     id: str | None = option(
@@ -66,11 +67,11 @@ class MineConfig:
         metavar="EXPR"
     )  # fmt: skip
     anchor_where: str | None = option(
-        None, "text", "Input", "Of these, rows that may be anchors.",
+        None, "text", "Input", "Rows that may be anchors, of those that take part.",
         metavar="EXPR"
     )  # fmt: skip
     candidate_where: str | None = option(
-        None, "text", "Input", "And rows that may be positives and negatives (with --corpus: rows of it).",
+        None, "text", "Input", "Rows that may be positives and negatives (with --corpus: rows of it).",
         metavar="EXPR"
     )  # fmt: skip
     unlabeled: str = option("ignore", "choice", "Input", "What rows with a null label are.", choices=UNLABELED)
@@ -246,12 +247,12 @@ class MineConfig:
 
     @property
     def guided(self) -> bool:
-        """Whether a second embedding has a say."""
+        """Whether similarities of a second embedding are filtered, too."""
         return self.guide is not None
 
     @property
     def anchor_role(self) -> str:
-        """What columns call the anchor."""
+        """What column names call the anchor."""
         return "query" if self.two_tables else "anchor"
 
     def resolved(self) -> MineConfig:
@@ -267,7 +268,7 @@ class MineConfig:
             check_value(spec, getattr(config, spec.name))
         emit, metric = EMITS[config.emit], METRICS[config.metric]
         band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
-        # Of two tables a margin is no filter: without a band that needs one there is none, and no loss.
+        # With two tables there is a margin, and so a loss, only where the band needs one.
         margin = metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
         defaults: dict[str, Any] = {
             "negatives": emit.negatives,

@@ -10,7 +10,7 @@ from minestream.errors import UsageError, nearest_name
 _NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
 _MARGINS = "mine once for each margin, each to an output of its own"
 _GUIDE = "a column of each table holds the guide's vectors: --guide COL"
-# What there was once: commands, functions, options, and OPTION=VALUE for a value of an option that there still is.
+# Former commands, functions and options, and OPTION=VALUE for a former value of an option that is still there.
 GONE: dict[str, str] = {
     "update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY,
     "mine_margins": _MARGINS, "margin=several": _MARGINS,
@@ -18,7 +18,7 @@ GONE: dict[str, str] = {
     "short_rows=pad-random": "minestream export --short-rows repeat, which repeats the pair's own negatives, or drop",
     "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
 }  # fmt: skip
-# What other tools call our values: (option, its value in small letters and underscores).
+# Values of other tools, in small letters with underscores, by option.
 FOREIGN_VALUES: dict[tuple[str, str], str] = {
     ("metric", "l2"): "euclidean, or sqeuclidean where the squares are meant (faiss)",
     ("metric", "ip"): "dot", ("metric", "inner_product"): "dot", ("metric", "innerproduct"): "dot",
@@ -26,7 +26,7 @@ FOREIGN_VALUES: dict[tuple[str, str], str] = {
     ("metric", "euclid"): "euclidean", ("metric", "squared_euclidean"): "sqeuclidean",
     ("metric", "squared_l2"): "sqeuclidean", ("metric", "l2sqr"): "sqeuclidean",
 }  # fmt: skip
-# What other tools call our options.
+# Options of other tools.
 _NO_DEVICE = (
     "nothing: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run says how "
     "many it will take here"
@@ -47,7 +47,7 @@ FOREIGN_OPTIONS: dict[str, str] = {
 
 
 def refuse_gone(option: str, value: object) -> None:
-    """Raise UsageError for a value that an option takes no more."""
+    """Raise UsageError for a value that an option no longer takes."""
     if (now := GONE.get(f"{option}={'several' if isinstance(value, list | tuple) else value}")) is not None:
         raise UsageError(f"--{option.replace('_', '-')} takes {value!r} no more", now)
 
@@ -66,6 +66,6 @@ def unknown_option(name: str, value: object = None, known: Iterable[str] = ()) -
 
 
 def nearest_value(option: str, value: str, known: list[str]) -> str:
-    """A remedy line for an unknown value: what it is called here, else the nearest known one; then all of them."""
+    """The hint for an unknown value: its name here, or else the nearest known one; then all of them."""
     here = FOREIGN_VALUES.get((option, value.lower().replace("-", "_")))
     return f"here that is {here}; known: {', '.join(known)}" if here else nearest_name(value, known)

@@ -16,7 +16,7 @@ GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output",
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The numbers that an option takes, which are finite; `hint` says what to do instead of giving another."""
+    """The numbers, all finite, that an option takes; `hint` is the remedy for any other."""
 
     least: float = -inf
     most: float = inf
@@ -24,7 +24,7 @@ class Range:
     hint: str = ""
 
     def check(self, flag: str, value: object) -> None:
-        """Raise UsageError for a number outside; what is no number is not looked at."""
+        """Raise UsageError for a number outside; other values pass."""
         if isinstance(value, bool) or not isinstance(value, int | float):
             return
         at_end = self.inside and value in (self.least, self.most)
@@ -54,15 +54,16 @@ def option(
     metavar: str = "",
     within: Range = FINITE,
 ) -> Any:
-    """A field that is also an option; `kind` names how the command line reads it (cli/options.py), or hidden.
+    """A dataclass field that is also an option. One whose default is dataclasses.MISSING must be given.
 
-    An option whose default is dataclasses.MISSING must be given.
+    kind : how the command line reads it (cli/options.py); "hidden" and "derived" are not on the command line
+    flags : its flags, where it has others than its name
     """
-    meta = {
+    metadata = {
         "kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar,
         "within": within,
     }  # fmt: skip
-    return field(default=default, metadata=meta)
+    return field(default=default, metadata=metadata)
 
 
 def flag_of(name: str) -> str:
@@ -71,7 +72,7 @@ def flag_of(name: str) -> str:
 
 
 def help_of(spec: Field[Any], *, choices: bool = True, default: bool = True) -> str:
-    """The help of an option in a line: with its choices, unless they are listed below it, and its default."""
+    """The help of an option in a line, with its choices and its default where wanted."""
     about = spec.metadata
     text: str = about["help"] + (f" One of {', '.join(about['choices'])}." if choices and about["choices"] else "")
     if not default or (about["choices"] and not choices) or "default" in text.lower():
@@ -81,7 +82,7 @@ def help_of(spec: Field[Any], *, choices: bool = True, default: bool = True) -> 
 
 
 def check_value(spec: Field[Any], value: object) -> None:
-    """Refuse a value outside the field's choices, naming the nearest one, or its range, and text no file can hold."""
+    """Raise UsageError for a value outside the choices or the range of an option, and for text that is no UTF-8."""
     choices = spec.metadata["choices"]
     if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{flag_of(spec.name)} {value!r} is no UTF-8", "check the encoding of the terminal")
@@ -93,7 +94,7 @@ def check_value(spec: Field[Any], value: object) -> None:
     raise UsageError(f"{flag_of(spec.name)} has no value {value!r}", known)
 
 
-# What a keyword may be, by the type that its annotation names.
+# The types that annotations of keywords name, and what messages call them.
 _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int": (int, "a whole number"), "float": ((int, float), "a number"), "bool": (bool, "True or False"),
     "str": (str, "a text"),
@@ -101,9 +102,9 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
 
 
 def of_type(flag: str, annotation: str, value: Any) -> Any:
-    """A value as its annotation has it; what NumPy and torch hold in no dimension is a number.
+    """A value as its annotation says: a scalar of NumPy or torch becomes a number, a path a text.
 
-    Annotations that name other types are not looked at.
+    Values whose annotation names other types are returned as they are.
 
     Raises
     ------
@@ -129,7 +130,7 @@ def of_type(flag: str, annotation: str, value: Any) -> Any:
 
 
 def _instead(flag: str, value: object) -> str:
-    """The hint for a number in a text, or for several values where there was a time of several."""
+    """The hint for a number in quotes, or for several values where former versions took several."""
     if isinstance(value, list | tuple):
         return GONE.get(f"{flag.lstrip('-')}=several", "")
     try:

@@ -1,4 +1,4 @@
-"""Tables say beside what is mined, Resources how: neither changes a rule, and Resources never changes the rows."""
+"""Tables: the tables beside INPUT. Resources: how it is mined, which changes no row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minestream.system.machine import free_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
-    """The tables beside INPUT. What they hold counts, not where it lies: the source identity has checksums."""
+    """The tables beside INPUT. Where they lie is not fingerprinted: checksums say what they hold."""
 
     corpus: str | None = option(
         None, "text", "Retrieval", "Table that positives and negatives come from; INPUT is what is mined for.",
@@ -33,7 +33,7 @@ class Tables:
     )  # fmt: skip
 
     def derived(self) -> dict[str, bool]:
-        """What of this is said in the configuration."""
+        """The fields of MineConfig that follow from these."""
         return {
             "two_tables": self.corpus is not None,
             "listed_positives": self.qrels is not None,
@@ -43,7 +43,7 @@ class Tables:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """How it is mined: nothing here changes a byte of the output."""
+    """How it is mined: no field changes a byte of the output."""
 
     vectors: str | None = option(
         None, "text", "Input", "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
@@ -65,7 +65,7 @@ class Resources:
     )  # fmt: skip
     scratch: str | None = option(
         None, "text", "Resources",
-        "Folder for vectors that do not fit, and what is uploaded. Default: the output's folder, or the system's.",
+        "Folder for vectors that do not fit, and for uploads. Default: the output's folder, or the system's.",
         metavar="DIR",
     )  # fmt: skip
     threads: int | None = option(

@@ -11,14 +11,14 @@ NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: no
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Which distances x a negative may have, p being the positive's distance and m the margin.
+    """The distances x that a negative may have: p is the positive's distance, m the margin.
 
     Attributes
     ----------
     condition : str
-        The band in formula, as printed.
+        The formula, as printed.
     low, high : int
-        Where the edges lie (NEVER_EDGE, AT_POSITIVE, AT_MARGIN).
+        The edges: NEVER_EDGE, AT_POSITIVE or AT_MARGIN.
     low_closed, high_closed : bool
         Whether a distance equal to the edge is inside.
     """
@@ -51,7 +51,7 @@ BAND_ALIASES = {"semihard": "semi-hard", "semi_hard": "semi-hard"}
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A choice that needs no more than a number for the kernels and a line of help."""
+    """A choice that is a number to the kernels."""
 
     code: int
     help: str
@@ -77,7 +77,7 @@ LOSSES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """One shape of output rows and the defaults that go with it.
+    """A shape of output rows, with its defaults.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ EMITS: dict[str, Emit] = {
 
 
 def finished_late(emit: str, order: str, max_uses: int | None) -> bool:
-    """Whether rows are made when all parts are there, and not of the parts as they come."""
+    """Whether rows are made only when all parts are there, not part by part."""
     return EMITS[emit].trainer or emit == "pairs" or order != "anchor" or max_uses is not None
 
 
@@ -145,7 +145,7 @@ REFERENCES: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A name for several options, and whose rule they are."""
+    """Several options by one name: the rule of another miner."""
 
     options: dict[str, object]
     help: str
@@ -212,7 +212,7 @@ HERE = "local"
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A row of ENGINES: its line of help, its module; None: this process, without a cluster of workers."""
+    """What mines the parts: a module that starts workers, or None: this process."""
 
     help: str
     module: str | None
