@@ -294,27 +294,34 @@ def test_a_dry_run_goes_by_the_rate_of_runs_of_its_kind(
     assert dry(table, tmp_path, screen="f32") < 5
 
 
-def test_a_dry_run_without_a_rate_mines_a_few_anchors(
-    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mined: list[int] = []
-    mine_some = estimates._mine_some
+@pytest.fixture
+def samples(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, float]]:
+    """What is mined for estimates: of how many anchors, in how many seconds."""
+    mine_some, found = estimates._mine_some, []
 
     def noted(miner: Any, count: int, mine: Any) -> tuple[float, float]:
-        mined.append(count)
-        return mine_some(miner, count, mine)
+        sample = mine_some(miner, count, mine)
+        found.append((count, sample[1]))
+        return sample
 
     monkeypatch.setattr(estimates, "_mine_some", noted)
+    return found
+
+
+def test_a_dry_run_without_a_rate_mines_a_few_anchors(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: list[tuple[int, float]]
+) -> None:
     events: list[Event] = []
     for screen in ("scan", "f32"):
         dry(table, tmp_path, screen=screen, progress_callback=events.append)
         assert told_of(events, "read")[-1].done == ROWS, "what is mined for the estimate is no progress"
         events.clear()
+    mined = [count for count, _ in samples]
     assert mined[:2] == mined[3:5] == [16, 16]
     assert min(mined[2], mined[5]) > ROWS, "so short a run is mined whole"
     monkeypatch.setattr(estimates, "SAMPLE_WORK", 1.0)
     dry(table, tmp_path, screen="f32")
-    assert mined[-3:] == [16, 16, 256]
+    assert [count for count, _ in samples[-3:]] == [16, 16, 256]
     assert not list(folder.iterdir())
     assert not list(tmp_path.glob("out*"))
 
@@ -330,27 +337,21 @@ def test_what_every_search_costs_is_not_taken_for_work(
 
 
 def test_the_seconds_of_a_sample_are_not_those_of_compiling(
-    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, samples: list[tuple[int, float]]
 ) -> None:
     """Kernels that the sample is the first to need: 3,000 seconds of compiling by the clock of the lock."""
-    samples: list[float] = []
-    mine_some = estimates._mine_some
-
-    def noted(miner: Any, count: int, mine: Any) -> tuple[float, float]:
-        def compiling(some: Any, parts: Any) -> Any:
-            with jit._compile_lock:
-                now[0] += 3000.0
-            return mine(some, parts)
-
-        samples.append(mine_some(miner, count, compiling)[1])
-        return 1.0, samples[-1]
-
     now = [0.0]
-    monkeypatch.setattr(estimates, "_mine_some", noted)
+
+    def compiling(picture: Any) -> None:
+        with jit._compile_lock:
+            now[0] += 3000.0
+
+    monkeypatch.setattr(estimates, "emit", compiling)
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     dry(table, tmp_path, screen="f32")
-    assert samples == [0.0, 0.0, 0.0]
+    assert [seconds for _, seconds in samples] == [0.0, 0.0, 0.0]
+    assert now[0] > 0
 
 
 @pytest.mark.parametrize("anchors", ["1", "17", "257"])

@@ -223,6 +223,29 @@ def test_the_source_of_a_merge_must_be_the_mined_one(source: Path, tmp_path: Pat
 
 
 @pytest.mark.usefixtures("parts_of_forty")
+def test_the_tables_beside_the_source_of_a_merge_must_be_those_of_the_slices(tmp_path: Path) -> None:
+    pq.write_table(embeddings(rows=90), tmp_path / "in.parquet")
+    pq.write_table(embeddings(rows=200, seed=1, first=1000), tmp_path / "corpus.parquet")
+    pq.write_table(pa.table({"query_id": [3], "positive_id": [1010]}), tmp_path / "pairs.parquet")
+    pq.write_table(pa.table({"id": [4]}), tmp_path / "rows.parquet")
+    beside = {"corpus": "corpus", "qrels": "pairs", "exclude": "pairs", "exclude_rows": "rows"}
+    files = {name: str(tmp_path / f"{file}.parquet") for name, file in beside.items()}
+    of_two = {"corpus": files["corpus"], "exclude_rows": files["exclude_rows"]}
+    source, options = tmp_path / "in.parquet", {"order": "shuffled", "progress": "none"}
+    minestream.mine(source, tmp_path / "whole", **of_two, **options)
+    for out, mined, others in (
+        ("one", {}, [{name: file} for name, file in files.items()]),
+        ("two", of_two, [{}, {"corpus": files["corpus"]}, {"exclude_rows": files["exclude_rows"]}, files]),
+    ):
+        minestream.mine(source, tmp_path / out, shard="1/1", **mined, **options)
+        for other in others:
+            with pytest.raises(UsageError, match="not those of the slices"):
+                minestream.merge(tmp_path / out, source=source, **other, progress="none")
+        minestream.merge(tmp_path / out, source=source, **mined, progress="none")
+    assert contents(tmp_path / "two") == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("parts_of_forty")
 def test_queries_and_corpus(tmp_path: Path) -> None:
     pq.write_table(embeddings(rows=90), tmp_path / "queries.parquet")
     pq.write_table(embeddings(rows=200, seed=1, first=1000), tmp_path / "corpus.parquet")
