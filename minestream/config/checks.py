@@ -1,6 +1,6 @@
-"""Which combinations of options mean something: tables of checks, one for each place, refuse every other and say why.
+"""Combinations of options that are refused, and why: a table of checks for each place.
 
-What a single option takes stands with it: see option.Range.
+What a single option takes is said where it is defined: see option.Range.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minestream.config.metrics import METRICS
+from minestream.config.option import flag_of
 from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
@@ -25,7 +26,7 @@ Seen = TypeVar("Seen")
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[Seen]):
-    """A row of a table: where `refuses` holds, the options mean nothing; `message` names their fields in braces."""
+    """A row of a table: what is refused, by which message (with values of fields in braces), and what to do instead."""
 
     refuses: Callable[[Seen], object]
     message: str
@@ -33,37 +34,35 @@ class Check(Generic[Seen]):
 
 
 def refuse(table: tuple[Check[Any], ...], seen: Any, **more: object) -> None:
-    """Raise UsageError by the first row of a table that refuses a dataclass; `more` stands in messages, too."""
+    """Raise the UsageError of the first row of a table that refuses a dataclass; messages name `more`, too."""
     for check in table:
         if check.refuses(seen):
             values = {spec.name: getattr(seen, spec.name) for spec in fields(seen)}
             raise UsageError(check.message.format(**values, **more), check.hint)
 
 
-# Options of Tables, and what a configuration says of them.
-_SAID_BY = {"corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"}
+# The fields of a configuration that follow from options of Tables.
+_DERIVED = {"corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"}
 
 
 def _asked(option: str, seen: Any) -> bool:
-    """Whether an option is asked for, as users write it: `--order shuffled`, or `--max-uses` with any value."""
-    flag, _, value = option.partition(" ")
+    """Whether an option is given, as users write it: `--order shuffled`, or `--max-uses` with any value."""
+    flag, _, wanted = option.partition(" ")
     name = flag.removeprefix("--").replace("-", "_")
-    found = getattr(seen, _SAID_BY.get(name, name))
-    return bool(found == value) if value else found not in (None, False)
+    value = getattr(seen, _DERIVED.get(name, name))
+    return bool(value == wanted) if wanted else value not in (None, False)
 
 
-def _always(_seen: object) -> bool:
-    return True
+def barred(
+    options: Mapping[str, str], why: str, where: Callable[[Any], object] = lambda _: True
+) -> tuple[Check[Any], ...]:
+    """A row for each key of `options`, whose value is the hint: the option, or several joined by "or"."""
 
+    def row(names: str, hint: str) -> Check[Any]:
+        each = names.split(" or ")
+        return Check(lambda seen: where(seen) and any(_asked(one, seen) for one in each), f"{names} {why}", hint)
 
-def barred(options: Mapping[str, str], says: str, where: Callable[[Any], object] = _always) -> tuple[Check[Any], ...]:
-    """A row for each of `options`, or several joined by "or", with their hints; refused, if given, where `where`."""
-
-    def row(named: str, hint: str) -> Check[Any]:
-        each = named.split(" or ")
-        return Check(lambda seen: where(seen) and any(_asked(one, seen) for one in each), f"{named} {says}", hint)
-
-    return tuple(row(named, hint) for named, hint in options.items())
+    return tuple(row(names, hint) for names, hint in options.items())
 
 
 def _margin_missing(config: MineConfig) -> bool:
@@ -91,7 +90,7 @@ def _margin_passes_semi_hard(config: MineConfig) -> bool:
 
 
 def _beyond(name: str) -> Callable[[MineConfig], bool]:
-    """Whether an option of a distance is more than distances of the metric can differ by."""
+    """Whether the value of an option is more than two distances of the metric can differ by."""
     return lambda config: _is_beyond(config, getattr(config, name))
 
 
@@ -101,7 +100,7 @@ def _is_beyond(config: MineConfig, value: float | None) -> bool:
 
 
 def check_distance(option: str, value: float | None, config: MineConfig) -> None:
-    """Raise UsageError for a distance that no two rows can have; of dot products any number may be one."""
+    """Raise UsageError for a distance that no two rows can have; with dot any number may be one."""
     if value is None:
         return
     if not abs(value) < inf or (value < 0 and config.metric != "dot"):
@@ -110,7 +109,7 @@ def check_distance(option: str, value: float | None, config: MineConfig) -> None
         raise UsageError(f"{option} {value:g} is more than --metric {config.metric} can reach", _SPANS)
 
 
-# Of unit rows. What lies beyond is a number of another unit, or a percentage.
+# The hint for a larger number, which is meant in another unit, or as a percentage.
 _SPANS = (
     "a distance of unit rows: cosine and euclidean end at 2, sqeuclidean at 4; the margin of cosine is 0.2 by default"
 )
@@ -124,7 +123,7 @@ def _no_similarity(config: MineConfig) -> bool:
 
 
 _EVERY_ROW = "it looks at every row of the run, of which a window holds the latest only"
-# What needs more than the rows before an anchor, and why a window cannot have it.
+# What a window cannot have, since it needs more than the rows before an anchor.
 _NOT_IN_WINDOWS = {
     "--emit pairs": "a pair counts once, whichever end picks it: all rows come first",
     "--order shuffled": "shuffle in the trainer: it moves rows over the whole run",
@@ -150,7 +149,7 @@ _SIMILARITIES_CROSS: Check[Any] = Check(
     "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
     "exchange them",
 )
-# Asked in this order of a resolved configuration; every combination that passes is mined, every other is refused.
+# Asked of a resolved configuration in this order: a combination that passes all is mined, any other is refused.
 VALID: tuple[Check[MineConfig], ...] = (
     *barred(_NOT_IN_WINDOWS, "is not for --window", lambda c: c.window is not None),
     Check(
@@ -158,119 +157,73 @@ VALID: tuple[Check[MineConfig], ...] = (
         "--emit {emit} is not for --window",
         "mine triplets; `minestream export` converts them",
     ),
-    Check(
-        lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
-        "--negatives must be at least 1",
-        "0 (= all) is for --emit pairs",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.two_tables,
-        "--emit pairs is for one table: with --corpus a pair has a side",
-        "triplets, tuples and st-labeled-pairs work",
-    ),
-    Check(
-        lambda c: c.split_roles and (c.emit == "pairs" or c.listed_positives or c.guided),
-        "--anchor-where and --candidate-where mine triplets and tuples of labelled rows, without --qrels and --guide",
-        "filter the table before, or give the candidates as a --corpus",
-    ),
-    *(
-        Check(
-            _beyond(name), f"--{name.replace('_', '-')} {{{name}:g}} is more than --metric {{metric}} can reach", _SPANS
-        )
-        for name in _DISTANCES
-    ),
-    Check(
-        _no_similarity,
-        "no negative can pass: cosine similarities run from -1 to 1, and differ by 2 at most",
-        "check --min-similarity, --max-similarity and --absolute-margin; 0.95 is 95 %",
-    ),
-    Check(
-        lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
-        "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not ask",
-        "add --on-duplicate-ids last",
-    ),
-    Check(
-        lambda c: c.band not in EMITS[c.emit].bands,
-        "--band {band} has no meaning for --emit pairs",
-        "pairs are mined with --band violating (distance below the margin) or any",
-    ),
-    Check(
-        lambda c: c.loss not in EMITS[c.emit].losses,
-        "--loss {loss} does not belong to --emit {emit}",
-        "triplets and tuples: triplet, triplet-soft; pairs: contrastive",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
-        "--emit pairs needs --metric cosine or euclidean",
-        "the contrastive loss squares a distance",
-    ),
+    Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
+          "--negatives must be at least 1",
+          "0 (= all) is for --emit pairs"),
+    Check(lambda c: c.emit == "pairs" and c.two_tables,
+          "--emit pairs is for one table: a row of INPUT and one of --corpus form no unordered pair",
+          "triplets, tuples and st-labeled-pairs work"),
+    Check(lambda c: c.split_roles and (c.emit == "pairs" or c.listed_positives or c.guided),
+          "--anchor-where and --candidate-where mine triplets and tuples of labelled rows, without --qrels and --guide",
+          "filter the table before, or give the candidates as a --corpus"),
+    *(Check(_beyond(name), f"{flag_of(name)} {{{name}:g}} is more than --metric {{metric}} can reach", _SPANS)
+      for name in _DISTANCES),
+    Check(_no_similarity,
+          "no negative can pass: cosine similarities run from -1 to 1, and differ by 2 at most",
+          "check --min-similarity, --max-similarity and --absolute-margin; 0.95 is 95 %"),
+    Check(lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
+          "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not use it",
+          "add --on-duplicate-ids last"),
+    Check(lambda c: c.band not in EMITS[c.emit].bands,
+          "--band {band} has no meaning for --emit pairs",
+          "pairs are mined with --band violating (distance below the margin) or any"),
+    Check(lambda c: c.loss not in EMITS[c.emit].losses,
+          "--loss {loss} does not belong to --emit {emit}",
+          "triplets and tuples: triplet, triplet-soft; pairs: contrastive"),
+    Check(lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
+          "--emit pairs needs --metric cosine or euclidean",
+          "the contrastive loss squares a distance"),
     *barred(_NOT_OF_PAIRS, "has no meaning for --emit pairs", lambda c: c.emit == "pairs"),
-    Check(
-        lambda c: c.emit == "pairs" and c.pick != "nearest",
-        "--emit pairs takes --pick nearest only",
-        "an unordered pair is written when either end picks it among its nearest",
-    ),
-    Check(
-        lambda c: c.swap and c.emit == "tuples",
-        "--swap is for --emit triplets",
-        "its column distance_pn is one value a negative",
-    ),
+    Check(lambda c: c.emit == "pairs" and c.pick != "nearest",
+          "--emit pairs takes --pick nearest only",
+          "an unordered pair is written when either end picks it among its nearest"),
+    Check(lambda c: c.swap and c.emit == "tuples",
+          "--swap is for --emit triplets",
+          "its column distance_pn is one value a negative"),
     Check(lambda c: c.swap and c.margin is None, "--swap changes the loss, which needs --margin", "give --margin"),
-    Check(
-        lambda c: c.negatives_per_anchor is not None and c.emit in ("pairs", "tuples"),
-        "--negatives-per-anchor is not for --emit {emit}",
-        "pairs: -k counts per row already; tuples: -k per pair",
-    ),
-    Check(
-        lambda c: c.emit == "pairs" and (_limited(c) or c.guided or c.similarity_filters or c.fallback != "none"),
-        "filters, guides, caps and --fallback are not for --emit pairs",
-        "mine triplets or tuples with them",
-    ),
-    Check(
-        lambda c: c.similarity_filters and not METRICS[c.metric].similarity,
-        "--metric {metric} has no similarity to filter by",
-        "use --metric cosine or dot; --band and --margin work on distances",
-    ),
-    Check(
-        lambda c: c.guided and not c.similarity_filters,
-        "a guide without a filter changes nothing",
-        "give --absolute-margin 0 (GIST), --relative-margin or --max-similarity",
-    ),
+    Check(lambda c: c.negatives_per_anchor is not None and c.emit in ("pairs", "tuples"),
+          "--negatives-per-anchor is not for --emit {emit}",
+          "pairs: -k counts per row already; tuples: -k per pair"),
+    Check(lambda c: c.emit == "pairs" and (_limited(c) or c.guided or c.similarity_filters or c.fallback != "none"),
+          "filters, guides, caps and --fallback are not for --emit pairs",
+          "mine triplets or tuples with them"),
+    Check(lambda c: c.similarity_filters and not METRICS[c.metric].similarity,
+          "--metric {metric} has no similarity to filter by",
+          "use --metric cosine or dot; --band and --margin work on distances"),
+    Check(lambda c: c.guided and not c.similarity_filters,
+          "a guide without a filter changes nothing",
+          "give --absolute-margin 0 (GIST), --relative-margin or --max-similarity"),
     _SIMILARITIES_CROSS,
-    Check(
-        _filters_empty_band,
-        "--band {band} with a margin below --reference {reference} can select nothing: no negative is both at least as "
-        "near as the positive and farther by the margin",
-        "--band any keeps what the margin lets through",
-    ),
-    Check(
-        _margin_passes_semi_hard,
-        "--absolute-margin {absolute_margin} reaches beyond --margin {margin}: the semi-hard band can select nothing",
-        "make it smaller than --margin, or use --band any",
-    ),
-    Check(
-        lambda c: c.max_uses is not None and c.order == "shuffled" and c.emit == "tuples",
-        "--order shuffled and --max-uses together are for triplets only",
-        "shuffle tuples in the trainer",
-    ),
-    Check(
-        lambda c: c.fallback != "none" and (c.pick != "nearest" or c.skip > 0 or c.guided or _limited(c)),
-        "--fallback {fallback} works with --pick nearest only, and without --skip, guides and caps",
-        "what is farthest is then well defined",
-    ),
-    Check(
-        lambda c: (
-            c.epsilon is not None
-            and (c.emit, c.band, c.negatives, c.positives, c.metric) != ("pairs", "any", 0, "all", "cosine")
-        ),
-        "--epsilon needs --emit pairs --band any -k 0 --positives all --metric cosine",
-        "--preset multi-similarity sets them",
-    ),
-    Check(
-        lambda c: c.positive_margin is not None and c.emit != "pairs",
-        "--positive-margin is for --emit pairs",
-        "--preset pair-margin sets it",
-    ),
+    Check(_filters_empty_band,
+          "--band {band} with a margin below --reference {reference} can select nothing: no negative is both at least "
+          "as near as the positive and farther by the margin",
+          "--band any keeps what the margin lets through"),
+    Check(_margin_passes_semi_hard,
+          "--absolute-margin {absolute_margin} reaches beyond --margin {margin}: the semi-hard band can select nothing",
+          "make it smaller than --margin, or use --band any"),
+    Check(lambda c: c.max_uses is not None and c.order == "shuffled" and c.emit == "tuples",
+          "--order shuffled and --max-uses together are for triplets only",
+          "shuffle tuples in the trainer"),
+    Check(lambda c: c.fallback != "none" and (c.pick != "nearest" or c.skip > 0 or c.guided or _limited(c)),
+          "--fallback {fallback} works with --pick nearest only, and without --skip, guides and caps",
+          "with them the farthest negative is not well defined"),
+    Check(lambda c: c.epsilon is not None
+          and (c.emit, c.band, c.negatives, c.positives, c.metric) != ("pairs", "any", 0, "all", "cosine"),
+          "--epsilon needs --emit pairs --band any -k 0 --positives all --metric cosine",
+          "--preset multi-similarity sets them"),
+    Check(lambda c: c.positive_margin is not None and c.emit != "pairs",
+          "--positive-margin is for --emit pairs",
+          "--preset pair-margin sets it"),
     Check(
         lambda c: c.short_rows == "repeat" and not EMITS[c.emit].trainer,
         "--short-rows {short_rows} is for trainer formats",
@@ -306,69 +259,47 @@ VALID: tuple[Check[MineConfig], ...] = (
         "--swap changes the loss, which --emit {emit} does not hold",
         "leave it out, or mine triplets",
     ),
-    Check(
-        _margin_missing,
-        "--metric {metric} has no principled default margin: give --margin",
-        "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run",
-    ),
-    Check(
-        lambda c: c.metric == "dot" and bool(c.drop_duplicates_within),
-        "--drop-duplicates-within above 0 is not for --metric dot",
-        "dot is not a distance; 0 drops equal vectors",
-    ),
-    Check(
-        lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
-        "--pick weighted is defined for unit rows only",
-        "add --normalize, or use --metric cosine",
-    ),
-    Check(
-        lambda c: EMITS[c.emit].scores is not None and c.scores is None,
-        "--scores must be chosen for --metric {metric}",
-        "negative-distance or none; similarity exists for cosine and dot",
-    ),
-    Check(
-        lambda c: EMITS[c.emit].scores is not None and c.scores == "similarity" and not METRICS[c.metric].similarity,
-        "--metric {metric} has no similarity",
-        "--scores negative-distance or none",
-    ),
-    Check(
-        _duplicates_fill_band,
-        "--drop-duplicates-within reaches the margin: the band can select nothing",
-        "make it smaller than --margin",
-    ),
-)
+    Check(_margin_missing,
+          "--metric {metric} has no principled default margin: give --margin",
+          "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run"),
+    Check(lambda c: c.metric == "dot" and bool(c.drop_duplicates_within),
+          "--drop-duplicates-within above 0 is not for --metric dot",
+          "dot is not a distance; 0 drops equal vectors"),
+    Check(lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
+          "--pick weighted is defined for unit rows only",
+          "add --normalize, or use --metric cosine"),
+    Check(lambda c: EMITS[c.emit].scores is not None and c.scores is None,
+          "--scores must be chosen for --metric {metric}",
+          "negative-distance or none; similarity exists for cosine and dot"),
+    Check(lambda c: EMITS[c.emit].scores is not None and c.scores == "similarity" and not METRICS[c.metric].similarity,
+          "--metric {metric} has no similarity",
+          "--scores negative-distance or none"),
+    Check(_duplicates_fill_band,
+          "--drop-duplicates-within reaches the margin: the band can select nothing",
+          "make it smaller than --margin"),
+)  # fmt: skip
 
 
 MACHINES: tuple[Check[Resources], ...] = (
-    Check(
-        lambda r: r.shard and r.engine != HERE,
-        "--shard and --engine exclude each other",
-        "a slice is mined by this process; an engine deals out the whole job",
-    ),
-    Check(
-        lambda r: r.shard and (r.require_rows is not None or r.max_short is not None),
-        "--require-rows and --max-short look at all rows, a slice has some",
-        "give them to minestream merge",
-    ),
-    Check(
-        lambda r: r.address and not ENGINES[r.engine].clusters,
-        "--address is that of a cluster",
-        "name what runs there: --engine dask or ray",
-    ),
-    Check(
-        lambda r: r.workers is not None and not ENGINES[r.engine].clusters,
-        "--workers is for --engine dask or ray",
-        "here --threads says how much runs at a time",
-    ),
-    Check(
-        lambda r: r.workers is not None and r.address,
-        "--workers and --address exclude each other",
-        "a cluster that runs has its workers",
-    ),
-)
+    Check(lambda r: r.shard and r.engine != HERE,
+          "--shard and --engine exclude each other",
+          "a slice is mined by this process; an engine deals out the whole job"),
+    Check(lambda r: r.shard and (r.require_rows is not None or r.max_short is not None),
+          "--require-rows and --max-short look at all rows, a slice has some",
+          "give them to minestream merge"),
+    Check(lambda r: r.address and not ENGINES[r.engine].clusters,
+          "--address is that of a cluster",
+          "name what runs there: --engine dask or ray"),
+    Check(lambda r: r.workers is not None and not ENGINES[r.engine].clusters,
+          "--workers is for --engine dask or ray",
+          "here --threads says how much runs at a time"),
+    Check(lambda r: r.workers is not None and r.address,
+          "--workers and --address exclude each other",
+          "a cluster that runs has its workers"),
+)  # fmt: skip
 
 
-# Of what cannot be cut into parts that lie in one place: {what}.
+# For runs that cannot be divided among machines: {what}.
 _REACHED = "mine files to a file or folder that all machines reach"
 UNCUT: tuple[Check[Resources], ...] = (
     Check(lambda r: r.shard, "--shard is not for {what}", _REACHED),
@@ -376,7 +307,7 @@ UNCUT: tuple[Check[Resources], ...] = (
 )
 
 
-# Of a window: what asks for the end of a stream, or for a run to be gone on with.
+# For windows: what needs the end of a stream, or a run that can be resumed.
 IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
     {
         "--resume": "the window of an interrupted run is gone: --overwrite starts afresh",
@@ -388,20 +319,18 @@ IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
 )
 
 
-# Of rows that are handed out while mining goes on: what needs all of them first.
+# For rows that are handed out while mining goes on: what needs all of them first.
 _HELD = ["--emit pairs", "--order shuffled", "--max-uses", *(f"--emit {name}" for name in FORMATS)]
 HANDED_OUT: tuple[Check[MineConfig], ...] = barred(
     dict.fromkeys(_HELD, "use mine() or mine_arrays()"), "needs all rows before the first can be handed out"
 )
 
 
-# Of refilter's rule, beside the ranges that its options share with those of mine.
+# For the rule of refilter, beside the ranges of the options that it shares with mine.
 REFILTER: tuple[Check[Any], ...] = (
     Check(lambda r: r.negatives < 1, "--negatives must be at least 1", "-k is how many negatives of a pair stay"),
-    Check(
-        lambda r: r.reference != "pair" and r.absolute_margin is None and r.relative_margin is None,
-        "--reference {reference} is what margins are measured from",
-        "give --relative-margin or --absolute-margin",
-    ),
+    Check(lambda r: r.reference != "pair" and r.absolute_margin is None and r.relative_margin is None,
+          "--reference {reference} is what margins are measured from",
+          "give --relative-margin or --absolute-margin"),
     _SIMILARITIES_CROSS,
-)
+)  # fmt: skip

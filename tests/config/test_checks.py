@@ -45,7 +45,7 @@ def test_an_option_is_known_by_its_text(option: str) -> None:
         choices = OPTION_FIELDS[name].metadata["choices"]
         assert not value or value in choices
         assert not checks._asked(each, MineConfig())
-        named = checks._SAID_BY.get(name, name)
+        named = checks._DERIVED.get(name, name)
         assert checks._asked(each, MineConfig(**{named: value or 1}))
 
 

@@ -132,7 +132,7 @@ def test_the_newest_row_of_an_id_counts(kind: str, tmp_path: Path) -> None:
 
 def test_versions_that_cannot_be_asked(tmp_path: Path) -> None:
     table = items(np.arange(ROWS), version=pa.array([[1]] * ROWS))
-    with pytest.raises(UsageError, match='on_duplicate_ids="error" does not ask'):
+    with pytest.raises(UsageError, match='on_duplicate_ids="error" does not use it'):
         mined(table, tmp_path / "out.parquet", version_column="text")
     with pytest.raises(InputError, match="cannot be the version"):
         mined(table, tmp_path / "out.parquet", version_column="version", on_duplicate_ids="last")
