@@ -35,7 +35,7 @@ WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
 ROLES = {"where", "anchor_where", "candidate_where"}
-COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "text", "query_text", "vectors"}
+COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors"}
 HOW = {"memory", "scratch", "threads", "progress"}
 # What each takes; of the rest it says, when it is given, why it is not taken.
 TAKES: dict[str, tuple[str, set[str]]] = {
@@ -47,11 +47,11 @@ TAKES: dict[str, tuple[str, set[str]]] = {
         "Miner",
         EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES
         - {"window", "min_grade", "shared_ids", "on_missing_ids",
-           "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors", "text", "query_text"},
+           "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors"},
     ),
     "ProfileOptions": (
         "profile",
-        COLUMNS - {"version_column", "text", "query_text"} | HOW | HIDDEN
+        COLUMNS - {"version_column"} | HOW | HIDDEN
         | {"group_rule", "unlabeled_value", "on_bad_rows", "on_duplicate_ids", "on_missing_ids", "metric", "normalize",
            "exclude", "exclude_rows"},
     ),

@@ -33,7 +33,8 @@ from minestream.cli.mining import option_rows, visible_fields  # noqa: E402
 from minestream.config.commands import Mining, own_options  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.option import GROUPS  # noqa: E402
-from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES, SHORT_ROWS  # noqa: E402
+from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES  # noqa: E402
+from minestream.config.trainer_formats import FORMATS, SHORT_ROWS_OF_FORMATS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
 
 BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
@@ -189,9 +190,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "positives": lambda: choices("positives", POSITIVE_RULES),
     "metrics": lambda: choices("metric", METRICS),
     "emits": lambda: choices("emit", EMITS),
+    "formats": lambda: choices("format", FORMATS),
     "losses": lambda: choices("loss", LOSSES),
     "references": lambda: choices("reference", REFERENCES),
-    "short-rows": lambda: choices("short rows", SHORT_ROWS),
+    "short-rows": lambda: choices("short rows", SHORT_ROWS_OF_FORMATS),
     "scores": lambda: choices("scores", SCORES),
     "presets": presets,
     "commands": commands,

@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 import click
 
@@ -101,6 +102,15 @@ def refuse_single_dashes(given: Sequence[str]) -> None:
             raise UsageError(f"no option {flag!r}", f"with two dashes: -{flag}")
 
 
+def refuse_gone_formats(given: Sequence[str]) -> None:
+    """Refuse a format of trainers by its name: click would refuse the --text beside it, which says less."""
+    for flag, value in pairwise("=".join(given).split("=")) if "mine" in given[:1] else ():
+        if flag == "--emit":
+            from minestream.config.names import refuse_gone  # not loaded for --help
+
+            refuse_gone("emit", value)
+
+
 def fail(error: MinestreamError, as_json: bool) -> int:
     """Print an error; the exit code."""
     tell(printable(f"error: {error.message}"))
@@ -121,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with speaking_options():
         try:
             refuse_single_dashes(given)
+            refuse_gone_formats(given)
             with cli.make_context("minestream", given or ["--help"]) as context:
                 cli.invoke(context)
             return 0

@@ -33,13 +33,12 @@ FUNNEL = (
     ("dropped", "  dropped: {rule}", "of the candidates looked at"),
     ("fallbacks", "{subject} that took the farthest (fallback)", "no negative in the band"),
     ("duplicate_positives", "{subject} whose positive equals the anchor", "no other positive was left"),
-    ("repeated", "negatives repeated to fill up", "--short-rows repeat"),
     ("full", "{subject} with k negatives", "{share}"),
     ("short", "{subject} with fewer (short)", "{share}: the rules leave fewer"),
     ("empty", "{subject} with none (empty)", "{share}: the rules leave none"),
     ("rows", "rows written", ""),
 )
-RARE = ("fallbacks", "duplicate_positives", "repeated")  # shown only where they are not 0
+RARE = ("fallbacks", "duplicate_positives")  # shown only where they are not 0
 
 
 def report_text(report: Report) -> str:
@@ -153,7 +152,7 @@ def margin_equivalent(config: Mapping[str, Any]) -> str:
 
 def other_options(config: Mapping[str, Any]) -> list[Row]:
     """The other options that differ from their defaults, in one line; no line if none does."""
-    defaults = MineConfig(emit="triplets" if EMITS[config["emit"]].trainer else config["emit"]).resolved().to_dict()
+    defaults = MineConfig(emit=config["emit"] if config["emit"] in EMITS else "triplets").resolved().to_dict()
     shown = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
     changed = {name: value for name, value in config.items() if name not in shown and value != defaults.get(name)}
     return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []

@@ -13,6 +13,7 @@ from dataclasses import Field, is_dataclass, replace
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
+from minestream.config.commands import Exporting, own_options
 from minestream.config.option import help_of, of_type
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
@@ -113,6 +114,10 @@ _COMMAND = re.compile(
     rf"((?: (?:{_ARGUMENT}))*)"
 )
 _NAMES = {"-o": "out", **{flag: spec.name for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"]}}
+_CHOICES = {  # of the options of mine and export, by name
+    spec.name: {*(spec.metadata["choices"] or ()), *(OPTION_FIELDS.get(spec.name, spec).metadata["choices"] or ())}
+    for spec in (*OPTION_FIELDS.values(), *own_options(Exporting).values())
+}
 
 
 def in_python(text: str) -> str:
@@ -130,14 +135,13 @@ def _keyword(option: re.Match[str]) -> str:
     """An option as a keyword, with the value behind it where that is one."""
     rest, word = option["rest"] or "", (option["word"] or "").rstrip(".")
     name = _NAMES.get(option["flag"], option["flag"].lstrip("-").replace("-", "_"))
-    about = OPTION_FIELDS[name].metadata if name in OPTION_FIELDS else {"kind": "", "choices": None}
-    kind = about["kind"]
+    kind = OPTION_FIELDS[name].metadata["kind"] if name in OPTION_FIELDS else ""
     if kind == "flag":
         return (name if word == "takes" else f"{name}=True") + rest
     if kind == "threshold" and word == "none":
         return f"{name}=None{rest.removeprefix(' none')}"
     last = kind in ("text", "repeat") and option.end() == len(option.string)  # a column's name: no sentence ends so
-    if not word or not (option["colon"] or last or word in (about["choices"] or ()) or _VALUE.fullmatch(word)):
+    if not word or not (option["colon"] or last or word in _CHOICES.get(name, ()) or _VALUE.fullmatch(word)):
         return name + rest
     if word[0] in "'\"":
         value = word if '"' in word else f'"{word[1:-1]}"'

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from minestream.config.metrics import METRICS
 from minestream.config.option import flag_of
 from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
-from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -152,17 +151,12 @@ _SIMILARITIES_CROSS: Check[Any] = Check(
 # Asked of a resolved configuration in this order: a combination that passes all is mined, any other is refused.
 VALID: tuple[Check[MineConfig], ...] = (
     *barred(_NOT_IN_WINDOWS, "is not for --window", lambda c: c.window is not None),
-    Check(
-        lambda c: c.window is not None and EMITS[c.emit].trainer,
-        "--emit {emit} is not for --window",
-        "mine triplets; `minestream export` converts them",
-    ),
     Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
           "--negatives must be at least 1",
           "0 (= all) is for --emit pairs"),
     Check(lambda c: c.emit == "pairs" and c.two_tables,
           "--emit pairs is for one table: a row of INPUT and one of --corpus form no unordered pair",
-          "triplets, tuples and st-labeled-pairs work"),
+          "triplets and tuples work; minestream export makes labelled pairs of them"),
     Check(lambda c: c.split_roles and (c.emit == "pairs" or c.listed_positives or c.guided),
           "--anchor-where and --candidate-where mine triplets and tuples of labelled rows, without --qrels and --guide",
           "filter the table before, or give the candidates as a --corpus"),
@@ -224,41 +218,6 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(lambda c: c.positive_margin is not None and c.emit != "pairs",
           "--positive-margin is for --emit pairs",
           "--preset pair-margin sets it"),
-    Check(
-        lambda c: c.short_rows == "repeat" and not EMITS[c.emit].trainer,
-        "--short-rows {short_rows} is for trainer formats",
-        "keep or drop",
-    ),
-    Check(
-        lambda c: EMITS[c.emit].trainer and c.order == "shuffled",
-        "--order shuffled is for triplets, tuples and pairs",
-        "trainers shuffle what they read",
-    ),
-    Check(
-        lambda c: c.emit in FORMATS and c.short_rows not in FORMATS[c.emit].short_rows,
-        "--emit {emit} has no --short-rows {short_rows}",
-        "formats of one width take drop or repeat, the others keep or drop",
-    ),
-    Check(
-        lambda c: c.emit in FORMATS and c.scores is not None and c.scores not in FORMATS[c.emit].scores,
-        "--emit {emit} cannot carry --scores {scores}",
-        "tevatron and pml hold none, trec and pylate need them",
-    ),
-    Check(
-        lambda c: c.text is not None and not EMITS[c.emit].text,
-        "--text is for formats that hold texts, which --emit {emit} does not",
-        "--carry adds a column to triplets, tuples and pairs",
-    ),
-    Check(
-        lambda c: EMITS[c.emit].text and c.text is None,
-        "--emit {emit} holds texts: name their column with --text",
-        "a column of strings of INPUT, and of the corpus",
-    ),
-    Check(
-        lambda c: EMITS[c.emit].trainer and c.swap,
-        "--swap changes the loss, which --emit {emit} does not hold",
-        "leave it out, or mine triplets",
-    ),
     Check(_margin_missing,
           "--metric {metric} has no principled default margin: give --margin",
           "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run"),
@@ -320,7 +279,7 @@ IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
 
 
 # For rows that are handed out while mining goes on: what needs all of them first.
-_HELD = ["--emit pairs", "--order shuffled", "--max-uses", *(f"--emit {name}" for name in FORMATS)]
+_HELD = ["--emit pairs", "--order shuffled", "--max-uses"]
 HANDED_OUT: tuple[Check[MineConfig], ...] = barred(
     dict.fromkeys(_HELD, "use mine() or mine_arrays()"), "needs all rows before the first can be handed out"
 )

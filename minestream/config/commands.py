@@ -6,8 +6,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from minestream.config.option import COUNT, Range, check_value, option
-from minestream.config.rules import SHORT_ROWS
-from minestream.config.trainer_formats import FORMATS, SCORES_MEAN
+from minestream.config.trainer_formats import FORMATS, SCORES_MEAN, SHORT_ROWS_OF_FORMATS
 
 OPTIMIZERS = {
     "adam": "each weight by its own running mean and spread (Kingma 2015; 0.9, 0.999)",
@@ -49,7 +48,7 @@ class Merging:
     out: str | None = _out(None, "The file or folder to write, where slices are named one by one.")
     source: tuple[str, ...] = option(
         (), "repeat", "",
-        "The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses, trainer formats.",
+        "The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses.",
         metavar="PATH"
     )  # fmt: skip
 
@@ -73,7 +72,8 @@ class Exporting:
         choices=SCORES_MEAN
     )  # fmt: skip
     short_rows: str | None = option(
-        None, "choice", "", "Pairs with fewer than k negatives. Default: the format's.", choices=SHORT_ROWS
+        None, "choice", "", "Pairs with fewer than k negatives. Default: the format's.",
+        choices=SHORT_ROWS_OF_FORMATS
     )  # fmt: skip
     overwrite: bool = _overwrite()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import EMITS, finished_late
+from minestream.config.rules import finished_late
 
 
 def needs_finishing(config: MineConfig) -> bool:
@@ -34,4 +34,4 @@ def counts_nearer(config: MineConfig) -> bool:
 
 def part_emit(config: MineConfig) -> str:
     """The shape of the rows in the parts of a run: triplets where the finished rows are made from them later."""
-    return "triplets" if EMITS[config.emit].trainer or config.max_uses is not None else config.emit
+    return "triplets" if config.max_uses is not None else config.emit

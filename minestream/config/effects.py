@@ -115,11 +115,6 @@ IDLE: tuple[Idle[Asked], ...] = (
         "a pair without its one negative has no row",
     ),
     Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "tuples hold scores, --emit tuples"),
-    Idle(("carry",), lambda a: EMITS[a.config.emit].trainer, "a trainer's format holds no columns beside its own"),
-    Idle(
-        ("query_text",), lambda a: not (EMITS[a.config.emit].text and a.config.two_tables),
-        "trainer formats of two tables hold texts of queries",
-    ),
     Idle(
         ("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
         "--dry-run mines and writes nothing",

@@ -23,12 +23,11 @@ MineOptions = TypedDict("MineOptions", {
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str, "guide": str | None,
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool,
-    "short_rows": str | None, "scores": str | None, "order": str, "float64": bool, "text": str | None,
-    "query_text": str | None, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any,
-    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None, "engine": str,
-    "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool, "progress": str,
-    "screen": str, "block_rows": int | None, "batch_rows": int,
+    "short_rows": str | None, "scores": str | None, "order": str, "float64": bool, "corpus": Any, "qrels": Any,
+    "exclude": Any, "exclude_rows": Any, "vectors": Any, "max_rows": int | None, "require_rows": int | None,
+    "max_short": str | float | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "shard": str | None, "engine": str, "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool,
+    "dry_run": bool, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_pipe.
@@ -45,10 +44,10 @@ PipeOptions = TypedDict("PipeOptions", {
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str, "guide": str | None,
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
-    "scores": str | None, "float64": bool, "text": str | None, "query_text": str | None, "corpus": Any, "qrels": Any,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "max_rows": int | None, "require_rows": int | None,
-    "max_short": str | float | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
-    "dry_run": bool, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
+    "vectors": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "dry_run": bool, "progress": str,
+    "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_batches.
@@ -65,10 +64,9 @@ BatchOptions = TypedDict("BatchOptions", {
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str, "guide": str | None,
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
-    "scores": str | None, "float64": bool, "text": str | None, "query_text": str | None, "corpus": Any, "qrels": Any,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "max_rows": int | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
+    "vectors": Any, "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None,
+    "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_arrays.

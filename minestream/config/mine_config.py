@@ -225,10 +225,6 @@ class MineConfig:
     )  # fmt: skip
     order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS)
     float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")
-    text: str | None = option(None, "text", "Output", "Column of the texts that trainer formats hold.", metavar="COL")
-    query_text: str | None = option(
-        None, "text", "Output", "The same of the queries, where it has another name. Default: --text.", metavar="COL"
-    )  # fmt: skip
 
     two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError, nearest_name
 
 _NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
 _MARGINS = "mine once for each margin, each to an output of its own"
 _GUIDE = "a column of each table holds the guide's vectors: --guide COL"
+_EXPORT = "minestream mine INPUT -o x.parquet, then minestream export x.parquet --emit"
 # Former commands, functions and options, and OPTION=VALUE for a former value of an option that is still there.
 GONE: dict[str, str] = {
     "update": _NIGHTLY, "Update": _NIGHTLY, "reserve": _NIGHTLY,
     "mine_margins": _MARGINS, "margin=several": _MARGINS,
     "guide_queries": _GUIDE, "guide_corpus": _GUIDE,
     "short_rows=pad-random": "minestream export --short-rows repeat, which repeats the pair's own negatives, or drop",
+    "short_rows=repeat": f"{_EXPORT} NAME --short-rows repeat",
+    "text": f"{_EXPORT} NAME --text COL", "query_text": f"{_EXPORT} NAME --query-text COL",
+    **{f"emit={name}": f"{_EXPORT} {name}{' --text COL' * form.needs_text}" for name, form in FORMATS.items()},
     "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
 }  # fmt: skip
 # Values of other tools, in small letters with underscores, by option.

@@ -86,9 +86,11 @@ def check_value(spec: Field[Any], value: object) -> None:
     choices = spec.metadata["choices"]
     if isinstance(value, str) and not is_text(value):
         raise UsageError(f"{flag_of(spec.name)} {value!r} is no UTF-8", "check the encoding of the terminal")
+    if isinstance(value, str) and value in (choices or ()):
+        return
     refuse_gone(spec.name, value)
     spec.metadata["within"].check(flag_of(spec.name), value)
-    if choices is None or value is None or (isinstance(value, str) and value in choices):
+    if choices is None or value is None:
         return
     known = nearest_value(spec.name, str(value), list(choices))
     raise UsageError(f"{flag_of(spec.name)} has no value {value!r}", known)

@@ -10,7 +10,7 @@ from typing import Any
 from minestream.config.checks import MACHINES, refuse
 from minestream.config.effects import Asked, given_options, remarks
 from minestream.config.mine_config import MineConfig
-from minestream.config.names import unknown_option
+from minestream.config.names import refuse_gone, unknown_option
 from minestream.config.option import check_value, flag_of, of_type
 from minestream.config.parse import parse_memory, parse_slice, parse_threshold, short_share
 from minestream.config.resources import Resources, Tables
@@ -61,6 +61,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     UsageError
         For an unknown keyword or value, or a combination that means nothing.
     """
+    refuse_gone("emit", options.get("emit"))  # before the text= that was given beside it
     for name in options:
         if name not in OPTION_FIELDS:
             raise unknown_option(name, options[name], OPTION_FIELDS)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from minestream.config.trainer_formats import FORMATS
-
 NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: nowhere, at p, at p + margin
 
 
@@ -87,12 +85,6 @@ class Emit:
         The default margin of cosine distances.
     scores : str
         The default of --scores, where the metric has a similarity.
-    trainer : bool
-        Whether rows are made from triplets for a trainer, when all of them are there.
-    text : bool
-        Whether they hold texts.
-    suffix : str
-        Of the one file they are written to.
     """
 
     help: str
@@ -102,9 +94,6 @@ class Emit:
     short_rows: str
     bands: tuple[str, ...]
     scores: str | None = None
-    trainer: bool = False
-    text: bool = False
-    suffix: str = ".parquet"
 
 
 EMITS: dict[str, Emit] = {
@@ -118,19 +107,12 @@ EMITS: dict[str, Emit] = {
         "one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop",
         tuple(BANDS), "similarity",
     ),
-    **{
-        name: Emit(
-            form.help, ("triplet", "triplet-soft"), 1, 0.2, form.short_rows[0], tuple(BANDS), form.scores[0], True,
-            form.needs_text, form.suffix,
-        )
-        for name, form in FORMATS.items()
-    },
 }  # fmt: skip
 
 
 def finished_late(emit: str, order: str, max_uses: int | None) -> bool:
     """Whether rows are made only when all parts are there, not part by part."""
-    return EMITS[emit].trainer or emit == "pairs" or order != "anchor" or max_uses is not None
+    return emit == "pairs" or order != "anchor" or max_uses is not None
 
 
 FALLBACKS: dict[str, str] = {"none": "nothing", "farthest": "the farthest negatives, whatever the band (TFA)"}
@@ -201,11 +183,7 @@ SCORES: dict[str, str] = {
     "none": "no column scores",
     "negative-distance": "minus the distance",
 }
-SHORT_ROWS: dict[str, str] = {
-    "keep": "keep what there is",
-    "drop": "leave out pairs with fewer than k negatives",
-    "repeat": "repeat the pair's own negatives (trainer formats)",
-}
+SHORT_ROWS: dict[str, str] = {"keep": "keep what there is", "drop": "leave out pairs with fewer than k negatives"}
 ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded order over the whole output"}
 HERE = "local"
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from minestream.config.metrics import METRICS
+from minestream.config.rules import SHORT_ROWS
 from minestream.errors import UsageError, nearest_name
 
 ROLES = ("anchor", "positive", "negative")
+SHORT_ROWS_OF_FORMATS = SHORT_ROWS | {"repeat": "repeat the pair's own negatives"}
 MEANT = ("similarity", "negative-distance")  # scores that mean something
 RESCORED = "rescored"  # the scores of the table that refilter read last, where the rows have them
 SCORES_MEAN = {
@@ -20,7 +22,7 @@ SCORES_MEAN = {
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One trainer's input, as a further value of --emit.
+    """One trainer's input: a value of --emit of `minestream export`.
 
     Attributes
     ----------

@@ -13,7 +13,6 @@ import pyarrow as pa
 from minestream.config.effects import lacking
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables
-from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import Candidates, Columns, in_one_type
@@ -22,8 +21,6 @@ from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_ro
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.where import Where, joint
-
-CANDIDATES = ("positive", "negative")
 
 
 @dataclass(frozen=True)
@@ -145,20 +142,18 @@ def open_sources(
         label = None
     own = joint(config.where, config.anchor_where, "--anchor-where")
     theirs = joint(config.where, config.candidate_where, "--candidate-where")
-    both = tables.corpus is not None or config.split_roles
-    carried = _carried(config, "anchor", *(() if both else CANDIDATES))
-    anchors = _open(inputs, config, resources, label, carried, own, may_be_empty=tables.corpus is not None)
+    anchors = _open(inputs, config, resources, label, own, may_be_empty=tables.corpus is not None)
     corpus = None
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
-        corpus = _open(tables.corpus, named, alone, label, _carried(config, *CANDIDATES), theirs)
+        corpus = _open(tables.corpus, named, alone, label, theirs)
     elif config.split_roles:
         if not anchors.repeatable:
             raise UsageError(
                 "--anchor-where and --candidate-where read the input twice, which a stream cannot be",
                 "pass a file or a table",
             )
-        corpus = _open(inputs, config, resources, label, _carried(config, *CANDIDATES), theirs)
+        corpus = _open(inputs, config, resources, label, theirs)
     notes: list[str] = []
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
@@ -204,19 +199,12 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
     return replace(config, **absent)
 
 
-def _carried(config: MineConfig, *roles: str) -> tuple[str, ...]:
-    """The columns to carry from the table of some roles: those asked for, and the texts of a trainer format."""
-    wanted = FORMATS[config.emit].texts if config.emit in FORMATS else ()
-    texts = [config.query_text or config.text if role == "anchor" else config.text for role in roles if role in wanted]
-    return tuple(dict.fromkeys([*config.carry, *(text for text in texts if text)]))
-
-
 def _open(
-    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, carry: tuple[str, ...],
-    where: Where | None, may_be_empty: bool = False,
+    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, where: Where | None,
+    may_be_empty: bool = False,
 ) -> Source:  # fmt: skip
     options = ReadOptions.of(
-        config.to_dict(), carry=carry, vectors=resources.vectors, batch_rows=resources.batch_rows,
+        config.to_dict(), vectors=resources.vectors, batch_rows=resources.batch_rows,
         require_label=label, where=where, may_be_empty=may_be_empty,
         every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
     )  # fmt: skip

@@ -21,7 +21,7 @@ from minestream import reference
 from minestream.config.border import public
 from minestream.config.commands import Verifying, check_own, own_options
 from minestream.config.effects import idle
-from minestream.config.rules import EMITS
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, VerifyMismatchError
 from minestream.insight.verify_tables import read_recorded
 from minestream.outputs.mined import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
@@ -80,7 +80,7 @@ def verify(
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     config, every = mined.about["config"], False
-    if trainer := EMITS[config["emit"]].trainer:
+    if trainer := config["emit"] in FORMATS:
         found["anchors"] = "none: a trainer's rows do not say where they come from"
     elif sample > 0:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})

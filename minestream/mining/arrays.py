@@ -27,7 +27,6 @@ from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
 from minestream.mining.driver import Driver
 from minestream.mining.pipeline import mine_shards
-from minestream.mining.publish import trainer_shape
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import Miner
 from minestream.outputs.finish import finished_rows
@@ -222,7 +221,7 @@ def _finished_in_memory(
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     config = miner.config
-    run = Output(folder / "mined", config.emit).begin(
+    run = Output(folder / "mined").begin(
         resume=False, overwrite=False, config=config.to_dict(), fingerprint=config.fingerprint(),
         source=miner.sources.identity(), columns=miner.columns(), parts=len(parts),
     )  # fmt: skip
@@ -230,8 +229,7 @@ def _finished_in_memory(
         for index, (table, stats) in enumerate(parts):
             run.write_part(index, table, stats.to_dict())
         paths = [run.part_path(index) for index in range(len(parts))]
-        shape = trainer_shape(miner, config, total)
-        rows = finished_rows(config, paths, miner.keys(), total, shape, miner.searcher.plan.ordered_rows)
+        rows = finished_rows(config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows)
         found = list(rows or ())
         return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 

@@ -70,7 +70,7 @@ def merge(
         OUT, whose slices lie in OUT.slices/; or every slice, wherever it lies: then `out` is needed.
     out : path, optional
     source : path, or list of paths
-        The mined INPUT: for what is finished over all rows (pairs, shuffled order, --max-uses, trainer formats).
+        The mined INPUT: for what is finished over all rows (pairs, shuffled order, --max-uses).
     progress_callback : callable, optional
     **options
         Options of mine() that say how (resume, overwrite, memory, threads, scratch, require_rows, max_short,
@@ -93,12 +93,12 @@ def merge(
     finishing = needs_finishing(config)
     if finishing and source is None:
         raise UsageError(
-            "this output is finished over all rows, which takes keys and texts of the mined input",
+            "this output is finished over all rows, which takes keys of the mined input",
             "name it with --source, and the tables beside it as in mine",
         )
     notes = idle("merge", {"source": source, **options}, finishing=finishing)
     resources = replace(resources, remarks=tuple(notes))
-    target = target_of(places[0] if out is None else out, config.emit, resources.scratch)
+    target = target_of(places[0] if out is None else out, resources.scratch)
     beside = [] if source is None else given_tables(source, tables, resources)
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)

@@ -80,7 +80,7 @@ def mine(
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
     config, resources, tables = asked_options(options)
-    output = target_of(default_output(inputs, config.emit) if out is None else out, config.emit, resources.scratch)
+    output = target_of(default_output(inputs, config.emit) if out is None else out, resources.scratch)
     if config.window is not None:
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
     if resources.shard is not None:

@@ -34,7 +34,7 @@ def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:
     folder = slices_of(whole.final)
     if isinstance(folder, Path) and not resources.dry_run:
         folder.mkdir(exist_ok=True)
-    return target_of(folder / own.name, "triplets", resources.scratch)  # parts, whatever is made of them
+    return target_of(folder / own.name, resources.scratch)
 
 
 def slice_of(miner: Mining) -> dict[str, Any]:

@@ -8,7 +8,7 @@ are gathered and sorted one at a time. The rows that come out, and their order, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from minestream.config.derived import needs_finishing, part_emit
+from minestream.config.derived import needs_finishing
 from minestream.config.mine_config import MineConfig
 from minestream.inputs.dataset.draws import Keys, prefixes
 from minestream.kernels import draw
 from minestream.outputs.max_uses import as_stored, kept_tables, kept_uses
-from minestream.outputs.parquet import ROW_GROUP_ROWS, part_tables, stretches
+from minestream.outputs.parquet import ROW_GROUP_ROWS, stretches
 from minestream.outputs.rows import tuples_of
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
@@ -42,7 +42,6 @@ ROWS_OF: dict[str, tuple[str | None, str | None, str | None]] = {
 }
 Words = NDArray[np.uint64]
 Masks = Sequence[NDArray[np.bool_]] | None  # of each part the rows that stay; None: all
-Shape = Callable[[Iterator[pa.Table]], Iterator[pa.Table]]
 
 
 def words(table: pa.Table, name: str) -> Words:
@@ -176,12 +175,7 @@ def without_repeats(pairs: pa.Table) -> pa.Table:
 
 
 def finished_rows(
-    config: MineConfig,
-    paths: Sequence[Path],
-    keys: dict[str, Keys],
-    total: ShardStats,
-    shape: Shape | None = None,
-    rows_budget: int = ROWS_BUDGET,
+    config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], total: ShardStats, rows_budget: int = ROWS_BUDGET
 ) -> Iterator[pa.Table] | None:
     """The rows of the finished output, or None when the parts already hold them in order.
 
@@ -190,8 +184,6 @@ def finished_rows(
     keys : of anchors and of candidates
     total : ShardStats
         What a finishing pass counts anew is set here, for pairs when the last row has been read.
-    shape : function, optional
-        Makes a trainer's rows of triplets.
     rows_budget : int
         Rows held at a time, in about twice their bytes, and ROWS_BUDGET at most. An order reads the parts once for each
         such table.
@@ -203,19 +195,16 @@ def finished_rows(
         parts = ByDraw(paths, config, keys, None) if config.order == "shuffled" else ByPair(paths)
         # The copies of a pair that two parts hold have one position, so they stand together.
         return summed(map(without_repeats, parts.in_order(rows_budget)), total)
-    masks = None if config.max_uses is None else kept_uses(config, paths, keys, total)
-    if config.order == "shuffled" and part_emit(config) == config.emit:
-        ordered = ByDraw(paths, config, keys, masks).in_order(rows_budget)
-        if masks is None:
-            return ordered
+    if config.max_uses is None:
+        return ByDraw(paths, config, keys, None).in_order(rows_budget)
+    masks = kept_uses(config, paths, keys, total)  # the parts hold triplets: the reserves of each pair
+    if config.emit == "tuples":
+        return (tuples_of(config, pq.read_table(path), mask) for path, mask in zip(paths, masks, strict=True))
+    whole: Iterable[pa.Table] = kept_tables(paths, masks)
+    if config.order == "shuffled":
         columns = pq.read_schema(paths[0]).empty_table()  # without rows there is a schema all the same
-        return (as_stored(table, config.float64) for table in chain([columns], ordered))
-    if config.emit == "tuples":  # dealt by --max-uses, in triplets
-        dealt = zip(paths, masks or (), strict=True)
-        return (tuples_of(config, pq.read_table(path), mask) for path, mask in dealt)
-    whole = part_tables(paths) if masks is None else kept_tables(paths, masks)
-    stored = (as_stored(table, config.float64) for table in whole)
-    return stored if shape is None else shape(stored)
+        whole = chain([columns], ByDraw(paths, config, keys, masks).in_order(rows_budget))
+    return (as_stored(table, config.float64) for table in whole)
 
 
 def summed(pairs: Iterable[pa.Table], total: ShardStats) -> Iterator[pa.Table]:

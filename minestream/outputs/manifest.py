@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from minestream._version import VERSION
+from minestream.config.commands import Exporting, own_options
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import check_value
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import MinestreamError, OutputError, TransientError, UsageError, is_text
 from minestream.system.paths import AnyPath
 from minestream.system.stats import ShardStats
@@ -160,6 +162,9 @@ def _names_fit(values: dict[str, Any], shape: dict[Any, Any]) -> bool:
 def config_of(recorded: dict[str, Any], place: object, refusal: type[MinestreamError]) -> MineConfig:
     """The configuration that a file or manifest records; raises `refusal` for unknown options."""
     known = {spec.name: spec for spec in fields(MineConfig)}
+    if recorded.get("emit") in tuple(FORMATS):  # a list would be no key
+        known |= {name: spec for name, spec in own_options(Exporting).items() if name in known}
+    recorded = {name: value for name, value in recorded.items() if name in known or value is not None}
     wrong = sorted(recorded.keys() - known.keys())
     for name in known.keys() & recorded.keys():
         try:

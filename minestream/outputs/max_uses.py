@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import EMITS
 from minestream.inputs.dataset.draws import Keys, prefixes
 from minestream.kernels import draw, max_uses
 from minestream.outputs.rows import count_pairs, dealt, keeps_empty
@@ -70,7 +69,7 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
     total.empty += without
     found = ragged.lengths(ragged.kept(reserves.start, reserves.negative >= 0))
     total.drop("hub cap", int((np.minimum(found, config.negatives) - np.minimum(counts, config.negatives)).sum()))
-    if config.short_rows == "drop" and not EMITS[config.emit].trainer:
+    if config.short_rows == "drop":
         keep &= counts[pair] >= config.negatives
     if config.negatives_per_anchor is not None:
         at = np.flatnonzero(keep)

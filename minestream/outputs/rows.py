@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from minestream.config.derived import counts_nearer, knows_harder, part_emit
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import EMITS
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.inputs.decode import as_array, lists_from
@@ -116,7 +115,7 @@ def _flat(picture: Picture) -> _Flat:
     anchor_of_pair = ragged.owners(chosen.start)
     keep = np.ones(pair.size, bool)
     final = config.max_uses is None  # else this is a reserve
-    if final and config.short_rows == "drop" and not EMITS[config.emit].trainer:
+    if final and config.short_rows == "drop":
         keep &= counts[pair] >= wanted
     if final and config.negatives_per_anchor is not None:
         keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)

@@ -19,13 +19,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from minestream.config.rules import EMITS, finished_late
+from minestream.config.rules import finished_late
 from minestream.errors import OutputError
 from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
 from minestream.outputs.manifest import RECORD, fits, plan_of, read_json, refuse_differences
 from minestream.outputs.metadata import metadata_of
 from minestream.outputs.mined import holds
-from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_lines, write_rows
+from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_rows
 from minestream.outputs.target import PUBLISHING, Target
 from minestream.system import interrupts
 from minestream.system.paths import AnyPath
@@ -58,8 +58,8 @@ class Output(Target):
     partial: Path
     manifest: Path
 
-    def __init__(self, out: str | Path, emit: str = "triplets") -> None:
-        super().__init__(Path(out), emit)
+    def __init__(self, out: str | Path) -> None:
+        super().__init__(Path(out))
 
     @property
     def scratch(self) -> Path:
@@ -276,8 +276,7 @@ class Run:
         if self.output.occupied() and not self._may_replace:
             what = f"{self.output.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")
-        if not self.output.lines:  # of lines only what stood there at the beginning is known
-            self.output.refuse_foreign_output()
+        self.output.refuse_foreign_output()
         with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
             ready = self.folder / "parts"
             files = [
@@ -313,8 +312,7 @@ class Run:
         if rows is None:
             rows = part_tables(map(self.part_path, range(self.plan["parts"])))
         schema, rows = schema_ahead(rows, self.part_path(0))
-        lines = self.output.lines
-        record = write_lines(path, rows) if lines else write_rows(path, schema, rows, self._metadata, counts)
+        record = write_rows(path, schema, rows, self._metadata, counts)
         return path, [{"name": self.output.final.name, **record}]
 
     def _finished_parts(self, rows: Iterable[pa.Table]) -> tuple[Path, list[dict[str, Any]]]:
@@ -347,22 +345,17 @@ class Run:
 
 
 def default_output(inputs: Any, emit: str) -> Path:
-    """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`, or as the emit's files are called.
+    """OUT when none is given, in the working directory: `<stem>.<emit>.parquet`.
 
     The stem is that of the first input file, a folder's name, or minestream for an input that is no path.
     """
     first = inputs[0] if isinstance(inputs, list | tuple) and inputs else inputs
     if not isinstance(first, str | os.PathLike):
-        return Path(f"minestream.{ending(emit)}")
+        return Path(f"minestream.{emit}.parquet")
     if is_remote(first):
         pieces = [piece for piece in shown(first).split("/") if not glob.has_magic(piece)]
-        return Path(f"{Path(pieces[-1]).stem}.{ending(emit)}")
+        return Path(f"{Path(pieces[-1]).stem}.{emit}.parquet")
     first = local_text(os.fspath(first))
     matches = [] if os.path.exists(first) else sorted(glob.glob(first, recursive=True))
     path = Path(matches[0] if matches else first)
-    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{ending(emit)}")
-
-
-def ending(emit: str) -> str:
-    """What the names of an emit's files end in: triplets.parquet, flagembedding.jsonl, trec."""
-    return f"{emit}{EMITS[emit].suffix}".removesuffix(f".{emit}")
+    return Path(f"{path.resolve().name if path.is_dir() else path.stem}.{emit}.parquet")

@@ -28,7 +28,7 @@ from minestream.errors import MinestreamError, OutputError
 from minestream.outputs.atomic import disk_errors, take_lock
 from minestream.outputs.manifest import plan_of, read_json, refuse_differences
 from minestream.outputs.run import Output, Run, Values
-from minestream.outputs.target import PUBLISHING, Target, refuse_ending
+from minestream.outputs.target import Target, refuse_ending
 from minestream.system import interrupts
 from minestream.system.memory import scratch_root
 from minestream.system.paths import AnyPath, RemotePath, place_of
@@ -39,7 +39,7 @@ STAGED, LEFT_SECONDS = "minestream-output-", 86_400
 _HELD: set[str] = set()  # the tokens of this process: in a container the next one may have its number
 
 
-def target_of(out: str | os.PathLike[str] | RemotePath, emit: str = "triplets", scratch: str | None = None) -> Target:
+def target_of(out: str | os.PathLike[str] | RemotePath, scratch: str | None = None) -> Target:
     """The target that a path or URI names; `scratch` is where a remote one is made.
 
     Raises
@@ -48,15 +48,15 @@ def target_of(out: str | os.PathLike[str] | RemotePath, emit: str = "triplets", 
         For a name that ends as files of another kind do.
     """
     place = place_of(out, OutputError)
-    refuse_ending(place, emit)
-    return target_at(place, emit, scratch)
+    refuse_ending(place)
+    return target_at(place, scratch)
 
 
-def target_at(place: AnyPath, emit: str = "triplets", scratch: str | None = None) -> Target:
+def target_at(place: AnyPath, scratch: str | None = None) -> Target:
     """The target at a place, whatever its name."""
     if isinstance(place, RemotePath):
-        return RemoteOutput(place, emit, scratch)
-    return Output(place, emit)
+        return RemoteOutput(place, scratch)
+    return Output(place)
 
 
 class Lease:
@@ -145,7 +145,6 @@ class RemoteOutput(Target):
     Parameters
     ----------
     out : RemotePath
-    emit : str
     scratch : str, optional
         Local folder for the parts and the file in the making. Default: the system's temporary folder.
     """
@@ -154,9 +153,8 @@ class RemoteOutput(Target):
     partial: RemotePath
     manifest: RemotePath
 
-    def __init__(self, out: RemotePath, emit: str = "triplets", scratch: str | None = None) -> None:
-        super().__init__(out, emit)
-        self.emit = emit
+    def __init__(self, out: RemotePath, scratch: str | None = None) -> None:
+        super().__init__(out)
         self._scratch = scratch
 
     @property
@@ -203,7 +201,7 @@ class RemoteOutput(Target):
             failed.callback(self.leave, lease, keep=unfinished is not None)
             folder, guard = stage(self.scratch)
             failed.callback(unstage, folder, guard)
-            staged = Output(folder / self.final.name, self.emit)
+            staged = Output(folder / self.final.name)
             if unfinished is not None:
                 self._fetch(staged.partial)
             run = staged.begin(resume=True, overwrite=False, **work)
@@ -321,10 +319,7 @@ class MirroredRun(Run):
         remote, local = self._remote, self.output
         if remote.occupied() and not self._may_replace_remote:
             raise OutputError(f"{remote.final} appeared during the run; the parts are kept", "--resume replaces it")
-        if remote.lines:  # they say nothing of themselves, should this be their last moment
-            (remote.partial / PUBLISHING).upload(local.manifest)
-        else:
-            remote.refuse_foreign_output()
+        remote.refuse_foreign_output()
         if remote.final.is_dir() or not remote.single:
             self._remove_old()
         for path in [local.final] if remote.single else sorted(local.final.iterdir()):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
-from minestream.config.rules import EMITS
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, refuse_inputs
 from minestream.outputs.foreign import is_ours
@@ -27,20 +26,15 @@ ENDINGS = frozenset(  # of files: a folder of such a name would be taken for one
      ".trec", ".html", ".htm", ".npy", ".npz", ".pt", ".pkl", ".pickle", ".h5", ".hdf5", ".zip", ".gz", ".zst", ".xlsx",
      ".db", ".sqlite", ".duckdb", ".md", ".log")
 )  # fmt: skip
-TEXTS = (".txt", ".json")
 AGAIN = "--overwrite mines it again, another -o leaves it as it is"
 
 
-def refuse_ending(place: AnyPath, emit: str) -> None:
+def refuse_ending(place: AnyPath) -> None:
     """Raise UsageError when the name of a mined output has the ending of another kind of file."""
-    own = EMITS[emit].suffix
-    allowed = (own,) if own == ".parquet" else (own, ".parquet", *TEXTS)  # Target refuses lines in .parquet
-    if place.suffix.lower() in ENDINGS and place.suffix not in allowed:
-        what = "Parquet" if own == ".parquet" else f"lines of {own.removeprefix('.')}"
-        folder = "; a name without an ending is a folder of parts" if own == ".parquet" else ""
+    if place.suffix.lower() in ENDINGS and place.suffix != ".parquet":
         raise UsageError(
-            f"-o {place.name}: what is written is {what}, not {place.suffix}",
-            f"-o {place.stem}{own} is one file{folder}",
+            f"-o {place.name}: what is written is Parquet, not {place.suffix}",
+            f"-o {place.stem}.parquet is one file; a name without an ending is a folder of parts",
         )
 
 
@@ -51,12 +45,9 @@ class Target:
     partial: AnyPath
     manifest: AnyPath
 
-    def __init__(self, out: AnyPath, emit: str = "triplets") -> None:
+    def __init__(self, out: AnyPath) -> None:
         self.final = out
-        self.lines = EMITS[emit].suffix != ".parquet"  # of text
-        self.single = self.lines or self.final.suffix == ".parquet"  # else a folder of parts
-        if self.lines and self.final.suffix == ".parquet":
-            raise OutputError(f"{self.final}: --emit {emit} writes lines", f"end the name in {EMITS[emit].suffix}")
+        self.single = self.final.suffix == ".parquet"  # else a folder of parts
         self.partial = self.final.parent / f"{self.final.name}.partial"
         self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
 

@@ -29,7 +29,6 @@ class ShardStats:
     loss_sum: float = 0.0
     active_loss_sum: float = 0.0
 
-    repeated: int = 0  # negatives, to fill a trainer's rows up
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     duplicate_positives: int = 0  # pairs whose positive is a duplicate of the anchor, for want of another
     at_anchor: int = 0  # negatives at distance 0 from their anchor; this and the next not under --max-uses

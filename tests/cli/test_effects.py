@@ -47,8 +47,6 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"metric": "euclidean", "band": "any", "loss": "triplet-soft"}, {"margin": 0.2}),
     ({"short_rows": "drop"}, {"negatives": 2}),
     ({"scores": "none"}, {"emit": "tuples"}),
-    ({"emit": "trec", "carry": ("c",)}, {"emit": "triplets"}),
-    ({"query_text": "q"}, {"corpus": "c.parquet", "emit": "st-triplets", "text": "t"}),
     ({"dry_run": True, "require_rows": 5}, {"dry_run": False}),
     ({"dry_run": True, "resume": True}, {"dry_run": False}),
 ]
@@ -156,7 +154,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, corpus = str(folder / "in.parquet"), str(folder / "c.parquet")
     minestream.mine(source, folder / "out.parquet", **options)
     minestream.mine(source, folder / "carried.parquet", carry="text", **options)
-    minestream.mine(source, folder / "pml.parquet", emit="pml", **options)
+    minestream.export(folder / "out.parquet", folder / "pml.parquet", emit="pml")
     minestream.mine(corpus, folder / "two.parquet", corpus=corpus, qrels=str(folder / "p.parquet"), **options)
     for number in (1, 2):
         minestream.mine(source, folder / "merged.parquet", shard=f"{number}/2", **options)

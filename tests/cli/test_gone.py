@@ -8,16 +8,20 @@ import minestream
 from minestream.cli.main import main
 from minestream.config.border import in_python
 from minestream.config.names import GONE
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
 
 OPTIONS = {  # the command that it was given to, and a value
     "reserve": (["mine", "x.parquet"], "16"), "plots": (["profile", "x.parquet"], "dir"),
     "guide_queries": (["mine", "x.parquet"], "g.parquet"), "guide_corpus": (["mine", "x.parquet"], "g.parquet"),
+    "text": (["mine", "x.parquet"], "COL"), "query_text": (["mine", "x.parquet"], "COL"),
 }  # fmt: skip
 VALUES = {  # of options that there still are
     "margin=several": (["mine", "x.parquet"], "0.1,0.2"),
     "short_rows=pad-random": (["mine", "x.parquet"], "pad-random"),
-}  # fmt: skip
+    "short_rows=repeat": (["mine", "x.parquet", "--emit", "tuples"], "repeat"),
+    **{f"emit={name}": (["mine", "x.parquet"], name) for name in FORMATS},
+}
 COMMANDS = ["update"]
 FUNCTIONS = ["update", "Update", "mine_margins"]
 
@@ -63,6 +67,20 @@ def test_values(capsys: pytest.CaptureFixture[str], name: str) -> None:
     with pytest.raises(UsageError, match=f"^{field} takes") as found:
         minestream.mine("x.parquet", **{field: [0.1, 0.2] if name.endswith("=several") else value})
     assert found.value.hint == in_python(GONE[name])
+
+
+def test_a_format_of_trainers_is_answered_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where its --text is given, which is gone too."""
+    hint = "minestream mine INPUT -o x.parquet, then minestream export x.parquet --emit st-tuples --text COL"
+    for given in (["--emit", "st-tuples", "--text", "t"], ["--text=t", "--emit=st-tuples"]):
+        assert refused(capsys, "mine", "x.parquet", *given) == ("--emit takes 'st-tuples' no more", hint)
+    for call in (
+        lambda: minestream.mine("x.parquet", text="t", emit="st-tuples"),
+        lambda: minestream.mine_arrays([[1.0, 0.0]], [1], text="t", emit="st-tuples"),
+    ):
+        with pytest.raises(UsageError, match=r"^emit takes 'st-tuples' no more") as found:
+            call()
+        assert found.value.hint == in_python(hint)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

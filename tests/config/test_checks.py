@@ -14,7 +14,6 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.option import Range, flag_of
 from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.config.resources import Resources
-from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("as_written")
@@ -53,13 +52,10 @@ Options = dict[str, Any]
 PAIRS: Options = {"emit": "pairs"}
 TUPLES: Options = {"emit": "tuples"}
 QRELS: Options = {"listed_positives": True}
-TRAINER: Options = {"emit": "pml"}
-TEXTS: Options = {"emit": "flagembedding", "text": "t"}
 EUCLIDEAN: Options = {"metric": "euclidean", "margin": 0.5}
 FARTHEST: Options = {"fallback": "farthest"}
 MULTI: Options = {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1}
 REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what is refused; what is not, a step away
-    ("--emit pml is not for --window", TRAINER | {"window": 9}, {"window": 9}),
     ("--negatives must be at least 1", {"negatives": 0}, PAIRS | {"negatives": 0}),
     ("--negatives must be at least 1", PAIRS | {"negatives": -1}, {"negatives": 1}),
     ("--emit pairs is for one table", PAIRS | {"two_tables": True}, TUPLES | {"two_tables": True}),
@@ -107,14 +103,6 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
       for given in ({"emit": "triplets", "negatives": 1}, {"band": "violating"}, {"negatives": 2},
                     {"positives": "easiest"}, {"metric": "euclidean", "margin": 0.5})),
     ("--positive-margin is for --emit pairs", {"positive_margin": 0.1}, PAIRS | {"positive_margin": 0.1}),
-    ("--short-rows repeat is for trainer", {"short_rows": "repeat"}, {"emit": "pylate", "short_rows": "repeat"}),
-    ("--order shuffled is for triplets", TRAINER | {"order": "shuffled"}, {"order": "shuffled"}),
-    ("--emit pml has no --short-rows repeat", TRAINER | {"short_rows": "repeat"}, TRAINER | {"short_rows": "drop"}),
-    ("--emit pylate has no --short-rows keep", {"emit": "pylate", "short_rows": "keep"}, {"emit": "pylate"}),
-    ("--emit pml cannot carry --scores", TRAINER | {"scores": "similarity"}, TRAINER | {"scores": "none"}),
-    ("--text is for formats", {"text": "t"}, TEXTS),
-    ("--emit flagembedding holds texts", TEXTS | {"text": None}, TEXTS),
-    ("--swap changes the loss, which --emit", TRAINER | {"swap": True}, {"swap": True}),
     ("--metric dot has no principled default", {"metric": "dot"}, {"metric": "dot", "band": "any"}),
     ("--metric euclidean has no principled", PAIRS | {"metric": "euclidean"}, PAIRS | EUCLIDEAN),
     ("--drop-duplicates-within above 0", {"metric": "dot", "band": "any", "drop_duplicates_within": 0.1},
@@ -163,7 +151,7 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
     ]),
     "HANDED_OUT": (MineConfig, [
         ("--order shuffled needs all rows", {"order": "shuffled"}, {}), ("--max-uses needs", {"max_uses": 3}, {}),
-        *((f"--emit {emit} needs", {"emit": emit}, TUPLES) for emit in ("pairs", *FORMATS)),
+        ("--emit pairs needs", PAIRS, TUPLES),
     ]),
 }  # fmt: skip
 COMBINATIONS = [

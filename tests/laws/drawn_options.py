@@ -12,10 +12,7 @@ from typing import Any
 import numpy as np
 from drawn_worlds import Random, World
 
-BY_TRAINERS = "of trainer formats, which are made of mined triplets"
 NOT_DRAWN: dict[str, str] = {
-    "text": BY_TRAINERS,
-    "query_text": BY_TRAINERS,
     "corpus": "given as the world's second table",
     "qrels": "given as the world's known pairs",
     "exclude": "given as the world's excluded pairs",
@@ -34,14 +31,6 @@ NOT_DRAWN: dict[str, str] = {
     "dry_run": "mines nothing",
     "progress": "what is printed",
 }
-CHOICES_NOT_DRAWN: dict[str, tuple[str, ...]] = {
-    "emit": (
-        "st-triplets", "st-tuples", "st-labeled-pairs", "st-labeled-lists", "flagembedding", "tevatron", "trec",
-        "pylate", "pml",
-    ),
-    "short_rows": ("repeat",),
-    "loss": (),
-}  # fmt: skip
 
 
 @dataclass

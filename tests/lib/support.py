@@ -30,7 +30,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "band": tuple(BANDS),
     "pick": tuple(PICKS),
     "positives": tuple(POSITIVE_RULES),
-    "emit": tuple(name for name, emit in EMITS.items() if not emit.trainer),
+    "emit": tuple(EMITS),
 }
 CELLS: list[dict[str, str]] = [dict(zip(AXES, names, strict=True)) for names in itertools.product(*AXES.values())]
 

@@ -42,7 +42,6 @@ FINISHED = {
     "pairs": {"emit": "pairs"},
     "shuffled": {"order": "shuffled", "negatives": 2},
     "max uses": {"max_uses": 2, "negatives": 2},
-    "trainer": {"emit": "flagembedding", "text": "word"},
 }
 
 
@@ -202,9 +201,8 @@ def test_a_finished_slice_is_not_mined_again(source: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("finished", list(FINISHED))
 def test_what_is_finished_over_all_rows(source: Path, tmp_path: Path, finished: str) -> None:
     options = FINISHED[finished]
-    name = "out.jsonl" if finished == "trainer" else "out"
     (tmp_path / "whole").mkdir()
-    out, whole = tmp_path / name, tmp_path / "whole" / name
+    out, whole = tmp_path / "out", tmp_path / "whole" / "out"
     minestream.mine(source, whole, progress="none", **options)
     mine_slices(source, out, 3, **options)
     with pytest.raises(UsageError, match="source"):

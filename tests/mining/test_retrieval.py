@@ -18,7 +18,7 @@ from support import SCREENS, set_sizes
 import minestream
 from minestream import reference
 from minestream.cli.main import main
-from minestream.config import rules
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.mining import pipeline
 from minestream.mining.arrays import mine_arrays
@@ -497,8 +497,8 @@ def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
         ({"fallback": "farthest", "pick": "random"}, 'pick="nearest"'),
         ({"max_uses": 0}, "at least 1"),
         ({"epsilon": 0.1}, 'emit="pairs"'),
-        ({"short_rows": "repeat"}, "trainer formats"),
-        ({"emit": "st-triplets"}, "text"),
+        ({"short_rows": "repeat"}, "minestream.export"),
+        ({"emit": "st-triplets"}, "minestream.export"),
         ({"relative_margin": float("nan")}, "finite"),
     ],
 )
@@ -522,8 +522,7 @@ JOBS: dict[str, dict[str, Any]] = {
     "percent": {"relative_margin": 0.1, "negatives": 3},
     "guide and cap": {"guide": "guide", "absolute_margin": 0.0, "max_per_negative_label": 2, "label": "label"},
     "uses": {"max_uses": 2, "negatives": 2},
-    "texts": {"emit": "st-tuples", "text": "text", "negatives": 3, "short_rows": "repeat", "max_similarity": 0.3},
-    "lines": {"emit": "flagembedding", "text": "text", "negatives": 2},
+    "texts": {"emit": "tuples", "carry": "text", "negatives": 3, "max_similarity": 0.3},
 }
 
 
@@ -559,21 +558,20 @@ def test_bytes_do_not_depend_on_how_it_goes(job: str, monkeypatch: pytest.Monkey
         )
         return Path(name).read_bytes()
 
-    suffix = ".jsonl" if job == "lines" else ".parquet"
-    expected = content(f"first{suffix}", threads=1)
+    expected = content("first.parquet", threads=1)
     ways: list[dict[str, Any]] = [{"screen": screen, "threads": 2} for screen in SCREENS]
     ways += [{"block_rows": 64, "batch_rows": 70}, {"memory": "16MiB"}]
     for place, how in enumerate(ways):
-        assert content(f"{place}{suffix}", **how) == expected, how
+        assert content(f"{place}.parquet", **how) == expected, how
     with monkeypatch.context() as patched:
         set_sizes(patched, PART_ANCHORS=64)
-        expected = content(f"parts{suffix}", threads=1)
+        expected = content("parts.parquet", threads=1)
         patched.setattr(pipeline, "mine_shards", stopping_after(3, pipeline.mine_shards))
         with pytest.raises(Stop):
-            content(f"resumed{suffix}")
+            content("resumed.parquet")
         patched.undo()
         set_sizes(patched, PART_ANCHORS=64)
-        assert content(f"resumed{suffix}", resume=True) == expected
+        assert content("resumed.parquet", resume=True) == expected
 
 
 class Stop(Exception):
@@ -594,16 +592,21 @@ def stopping_after(most: int, original: Callable[..., Iterator[Any]]) -> Callabl
 
 @pytest.mark.usefixtures("larger")
 @pytest.mark.parametrize("emit", ["st-triplets", "st-labeled-lists", "tevatron", "pylate", "pml"])
-def test_mining_a_format_is_mining_and_exporting(emit: str) -> None:
-    given: dict[str, Any] = {"text": "text"} if rules.EMITS[emit].text else {}
+def test_formats_of_two_tables(emit: str) -> None:
+    """The texts and ids of each role are those of its table; what was exported is described and checked as others."""
     how: dict[str, Any] = {"corpus": "c.parquet", "qrels": "p.parquet", "embedding": "embedding", "progress": "none"}
     mine("q.parquet", "mined.parquet", negatives=3, **how)
-    short = {"short_rows": "drop"} if emit == "pylate" else {}
-    mine("q.parquet", "direct.parquet", negatives=3, emit=emit, **given, **how)
-    minestream.export("mined.parquet", "exported.parquet", emit=emit, **given, **short)
-    assert pq.read_table("exported.parquet").equals(pq.read_table("direct.parquet"))
-    assert pq.read_table("direct.parquet").num_rows
-    assert minestream.verify("direct.parquet")["rows"] == pq.read_table("direct.parquet").num_rows
+    text = {"text": "text"} if FORMATS[emit].needs_text else {}
+    count = minestream.export("mined.parquet", "exported.parquet", emit=emit, **text)["rows"]
+    rows = pq.read_table("exported.parquet").to_pylist()
+    assert len(rows) == count > 250
+    for name in rows[0]:
+        values = [each for row in rows for each in (row[name] if isinstance(row[name], list) else [row[name]])]
+        if isinstance(values[0], str):
+            table = "q" if name in ("anchor", "query", "query_id", "query_text") else "c"
+            assert {each[0] for each in values} == {table}, name
+    assert minestream.describe("exported.parquet")["config"]["emit"] == emit
+    assert minestream.verify("exported.parquet")["rows"] == count
 
 
 def test_what_the_label_cap_drops_is_counted_once_where_it_is_looked_for_again() -> None:

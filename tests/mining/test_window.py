@@ -555,7 +555,6 @@ def test_a_batch_without_rows_gives_none() -> None:
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"emit": "pairs"}, "--emit pairs"),
-    ({"emit": "pml"}, "--emit pml"),
     ({"order": "shuffled"}, "--order shuffled"),
     ({"max_uses": 3}, "--max-uses"),
     ({"anchors": "10%"}, "--anchors"),

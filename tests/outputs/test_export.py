@@ -128,6 +128,22 @@ def two_tables(folder: Path, mined: Path, **columns: Any) -> Path:
     return folder / "two.parquet"
 
 
+def test_recorded_options_that_are_gone(mined: Path, tmp_path: Path) -> None:
+    """Those that were not given change nothing; a file that was mined with one is refused by its name."""
+    rows, about = pq.read_table(mined / "plain.parquet"), pq.read_metadata(mined / "plain.parquet").metadata
+    out = tmp_path / "old.parquet"
+    for query_text in (None, "title"):
+        config = json.loads(about[b"minestream.config"]) | {"query_text": query_text}
+        recorded = {key: value for key, value in about.items() if key != b"ARROW:schema"}
+        pq.write_table(
+            rows.replace_schema_metadata(recorded | {b"minestream.config": json.dumps(config).encode()}), out
+        )
+        if query_text is None:
+            assert export(out, tmp_path / "x.parquet", emit="pml")["rows"] == rows.num_rows
+    with pytest.raises(InputError, match="options that this version does not have: query_text"):
+        export(out, tmp_path / "y.parquet", emit="pml")
+
+
 def test_rows_of_two_tables_keep_each_tables_ids_and_texts(mined: Path, tmp_path: Path) -> None:
     path = two_tables(tmp_path, mined, query_title=["q", "q"], positive_body=["A", "A"], negative_body=["B", "C"])
     export(path, tmp_path / "x.parquet", emit="st-tuples", text="body", query_text="title")

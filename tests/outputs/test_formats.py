@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minestream.config.metrics import METRICS
-from minestream.config.mine_config import MineConfig
 from minestream.config.trainer_formats import FORMATS, chosen
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
@@ -268,22 +267,6 @@ def test_what_a_format_cannot_carry_is_refused(name: str, options: dict[str, Any
     with pytest.raises(UsageError) as caught:
         chosen(name, "cosine", options.get("scores"), options.get("short_rows"))
     assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_mine_takes_the_scores_and_rules_that_export_takes(name: str) -> None:
-    """convert checks neither: the check table of mine and `chosen` of export are to agree."""
-    given: dict[str, Any] = {"emit": name, "margin": 0.2, "text": "text" if FORMATS[name].needs_text else None}
-    scores, rules = (None, "similarity", "negative-distance", "none", "rescored"), (None, "keep", "drop", "repeat")
-    for metric, score, rule in itertools.product(METRICS, scores, rules):
-        try:
-            expected = chosen(name, metric, score, rule)
-        except UsageError:
-            with pytest.raises(UsageError):
-                MineConfig(metric=metric, scores=score, short_rows=rule, **given).resolved()
-        else:
-            config = MineConfig(metric=metric, scores=score, short_rows=rule, **given).resolved()
-            assert (config.scores, config.short_rows) == expected
 
 
 def test_every_format_has_defaults_that_it_takes() -> None:

@@ -176,15 +176,15 @@ def test_local_paths_are_no_addresses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("uri", "name"),
     [
-        ("s3://u:p@b/k/a.parquet?region=x", "a.trec"),
-        ("s3://b/data/", "data.trec"),
-        ("s3://b/data/*.parquet", "data.trec"),
-        ("s3://b/**/?.parquet", "b.trec"),
-        ("file:///tmp/a%20b.parquet", "a b.trec"),
+        ("s3://u:p@b/k/a.parquet?region=x", "a.pairs.parquet"),
+        ("s3://b/data/", "data.pairs.parquet"),
+        ("s3://b/data/*.parquet", "data.pairs.parquet"),
+        ("s3://b/**/?.parquet", "b.pairs.parquet"),
+        ("file:///tmp/a%20b.parquet", "a b.pairs.parquet"),
     ],
 )
 def test_the_default_output_is_local(uri: str, name: str) -> None:
-    assert default_output([uri], "trec") == Path(name)
+    assert default_output([uri], "pairs") == Path(name)
 
 
 def test_file_uris_are_local_paths(tmp_path: Path, expected: bytes) -> None:
@@ -280,7 +280,6 @@ def test_local_and_remote_files_are_not_mixed(store: str, tmp_path: Path) -> Non
         ("out", ()),
         ("out.parquet", ("--emit", "pairs", "--metric", "cosine", "--band", "violating")),
         ("out", ("--order", "shuffled")),
-        ("out.trec", ("--emit", "trec")),
     ],
 )
 def test_the_bytes_are_those_of_a_local_run(store: str, tmp_path: Path, name: str, options: tuple[str, ...]) -> None:

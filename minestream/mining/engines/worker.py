@@ -44,7 +44,7 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
         The worker's share, unless the job says how many.
     """
     with _one_at_a_time:
-        target = target_of(job.output, job.config.emit, job.resources.scratch)
+        target = target_of(job.output, job.resources.scratch)
         shared = SharedParts(target, job.plan)
         if todo := [index for index in unit if shared.finished(index) is None]:
             for index, picture in mine_shards(_miner(job, target, threads), todo):

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from minestream.config.border import public
+from minestream.config.commands import Exporting, check_own
 from minestream.config.effects import idle
-from minestream.config.names import refuse_gone
 from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, OutputError, UsageError
@@ -73,7 +73,7 @@ def export(
         For what the format cannot carry; a missing or changed source or column, a null text; an output that exists.
     """
     found, given = mined_output(mined), {"text": text, "query_text": query_text, "source": source, "corpus": corpus}
-    refuse_gone("short_rows", short_rows)
+    check_own(Exporting, short_rows=short_rows)
     config = found.about["config"]
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows, RESCORING in found.about)
     refuse(found)

@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.config.mine_config import MineConfig
 from minestream.config.trainer_formats import ROLES
 from minestream.errors import InputError, nearest_name
 from minestream.inputs.columns import is_list, plain
 from minestream.inputs.dataset.carried import CarriedColumns
-from minestream.inputs.dataset.dataset import Loaded
-from minestream.inputs.decode import as_array, decode_plain
+from minestream.inputs.decode import decode_plain
 from minestream.inputs.files import open_inputs
 
 TEXT_ROWS = 8_192
@@ -80,19 +78,3 @@ def no_text(what: str, kind: pa.DataType) -> InputError:
     elif is_list(kind):
         hint = "take one text of each row: pyarrow.compute.list_element(column, 0)"
     return InputError(f"{what} holds no text: its type is {kind}", hint)
-
-
-class LoadedTexts:
-    """The texts of a run's own tables, by source row."""
-
-    def __init__(self, loaded: Loaded, config: MineConfig) -> None:
-        self._loaded = loaded
-        self._names = {"anchor": config.query_text or config.text, "positive": config.text, "negative": config.text}
-
-    def take(self, role: str, rows: Rows) -> pa.Array:
-        """The texts of source rows; `role` is anchor, positive or negative."""
-        table = self._loaded.table(role)
-        slots = np.searchsorted(self._loaded.source_row[table.first : table.end], rows) + table.first
-        carried = table.take_carried(slots.astype(np.int32))
-        assert carried is not None
-        return as_array(carried[str(self._names[role])])
