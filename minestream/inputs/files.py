@@ -129,10 +129,10 @@ def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         fields = [schema.get_field_index(name) for name in names]
         options = pa.ipc.IpcReadOptions(included_fields=fields, use_threads=False)
-        with _opened(path) as handle, opener(handle, options=options) as file:
+        with opened(path) as handle, opener(handle, options=options) as file:
             yield from file if streamed else map(file.get_batch, range(file.num_record_batches))
 
-    with _opened(path) as handle, opener(handle) as file:
+    with opened(path) as handle, opener(handle) as file:
         schema, rows = file.schema, None if streamed else file.count_rows()
     return Input(str(path), schema, rows, reader)
 
@@ -177,7 +177,8 @@ _BY_SUFFIX: dict[str, Opener] = {
 }
 
 
-def _opened(path: AnyFile) -> pa.NativeFile:
+def opened(path: AnyFile) -> pa.NativeFile:
+    """A file, open for reading anywhere."""
     return pa.OSFile(path) if isinstance(path, str) else path.open()
 
 
@@ -186,7 +187,7 @@ def _open_file(path: AnyFile) -> Input:
     suffix = Path(str(path)).suffix.lower()
     try:
         stamp = _stamp(path)
-        with _opened(path) as handle:
+        with opened(path) as handle:
             head = handle.read(8)
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:

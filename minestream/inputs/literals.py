@@ -1,4 +1,4 @@
-"""Values that conditions compare columns with, converted exactly to the column's type; and ranges of columns.
+"""Values that conditions compare columns with, converted exactly to the column's type.
 
 Ints, decimals, dates and times lie on a grid of equal steps. A value between two steps is replaced by the one below,
 and the comparison changes with it: n < 2.5 becomes n <= 2. So no row is rounded, and every value fits the type.
@@ -25,12 +25,11 @@ from minestream.errors import UsageError
 _EXACT = decimal.Context(prec=200)
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 _UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": pc.equal, "!=": pc.not_equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": pc.equal, "<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal,
 }  # fmt: skip
-FLIPPED = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_BETWEEN = {"==": "", "!=": "", "<": "<=", "<=": "<=", ">": ">", ">=": ">"}  # for a value between two steps
-SURELY_WHOLE_BYTES = 16  # no writer cuts shorter texts in its statistics
+FLIPPED = {"==": "==", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_BETWEEN = {"==": "", "<": "<=", "<=": "<=", ">": ">", ">=": ">"}  # for a value between two steps
 
 
 class Unlike(UsageError):
@@ -88,33 +87,20 @@ def _grid(kind: pa.DataType) -> tuple[Fraction, int, int] | None:
     return None
 
 
-def comparable(column: pa.Array) -> pa.Array:
-    """A plain column converted for `compared` with a value: dates and times as ints, half floats as floats."""
-    kind = column.type
-    if pat.is_date32(kind):
-        return column.cast(pa.int32())
-    if pat.is_date64(kind) or pat.is_timestamp(kind):
-        return column.cast(pa.int64())
+def comparable(column: Any, kind: pa.DataType) -> tuple[Any, pa.DataType]:
+    """A plain column (or its expression) and its type, in a type that Arrow can compare with values."""
+    wide = kind
     if pat.is_float16(kind):
-        return column.cast(pa.float32())
-    if pat.is_decimal32(kind) or pat.is_decimal64(kind):
-        return column.cast(pa.decimal128(kind.precision, kind.scale))
-    return column
+        wide = pa.float32()
+    elif pat.is_decimal32(kind) or pat.is_decimal64(kind):
+        wide = pa.decimal128(kind.precision, kind.scale)
+    return (column if wide == kind else column.cast(wide)), wide
 
 
-def together(column: pa.Array) -> pa.Array:
-    """A plain column converted for `compared` with another: times in UTC, half floats as floats."""
-    kind = column.type
-    if pat.is_timestamp(kind) and kind.tz:
-        return column.cast(pa.timestamp(kind.unit, "UTC"))
-    return column.cast(pa.float32()) if pat.is_float16(kind) else column
-
-
-def compared(comparison: str, column: pa.Array, other: Any) -> pa.BooleanArray:
-    """A column compared with a value from `fitted` or with another column; null where either is null."""
-    if not isinstance(other, pa.Array):
-        other = pa.scalar(other, column.type)
-    return _COMPARE[comparison](column, other)
+def together(column: Any, kind: pa.DataType) -> Any:
+    """A plain column (or its expression) in a type that can be compared with another column: times in UTC."""
+    in_utc = pat.is_timestamp(kind) and kind.tz
+    return column.cast(pa.timestamp(kind.unit, "UTC")) if in_utc else comparable(column, kind)[0]
 
 
 def fitted(name: str, kind: pa.DataType, comparison: str, value: Value) -> Fitting:
@@ -143,9 +129,9 @@ def fitted(name: str, kind: pa.DataType, comparison: str, value: Value) -> Fitti
     if place == steps and place >= least:
         return comparison, _value(kind, place)
     if place < least:  # below every value there is
-        return "", comparison in (">", ">=", "!=")
+        return "", comparison in (">", ">=")
     between = _BETWEEN[comparison]
-    return (between, _value(kind, place)) if between else ("", comparison == "!=")
+    return (between, _value(kind, place)) if between else ("", False)
 
 
 def _rounded(kind: pa.DataType, comparison: str, value: float) -> Fitting:
@@ -159,7 +145,7 @@ def _rounded(kind: pa.DataType, comparison: str, value: float) -> Fitting:
     if math.isfinite(near) or value in (math.inf, -math.inf):
         return comparison, near
     between = _BETWEEN[comparison]
-    return (between, float(np.finfo(dtype).max) if near > 0 else -math.inf) if between else ("", comparison == "!=")
+    return (between, float(np.finfo(dtype).max) if near > 0 else -math.inf) if between else ("", False)
 
 
 def _fraction(name: str, kind: pa.DataType, value: Value) -> Fraction | None:
@@ -190,7 +176,7 @@ def _fraction(name: str, kind: pa.DataType, value: Value) -> Fraction | None:
 
 
 def _value(kind: pa.DataType, place: int) -> Any:
-    """The value that is this many steps from 0, in the form that `comparable` columns have."""
+    """The value that is this many steps from 0, for pyarrow.scalar."""
     return decimal.Decimal(place).scaleb(-kind.scale, _EXACT) if pat.is_decimal(kind) else place
 
 
@@ -206,101 +192,3 @@ def _remedy(kind: pa.DataType) -> str:
     if _grid(kind) is not None or pat.is_floating(kind):
         return "compare it with a number, without quotes; a column by itself is a condition if it is of True and False"
     return "compare columns of numbers, texts, dates, times, True and False"
-
-
-@dataclass(frozen=True)
-class Range:
-    """What is known about the values of some rows of a column.
-
-    Attributes
-    ----------
-    low, high : value as `comparable` has it, texts as UTF-8, or None
-        No value is below `low` or above `high`; None: unknown.
-    nulls, values : bool
-        Whether some may be null, and whether some may not be null.
-    nan : bool
-        Whether some may be NaN, which the bounds leave out.
-    """
-
-    low: Any = None
-    high: Any = None
-    nulls: bool = True
-    values: bool = True
-    nan: bool = False
-
-    def verdict(self, comparison: str, value: Any) -> tuple[bool, bool]:
-        """Whether rows may meet a comparison from `fitted`, and whether they may fail it."""
-        if not self.values:
-            return False, False
-        if not comparison:
-            return bool(value), not value
-        if self.low is None or self.high is None:
-            return True, True
-        value = value.encode() if isinstance(value, str) else value
-        true, false = {
-            "==": (self.low <= value <= self.high, not self.low == value == self.high),
-            "!=": (not self.low == value == self.high, self.low <= value <= self.high),
-            "<": (self.low < value, self.high >= value),
-            "<=": (self.low <= value, self.high > value),
-            ">": (self.high > value, self.low <= value),
-            ">=": (self.high >= value, self.low < value),
-        }[comparison]
-        return (true or (self.nan and comparison == "!="), false or (self.nan and comparison != "!="))
-
-
-NOTHING_KNOWN = Range(nan=True)
-
-
-def constant_range(value: Any) -> Range:
-    """The range of a column that holds only this int, text or null."""
-    if value is None:
-        return Range(values=False)
-    known = value.encode() if isinstance(value, str) else value
-    return Range(known, known, nulls=False)
-
-
-def range_of(statistics: Any, rows: int, kind: pa.DataType) -> Range:
-    """The range of a Parquet column chunk by its statistics; `kind`: the plain type it is read as.
-
-    Bounds that are NaN are ignored, and a long text may have been cut.
-    """
-    if statistics is None:
-        return NOTHING_KNOWN
-    counted = statistics.null_count if statistics.has_null_count else None
-    known = Range(nulls=counted != 0, values=counted != rows, nan=pat.is_floating(kind))
-    if not statistics.has_min_max:
-        return known
-    low, high = (_bound(statistics, kind, side) for side in ("min", "max"))
-    if low is None or high is None or low > high:
-        return known
-    if pat.is_string(kind) and len(high) >= SURELY_WHOLE_BYTES:
-        high += b"\xff"
-    return Range(low, high, known.nulls, known.values, known.nan)
-
-
-def _bound(statistics: Any, kind: pa.DataType, side: str) -> Any:
-    """The bound `side` (min or max) as Range has it; None if it is not of the column's type."""
-    raw = getattr(statistics, f"{side}_raw")
-    if pat.is_string(kind):
-        return raw if isinstance(raw, bytes) else None
-    if pat.is_timestamp(kind):
-        return _of_time(statistics, kind, raw)
-    if pat.is_date32(kind):
-        return raw if isinstance(raw, int) else None
-    found = getattr(statistics, side)
-    if pat.is_decimal(kind):
-        return found if isinstance(found, decimal.Decimal) else None
-    if pat.is_float32(kind) or pat.is_float64(kind):
-        return found if isinstance(found, float) and not math.isnan(found) else None
-    if pat.is_boolean(kind):
-        return found if isinstance(found, bool) else None
-    return found if pat.is_integer(kind) and isinstance(found, int) else None
-
-
-def _of_time(statistics: Any, kind: pa.DataType, raw: Any) -> int | None:
-    """A bound of times, converted to the unit they are read in; None if that is not exact."""
-    stored = re.search('"timeUnit":"(milli|micro|nano)seconds"', statistics.logical_type.to_json())
-    if stored is None or not isinstance(raw, int):
-        return None
-    steps = Fraction(raw, _UNITS[{"milli": "ms", "micro": "us", "nano": "ns"}[stored[1]]]) * _UNITS[kind.unit]
-    return int(steps) if steps.denominator == 1 else None

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
-from minestream.inputs.columns import plain
-from minestream.inputs.files import Input, Reader
-from minestream.inputs.literals import Range, constant_range, range_of
-from minestream.inputs.where import Where
-from minestream.system.paths import readable
+from minestream.inputs.files import Input, Reader, opened
+from minestream.inputs.where import UNKNOWN, Where
 
 _INT64 = re.compile("0|-?[1-9][0-9]{0,18}")
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -105,15 +102,23 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     if each.of_groups is None:
         yield whole
         return
-    with pq.ParquetFile(readable(each.file), pre_buffer=False) as file:
-        groups = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-    sizes = [group.num_rows for group in groups]
-    kept = {number for number, group in enumerate(groups) if where.may_be_met(_ranges(each, where, group), each.schema)}
+    from pyarrow.dataset import ParquetFileFormat  # loads pandas where it is installed
+
+    with opened(each.file) as file:
+        fragment = ParquetFileFormat().make_fragment(file, partition_expression=_known(each.constants))
+        sizes = [group.num_rows for group in fragment.row_groups]
+        schema = each.schema.append(pa.field(UNKNOWN, pa.bool_()))
+        try:
+            parts = fragment.split_by_row_group(where.expression(each.schema), schema=schema)
+        except pa.ArrowNotImplementedError:  # it computes with no columns of this type, such as extension types
+            yield whole
+            return
+    kept = [group.id for part in parts for group in part.row_groups]
     if len(kept) == len(sizes):
         yield whole
         return
     starts = [sum(sizes[:group]) for group in range(len(sizes))]
-    ordered = np.array(sorted(kept), np.int64)
+    ordered = np.array(kept, np.int64)
     for run in np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1) if kept else ():
         groups = run.tolist()
         yield replace(
@@ -122,13 +127,9 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
         )  # fmt: skip
 
 
-def _ranges(each: Input, where: Where, group: pq.RowGroupMetaData) -> dict[str, Range]:
-    """The ranges of the condition's columns in a row group; only of columns whose name occurs once."""
-    found = {name: constant_range(value.as_py()) for name, value in each.constants.items()}
-    chunks = [group.column(number) for number in range(group.num_columns)]
-    paths = [chunk.path_in_schema for chunk in chunks]
-    for name in where.columns:
-        if name not in found and paths.count(name) == 1:
-            kind = plain(each.schema.field(name).type)
-            found[name] = range_of(chunks[paths.index(name)].statistics, group.num_rows, kind)
-    return found
+def _known(constants: Mapping[str, pa.Scalar]) -> pc.Expression:
+    """What the constant columns hold, as an expression."""
+    known = pc.scalar(True)
+    for name, value in constants.items():
+        known &= pc.field(name) == value if value.is_valid else pc.field(name).is_null()
+    return known

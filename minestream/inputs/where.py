@@ -1,9 +1,10 @@
-"""Conditions on columns: parsed from text, evaluated on rows, and on the value ranges of row groups."""
+"""Conditions on columns: parsed from text, evaluated on rows, or made an expression for Arrow."""
 
 from __future__ import annotations
 
 import ast
 import datetime
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,21 +18,10 @@ from numpy.typing import NDArray
 from minestream.errors import InputError, UsageError, nearest_name
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import decode_plain
-from minestream.inputs.literals import (
-    FLIPPED,
-    NOTHING_KNOWN,
-    Range,
-    Unlike,
-    Value,
-    comparable,
-    compared,
-    fitted,
-    moment,
-    together,
-)
+from minestream.inputs.literals import COMPARE, FLIPPED, Unlike, Value, comparable, fitted, moment, together
 
 COMPARISONS: dict[type[ast.cmpop], str] = {
-    ast.Eq: "==", ast.NotEq: "!=", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
+    ast.Eq: "==", ast.NotEq: "==", ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">=",
 }  # fmt: skip
 GRAMMAR = (
     'columns, numbers, "texts", True, False, date("2026-01-31"), time("2026-01-31T12:00+01:00"), column("odd name"), '
@@ -39,9 +29,9 @@ GRAMMAR = (
 )
 MOST_JOINED = 1_000
 _ONE_EQUALS = re.compile("(?<![=!<>:])=(?!=)")
-Columns = Mapping[str, pa.Array]
-Ranges = Mapping[str, Range]
-Verdict = tuple[bool, bool]  # whether rows may meet a condition, whether they may fail it; null does neither
+UNKNOWN = ""  # a field that no statistics tell of
+Columns = Mapping[str, Any]
+Kinds = Mapping[str, pa.DataType]
 
 
 class Joined(NamedTuple):
@@ -87,67 +77,44 @@ class OneOf(NamedTuple):
 Condition = Joined | Not | IsNull | Compared | OneOf
 
 
-def of_rows(condition: Condition, columns: Columns) -> pa.BooleanArray:
-    """The value of a condition in every row, true, false or null: null meets neither a comparison nor its negation."""
+def meets(condition: Condition, columns: Columns, kinds: Kinds, wanted: bool = True) -> Any:
+    """Whether rows meet a condition or, for `wanted` False, its negation; a null meets neither: true, false or null.
+
+    columns : a plain array of each column, or an expression for it; the answer is one too
+    kinds : the plain types of the columns
+    """
     match condition:
         case Joined(every, parts):
-            found = of_rows(parts[0], columns)
-            for part in parts[1:]:
-                found = (pc.and_kleene if every else pc.or_kleene)(found, of_rows(part, columns))
-            return found
+            join = pc.and_kleene if every == wanted else pc.or_kleene
+            return functools.reduce(join, (meets(part, columns, kinds, wanted) for part in parts))
         case Not(part):
-            return pc.invert(of_rows(part, columns))
+            return meets(part, columns, kinds, not wanted)
         case IsNull(name):
-            return columns[name].is_null()
+            return columns[name].is_null() if wanted else columns[name].is_valid()
         case OneOf(name, values):
-            column = comparable(columns[name])
-            fits = [fitted(name, columns[name].type, "==", value) for value in values]
+            column, kind = comparable(columns[name], kinds[name])
+            fits = [fitted(name, kinds[name], "==", value) for value in values]
             known = [value for comparison, value in fits if comparison]
             known += [-value for value in known if value == 0 and isinstance(value, float)]  # is_in tells -0.0 from 0.0
-            return _where_known(column, pc.is_in(column, value_set=pa.array(known, column.type)))
+            found = pc.is_in(column, value_set=pa.array(known, kind))
         case Compared(name, comparison, value):
+            column, kind = comparable(columns[name], kinds[name])
             if isinstance(value, Column):
-                return _columns_compared(comparison, columns, name, value.name)
-            comparison, value = fitted(name, columns[name].type, comparison, value)
-            column = comparable(columns[name])
-            return compared(comparison, column, value) if comparison else _where_known(column, value)
+                found = _columns_compared(comparison, columns, kinds, name, value.name)
+            else:
+                comparison, value = fitted(name, kinds[name], comparison, value)
+                found = COMPARE[comparison](column, pa.scalar(value, kind)) if comparison else pa.scalar(value)
+    if isinstance(column, pc.Expression) and pa.types.is_floating(kind):  # its statistics leave NaN out
+        found = pc.and_kleene(found, pc.field(UNKNOWN))
+    return pc.and_kleene(column.is_valid(), found if wanted else pc.invert(found))
 
 
-def _columns_compared(comparison: str, columns: Columns, name: str, other_name: str) -> pa.BooleanArray:
-    column, other = columns[name], columns[other_name]
-    if pa.types.is_null(column.type) or pa.types.is_null(other.type):
-        return pa.nulls(len(column), pa.bool_())
+def _columns_compared(comparison: str, columns: Columns, kinds: Kinds, name: str, other_name: str) -> Any:
     try:
-        return compared(comparison, together(column), together(other))
+        return COMPARE[comparison](*(together(columns[each], kinds[each]) for each in (name, other_name)))
     except pa.ArrowException as error:
-        what = f"columns {name!r} ({column.type}) and {other_name!r} ({other.type}) cannot be compared"
+        what = f"columns {name!r} ({kinds[name]}) and {other_name!r} ({kinds[other_name]}) cannot be compared"
         raise Unlike(what, "compare columns of one type") from error
-
-
-def _where_known(column: pa.Array, value: Any) -> pa.BooleanArray:
-    """`value`, and null where the column is null."""
-    return pc.if_else(column.is_valid(), value, pa.scalar(None, pa.bool_()))
-
-
-def of_ranges(condition: Condition, ranges: Ranges, kinds: Mapping[str, pa.DataType]) -> Verdict:
-    """Whether rows may meet a condition and may fail it, by the ranges of their columns, of plain types `kinds`."""
-    match condition:
-        case Joined(every, parts):
-            true, false = zip(*(of_ranges(part, ranges, kinds) for part in parts), strict=True)
-            return (all(true), any(false)) if every else (any(true), all(false))
-        case Not(part):
-            may_meet, may_fail = of_ranges(part, ranges, kinds)
-            return may_fail, may_meet
-        case IsNull(name):
-            known = ranges.get(name, NOTHING_KNOWN)
-            return known.nulls, known.values
-        case OneOf(name, values):
-            each = tuple(Compared(name, "==", value) for value in values)
-            return of_ranges(Joined(False, each), ranges, kinds) if each else (False, True)
-        case Compared(name, comparison, value):
-            if isinstance(value, Column):
-                return True, True
-            return ranges.get(name, NOTHING_KNOWN).verdict(*fitted(name, kinds[name], comparison, value))
 
 
 @dataclass(frozen=True)
@@ -182,8 +149,9 @@ class Where:
 
     def mask(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Which rows meet it, bool[m]."""
+        columns = {name: decode_plain(batch.column(name)) for name in self.columns}
         try:
-            met = of_rows(self.condition, {name: decode_plain(batch.column(name)) for name in self.columns})
+            met = meets(self.condition, columns, {name: column.type for name, column in columns.items()})
         except Unlike as error:
             raise UsageError(f"{self.option} {self.text!r}: {error.message}", error.hint) from error
         except pa.ArrowException as error:
@@ -191,10 +159,14 @@ class Where:
             raise UsageError(what, "compare a column with values of its type") from error
         return np.asarray(met.fill_null(False))
 
-    def may_be_met(self, ranges: Ranges, schema: pa.Schema) -> bool:
-        """Whether rows in these ranges may meet it."""
+    def expression(self, schema: pa.Schema) -> pc.Expression:
+        """An expression that Arrow judges by the statistics of row groups; UNKNOWN is what they leave out."""
         kinds = {name: plain(schema.field(name).type) for name in self.columns}
-        return of_ranges(self.condition, ranges, kinds)[0]
+        columns = {
+            name: pc.field(name) if schema.field(name).type == kind else pc.field(name).cast(kind)
+            for name, kind in kinds.items()
+        }
+        return meets(self.condition, columns, kinds)
 
 
 def both(first: Where | None, second: Where | None) -> Where | None:
@@ -287,12 +259,14 @@ class _Parser:
                 raise self._refused(node)
             null = IsNull(self._column(node.left))
             return null if isinstance(comparison, ast.Is) else Not(null)
-        own, other, said = self._operand(node.left), self._operand(right), COMPARISONS[type(comparison)]
-        if isinstance(own, Column):
-            return Compared(own.name, said, other)
-        if isinstance(other, Column):
-            return Compared(other.name, FLIPPED[said], own)
-        raise self._refused(node)
+        left, other, sign = self._operand(node.left), self._operand(right), COMPARISONS[type(comparison)]
+        if isinstance(left, Column):
+            compared = Compared(left.name, sign, other)
+        elif isinstance(other, Column):
+            compared = Compared(other.name, FLIPPED[sign], left)
+        else:
+            raise self._refused(node)
+        return Not(compared) if isinstance(comparison, ast.NotEq) else compared
 
     def _column(self, node: ast.expr) -> str:
         operand = self._operand(node)
