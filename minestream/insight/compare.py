@@ -1,4 +1,4 @@
-"""What a training and a validation table share that they should not: labels, ids, near duplicates."""
+"""What two tables share, for example training and validation: labels, ids, near duplicates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream.config.border import public
+from minestream.config.border import public, refuse_unknown
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle, lacking
 from minestream.config.keywords import CompareOptions
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Tables
-from minestream.errors import UsageError
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED
 from minestream.inputs.dataset.vectors import Store
@@ -32,11 +31,10 @@ from minestream.outputs.single_file import publishing
 from minestream.outputs.trainers.export import ending_in
 from minestream.search.nearest import Neighbors, nearest
 
-NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # what counts as a near duplicate where nothing is said
+NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # distance of near duplicates by default; dot has none
 QUANTILES = {"min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "max": 1.0}
 SHOWN = 5
-DIGESTED_ROWS = 16_384  # held at once
-REFUSED = ("band", "negatives", "emit", "positives", "preset", "margin", "carry", "text")
+DIGESTED_ROWS = 16_384  # read at a time
 
 
 @public(CompareOptions, progress="none")
@@ -44,7 +42,7 @@ def compare(
     train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
     overwrite: bool = False, **options: Unpack[CompareOptions],
 ) -> dict[str, Any]:  # fmt: skip
-    """Say which labels, ids and (nearly) equal rows two tables share: a model that saw them is judged too well.
+    """Report which labels, ids and (nearly) equal rows two tables share: they make a validation look too good.
 
     Parameters
     ----------
@@ -53,32 +51,31 @@ def compare(
         Distance up to which a validation row is a near duplicate of a training row. Default: 0.02 for cosine; for
         Euclidean metrics 0, equal rows only; for dot, which is no distance, none.
     out : path, optional
-        A Parquet file for the validation rows that are: id, row, label, nearest_id, nearest_row, nearest_label,
-        distance; --exclude-rows takes it.
+        A Parquet file for those validation rows: id, row, label, nearest_id, nearest_row, nearest_label, distance.
+        exclude_rows of mine() takes it.
     overwrite : bool
+        Replace `out` when it exists.
     **options
-        Of mine(): columns, metric, normalize, on_bad_rows, on_duplicate_ids, memory, scratch, threads.
+        As for mine().
 
     Returns
     -------
     dict
-        labels, ids and near_duplicates, each with counts and a few examples; nearest_distance: quantiles, over
-        validation rows, of the distance to the nearest training row. Of near_duplicates, `equal` counts validation rows
-        at distance 0 from a training row, under the metric (None for dot), `byte_equal` those that are one byte for
-        byte, as they are compared: divided by their norms with `normalize`.
+        labels, ids and near_duplicates, each with counts and a few examples; nearest_distance: quantiles of the
+        distance from a validation row to its nearest training row. In near_duplicates, `equal` counts validation rows
+        at distance 0 from a training row (None for dot), `byte_equal` those with the same bytes as a training row,
+        after `normalize`.
 
     Raises
     ------
     UsageError, InputError, OutputError
-        See mine().
+        As mine().
 
     Notes
     -----
     Cost: one exact search of the validation rows among the training rows.
     """
-    for name in REFUSED:
-        if name in options:
-            raise UsageError(f"compare has no option {name!r}", "it looks at columns and distances only")
+    refuse_unknown("compare", options, ("within", "out", "overwrite", *CompareOptions.__annotations__))
     config, resources, _ = asked_options(options, progress="none", band="any")
     check_distance("--within", within, config)
     limit = NEAR.get(config.metric) if within is None else within
@@ -97,16 +94,16 @@ def compare(
 def _compared(
     driver: Driver, train: Any, validation: Any, limit: float | None, path: Path | None
 ) -> tuple[dict[str, Any], Loaded]:
-    """What the tables share, and both of them, loaded; near duplicates are written to `path`."""
-    # Labels are read if there are any, and decide nothing.
+    """What the tables share, and the loaded tables; near duplicates are written to `path`."""
+    # Labels are read, if there are any, for the counts; without them every training row is a negative of every row.
     loaded, searcher = driver.dataset(driver.open(validation, Tables(corpus=train), label=False))
     nobody = np.full(loaded.rows.label.size, UNLABELED, np.int32)
     loaded.rows = loaded.rows._replace(label=nobody, set_start=NO_ROWS, set_code=NO_CODES)
     loaded.unlabeled_negatives = True
     (first,) = nearest(searcher, np.arange(loaded.tables[0].end, dtype=np.int32), 1)
-    found = Neighbors(first.slot[:, 0], first.x[:, 0])
-    near = found.x <= (-np.inf if limit is None else limit)
-    rows = _rows(loaded, found, near)
+    closest = Neighbors(first.slot[:, 0], first.x[:, 0])
+    near = closest.x <= (-np.inf if limit is None else limit)
+    rows = _rows(loaded, closest, near)
     if path is not None:
         write_rows(path, rows.schema, [rows], {})
     shared = {
@@ -114,14 +111,14 @@ def _compared(
         "labels": _labels(loaded), "ids": _ids(loaded),
     }  # fmt: skip
     duplicates = {
-        "within": limit, **_equal(loaded, found, driver.config.metric), "near": int(near.sum()),
+        "within": limit, **_equal(loaded, closest, driver.config.metric), "near": int(near.sum()),
         "examples": rows.slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
-    return shared | {"near_duplicates": duplicates, "nearest_distance": quantiles(found.x, QUANTILES)}, loaded
+    return shared | {"near_duplicates": duplicates, "nearest_distance": quantiles(closest.x, QUANTILES)}, loaded
 
 
 def _labels(loaded: Loaded) -> dict[str, Any] | None:
-    """How many labels both tables have; None without labels."""
+    """How many labels each table has, and how many both; None without labels."""
     if not loaded.labeled:
         return None
     rows, codes = loaded.labels.members()
@@ -129,27 +126,27 @@ def _labels(loaded: Loaded) -> dict[str, Any] | None:
     validation, train = np.unique(codes[of_validation]), np.unique(codes[~of_validation])
     shared = np.intersect1d(validation, train)
     leaking = np.unique(rows[of_validation & np.isin(codes, shared)])
-    first = [
+    examples = [
         loaded.labels.take(np.array([rows[np.flatnonzero(codes == code)[0]]]))[0].as_py() for code in shared[:SHOWN]
     ]
     return {
         "train": int(train.size), "validation": int(validation.size), "shared": int(shared.size),
-        "validation_rows_of_shared": int(leaking.size), "examples": first,
+        "validation_rows_of_shared": int(leaking.size), "examples": examples,
     }  # fmt: skip
 
 
-def _equal(loaded: Loaded, found: Neighbors, metric: str) -> dict[str, Any]:
-    """How many validation rows are at distance 0 from a training row, what that means, and how many are one."""
+def _equal(loaded: Loaded, closest: Neighbors, metric: str) -> dict[str, Any]:
+    """How many validation rows are at distance 0 from a training row, and how many have the bytes of one."""
     code = loaded.rows.twin if loaded.equal is None else loaded.equal
     validation, train = np.split(np.arange(code.size), [loaded.first_candidate])
     shared = np.intersect1d(code[validation], code[train])
-    ours, theirs = (slots[np.isin(code[slots], shared)] for slots in (validation, train))
-    known = set(_digests(loaded.store, theirs))
+    validation, train = (slots[np.isin(code[slots], shared)] for slots in (validation, train))
+    train_digests = set(_digests(loaded.store, train))
     is_distance = metric in NEAR
     return {
-        "equal": int((found.x == 0).sum()) if is_distance else None,
+        "equal": int((closest.x == 0).sum()) if is_distance else None,
         "equal_means": f"at distance 0 under {metric}" if is_distance else f"{metric} is no distance",
-        "byte_equal": sum(digest in known for digest in _digests(loaded.store, ours)),
+        "byte_equal": sum(digest in train_digests for digest in _digests(loaded.store, validation)),
     }  # fmt: skip
 
 
@@ -161,7 +158,7 @@ def _digests(store: Store, slots: NDArray[np.int64]) -> Iterator[bytes]:
 
 
 def _ids(loaded: Loaded) -> dict[str, Any] | None:
-    """How many ids both tables have; None without ids, or with ids of two types."""
+    """How many ids both tables have; None without ids, or when their ids have different types."""
     validation, train = (table.ids for table in loaded.tables)
     if validation is None or train is None or validation.type != train.type:
         return None
@@ -169,14 +166,14 @@ def _ids(loaded: Loaded) -> dict[str, Any] | None:
     return {"shared": len(shared), "examples": shared.slice(0, SHOWN).to_pylist()}
 
 
-def _rows(loaded: Loaded, found: Neighbors, mask: NDArray[np.bool_]) -> pa.Table:
-    """Validation rows with their nearest training rows, nearest first."""
-    at = np.flatnonzero(mask)
-    at = at[np.lexsort((at, found.x[at]))]
+def _rows(loaded: Loaded, closest: Neighbors, near: NDArray[np.bool_]) -> pa.Table:
+    """The validation rows in `near` with their nearest training rows, nearest first."""
+    at = np.flatnonzero(near)
+    at = at[np.argsort(closest.x[at], kind="stable")]
     columns: dict[str, Any] = {}
-    for role, prefix, slots in (("query", "", at.astype(np.int32)), ("positive", "nearest_", found.slot[at])):
+    for role, prefix, slots in (("query", "", at.astype(np.int32)), ("positive", "nearest_", closest.slot[at])):
         ids = loaded.table(role).take_ids(slots)
         columns |= {} if ids is None else {f"{prefix}id": ids}
         columns[f"{prefix}row"] = pa.array(loaded.source_row[slots], pa.int64())
         columns |= {f"{prefix}label": loaded.labels.take(slots)} if loaded.labeled else {}
-    return pa.table(columns | {"distance": pa.array(found.x[at])})
+    return pa.table(columns | {"distance": pa.array(closest.x[at])})

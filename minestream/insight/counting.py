@@ -1,11 +1,12 @@
-"""The streamed pass over anchors and all rows: what kernels/profile.py counts, summed, with its intervals."""
+"""Sums over anchors of what kernels/profile.py counts around each, against all rows, with 95 % intervals."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,11 @@ from minestream.system.progress import Progress
 
 BATCH_ANCHORS = 1_024  # counted before they are summed: fixed, so that sums do not depend on threads or memory
 STRIP_ANCHORS = 64
-ROOM_BYTES = 53  # what sorting takes of a row, in each thread
-STRIP_SHARE = 4  # of the memory that is left the strips, all together; the rest is for sorting
+ROOM_BYTES = 53  # what sorting takes for each row, in each thread
+STRIP_SHARE = 4  # one part in so many of the free memory is for the distances of strips; the rest is for sorting
 BINS = 200
 PROBE_ANCHORS = 64
 Z95 = 1.959963984540054
-
 
 # What is summed over anchors, and what it is a share of.
 SUMS: dict[str, Callable[[kernels.Counts], tuple[NDArray[Any], NDArray[Any]]]] = {
@@ -46,7 +46,7 @@ class Ratio:
     Parameters
     ----------
     population : int
-        How many anchors there are; those that come are all of them, or drawn without replacement.
+        How many anchors there are; those added are all of them, or drawn without replacement.
     """
 
     def __init__(self, population: int) -> None:
@@ -57,7 +57,7 @@ class Ratio:
         self._unit_squares = 0.0
 
     def add(self, counts: NDArray[Any], units: NDArray[Any]) -> None:
-        """Take the counts (A, K) and units (A,) of further anchors."""
+        """Add the counts (A, K) and units (A,) of more anchors."""
         self.anchors += units.size
         self.units += int(units.sum())
         self.total = self.total + counts.sum(axis=0)
@@ -67,11 +67,11 @@ class Ratio:
         self._unit_squares += float((unit * unit).sum())
 
     def shares(self) -> NDArray[np.float64]:
-        """Sum by units, float64[K]; NaN of nothing."""
+        """Sum divided by units, float64[K]; NaN when there are no units."""
         return np.asarray(self.total / self.units if self.units else np.full(np.shape(self.total), np.nan), np.float64)
 
     def half_widths(self) -> NDArray[np.float64]:
-        """Half of the 95 % interval of each share: linearised ratio estimator, without replacement; 0 of all."""
+        """Half the width of the 95 % interval of each share: linearised ratio estimator; 0 when all were counted."""
         share = self.shares()
         if self.anchors >= self.population or self.anchors < 2 or not self.units:
             return np.zeros_like(share)
@@ -83,50 +83,59 @@ class Ratio:
 
 def empty_counts(anchors: int, bins: int, margins: int) -> kernels.Counts:
     """Zeros for a batch."""
-    one, per_bin, per_margin = (anchors,), (anchors, bins), (anchors, margins)
-    return kernels.Counts(
-        np.zeros(one, np.int64), np.zeros(one, np.int64), np.zeros(one), np.zeros(per_bin, np.int64),
-        np.zeros(per_bin, np.int64), np.zeros(one, np.int64), np.zeros(per_margin, np.int64), np.zeros(per_margin),
-        np.zeros(per_margin, np.int64), np.zeros(per_margin, np.int64),
-    )  # fmt: skip
-
-
-def spread_room(rows: int) -> kernels.Spread:
-    """Scratch for the distances of one kind."""
-    return kernels.Spread(
-        np.empty(rows), np.empty(rows, np.int32), np.empty(rows + 1, np.int64),
-        np.empty(kernels.MOST_BUCKETS + 2, np.int32),
-    )  # fmt: skip
+    shapes = {"positive_bins": (bins,), "negative_bins": (bins,)}
+    shapes |= dict.fromkeys(("semi_hard", "loss", "within", "served"), (margins,))
+    sums = ("precision", "loss")  # the others are counts
+    return kernels.Counts(*(
+        np.zeros((anchors, *shapes.get(name, ())), np.float64 if name in sums else np.int64)
+        for name in kernels.Counts._fields
+    ))  # fmt: skip
 
 
 def sorting_room(rows: int) -> kernels.Room:
     """Scratch for the distances of one anchor: ROOM_BYTES a row."""
-    return kernels.Room(
-        spread_room(rows), spread_room(rows), np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5),
-        np.empty(rows, np.int64),
+    positives, negatives = (
+        kernels.Spread(
+            np.empty(rows), np.empty(rows, np.int32), np.empty(rows + 1, np.int64),
+            np.empty(kernels.MOST_BUCKETS + 2, np.int32),
+        )
+        for _ in range(2)
     )  # fmt: skip
+    return kernels.Room(
+        positives, negatives, np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5), np.empty(rows, np.int64)
+    )
 
 
 class Counting:
-    """Counts around anchors, strip by strip, on all threads.
+    """Counts around anchors, a strip of anchors at a time, on all threads.
 
     Parameters
     ----------
     searcher : Searcher
-        Its memory decides how many anchors meet the rows together, and how many threads have room to sort: one at
-        least.
+        Its memory decides how many anchors meet the rows together, and how many threads have room to sort: at least
+        one.
     progress : Progress
     """
 
     def __init__(self, searcher: Searcher, progress: Progress) -> None:
         self.loaded, self.code = searcher.loaded, searcher.metric.code
         self.limits, self.workers, self.progress = searcher.limits, searcher.workers, progress
-        rows, room = self.loaded.store.rows, searcher.plan.bytes["room"]
-        strips = room // STRIP_SHARE
-        self.threads = int(max(1, min(self.limits.threads, (room - strips) // (ROOM_BYTES * rows))))
-        self.strip = int(max(1, min(STRIP_ANCHORS, strips // self.threads // (8 * rows))))
-        self._x = [np.empty((self.strip, rows)) for _ in range(self.threads)]
-        self._room = [sorting_room(rows) for _ in range(self.threads)]
+        rows, memory = self.loaded.store.rows, searcher.plan.bytes["room"]
+        strips = memory // STRIP_SHARE
+        threads = int(max(1, min(self.limits.threads, (memory - strips) // (ROOM_BYTES * rows))))
+        self.strip = int(max(1, min(STRIP_ANCHORS, strips // threads // (8 * rows))))
+        self._scratch: SimpleQueue[tuple[NDArray[np.float64], kernels.Room]] = SimpleQueue()
+        for _ in range(threads):
+            self._scratch.put((np.empty((self.strip, rows)), sorting_room(rows)))
+
+    @contextmanager
+    def _scratch_of_a_task(self) -> Iterator[tuple[NDArray[np.float64], kernels.Room]]:
+        """Distances float64 (strip, n) and a Room that no other task uses; waits for one."""
+        scratch = self._scratch.get()
+        try:
+            yield scratch
+        finally:
+            self._scratch.put(scratch)
 
     def distances(self, slots: NDArray[np.int32], out_x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Canonical distances of a strip of anchors to all rows, float64 (S, n)."""
@@ -146,65 +155,42 @@ class Counting:
             return np.linspace(0.0, 2.0, BINS + 1)
         least, largest = math.inf, -math.inf
         for first in range(0, min(slots.size, PROBE_ANCHORS), self.strip):
-            x = self.distances(slots[first : first + self.strip], self._x[0])
-            least, largest = min(least, float(x.min())), max(largest, float(x.max()))
+            with self._scratch_of_a_task() as (out_x, _):
+                x = self.distances(slots[first : first + self.strip], out_x)
+                least, largest = min(least, float(x.min())), max(largest, float(x.max()))
         return np.linspace(least, largest if largest > least else least + 1.0, BINS + 1)
 
-    def batches(
+    def sums(
         self, slots: NDArray[np.int32], edges: NDArray[np.float64], margins: NDArray[np.float64]
-    ) -> Iterator[kernels.Counts]:
-        """The counts of the anchors, batch by batch."""
+    ) -> dict[str, Ratio]:
+        """Every ratio of SUMS over the anchors `slots`."""
+        ratios = {name: Ratio(self.loaded.store.rows) for name in SUMS}
         for start in range(0, slots.size, BATCH_ANCHORS):
             batch = slots[start : start + BATCH_ANCHORS]
-            out = empty_counts(batch.size, edges.size - 1, margins.size)
-            todo = deque(range(0, batch.size, self.strip))
-            self.workers.run(
-                [self._counter(thread, batch, edges, margins, todo, out) for thread in range(self.threads)]
-            )
-            yield out
+            counts = empty_counts(batch.size, edges.size - 1, margins.size)
 
-    def _counter(
-        self, thread: int, batch: NDArray[np.int32], edges: NDArray[np.float64], margins: NDArray[np.float64],
-        todo: deque[int], out: kernels.Counts,
-    ) -> Callable[[], None]:  # fmt: skip
-        """The task of one thread: strip after strip until none is left."""
-
-        def task() -> None:
-            while todo:
-                try:
-                    first = todo.popleft()
-                except IndexError:
-                    return
-                own = batch[first : first + self.strip]
-                x = self.distances(own, self._x[thread])
-                kernels.count_strip(self.loaded.rows, own, x, edges, margins, self._room[thread], first, out)
+            def count(first: int, batch: NDArray[np.int32] = batch, counts: kernels.Counts = counts) -> None:
+                strip = batch[first : first + self.strip]
+                with self._scratch_of_a_task() as (out_x, room):
+                    x = self.distances(strip, out_x)
+                    kernels.count_strip(self.loaded.rows, strip, x, edges, margins, room, first, counts)
                 self.progress.advance(x.size)
 
-        return task
+            self.workers.run([partial(count, first) for first in range(0, batch.size, self.strip)])
+            for name, of in SUMS.items():
+                ratios[name].add(*of(counts))
+        return ratios
 
     def relations(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """How many positives and negatives every row has, pair by pair: for relations beyond plain labels."""
-        rows = self.loaded.store.rows
-        positives, negatives = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        lock, todo = threading.Lock(), deque(range(0, rows, BATCH_ANCHORS))
-
-        def task() -> None:
-            while True:
-                with lock:
-                    if not todo:
-                        return
-                    first = todo.popleft()
-                end = min(rows, first + BATCH_ANCHORS)
-                kernels.count_relations(self.loaded.rows, first, end, positives, negatives)
-
-        self.workers.run([task] * self.limits.threads)
+        """How many positives and negatives each row has: from the labels if nothing else counts, else pair by pair."""
+        rows = self.loaded.rows
+        size = rows.label.size
+        if not (rows.set_start.size or rows.barred_start.size or rows.group.size):
+            positives = np.bincount(rows.label)[rows.label] - 1
+            return positives, size - 1 - positives
+        positives, negatives = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        self.workers.run([
+            partial(kernels.count_relations, rows, first, min(size, first + BATCH_ANCHORS), positives, negatives)
+            for first in range(0, size, BATCH_ANCHORS)
+        ])  # fmt: skip
         return positives, negatives
-
-
-def summed(batches: Iterator[kernels.Counts], population: int) -> dict[str, Ratio]:
-    """Every sum of SUMS over all batches."""
-    ratios = {name: Ratio(population) for name in SUMS}
-    for batch in batches:
-        for name, of in SUMS.items():
-            ratios[name].add(*of(batch))
-    return ratios

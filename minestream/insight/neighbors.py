@@ -1,9 +1,9 @@
-"""The k nearest of every row, exactly, by the search that mines: recall, hubs, doubtful labels, duplicates."""
+"""What the nearest rows of every row say: recall, doubtful labels, duplicates and hubs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -28,10 +28,9 @@ SUSPECT_RULE = (
     f"distance to the {K} nearest of other labels divided by that to the {K} nearest of its own (dot: less that)"
 )
 
-
-# How near other labels are (1 - that ratio), and of the rows at least so far the share whose label was wrong: the
+# NEARER: 1 minus the ratio in SUSPECT_RULE. WRONG_SHARE: the share of wrong labels among rows with at least that: the
 # median over seven samples of four real sets with 2 % of the labels swapped. Measured on cosine distances, which on
-# unit rows go with the squares of Euclidean ones.
+# unit rows are proportional to squared Euclidean ones.
 NEARER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RATIO_POWERS = {"cosine": 1, "sqeuclidean": 1, "euclidean": 2}  # dot has no distances to divide
 WRONG_SHARE = (0.12, 0.12, 0.15, 0.22, 0.33, 0.53, 0.75, 0.91, 1.0)
@@ -41,70 +40,47 @@ SUSPICION_FORMULA = (
     "labels of real sets were swapped; it was 0.45 to 1 of those above 0.9, the less the more the labels overlap"
 )
 MOST_DUPLICATES = 100_000
-NEAR_SHARE = 0.1  # of the median nearest positive distance: what counts as a near duplicate
+NEAR_SHARE = 0.1  # rows nearer than this share of the median nearest positive distance are near duplicates
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """Nearest rows of every slot, -1 and inf where there are fewer.
+class Nearest(NamedTuple):
+    """The K nearest rows of every slot."""
 
-    Attributes
-    ----------
-    positive, negative : int32 (n, K), slots by (distance, key order)
-    positive_x, negative_x : float64 (n, K)
-    slot : int32 (n, K)
-        The K nearest of both kinds.
-    same : bool (n, K)
-        Which of those are positives.
-    """
-
-    positive: NDArray[np.int32]
-    positive_x: NDArray[np.float64]
-    negative: NDArray[np.int32]
-    negative_x: NDArray[np.float64]
-    slot: NDArray[np.int32]
-    same: NDArray[np.bool_]
+    positive: Neighbors
+    negative: Neighbors
+    slot: NDArray[np.int32]  # (n, K) the nearest of both kinds, -1 where there are fewer
+    same: NDArray[np.bool_]  # (n, K) which of those are positives
 
 
 def nearest_of_both(searcher: Searcher, progress: Progress) -> Nearest:
-    """The K nearest positives and negatives of every row.
-
-    Notes
-    -----
-    Cost: as mining twice, once over the pairs within labels and once over all.
-    """
-    every = np.arange(searcher.loaded.store.rows, dtype=np.int32)
-    positive, negative = nearest(searcher, every, K, (POSITIVE, NEGATIVE), progress)
-    return Nearest(*positive, *negative, *_merged(searcher.loaded, positive, negative))
-
-
-def _merged(loaded: Loaded, *kinds: Neighbors) -> tuple[Any, Any]:
-    """The K nearest of both kinds by (distance, key order), and which are positives."""
-    slot, x = (np.concatenate(each, axis=1) for each in zip(*kinds, strict=True))
+    """The K nearest positives and negatives of every row. Cost: two searches, one of them within labels."""
+    loaded = searcher.loaded
+    slots = np.arange(loaded.store.rows, dtype=np.int32)
+    positive, negative = nearest(searcher, slots, K, (POSITIVE, NEGATIVE), progress)
+    slot = np.concatenate([positive.slot, negative.slot], axis=1)
+    x = np.concatenate([positive.x, negative.x], axis=1)
     rank = np.where(slot >= 0, loaded.rows.rank[slot], np.iinfo(np.int64).max)
-    by_key = np.argsort(rank, axis=1)
-    by_distance = np.argsort(np.take_along_axis(x, by_key, axis=1), axis=1, kind="stable")[:, :K]
-    order = np.take_along_axis(by_key, by_distance, axis=1)
+    order = np.lexsort((rank, x), axis=1)[:, :K]
     chosen = np.take_along_axis(slot, order, axis=1)
-    return chosen, (order < K) & (chosen >= 0)
+    return Nearest(positive, negative, chosen, (order < K) & (chosen >= 0))
 
 
 def recall_at(near: Nearest, able: NDArray[np.bool_], ks: tuple[int, ...]) -> dict[str, float | None]:
-    """The share of the rows with a positive that have one among their k nearest."""
+    """The share of rows with a positive among their k nearest, of those that have a positive at all (`able`)."""
     hit = near.same.cumsum(axis=1) > 0
     return {str(k): float(hit[able, k - 1].mean()) if able.any() else None for k in ks}
 
 
 @dataclass(frozen=True)
 class Votes:
-    """What the neighbours of each row say of its label.
+    """What the neighbours of each row say about its label.
 
     Attributes
     ----------
     score : float64[n], share of the neighbours that are positives; NaN without neighbours
     share : float64[n], share of the majority's label
     witness : int32[n], slot of the nearest neighbour with that label
-    agrees : bool[n], whether that one is a positive
+    agrees : bool[n], whether the witness is a positive
     """
 
     score: NDArray[np.float64]
@@ -114,18 +90,18 @@ class Votes:
 
 
 def votes(loaded: Loaded, near: Nearest) -> Votes:
-    """The vote of the neighbours; of labels with as many votes the nearest row's wins."""
+    """The vote of the neighbours; when labels have equally many votes, the one of the nearest row wins."""
     known = near.slot >= 0
     count = np.maximum(1, known.sum(axis=1))
     code = np.where(known, loaded.rows.label[near.slot], -2)
-    held = np.zeros(code.shape, np.int64)
+    count_of_code = np.zeros(code.shape, np.int64)
     for k in range(K):
-        held += code == code[:, k : k + 1]
-    held[~known] = 0
-    at = held.argmax(axis=1)  # the first of the largest: the nearest
+        count_of_code += code == code[:, k : k + 1]
+    count_of_code[~known] = 0
+    at = count_of_code.argmax(axis=1)  # the first of the largest: the nearest
     row = np.arange(len(at))
     score = np.where(known.any(axis=1), near.same.sum(axis=1) / count, np.nan)
-    return Votes(score, held[row, at] / count, near.slot[row, at], near.same[row, at])
+    return Votes(score, count_of_code[row, at] / count, near.slot[row, at], near.same[row, at])
 
 
 @dataclass(frozen=True)
@@ -143,14 +119,14 @@ class Suspects:
     suspicion: NDArray[np.float64]
 
     def above(self, cut: float | None) -> Suspects:
-        """Those at least so suspicious; all without a cut."""
+        """The suspects whose suspicion is at least `cut`; all when it is None."""
         if cut is None:
             return self
         keep = self.suspicion >= cut
         return Suspects(self.slots[keep], self.suspicion[keep])
 
     def facts(self, cut: float | None) -> dict[str, Any]:
-        """What profile.json says of them: how many are listed with a cut or without one, and above some cuts."""
+        """What profile.json says about them: how many are listed, how many are above some cuts, and by which rule."""
         cuts = {} if np.isnan(self.suspicion).any() else {
             f"rows_above_{cut:g}": int((self.suspicion >= cut).sum()) for cut in SUSPICION_CUTS
         }  # fmt: skip
@@ -161,13 +137,13 @@ class Suspects:
 def suspects(near: Nearest, vote: Votes, rank: NDArray[np.int64], metric: str) -> Suspects:
     """The rows whose label is doubtful by SUSPECT_RULE.
 
-    By the ratio rather than by votes, which tie: precision at the number of labels swapped is .78 against .43
-    (Fashion-MNIST), .27 against .26 (Debian), .97 against .92 (digits).
+    They are ordered by the ratio rather than by votes, of which many are equal: precision at the number of labels
+    swapped is .78 against .43 (Fashion-MNIST), .27 against .26 (Debian), .97 against .92 (digits).
     """
     doubtful = ~vote.agrees & (vote.share >= LEAST_VOTES) & (vote.score <= MOST_SCORE)
-    doubtful &= near.negative_x[:, 0] <= near.positive_x[:, 0]
+    doubtful &= near.negative.x[:, 0] <= near.positive.x[:, 0]
     slots = np.flatnonzero(doubtful).astype(np.int32)
-    same, other = (_mean_known(x[slots]) for x in (near.positive_x, near.negative_x))
+    same, other = (_mean_known(x[slots]) for x in (near.positive.x, near.negative.x))
     power = RATIO_POWERS.get(metric)
     with np.errstate(invalid="ignore", divide="ignore"):
         order = other / same if power else other - same
@@ -175,12 +151,12 @@ def suspects(near: Nearest, vote: Votes, rank: NDArray[np.int64], metric: str) -
     order = np.where(np.isfinite(order), order, neutral)
     suspicion = np.interp(1 - order**power, NEARER, WRONG_SHARE) if power else np.full(order.size, np.nan)
     worst = np.lexsort((rank[slots], order))
-    worst = worst[order[worst] <= neutral]  # whose own label is farther on the whole, too
+    worst = worst[order[worst] <= neutral]  # the mean distance to their own label is larger, too
     return Suspects(slots[worst], suspicion[worst])
 
 
 def _mean_known(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the finite values of each row; NaN without any."""
+    """The mean of the finite values of each row; NaN where there are none."""
     known = np.isfinite(x)
     with np.errstate(invalid="ignore"):
         mean: NDArray[np.float64] = np.where(known, x, 0.0).sum(axis=1) / known.sum(axis=1)
@@ -197,7 +173,7 @@ def rows_table(loaded: Loaded, slots: NDArray[np.int32], prefix: str = "") -> di
 
 
 def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspects) -> pa.Table:
-    """One row a doubtful row: what suspects.parquet holds."""
+    """What suspects.parquet holds: one row for each doubtful row."""
     slots = doubtful.slots
     known = near.slot[slots] >= 0
     flat = near.slot[slots][known]
@@ -210,30 +186,30 @@ def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspect
     for name, values in rows_table(loaded, flat).items():
         plural = {"id": "neighbor_ids", "row": "neighbor_rows", "label": "neighbor_labels"}[name]
         columns[plural] = lists_from(known.sum(axis=1), values)
-    for name, x in (("distance_same", near.positive_x), ("distance_other", near.negative_x)):
-        own = x[slots, 0]
-        columns[name] = pa.array(own, mask=~np.isfinite(own))
+    for name, x in (("distance_same", near.positive.x), ("distance_other", near.negative.x)):
+        nearest_x = x[slots, 0]
+        columns[name] = pa.array(nearest_x, mask=~np.isfinite(nearest_x))
     carried = loaded.tables[0].take_carried(slots)
     if carried is not None:
         columns |= {name if name not in columns else f"carried_{name}": carried[name] for name in carried.column_names}
     return pa.table(columns)
 
 
-def near_distance(near: Nearest, finite: bool) -> float | None:
-    """What counts as a near duplicate by default; None where distances are not bounded below (dot)."""
-    own = near.positive_x[np.isfinite(near.positive_x[:, 0]), 0]
-    return float(NEAR_SHARE * np.median(own)) if finite and own.size else None
+def near_distance(near: Nearest, bounded: bool) -> float | None:
+    """The default distance of near duplicates; None without positives and for dot, which has no least distance."""
+    nearest_x = near.positive.x[np.isfinite(near.positive.x[:, 0]), 0]
+    return float(NEAR_SHARE * np.median(nearest_x)) if bounded and nearest_x.size else None
 
 
 def duplicates_table(loaded: Loaded, near: Nearest, within: float | None) -> tuple[pa.Table, dict[str, Any]]:
-    """Exact and near duplicates across labels, among the K nearest of each row: the nearest of them, and counts."""
-    a = np.repeat(np.arange(len(near.negative), dtype=np.int32), K)
-    b, x = near.negative.ravel(), near.negative_x.ravel()
+    """Pairs of equal or near rows with different labels, among the K nearest of each row; and how many there are."""
+    a = np.repeat(np.arange(len(near.slot), dtype=np.int32), K)
+    b, x = near.negative.slot.ravel(), near.negative.x.ravel()
     twin = loaded.rows.twin
     exact = (b >= 0) & (twin[a] == twin[b])
     kept = np.flatnonzero(exact | ((b >= 0) & (x <= (-np.inf if within is None else within))))
     left, right = np.minimum(a[kept], b[kept]), np.maximum(a[kept], b[kept])
-    _, first = np.unique(left.astype(np.int64) * len(near.negative) + right, return_index=True)
+    _, first = np.unique(left.astype(np.int64) * len(near.slot) + right, return_index=True)
     left, right, x, exact = left[first], right[first], x[kept][first], exact[kept][first]
     order = np.lexsort((right, left, x, ~exact))[:MOST_DUPLICATES]
     counts = {
@@ -246,9 +222,9 @@ def duplicates_table(loaded: Loaded, near: Nearest, within: float | None) -> tup
 
 
 def hubs(loaded: Loaded, near: Nearest, shown: int = 20) -> dict[str, Any]:
-    """How often each row is the nearest negative of another."""
-    chosen = near.negative[near.negative[:, 0] >= 0, 0]
-    uses = np.bincount(chosen, minlength=len(near.negative))
+    """How often rows are the nearest negative of another row, and which are so most often."""
+    chosen = near.negative.slot[near.negative.slot[:, 0] >= 0, 0]
+    uses = np.bincount(chosen, minlength=len(near.slot))
     deviation = uses - uses.mean()
     spread = float(np.sqrt((deviation**2).mean()))
     top = np.lexsort((loaded.rows.rank, -uses))[:shown].astype(np.int32)

@@ -19,15 +19,13 @@ from minestream.config.commands import Profiling, check_own
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
 from minestream.config.metrics import METRICS
-from minestream.config.mine_config import MineConfig
 from minestream.config.option import of_type
 from minestream.config.resolve import asked_options
 from minestream.errors import OutputError, UsageError
-from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.given import given_tables
 from minestream.inputs.tables import Sources
 from minestream.insight import neighbors
-from minestream.insight.counting import Counting, Ratio, summed
+from minestream.insight.counting import Counting, Ratio
 from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
 from minestream.mining.anchors import choose_anchors
@@ -35,10 +33,10 @@ from minestream.mining.driver import Driver
 from minestream.system.paths import place_of
 from minestream.system.progress import Callback
 
-EVERY_ROWS = 20_000  # up to here every row is an anchor of the counts
+EVERY_ROWS = 20_000  # with at most so many rows, every row is an anchor of the counts
 DRAWN_ANCHORS = 5_000
 RECALL_KS = (1, 5, 10)
-SERVED = 0.95
+SERVED = 0.95  # a margin is recommended when so many anchors have a semi-hard negative
 COSINE_MARGINS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance of a nearest negative
 LABELS_LISTED = 1_000
@@ -55,32 +53,33 @@ def profile(
 
     Parameters
     ----------
-    inputs : as for mine()
+    inputs : path, Arrow object, array, or list of them
+        As for mine().
     out : path, optional
         Folder for profile.json, report.html, suspects.parquet and duplicates.parquet.
     margins : numbers above 0, optional
         The margins of the sweep, in units of the metric. Default: by the metric.
     sample : int, optional
-        How many anchors, drawn by the seed, meet all rows in histograms, margins and MAP@R. Default: all up to
-        20,000 rows, then 5,000. What comes from a sample carries its 95 % interval.
+        How many anchors, drawn by the seed, are compared with all rows for histograms, margins and MAP@R. Default:
+        every row up to 20,000 rows, else 5,000. Figures from a sample have a 95 % interval beside them.
     full : bool
-        All anchors, whatever it costs.
+        Take every row as an anchor, whatever it costs.
     near : float, optional
-        Distance up to which rows of two labels are near duplicates. Default: a tenth of the median nearest
-        positive's.
+        Distance up to which rows of different labels are near duplicates. Default: a tenth of the median distance
+        of the nearest positive.
     seed : int
     overwrite : bool
-        Replace what stands in `out`.
+        Replace the files of an earlier profile in `out`.
     suspects_above : float in [0, 1], optional
-        List rows with a suspicion of at least this only: about this share of them has a wrong label. Not for dot.
+        List only rows with at least this suspicion: about this share of them has a wrong label. Not for dot.
     progress_callback : callable, optional
     **options
-        Some of those of mine(). Unlabelled rows take no part.
+        As for mine(). Rows without a label are left out.
 
     Returns
     -------
     dict
-        Only what JSON holds: profile.json.
+        The content of profile.json.
 
     Raises
     ------
@@ -89,20 +88,22 @@ def profile(
 
     Notes
     -----
-    Everything but histograms, margins and MAP@R is of all rows and exact: neighbours come from the search that
-    mines. Cost: two such searches, and A n d in float64 for A anchors.
+    Everything but histograms, margins and MAP@R is exact and covers all rows: neighbours come from the search that
+    mines. Cost: two such searches, and A n d operations in float64 for A anchors.
     """
     refuse_unknown("profile", options, ("margins", *ProfileOptions.__annotations__))
     given = _checked_margins(margins)
     check_own(Profiling, sample=sample, suspects_above=suspects_above)
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
-    _check_distances(config, near, suspects_above)
+    check_distance("--near", near, config)
+    if suspects_above is not None and config.metric == "dot":
+        raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
     folder = None
     if out is not None:
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
     with Driver(config, resources, progress_callback) as driver:
-        found, files = _Profile(driver, driver.open(inputs, tables), given, (sample, full, near)).found(suspects_above)
+        found, files = _Profile(driver, driver.open(inputs, tables), given, sample, full).result(near, suspects_above)
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)
     found["notes"] += _idle(
@@ -114,25 +115,17 @@ def profile(
 
 
 def _idle(found: dict[str, Any], out: object, **asked: Any) -> list[str]:
-    """The options that had no effect, one line each."""
+    """A line for each option that had no effect."""
     few = found["rows"] <= min(EVERY_ROWS, asked["sample"] or EVERY_ROWS)
     return idle("profile", asked, out=out, full=asked["full"], every=found["counted"]["every_anchor"], few=few)
-
-
-def _check_distances(config: MineConfig, near: float | None, suspects_above: float | None) -> None:
-    """Refuse distances that the metric does not have."""
-    check_distance("--near", near, config)
-    if suspects_above is not None and config.metric == "dot":
-        raise UsageError("--suspects-above is not for --metric dot", "dot has no distances to compare: use cosine")
 
 
 def _checked_margins(margins: Any) -> tuple[float, ...] | None:
     """The margins, sorted; a single number counts as one margin."""
     if margins is None:
         return None
-    margins = [
-        of_type("--margin", "float", each) for each in (margins if isinstance(margins, list | tuple) else [margins])
-    ]
+    listed = margins if isinstance(margins, list | tuple) else [margins]
+    margins = [of_type("--margin", "float", each) for each in listed]
     if not margins or not all(0 < margin < math.inf for margin in margins):
         raise UsageError("margins must be finite numbers above 0", "--margin 0.1,0.2,0.3")
     return tuple(sorted(set(map(float, margins))))
@@ -144,53 +137,37 @@ def _finite_quantiles(values: NDArray[np.float64]) -> dict[str, float] | None:
     return quantiles(finite) if finite.size else None
 
 
-def relation_counts(loaded: Loaded, counting: Counting) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many positives and negatives each row has: from the labels if nothing else counts, else pair by pair."""
-    rows = loaded.rows
-    if rows.set_start.size or rows.barred_start.size or rows.group.size:
-        return counting.relations()
-    positives = np.bincount(rows.label)[rows.label] - 1
-    return positives, rows.label.size - 1 - positives
-
-
 class _Profile:
-    """The findings of a profile, one method each."""
+    """A profile in the making; each part of the result is a method."""
 
     def __init__(
-        self, driver: Driver, sources: Sources, margins: tuple[float, ...] | None,
-        looked_at: tuple[int | None, bool, float | None],
-    ) -> None:  # fmt: skip
-        self.sample, self.full, self.near_distance = sample, full, _ = looked_at
-        self.driver, self.sources, self.config = driver, sources, driver.config
-        self.metric = METRICS[self.config.metric]
-        self.loaded, self.searcher = driver.dataset(sources)
-        for note in self.notes():
+        self, driver: Driver, sources: Sources, margins: tuple[float, ...] | None, sample: int | None, full: bool
+    ) -> None:
+        self.sources, self.config = sources, driver.config
+        self.loaded, searcher = driver.dataset(sources)
+        self.notes = driver.notes(sources, searcher)
+        for note in self.notes:
             driver.progress.note(note)
         rows = self.loaded.store.rows
         driver.progress.stage("neighbours", rows, "rows")
-        self.near = neighbors.nearest_of_both(self.searcher, driver.progress)
+        self.near = neighbors.nearest_of_both(searcher, driver.progress)
         self.margins = np.array(margins or self._default_margins())
-        self.counting = Counting(self.searcher, driver.progress)
-        self.positives, self.negatives = relation_counts(self.loaded, self.counting)
+        counting = Counting(searcher, driver.progress)
+        self.positives, self.negatives = counting.relations()
         wanted = rows if full else min(rows, sample or (rows if rows <= EVERY_ROWS else DRAWN_ANCHORS))
         anchors = choose_anchors(self.loaded, replace(self.config, anchors=str(wanted)))
         self.anchors = anchors[np.argsort(self.loaded.rows.rank[anchors])]  # sums do not depend on the order of rows
-        self.every = self.anchors.size == rows
-        self.edges = self.counting.edges(self.anchors)
+        self.every_anchor = self.anchors.size == rows
+        self.edges = counting.edges(self.anchors)
         driver.progress.stage("profile", self.anchors.size * rows, "pairs")
-        self.sums = summed(self.counting.batches(self.anchors, self.edges, self.margins), rows)
+        self.sums = counting.sums(self.anchors, self.edges, self.margins)
 
-    def notes(self) -> list[str]:
-        """What the user should know, one line each."""
-        return self.driver.notes(self.sources, self.searcher)
-
-    def found(self, suspects_above: float | None) -> tuple[dict[str, Any], dict[str, pa.Table]]:
-        """The content of profile.json, and the two tables."""
+    def result(self, within: float | None, suspects_above: float | None) -> tuple[dict[str, Any], dict[str, pa.Table]]:
+        """The content of profile.json, and the tables of suspects and of duplicates."""
         loaded, near = self.loaded, self.near
         able = self.positives > 0
         vote = neighbors.votes(loaded, near)
         doubtful = neighbors.suspects(near, vote, loaded.rows.rank, self.config.metric)
-        within = self.near_distance
         if within is None:
             within = neighbors.near_distance(near, self.config.metric != "dot")
         duplicates, duplicate_counts = neighbors.duplicates_table(loaded, near, within)
@@ -209,8 +186,8 @@ class _Profile:
             "rows_without_positive": int((~able).sum()),
             "counted": self._counted(),
             "histograms": self._histograms(),
-            "nearest_positive": _finite_quantiles(near.positive_x[:, 0]),
-            "nearest_negative": _finite_quantiles(near.negative_x[:, 0]),
+            "nearest_positive": _finite_quantiles(near.positive.x[:, 0]),
+            "nearest_negative": _finite_quantiles(near.negative.x[:, 0]),
             "recall_at": neighbors.recall_at(near, able, RECALL_KS),
             **_named("map_at_r", self.sums["precision"], 0),
             "triplets": int((self.positives * self.negatives).sum()),
@@ -222,7 +199,7 @@ class _Profile:
             "zero_rows": int((loaded.rows.square == 0).sum()),
             "suspects": doubtful.facts(suspects_above),
             "duplicates": duplicate_counts,
-            "notes": self.notes(),
+            "notes": self.notes,
         }  # fmt: skip
         table = neighbors.suspects_table(loaded, near, vote, doubtful.above(suspects_above))
         return found, {"suspects": table, "duplicates": duplicates}
@@ -235,10 +212,10 @@ class _Profile:
         }  # fmt: skip
 
     def _default_margins(self) -> list[float]:
-        if self.metric.default_margin:
+        if METRICS[self.config.metric].default_margin:
             return list(COSINE_MARGINS)
-        own, other = self.near.positive_x[:, 0], self.near.negative_x[:, 0]
-        far = np.abs(other - own) if self.config.metric == "dot" else other
+        positive_x, negative_x = self.near.positive.x[:, 0], self.near.negative.x[:, 0]
+        far = np.abs(negative_x - positive_x) if self.config.metric == "dot" else negative_x
         far = far[np.isfinite(far) & (far > 0)]
         typical = float(np.median(far)) if far.size else 1.0
         return sorted({float(f"{step * typical:.2g}") for step in MARGIN_STEPS})
@@ -247,9 +224,9 @@ class _Profile:
         anchors, rows = self.anchors.size, self.loaded.store.rows
         drawn = f"{anchors:,} of {rows:,} anchors, drawn by seed {self.config.seed}, against all rows: 95 % intervals"
         return {
-            "anchors": anchors, "rows": rows, "every_anchor": self.every,
+            "anchors": anchors, "rows": rows, "every_anchor": self.every_anchor,
             "what": "histograms, overlap, map_at_r and margins",
-            "how": f"every one of the {rows:,} anchors, against all rows: exact" if self.every else drawn,
+            "how": f"every one of the {rows:,} anchors, against all rows: exact" if self.every_anchor else drawn,
         }  # fmt: skip
 
     def _histograms(self) -> dict[str, Any]:
@@ -257,19 +234,19 @@ class _Profile:
         found: dict[str, Any] = {
             "edges": self.edges.tolist(),
             "bins": "edge <= distance < next edge; the first and the last hold what lies outside, too",
-            "pairs": "unordered, all" if self.every else "ordered, of the anchors counted",
+            "pairs": "unordered, all" if self.every_anchor else "ordered, of the anchors counted",
         }
         for name, ratio in (("positive", positive), ("negative", negative)):
-            # Distances are the same from either side: of all anchors every pair is counted twice.
-            found[name] = (ratio.total // 2 if self.every else ratio.total).tolist()
-            if not self.every:
+            # Distances are symmetric: with every row as an anchor, each pair is counted twice.
+            found[name] = (ratio.total // 2 if self.every_anchor else ratio.total).tolist()
+            if not self.every_anchor:
                 found[f"{name}_share"], found[f"{name}_share_95"] = _clean(ratio.shares()), _clean(ratio.half_widths())
         both = positive.units and negative.units
         found["overlap"] = float(np.minimum(positive.shares(), negative.shares()).sum()) if both else None
         return found
 
     def _margins(self) -> list[dict[str, Any]]:
-        """One entry a margin. Counts are of the anchors counted; shares are of all, with intervals from a sample."""
+        """An entry for each margin. Counts are of the anchors counted; shares are estimates for all anchors."""
         unit = _equivalents(self.config.metric, self.config.normalize)
         listed = []
         for k, margin in enumerate(self.margins.tolist()):
@@ -288,7 +265,7 @@ class _Profile:
         return listed
 
     def _recommended(self, margins: list[dict[str, Any]]) -> dict[str, Any]:
-        """The smallest margin whose semi-hard band is seldom empty."""
+        """The smallest margin at which most anchors have a semi-hard negative."""
         served = [(entry["served_fraction"] or 0.0, entry) for entry in margins]
         enough = [entry for share, entry in served if share >= SERVED]
         best = enough[0] if enough else max(served, key=lambda each: each[0])[1]
@@ -303,12 +280,12 @@ class _Profile:
         }  # fmt: skip
 
     def _per_label(self, able: NDArray[np.bool_]) -> dict[str, Any]:
-        """Labels (of lists of labels: distinct lists), the worst recall@1 first."""
+        """Labels, the worst recall@1 first; of rows with several labels, each distinct list counts as a label."""
         code, near = self.loaded.rows.label, self.near
         size = int(code.max()) + 1
         rows, members = np.bincount(code, minlength=size), np.bincount(code[able], minlength=size)
         hits = np.bincount(code[able], weights=near.same[able, 0], minlength=size)
-        far = np.bincount(code[able], weights=near.positive_x[able, 0], minlength=size)
+        far = np.bincount(code[able], weights=near.positive.x[able, 0], minlength=size)
         pairs = np.bincount(code, weights=self.positives, minlength=size).astype(np.int64) // 2
         first = np.full(size, -1, np.int64)
         first[code[::-1]] = np.arange(code.size)[::-1]
@@ -332,14 +309,14 @@ def _clean(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _named(name: str, ratio: Ratio, place: int) -> dict[str, float | None]:
-    """A share by name and, from a sample, half of its 95 % interval."""
+    """A share by name; beside it, from a sample, half the width of its 95 % interval."""
     found = {name: _clean(ratio.shares())[place]}
     sampled = ratio.anchors < ratio.population
     return found | ({f"{name}_95": _clean(ratio.half_widths())[place]} if sampled else {})
 
 
 def _equivalents(metric: str, normalize: bool) -> dict[str, float]:
-    """Factors of a margin in other units, where rows are of unit length."""
+    """What a margin is multiplied by to give it in other units; nothing unless rows have unit length."""
     if metric == "cosine":
         return {"cosine": 1.0, "squared_euclidean_of_unit_rows": 2.0}
     if normalize and metric in ("sqeuclidean", "dot"):
