@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from minestream.config.derived import counts_nearer, knows_harder, part_emit
 from minestream.config.mine_config import MineConfig
+from minestream.config.rules import BANDS, NEVER_EDGE
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.inputs.decode import as_array, lists_from
@@ -26,7 +27,6 @@ from minestream.system.stats import ShardStats
 Slots = NDArray[np.int32]
 Distances = NDArray[np.float64]
 TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
-HARDER_BANDS = ("any", "hard", "violating")  # without a lower edge: the place in the band says how many are nearer
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None
 def _harder(picture: Picture, flat: _Flat) -> pa.Array:
     """How many of the anchor's negatives are nearer than each one; null where the search does not count them."""
     config = picture.config
-    if knows_harder(config) and config.band in HARDER_BANDS:
+    if knows_harder(config) and BANDS[config.band].low == NEVER_EDGE:  # the place in the band is the number nearer
         before = np.zeros(flat.pair.size, np.int64)
     elif counts_nearer(config):
         before = picture.found.nearer[flat.pair].astype(np.int64)
