@@ -20,23 +20,25 @@ from minestream.config.commands import Applying, Fitting
     "positives_per_anchor", "normalize", "seed", "memory", "threads", "overwrite", "progress",
 )  # fmt: skip
 def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
-    """Learn a linear embedding of INPUT by triplet loss: mine, step, mine again, and judge it on labels held out.
+    """Learn a linear embedding of INPUT: mine triplets, train on them, mine again; held-out labels judge it.
 
     \b
     Example:
       minestream fit digits.parquet -o linear.npz
       minestream apply linear.npz digits.parquet -o projected.parquet
     """
-    from minestream.learn.trainer import told
-
     report = minestream.fit(list(inputs), out, **given_only(options))
     best, start = report.epochs[report.best_epoch], report.epochs[0]
     lines = [
-        *(told(epoch) for epoch in report.epochs),
-        f"wrote {report.path}: epoch {best.epoch}, {report.dimension} coordinates; recall@1 of "
-        f"{report.held_out_rows:,} rows of {report.held_out_labels} labels held out: {best.recall_at_1:.4f}, raw "
-        f"{report.raw_recall_at_1:.4f}, before the first epoch {start.recall_at_1:.4f}",
+        *(epoch.line() for epoch in report.epochs),
+        f"wrote {report.path}: epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates",
+        f"recall@1, the share of rows whose nearest row has their label, on {report.held_out_rows:,} rows of "
+        f"{report.held_out_labels} labels that it did not train on: {best.recall_at_1:.4f}; before training "
+        f"{start.recall_at_1:.4f}, rows as given {report.raw_recall_at_1:.4f}",
+        f"next: minestream apply {report.path} INPUT -o projected.parquet",
     ]
+    if not best.epoch:
+        lines.append("no epoch was better than the start: try a smaller --learning-rate or another --margin")
     show_result(report.to_dict(), as_json, lambda _: "\n".join([*lines, *report.notes]))
 
 

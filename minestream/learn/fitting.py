@@ -1,8 +1,9 @@
-"""`fit`: a linear embedding learned on triplets that are mined anew each epoch, judged on labels it never saw."""
+"""`fit`: a linear embedding learned on triplets that are mined again for each epoch, judged on held-out labels."""
 
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
@@ -29,7 +30,7 @@ from minestream.outputs.trainers.export import ending_in
 from minestream.system.progress import Callback, Progress, reporter
 
 RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")
-READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # what the rows are read by
+READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # the options for reading the rows
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class FitReport:
     path : str
     epochs : tuple of Epoch
     best_epoch : int
-        The one whose W was kept: the highest recall@1, then the lowest held-out loss, then the first.
+        The epoch whose W was kept: the highest recall@1, then the lowest held-out loss, then the first.
     raw_recall_at_1 : float
-        That of the held-out rows as given.
+        Recall@1 of the held-out rows as given.
     held_out_labels, held_out_rows, training_rows, dropped_rows : int
-        Dropped rows have no label, or are bad rows.
+        Dropped rows have no label, or a bad embedding.
     dimension : int
         Of the learned embedding.
     seconds : float
@@ -66,7 +67,7 @@ class FitReport:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field, as JSON holds it."""
+        """All fields, ready for JSON."""
         return asdict(self) | {"epochs": [asdict(each) for each in self.epochs]}
 
 
@@ -76,32 +77,33 @@ def fit(
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,
     patience: int = 5, seed: int = 0, progress_callback: Callback | None = None, **options: Unpack[FitOptions],
 ) -> FitReport:  # fmt: skip
-    """Learn a linear embedding x -> W (x - mean) by triplet loss; triplets are mined on the projected rows each epoch.
+    """Learn a linear embedding x -> W (x - mean) by triplet loss; each epoch mines triplets of the projected rows.
 
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        As for mine(); one label a row. Rows without a label are left out.
+        As for mine(), with one label for each row. Rows without a label are left out.
     out : path
         The .npz file to write; `apply` uses it.
     dimension : int, optional
-        Coordinates of the learned embedding. Default: as many as there are, beginning with the rows as they are;
-        fewer begin with the principal directions of the training rows.
+        Coordinates of the learned embedding. Default: as many as the rows have, and training begins with the rows
+        as they are. Fewer: it begins with the principal directions of the training rows.
     center : bool
-        Take the mean of the training rows off first.
+        Subtract the mean of the training rows first.
     epochs, patience : int
-        Most epochs; training stops after `patience` of them without a better one.
+        At most so many epochs; training stops after `patience` epochs without a better one.
     optimizer : {"adam", "sgd"}
     learning_rate : float
     step_rows : int
-        Triplets of a step.
+        Triplets in a step.
     validation : float
-        Share of the labels of two rows and more, drawn by the seed, whose rows are held out (at least two labels).
+        Share of the labels whose rows are held out: at least two labels, drawn by the seed among those of two rows
+        or more.
     seed : int
-        Of the split, of every draw and of the order of the steps.
+        For the split, every draw and the order of the triplets.
     progress_callback : callable, optional
     **options
-        As for mine(). threads, memory and progress change no bit of the result.
+        As for mine(). threads, memory and progress do not change the result.
 
     Returns
     -------
@@ -114,9 +116,9 @@ def fit(
 
     Notes
     -----
-    The best epoch is chosen by the held-out labels, so their recall flatters it a little: judge a result by labels
+    The best epoch is chosen by the held-out labels, so their recall is a little too good: judge a result by labels
     that fit has not seen at all. All rows are in memory. Cost of an epoch: a run of mine() over the training rows
-    and one over the held-out rows, and 18 d e operations a triplet.
+    and one over the held-out rows, and 18 d e operations for each triplet.
     """
     began = time.perf_counter()
     refuse_unknown("fit", options, (*own_options(Learning), *FitOptions.__annotations__))
@@ -140,12 +142,9 @@ def fit(
 
 
 def _trained(config: FitConfig, resources: Resources, source: Source, shown: Progress, path: Path) -> FitReport:
-    """Train, write the best epoch's embedding to `path`, and report."""
-    trainer = Trainer(config, resources, *_read(source))
-    try:
+    """Train, write the embedding of the best epoch to `path`, and report."""
+    with closing(Trainer(config, resources, *_read(source))) as trainer:
         epochs, best = trainer.run(shown)
-    finally:
-        trainer.close()
     about: dict[str, Any] = {
         "version": VERSION, "config": asdict(config), "source": source.identity(),
         "epochs": [asdict(each) for each in epochs], "best_epoch": best,
@@ -161,7 +160,7 @@ def _trained(config: FitConfig, resources: Resources, source: Source, shown: Pro
 
 
 def _read(source: Source) -> tuple[NDArray[Any], pa.Array]:
-    """The rows that have a label, and their labels."""
+    """The good rows that have a label, and their labels."""
     kind = source.label_type
     if kind is None or pat.is_nested(kind):
         raise InputError(f"labels of type {kind}: fit needs one label a row", "name another column with --label")

@@ -1,4 +1,4 @@
-"""A linear embedding: W and the mean it takes off, in a .npz file; and `apply`, which projects a table with it."""
+"""A linear embedding x -> W (x - mean), in a .npz file; and `apply`, which projects the rows of a table with it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,7 @@ class Linear:
         W.
     mean : float64[d]
     about : dict
-        How it was learned, as JSON holds it: config, source, epochs.
+        How it was learned, ready for JSON: config, source, epochs.
     """
 
     weights: NDArray[np.float64]
@@ -54,7 +55,7 @@ class Linear:
     about: dict[str, Any]
 
     def transform(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
-        """Rows (m, d) of float32 or float64 projected, float64 (m, e); the same bits on any threads."""
+        """The projected rows, float64 (m, e), of float32 or float64 rows (m, d); threads do not change the bits."""
         refuse_masked(rows, "rows")
         out = np.empty((len(rows), len(self.weights)))
         transposed = np.ascontiguousarray(self.weights.T)
@@ -65,22 +66,22 @@ class Linear:
         (workers or Workers(1)).run([partial(task, part) for part in slices(len(rows), -(-len(rows) // TASK_ROWS))])
         return out
 
-    project = transform  # its former name, for one version more
+    project = transform  # the former name, for one more version
 
     def save(self, path: Path) -> None:
-        """Write a .npz file without pickles, whose bytes depend on what it holds alone."""
+        """Write a .npz file without pickles; equal embeddings give equal bytes."""
         about = np.frombuffer(json.dumps({"format": FORMAT, **self.about}, sort_keys=True).encode(), np.uint8)
         with open(path, "wb") as file:
             np.savez(file, weights=self.weights, mean=self.mean, about=about)
 
     @classmethod
     def load(cls, path: str | Path) -> Linear:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises
         ------
         InputError
-            For anything else.
+            For any other file.
         """
         try:
             if not zipfile.is_zipfile(path):  # NumPy would say how pickles are read
@@ -93,7 +94,7 @@ class Linear:
             raise unreadable(str(path), error) from error
         except InputError:
             raise
-        except Exception as error:  # of a broken archive whatever the readers of zip, zlib and headers raise
+        except Exception as error:  # a broken archive: readers of zip, zlib and headers raise many kinds
             raise InputError(f"{path}: not a linear embedding: {error}", "minestream fit writes one") from error
         fits = weights.ndim == 2 and weights.size and mean.shape == weights.shape[1:]
         ours = isinstance(read.about, dict) and read.about.get("format") == FORMAT
@@ -104,7 +105,7 @@ class Linear:
         return read
 
     def crc32(self) -> int:
-        """A checksum of what it computes."""
+        """A checksum of the weights and the mean."""
         return zlib.crc32(self.mean.tobytes(), zlib.crc32(self.weights.tobytes()))
 
 
@@ -113,18 +114,18 @@ def apply(
     model: Linear | str | Path, inputs: Any, out: str | Path, *, embedding: str | None = None, batch_rows: int = 8192,
     threads: int = 1, overwrite: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a table again with its embeddings projected; the other columns stay as they are.
+    """Write a copy of a table with its embeddings projected; the other columns stay as they are.
 
     Parameters
     ----------
     model : Linear or path
-        What `fit` learned.
+        The embedding that `fit` learned.
     inputs : path, Arrow object, or list of them
-        As for mine(). Files must have the same columns.
+        As for mine(). All files must have the same columns.
     out : path
-        The Parquet file to write; it appears when it is complete. The embedding column holds float32.
+        The Parquet file to write; it appears when it is complete. The projected embeddings are float32.
     embedding : str, optional
-        Its column. Default: found by name, else by type.
+        The column of the embeddings. Default: found by name, else by type.
     batch_rows : int
         Rows read at a time.
     threads : int
@@ -143,7 +144,7 @@ def apply(
 
     Notes
     -----
-    Streams: memory for some batches only. Cost: 2 d e operations a row.
+    Holds a few batches in memory, not the table. Cost: 2 d e operations for each row.
     """
     check_own(Applying, threads=threads)
     learned = model if isinstance(model, Linear) else Linear.load(model)
@@ -155,27 +156,24 @@ def apply(
     read = [Given("INPUT", inputs), *([] if isinstance(model, Linear) else [Given("MODEL", model)])]
     with publishing(place, overwrite, read) as draft:
         schema = schema.with_metadata({"minestream.linear": json.dumps({"crc32": learned.crc32()})})
-        with pq.ParquetWriter(draft.path, schema, compression="zstd", write_page_checksum=True) as writer:
-            workers = Workers(threads)
-            try:
-                for batch in _projected(learned, opened, column, schema, batch_rows, workers):
-                    writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
-                    rows += batch.num_rows
-            finally:
-                workers.close()
+        with (
+            pq.ParquetWriter(draft.path, schema, compression="zstd", write_page_checksum=True) as writer,
+            closing(Workers(threads)) as workers,
+        ):
+            for batch in _projected(learned, opened, column, schema, batch_rows, workers):
+                writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+                rows += batch.num_rows
     return {"path": str(place), "rows": rows, "dimension": len(learned.weights)}
 
 
 def _projected_schema(opened: list[Input], column: str, dimension: int) -> pa.Schema:
-    """The columns of the output. What other tools noted of the table is left out: it tells of the old embedding."""
+    """The columns of the output, without the metadata of other tools, which describe the old embedding."""
     first = opened[0].schema.remove_metadata()
     if len(set(first.names)) < len(first.names):
         raise InputError(f"{opened[0].name}: several columns share a name", "rename all but one of them")
     for other in opened[1:]:
         if not other.schema.equals(first, check_metadata=False):
-            raise InputError(
-                f"{other.name} has other columns than {opened[0].name}", "project files of different columns apart"
-            )
+            raise InputError(f"{other.name} has other columns than {opened[0].name}", "project such files one by one")
     at = first.get_field_index(column)
     schema = first.set(at, pa.field(column, pa.list_(pa.field("element", pa.float32()), dimension)))
     try:
@@ -188,6 +186,7 @@ def _projected_schema(opened: list[Input], column: str, dimension: int) -> pa.Sc
 def _projected(
     learned: Linear, opened: list[Input], column: str, schema: pa.Schema, batch_rows: int, workers: Workers
 ) -> Iterator[pa.RecordBatch]:
+    """The batches of the output."""
     lane, at = Lane(opened, schema.names, batch_rows), schema.get_field_index(column)
     while count := lane.ready():
         place, batch = lane.take(count)
@@ -202,10 +201,10 @@ def _projected(
             raise place.refusal(column, kind, bad, "leave them out")
         values = learned.transform(plain_floats(vectors), workers).astype(np.float32)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
-        columns = [lists if place_of == at else each for place_of, each in enumerate(batch.columns)]
+        columns = [lists if index == at else each for index, each in enumerate(batch.columns)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def plain_floats(vectors: NDArray[Any]) -> NDArray[Any]:
-    """Vectors as kernels take them here: float32 or float64, writable, each value as it was."""
+    """A writable copy of vectors: float64 stays, every other type becomes float32 without loss."""
     return np.array(vectors, np.float64 if vectors.dtype == np.float64 else np.float32, order="C")

@@ -1,10 +1,11 @@
-"""Triplet, triplet-soft and contrastive loss: of mined distances, and of rows with their gradients."""
+"""Triplet, triplet-soft and contrastive loss of rows, with their gradients."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,14 +23,10 @@ from minestream.outputs.losses import Distances
 from minestream.system.threads import Workers, slices
 
 Rows = NDArray[np.float64]
-REDUCTIONS = {
-    "mean": "over all rows",
-    "mean-active": "over the active rows; 0 when there are none",
-    "none": "one value a row",
-}
+REDUCTIONS = ("mean", "mean-active", "none")
 CONTRASTIVE_METRICS = ("euclidean", "cosine")
 CONVENTION = "the convention here is 1 (True) = similar, 0 (False) = dissimilar"
-TASK_VALUES = 2**18  # of one table: a millisecond or so of work
+TASK_VALUES = 2**18  # of one table, for each task: about a millisecond of work
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,8 @@ class LossResult:
     value : float or float64[m]
         The mean, or with reduction "none" the loss of every row.
     gradients : tuple of float64 (m, d)
-        Of `value` by the first rows, the second, and of triplets the third; with "none", row i is that of value i.
+        The gradient of `value` by each table of rows, in the order of the arguments; with "none", row i is the
+        gradient of value i.
     active : float
         Share of active rows, in 0..1. A triplet is active when x < p + m, a pair when its loss is above 0.
     """
@@ -66,8 +64,9 @@ def triplet_loss(
         m, in units of the metric (squared for sqeuclidean); p = d(anchor, positive), x = d(anchor, negative).
     metric : {"sqeuclidean", "euclidean", "cosine", "dot"}
     normalize : bool
-        Divide every row by its norm first; the gradients are those of the rows as given.
+        Divide every row by its norm first; the gradients are by the rows as given.
     reduction : {"mean", "mean-active", "none"}
+        The mean over all rows; over the active rows, 0 when there are none; or one value for each row.
     soft : bool
         Softplus instead of the hinge.
     threads : int, optional
@@ -80,19 +79,19 @@ def triplet_loss(
     Raises
     ------
     UsageError, InputError
-        For an unknown name, and for rows that do not fit together, are not finite, or have no direction where the
-        metric or `normalize` needs one.
+        For an unknown name; for rows that differ in shape, are not finite, or are zero where the metric or
+        `normalize` needs a direction.
 
     Notes
     -----
-    Squared Euclidean, active: 2 (n - p), 2 (p - a), 2 (a - n); zeros when inactive. At distance 0, where the others
-    but dot have no slope, that distance counts as constant. Cost: about 20 m d operations, 6 m d float64.
+    Squared Euclidean, active: 2 (n - p), 2 (p - a), 2 (a - n); zeros when inactive. Euclidean and cosine distances
+    have no slope at 0: there the distance counts as constant. Cost: about 20 m d operations, 6 m d float64.
     Source: Schroff 2015 (FaceNet), 3.1.
     """
     _check(metric, tuple(METRICS), reduction, margin)
-    rows = _Rows.of({"anchor": anchor, "positive": positive, "negative": negative}, metric, normalize)
-    run = partial(loss.triplets, METRICS[metric].code, soft, float(margin))
-    return rows.computed(run, (), reduction, threads)
+    tables = _matrices({"anchor": anchor, "positive": positive, "negative": negative}, metric, normalize)
+    kernel = partial(loss.triplets, METRICS[metric].code, soft, float(margin))
+    return _computed(tables, normalize, kernel, reduction, threads)
 
 
 @public()
@@ -107,11 +106,11 @@ def contrastive_loss(
     left, right : array (m, d)
         Row i of each is pair i. Any float type or int8; computed in float64.
     similar : array of length m
-        1 or True: similar; 0 or False: dissimilar. Anything else is refused: others write it the other way round.
+        1 or True: similar; 0 or False: dissimilar. Other values are refused, since some libraries mean the opposite.
     margin : float
         m: dissimilar pairs are pushed apart until D >= m.
     metric : {"euclidean", "cosine"}
-        D.
+        The distance D.
     normalize, reduction, threads
         As for triplet_loss.
 
@@ -122,7 +121,7 @@ def contrastive_loss(
     Raises
     ------
     UsageError, InputError
-        As triplet_loss; and for a value of `similar` that is neither 0 nor 1.
+        As for triplet_loss, and for a value of `similar` that is neither 0 nor 1.
 
     Notes
     -----
@@ -130,13 +129,13 @@ def contrastive_loss(
     operations, 4 m d float64. Source: Hadsell 2006, 2.1.
     """
     _check(metric, CONTRASTIVE_METRICS, reduction, margin)
-    rows = _Rows.of({"left": left, "right": right}, metric, normalize)
-    run = partial(loss.contrasts, METRICS[metric].code, float(margin))
-    return rows.computed(run, (_similar(similar, len(rows.tables[0])),), reduction, threads)
+    tables = _matrices({"left": left, "right": right}, metric, normalize)
+    kernel = partial(loss.contrasts, METRICS[metric].code, float(margin))
+    return _computed(tables, normalize, kernel, reduction, threads, _similar(similar, len(tables[0])))
 
 
 def _check(metric: str, metrics: tuple[str, ...], reduction: str, margin: float) -> None:
-    for name, value, known in (("metric", metric, metrics), ("reduction", reduction, tuple(REDUCTIONS))):
+    for name, value, known in (("metric", metric, metrics), ("reduction", reduction, REDUCTIONS)):
         if value not in known:
             raise UsageError(f"{name}={value!r}", nearest_value(name, str(value), list(known)))
     if not np.isfinite(margin):
@@ -144,7 +143,7 @@ def _check(metric: str, metrics: tuple[str, ...], reduction: str, margin: float)
 
 
 def _similar(given: Any, count: int) -> NDArray[np.bool_]:
-    """The labels of pairs as bools, once they are known to follow the convention."""
+    """The labels of pairs as bools; raises InputError unless they follow the convention."""
     refuse_masked(given, "similar")
     labels = np.asarray(given)
     if labels.shape != (count,):
@@ -155,55 +154,17 @@ def _similar(given: Any, count: int) -> NDArray[np.bool_]:
     return labels.astype(np.bool_)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The rows of a loss, in float64, with dot(a, a) of the rows as given when they are to be divided by its root."""
-
-    tables: tuple[Rows, ...]
-    normalize: bool
-
-    @classmethod
-    def of(cls, given: dict[str, Any], metric: str, normalize: bool) -> _Rows:
-        needs_direction = METRICS[metric].unit_rows or normalize
-        tables = tuple(_matrix(name, each, needs_direction) for name, each in given.items())
-        if len({table.shape for table in tables}) > 1:
-            shapes = ", ".join(f"{name} {table.shape}" for name, table in zip(given, tables, strict=True))
-            raise InputError(f"rows of different shapes: {shapes}", "row i of each belongs together")
-        return cls(tables, normalize)
-
-    def computed(
-        self, run: Callable[..., None], beside: tuple[NDArray[Any], ...], reduction: str, threads: int | None
-    ) -> LossResult:
-        """Run a kernel over ranges of rows and reduce what it found."""
-        rows, dimension = self.tables[0].shape
-        values, active = np.empty(rows), np.empty(rows, np.bool_)
-        gradients = tuple(np.zeros((rows, dimension)) for _ in self.tables)
-
-        def task(part: slice) -> None:
-            tables, squares = (
-                [table[part] for table in self.tables],
-                np.empty((len(self.tables), part.stop - part.start)),
-            )
-            for table, square in zip(tables, squares, strict=True):
-                distances.squares(table, square)
-            before = squares
-            if self.normalize:
-                tables, before = [_unit(*each) for each in zip(tables, squares, strict=True)], squares.copy()
-                for table, square in zip(tables, squares, strict=True):
-                    distances.squares(table, square)
-            slopes = [gradient[part] for gradient in gradients]
-            given = (each[part] for each in beside)
-            run(tuple(tables), *given, squares, values[part], active[part], tuple(slopes))
-            if self.normalize:
-                for table, square, slope in zip(tables, before, slopes, strict=True):
-                    loss.through_norm(table, square, slope)
-
-        _in_ranges(rows, dimension, task, threads)
-        return _reduced(values, active, gradients, reduction)
+def _matrices(given: dict[str, Any], metric: str, normalize: bool) -> tuple[Rows, ...]:
+    """The tables of a loss as float64 (m, d), checked; raises InputError unless all have one shape."""
+    tables = tuple(_matrix(name, each, METRICS[metric].unit_rows or normalize) for name, each in given.items())
+    if len({table.shape for table in tables}) > 1:
+        shapes = ", ".join(f"{name} {table.shape}" for name, table in zip(given, tables, strict=True))
+        raise InputError(f"rows of different shapes: {shapes}", "row i of each belongs together")
+    return tables
 
 
 def _matrix(name: str, given: Any, needs_direction: bool) -> Rows:
-    """Rows as float64 (m, d), checked."""
+    """One table as float64 (m, d), checked."""
     refuse_masked(given, name)
     rows = np.asarray(given)
     if rows.ndim != 2 or not (rows.dtype.kind == "f" or rows.dtype == np.int8):
@@ -214,24 +175,46 @@ def _matrix(name: str, given: Any, needs_direction: bool) -> Rows:
     return rows
 
 
-def _unit(rows: Rows, square: Distances) -> Rows:
-    out = np.empty_like(rows)
-    distances.normalize(rows, square, out)
+def _computed(
+    tables: tuple[Rows, ...], normalize: bool, kernel: Callable[..., None], reduction: str, threads: int | None,
+    similar: NDArray[np.bool_] | None = None,
+) -> LossResult:  # fmt: skip
+    """Run the kernel of a loss over ranges of rows, on our threads, and reduce its values and gradients."""
+    rows, dimension = tables[0].shape
+    values, active = np.empty(rows), np.empty(rows, np.bool_)
+    gradients = tuple(np.zeros((rows, dimension)) for _ in tables)
+
+    def task(part: slice) -> None:
+        given = used = tuple(table[part] for table in tables)
+        squares = given_squares = _squares(given)
+        if normalize:
+            used = tuple(np.empty_like(table) for table in given)
+            for table, square, unit in zip(given, given_squares, used, strict=True):
+                distances.normalize(table, square, unit)
+            squares = _squares(used)
+        slopes = tuple(gradient[part] for gradient in gradients)
+        labels = () if similar is None else (similar[part],)
+        kernel(used, *labels, squares, values[part], active[part], slopes)
+        if normalize:
+            for unit, square, slope in zip(used, given_squares, slopes, strict=True):
+                loss.through_norm(unit, square, slope)
+
+    parts = list(slices(rows, max(1, rows * dimension // TASK_VALUES)))
+    with closing(Workers(min(threads or len(os.sched_getaffinity(0)), max(1, len(parts))))) as workers:
+        workers.run([partial(task, part) for part in parts])
+    return _reduced(values, active, gradients, reduction)
+
+
+def _squares(tables: tuple[Rows, ...]) -> NDArray[np.float64]:
+    """dot(a, a) of every row of every table: float64 (tables, m)."""
+    out = np.empty((len(tables), len(tables[0])))
+    for table, square in zip(tables, out, strict=True):
+        distances.squares(table, square)
     return out
 
 
-def _in_ranges(rows: int, dimension: int, task: Callable[[slice], None], threads: int | None) -> None:
-    """Run a task on ranges of rows, on our threads."""
-    parts = list(slices(rows, max(1, rows * dimension // TASK_VALUES)))
-    workers = Workers(min(threads or len(os.sched_getaffinity(0)), max(1, len(parts))))
-    try:
-        workers.run([partial(task, part) for part in parts])
-    finally:
-        workers.close()
-
-
 def _reduced(values: Distances, active: NDArray[np.bool_], gradients: tuple[Rows, ...], reduction: str) -> LossResult:
-    """Values and gradients by rows as the reduction wants them; no rows have a mean of 0."""
+    """The result under a reduction, from the values and gradients of every row; the mean of no rows is 0."""
     share = float(active.mean()) if active.size else 0.0
     if reduction == "none":
         return LossResult(values, gradients, share)

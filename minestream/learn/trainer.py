@@ -1,9 +1,8 @@
-"""Training of a linear embedding: which labels are held out, the mining and the steps of an epoch, its judgement."""
+"""Training of a linear embedding: which labels are held out, and what an epoch mines, learns and is judged by."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -28,26 +27,26 @@ from minestream.system.threads import Workers, slices
 FIRST_DECAY, SECOND_DECAY, TINY = 0.9, 0.999, 1e-8
 PRINCIPAL_ROUNDS = 30
 LARGEST_WEIGHT = 1e15  # rows are mined as float32
-LEAST_LABELS = 2  # on each side: one label has no negatives
+LEAST_LABELS = 2  # held out, and trained on: one label has no negatives
 Numbers = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave; epoch 0 is the embedding that training begins with.
+    """The figures of one epoch; epoch 0 is the embedding that training begins with.
 
     Attributes
     ----------
     epoch : int
     triplets : int
-        Mined and stepped on.
+        Mined, and trained on.
     loss, active : float or None
-        Mean loss and share of active triplets, while they were stepped on; None for epoch 0.
+        Mean loss and share of active triplets during training; None for epoch 0.
     held_out_loss : float
         Mean loss of each held-out row with its nearest positive and its nearest negative.
     recall_at_1 : float
-        Share of the held-out rows whose nearest held-out row has their label, of those that have a positive. A
+        The share of held-out rows whose nearest held-out row has their label, of those that have a positive. A
         negative exactly as near as the positive counts as nearer.
     """
 
@@ -58,16 +57,23 @@ class Epoch:
     held_out_loss: float
     recall_at_1: float
 
+    def line(self) -> str:
+        """The figures in one line."""
+        return (
+            f"epoch {self.epoch}: {self.triplets:,} triplets, loss {self.loss or 0:.4f}, "
+            f"{self.active or 0:.0%} active; held-out loss {self.held_out_loss:.4f}, recall@1 {self.recall_at_1:.4f}"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(Learning):
-    """What changes the weights; see `fit` for the meanings."""
+    """The options that change the weights; see `fit`."""
 
     seed: int
     mining: dict[str, Any]
 
     def check(self) -> None:
-        """Raise UsageError for values that mean nothing."""
+        """Raise UsageError for values out of range, and without a margin."""
         check_own(Learning, **{spec.name: getattr(self, spec.name) for spec in fields(Learning)})
         if self.mining["margin"] is None:
             raise UsageError(
@@ -76,10 +82,10 @@ class FitConfig(Learning):
 
 
 def held_out(labels: pa.Array, share: float, seed: int) -> tuple[Codes, NDArray[np.bool_]]:
-    """A code for the label of every row, and which rows are held out: all those of some labels, or none of them.
+    """A code for the label of every row, and which rows are held out: all rows of some labels.
 
-    Labels are drawn by their value: rows added to the others leave the draw as it is. A label of one row is never
-    held out, where it could only be a negative.
+    Labels are drawn by their value, so that more rows of the same labels do not change the draw. A label of one row is
+    never held out: it could only be a negative.
     """
     distinct = pc.unique(labels)
     distinct = distinct.take(pc.sort_indices(distinct))
@@ -99,16 +105,17 @@ def held_out(labels: pa.Array, share: float, seed: int) -> tuple[Codes, NDArray[
 
 
 class Trainer:
-    """The rows of both sides, the weights, and what the optimizer remembers.
+    """Rows to train on and rows held out, the weights, and the state of the optimizer.
 
     Attributes
     ----------
     rows, held_rows : float32 or float64 (m, d)
     codes, held_codes : int64[m]
-        Their labels.
+        The codes of their labels.
     learned, best : Linear
-        The weights now, and those of the best epoch.
+        The embedding now, and that of the best epoch.
     raw_recall : float
+        Recall@1 of the held-out rows as given.
     """
 
     def __init__(self, config: FitConfig, resources: Resources, vectors: NDArray[Any], labels: pa.Array) -> None:
@@ -125,11 +132,11 @@ class Trainer:
         self.raw_recall = self._judged(self.held_rows)[1]
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._workers.close()
 
     def _start(self) -> Linear:
-        """The rows as they are, or their principal directions."""
+        """The embedding that training begins with: the identity, or the principal directions of the rows."""
         coordinates = self.rows.shape[1]
         dimension = self.config.dimension or coordinates
         if dimension > coordinates:
@@ -156,27 +163,28 @@ class Trainer:
         return weights
 
     def _outer(self, left: Numbers, right: Numbers) -> Numbers:
-        """left^T right, each cell summed in the order of the rows."""
+        """left^T right; each cell is summed in the order of the rows, whatever the threads."""
         out = np.zeros((left.shape[1], right.shape[1]))
         parts = slices(left.shape[1], self._threads)
         self._workers.run([partial(linear.add_outer, left, right, each.start, each.stop, out) for each in parts])
         return out
 
     def run(self, progress: Progress) -> tuple[list[Epoch], int]:
-        """Train; what every epoch gave, and the number of the best."""
+        """Train; returns every epoch, and the number of the best."""
         loss, recall = self._judged(self.learned.transform(self.held_rows, self._workers))
-        done, best = [Epoch(0, 0, None, None, loss, recall)], 0
+        epochs, best = [Epoch(0, 0, None, None, loss, recall)], 0
         for number in range(1, self.config.epochs + 1):
-            done.append(self._epoch(number))
-            progress.note(told(done[-1]))
-            if (done[-1].recall_at_1, -done[-1].held_out_loss) > (done[best].recall_at_1, -done[best].held_out_loss):
+            epochs.append(self._epoch(number))
+            progress.note(epochs[-1].line())
+            last, leader = ((each.recall_at_1, -each.held_out_loss) for each in (epochs[-1], epochs[best]))
+            if last > leader:
                 best, self.best = number, self.learned
             if number - best >= self.config.patience:
                 break
-        return done, best
+        return epochs, best
 
     def _epoch(self, number: int) -> Epoch:
-        """Mine, step over what was mined, judge."""
+        """Mine triplets, take a step for each group of them, judge the weights."""
         mined = self._mined(
             self.learned.transform(self.rows, self._workers), self.codes, seed=self.config.seed + number,
             **self.config.mining,
@@ -185,14 +193,15 @@ class Trainer:
         order = np.argsort(
             anchor_draws(self.config.seed + number, np.arange(len(triplets)).astype(np.uint64)), kind="stable"
         )
-        steps = [(each, *self._step(triplets[each])) for each in _cut(order, self.config.step_rows)]
+        groups = [order[at : at + self.config.step_rows] for at in range(0, len(order), self.config.step_rows)]
+        steps = [(len(group), *self._step(triplets[group])) for group in groups]
         count = max(1, len(triplets))
-        mean, active = (math.fsum(len(step[0]) * step[at] for step in steps) / count for at in (1, 2))
+        mean, active = (math.fsum(step[0] * step[at] for step in steps) / count for at in (1, 2))
         loss, recall = self._judged(self.learned.transform(self.held_rows, self._workers))
         return Epoch(number, len(triplets), mean, active, loss, recall)
 
     def _step(self, triplets: NDArray[np.int64]) -> tuple[float, float]:
-        """One step down the gradient of the mean loss of some triplets; that loss and the share of active ones."""
+        """Take one step down the gradient of the mean loss; returns that loss and the share of active triplets."""
         taken = [self.rows[triplets[:, role]] for role in range(3)]
         mining = self.config.mining
         anchor, positive, negative = (self.learned.transform(rows, self._workers) for rows in taken)
@@ -207,7 +216,7 @@ class Trainer:
         return float(found.value), found.active
 
     def _move(self, slope: Numbers) -> Numbers:
-        """What the optimizer takes off the weights."""
+        """What the optimizer subtracts from the weights."""
         rate = self.config.learning_rate
         if self.config.optimizer == "sgd":
             return rate * slope
@@ -219,7 +228,7 @@ class Trainer:
         return rate * first / (np.sqrt(second) + TINY)
 
     def _judged(self, rows: NDArray[Any]) -> tuple[float, float]:
-        """Mean loss and recall@1 of the held-out rows, from each row's nearest positive and nearest negative."""
+        """Mean loss and recall@1 of held-out rows, each with its nearest positive and its nearest negative."""
         mining = {name: self.config.mining[name] for name in ("metric", "normalize", "margin")}
         found = self._mined(
             rows, self.held_codes, band="any", positives="easiest", negatives=1, drop_duplicates_within="none",
@@ -231,15 +240,3 @@ class Trainer:
         return mine_arrays(
             rows.astype(np.float32), codes, threads=self._threads, memory=self.resources.memory, **options
         )
-
-
-def _cut(order: NDArray[np.int64], rows: int) -> Iterator[NDArray[np.int64]]:
-    return (order[first : first + rows] for first in range(0, len(order), rows))
-
-
-def told(epoch: Epoch) -> str:
-    """An epoch in a line."""
-    return (
-        f"epoch {epoch.epoch}: {epoch.triplets:,} triplets, loss {epoch.loss or 0:.4f}, "
-        f"{epoch.active or 0:.0%} active; held-out loss {epoch.held_out_loss:.4f}, recall@1 {epoch.recall_at_1:.4f}"
-    )
