@@ -29,7 +29,8 @@ from report import short_speed, speed  # noqa: E402
 
 from minestream.cli.guide import pages  # noqa: E402
 from minestream.cli.main import cli  # noqa: E402
-from minestream.cli.mining import option_rows, visible_fields  # noqa: E402
+from minestream.cli.mining import option_rows  # noqa: E402
+from minestream.cli.options import visible_fields  # noqa: E402
 from minestream.config.commands import Mining, own_options  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.option import GROUPS  # noqa: E402

@@ -12,17 +12,13 @@ from minestream.cli.groups import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.profile_text import profile_text
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying
+from minestream.config.keywords import ProfileOptions
 from minestream.config.parse import parse_margins
 
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options_of(
-    Profiling,
-    "seed", "embedding", "label", "id", "group_column", "group_rule", "carry", "unlabeled_value", "on_bad_rows",
-    "on_duplicate_ids", "metric", "normalize", "exclude", "exclude_rows", "on_missing_ids", "vectors", "memory",
-    "scratch", "threads", "progress",
-)  # fmt: skip
+@options_of(Profiling, "seed", also=ProfileOptions)
 def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_json: bool, **options: Any) -> None:
     """Say what INPUT holds: distances, margins, retrieval, hubs, doubtful labels, duplicates across labels.
 

@@ -10,15 +10,12 @@ import minestream
 from minestream.cli.groups import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.config.commands import Applying, Fitting
+from minestream.config.keywords import FitOptions
 
 
 @click.command(cls=Command)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options_of(
-    Fitting,
-    "embedding", "label", "id", "on_bad_rows", "metric", "margin", "band", "negatives", "pick", "positives",
-    "positives_per_anchor", "normalize", "seed", "memory", "threads", "overwrite", "progress",
-)  # fmt: skip
+@options_of(Fitting, "seed", also=FitOptions)
 def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> None:
     """Learn a linear embedding of INPUT: mine triplets, train on them, mine again; held-out labels judge it.
 

@@ -13,11 +13,11 @@ import click
 import minestream
 from minestream.cli import printing
 from minestream.cli.groups import Command
-from minestream.cli.options import JSON_HELP, flags_of, given_only, options_of, show_result
+from minestream.cli.options import JSON_HELP, flags_of, given_only, options_of, show_result, visible_fields
 from minestream.config.commands import Merging, Mining, own_options
+from minestream.config.keywords import MergeOptions, MineOptions
 from minestream.config.option import GROUPS, help_of
 from minestream.config.parse import PIPE
-from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import RunInterruptedError, UsageError
 from minestream.system.console import show, tell
 
@@ -34,11 +34,6 @@ def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
         condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
         default = " (default)" if name == spec.default else ""
         yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
-
-
-def visible_fields() -> list[Field[Any]]:
-    """The fields that are options of the command line."""
-    return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
 
 
 class MineCommand(Command):
@@ -58,7 +53,7 @@ class MineCommand(Command):
 
 @click.command(cls=MineCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options_of(Mining, *(spec.name for spec in visible_fields()))
+@options_of(Mining, also=MineOptions)
 def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
     stream on standard input.
@@ -94,11 +89,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, **options: Any
 
 @click.command(cls=Command)
 @click.argument("slices", nargs=-1, required=True, metavar="OUT | SLICE...")
-@options_of(
-    Merging,
-    "corpus", "qrels", "exclude", "exclude_rows", "vectors", "require_rows",
-    "max_short", "memory", "scratch", "threads", "resume", "overwrite", "progress",
-)  # fmt: skip
+@options_of(Merging, also=MergeOptions)
 def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Make one output of its slices: the bytes of one run over everything.
 

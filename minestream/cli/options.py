@@ -19,17 +19,26 @@ KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 Function = Callable[..., Any]
 
 
+def visible_fields() -> list[Field[Any]]:
+    """The options of mine on the command line."""
+    return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
+
+
 def flags_of(spec: Field[Any]) -> tuple[str, ...]:
     """The command-line options of a field."""
     return spec.metadata["flags"] or (flag_of(spec.name),)
 
 
-def options_of(command: type[Any], *of_mine: str) -> Callable[[Function], Function]:
+def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None) -> Callable[[Function], Function]:
     """Decorate with the options of a command (config/commands.py), then some of mine, then --json.
 
     They have no defaults here: only what was given is passed on.
+
+    of_mine : names of options of mine
+    also : the TypedDict (config/keywords.py) of those that the function takes as keywords
     """
-    specs = [*own_options(command).values(), *(OPTION_FIELDS[name] for name in of_mine)]
+    shared = [spec for spec in visible_fields() if spec.name in (*of_mine, *(also.__annotations__ if also else ()))]
+    specs = [*own_options(command).values(), *shared]
 
     def decorated(function: Function) -> Function:
         function = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)(function)

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from minestream.config.metrics import METRICS
 from minestream.config.option import flag_of
+from minestream.config.resources import DERIVED, Resources
 from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
 from minestream.errors import UsageError
 
 if TYPE_CHECKING:
     from minestream.config.mine_config import MineConfig
-    from minestream.config.resources import Resources
-
 
 Seen = TypeVar("Seen")
 
@@ -40,15 +39,11 @@ def refuse(table: tuple[Check[Any], ...], seen: Any, **more: object) -> None:
             raise UsageError(check.message.format(**values, **more), check.hint)
 
 
-# The fields of a configuration that follow from options of Tables.
-_DERIVED = {"corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"}
-
-
 def _asked(option: str, seen: Any) -> bool:
     """Whether an option is given, as users write it: `--order shuffled`, or `--max-uses` with any value."""
     flag, _, wanted = option.partition(" ")
     name = flag.removeprefix("--").replace("-", "_")
-    value = getattr(seen, _DERIVED.get(name, name))
+    value = getattr(seen, DERIVED.get(name, name))
     return bool(value == wanted) if wanted else value not in (None, False)
 
 

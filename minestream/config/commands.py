@@ -47,8 +47,7 @@ class Merging:
 
     out: str | None = _out(None, "The file or folder to write, where slices are named one by one.")
     source: tuple[str, ...] = option(
-        (), "repeat", "",
-        "The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses.",
+        (), "repeat", "", "The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses.",
         metavar="PATH"
     )  # fmt: skip
 
@@ -72,8 +71,7 @@ class Exporting:
         choices=SCORES_MEAN
     )  # fmt: skip
     short_rows: str | None = option(
-        None, "choice", "", "Pairs with fewer than k negatives. Default: the format's.",
-        choices=SHORT_ROWS_OF_FORMATS
+        None, "choice", "", "Pairs with fewer than k negatives. Default: the format's.", choices=SHORT_ROWS_OF_FORMATS
     )  # fmt: skip
     overwrite: bool = _overwrite()
 
@@ -82,9 +80,7 @@ class Exporting:
 class Refiltering:
     """Options of `refilter`."""
 
-    scores: str = option(
-        MISSING, "text", "", "Table of query_id, document_id, score (as --qrels).", metavar="TABLE"
-    )  # fmt: skip
+    scores: str = option(MISSING, "text", "", "Table of query_id, document_id, score (as --qrels).", metavar="TABLE")
     negatives: int = option(
         MISSING, "integer", "", "Negatives of a pair that stay.", flags=("-k", "--negatives"), metavar="K"
     )  # fmt: skip
@@ -159,13 +155,9 @@ class Learning:
     )  # fmt: skip
     center: bool = option(False, "flag", "", "Take the mean of the training rows off first.")
     epochs: int = option(20, "integer", "", "Most epochs.", metavar="N", within=COUNT)
-    patience: int = option(
-        5, "integer", "", "Stop after N epochs without a better one.", metavar="N", within=COUNT
-    )  # fmt: skip
+    patience: int = option(5, "integer", "", "Stop after N epochs without a better one.", metavar="N", within=COUNT)
     optimizer: str = option("adam", "choice", "", "The optimizer.", choices=OPTIMIZERS)
-    learning_rate: float = option(
-        1e-3, "number", "", "The learning rate.", metavar="R", within=Range(0, inside=True)
-    )  # fmt: skip
+    learning_rate: float = option(1e-3, "number", "", "The learning rate.", metavar="R", within=Range(0, inside=True))
     step_rows: int = option(512, "integer", "", "Triplets of a step.", metavar="N", within=COUNT)
     validation: float = option(
         0.2, "number", "", "Share of the labels held out.", metavar="SHARE",

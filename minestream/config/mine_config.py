@@ -67,12 +67,10 @@ class MineConfig:
         metavar="EXPR"
     )  # fmt: skip
     anchor_where: str | None = option(
-        None, "text", "Input", "Rows that may be anchors, of those that take part.",
-        metavar="EXPR"
+        None, "text", "Input", "Rows that may be anchors, of those that take part.", metavar="EXPR"
     )  # fmt: skip
     candidate_where: str | None = option(
-        None, "text", "Input", "Rows that may be positives and negatives (with --corpus: rows of it).",
-        metavar="EXPR"
+        None, "text", "Input", "Rows that may be positives and negatives (with --corpus: rows of it).", metavar="EXPR"
     )  # fmt: skip
     unlabeled: str = option("ignore", "choice", "Input", "What rows with a null label are.", choices=UNLABELED)
     unlabeled_value: str | None = option(
@@ -81,8 +79,7 @@ class MineConfig:
     on_bad_rows: str = option(
         "error", "choice", "Input",
         "Rows without a vector (null, empty, null elements, another length), with NaN or inf, and zero rows where the "
-        "metric needs a direction.",
-        choices={"error": "refuse the input", "drop": "leave them out, counted"}
+        "metric needs a direction.", choices={"error": "refuse the input", "drop": "leave them out, counted"}
     )  # fmt: skip
     on_duplicate_ids: str = option(
         "error", "choice", "Input", "Rows that share an id.",
@@ -154,8 +151,7 @@ class MineConfig:
     drop_duplicates_within: float | None = option(
         0.0, "threshold", "What is mined",
         "Drop negatives within T of the anchor's or the positive's vector. 0 (default): equal vectors only, for cosine "
-        "those of one direction; none: off.",
-        metavar="T|none", within=Range(0, hint="none drops no duplicates")
+        "those of one direction; none: off.", metavar="T|none", within=Range(0, hint="none drops no duplicates")
     )  # fmt: skip
     drop_duplicates_of: str = option(
         None, "choice", "What is mined", "Whose near duplicates are dropped. Default: both (with --corpus: positive).",

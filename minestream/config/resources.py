@@ -10,6 +10,11 @@ from minestream.config.parse import parse_memory
 from minestream.config.rules import ENGINES
 from minestream.system.machine import free_bytes
 
+# The fields of MineConfig that follow from Tables.
+DERIVED = {
+    "corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tables:
@@ -34,11 +39,8 @@ class Tables:
 
     def derived(self) -> dict[str, bool]:
         """The fields of MineConfig that follow from these."""
-        return {
-            "two_tables": self.corpus is not None,
-            "listed_positives": self.qrels is not None,
-            "exclusions": self.exclude is not None or self.exclude_rows is not None,
-        }
+        given = {field for name, field in DERIVED.items() if getattr(self, name) is not None}
+        return {field: field in given for field in DERIVED.values()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,7 @@ class Resources:
         metavar="DIR",
     )  # fmt: skip
     threads: int | None = option(
-        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N",
-        within=COUNT
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N", within=COUNT
     )  # fmt: skip
     shard: str | None = option(
         None, "text", "Resources", "Mine slice I of N only, to OUT.slices/: minestream merge OUT makes one of all.",

@@ -21,8 +21,7 @@ from minestream.cli import printing
 from minestream.cli.guide import pages
 from minestream.cli.main import cli, main
 from minestream.cli.mining import mine as mine_command
-from minestream.cli.mining import visible_fields
-from minestream.cli.options import flags_of
+from minestream.cli.options import flags_of, visible_fields
 from minestream.config.names import FOREIGN_OPTIONS
 from minestream.config.option import GROUPS
 from minestream.config.resolve import OPTION_FIELDS, split_options

@@ -13,7 +13,7 @@ from minestream.config import checks, mine_config
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import Range, flag_of
 from minestream.config.resolve import OPTION_FIELDS, split_options
-from minestream.config.resources import Resources
+from minestream.config.resources import DERIVED, Resources
 from minestream.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("as_written")
@@ -44,7 +44,7 @@ def test_an_option_is_known_by_its_text(option: str) -> None:
         choices = OPTION_FIELDS[name].metadata["choices"]
         assert not value or value in choices
         assert not checks._asked(each, MineConfig())
-        named = checks._DERIVED.get(name, name)
+        named = DERIVED.get(name, name)
         assert checks._asked(each, MineConfig(**{named: value or 1}))
 
 

@@ -16,7 +16,7 @@ from test_layers import FLOORS
 
 import minestream
 from minestream.cli.main import cli
-from minestream.cli.mining import flags_of, visible_fields
+from minestream.cli.options import flags_of, visible_fields
 from minestream.config.rules import BANDS
 from minestream.errors import EXIT_CODES
 from minestream.mining.plan import ALL_PART_ROWS, PART_ANCHORS, PART_ROWS
