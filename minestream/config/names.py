@@ -20,7 +20,7 @@ GONE: dict[str, str] = {
     "short_rows=pad-random": "minestream export --short-rows repeat, which repeats the pair's own negatives, or drop",
     "short_rows=repeat": f"{_EXPORT} NAME --short-rows repeat",
     "text": f"{_EXPORT} NAME --text COL", "query_text": f"{_EXPORT} NAME --query-text COL",
-    **{f"emit={name}": f"{_EXPORT} {name}{' --text COL' * form.needs_text}" for name, form in FORMATS.items()},
+    **{f"emit={name}": f"{_EXPORT} {name}{' --text COL' * bool(form.texts)}" for name, form in FORMATS.items()},
     "plots": "the charts stand as SVG in DIR/report.html: minestream profile INPUT -o DIR",
 }  # fmt: skip
 # Values of other tools, in small letters with underscores, by option.

@@ -44,11 +44,6 @@ class Format:
     short_rows: tuple[str, ...]
     missing: str
 
-    @property
-    def needs_text(self) -> bool:
-        """Whether it holds any text."""
-        return bool(self.texts)
-
     def takes(self, rescored: bool) -> tuple[str, ...]:
         """The scores that it can carry, the default first; rows that refilter chose have those of its table, too."""
         if not rescored or self.scores == ("none",):

@@ -115,13 +115,13 @@ def schema_ahead(tables: Iterable[pa.Table], path: Path) -> tuple[pa.Schema, Ite
     return (pq.read_schema(path), every) if first is None else (first.schema, itertools.chain([first], every))
 
 
-def write_lines(path: Path, tables: Iterable[pa.Table]) -> dict[str, Any]:
-    """Write the one column of text of some tables as lines, flush them to the disk, and return {rows, bytes, crc32}."""
+def write_lines(path: Path, pieces: Iterable[list[str]]) -> dict[str, Any]:
+    """Write lines of text, flush them to the disk, and return their {rows, bytes, crc32}."""
     rows, crc = 0, 0
     with open(path, "wb") as file:
-        for table in tables:
-            text = "".join(f"{line}\n" for line in table.column(0).to_pylist()).encode()
-            rows, crc = rows + table.num_rows, zlib.crc32(text, crc)
+        for lines in pieces:
+            text = "".join(f"{line}\n" for line in lines).encode()
+            rows, crc = rows + len(lines), zlib.crc32(text, crc)
             file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -596,7 +596,7 @@ def test_formats_of_two_tables(emit: str) -> None:
     """The texts and ids of each role are those of its table; what was exported is described and checked as others."""
     how: dict[str, Any] = {"corpus": "c.parquet", "qrels": "p.parquet", "embedding": "embedding", "progress": "none"}
     mine("q.parquet", "mined.parquet", negatives=3, **how)
-    text = {"text": "text"} if FORMATS[emit].needs_text else {}
+    text = {"text": "text"} if FORMATS[emit].texts else {}
     count = minestream.export("mined.parquet", "exported.parquet", emit=emit, **text)["rows"]
     rows = pq.read_table("exported.parquet").to_pylist()
     assert len(rows) == count > 250

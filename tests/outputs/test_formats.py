@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minestream.config.metrics import METRICS
-from minestream.config.trainer_formats import FORMATS, chosen
+from minestream.config.trainer_formats import FORMATS, ROLES, chosen
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.outputs.trainers import convert as formats
 from minestream.outputs.trainers.columns import Scoring
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
-from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
+from minestream.outputs.trainers.texts import Texts, text_column
 
 Pairs = list[tuple[int, int, list[int]]]
 
@@ -63,13 +63,17 @@ def ids_of(rows: Any, kind: str | None) -> pa.Array:
     )  # fmt: skip
 
 
-def joined(rows: int = 20, budget: int = 2**20, folder: Path = Path("/tmp"), same: int = 20) -> JoinedTexts:
+def joined(rows: int = 20, budget: int = 2**20, folder: Path = Path("/tmp"), same: int = 20) -> Texts:
     held = CarriedColumns(budget, folder)
     for start in range(0, rows, 7):
         texts = pa.array([f"text {row % same}" for row in range(start, min(rows, start + 7))])
         held.append(pa.record_batch([texts], ["text"]))
     held.seal()
-    return JoinedTexts(held, held)
+    return dict.fromkeys(ROLES, held)
+
+
+def carried(role: str) -> Texts:
+    return {"anchor": f"{role}_text", "positive": "positive_text", "negative": "negative_text"}
 
 
 def converted(name: str, tables: Any, **options: Any) -> pa.Table:
@@ -204,7 +208,7 @@ def test_formats_are_those_of_loops_however_the_rows_are_cut(
         patch.setattr(formats.whole_anchors, "__defaults__", (block,))
         found = converted(
             name, tables, k=k, metric=metric, scores=scores, short_rows=rule, counts=counts,
-            texts=CarriedTexts("text", "text") if carry else joined(same=same),
+            texts=carried(role) if carry else joined(same=same),
         )  # fmt: skip
     left = apart(pairs, same) if "negative" in FORMATS[name].texts else pairs
     meaning = "negative-distance" if metric == "dot" and scores == "similarity" else scores
@@ -272,7 +276,6 @@ def test_what_a_format_cannot_carry_is_refused(name: str, options: dict[str, Any
 def test_every_format_has_defaults_that_it_takes() -> None:
     for name, metric in itertools.product(FORMATS, METRICS):
         form = FORMATS[name]
-        assert form.needs_text == bool(form.texts)
         if METRICS[metric].similarity or form.scores[0] == "none":
             assert chosen(name, metric, None, None) == (form.scores[0], form.short_rows[0])
     assert set(FORMATS) == set(formats.SHAPES)
@@ -298,20 +301,20 @@ def test_a_null_text_is_named_where_it_is_needed(tmp_path: Path) -> None:
     texts = [f"text {row}" for row in range(20)]
     texts[8] = None  # a negative of 0 and 6
     held = text_column(pa.table({"t": texts}), "t", 2**20, tmp_path)
-    assert converted("tevatron", native(PAIRS), texts=JoinedTexts(held, held)).num_rows == 3
+    assert converted("tevatron", native(PAIRS), texts={"anchor": held}).num_rows == 3
     with pytest.raises(InputError, match="row 8, needed as negative"):
-        converted("st-triplets", native(PAIRS), texts=JoinedTexts(held, held))
-    carried = native(PAIRS, carry=True)
-    column = pa.array([None if t == "text 8" else t for t in carried["negative_text"].to_pylist()], pa.string())
-    carried = carried.set_column(carried.column_names.index("negative_text"), "negative_text", column)
+        converted("st-triplets", native(PAIRS), texts=dict.fromkeys(ROLES, held))
+    table = native(PAIRS, carry=True)
+    column = pa.array([None if t == "text 8" else t for t in table["negative_text"].to_pylist()], pa.string())
+    table = table.set_column(table.column_names.index("negative_text"), "negative_text", column)
     with pytest.raises(InputError, match="row 8, needed as negative"):
-        converted("flagembedding", carried, texts=CarriedTexts("text", "text"))
+        converted("flagembedding", table, texts=carried("anchor"))
 
 
 def test_carried_columns_that_are_no_text_are_refused() -> None:
     table = native(PAIRS).append_column("anchor_n", native(PAIRS)["anchor_row"])
     with pytest.raises(InputError, match="int64"):
-        converted("tevatron", table, texts=CarriedTexts("n", "n"))
+        converted("tevatron", table, texts={"anchor": "anchor_n"})
 
 
 # ---------------------------------------------------------------- texts and lines
@@ -326,7 +329,7 @@ def test_texts_are_read_by_row_over_several_files(tmp_path: Path, budget: int, m
         pq.write_table(pa.table({"text": column}), tmp_path / f"{place}.parquet")
     held = text_column(tmp_path, "text", budget, tmp_path)
     rows = np.array([29, 0, 10, 0, 19])
-    assert JoinedTexts(held, None).take("negative", rows).to_pylist() == [f"é{row}" for row in rows]
+    assert held.take(rows)["text"].to_pylist() == [f"é{row}" for row in rows]
     with pytest.raises(InputError, match="did you mean 'text'"):
         text_column(tmp_path, "texts", budget, tmp_path)
     pq.write_table(pa.table({"text": [1]}), tmp_path / "9.parquet")
@@ -342,8 +345,8 @@ def test_lines_are_json_and_tabs_with_short_numbers() -> None:
     held = text_column(texts, "t", 2**20, Path("/tmp"))
 
     def lines(name: str, **options: Any) -> list[str]:
-        shaped = converted(name, table, k=1, texts=JoinedTexts(held, held), **options)
-        return pa.concat_tables(as_lines(name, [shaped]))["line"].to_pylist()
+        shaped = converted(name, table, k=1, texts=dict.fromkeys(ROLES, held), **options)
+        return [line for piece in as_lines(name, [shaped]) for line in piece]
 
     (line,) = lines("flagembedding")
     assert line == '{"query": "\\"é\\"\\n", "pos": ["b"], "neg": ["\u2028"], "pos_scores": [0.9], "neg_scores": [0.0]}'
@@ -375,5 +378,5 @@ def test_memory_is_bounded_by_blocks() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(formats.whole_anchors, "__defaults__", (50,))
-        next(convert("pml", tables(), k=1, scoring=None, short_rows="keep", texts=None, counts=Counts()))
+        next(convert("pml", tables(), k=1, scoring=None, short_rows="keep", texts={}, counts=Counts()))
     assert len(asked) <= 7

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from minestream.config.trainer_formats import RESCORED, ROLES
 from minestream.errors import InputError
 from minestream.inputs.decode import as_array, lists_from
-from minestream.outputs.trainers.texts import CarriedTexts, Texts, no_text
+from minestream.outputs.trainers.texts import Texts, no_text
 from minestream.system import ragged
 
 SPACE = r"^$|[\s\x0b\x1c-\x1f\x85\p{Z}]"  # what str.split() would cut an id at, or lose
@@ -62,7 +62,7 @@ class Block:
     """Native triplets of whole anchors: P pairs, M negatives; `at` are positions of its rows."""
 
     table: pa.Table
-    texts: Texts | CarriedTexts | None
+    texts: Texts
     scoring: Scoring | None  # None: no scores
     k: int  # negatives of a full pair
 
@@ -123,13 +123,11 @@ class Block:
 
     def text(self, role: str, at: Rows) -> pa.Array:
         """Texts, none of them null."""
-        rows = self.rows[role][at]
-        if isinstance(self.texts, CarriedTexts):
-            name = f"{self.anchor}_{self.texts.query}" if role == "anchor" else f"{role}_{self.texts.document}"
-            found = as_array(self.table[name]).take(pa.array(at))
+        rows, column = self.rows[role][at], self.texts[role]
+        if isinstance(column, str):
+            found = as_array(self.table[column]).take(pa.array(at))
         else:
-            assert self.texts is not None
-            found = self.texts.take(role, rows)
+            found = column.take(rows).column(0).combine_chunks()
         if found.type != pa.string():
             raise no_text(f"the text of the {role}", found.type)
         if found.null_count:

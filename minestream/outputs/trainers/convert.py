@@ -15,7 +15,7 @@ from minestream.config.trainer_formats import FORMATS, ROLES
 from minestream.errors import UsageError
 from minestream.inputs.decode import as_array
 from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_role
-from minestream.outputs.trainers.texts import CarriedTexts, Texts
+from minestream.outputs.trainers.texts import Texts
 from minestream.system import ragged
 
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
@@ -31,9 +31,6 @@ class Counts:
     dropped: int = 0  # pairs left out
     repeated: int = 0  # negatives written again to fill a row
     same_text: int = 0  # negatives left out: they have the text of their anchor or of one of its positives
-
-
-SAME_TEXT = "same text as the anchor or a positive"
 
 
 def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
@@ -101,7 +98,7 @@ def whole_anchors(tables: Iterable[pa.Table], block_rows: int = BLOCK_ROWS) -> I
 
 def convert(
     name: str, tables: Iterable[pa.Table], *, k: int, scoring: Scoring | None, short_rows: str,
-    texts: Texts | CarriedTexts | None, counts: Counts,
+    texts: Texts, counts: Counts,
 ) -> Iterator[pa.Table]:  # fmt: skip
     """Rows of a trainer format, made of native triplets.
 
@@ -116,8 +113,8 @@ def convert(
     scoring : Scoring or None
         The scores that the rows get; None: no scores.
     short_rows : {"keep", "drop", "repeat"}
-    texts : Texts or CarriedTexts, optional
-        Needed by the formats that hold texts.
+    texts : Texts
+        Of the roles whose texts the format holds.
     counts : Counts
         Filled while the tables are read.
 
@@ -148,24 +145,22 @@ def convert(
         yield shaped
 
 
-def _needed(table: pa.Table, texts: Texts | CarriedTexts | None) -> pa.Table:
+def _needed(table: pa.Table, texts: Texts) -> pa.Table:
     anchor = anchor_role(table.column_names)
     names = {f"{role}_{what}" for role in (anchor, *ROLES[1:]) for what in ("id", "row")}
     names |= {"distance_ap", "distance_an", "score_ap", "score_an"}
-    if isinstance(texts, CarriedTexts):
-        names |= {f"{anchor}_{texts.query}", *(f"{role}_{texts.document}" for role in ROLES[1:])}
+    names |= {column for column in texts.values() if isinstance(column, str)}
     return table.select([name for name in table.column_names if name in names])
 
 
-def as_lines(name: str, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Converted rows as tables of one column of lines, for `write_lines`.
+def as_lines(name: str, tables: Iterable[pa.Table]) -> Iterator[list[str]]:
+    """Converted rows as lines, table by table.
 
     Floats are the shortest text of their float32; the keys of JSON stand in column order.
     """
     for table in tables:
         columns = [_as_text(column).to_pylist() for column in table.columns]
-        lines = LINES[FORMATS[name].suffix](table.column_names, zip(*columns, strict=True))
-        yield pa.table({"line": pa.array(lines, pa.string())})
+        yield LINES[FORMATS[name].suffix](table.column_names, zip(*columns, strict=True))
 
 
 def _json_lines(names: list[str], rows: Iterable[tuple[Any, ...]]) -> list[str]:

@@ -28,7 +28,7 @@ from minestream.outputs.parquet import write_lines, write_rows
 from minestream.outputs.single_file import Draft, publishing
 from minestream.outputs.trainers.columns import Scoring, anchor_role
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
-from minestream.outputs.trainers.texts import CarriedTexts, JoinedTexts, text_column
+from minestream.outputs.trainers.texts import Texts, text_column
 from minestream.system import ragged
 from minestream.system.paths import AnyPath, RemotePath, place_of, readable, text_of
 
@@ -81,7 +81,7 @@ def export(
     place = ending_in(form.suffix, out, f"--emit {emit}")
     read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
     with publishing(place, overwrite, read) as draft:
-        texts = texts_of(found, form.texts, given, memory, draft) if form.needs_text else None
+        texts = texts_of(found, form.texts, given, memory, draft) if form.texts else {}
         scoring = Scoring.of(scores, config["metric"], config["float64"])
         tables = convert(
             emit, triplets(found), k=config["negatives"], scoring=scoring, short_rows=short_rows, texts=texts,
@@ -90,8 +90,8 @@ def export(
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
         record = _written(draft, found, tables, said)
     notes = idle(
-        "export", given, texts=form.texts, carried=isinstance(texts, CarriedTexts), two_tables=config["two_tables"],
-        query_text=query_text,
+        "export", given, texts=form.texts, carried=any(isinstance(each, str) for each in texts.values()),
+        two_tables=config["two_tables"], query_text=query_text,
     )  # fmt: skip
     counted = asdict(counts) | {"bytes": record["bytes"], "notes": notes}
     return {"output": str(place), "mined": str(found.path), **said, **counted}
@@ -169,8 +169,8 @@ def triplets(found: MinedOutput) -> Iterator[pa.Table]:
                 yield native(pa.Table.from_batches([batch]), config)
 
 
-def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> CarriedTexts:
-    """The names of the text columns: those given, or the only text that was carried."""
+def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> tuple[str, str]:
+    """The columns of the texts of documents and of queries: those given, or the only text that was carried."""
     if text is None:
         schema = next(triplets(found)).schema
         carried = [n for n in found.about["config"]["carry"] if schema.field(f"positive_{n}").type == pa.string()]
@@ -178,19 +178,17 @@ def text_names(found: MinedOutput, text: str | None, query_text: str | None) -> 
             several = f"several were carried: {', '.join(carried)}" if carried else "none was carried"
             raise UsageError(f"the format holds texts; {several}", "name their column: --text COL")
         text = carried[0]
-    return CarriedTexts(text, query_text or text)
+    return text, query_text or text
 
 
-def texts_of(
-    found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], memory: str, draft: Draft
-) -> CarriedTexts | JoinedTexts:
-    """Where the texts of `roles` come from: the mined rows that carry them, else the source."""
-    names = text_names(found, given["text"], given["query_text"])
+def texts_of(found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], memory: str, draft: Draft) -> Texts:
+    """Where the texts of `roles` are: in the mined rows that carry them, else in the source."""
+    document, query = text_names(found, given["text"], given["query_text"])
     columns = next(triplets(found)).column_names
     anchor = anchor_role(columns)
-    carried = {"anchor": f"{anchor}_{names.query}", **{role: f"{role}_{names.document}" for role in ROLES[1:]}}
-    if all(carried[role] in columns for role in roles):
-        return names
+    carried = {role: f"{anchor}_{query}" if role == "anchor" else f"{role}_{document}" for role in roles}
+    if set(carried.values()) <= set(columns):
+        return carried
 
     def read(table: str, name: str, option: str) -> CarriedColumns:
         """A text column of INPUT ("") or of the corpus, which must be the table that was mined."""
@@ -205,12 +203,11 @@ def texts_of(
         return texts
 
     if anchor == "query":
-        queries = read("", names.query, "--query-text")
-        return JoinedTexts(None if roles == ("anchor",) else read("corpus", names.document, "--text"), queries)
-    if names.query != names.document:
+        queries = {"anchor": read("", query, "--query-text")}
+        return queries | (dict.fromkeys(ROLES[1:], read("corpus", document, "--text")) if roles == ROLES else {})
+    if query != document:
         raise UsageError("--query-text is for two tables; here queries and documents are one", "leave it out")
-    texts = read("", names.document, "--text")
-    return JoinedTexts(texts, texts)
+    return dict.fromkeys(roles, read("", document, "--text"))
 
 
 def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) -> AnyPath:

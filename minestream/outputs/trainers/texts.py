@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.types as pat
-from numpy.typing import NDArray
 
-from minestream.config.trainer_formats import ROLES
 from minestream.errors import InputError, nearest_name
 from minestream.inputs.columns import is_list, plain
 from minestream.inputs.dataset.carried import CarriedColumns
@@ -19,35 +16,8 @@ from minestream.inputs.decode import decode_plain
 from minestream.inputs.files import open_inputs
 
 TEXT_ROWS = 8_192
-Rows = NDArray[np.int64]
-
-
-class Texts(Protocol):
-    """Where texts come from."""
-
-    def take(self, role: str, rows: Rows) -> pa.Array:
-        """The texts of source rows, as strings; `role` is anchor, positive or negative."""
-
-
-@dataclass(frozen=True)
-class CarriedTexts:
-    """Texts that the triplets themselves carry: the names of the carried columns, without their role."""
-
-    document: str
-    query: str
-
-
-class JoinedTexts:
-    """Texts by row number of the tables they come from (see `text_column`); of one table, queries are documents."""
-
-    def __init__(self, documents: CarriedColumns | None, queries: CarriedColumns | None) -> None:
-        self._of_role = dict.fromkeys(ROLES, documents) | {"anchor": queries}
-
-    def take(self, role: str, rows: Rows) -> pa.Array:
-        """The texts of rows; reads each scratch batch that holds one once."""
-        held = self._of_role[role]
-        assert held is not None, f"no texts were read for the {role}"
-        return held.take(rows).column(0).combine_chunks()
+# The texts of each role that needs some: a column of the triplets, or the column of their table, by source row.
+Texts = Mapping[str, str | CarriedColumns]
 
 
 def text_column(inputs: Any, name: str, budget_bytes: int, scratch: Path, option: str = "--text") -> CarriedColumns:
