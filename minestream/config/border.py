@@ -14,7 +14,7 @@ from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from minestream.config.commands import Exporting, own_options
-from minestream.config.option import help_of, of_type
+from minestream.config.option import flag_of, help_of, of_type
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
 
@@ -53,7 +53,7 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
         def call(*args: Any, **given: Any) -> Any:
             for name in given:
                 if name in typed:
-                    given[name] = of_type(f"--{name.replace('_', '-')}", known[name], given[name])
+                    given[name] = of_type(flag_of(name), known[name], given[name])
                 elif name not in known and options is None:
                     refuse_unknown(function.__name__, [name], typed or known)
             return _with_notes(function(*args, **given))

@@ -54,71 +54,43 @@ def _deals_all(asked: Asked) -> bool:
 
 
 IDLE: tuple[Idle[Asked], ...] = (
-    Idle(
-        ("positives_per_anchor",),
-        lambda a: a.config.positives == "all" and "positives" not in a.names and a.config.preset is None,
-        "with --qrels every listed positive of an anchor is taken",
-        "--positives easiest (or hardest, random) takes N of them",
-    ),
+    Idle(("positives_per_anchor",),
+         lambda a: a.config.positives == "all" and "positives" not in a.names and a.config.preset is None,
+         "with --qrels every listed positive of an anchor is taken",
+         "--positives easiest (or hardest, random) takes N of them"),
     Idle(("positives_per_anchor",), lambda a: a.config.positives == "all", "--positives all takes every one"),
-    Idle(
-        ("seed",), lambda a: not _draws(a),
-        "nothing is drawn: --pick random, --positives random, --anchors and --order shuffled do",
-    ),
-    Idle(
-        ("reference",), lambda a: a.config.absolute_margin is None and a.config.relative_margin is None,
-        "no --absolute-margin or --relative-margin is measured from it",
-    ),
+    Idle(("seed",), lambda a: not _draws(a),
+         "nothing is drawn: --pick random, --positives random, --anchors and --order shuffled do"),
+    Idle(("reference",), lambda a: a.config.absolute_margin is None and a.config.relative_margin is None,
+         "no --absolute-margin or --relative-margin is measured from it"),
     Idle(("group_rule",), lambda a: "group_column" not in a.names, "there is no --group-column"),
-    Idle(
-        ("drop_duplicates_of", "keep_duplicate_positives"), lambda a: a.config.drop_duplicates_within is None,
-        "--drop-duplicates-within none lets every duplicate pass",
-    ),
-    Idle(
-        ("keep_duplicate_positives",), lambda a: a.config.positives in ("hardest", "all"),
-        "positives equal to the anchor are passed over by --positives easiest and random only",
-    ),
+    Idle(("drop_duplicates_of", "keep_duplicate_positives"), lambda a: a.config.drop_duplicates_within is None,
+         "--drop-duplicates-within none lets every duplicate pass"),
+    Idle(("keep_duplicate_positives",), lambda a: a.config.positives in ("hardest", "all"),
+         "only --positives easiest and random pass over positives equal to the anchor"),
     Idle(("min_grade",), lambda a: not a.config.listed_positives, "there are no --qrels"),
     Idle(("shared_ids",), lambda a: not a.config.two_tables, "there is one table: add --corpus"),
-    Idle(
-        ("on_missing_ids",),
-        lambda a: not (a.config.listed_positives or a.config.exclusions),
-        "nothing is listed by id: --qrels, --exclude and --exclude-rows do",
-    ),
+    Idle(("on_missing_ids",), lambda a: not (a.config.listed_positives or a.config.exclusions),
+         "nothing is listed by id: --qrels, --exclude and --exclude-rows do"),
     Idle(("embedding",), lambda a: a.resources.vectors, "the vectors are those of --vectors"),
-    Idle(
-        ("normalize",), lambda a: a.config.metric == "cosine",
-        "cosine distances are of directions already (but for the last digits)",
-    ),
-    Idle(
-        ("fallback",), lambda a: a.config.band == "any" and not a.config.similarity_filters,
-        "--band any holds every negative, so that none is left to fall back on",
-    ),
+    Idle(("normalize",), lambda a: a.config.metric == "cosine",
+         "cosine distances compare directions already (only last digits change)"),
+    Idle(("fallback",), lambda a: a.config.band == "any" and not a.config.similarity_filters,
+         "--band any holds every negative: none is left to fall back on"),
     Idle(("negatives_per_anchor",), _deals_all, "an anchor has no more rows than that"),
-    Idle(
-        ("max_per_negative_label",),
-        lambda a: 0 < a.config.negatives <= (a.config.max_per_negative_label or 0),
-        "a pair has no more negatives than that",
-    ),
+    Idle(("max_per_negative_label",), lambda a: 0 < a.config.negatives <= (a.config.max_per_negative_label or 0),
+         "a pair has no more negatives than that"),
     Idle(("anchors",), lambda a: (a.config.anchors or "").startswith("100%"), "100% are all of them"),
-    Idle(
-        ("max_similarity",), lambda a: a.config.metric == "cosine" and (a.config.max_similarity or 0) >= 1,
-        "no cosine similarity is above 1",
-    ),
-    Idle(
-        ("min_similarity",), lambda a: a.config.metric == "cosine" and (a.config.min_similarity or 0) <= -1,
-        "no cosine similarity is below -1",
-    ),
+    Idle(("max_similarity",), lambda a: a.config.metric == "cosine" and (a.config.max_similarity or 0) >= 1,
+         "no cosine similarity is above 1"),
+    Idle(("min_similarity",), lambda a: a.config.metric == "cosine" and (a.config.min_similarity or 0) <= -1,
+         "no cosine similarity is below -1"),
     Idle(("loss",), lambda a: a.config.margin is None, "without --margin there is no loss"),
-    Idle(
-        ("short_rows",), lambda a: a.config.emit == "triplets" and a.config.negatives == 1,
-        "a pair without its one negative has no row",
-    ),
-    Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "tuples hold scores, --emit tuples"),
-    Idle(
-        ("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
-        "--dry-run mines and writes nothing",
-    ),
+    Idle(("short_rows",), lambda a: a.config.emit == "triplets" and a.config.negatives == 1,
+         "a pair without its one negative has no row"),
+    Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "only tuples hold scores: --emit tuples"),
+    Idle(("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
+         "--dry-run mines and writes nothing"),
 )  # fmt: skip
 Facts = Mapping[str, Any]
 _ONE_TABLE = "one table was mined"
@@ -127,13 +99,9 @@ _ONE_TABLE = "one table was mined"
 # The same of the other commands, by the facts that each hands to `idle`.
 IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     "verify": (
-        Idle(
-            ("sample", "seed", "source", "corpus", "qrels"), lambda f: f["trainer"],
-            "a trainer's rows do not say where they come from: checksums alone are compared",
-        ),
-        Idle(
-            ("seed", "source", "corpus", "qrels"), lambda f: f["sample"] == 0, "--sample 0 derives no anchor again",
-        ),
+        Idle(("sample", "seed", "source", "corpus", "qrels"), lambda f: f["trainer"],
+             "a trainer's rows do not say where they come from: checksums alone are compared"),
+        Idle(("seed", "source", "corpus", "qrels"), lambda f: f["sample"] == 0, "--sample 0 derives no anchor again"),
         Idle(("seed",), lambda f: f["every"], "every anchor is derived again, none is drawn"),
         Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
         Idle(("qrels",), lambda f: not f["listed_positives"], "no positives were listed"),
@@ -142,13 +110,9 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
         Idle(("text", "query_text", "source", "corpus"), lambda f: not f["texts"], "this format holds no texts"),
         Idle(("source", "corpus"), lambda f: f["carried"], "the texts are those that the mined rows carry"),
         Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
-        Idle(
-            ("corpus",), lambda f: f["texts"] == ("anchor",), "this format holds texts of queries only",
-        ),
-        Idle(
-            ("text",), lambda f: f["texts"] == ("anchor",) and f["query_text"],
-            "this format holds texts of queries only, those of --query-text",
-        ),
+        Idle(("corpus",), lambda f: f["texts"] == ("anchor",), "this format holds texts of queries only"),
+        Idle(("text",), lambda f: f["texts"] == ("anchor",) and f["query_text"],
+             "this format holds texts of queries only, those of --query-text"),
     ),
     "compare": (Idle(("overwrite",), lambda f: f["out"] is None, "without -o nothing is written"),),
     "profile": (
@@ -159,10 +123,8 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     ),
     "fit": (Idle(("patience",), lambda f: f["patience"] >= f["epochs"], "there are no more epochs than that"),),
     "merge": (
-        Idle(
-            ("source", "corpus", "qrels", "exclude", "exclude_rows", "vectors"), lambda f: not f["finishing"],
-            "nothing is finished over all rows, so that the slices are all that is read",
-        ),
+        Idle(("source", "corpus", "qrels", "exclude", "exclude_rows", "vectors"), lambda f: not f["finishing"],
+             "nothing is finished over all rows: only the slices are read"),
     ),
 }  # fmt: skip
 
