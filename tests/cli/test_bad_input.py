@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import set_sizes
 
 import minestream
 from minestream.cli.main import main
 from minestream.errors import InputError
 from minestream.inputs.source import open_source
 from minestream.inputs.where import parse_where
-from minestream.mining import pipeline
-from minestream.mining.shards import Mining
 
 REPOSITORY = Path(__file__).parents[2]
 ROWS = 30
@@ -83,45 +80,17 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     return check
 
 
-UDT = pa.struct(
-    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
-)
-ragged = [[1.0, 2.0, 3.0]] * ROWS
-ragged[7] = [1.0, 2.0]
-with_null: list[Any] = [[1.0, 2.0, 3.0]] * ROWS
-with_null[7] = None
-null_inside: list[Any] = [[1.0, 2.0, 3.0]] * ROWS
-null_inside[7] = [1.0, None, 3.0]
-
 TABLES: dict[str, tuple[Table, list[str], list[str]]] = {
-    "no embeddings": (good(embedding=None), [], ["rows.parquet", "label", "int64"]),
     "no labels": (good(label=None), [], ["rows.parquet", "no label column", "int64"]),
-    "several embeddings": (
-        {"left": vectors(), "right": vectors(), "label": [1, 2, 3] * 10}, [], ["left", "right", "3", "--embedding"]
-    ),
     "a column that is not there": (good(), ["--label", "lable"], ["lable", "label"]),
-    "ragged vectors": (good(embedding=pa.array(ragged, pa.list_(pa.float32()))), [], ["embedding", "row", "7"]),
-    "a null vector": (good(embedding=pa.array(with_null, pa.list_(pa.float32(), 3))), [], ["embedding", "null", "7"]),
-    "a null inside": (good(embedding=pa.array(null_inside, pa.list_(pa.float32()))), [], ["embedding", "null", "7"]),
-    "vectors of nothing": (good(embedding=pa.array([[]] * ROWS, pa.list_(pa.float32()))), [], ["embedding", "0"]),
     "nan": (with_value(7, np.nan), [], ["rows.parquet", "embedding", "row 7", "--on-bad-rows"]),
-    "infinite float16": (with_value(7, np.inf, np.float16), [], ["row 7", "float16"]),
-    "zero norm": (with_value(7, 0.0), [], ["row 7", "zero", "--on-bad-rows"]),
     "zero norm, normalised": (
         with_value(7, 0.0), ["--metric", "euclidean", "--band", "any", "--normalize"], ["row 7", "zero"]
     ),
     "no label has two rows": (good(label=list(range(ROWS))), [], ["label", "two rows"]),
     "one label": (good(label=[5] * ROWS), [], ["label", "one label"]),
     "no label at all": (good(label=pa.array([None] * ROWS, pa.int64())), [], ["label", "--unlabeled-value"]),
-    "float labels": (good(label=[0.5] * ROWS), [], ["label"]),
     "duplicate ids": (good(id=[0, *range(ROWS - 1)]), [], ["id", "[0, 1]", "--on-duplicate-ids"]),
-    "null ids": (good(id=pa.array([None, *range(ROWS - 1)], pa.int64())), [], ["id", "null"]),
-    "binary vectors": (good(embedding=[b"\x00" * 12] * ROWS), ["--embedding", "embedding"], ["binary", "frombuffer"]),
-    "Spark vectors": (
-        good(embedding=pa.array([{"type": 1, "values": [1.0, 2.0]}] * ROWS, UDT)), ["--embedding", "embedding"],
-        ["vector_to_array"],
-    ),
-    "no rows": ({name: pa.array(values)[:0] for name, values in good().items()}, [], ["rows.parquet", "no rows"]),
     "weighted in two dimensions": (
         good(embedding=vectors(np.arange(1, 61).reshape(ROWS, 2))), ["--pick", "weighted"], ["--pick weighted", "3"]
     ),
@@ -243,56 +212,12 @@ def test_nothing_says_what_belongs_together(refused: Callable[..., str]) -> None
         minestream.mine_arrays(ONES, corpus=ONES)
 
 
-def test_two_lengths_over_files(refused: Callable[..., str]) -> None:
-    write(Path("rows/a.parquet"), good())
-    write(Path("rows/b.parquet"), good(embedding=vectors(np.ones((ROWS, 4))), id=list(range(100, 100 + ROWS))))
-    refused(INPUT, "rows", words=["a.parquet", "b.parquet", "3", "4"])
-
-
-def test_a_bad_row_of_a_second_file_is_numbered_in_both(refused: Callable[..., str]) -> None:
-    write(Path("rows/a.parquet"), good())
-    write(Path("rows/b.parquet"), {**with_value(7, np.nan), "id": list(range(100, 100 + ROWS))})
-    refused(INPUT, "rows", words=["b.parquet", "row 7", "37"])
-
-
-def test_files_that_cannot_be_read(refused: Callable[..., str], tmp_path: Path) -> None:
-    content = write(Path("rows.parquet"), good()).read_bytes()
-    Path("cut.parquet").write_bytes(content[:-20])
-    Path("text.parquet").write_text("id,label\n1,2\n")
-    Path("empty").mkdir()
-    refused(INPUT, "cut.parquet", words=["cut.parquet"])
-    refused(INPUT, "text.parquet", words=["text.parquet"])
-    refused(INPUT, "nowhere.parquet", words=["nowhere.parquet"])
-    refused(INPUT, "empty", words=["empty"])
-    refused(INPUT, "none-*.parquet", words=["none-*.parquet"])
-
-
-def test_what_was_mined_is_no_input(refused: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
-    write(Path("rows.parquet"), good())
-    assert main(["mine", "rows.parquet", "-o", "mined.parquet"]) == 0
-    capsys.readouterr()
-    refused(INPUT, "mined.parquet", words=["mined.parquet", "minestream"])
-
-
 OPTIONS: dict[str, tuple[list[str], list[str]]] = {
-    "a margin of zero": (["--margin", "0"], ["--margin"]),
-    "a margin below zero": (["--margin", "-0.5"], ["--margin"]),
-    "no negatives": (["-k", "0"], ["--negatives", "pairs"]),
     "an unknown metric": (["--metric", "cosin"], ["cosin", "cosine"]),
     "an unknown band": (["--band", "semi-hrad"], ["semi-hard"]),
-    "an unknown option": (["--margni", "1"], ["--margin"]),
-    "another tool's option": (["--num-negatives", "3"], ["--negatives"]),
-    "no margin": (["--metric", "euclidean"], ["--margin"]),
-    "beyond the largest distance": (["--band", "easy", "--margin", "2.5"], ["--margin 2.5", "end at 2"]),
-    "duplicates as far as the margin": (
-        ["--emit", "pairs", "--drop-duplicates-within", "0.7"], ["--drop-duplicates-within", "nothing"]
-    ),
     "a share that is none": (["--anchors", "half"], ["--anchors", "half"]),
     "a size that is none": (["--memory", "lots"], ["--memory", "lots"]),
     "hardly any memory": (["--memory", "1MiB"], ["--memory", "16 MiB"]),
-    "no threads": (["--threads", "0"], ["--threads"]),
-    "a scratch folder that is not there": (["--scratch", "nowhere"], ["nowhere"]),
-    "a band that pairs do not have": (["--emit", "pairs", "--band", "hard"], ["--emit pairs", "--band"]),
 }  # fmt: skip
 
 
@@ -311,86 +236,6 @@ def test_a_plan_that_does_not_fit(refused: Callable[..., str]) -> None:
 # ---------------------------------------------------------------- outputs
 
 
-@pytest.mark.parametrize("out", ["out.parquet", "out"])
-def test_an_existing_output_stays(out: str, refused: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
-    write(Path("rows.parquet"), good())
-    assert main(["mine", "rows.parquet", "-o", out]) == 0
-    capsys.readouterr()
-    refused(OUTPUT, "rows.parquet", words=[out, "--overwrite"], out=["-o", out])
-    refused(OUTPUT, "rows.parquet", "--resume", "--seed", "4", words=["seed"], out=["-o", out])
-    assert main(["mine", "rows.parquet", "-o", out, "--overwrite", "--seed", "4"]) == 0
-
-
-class Stop(BaseException):
-    """Like a kill, but in this process."""
-
-
-def interrupt(monkeypatch: pytest.MonkeyPatch, error: BaseException, after: int = 2) -> None:
-    """Parts of four anchors; the shard after so many raises."""
-    set_sizes(monkeypatch, PART_ANCHORS=4)
-    original = pipeline.mine_shards
-
-    def stopping(self: Mining, todo: Any) -> Iterator[Any]:
-        for found in original(self, todo):
-            if found[0] == after:
-                raise error
-            yield found
-
-    monkeypatch.setattr(pipeline, "mine_shards", stopping)
-
-
-def parts_of(out: str) -> int:
-    return len(list(Path(f"{out}.partial/parts").glob("part-*.parquet")))
-
-
-def test_a_resume_that_does_not_match(
-    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(Path("rows.parquet"), good())
-    with monkeypatch.context() as patched:
-        interrupt(patched, Stop())
-        assert main(["mine", "rows.parquet", "-o", "out.parquet"]) == DEFECT
-    capsys.readouterr()
-    set_sizes(monkeypatch, PART_ANCHORS=4)
-    assert parts_of("out.parquet") == 2
-    to = ["-o", "out.parquet"]
-    refused(OUTPUT, "rows.parquet", words=["--resume", "--overwrite"], out=to)
-    refused(OUTPUT, "rows.parquet", "--resume", "--margin", "0.3", words=["margin", "0.3", "0.2"], out=to)
-    before = Path("rows.parquet").read_bytes()
-    write(Path("rows.parquet"), good(label=[2 - i % 3 for i in range(ROWS)]))
-    refused(OUTPUT, "rows.parquet", "--resume", words=["source", "rows.parquet"], out=to)
-    Path("rows.parquet").write_bytes(before)
-    assert main(["mine", "rows.parquet", "--resume", *to]) == 0
-    assert pq.read_metadata("out.parquet").num_rows > 0
-
-
-@pytest.mark.parametrize("out", ["out.parquet", "out"])
-def test_control_c_keeps_the_parts(
-    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(Path("rows.parquet"), good())
-    with monkeypatch.context() as patched:
-        interrupt(patched, KeyboardInterrupt())
-        assert main(["mine", "rows.parquet", "-o", out]) == INTERRUPTED
-    said = capsys.readouterr().err
-    assert "interrupted" in said
-    assert "--resume" in said
-    assert not Path(out).exists()
-    assert parts_of(out) == 2
-
-
-def test_control_c_before_the_first_part_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(Path("rows.parquet"), good())
-    before = everything_in(tmp_path)
-    interrupt(monkeypatch, KeyboardInterrupt(), after=0)
-    assert main(["mine", "rows.parquet", "-o", "out.parquet"]) == INTERRUPTED
-    assert everything_in(tmp_path) == before
-
-
 def test_no_space_in_scratch(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     columns = {"embedding": vectors(rng.normal(size=(5000, 256)), np.float64), "label": np.arange(5000) % 9}
@@ -402,30 +247,6 @@ def test_no_space_in_scratch(refused: Callable[..., str], monkeypatch: pytest.Mo
     monkeypatch.setattr(os, "pwrite", full)
     words = ["scratch", "free", "--scratch", "--memory"]
     refused(CAPACITY, "rows.parquet", "--memory", "16MiB", words=words, out=["-o", "out.parquet"])
-
-
-def test_no_space_in_the_output_keeps_the_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write(Path("rows.parquet"), good())
-    set_sizes(monkeypatch, PART_ANCHORS=4)
-    with monkeypatch.context() as patched:
-        original = os.replace
-
-        def full(start: Any, end: Any) -> None:
-            if "part-00002" in str(end):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            original(start, end)
-
-        patched.setattr(os, "replace", full)
-        assert main(["mine", "rows.parquet", "-o", "out"]) == CAPACITY
-    said = capsys.readouterr().err
-    assert "space" in said
-    assert "free" in said
-    assert not Path("out").exists()
-    assert parts_of("out") == 2
-    assert main(["mine", "rows.parquet", "-o", "out", "--resume"]) == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT to a process, which POSIX only has")

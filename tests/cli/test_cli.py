@@ -20,7 +20,6 @@ from minestream.__main__ import start
 from minestream.cli import printing
 from minestream.cli.guide import pages
 from minestream.cli.main import cli, main
-from minestream.cli.mining import mine as mine_command
 from minestream.cli.options import flags_of, visible_fields
 from minestream.config.names import FOREIGN_OPTIONS
 from minestream.config.option import GROUPS
@@ -107,12 +106,6 @@ def test_no_arguments_are_a_request_for_help(capsys: pytest.CaptureFixture[str])
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert output_of(capsys, "--version") == (0, f"minestream, version {minestream.__version__}\n", "")
-
-
-def test_command_line_and_library_have_the_same_options() -> None:
-    hidden = {name for name, spec in OPTION_FIELDS.items() if spec.metadata["kind"] == "hidden"}
-    names = {parameter.name for parameter in mine_command.params} - {"inputs", "out", "as_json"}
-    assert names == set(OPTION_FIELDS) - hidden
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in visible_fields()])

@@ -376,26 +376,6 @@ def test_an_id_in_rows_of_both_roles_is_a_duplicate(tmp_path: Path) -> None:
     assert mine_batches(path, **apart, on_duplicate_ids="last").read_all().num_rows
 
 
-def test_conditions_that_all_rows_meet_change_no_row(tmp_path: Path) -> None:
-    path = write(tmp_path / "rows.parquet", WORLDS["blobs"]())
-    every = mine_batches(path, negatives=3).read_all()
-    assert mine_batches(path, negatives=3, anchor_where="number >= 0").read_all().equals(every)
-    assert mine_batches(path, negatives=3, candidate_where="number >= 0").read_all().equals(every)
-
-
-def test_two_tables(tmp_path: Path) -> None:
-    world = WORLDS["blobs"]()
-    path = write(tmp_path / "rows.parquet", world)
-    pq.write_table(pq.read_table(path).slice(0, 50), tmp_path / "queries.parquet")
-    options: dict[str, Any] = {"corpus": tmp_path / "rows.parquet", "band": "any", "negatives": 50}
-    found = mine_batches(
-        tmp_path / "queries.parquet", **options, anchor_where="number < 9", candidate_where="number > 70"
-    ).read_all()
-    assert set(found["query_row"].to_pylist()) <= set(range(9))
-    assert min(found["negative_row"].to_pylist()) > 70
-    assert min(found["positive_row"].to_pylist()) > 70
-
-
 def test_mined_files_are_described_and_verified(tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", WORLDS["shuffled_ids"]())
     report = mine(
@@ -578,15 +558,12 @@ def test_npy_vectors_stay_aligned(tmp_path: Path) -> None:
     assert np.array_equal(np.concatenate([batch.vectors for batch in source.batches()]), world.embeddings[100:])
 
 
-def test_streams_and_options_that_cannot(tmp_path: Path) -> None:
+def test_a_stream_is_not_read_twice(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.parquet", WORLDS["blobs"]())
     reader = pq.ParquetFile(path).iter_batches()
     stream = pa.RecordBatchReader.from_batches(pq.read_schema(path), reader)
     with pytest.raises(UsageError, match="read the input twice"):
         mine_batches(stream, anchor_where="number > 3")
-    for options in ({"emit": "pairs"}, {"qrels": [(0, 1)]}, {"guide": "embedding"}):
-        with pytest.raises(UsageError, match="labelled rows"):
-            mine(path, tmp_path / "out.parquet", anchor_where="number > 3", **options)
 
 
 # ---------------------------------------------------------------- rows that take part at all

@@ -358,25 +358,6 @@ def test_file_split(job: str, pieces: int, source: Path, tmp_path: Path) -> None
     assert rows_of(tmp_path / "listed.parquet").equals(one), "inputs are taken in the order of their paths"
 
 
-@pytest.mark.parametrize("kind", ["list", "large_list", "table", "ipc"])
-def test_how_the_rows_come(kind: str, source: Path, tmp_path: Path) -> None:
-    table = source_table()
-    inputs: Any = tmp_path / "rows.parquet"
-    if kind == "table":
-        inputs = table
-    elif kind == "ipc":
-        inputs = tmp_path / "rows.arrow"
-        with pa.ipc.new_file(inputs, table.schema) as file:
-            file.write_table(table, max_chunksize=111)
-    else:
-        values = table["embedding"].combine_chunks()
-        lists = values.cast(pa.list_(pa.float32()) if kind == "list" else pa.large_list(pa.float32()))
-        pq.write_table(table.set_column(0, "embedding", lists), inputs)
-    run(source, tmp_path / "one.parquet", **JOBS["semi-hard"])
-    run(inputs, tmp_path / "other.parquet", **JOBS["semi-hard"])
-    assert rows_of(tmp_path / "one.parquet").equals(rows_of(tmp_path / "other.parquet"))
-
-
 PERMUTED: dict[str, dict[str, Any]] = {
     **JOBS,
     "weighted": {"pick": "weighted", "negatives": 3, "band": "any", "metric": "cosine"},

@@ -20,7 +20,6 @@ import pytest
 from worlds import clustered
 
 import minestream
-from minestream.cli.main import main
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.rules import PRESETS
@@ -666,18 +665,3 @@ def test_the_expansion_is_reported(tmp_path: Path) -> None:
     told = {"preset": "facenet", **PRESETS["facenet"].options}
     assert {name: report.config[name] for name in told} == told
     assert json.loads(json.dumps(report.to_dict()))["config"] == report.config
-
-
-def test_the_command_line_lets_a_default_win_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    source, out = str(tmp_path / "digits.parquet"), str(tmp_path / "out.parquet")
-    assert main(["sample", source]) == 0
-    given = ["mine", source, "-o", out, "--preset", "facenet", "--metric", "cosine", "--json", "--progress", "none"]
-    capsys.readouterr()
-    assert main(given) == 0
-    config = json.loads(capsys.readouterr().out)["config"]
-    assert (config["preset"], config["metric"], config["margin"], config["positives"]) == (
-        "facenet",
-        "cosine",
-        0.2,
-        "all",
-    )

@@ -36,52 +36,6 @@ def triplets(columns: dict[str, list[Any]]) -> Rows:
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_unlabelled_rows_beside_listed_positives(side: str) -> None:
-    points, labels = [0.0, 1.0, 2.0, 3.0], ["a", "b", None, None]
-    given: dict[str, Any] = {"qrels": [(0, 2)], "positives": "all", "negatives": 9}
-    assert triplets(mined(side, points, labels, **given)) == [(0, 2, 1), (2, 0, 1)]
-    every = triplets(mined(side, points, labels, unlabeled="negative", **given))
-    assert every == [(0, 2, 1), (0, 2, 3), (2, 0, 1), (2, 0, 3)]
-    assert triplets(mined(side, points, None, **given)) == every
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_labels_beside_listed_positives(side: str) -> None:
-    points, labels = [0.0, 1.0, 2.0, 4.0], ["a", "b", "b", "a"]
-    given: dict[str, Any] = {"qrels": [(0, 2)], "positives": "all", "negatives": 9}
-    found = triplets(mined(side, points, labels, **given))
-    assert found == [(0, 2, 1), (0, 3, 1), (1, 2, 0), (1, 2, 3), (2, 0, 3), (2, 1, 3), (3, 0, 2), (3, 0, 1)]
-    assert triplets(mined(side, points, None, **given)) == [(0, 2, 1), (0, 2, 3), (2, 0, 1), (2, 0, 3)]
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_positives_equal_to_the_anchor_fill_up(side: str) -> None:
-    points, labels = [0.0, 0.0, 0.0, 5.0, 9.0], ["a", "a", "a", "a", "b"]
-    given: dict[str, Any] = {"drop_duplicates_within": 0.0, "positives": "easiest"}
-    for count, rows in ((1, [3]), (2, [3, 1]), (3, [3, 1, 2]), (9, [3, 1, 2])):
-        found = triplets(mined(side, points, labels, positives_per_anchor=count, **given))
-        assert [p for a, p, _ in found if a == 0] == rows
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_no_label_has_more_anchors_than_asked_for(side: str) -> None:
-    labels = [["x"], ["x", "y"], ["y"], ["x", "y"], ["z"], ["z", "x"]]
-    for seed in range(8):
-        rows = set(mined(side, [*map(float, range(6))], labels, anchors_per_label=1, seed=seed)["anchor_row"])
-        named = [label for row in rows for label in labels[row]]
-        assert len(named) == len(set(named))
-        assert set(named) >= {"x"} or set(named) >= {"y", "z"}
-
-
-@pytest.mark.parametrize("side", SIDES)
-def test_a_share_of_the_anchors_is_of_what_is_left_and_rounds_up(side: str) -> None:
-    points, labels = [*map(float, range(20))], [row % 2 for row in range(20)]
-    for share, count in (("34%", 3), ("50%", 3), ("1%", 1), ("100%", 6)):
-        found = mined(side, points, labels, anchors_per_label=3, anchors=share)
-        assert len(set(found["anchor_row"])) == count
-
-
-@pytest.mark.parametrize("side", SIDES)
 def test_unlabelled_negatives_are_not_capped(side: str) -> None:
     points, labels = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], ["a", "a", "b", "b", None, None, "c"]
     given: dict[str, Any] = {"unlabeled": "negative", "max_per_negative_label": 1, "negatives": 9, "anchors": None}

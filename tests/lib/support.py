@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from assertions import assert_same_rows
 from worlds import World
@@ -79,11 +78,6 @@ def mined(world: World, screen: str, **options: Any) -> Mined:
     return mine_arrays(
         world.embeddings, world.labels, ids=world.ids, groups=world.groups, screen=screen, **{"threads": 2, **options}
     )
-
-
-def mined_table(world: World, screen: str, **options: Any) -> pa.Table:
-    """The fast path's rows by one screen (scan, f32)."""
-    return mined(world, screen, **options).table()
 
 
 def assert_sides_agree(world: World, screens: tuple[str, ...] = SCREENS, **options: Any) -> int:

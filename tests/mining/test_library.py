@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from assertions import assert_same_rows
 
 import minestream
-from minestream import errors, reference
-from minestream.errors import ForkedProcessError, GateMissedError, InputError, OutputError, UsageError
+from minestream import errors
+from minestream.errors import ForkedProcessError, GateMissedError, InputError, UsageError
 from minestream.kernels.jit import compile_counts
 
 RNG = np.random.default_rng(5)
@@ -44,47 +42,9 @@ def test_arrays_come_back_writable_and_keep_what_is_written() -> None:
         _ = mined.distance_pa
 
 
-def test_arrays_equal_the_reference() -> None:
-    expected = reference.mine(ROWS, labels=LABELS.tolist(), margin=0.2, negatives=3)
-    assert_same_rows(expected.columns, minestream.mine_arrays(ROWS, LABELS, negatives=3).table())
-
-
-def test_pairs_from_arrays() -> None:
-    mined = minestream.mine_arrays(ROWS, LABELS, emit="pairs", negatives=4)
-    assert (mined.left < mined.right).all()
-    assert mined.stats.rows == mined.table().num_rows
-
-
 def test_torch_is_not_imported_by_us() -> None:
     with pytest.raises(UsageError, match="import torch"):
         minestream.mine_arrays(ROWS, LABELS).torch()
-
-
-def test_batches_hold_the_rows_of_the_file(table_file: Path, tmp_path: Path) -> None:
-    minestream.mine(table_file, tmp_path / "out.parquet", negatives=3)
-    reader = minestream.mine_batches(table_file, negatives=3)
-    assert reader.read_all().equals(pq.read_table(tmp_path / "out.parquet"))
-
-
-@pytest.mark.parametrize("options", [{"emit": "pairs"}, {"order": "shuffled"}])
-def test_batches_refuse_what_needs_all_rows(table_file: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="needs all rows"):
-        minestream.mine_batches(table_file, **options)
-
-
-def test_eight_threads_at_once() -> None:
-    expected = minestream.mine_arrays(ROWS, LABELS, screen="f32").table()
-    found: list[pa.Table] = []
-    calls = [
-        threading.Thread(target=lambda: found.append(minestream.mine_arrays(ROWS, LABELS, screen="f32").table()))
-        for _ in range(8)
-    ]
-    for call in calls:
-        call.start()
-    for call in calls:
-        call.join()
-    assert len(found) == 8
-    assert all(table.equals(expected) for table in found)
 
 
 def _in_child(work: Any, send: Any) -> None:
@@ -104,12 +64,6 @@ def _forked(work: Any) -> Any:
     child.join(10)
     assert child.exitcode == 0
     return answer
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_forked_worker_mines() -> None:
-    expected = minestream.mine_arrays(ROWS, LABELS, screen="f32").table()  # threads have run in the parent
-    assert _forked(lambda: minestream.mine_arrays(ROWS, LABELS, screen="f32").table().equals(expected)) is True
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -250,12 +204,6 @@ def test_a_report_is_short(table_file: Path, tmp_path: Path) -> None:
 def test_the_sample_is_that_of_the_command(tmp_path: Path) -> None:
     assert minestream.sample(tmp_path / "digits.parquet") == str(tmp_path / "digits.parquet")
     assert pq.read_metadata(tmp_path / "digits.parquet").num_rows == 1_797
-    with pytest.raises(OutputError, match="it is this sample already"):
-        minestream.sample(tmp_path / "digits.parquet")
-    (tmp_path / "mine.parquet").write_bytes(b"mine")
-    with pytest.raises(OutputError):
-        minestream.sample(tmp_path / "mine.parquet")
-    assert (tmp_path / "mine.parquet").read_bytes() == b"mine"
 
 
 def test_former_names_stay_for_a_version() -> None:

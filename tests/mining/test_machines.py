@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import subprocess
@@ -22,12 +21,9 @@ from test_stores import as_parquet, embeddings, objects, put, server, store  # n
 
 import minestream
 from minestream.cli.main import main
-from minestream.config import checks
-from minestream.config.parse import Slice, parse_slice
-from minestream.config.resources import Resources
+from minestream.config.parse import parse_slice
 from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.mining import merge
-from minestream.mining.slices import owned_shards
 from minestream.outputs.shared_parts import SharedParts
 from minestream.outputs.stores import target_of
 
@@ -74,44 +70,13 @@ def manifest(path: Path) -> dict[str, Any]:
     return {name: found[name] for name in ("version", "config", "source", "columns", "parts", "counts", "files")}
 
 
-# ---------------------------------------------------------------- who owns what
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
-def test_every_shard_has_one_owner_and_loads_are_even(count: int) -> None:
-    costs = [100] * 12 + [37]
-    owned = [owned_shards(costs, Slice(number, count)) for number in range(1, count + 1)]
-    assert sorted(itertools.chain(*owned)) == list(range(len(costs)))
-    loads = [sum(costs[index] for index in each) for each in owned]
-    assert max(loads) - min(loads) <= 100
-    assert all(each == sorted(each) for each in owned)
+# ---------------------------------------------------------------- slices, and what is not cut
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "a/b", "-1/3", "1/0", "1/3/5", ""])
 def test_slices_that_there_are_not(text: str) -> None:
     with pytest.raises(UsageError, match="shard takes I/N"):
         parse_slice(text)
-
-
-MEANINGLESS: list[dict[str, Any]] = [
-    {"shard": "1/2", "engine": "dask"}, {"shard": "1/2", "require_rows": 3}, {"shard": "1/2", "max_short": "5%"},
-    {"address": "x:1"}, {"workers": 3}, {"engine": "ray", "address": "x:1", "workers": 2},
-    {"engine": "dask", "workers": 0},
-]  # fmt: skip
-IN_WINDOWS: list[dict[str, Any]] = [{"shard": "1/2", "window": 10}, {"engine": "dask", "window": 10}]
-
-
-@pytest.mark.parametrize("options", MEANINGLESS + IN_WINDOWS, ids=str)
-def test_combinations_that_mean_nothing(source: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    before = set(tmp_path.iterdir())
-    with pytest.raises(UsageError):
-        minestream.mine(source, tmp_path / "out", progress="none", **options)
-    assert set(tmp_path.iterdir()) == before
-
-
-def test_each_refusal_is_met() -> None:
-    for check in checks.MACHINES:
-        assert any(check.refuses(Resources(**options)) for options in MEANINGLESS), check.message
 
 
 @pytest.mark.parametrize("options", [{"shard": "1/2"}, {"engine": "ray"}], ids=str)

@@ -18,7 +18,6 @@ from support import written_sample
 
 from minestream.errors import InputError, UsageError
 from minestream.mining.arrays import mine_arrays
-from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
 from minestream.system.pipes import read_pipe, write_pipe
 
@@ -163,32 +162,3 @@ def test_gates_and_options_of_a_pipe(digits: Path) -> None:
 
 
 # ---------------------------------------------------------------- consumers of mine_batches
-
-
-@pytest.mark.parametrize("taken", [0, 1])
-def test_a_consumer_that_stops_leaves_no_thread(digits: Path, taken: int) -> None:
-    before = threading.active_count()
-    reader = mine_batches(digits, threads=2, screen="f32")
-    for _ in range(taken):
-        reader.read_next_batch()
-    del reader
-    for _ in range(50):
-        if threading.active_count() <= before:
-            break
-        time.sleep(0.1)
-    assert threading.active_count() <= before
-
-
-def test_several_threads_mine_at_once(digits: Path) -> None:
-    expected = rows_of(mine_batches(digits).read_all())
-    found: list[pa.Table] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(rows_of(mine_batches(digits, screen="f32").read_all())))
-        for _ in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 4
-    assert all(table.equals(expected) for table in found)

@@ -554,21 +554,9 @@ def test_a_batch_without_rows_gives_none() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"emit": "pairs"}, "--emit pairs"),
-    ({"order": "shuffled"}, "--order shuffled"),
-    ({"max_uses": 3}, "--max-uses"),
-    ({"anchors": "10%"}, "--anchors"),
-    ({"anchors_per_label": 3}, "--anchors-per-label"),
     ({"corpus": "corpus.parquet"}, "--corpus"),
-    ({"qrels": "pairs.parquet"}, "--qrels"),
-    ({"exclude": "pairs.parquet"}, "--exclude"),
-    ({"exclude_rows": "rows.parquet"}, "--exclude-rows"),
-    ({"guide": "other", "absolute_margin": 0.0}, "guide"),
-    ({"on_duplicate_ids": "first"}, "--on-duplicate-ids first"),
     ({"resume": True}, "--resume"),
-    ({"max_rows": 5}, "--max-rows"),
     ({"require_rows": 5}, "--require-rows"),
-    ({"max_short": "5%"}, "--max-short"),
 ]
 
 
@@ -587,12 +575,6 @@ def test_what_a_window_cannot_have(tmp_path: Path, options: dict[str, Any], name
         assert "--window" in caught.value.message
         assert caught.value.hint
     assert {path.name for path in tmp_path.iterdir()} == {"stream.parquet"}
-
-
-@pytest.mark.parametrize("rows", [0, -5, 2**40])
-def test_sizes_that_are_no_window(rows: int) -> None:
-    with pytest.raises(UsageError, match="window must be"):
-        minestream.Miner(rows)
 
 
 def test_windows_are_for_streams_only() -> None:
