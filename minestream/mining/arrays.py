@@ -227,7 +227,7 @@ def _finished_in_memory(
     )  # fmt: skip
     with run:
         for index, (table, stats) in enumerate(parts):
-            run.write_part(index, table, stats.to_dict())
+            run.write_part(index, [table], stats.to_dict)
         paths = [run.part_path(index) for index in range(len(parts))]
         rows = finished_rows(config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows)
         found = list(rows or ())

@@ -32,7 +32,7 @@ from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of, slice_target
 from minestream.mining.stream.run import mine_stream
 from minestream.outputs.origin import refuse_changes
-from minestream.outputs.rows import Picture, emit
+from minestream.outputs.rows import Picture, emitted
 from minestream.outputs.run import Run, default_output
 from minestream.outputs.shared_parts import PartWriter
 from minestream.outputs.stores import target_of
@@ -131,8 +131,7 @@ def _mine_here(miner: Mining, run: Run, todo: Sequence[int]) -> None:
 def write_part(run: PartWriter, index: int, picture: Picture) -> None:
     """Write the rows of one shard as its part, unless another worker has meanwhile."""
     if run.finished(index) is None:
-        rows = emit(picture)  # which counts, too
-        run.write_part(index, rows, picture.stats.to_dict())
+        run.write_part(index, emitted(picture), picture.stats.to_dict)
 
 
 def mine_shards(miner: Mining, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:

@@ -11,14 +11,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
-from minestream.system.checksums import RowsCrc
+from minestream.system.checksums import RowsCrc, bytes_of_rows
 from minestream.system.threads import ahead
 
 ROW_GROUP_ROWS = 131_072
+ROW_GROUP_BYTES = 16 << 20  # a row group ends with the row that reaches this
 
 
 def pinned_type(kind: pa.DataType) -> pa.DataType:
@@ -41,7 +43,7 @@ class RowsFile:
         self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
         self._rows, self._crc, self._metadata = 0, RowsCrc(self.schema), metadata
         self._pending: list[pa.Table] = []
-        self._pending_rows = 0
+        self._pending_rows = self._pending_bytes = 0
         self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
         self._parquet = pq.ParquetWriter(
             self._file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
@@ -60,18 +62,22 @@ class RowsFile:
         table = table.cast(self.schema)
         self._crc.update(table)
         self._rows += table.num_rows
-        self._pending.append(table)
-        self._pending_rows += table.num_rows
-        if self._pending_rows >= ROW_GROUP_ROWS:
-            self._flush(ROW_GROUP_ROWS)
+        ends, first = np.cumsum(bytes_of_rows(table)), 0
+        while first < table.num_rows:
+            before = int(ends[first - 1]) if first else 0
+            full = int(np.searchsorted(ends, before + ROW_GROUP_BYTES - self._pending_bytes)) + 1
+            end = min(full, first + ROW_GROUP_ROWS - self._pending_rows, table.num_rows)
+            self._pending.append(table.slice(first, end - first))
+            self._pending_rows += end - first
+            self._pending_bytes += int(ends[end - 1]) - before
+            if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
+                self._write_group()
+            first = end
 
-    def _flush(self, least_rows: int) -> None:
-        pending = pa.concat_tables(self._pending)
-        while pending.num_rows >= least_rows:
-            # One chunk a column: pages would otherwise follow the caller's batches.
-            self._parquet.write_table(pending.slice(0, ROW_GROUP_ROWS).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
-            pending = pending.slice(ROW_GROUP_ROWS)
-        self._pending, self._pending_rows = [pending], pending.num_rows
+    def _write_group(self) -> None:
+        # One chunk a column: pages would otherwise follow the caller's batches.
+        self._parquet.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
 
     def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
         """Write what is left and the footer, flush the file to the disk, and return its {rows, bytes, crc32}.
@@ -79,7 +85,7 @@ class RowsFile:
         The footer holds `counts`, the number of rows and the CRC-32 of the rows.
         """
         if self._pending:
-            self._flush(1)
+            self._write_group()
         counted = json.dumps({**counts, "rows": self._rows}, sort_keys=True)
         crc = self._crc.value()
         self._parquet.add_key_value_metadata(

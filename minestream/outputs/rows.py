@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,11 +27,15 @@ from minestream.system.stats import ShardStats
 Slots = NDArray[np.int32]
 Distances = NDArray[np.float64]
 TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
+PIECE_ROWS = 16_384  # made at a time
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One shard's answer: its anchors, their positives, and the negatives of every pair."""
+    """One shard's answer: its anchors, their positives, and the negatives of every pair.
+
+    `losses` gathers, of what was made so far, the losses and which are active: one sum goes over those of a shard.
+    """
 
     loaded: Loaded
     config: MineConfig
@@ -39,6 +43,7 @@ class Picture:
     chosen: Chosen
     found: Found
     stats: ShardStats
+    losses: list[tuple[Distances, NDArray[np.bool_]]] = field(default_factory=list)
 
     @property
     def decimals(self) -> pa.DataType:
@@ -46,11 +51,41 @@ class Picture:
         # --max-uses chooses once all parts are there, and then compares distances with the margin again.
         return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
 
+    def pieces(self) -> Iterator[Picture]:
+        """The same answer for few anchors at a time, of PIECE_ROWS rows or one anchor; at least one."""
+        pairs, start = self.chosen.start, self.found.start
+        rows = pairs + start[pairs]  # before each anchor, at most: a pair without negatives may be a row
+        first = 0
+        while first < self.anchors.size or not first:
+            end = max(first + 1, int(np.searchsorted(rows, rows[first] + PIECE_ROWS, side="right")) - 1)
+            end = min(end, self.anchors.size)
+            found = self.found.of(np.arange(pairs[first], pairs[end]))
+            yield replace(self, anchors=self.anchors[first:end], chosen=self.chosen.of_anchors(first, end), found=found)
+            first = max(1, end)
+
 
 def emit(picture: Picture) -> pa.Table:
-    """The rows of one shard, in the order of its part; adds their counts and the time to the shard's stats."""
-    with picture.stats.stage("rows"):
-        return EMITTERS[part_emit(picture.config)](picture)
+    """The rows of one shard at once; see emitted()."""
+    return pa.concat_tables(emitted(picture))
+
+
+def emitted(picture: Picture) -> Iterator[pa.Table]:
+    """The rows of one shard, in the order of its part; adds their counts and the time to the shard's stats.
+
+    One table or more, so that memory need not hold all of them; the stats are whole after the last.
+    """
+    stats, tables = picture.stats, EMITTERS[part_emit(picture.config)](picture)
+    while True:
+        with stats.stage("rows"):
+            table = next(tables, None)
+        if table is None:
+            break
+        yield table
+    if picture.losses:
+        values, active = (np.concatenate(column) for column in zip(*picture.losses, strict=True))
+        total = math.fsum(values.tolist())
+        stats.loss_sum += total
+        stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
 
 
 def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
@@ -155,9 +190,7 @@ def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> dict[str, p
     values, active = values[real], (flat.x < flat.p + config.margin)[real]
     stats.losses += values.size
     stats.active_rows += int(active.sum())
-    total = math.fsum(values.tolist())
-    stats.loss_sum += total
-    stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
+    picture.losses.append((values, active))
     return {"loss": stored}
 
 
@@ -193,7 +226,15 @@ def _harder(picture: Picture, flat: _Flat) -> pa.Array:
     return pa.array(harder.astype(np.int32))
 
 
-def _emit_triplets(picture: Picture) -> pa.Table:
+def _emit_triplets(picture: Picture) -> Iterator[pa.Table]:
+    return map(_triplets, picture.pieces())
+
+
+def _emit_tuples(picture: Picture) -> Iterator[pa.Table]:
+    return map(_tuples, picture.pieces())
+
+
+def _triplets(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
@@ -216,7 +257,7 @@ def _emit_triplets(picture: Picture) -> pa.Table:
     return _table(columns)
 
 
-def _emit_tuples(picture: Picture) -> pa.Table:
+def _tuples(picture: Picture) -> pa.Table:
     loaded, config = picture.loaded, picture.config
     flat = _flat(picture)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
@@ -268,7 +309,7 @@ def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.
     return lists_from(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 
 
-def _emit_pairs(picture: Picture) -> pa.Table:
+def _emit_pairs(picture: Picture) -> Iterator[pa.Table]:
     """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
     loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
     picture.stats.anchors += picture.anchors.size
@@ -281,19 +322,20 @@ def _emit_pairs(picture: Picture) -> pa.Table:
     left, right = np.minimum(this, other), np.maximum(this, other)  # slots are in row order
     order = np.lexsort((right, left))
     order = order[ragged.runs(left[order], right[order])]
-    left, right, distance, similar = left[order], right[order], distance[order], similar[order]
-    roles = {"left": left, "right": right}
-    columns = _ends(loaded, roles)
-    columns["label"] = pa.array(similar.astype(np.int64))
-    columns["distance"] = _decimals(distance, picture.decimals)
-    if config.margin is not None:
-        columns["loss"] = _decimals(contrastive(distance, similar, config.margin), picture.decimals)
-    columns |= _carried(picture, roles)
-    picture.stats.rows += order.size
-    return _table(columns)
+    for first in range(0, max(1, order.size), PIECE_ROWS):
+        at = order[first : first + PIECE_ROWS]
+        roles = {"left": left[at], "right": right[at]}
+        columns = _ends(loaded, roles)
+        columns["label"] = pa.array(similar[at].astype(np.int64))
+        columns["distance"] = _decimals(distance[at], picture.decimals)
+        if config.margin is not None:
+            columns["loss"] = _decimals(contrastive(distance[at], similar[at], config.margin), picture.decimals)
+        columns |= _carried(picture, roles)
+        picture.stats.rows += at.size
+        yield _table(columns)
 
 
-EMITTERS: dict[str, Callable[[Picture], pa.Table]] = {
+EMITTERS: dict[str, Callable[[Picture], Iterator[pa.Table]]] = {
     "triplets": _emit_triplets,
     "pairs": _emit_pairs,
     "tuples": _emit_tuples,

@@ -12,8 +12,9 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,16 @@ def finished_part(work: AnyPath, index: int) -> dict[str, Any] | None:
     return record if part.stat().st_size == record["bytes"] else None
 
 
-def part_file(path: Path, table: pa.Table, metadata: dict[str, str], stats: dict[str, Any]) -> dict[str, Any]:
-    """Write the file of a part; its record."""
-    counts = {name: stats[name] for name in ShardStats().answer() if name in stats}
-    return {**write_rows(path, table.schema, [table], metadata, lambda: counts), "stats": stats}
+def part_file(path: Path, tables: Iterable[pa.Table], metadata: dict[str, str], stats: Values) -> dict[str, Any]:
+    """Write the file of a part, of one table or more; its record. `stats` is asked after the last."""
+    tables = iter(tables)
+    first = next(tables)
+
+    def counts() -> dict[str, Any]:
+        told = stats()
+        return {name: told[name] for name in ShardStats().answer() if name in told}
+
+    return {**write_rows(path, first.schema, chain([first], tables), metadata, counts), "stats": stats()}
 
 
 class Output(Target):
@@ -230,29 +237,35 @@ class Run:
             raise OutputError(what, "--resume mines them again")
         return records
 
-    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
+    def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
         """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
         path = self.part_path(index)
         temporary = self.folder / f"{path.stem}.tmp"
-        with disk_errors(self.folder, table.nbytes):
-            record = part_file(temporary, table, self._metadata, stats)
+        with disk_errors(self.folder):
+            record = part_file(temporary, self._into_single(index, tables), self._metadata, stats)
             os.replace(temporary, path)
             sync_folder(path.parent)
             write_json(self.folder / f"{path.stem}.json", record)
-            self._add_to_single(index, table)
 
-    def _add_to_single(self, index: int, table: pa.Table) -> None:
-        """Let the one file grow while mining goes on; only a finishing pass, or a resumed run, writes it afterwards."""
+    def _into_single(self, index: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+        """The same tables of a part, by which the one file grows while mining goes on.
+
+        Only a finishing pass, or a resumed run, writes that file afterwards.
+        """
         config = self.plan["config"]
         if not self.output.single or finished_late(config["emit"], config["order"], config["max_uses"]):
+            yield from tables
             return
-        if index == 0 and self._single is None:
-            self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
-        if self._single is not None and index == self._in_single:
-            self._single.write(table)
-            self._in_single += 1
-        else:
+        if index != self._in_single:
             self._drop_single()
+        self._in_single = -1  # while some of the part is there
+        for table in tables:
+            if index == 0 and self._single is None:
+                self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
+            if self._single is not None:
+                self._single.write(table)
+            yield table
+        self._in_single = index + 1
 
     def _drop_single(self) -> None:
         single, self._single = self._single, None

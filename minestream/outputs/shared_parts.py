@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from minestream.errors import OutputError
 from minestream.outputs.atomic import disk_errors, sync_folder, write_json
 from minestream.outputs.manifest import read_json
 from minestream.outputs.metadata import metadata_of
-from minestream.outputs.run import finished_part, part_file
+from minestream.outputs.run import Values, finished_part, part_file
 from minestream.outputs.target import Target
 from minestream.system.paths import AnyPath, RemotePath
 
@@ -24,8 +25,8 @@ class PartWriter(Protocol):
     def finished(self, index: int) -> dict[str, Any] | None:
         """The record of a finished part, or None."""
 
-    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
-        """Write a part, then the record that says it is finished."""
+    def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
+        """Write a part, of one table or more, then the record that says it is finished."""
 
 
 class SharedParts:
@@ -48,7 +49,7 @@ class SharedParts:
         """The record of a finished part, or None."""
         return finished_part(self._target.partial, index)
 
-    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
+    def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
         """Write a part, then the record that says it is finished.
 
         Raises
@@ -59,9 +60,9 @@ class SharedParts:
         work = self._target.partial
         self._check_leader()
         folder = work if isinstance(work, Path) else self._target.scratch
-        with disk_errors(folder, table.nbytes), tempfile.TemporaryDirectory(prefix="part-", dir=folder) as own:
+        with disk_errors(folder), tempfile.TemporaryDirectory(prefix="part-", dir=folder) as own:
             part = Path(own) / f"part-{index:05d}.parquet"
-            record = part_file(part, table, self._metadata, stats)
+            record = part_file(part, tables, self._metadata, stats)
             write_json(part.with_suffix(".json"), record)
             self._check_leader()
             put(part, work / "parts" / part.name)

@@ -303,9 +303,9 @@ class MirroredRun(Run):
                 (self._remote.partial / name).download(self.folder / name)
         self._mirrored += 1
 
-    def write_part(self, index: int, table: pa.Table, stats: dict[str, Any]) -> None:
+    def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
         """Write a part here and in the store, the record that says it is finished last."""
-        super().write_part(index, table, stats)
+        super().write_part(index, tables, stats)
         self._lease.check()
         path = self.part_path(index)
         for name in (f"parts/{path.name}", f"{path.stem}.json"):

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pat
+from numpy.typing import NDArray
 
 
 class Checksum:
@@ -54,6 +55,33 @@ class RowsCrc:
     def value(self) -> str:
         """Eight hexadecimal digits for the rows so far."""
         return f"{_crc_of(crc for column in self._columns for crc in column.running):08x}"
+
+
+def bytes_of_rows(table: pa.Table) -> NDArray[np.int64]:
+    """What every row takes, int64[rows], which does not depend on how the rows are cut into pieces."""
+    total = np.zeros(table.num_rows, np.int64)
+    for column in table.columns:
+        first = 0
+        for chunk in column.chunks:
+            total[first : first + len(chunk)] += _bytes_of_values(chunk)
+            first += len(chunk)
+    return total
+
+
+def _bytes_of_values(array: pa.Array) -> Any:
+    kind = array.type
+    if pat.is_null(kind):
+        return 0
+    if pat.is_struct(kind):
+        return sum(map(_bytes_of_values, array.flatten()))
+    if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
+        values = array.flatten()
+        ends = np.cumsum(pc.list_value_length(array).fill_null(0).to_numpy(), dtype=np.int64)
+        total = np.append(0, np.cumsum(np.broadcast_to(_bytes_of_values(values), len(values))))
+        return np.diff(total[ends], prepend=0) + 4
+    if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
+        return pc.binary_length(array).fill_null(0).to_numpy().astype(np.int64) + 4
+    return -(-kind.bit_width // 8)
 
 
 def _crc_of(crcs: Iterable[int]) -> int:

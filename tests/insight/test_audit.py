@@ -96,7 +96,7 @@ def mine_output(
         edges = np.linspace(0, table.num_rows, parts + 1).astype(int)
         for index in range(parts):
             piece = table.slice(edges[index], edges[index + 1] - edges[index])
-            run.write_part(index, piece, {"rows": piece.num_rows})
+            run.write_part(index, [piece], lambda rows=piece.num_rows: {"rows": rows})
         run.publish(counts=lambda: counts, extra=lambda: {"seconds": 1.0})
     return folder / out
 

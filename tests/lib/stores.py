@@ -21,5 +21,5 @@ def make_all(out: str, **options: bool) -> None:
     with begin(out, **options) as run:
         for index in range(3):
             if run.finished(index) is None:
-                run.write_part(index, rows_table(5, 100 * index), {"rows": 5})
+                run.write_part(index, [rows_table(5, 100 * index)], lambda: {"rows": 5})
         run.publish(counts=lambda: COUNTS, extra=dict)

@@ -402,16 +402,18 @@ def test_a_worker_writes_for_the_run_that_leads_alone(
     out = f"{request.getfixturevalue('store')}/out" if remote else str(tmp_path / "out")
     with begin(out) as first:
         worker = SharedParts(target_of(out), first.plan)
-        worker.write_part(1, rows_table(5, 100), {"rows": 5})
+        worker.write_part(1, [rows_table(5, 100)], lambda: {"rows": 5})
         assert worker.finished(1)
         first.collect(1)
         assert first.finished(1)
     with begin(out, resume=True) as second:
         assert second.finished(1)
         with pytest.raises(OutputError, match="is over"):
-            worker.write_part(2, rows_table(5, 200), {"rows": 5})
+            worker.write_part(2, [rows_table(5, 200)], lambda: {"rows": 5})
         for index in (0, 2):
-            SharedParts(target_of(out), second.plan).write_part(index, rows_table(5, 100 * index), {"rows": 5})
+            SharedParts(target_of(out), second.plan).write_part(
+                index, [rows_table(5, 100 * index)], lambda: {"rows": 5}
+            )
             second.collect(index)
         second.publish(counts=dict, extra=dict)
     make_all(f"{tmp_path}/whole")
@@ -421,5 +423,5 @@ def test_a_worker_writes_for_the_run_that_leads_alone(
         name: pq.read_table(pa.BufferReader(data)) for name, data in whole.items()
     }
     with pytest.raises(OutputError, match="is over"):
-        worker.write_part(2, rows_table(5, 200), {"rows": 5})
+        worker.write_part(2, [rows_table(5, 200)], lambda: {"rows": 5})
     assert not (tmp_path / "out.partial").exists()

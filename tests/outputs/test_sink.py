@@ -60,9 +60,8 @@ def mine_all(out: Path, *, sizes: tuple[int, ...] = (5, 0, 4), **options: Any) -
     with begin(out, parts=len(sizes), **options) as run:
         for index, size in enumerate(sizes):
             if run.finished(index) is None:
-                run.write_part(
-                    index, rows_table(size, 100 * index), {"anchors": 3, "rows": size, "seconds": {"x": 1.5}}
-                )
+                stats = {"anchors": 3, "rows": size, "seconds": {"x": 1.5}}
+                run.write_part(index, [rows_table(size, 100 * index)], lambda stats=stats: stats)
         run.publish(counts=lambda: COUNTS, extra=lambda: {"notes": ["note"]})
     return run
 
@@ -199,7 +198,7 @@ def test_finishing_rows_replace_the_parts(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sink, "FINISHED_PART_ROWS", 4)
     for name, rows in (("a", 11), ("b", 8), ("c", 0)):
         with begin(tmp_path / name, parts=1) as run:
-            run.write_part(0, rows_table(5), {})
+            run.write_part(0, [rows_table(5)], dict)
             table = rows_table(rows)
             run.publish(counts=dict, replace_parts=[table.slice(i, 3) for i in range(0, rows, 3)], extra=dict)
         files = sorted((tmp_path / name).iterdir())
@@ -217,7 +216,7 @@ def test_what_a_finishing_pass_counts_is_published(tmp_path: Path, name: str) ->
         seen["pairs"] = 4
 
     with begin(tmp_path / name, parts=1) as run:
-        run.write_part(0, rows_table(5), {})
+        run.write_part(0, [rows_table(5)], dict)
         run.publish(counts=lambda: dict(seen), replace_parts=pass_on(), extra=lambda: {"pairs": seen["pairs"]})
     manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
     assert manifest["counts"] == {"pairs": 4, "rows": 4}
@@ -228,7 +227,7 @@ def test_what_a_finishing_pass_counts_is_published(tmp_path: Path, name: str) ->
 
 def test_an_unfinished_run_is_not_published(tmp_path: Path) -> None:
     with begin(tmp_path / "out") as run:
-        run.write_part(0, rows_table(2), {})
+        run.write_part(0, [rows_table(2)], dict)
         with pytest.raises(OutputError, match="1 of 3"):
             run.publish(counts=dict, extra=dict)
 
@@ -245,7 +244,7 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path, name: str) -> None:
     assert complete["counts"]["rows"] == 9
     old = pq.read_table(out)
     with begin(out, overwrite=True, parts=1) as run:
-        run.write_part(0, rows_table(2), {})
+        run.write_part(0, [rows_table(2)], dict)
         assert pq.read_table(out).equals(old), "the old output stays until the new one is published"
         run.publish(counts=dict, extra=dict)
     assert pq.read_table(out).num_rows == 2
@@ -287,7 +286,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_resume_keeps_finished_parts(tmp_path: Path) -> None:
     with begin(tmp_path / "out") as run:
-        run.write_part(1, rows_table(0, 100), {"rows": 0})
+        run.write_part(1, [rows_table(0, 100)], lambda: {"rows": 0})
     with pytest.raises(OutputError) as caught:
         sink.Output(tmp_path / "out").check(resume=False, overwrite=False)
     assert "resume=True" in str(caught.value)
@@ -309,7 +308,7 @@ def test_a_run_without_a_part_leaves_nothing(tmp_path: Path) -> None:
 def test_a_damaged_part_is_not_finished(tmp_path: Path) -> None:
     with begin(tmp_path / "out") as run:
         for index in (0, 1):
-            run.write_part(index, rows_table(5), {})
+            run.write_part(index, [rows_table(5)], dict)
         with open(run.part_path(0), "ab") as file:
             file.write(b"x")
         (run.folder / "part-00001.json").write_text("{")
@@ -329,7 +328,7 @@ def test_a_damaged_part_is_not_finished(tmp_path: Path) -> None:
 )
 def test_a_resume_of_other_work_names_the_difference(tmp_path: Path, changed: dict[str, Any], line: str) -> None:
     with begin(tmp_path / "out") as run:
-        run.write_part(0, rows_table(5), {})
+        run.write_part(0, [rows_table(5)], dict)
     with pytest.raises(OutputError, match="begun otherwise") as caught:
         begin(tmp_path / "out", resume=True, **changed)
     assert line in str(caught.value)
@@ -396,7 +395,7 @@ except OutputError as error:
     sys.exit(str(error))
 """
     with begin(tmp_path / "out") as run:
-        run.write_part(0, rows_table(5), {})
+        run.write_part(0, [rows_table(5)], dict)
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
         assert "another process is writing" in done.stderr
         assert run.finished(0) is not None
@@ -418,22 +417,22 @@ def failing(number: int, after: int) -> Callable[[int], None]:
 def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with begin(tmp_path / "out.parquet") as run:
         for index in range(2):
-            run.write_part(index, rows_table(5), {})
+            run.write_part(index, [rows_table(5)], dict)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", failing(errno.ENOSPC, 0))
-            with pytest.raises(CapacityError, match=r"bytes are needed, .* bytes are free") as caught:
-                run.write_part(2, rows_table(5), {})
+            with pytest.raises(CapacityError, match=r"no space left .* bytes are free") as caught:
+                run.write_part(2, [rows_table(5)], dict)
             assert "resume=True" in caught.value.hint
             patched.setattr(os, "fsync", failing(errno.EIO, 0))
             with pytest.raises(TransientError, match="resume=True"):
-                run.write_part(2, rows_table(5), {})
+                run.write_part(2, [rows_table(5)], dict)
             patched.setattr(os, "fsync", failing(errno.EFBIG, 0))
             with pytest.raises(CapacityError, match="ulimit"):
-                run.write_part(2, rows_table(5), {})
+                run.write_part(2, [rows_table(5)], dict)
             patched.setattr(os, "fsync", failing(errno.ESTALE, 0))
             with pytest.raises(OutputError, match="resume=True"):
-                run.write_part(2, rows_table(5), {})
-        run.write_part(2, rows_table(5), {})
+                run.write_part(2, [rows_table(5)], dict)
+        run.write_part(2, [rows_table(5)], dict)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", failing(errno.ENOSPC, 0))
             with pytest.raises(CapacityError):
@@ -474,7 +473,7 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pyt
             begin(tmp_path / "out.parquet")
     assert list(tmp_path.iterdir()) == []
     with begin(tmp_path / "out.parquet") as run:
-        run.write_part(0, rows_table(3), {})
+        run.write_part(0, [rows_table(3)], dict)
     kept = sorted(path.name for path in (tmp_path / "out.parquet.partial").rglob("*"))
     with monkeypatch.context() as patched:
         patched.setattr("minestream.outputs.run.write_json", full)

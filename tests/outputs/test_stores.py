@@ -667,12 +667,12 @@ def test_the_folders_of_killed_runs_are_removed_after_a_day(tmp_path: Path) -> N
 def test_another_run_is_refused_while_the_lease_is_fresh(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = at(f"{store}/out.parquet.partial/lock")
     with begin(f"{store}/out.parquet") as run:
-        run.write_part(0, rows_table(5), {"rows": 5})
+        run.write_part(0, [rows_table(5)], lambda: {"rows": 5})
         with pytest.raises(OutputError, match="another process is writing"):
             begin(f"{store}/out.parquet", resume=True)
         lock.write_bytes(json.dumps({"host": "elsewhere", "process": 1, "token": "x"}).encode())
         with pytest.raises(OutputError, match="took over"):
-            run.write_part(1, rows_table(5), {"rows": 5})
+            run.write_part(1, [rows_table(5)], lambda: {"rows": 5})
     assert lock.exists(), "the lease of another run is left alone"
     with pytest.raises(OutputError, match="another process is writing"):
         begin(f"{store}/out.parquet", resume=True)

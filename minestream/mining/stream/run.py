@@ -110,10 +110,10 @@ class Parts:
             self._write()
 
     def _write(self) -> None:
-        table = pa.concat_tables([self._windowed.schema.empty_table(), *self._tables])
-        self._tables = []
+        tables, self._tables = [self._windowed.schema.empty_table(), *self._tables], []
+        rows = sum(table.num_rows for table in tables)
         self._run.plan["parts"] = self.written + 1
-        self._run.write_part(self.written, table, {"rows": table.num_rows})
+        self._run.write_part(self.written, tables, lambda: {"rows": rows})
         self.written += 1
 
 
