@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from minestream.inputs.dataset.vectors import Store
 from minestream.mining import pipeline
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
+from minestream.outputs import rows
 from minestream.search.screens import usable_screens
 
 ROWS = 900
@@ -152,6 +154,17 @@ def test_row_group_layout_of_the_input(layout: dict[str, Any], baseline: dict[st
 
 
 # ---------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize("options", JOBS.values(), ids=[*JOBS])
+def test_rows_made_at_a_time(
+    options: dict[str, Any], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = mine(source, tmp_path / "whole.parquet", progress="none", **options)
+    monkeypatch.setattr(rows, "PIECE_ROWS", 50)
+    pieces = mine(source, tmp_path / "pieces.parquet", progress="none", **options)
+    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "pieces.parquet").read_bytes()
+    assert replace(whole.stats, seconds={}) == replace(pieces.stats, seconds={})
 
 
 @pytest.mark.parametrize("options", [{"band": "any", "negatives": 4}, {"normalize": True, "pick": "random"}], ids=str)

@@ -84,7 +84,9 @@ def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_row_groups")
-def test_bytes_do_not_depend_on_the_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_bytes", [1, 3_000, 1 << 24])
+def test_bytes_do_not_depend_on_the_cut(most_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", most_bytes)
     table = rows_table(300)
     whole = written(tmp_path / "whole", [table])
     for size in (1, 7, 63, 64, 65, 200):
@@ -401,6 +403,15 @@ except OutputError as error:
         assert run.finished(0) is not None
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_row_group_ends_with_the_row_that_reaches_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 100)
+    texts = ["x" * 36, None, "y" * 56, "z" * 200, "", ""]  # and four bytes for the length of each
+    lists = [[], None, [], [], [1] * 12, [2]]  # as of each list
+    written(tmp_path / "x", [pa.table({"text": texts, "list": pa.array(lists, pa.list_(pa.int64()))})])
+    metadata = pq.read_metadata(tmp_path / "x")
+    assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [3, 1, 1, 1]
 
 
 def failing(number: int, after: int) -> Callable[[int], None]:
