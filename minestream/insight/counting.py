@@ -1,4 +1,4 @@
-"""Sums over anchors of what kernels/profile.py counts around each, against all rows, with 95 % intervals."""
+"""Sums over anchors of what around.py counts for each, against all rows, with 95 % intervals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
+from minestream.insight.around import count_anchor
 from minestream.kernels import profile as kernels
+from minestream.kernels.relation import relations
 from minestream.search.searcher import Searcher
 from minestream.system.progress import Progress
 
@@ -92,20 +94,6 @@ def empty_counts(anchors: int, bins: int, margins: int) -> kernels.Counts:
     ))  # fmt: skip
 
 
-def sorting_room(rows: int) -> kernels.Room:
-    """Scratch for the distances of one anchor: ROOM_BYTES a row."""
-    positives, negatives = (
-        kernels.Spread(
-            np.empty(rows), np.empty(rows, np.int32), np.empty(rows + 1, np.int64),
-            np.empty(kernels.MOST_BUCKETS + 2, np.int32),
-        )
-        for _ in range(2)
-    )  # fmt: skip
-    return kernels.Room(
-        positives, negatives, np.empty(rows, np.int8), np.empty(rows, np.int32), np.zeros(5), np.empty(rows, np.int64)
-    )
-
-
 class Counting:
     """Counts around anchors, a strip of anchors at a time, on all threads.
 
@@ -124,13 +112,13 @@ class Counting:
         strips = memory // STRIP_SHARE
         threads = int(max(1, min(self.limits.threads, (memory - strips) // (ROOM_BYTES * rows))))
         self.strip = int(max(1, min(STRIP_ANCHORS, strips // threads // (8 * rows))))
-        self._scratch: SimpleQueue[tuple[NDArray[np.float64], kernels.Room]] = SimpleQueue()
+        self._scratch: SimpleQueue[tuple[NDArray[np.float64], NDArray[np.int8]]] = SimpleQueue()
         for _ in range(threads):
-            self._scratch.put((np.empty((self.strip, rows)), sorting_room(rows)))
+            self._scratch.put((np.empty((self.strip, rows)), np.empty(rows, np.int8)))
 
     @contextmanager
-    def _scratch_of_a_task(self) -> Iterator[tuple[NDArray[np.float64], kernels.Room]]:
-        """Distances float64 (strip, n) and a Room that no other task uses; waits for one."""
+    def _scratch_of_a_task(self) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int8]]]:
+        """Distances float64 (strip, n) and relations int8[n] that no other task uses; waits for one."""
         scratch = self._scratch.get()
         try:
             yield scratch
@@ -171,9 +159,11 @@ class Counting:
 
             def count(first: int, batch: NDArray[np.int32] = batch, counts: kernels.Counts = counts) -> None:
                 strip = batch[first : first + self.strip]
-                with self._scratch_of_a_task() as (out_x, room):
+                with self._scratch_of_a_task() as (out_x, kind):
                     x = self.distances(strip, out_x)
-                    kernels.count_strip(self.loaded.rows, strip, x, edges, margins, room, first, counts)
+                    for i, slot in enumerate(strip.tolist()):
+                        relations(self.loaded.rows, slot, kind)
+                        count_anchor(x[i], kind, self.loaded.rows.rank, edges, margins, first + i, counts)
                 self.progress.advance(x.size)
 
             self.workers.run([partial(count, first) for first in range(0, batch.size, self.strip)])

@@ -1,4 +1,4 @@
-"""What `profile` counts around every anchor: canonical distances to all rows, sorted, then counted exactly."""
+"""Distances of some anchors to all rows, and the sizes of relations: what `profile` counts from."""
 
 from __future__ import annotations
 
@@ -9,24 +9,10 @@ from numpy.typing import NDArray
 
 from minestream.kernels.distances import COSINE, distance, uses_differences
 from minestream.kernels.jit import kernel
-from minestream.kernels.relation import relation, relations
+from minestream.kernels.relation import relation
 from minestream.kernels.types import NEGATIVE, POSITIVE, Rows
 
 CHUNK_ROWS = 64  # rows that all anchors of a strip meet before the next ones: they stay in the cache
-MOST_BUCKETS = 65_536
-BUCKET_ROWS = 2  # values a bucket, on average
-FEW = 32  # buckets of more values are sorted: ties and outliers put everything into one
-SUM_BITS = 62  # sums are of whole units, so that they do not depend on the order of rows
-FIRST_RANK, LAST_RANK = -1, 2**31 - 1  # before, and beyond, all that are as far
-
-
-class Spread(NamedTuple):
-    """Distances of one kind in buckets of equal width; sorted, but for negatives of buckets of a few."""
-
-    x: NDArray[np.float64]  # [n]
-    rank: NDArray[np.int32]  # [n]
-    total: NDArray[np.int64]  # [n + 1] sums of the first i, in units
-    start: NDArray[np.int32]  # [MOST_BUCKETS + 2]: bucket b is start[b] ... start[b + 1] - 1
 
 
 class Panel(NamedTuple):
@@ -34,18 +20,6 @@ class Panel(NamedTuple):
 
     coordinates: NDArray[np.float64]  # [d, CHUNK_ROWS]
     totals: NDArray[np.float64]  # [2, CHUNK_ROWS]
-
-
-class Room(NamedTuple):
-    """The distances of one anchor by kind, and what spreading them needs besides."""
-
-    positives: Spread
-    negatives: Spread
-    kind: NDArray[np.int8]  # [n] by slot
-    bucket: NDArray[np.int32]  # [n] by slot
-    scale: NDArray[np.float64]  # [5]: the least distance, buckets a distance of 1, how many buckets, units a distance
-    # of 1, the largest distance that is summed: one far row would else leave the sums of all others few units
-    place: NDArray[np.int64]  # [n] of positives: how many negatives are not farther
 
 
 class Counts(NamedTuple):
@@ -111,7 +85,7 @@ def strip_distances(
     """Canonical distances of a strip of anchors to a block of rows. Cost: S m d in float64.
 
     Of 64 rows the coordinates are put side by side once for all anchors. The additions of a pair, and so its value,
-    are those of exact.distances_to.
+    are those of distances.distances_to.
 
     Parameters
     ----------
@@ -140,126 +114,12 @@ def strip_distances(
 
 
 @kernel(inline=True)
-def _before(x: float, rank: int, other_x: float, other_rank: int) -> bool:
-    return x < other_x or (x == other_x and rank < other_rank)
-
-
-@kernel
-def _heap_sort(x: np.ndarray, rank: np.ndarray, first: int, end: int) -> None:
-    count = end - first
-    top = count // 2
-    while count > 1:
-        if top > 0:
-            top -= 1  # the heap is made from its last parent up
-        else:
-            count -= 1
-            last = first + count
-            x[first], x[last] = x[last], x[first]
-            rank[first], rank[last] = rank[last], rank[first]
-        parent = top
-        own_x, own_rank = x[first + parent], rank[first + parent]
-        while 2 * parent + 1 < count:
-            child = first + 2 * parent + 1
-            if child + 1 < first + count and _before(x[child], rank[child], x[child + 1], rank[child + 1]):
-                child += 1
-            if not _before(own_x, own_rank, x[child], rank[child]):
-                break
-            x[first + parent], rank[first + parent] = x[child], rank[child]
-            parent = child - first
-        x[first + parent], rank[first + parent] = own_x, own_rank
-
-
-@kernel(inline=True)
-def _bucket(scale: np.ndarray, x: float) -> int:
-    """An increasing function of x: every operation rounds monotonically."""
-    return int(max(0.0, min(scale[2] - 1.0, (x - scale[0]) * scale[1])))
-
-
-@kernel(inline=True)
-def _units(scale: np.ndarray, x: float) -> int:
-    return int((min(x, scale[4]) - scale[0]) * scale[3])
-
-
-@kernel
-def _scale_buckets(x: np.ndarray, kind: np.ndarray, margin: float, scale: np.ndarray) -> None:
-    """Buckets of equal width over all distances of an anchor, and units; one of width 0 where those overflow."""
-    low, high, far = np.inf, -np.inf, -np.inf
-    for b in range(x.size):
-        low, high = min(low, x[b]), max(high, x[b])
-        far = max(far, x[b] if kind[b] == POSITIVE else -np.inf)
-    buckets = max(1, min(MOST_BUCKETS, x.size // BUCKET_ROWS))
-    units = 2.0 ** (SUM_BITS - np.ceil(np.log2(x.size + 1.0)))
-    far = max(low, min(high, far + margin))  # negatives beyond every positive's margin are in no sum
-    width = buckets / (high - low) if high > low else 0.0
-    unit = units / (far - low) if far > low else 0.0
-    if not width < np.inf or not high - low < np.inf:
-        width, buckets = 0.0, 1
-    scale[0], scale[1], scale[2] = low, width, buckets
-    scale[3], scale[4] = (unit if unit < np.inf else 0.0), far
-
-
-@kernel
-def _sort_crowded(values: Spread, scale: np.ndarray, few: int) -> None:
-    """Sort the buckets of more than `few` values; and sum up."""
-    buckets = int(scale[2])
-    for b in range(buckets):
-        first, end = int(values.start[b]), int(values.start[b + 1])
-        if end - first > few:
-            _heap_sort(values.x, values.rank, first, end)
-    values.total[0] = 0
-    for i in range(int(values.start[buckets])):
-        values.total[i + 1] = values.total[i] + _units(scale, values.x[i])
-
-
-@kernel
-def spread_kinds(rows: Rows, slot: int, x: np.ndarray, margin: float, room: Room) -> None:
-    """Put an anchor's distances to its positives and to its negatives into buckets; positives are sorted.
-
-    Parameters
-    ----------
-    slot, x : int, float64[n]
-        The anchor, and its distances by slot.
-    margin : float
-        The largest: sums are of negatives less than it beyond a positive.
-    room : Room
-        Written.
-    """
-    positives, negatives = room.positives, room.negatives
-    relations(rows, slot, room.kind)
-    _scale_buckets(x, room.kind, margin, room.scale)
-    buckets = int(room.scale[2])
-    positives.start[: buckets + 2] = 0
-    negatives.start[: buckets + 2] = 0
-    for b in range(x.size):
-        bucket = _bucket(room.scale, x[b])
-        room.bucket[b] = bucket
-        if room.kind[b] == NEGATIVE:
-            negatives.start[bucket + 2] += 1
-        elif room.kind[b] == POSITIVE:
-            positives.start[bucket + 2] += 1
-    for b in range(1, buckets):
-        negatives.start[b + 1] += negatives.start[b]
-        positives.start[b + 1] += positives.start[b]
-    for b in range(x.size):
-        at = room.bucket[b] + 1  # where the next of a bucket goes is, after the last, where the bucket ends
-        if room.kind[b] == NEGATIVE:
-            place = negatives.start[at]
-            negatives.x[place], negatives.rank[place] = x[b], rows.rank[b]
-            negatives.start[at] += 1
-        elif room.kind[b] == POSITIVE:
-            place = positives.start[at]
-            positives.x[place], positives.rank[place] = x[b], rows.rank[b]
-            positives.start[at] += 1
-    _sort_crowded(negatives, room.scale, FEW)
-    _sort_crowded(positives, room.scale, 1)
-
-
-@kernel
-def _search_crowded(values: Spread, at: int, end: int, bound: float, bound_rank: int) -> int:
-    """The first place of a sorted bucket that is not before (bound, bound_rank)."""
+def _count_below(values: np.ndarray, at: int, bound: float) -> int:
+    """How many of the ascending values are less than `bound`, of which `at` are known to be."""
+    end = values.size
     while at < end:
         middle = (at + end) // 2
-        if _before(values.x[middle], values.rank[middle], bound, bound_rank):
+        if values[middle] < bound:
             at = middle + 1
         else:
             end = middle
@@ -267,117 +127,34 @@ def _search_crowded(values: Spread, at: int, end: int, bound: float, bound_rank:
 
 
 @kernel
-def count_below(values: Spread, scale: np.ndarray, bound: float, closed: bool) -> tuple[int, int]:
-    """How many values are less than `bound`, or equal to it if `closed`, and their sum in units.
-
-    One bucket is looked into, without branches.
-    """
-    bucket = _bucket(scale, bound)
-    first, end = int(values.start[bucket]), int(values.start[bucket + 1])
-    if end - first > FEW:
-        at = _search_crowded(values, first, end, bound, LAST_RANK if closed else FIRST_RANK)
-        return at, values.total[at]
-    count, total = first, values.total[first]
-    for i in range(first, end):
-        x = values.x[i]
-        below = int(x < bound) | (int(x == bound) & int(closed))
-        count += below
-        total += below * _units(scale, x)
-    return count, total
-
-
-@kernel
-def count_before(values: Spread, scale: np.ndarray, bound: float, bound_rank: int) -> int:
-    """How many values are before (bound, bound_rank) in (distance, key order)."""
-    bucket = _bucket(scale, bound)
-    first, end = int(values.start[bucket]), int(values.start[bucket + 1])
-    if end - first > FEW:
-        return _search_crowded(values, first, end, bound, bound_rank)
-    count = first
-    for i in range(first, end):
-        count += _before(values.x[i], values.rank[i], bound, bound_rank)
-    return count
-
-
-@kernel
-def _count_bins(values: Spread, scale: np.ndarray, count: int, edges: np.ndarray, out_bins: np.ndarray) -> None:
-    """Values of each bin, closed below and open above; the first and the last hold what lies outside, too."""
-    before = 0
-    for b in range(out_bins.size):
-        end = count if b + 1 == out_bins.size else count_below(values, scale, edges[b + 1], False)[0]
-        out_bins[b] = end - before
-        before = end
-
-
-@kernel
-def _precision(room: Room, p: int) -> float:
-    """Average precision at R = p: of the first R neighbours by (distance, key order)."""
-    positives, negatives = room.positives, room.negatives
-    total = 0.0
-    for i in range(p):
-        before, _ = count_below(negatives, room.scale, positives.x[i], False)
-        if before < room.place[i]:  # negatives as far: their keys decide
-            before = count_before(negatives, room.scale, positives.x[i], positives.rank[i])
-        if before + i >= p:
-            break
-        total += (i + 1) / (before + i + 1)
-    return total / p if p else 0.0
-
-
-@kernel
-def _count_margin(room: Room, p: int, margin: float, k: int, a: int, out: Counts) -> None:
-    """The triplets of one anchor at one margin."""
-    positives, negatives = room.positives, room.negatives
-    loss, semi_hard, low, unit = 0.0, 0, room.scale[0], room.scale[3]
-    for i in range(p):
-        last, bound = room.place[i], positives.x[i] + margin
-        beyond, total = count_below(negatives, room.scale, bound, False)
-        inside = max(0, beyond - last)
-        semi_hard += inside
-        loss += beyond * (bound - low) - (total / unit if unit else 0.0)
-        if i == 0:
-            out.served[a, k] = inside
-    out.semi_hard[a, k], out.loss[a, k] = semi_hard, max(0.0, loss)
-    out.within[a, k], _ = count_below(negatives, room.scale, margin, False)
-
-
-@kernel
-def count_strip(
-    rows: Rows, slots: np.ndarray, x: np.ndarray, edges: np.ndarray, margins: np.ndarray, room: Room, first: int,
-    out: Counts,
+def count_margins(
+    positives: np.ndarray, negatives: np.ndarray, hard: np.ndarray, total: np.ndarray, scale: tuple[float, float],
+    margins: np.ndarray, a: int, out: Counts,
 ) -> None:  # fmt: skip
-    """Count what lies around a strip of anchors. Cost: some 15 ns a pair, a look-up for each positive and margin.
+    """Count the triplets of one anchor at every margin. Cost: log2 n a positive and margin.
 
     Parameters
     ----------
-    slots : int32[S], the anchors
-    x : float64 (S, n), their distances to all rows
-    edges : float64[B + 1], ascending
+    positives, negatives : float64[p], float64[n], ascending distances
+    hard : int64[p], how many negatives are not farther than each positive
+    total : int64[n + 1], sums of the first i of min(negative, a bound no positive reaches by a margin) - low, in units
+    scale : low, the least distance; unit, how many units are a distance of 1, or 0 where there are no sums
     margins : float64[M], above 0
-    room : Room
-        Scratch.
-    first : int
-        Where the strip's anchors stand in `out`.
+    out : Counts, written at `a`
     """
-    positives, negatives, largest = room.positives, room.negatives, 0.0
-    for margin in margins:
-        largest = max(largest, margin)
-    for i in range(slots.size):
-        spread_kinds(rows, slots[i], x[i], largest, room)
-        buckets = int(room.scale[2])
-        p, n = int(positives.start[buckets]), int(negatives.start[buckets])
-        a = first + i
-        out.positives[a], out.negatives[a] = p, n
-        _count_bins(positives, room.scale, p, edges, out.positive_bins[a])
-        _count_bins(negatives, room.scale, n, edges, out.negative_bins[a])
-        hard = 0
-        for j in range(p):
-            room.place[j], _ = count_below(negatives, room.scale, positives.x[j], True)
-            hard += room.place[j]
-        out.hard[a] = hard
-        out.precision[a] = _precision(room, p)
-        for k in range(margins.size):
-            _count_margin(room, p, margins[k], k, a, out)
+    low, unit = scale
+    for k in range(margins.size):
+        loss, semi_hard, beyond = 0.0, 0, 0
+        for i in range(positives.size):
+            bound = positives[i] + margins[k]
+            beyond = _count_below(negatives, beyond, bound)
+            inside = max(0, beyond - hard[i])
+            semi_hard += inside
+            loss += beyond * (bound - low) - (total[beyond] / unit if unit else 0.0)
+            if i == 0:
+                out.served[a, k] = inside
+        out.semi_hard[a, k], out.loss[a, k] = semi_hard, max(0.0, loss)
+        out.within[a, k] = _count_below(negatives, 0, margins[k])
 
 
 @kernel

@@ -22,10 +22,10 @@ from worlds import WORLDS, World
 from minestream import reference
 from minestream.cli.profile_text import profile_text
 from minestream.errors import OutputError, UsageError
-from minestream.insight.counting import Ratio, sorting_room
+from minestream.insight.around import count_anchor
+from minestream.insight.counting import Ratio, empty_counts
 from minestream.insight.profiling import profile
-from minestream.kernels import profile as kernels
-from minestream.kernels.types import Rows
+from minestream.kernels.types import NEGATIVE, NEITHER, POSITIVE
 from minestream.mining.pipeline import mine
 
 CASES = [
@@ -237,49 +237,41 @@ def test_relations_counted_pair_by_pair_are_those_of_the_full_pass() -> None:
             assert full[count] == drawn[count]
 
 
-# ---------------------------------------------------------------- the sort beneath
+# ---------------------------------------------------------------- around one anchor
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "outlier", "one", "none", "descending", "far_apart"])
-def test_what_lies_before_a_bound_is_found_in_one_bucket(kind: str) -> None:
+@pytest.mark.parametrize("values", ["normal", "ties", "outlier", "one", "none", "descending", "denormal"])
+def test_what_is_counted_around_an_anchor(values: str) -> None:
     rng = np.random.default_rng(3)
-    values = {
-        "normal": rng.normal(size=5_000), "ties": rng.integers(0, 5, 5_000).astype(float),
-        "outlier": np.append(1e300, rng.normal(size=4_999)), "one": np.array([0.5, 0.5]), "none": np.empty(0),
-        "descending": np.arange(3_000.0)[::-1], "far_apart": np.array([-1.7e308, 1.7e308, 0.0, 1.0]),
-    }[kind]  # fmt: skip
-    x = np.append(values, 0.25)  # the anchor's own
-    n = values.size
-    label = np.where(np.arange(n + 1) % 3, 0, 1).astype(np.int32)
-    label[n] = 0
-    rank = rng.permutation(n + 1)
-    none, empty = np.empty(0, np.int64), np.empty(0, np.int32)
-    rows = Rows(
-        label, none, empty, none, empty, none, empty, empty, np.arange(n + 1, dtype=np.int32), rank,
-        np.zeros(n + 1, np.uint64), np.ones(n + 1), 0,
-    )  # fmt: skip
-    room = sorting_room(n + 1)
-    kernels.spread_kinds(rows, n, x, 0.75, room)
-    for spread, own in ((room.positives, label[:n] == 0), (room.negatives, label[:n] == 1)):
-        own_x, own_rank = values[own], rank[:n][own]
-        count = int(spread.start[int(room.scale[2])])
-        assert sorted(zip(spread.x[:count], spread.rank[:count], strict=True)) == sorted(
-            zip(own_x, own_rank, strict=True)
-        )
-        for bound in (-np.inf, -1.0, 0.0, 2.0, 2.5, 1e301, *own_x[:50]):
-            for closed in (False, True):
-                below = own_x <= bound if closed else own_x < bound
-                found, total = kernels.count_below(spread, room.scale, bound, closed)
-                assert found == below.sum()
-                low, unit, far = room.scale[0], room.scale[3], room.scale[4]
-                if bound <= far and kind != "far_apart":
-                    total = total / unit + found * low if unit else found * low
-                    assert total == pytest.approx(own_x[below].sum(), rel=1e-9, abs=1e-9)
-            for bound_rank in (0, n // 2):
-                before = (own_x < bound) | ((own_x == bound) & (own_rank < bound_rank))
-                assert kernels.count_before(spread, room.scale, bound, bound_rank) == before.sum()
-    of_positives = np.lexsort((rank[:n][label[:n] == 0], values[label[:n] == 0]))
-    assert room.positives.x[: of_positives.size].tolist() == values[label[:n] == 0][of_positives].tolist()
+    x = {
+        "normal": rng.normal(1.0, 0.2, 1_000), "ties": rng.integers(0, 5, 1_000).astype(float),
+        "outlier": np.append(1e150, rng.normal(1.0, 0.2, 999)), "one": np.array([0.5, 0.5]), "none": np.empty(0),
+        "descending": np.arange(600.0)[::-1], "denormal": np.array([0.0, 5e-324, 1e-323, 5e-324]),
+    }[values]  # fmt: skip
+    x = np.append(x, 0.0)  # the anchor's own
+    kind = np.where(np.arange(x.size) % 3, NEGATIVE, POSITIVE).astype(np.int8)
+    kind[-1] = NEITHER
+    rank, edges, margins = rng.permutation(x.size), np.linspace(0.0, 2.0, 5), np.array([0.1, 0.5])
+    out = empty_counts(2, 4, 2)
+    count_anchor(x, kind, rank, edges, margins, 1, out)
+    order = [row for row in np.lexsort((rank, x)).tolist() if kind[row] != NEITHER]
+    p, n = (sorted(x[kind == each].tolist()) for each in (POSITIVE, NEGATIVE))
+    hits = [place for place, row in enumerate(order[: len(p)], 1) if kind[row] == POSITIVE]
+    assert (out.positives[1], out.negatives[1]) == (len(p), len(n))
+    precision = sum(hit / place for hit, place in enumerate(hits, 1)) / max(1, len(p))
+    assert out.precision[1] == pytest.approx(precision, rel=1e-12)
+    for bins, own in ((out.positive_bins, p), (out.negative_bins, n)):
+        inside = [min(3, max(0, int(np.searchsorted(edges, each, "right")) - 1)) for each in own]
+        assert bins[1].tolist() == [inside.count(b) for b in range(4)]
+    assert out.hard[1] == sum(each <= near for near in p for each in n)
+    for k, margin in enumerate(margins.tolist()):
+        semi_hard = [[each for each in n if near < each < near + margin] for near in p]
+        assert out.semi_hard[1, k] == sum(map(len, semi_hard))
+        assert out.served[1, k] == (len(semi_hard[0]) if p else 0)
+        assert out.within[1, k] == sum(each < margin for each in n)
+        loss = math.fsum(max(0.0, near + margin - each) for near in p for each in n)
+        assert out.loss[1, k] == pytest.approx(loss, rel=1e-9)
+    assert not any(field[0].any() for field in out)
 
 
 def test_sums_do_not_depend_on_the_order_of_rows() -> None:
