@@ -1,4 +1,4 @@
-"""Compiled loops: they know arrays, gates and codes, and nothing of files, options or metrics' names.
+"""Compiled loops over arrays. They know nothing of files, options or the names of metrics.
 
 This file chooses the folder that compiled kernels are kept in, and imports neither numpy nor numba.
 """

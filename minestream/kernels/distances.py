@@ -41,7 +41,7 @@ def uses_differences(metric: int) -> bool:
 
 @kernel(inline=True)
 def linear_distance(metric: int, x: float) -> float:
-    """The linear distance t of a canonical distance (metric.py)."""
+    """The linear distance t of a canonical distance (config/metrics.py)."""
     if metric == EUCLIDEAN:
         return x * x / 2
     return x / 2 if metric == SQEUCLIDEAN else x
@@ -99,15 +99,15 @@ def normalize(vectors: np.ndarray, square: np.ndarray, out_vectors: np.ndarray) 
 
 @kernel
 def pair_total(metric: int, a: np.ndarray, b: np.ndarray) -> float:
-    """The sum over coordinates of one pair of float64[d] rows."""
+    """The sum over coordinates of one pair of rows [d] of any stored dtype."""
     total = 0.0
     if uses_differences(metric):
         for j in range(a.size):
-            t = a[j] - b[j]
+            t = np.float64(a[j]) - np.float64(b[j])
             total += t * t
     else:
         for j in range(a.size):
-            total += a[j] * b[j]
+            total += np.float64(a[j]) * np.float64(b[j])
     return total
 
 
@@ -265,12 +265,4 @@ def paired_distances(
 ) -> None:
     """Canonical distances of m rows to m rows: left, right (m, d), squares and out_distance float64[m]."""
     for i in range(left.shape[0]):
-        total = 0.0
-        if uses_differences(metric):
-            for j in range(left.shape[1]):
-                t = np.float64(left[i, j]) - np.float64(right[i, j])
-                total += t * t
-        else:
-            for j in range(left.shape[1]):
-                total += np.float64(left[i, j]) * np.float64(right[i, j])
-        out_distance[i] = distance(metric, total, left_square[i], right_square[i])
+        out_distance[i] = distance(metric, pair_total(metric, left[i], right[i]), left_square[i], right_square[i])

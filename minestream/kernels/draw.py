@@ -54,18 +54,13 @@ def mix(z: np.uint64) -> np.uint64:
 
 
 @kernel
-def draw_prefix(seed: np.uint64, tag: np.uint64, anchor_key: np.uint64, positive_key: np.uint64) -> np.uint64:
-    """What a draw depends on besides its candidate: draw = mix(prefix + K(candidate))."""
-    return mix(mix(mix(seed + tag * GOLDEN) + anchor_key * GOLDEN) + positive_key * GOLDEN)
-
-
-@kernel
 def draw_prefixes(
     seed: np.uint64, tag: np.uint64, anchor_keys: np.ndarray, positive_keys: np.ndarray, out_prefix: np.ndarray
 ) -> None:
-    """draw_prefix for m (anchor, positive) pairs: all arrays uint64[m]."""
+    """The share of m (anchor, positive) pairs in draws: draw = mix(prefix + K(candidate)). All arrays uint64[m]."""
     for i in range(anchor_keys.size):
-        out_prefix[i] = draw_prefix(seed, tag, anchor_keys[i], positive_keys[i])
+        of_anchor = mix(mix(seed + tag * GOLDEN) + anchor_keys[i] * GOLDEN)
+        out_prefix[i] = mix(of_anchor + positive_keys[i] * GOLDEN)
 
 
 @kernel
@@ -112,7 +107,7 @@ def unit_distance(metric: int, x: float) -> float:
 
 @kernel(inline=True)
 def of_unit_distance(metric: int, distance: float) -> float:
-    """The x whose unit_distance this is."""
+    """The distance x under the metric's code whose unit_distance is `distance`."""
     if metric == 1:
         return distance
     square = distance * distance

@@ -21,7 +21,7 @@ from minestream.kernels.draw import (
 )
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import Frame
-from minestream.kernels.select import passes_duplicates
+from minestream.kernels.select import insert, passes_duplicates
 from minestream.kernels.sweep import CLOSED, UNGATED, Edges, Screening, Survivors, is_crowded, round_down, round_up
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, RANDOM, WEIGHTED, Problem, Rule
 
@@ -127,31 +127,6 @@ def set_all_gates(problem: Problem, screening: Screening) -> None:
 
 
 @kernel
-def _insert_key(keys: np.ndarray, count: int, key: np.uint64) -> int:
-    """Put a key into a heap of the least ones, the largest first, if it belongs there; returns the new count."""
-    if count == keys.size:
-        if key >= keys[0]:
-            return count
-        at = 0
-        while 2 * at + 1 < count:
-            child = 2 * at + 1
-            if child + 1 < count and keys[child + 1] > keys[child]:
-                child += 1
-            if keys[child] <= key:
-                break
-            keys[at] = keys[child]
-            at = child
-        keys[at] = key
-        return count
-    at = count
-    while at > 0 and keys[(at - 1) // 2] < key:
-        keys[at] = keys[(at - 1) // 2]
-        at = (at - 1) // 2
-    keys[at] = key
-    return count + 1
-
-
-@kernel
 def _largest_key(problem: Problem, screening: Screening, i: int, pair: int, lane: int, low: np.float32) -> np.uint64:
     """The largest key that a candidate of affinity at least `low` can have: of random picks its draw."""
     rows, rule, pairs, _ = problem
@@ -176,15 +151,16 @@ def probe(
     and the last of as many as are looked for is a gate. Anchors with many pairs learn nothing: their gates would
     hardly narrow. Parameters are those of refine().
     """
-    _, rule, pairs, best = problem
+    rows, rule, pairs, best = problem
     _, lanes, edges, gates = screening
-    for b in range(counts.size):
-        for e in range(counts[b]):
-            i, lane, high = int(found.anchor[b, e]), int(found.candidate[b, e]), found.high[b, e]
+    for buffer in range(counts.size):
+        for e in range(counts[buffer]):
+            i, lane = int(found.anchor[buffer, e]), int(found.candidate[buffer, e])
+            high = found.high[buffer, e]
             if i < anchors[0] or i >= anchors[1] or is_crowded(pairs, i):
                 continue
             low = high - lanes.slack[lane] * np.float32(1.001)
-            near_key = sortable(2 * edges.own[i] - np.float64(low))
+            near_key, b = sortable(2 * edges.own[i] - np.float64(low)), lanes.slot[lane]
             for pair in range(pairs.start[i], pairs.start[i + 1]):
                 if low < edges.surely_far[pair] or high > edges.surely_near[pair]:
                     continue
@@ -195,13 +171,16 @@ def probe(
                 useless = key == NO_KEY or (count == best.key.shape[1] and key >= best.key[pair, 0])
                 if useless and not best.near_key.shape[1]:
                     continue
-                if not passes_duplicates(problem, pair, lanes.slot[i], lanes.slot[lane]):
+                if not passes_duplicates(problem, pair, lanes.slot[i], b):
                     continue
                 if best.near_key.shape[1]:
-                    best.near_count[pair] = _insert_key(best.near_key[pair], best.near_count[pair], near_key)
+                    best.near_count[pair] = insert(
+                        near_key, b, 0.0, rows.rank, best.near_key[pair], best.near_slot[pair], best.near_x[pair],
+                        best.near_count[pair],
+                    )  # fmt: skip
                 if useless:
                     continue
-                best.found[pair] = _insert_key(best.key[pair], count, key)
+                best.found[pair] = insert(key, b, 0.0, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
     for i in range(anchors[0], anchors[1]):
         for pair in range(pairs.start[i], pairs.start[i + 1]):
             if rule.skip and best.near_key.shape[1] and best.near_count[pair] == rule.skip:
@@ -220,7 +199,7 @@ def probe(
 
 @kernel
 def remember(problem: Problem, screening: Screening) -> None:
-    """Let gates keep what the answers so far taught them, so that these may be dropped."""
+    """Narrow gates to the answers so far for good, so that these answers may be dropped."""
     pairs, gates = problem.pairs, screening.gates
     for i in range(gates.hull_low.size):
         for pair in range(pairs.start[i], pairs.start[i + 1]):

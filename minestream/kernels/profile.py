@@ -44,27 +44,27 @@ def _add_chunk(differences: bool, anchor: np.ndarray, other: np.ndarray, panel: 
     anchor, other float64[d], panel (d, CHUNK_ROWS), total (2, CHUNK_ROWS). Two at a time, and four coordinates: what
     is read of the panel, and the sums, serve more than one product.
     """
-    d, ours, theirs = anchor.size, total[0], total[1]
+    d, sums, other_sums = anchor.size, total[0], total[1]
     for q in range(CHUNK_ROWS):
-        ours[q] = theirs[q] = 0.0
+        sums[q] = other_sums[q] = 0.0
     for j in range(0, d - 3, 4):
         a, b, c, e = anchor[j], anchor[j + 1], anchor[j + 2], anchor[j + 3]
         f, g, h, i = other[j], other[j + 1], other[j + 2], other[j + 3]
         if differences:
             for q in range(CHUNK_ROWS):
                 s, t, u, v = panel[j, q], panel[j + 1, q], panel[j + 2, q], panel[j + 3, q]
-                ours[q] = (((ours[q] + (a - s) ** 2) + (b - t) ** 2) + (c - u) ** 2) + (e - v) ** 2
-                theirs[q] = (((theirs[q] + (f - s) ** 2) + (g - t) ** 2) + (h - u) ** 2) + (i - v) ** 2
+                sums[q] = (((sums[q] + (a - s) ** 2) + (b - t) ** 2) + (c - u) ** 2) + (e - v) ** 2
+                other_sums[q] = (((other_sums[q] + (f - s) ** 2) + (g - t) ** 2) + (h - u) ** 2) + (i - v) ** 2
         else:
             for q in range(CHUNK_ROWS):
                 s, t, u, v = panel[j, q], panel[j + 1, q], panel[j + 2, q], panel[j + 3, q]
-                ours[q] = (((ours[q] + a * s) + b * t) + c * u) + e * v
-                theirs[q] = (((theirs[q] + f * s) + g * t) + h * u) + i * v
+                sums[q] = (((sums[q] + a * s) + b * t) + c * u) + e * v
+                other_sums[q] = (((other_sums[q] + f * s) + g * t) + h * u) + i * v
     for j in range(d // 4 * 4, d):
         for q in range(CHUNK_ROWS):
             t, u = anchor[j] - panel[j, q], other[j] - panel[j, q]
-            ours[q] += t * t if differences else anchor[j] * panel[j, q]
-            theirs[q] += u * u if differences else other[j] * panel[j, q]
+            sums[q] += t * t if differences else anchor[j] * panel[j, q]
+            other_sums[q] += u * u if differences else other[j] * panel[j, q]
 
 
 @kernel

@@ -44,7 +44,7 @@ OFFSET = 0x80808080  # added, without carry, to four codes of a row whose tile h
 
 
 class Frame(NamedTuple):
-    """How rows become z = (row [/ its norm] - centre) * scale."""
+    """The frame of all codes: z = (row [/ its norm] - centre) * scale."""
 
     centre: NDArray[np.float64]  # [d]
     scale: float  # a power of two: max |z| of all rows lies in [1, 2), or below where they hardly differ
@@ -53,7 +53,7 @@ class Frame(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a row is besides its codes."""
+    """Values of a row beside its codes."""
 
     h: NDArray[np.float64]  # [m] t = h - affinity
     own: NDArray[np.float64]  # [m] the row's share of the error when it is an anchor

@@ -1,4 +1,4 @@
-"""What happens to survivors between two steps of the sweep: they become exact, the best are kept, gates narrow.
+"""Between two steps of the sweep survivors become exact, the best are kept, and gates narrow.
 
 Gates are as far as the best found so far reach in canonical distance, and what they let through is looked at in full:
 nothing is left to certify at the end.
@@ -22,7 +22,7 @@ AHEAD = 16  # rows asked of the memory before their turn
 
 
 class Vectors(NamedTuple):
-    """Rows that hold the vectors of a step, and which of them belongs to whom."""
+    """The vectors of a step, and the row of each lane and of each positive."""
 
     row: NDArray[np.float32] | NDArray[np.float64] | NDArray[np.int8]  # [m, d] of any stored dtype
     at: NDArray[np.int64]  # [n] of each lane
@@ -38,7 +38,7 @@ class Grouped(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What refine() needs besides, for eight candidates at a time."""
+    """Arrays that refine() works in, for eight candidates at a time."""
 
     anchor_row: NDArray[np.float64]  # [d]
     row: NDArray[np.float64]  # [d] of the candidate
@@ -49,7 +49,7 @@ class Scratch(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Everything that pairs took, where a rule takes all."""
+    """All candidates that pairs took, one entry each, where a rule takes all."""
 
     pair: NDArray[np.int64]
     slot: NDArray[np.int32]

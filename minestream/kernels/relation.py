@@ -1,4 +1,4 @@
-"""Who is what to whom: whether a pair of rows is positive, negative or neither."""
+"""Relations: whether a pair of rows is positive, negative or neither."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def outside(rows: Rows, a: int, b: int) -> bool:
 
 @kernel(inline=True)
 def relation(rows: Rows, a: int, b: int) -> int:
-    """What slot b is to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be.
+    """The relation of slot b to anchor a: POSITIVE, NEGATIVE, NEITHER, or what its group forbids it to be.
 
     The same from either side, when both may be anchors and there are no windows.
     """
@@ -85,7 +85,7 @@ def lost_to_group(kind: int, wanted: int) -> bool:
 
 @kernel
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
-    """What every slot is to anchor a: int8[n]. Where only labels count, by a loop that becomes vector code."""
+    """The relation of every slot to anchor a: out_kind int8[n]. A loop over labels alone becomes vector code."""
     lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size
     if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
         for b in range(out_kind.size):

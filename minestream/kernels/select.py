@@ -1,4 +1,4 @@
-"""The rules on canonical values: which candidate may be what to an anchor, and the bounded lists of the best.
+"""The rules on canonical distances: which candidates are eligible for a pair, and the bounded lists of the best.
 
 Every path ends here: the scan offers each candidate, the sweep those that survived it.
 """

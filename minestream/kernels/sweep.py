@@ -30,14 +30,14 @@ class Lanes(NamedTuple):
     slot: NDArray[np.int32]  # [n]
     code: NDArray[np.int32]  # [n] label
     twin: NDArray[np.int32]  # [n] equal where vectors are
-    scale: NDArray[np.float32]  # [n] the rest as codes.Terms
+    scale: NDArray[np.float32]  # [n] this and what follows as in quantize.Terms
     bias: NDArray[np.float32]
     slack: NDArray[np.float32]
     start: NDArray[np.int32]
 
 
 class Gates(NamedTuple):
-    """What each anchor still lets through: the hull for the tile, disjoint intervals or keys for what passes it."""
+    """How far each anchor still looks: a hull for the tile, disjoint intervals or keys for candidates that pass it."""
 
     hull_low: NDArray[np.float32]  # [A]
     hull_high: NDArray[np.float32]  # [A]
@@ -94,7 +94,7 @@ class Survivors(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What one thread needs, and what it counts."""
+    """Arrays that one thread works in, and its counters."""
 
     masks: NDArray[np.uint64]  # [2, tile rows]
     products: NDArray[np.float32]  # [tile rows, tile columns]
@@ -110,13 +110,13 @@ def round_up(value: float) -> np.float32:
 
 @kernel
 def round_down(value: float) -> np.float32:
-    """The greatest float32 that is certainly below a float64."""
+    """The largest float32 that is certainly below a float64."""
     return np.nextafter(np.float32(value), np.float32(-np.inf))
 
 
 @kernel
 def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> None:
-    """All of a side that does not change from step to step: scales times `sign`, biases, starts, labels."""
+    """Set the fields of a side that stay the same from step to step: scales times `sign`, biases, starts, labels."""
     width = out.terms.shape[2]
     for p in range(out.terms.shape[0]):
         least, largest = np.int32(2**31 - 1), np.int32(-(2**31))
@@ -220,7 +220,7 @@ def least_weighted_key(rule: Rule, frame: Frame, t: float, draw: np.uint64) -> f
 
 @kernel(inline=True)
 def _by_label(problem: Problem) -> bool:
-    """Whether labels tell what a tile may hold: not where a row has several, nor of positives where they are listed."""
+    """Whether labels alone decide what a tile may hold: not with several labels a row, nor for listed positives."""
     rows, rule, _, _ = problem
     return rows.set_start.size == 0 and (rule.wanted != POSITIVE or rows.known_start.size == 0)
 

@@ -3,7 +3,7 @@
 A tile multiplies `rows` packed rows by `columns` packed columns with all accumulators in registers, compares
 them with the gates of both sides there, and touches memory only when a value passes. A kernel calls `tile`, which
 becomes the host's tile of the panels' type when the kernel is compiled; the folder of compiled kernels is keyed by
-the tiles' names (`compiled.py`), so code of one shape is never loaded by a process that uses another.
+the tiles' names (`jit.py`), so code of one shape is never loaded by a process that uses another.
 """
 
 from __future__ import annotations
@@ -214,11 +214,11 @@ class _Builder:
         of_row, of_column = [], []
         for start, accumulator in zip(self.starts, accumulators, strict=True):
             product = self._product(row, start, accumulator)
-            mine = self._sum(row, product, self._column_term(BIAS, start))
-            theirs = self._sum(row, product, bias)
-            of_row.append(self._between(mine, low, high))
+            for_row = self._sum(row, product, self._column_term(BIAS, start))
+            for_column = self._sum(row, product, bias)
+            of_row.append(self._between(for_row, low, high))
             column_high = self._column_term(HIGH, start, interval) if ends else None
-            of_column.append(self._between(theirs, self._column_term(LOW, start, interval), column_high))
+            of_column.append(self._between(for_column, self._column_term(LOW, start, interval), column_high))
         return of_row, of_column
 
     def _bits(self, test: ir.Value) -> ir.Value:

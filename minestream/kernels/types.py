@@ -17,7 +17,7 @@ ELIGIBLE, IN_GROUP, DUPLICATE, TALLIES = 0, 1, 2, 3
 
 
 class Rows(NamedTuple):
-    """What is known of each slot besides its vector; arrays of length 0 stand for "nobody has one"."""
+    """Labels, lists, groups and keys of every slot; an array of length 0 means that no slot has one."""
 
     label: NDArray[np.int32]  # [n] code of the label, or of the set of labels; -1 unlabelled
     set_start: NDArray[np.int64]  # [n + 1] or [0]
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """What is looked for, in numbers."""
+    """What a search looks for, as numbers."""
 
     wanted: int  # POSITIVE or NEGATIVE
     pick: int  # NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST
@@ -51,7 +51,7 @@ class Rule(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The pairs looked for: several an anchor, or one without a positive. Bands are closed intervals."""
+    """The pairs of a search: several an anchor, or one without a positive. Bands are closed intervals."""
 
     start: NDArray[np.int64]  # [anchors + 1]
     positive: NDArray[np.int32]  # [pairs] slot, or -1

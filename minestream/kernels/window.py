@@ -1,7 +1,8 @@
 """The search within windows of a stream: a float32 tile proposes, canonical distances decide.
 
 Candidates come in the order of the rows. What the tile computes of one differs from its linear distance by a proven
-error (codes.py); it is passed over when it lies, with that error, beyond the band and beyond the worst of a full list.
+error (quantize.py). A candidate is passed over when it lies, with that error, beyond the band or beyond the worst of a
+full list.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ WIDER = 1.0 + 2.0**-40  # for what converting a distance rounds
 
 
 class Screen(NamedTuple):
-    """What the tile multiplies, and what is known of the products: t = h - product - bias, see codes.py."""
+    """Packed rows for the tile, and by slot the terms of t = h - product - bias, see quantize.py."""
 
     row_panels: NDArray[np.float32]  # [panels, d, tile rows] of the anchors
     column_panels: NDArray[np.float32]  # [panels, d, tile columns] of all slots
@@ -44,7 +45,7 @@ class Screen(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What one thread needs."""
+    """Arrays that one thread works in."""
 
     row_terms: NDArray[np.float32]  # [4 * tile rows] open gates
     column_terms: NDArray[np.float32]  # [4 * tile columns] closed ones
@@ -95,7 +96,7 @@ def _only_labels(rows: Rows) -> bool:
 
 @kernel(inline=True)
 def _linear(rule: Rule, x: float) -> float:
-    """The linear distance of an edge x; that of what no distance reaches is infinite."""
+    """The linear distance of a band's edge x; infinite for an edge that no distance reaches."""
     if x <= 0.0 and rule.metric != DOT:
         return 0.0 if x == 0.0 else -np.inf
     return linear_distance(rule.metric, x)
@@ -182,7 +183,7 @@ def _offer(problem: Problem, strip: Strip, i: int, vectors: np.ndarray, count: i
 def search_windows(
     problem: Problem, strip: Strip, vectors: np.ndarray, screen: Screen, first_panel: int, scratch: Scratch
 ) -> None:
-    """Offer every anchor what its window holds. Cost: A window d in float32, d in float64 for what that proposes.
+    """Offer every anchor the candidates in its window. Cost: A window d in float32, d in float64 a proposed one.
 
     Parameters
     ----------
@@ -227,7 +228,7 @@ def search_windows(
 
 @kernel
 def search_positives(problem: Problem, strip: Strip, vectors: np.ndarray, scratch: Scratch) -> None:
-    """The same for positives, which are few: relations come first, and there is no screen."""
+    """As search_windows(), for positives: they are few, so relations are tested first, and there is no screen."""
     rows, plain = problem.rows, _only_labels(problem.rows)
     for i in range(strip.slot.size):
         a = strip.slot[i]
