@@ -16,7 +16,7 @@ from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
 from minestream.mining.positives import Search, choose_positives
-from minestream.search.constraints import Limits, wider
+from minestream.search.constraints import Constraints, wider
 from minestream.search.course import search_work
 from minestream.search.results import Chosen, one_pair_each
 from minestream.search.similarity import Floats, Interval, filter_interval, largest_distance, references, similarity
@@ -85,13 +85,13 @@ def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: C
 
 
 class Task(NamedTuple):
-    """What is looked for: the positives chosen, what the filters leave, the pairs, the rule, the limits."""
+    """What is looked for: the positives chosen, what the filters leave, the pairs, the rule, the constraints."""
 
     chosen: Chosen
     filtered: Interval
     pairs: Pairs
     rule: Rule
-    limits: Limits
+    constraints: Constraints
 
 
 def make_task(
@@ -123,8 +123,8 @@ def make_task(
     if config.fallback == "farthest":
         fallback = filtered
     pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
-    limits = Limits(guided, config.max_per_negative_label, _floored(fallback, pairs))
-    return Task(chosen, filtered, pairs, rule, limits)
+    constraints = Constraints(guided, config.max_per_negative_label, _floored(fallback, pairs))
+    return Task(chosen, filtered, pairs, rule, constraints)
 
 
 def _floored(interval: Interval | None, pairs: Pairs) -> Interval | None:

@@ -163,7 +163,7 @@ def _mine_together(miner: Mining, shards: Sequence[int], course: Course) -> Iter
         task = make_task(loaded, config, anchors, positives, search)  # the band around each pair, filters, rule
 
     course.turn_to(works.negatives)
-    negatives = limited_search(setting, groups, task.pairs, task.rule, task.limits)
+    negatives = limited_search(setting, groups, task.pairs, task.rule, task.constraints)
     first = 0
     for index, group in zip(shards, groups, strict=True):
         chosen, found = task.chosen.of_anchors(first, first + group.size), next(negatives)

@@ -16,7 +16,7 @@ BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums
 def edges_of(
     setting: Setting, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
 ) -> sweep.Edges:
-    """Bands as affinities, widened; unbounded edges are infinite."""
+    """The bands of all pairs as affinities, widened by the errors; unbounded edges are infinite."""
     metric = setting.metric
     scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
     pair_h, pair_own = ragged.repeat(h, pairs.start), ragged.repeat(own, pairs.start)
@@ -45,9 +45,9 @@ def move_gates(
     anchors: NDArray[np.int32],
     sign: float,
 ) -> None:
-    """Let the gates that the probe found fit other codes of the same rows.
+    """Convert the gates that the probe found to other codes of the same rows.
 
-    What such a gate stands for is a distance; as an affinity it moves with h, and with the anchor's share of the error.
+    Such a gate stands for a distance. As an affinity it moves with h, and with the anchor's share of the error.
     """
     moved = sign * (after.h - before.h)[anchors] + (before.own - after.own)[anchors]
     of_pair = ragged.repeat(moved, pairs.start)

@@ -1,12 +1,13 @@
-"""What no gate can know: the guide's word, the cap of a negative label, the fallback.
+"""Searches under rules that no gate can test: the guide, the cap of a negative label, the fallback.
 
-Such rules look at a pair's eligible negatives in order. A search for more than are wanted is cut by them, and a pair
-that is then short while there was more is searched again for four times as many: the answer is exact, and a search for
-all is the last resort.
+These rules read a pair's eligible negatives in order. So more are searched for than are wanted, and the rules cut the
+list. A pair that is then short although it had more is searched again, for four times as many; the last resort is a
+search for all. The answers are exact.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,12 @@ MORE_TIMES, MORE = 2, 16  # of what is wanted, searched for at first
 AGAIN_TIMES = 4
 MOST = 2_048  # beyond, all are searched for
 ALL_BYTES = 64  # of an entry while all are sorted
-Dropped = dict[str, NDArray[np.int64]]  # by rule, of every pair how many of the candidates looked at
+Dropped = dict[str, NDArray[np.int64]]  # by rule: how many candidates of each pair it dropped
 
 
 @dataclass(frozen=True)
-class Limits:
-    """The rules of a run that look at eligible negatives one by one.
+class Constraints:
+    """The rules of a run that read eligible negatives one by one.
 
     Attributes
     ----------
@@ -49,39 +50,39 @@ class Limits:
 
 
 def limited_search(
-    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, limits: Limits
+    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints
 ) -> Iterator[Found]:
-    """As search(), with limits. Cost: that of a search for a few more, and again for the pairs it leaves short."""
-    if limits.guided is None and limits.per_label is None:
+    """As search(), under constraints. Cost: a search for a few more than wanted, and again for pairs left short."""
+    if constraints.guided is None and constraints.per_label is None:
         first = 0
         for group, found in zip(groups, search(setting, groups, pairs, rule), strict=True):
-            own = np.arange(first, first + group.size)
-            yield _with_fallback(setting, group, pairs, own, rule, limits, found) if limits.fallback else found
+            places = np.arange(first, first + group.size)
+            yield _with_fallback(setting, group, pairs, places, rule, constraints, found)
             first += group.size
         return
-    order_matters = rule.pick != NEAREST and (rule.skip > 0 or limits.per_label is not None)
+    order_matters = rule.pick != NEAREST and (rule.skip > 0 or constraints.per_label is not None)
     take = 0 if order_matters else wider(rule).take
     if not take:
-        yield from _all(setting, groups, pairs, rule, limits)
+        yield from _all(setting, groups, pairs, rule, constraints)
         return
     first = 0
     for group, found in zip(groups, search(setting, groups, pairs, wider(rule, take)), strict=True):
         places = np.arange(first, first + group.size)
-        yield _refined(setting, group, *sub_pairs(pairs, places), rule, limits, found, take)
+        yield _refined(setting, group, *sub_pairs(pairs, places), rule, constraints, found, take)
         first += group.size
 
 
 def wider(rule: Rule, take: int | None = None) -> Rule:
-    """The rule that looks for `take`, at first for a few more than are wanted."""
+    """The rule that looks for `take` candidates, by default for a few more than are wanted."""
     return rule._replace(take=MORE_TIMES * (rule.take + rule.skip) + MORE if take is None else take, skip=0)
 
 
 def _refined(
-    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule, limits: Limits,
-    found: Found, take: int,
+    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
+    constraints: Constraints, found: Found, take: int,
 ) -> Found:  # fmt: skip
-    """The answers of a group, from those of a search for `take`, searching again where these do not do."""
-    kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, limits, found)
+    """The answers of a group, from those of a search for `take` candidates: pairs left short are searched again."""
+    kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, constraints, found)
     short = (ragged.lengths(kept.start) < rule.take) & (ragged.lengths(found.start) == take)
     again = np.zeros(anchors.size, bool)
     of_anchor = ragged.owners(pairs.start)
@@ -93,17 +94,17 @@ def _refined(
     own, own_pair = sub_pairs(pairs, places)
     if take * AGAIN_TIMES <= MOST:
         more = search_once(setting, anchors[places], own, wider(rule, take * AGAIN_TIMES))
-        better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, limits, more, take * AGAIN_TIMES)
+        better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, constraints, more, take * AGAIN_TIMES)
     else:
-        (better,) = _all(setting, [anchors[places]], own, rule, limits, of_pair[own_pair])
+        (better,) = _all(setting, [anchors[places]], own, rule, constraints, of_pair[own_pair])
     return patched(kept, own_pair, better)
 
 
 def _all(
-    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, limits: Limits,
+    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints,
     of_pair: NDArray[np.int64] | None = None,
 ) -> Iterator[Found]:  # fmt: skip
-    """The answers from all eligible negatives, a few anchors at a time."""
+    """As limited_search(), from all eligible negatives of a few anchors at a time."""
     loaded = setting.loaded
     size = max(1, setting.limits.answer_bytes // (ALL_BYTES * loaded.store.rows))
     first = 0
@@ -114,7 +115,7 @@ def _all(
             own, own_pair = sub_pairs(pairs, first + places)
             found = search_once(setting, group[places], own, wider(rule, 0))
             outer = own_pair if of_pair is None else of_pair[own_pair]
-            kept, dropped = _cut(loaded, group[places], own, outer, rule, limits, found)
+            kept, dropped = _cut(loaded, group[places], own, outer, rule, constraints, found)
             _count(setting.stats, dropped, np.ones(outer.size, bool))
             pieces.append(kept)
         yield joined(pieces)
@@ -122,35 +123,35 @@ def _all(
 
 
 def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> None:
-    """Count what was dropped of the pairs whose answers are `final`: those of the others are looked at again."""
+    """Count the candidates dropped from pairs whose answers are `final`; the other pairs are searched again."""
     for rule, counts in dropped.items():
         stats.drop(rule, int(counts[final].sum()))
 
 
 def _cut(
-    loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule, limits: Limits,
-    found: Found,
+    loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
+    constraints: Constraints, found: Found,
 ) -> tuple[Found, Dropped]:  # fmt: skip
-    """Of eligible negatives in the pick's order the first k that guide, skip and cap leave; what guide and cap drop."""
+    """The first k eligible negatives, in the pick's order, that guide, skip and cap leave; and how many those drop."""
     pair, size = ragged.owners(found.start), found.nearer.size
     keep, dropped = np.ones(pair.size, bool), Dropped()
-    if limits.guided is not None:
-        low, high = (edge[of_pair][pair] for edge in limits.guided)
+    if constraints.guided is not None:
+        low, high = (edge[of_pair][pair] for edge in constraints.guided)
         x = loaded.guide.distances(anchors[ragged.owners(pairs.start)[pair]], found.slot) if loaded.guide else found.x
         keep = (x >= low) & (x <= high)
         dropped["guide"] = np.bincount(pair[~keep], minlength=size)
     nearest = np.arange(pair.size)
     if rule.pick != NEAREST:
         nearest = np.lexsort((loaded.rows.rank[found.slot], found.x, pair))
-    places = nearest[keep[nearest]]
-    keep[places] = ragged.nth_of_run(pair[places]) >= rule.skip
-    if limits.per_label is not None:
-        places = nearest[keep[nearest]]
-        keep[places] = _capped(loaded, limits.per_label, pair[places], found.slot[places])
-        dropped["label cap"] = np.bincount(pair[places[~keep[places]]], minlength=size)
-    at = np.flatnonzero(keep)
-    at = at[ragged.nth_of_run(pair[at]) < rule.take]
-    return Found(ragged.grouped(pair[at], size), found.slot[at], found.x[at], found.nearer), dropped
+    entry = nearest[keep[nearest]]
+    keep[entry] = ragged.nth_of_run(pair[entry]) >= rule.skip
+    if constraints.per_label is not None:
+        entry = nearest[keep[nearest]]
+        keep[entry] = _capped(loaded, constraints.per_label, pair[entry], found.slot[entry])
+        dropped["label cap"] = np.bincount(pair[entry[~keep[entry]]], minlength=size)
+    entry = np.flatnonzero(keep)
+    entry = entry[ragged.nth_of_run(pair[entry]) < rule.take]
+    return Found(ragged.grouped(pair[entry], size), found.slot[entry], found.x[entry], found.nearer), dropped
 
 
 def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -165,28 +166,27 @@ def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np
 
 
 def _capped_sets(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """As _capped(), for rows with several labels: a negative counts for each of them."""
     start, codes = loaded.labels.set_start, loaded.labels.set_code
-    keep, uses, last = np.ones(pair.size, bool), dict[int, int](), -1
-    for place, (own, at) in enumerate(zip(pair.tolist(), slot.tolist(), strict=True)):
-        if own != last:
-            uses, last = {}, own
-        labels = codes[start[at] : start[at + 1]].tolist()
-        keep[place] = all(uses.get(label, 0) < most for label in labels)
-        for label in labels if keep[place] else ():
-            uses[label] = uses.get(label, 0) + 1
+    keep, uses = np.ones(pair.size, bool), Counter[tuple[int, int]]()
+    for entry, (of_pair, b) in enumerate(zip(pair.tolist(), slot.tolist(), strict=True)):
+        labels = [(of_pair, label) for label in codes[start[b] : start[b + 1]].tolist()]
+        keep[entry] = all(uses[label] < most for label in labels)
+        if keep[entry]:
+            uses.update(labels)
     return keep
 
 
 def _with_fallback(
-    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, places: NDArray[np.int64], rule: Rule, limits: Limits,
-    found: Found,
+    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, places: NDArray[np.int64], rule: Rule,
+    constraints: Constraints, found: Found,
 ) -> Found:  # fmt: skip
-    """What pairs without any negative in their band take: the farthest, whatever the band."""
+    """The answers, in which pairs without any negative in their band take the farthest, whatever the band."""
     empty = ragged.lengths(found.start) == 0
-    if not empty.any() or limits.fallback is None:
+    if constraints.fallback is None or not empty.any():
         return found
     own, of_pair = sub_pairs(pairs, places)
-    own = own._replace(low=limits.fallback[0][of_pair], high=limits.fallback[1][of_pair])
+    own = own._replace(low=constraints.fallback[0][of_pair], high=constraints.fallback[1][of_pair])
     chosen = np.unique(ragged.owners(own.start)[empty])
     again, again_pair = sub_pairs(own, chosen)
     farthest = rule._replace(pick=FARTHEST, count_nearer=False)

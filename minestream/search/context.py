@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much at a time: sizes that memory decides and no result depends on."""
+    """Sizes that memory decides, and on which no result depends."""
 
     threads: int
     block_rows: int
     group_anchors: int
-    screens: tuple[str, ...]  # to choose from, the first unless another is predicted to be faster; none: scan
+    screens: tuple[str, ...]  # the first is used until another is predicted to be faster; none: scan
     answer_bytes: int = 1 << 27
     survivor_bytes: int = 1 << 27  # of each thread
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What all searches of a run share: they count into `stats` and `effort`; `codes` makes those of a screen, once."""
+    """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen."""
 
     loaded: Loaded
     metric: Metric
@@ -48,7 +48,7 @@ class Setting:
     course: Course = field(default_factory=Course)
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
-        """Which slots may be what is looked for, POSITIVE or NEGATIVE, to any anchor."""
+        """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""
         loaded = self.loaded
         mask = np.arange(loaded.store.rows) >= loaded.first_candidate
         if wanted == NEGATIVE and not loaded.unlabeled_negatives:
@@ -56,5 +56,5 @@ class Setting:
         return mask
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Add the seconds of the block to a stage of the search."""
+        """A context whose seconds count for a stage of the search."""
         return self.stats.stage(name) if self.timed else nullcontext()

@@ -1,7 +1,7 @@
-"""The course of a run: how much work is known, how much of it is done, told as anchors; and what work a search is.
+"""The work of a run and of a search, and how much of it is done, as progress in anchors.
 
-Work is counted in coordinates of products, as the tile computes them; what else a search does is told in the same unit,
-by weights that hardly differ from machine to machine. How much of it a run does a second is measured (rates.py).
+The unit of work is one coordinate of a product in the tile. Other work is converted by weights that hardly differ from
+machine to machine. How much of it a run does a second is measured (rates.py).
 """
 
 from __future__ import annotations
@@ -17,68 +17,68 @@ from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels.types import NEGATIVE, Rule
 from minestream.system.progress import Progress
 
-PRODUCT = 16  # what a product costs beside its coordinates: the gates
+PRODUCT = 16  # of a product beside its coordinates: the gates
 SCANNED = 60  # of a coordinate in the scan
-CODE = 600  # of a coordinate that is made a code
+CODE = 600  # of a coordinate that is encoded
 PASSED = 4  # of a product that labels rule out
 PROBED, PROBED_COORDINATE = 320_000, 4_000  # of an anchor: its first gates, from the sample
-SURVIVOR, SURVIVOR_COORDINATE = 8_000, 4  # of what passes the gates, and is made exact
+SURVIVOR, SURVIVOR_COORDINATE = 8_000, 4  # of a candidate that passes the gates, and becomes exact
 SURVIVORS = 3  # for each that a pair takes, and one more, each time that the rows seen grow by e
 SEEN_ROWS = 2_048  # by the probe
 ROW = 20_000  # written
 
 
 class Course:
-    """Tells `progress` how far the work is, as so many of `anchors`; may be told of work by any thread.
+    """Advances `progress` as work is done, up to `anchors` when all is. Any thread may call advance().
 
-    The total is what was planned; work that nobody planned, as of a second look, makes it grow when it begins.
+    The total is the planned work. Work outside the plan, as of a repeated search, is added when it begins.
     """
 
     def __init__(self, progress: Progress | None = None, anchors: int = 0) -> None:
         self._progress, self._anchors = progress, anchors
         self.total = self.done = self._planned = 0.0
-        self._told = 0
+        self._reported = 0
         self._lock = threading.Lock()
 
     def plan(self, work: float) -> None:
-        """There will be so much."""
+        """Add work to the total."""
         self.total += work
 
     def turn_to(self, planned: float) -> None:
-        """What comes now was planned as so much; what is left of the plan of what came before falls away."""
+        """Begin a stage that was planned as so much work. What is left of the stage before leaves the total."""
         self.total -= self._planned
         self._planned = planned
 
     def begin(self, work: float) -> None:
-        """A search begins that is so much."""
+        """Begin a search of so much work: what exceeds the plan of its stage is added to the total."""
         taken = min(work, self._planned)
         self._planned -= taken
         self.total += work - taken
 
     def revise(self, more: float) -> None:
-        """The search that goes on is so much more than was said when it began, or less: what is done stays done."""
+        """Add work, or take it away, that the current search was not expected to have. What is done stays done."""
         with self._lock:
             self.total = max(self.total + more, self.done)
 
     def advance(self, work: float) -> None:
-        """So much is done."""
+        """Add work that is done."""
         with self._lock:
             self.done = min(self.done + work, self.total)
-            self._tell(int(self._anchors * self.done / self.total) if self.total else 0)
+            self._report(int(self._anchors * self.done / self.total) if self.total else 0)
 
     def finish(self) -> None:
-        """All is done."""
+        """Report all anchors as done."""
         with self._lock:
-            self._tell(self._anchors)
+            self._report(self._anchors)
 
-    def _tell(self, anchors: int) -> None:
-        if self._progress is not None and anchors > self._told:
-            self._progress.advance(anchors - self._told)
-            self._told = anchors
+    def _report(self, anchors: int) -> None:
+        if self._progress is not None and anchors > self._reported:
+            self._progress.advance(anchors - self._reported)
+            self._reported = anchors
 
 
 class Work(NamedTuple):
-    """The work of a search: the probe of its anchors, its products, what is made of survivors."""
+    """The work of a search: the probe of its anchors, its products, making survivors exact."""
 
     probe: float
     products: float
@@ -86,26 +86,26 @@ class Work(NamedTuple):
 
 
 def search_work(loaded: Loaded, anchors: NDArray[np.int32], pairs: int, rule: Rule, swept: bool) -> Work:
-    """What a search for so many pairs of these anchors is; in a sweep one product serves two anchors."""
+    """The work of a search for so many pairs of these anchors. In a sweep one product serves two anchors."""
     dimension, count = loaded.store.dimension, anchors.size
     candidates = loaded.store.rows - loaded.first_candidate
-    every, matching = float(count) * candidates, float(loaded.positives[anchors].sum())
+    products, matching = float(count) * candidates, float(loaded.positives[anchors].sum())
     if not swept:
-        return Work(0.0, SCANNED * every * (dimension + PRODUCT), 0.0)
+        return Work(0.0, SCANNED * products * (dimension + PRODUCT), 0.0)
     if loaded.labels.multiple:
-        matching = every
+        matching = products
     elif rule.wanted == NEGATIVE:
-        matching = every - matching
+        matching = products - matching
     twice = count / (2 * candidates) if loaded.first_candidate == 0 and candidates else 0.0
     grown = 1 + max(0.0, math.log(max(1.0, matching / max(1, count) / SEEN_ROWS)))
     survivors = SURVIVORS * pairs * (rule.take + rule.skip + 1) * grown if rule.take else matching
     return Work(
         count * float(PROBED + PROBED_COORDINATE * dimension),
-        (1 - twice) * (matching * (dimension + PRODUCT) + (every - matching) * PASSED),
+        (1 - twice) * (matching * (dimension + PRODUCT) + (products - matching) * PASSED),
         min(matching, survivors) * survivor_work(loaded),
     )
 
 
 def survivor_work(loaded: Loaded) -> float:
-    """What one is, that passes the gates and is made exact."""
+    """The work of one survivor, from its gates to its exact distance."""
     return float(SURVIVOR + SURVIVOR_COORDINATE * loaded.store.dimension)

@@ -42,9 +42,9 @@ def nearest(
         Slots, none twice.
     k : int
     kinds : sequence of {POSITIVE, NEGATIVE}
-        The relation to the anchor that is looked for, in one search each.
+        The relation of the neighbors to the anchor; each kind is a search.
     progress : Progress, optional
-        Is told of the anchors done.
+        Advanced by the anchors done.
     """
     rules = [Rule(kind, NEAREST, k, 0, IGNORE, IGNORE, 0.0, False, searcher.metric.code) for kind in kinds]
     swept = bool(searcher.limits.screens)
@@ -53,13 +53,13 @@ def nearest(
     course.plan(sum(works))
     setting = searcher.setting(ShardStats(), course, timed=False)
     groups = np.split(anchors, range(TOGETHER, anchors.size, TOGETHER))
-    every = []
+    neighbors = []
     for rule, work in zip(rules, works, strict=True):
         course.turn_to(work)
         slot, x = np.full((anchors.size, k), NONE), np.full((anchors.size, k), np.inf)
         found = joined(list(search(setting, groups, one_pair_each(anchors.size), rule)))
         at = ragged.owners(found.start), ragged.nth(found.start)
         slot[at], x[at] = found.slot, found.x
-        every.append(Neighbors(slot, x))
+        neighbors.append(Neighbors(slot, x))
     course.finish()
-    return every
+    return neighbors

@@ -1,4 +1,4 @@
-"""The order of the rows in a search, and their bands as affinities."""
+"""The order of the rows in a search: lanes, in spans that are swept together."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Order:
 
 
 def _spans(leg: NDArray[np.int64], alone: NDArray[np.bool_], rows: int) -> list[Span]:
-    """The spans of anchors by their leg and whether they are no candidates, and that of the candidates only."""
+    """The spans of anchors, by leg and by whether they are candidates too, and the span of candidates only."""
     edges = [*ragged.runs(leg, alone).tolist(), leg.size]
     spans = [Span(first, end, int(leg[first]), True, not alone[first]) for first, end in itertools.pairwise(edges)]
     return [*spans, Span(leg.size, rows, -1, False, True)] if rows > leg.size else spans
@@ -94,7 +94,7 @@ def _steps(rule: Rule, size: int) -> list[tuple[int, int]]:
 
 
 def _sample_size(rule: Rule, rows: int) -> int:
-    """Rows that the probe looks at."""
+    """How many rows the probe looks at."""
     if not rule.take:
         return 0
     least = SAMPLE_LENGTHS * (rule.take + rule.skip)
@@ -103,7 +103,7 @@ def _sample_size(rule: Rule, rows: int) -> int:
 
 
 def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each group the last of those that it is swept with: consecutive ones of GROUP_ROWS anchors or more."""
+    """The leg of each group, named by its last group: consecutive groups, of GROUP_ROWS anchors or nearly so."""
     leg, first, total = np.empty(sizes.size, np.int64), 0, 0
     for index, size in enumerate(sizes.tolist()):
         total += size
@@ -114,10 +114,10 @@ def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
-    """Which rows are candidates: of equal rows with one label and group only as many as an anchor may need.
+    """The slots that the search takes as candidates: of equal rows with one label and group as many as an anchor needs.
 
     Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.
-    A listed positive has a relation of its own, so it is always offered to those who look for positives.
+    A listed positive differs from its equals, so searches for positives always take it.
     """
     rows, equal = setting.loaded.rows, setting.loaded.equal
     candidates = setting.candidates(rule.wanted)
@@ -142,7 +142,7 @@ def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
 
 
 def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
-    """Of a set of equal rows offer only the first, in key order, among which every label and group finds enough."""
+    """Of a set of equal rows keep only the first, in key order, among which every label and group finds enough."""
     order = np.flatnonzero(offered)
     order = order[np.lexsort((rows.rank[order], equal[order]))]
     for first, end in itertools.pairwise([*ragged.runs(equal[order]).tolist(), order.size]):

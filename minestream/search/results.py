@@ -1,4 +1,4 @@
-"""The answers of a search: bounded lists, or all that was taken, brought together pair by pair."""
+"""The answers of a search, pair by pair, from bounded lists or from everything that was taken."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer of a search, pair by pair in the pick's order.
+    """The answers of a search: of each pair in the pick's order.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ NOTHING = Found(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0), np.em
 
 
 def joined(parts: Sequence[Found]) -> Found:
-    """The answers of the pairs of all parts, behind one another."""
+    """The answers of all parts, one part after another."""
     return Found(
         ragged.joined([part.start for part in parts]),
         *(np.concatenate([getattr(part, name) for part in (NOTHING, *parts)]) for name in ("slot", "x", "nearer")),
@@ -66,8 +66,23 @@ def joined(parts: Sequence[Found]) -> Found:
 
 
 def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
-    """The answers in bounded lists."""
-    pair, entry = _chosen(rule, rank, best)
+    """The answers in bounded lists, which this sorts, in the pick's order."""
+    filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
+    if rule.take == 0:
+        pair, entry = np.nonzero(filled)
+        order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
+        pair, entry = pair[order], entry[order]
+    else:
+        sort_lists(rank, best)
+        if best.near_key.shape[1]:
+            for near in range(best.near_key.shape[1]):
+                listed = near < best.near_count
+                filled &= ~(listed[:, None] & (best.slot == best.near_slot[:, near, None]))
+            filled &= np.cumsum(filled, axis=1) <= rule.take
+        else:
+            filled[:, : rule.skip] = False
+            filled[:, rule.skip + rule.take :] = False
+        pair, entry = np.nonzero(filled)
     return Found(ragged.grouped(pair, best.found.size), best.slot[pair, entry], best.x[pair, entry], best.nearer)
 
 
@@ -77,34 +92,11 @@ def taken_of(
     """The answers among what was taken for `pairs`, in their order; each pair's by key, then in key order."""
     if not pieces:
         return Found(np.zeros(pairs.size + 1, np.int64), np.empty(0, np.int32), np.empty(0), nearer)
-    pair = np.concatenate([piece.pair for piece in pieces])
-    slot = np.concatenate([piece.slot for piece in pieces])
-    x = np.concatenate([piece.x for piece in pieces])
-    key = np.concatenate([piece.key for piece in pieces])
+    pair, slot, x, key = map(np.concatenate, zip(*pieces, strict=True))
     order = np.argsort(pairs)
     place = order[np.searchsorted(pairs[order], pair)]
     order = np.lexsort((rank[slot], key, place))
     return Found(ragged.grouped(place, pairs.size), slot[order], x[order], nearer)
-
-
-def _chosen(rule: Rule, rank: NDArray[np.int64], best: Best) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places (pair, entry) of the answers in lists, which this sorts, in the pick's order."""
-    filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
-    if rule.take == 0:
-        pair, entry = np.nonzero(filled)
-        order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
-        return pair[order], entry[order]
-    sort_lists(rank, best)
-    if best.near_key.shape[1]:
-        for near in range(best.near_key.shape[1]):
-            listed = near < best.near_count
-            filled &= ~(listed[:, None] & (best.slot == best.near_slot[:, near, None]))
-        filled &= np.cumsum(filled, axis=1) <= rule.take
-    else:
-        filled[:, : rule.skip] = False
-        filled[:, rule.skip + rule.take :] = False
-    pair, entry = np.nonzero(filled)
-    return pair, entry
 
 
 def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
@@ -118,7 +110,7 @@ def empty_best(rule: Rule, pairs: int, capacity: int) -> Best:
 
 
 def count_tally(effort: Effort, tally: NDArray[np.int64], wanted: int) -> None:
-    """Add what kernels counted; positives are not counted."""
+    """Add the counters of a kernel to the effort; searches for positives are not counted."""
     if wanted == POSITIVE:
         return
     effort.eligible += int(tally[ELIGIBLE])

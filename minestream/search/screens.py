@@ -1,4 +1,4 @@
-"""The screens: the arithmetic that proposes rows, and the codes of all rows that it multiplies."""
+"""Screens: the arithmetic that proposes candidates, and the codes of all rows that it multiplies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Screen:
     dtype : numpy dtype
         Of the codes.
     word : numpy dtype
-        Of the 32-bit words that the tile takes them in.
+        Of the 32-bit words in which the tile reads the codes.
     encode : function
         (frame, vectors, square, out_codes, out_terms)
     rate : float
@@ -54,7 +54,7 @@ SCREENS: dict[str, Screen] = {
 
 
 def code_bytes(screen: str, dimension: int) -> int:
-    """Of the code of one row: whole words of four."""
+    """Bytes of the code of one row, in whole words of four."""
     itemsize: int = np.dtype(SCREENS[screen].dtype).itemsize
     return 4 * -(-dimension * itemsize // 4)
 
@@ -113,41 +113,27 @@ class Codes:
     def _encoder(
         self, loaded: Loaded, vectors: NDArray[Any], first: int, rows: slice, out: NDArray[np.uint32]
     ) -> Callable[[], None]:
-        own = slice(first + rows.start, first + rows.stop)
-        terms = kernels.Terms._make(field[own] for field in self.terms)
+        slots = slice(first + rows.start, first + rows.stop)
+        terms = kernels.Terms._make(field[slots] for field in self.terms)
         codes = out[rows].view(self.screen.dtype)
-        return lambda: self.screen.encode(loaded.frame, vectors[rows], loaded.rows.square[own], codes, terms)
+        return lambda: self.screen.encode(loaded.frame, vectors[rows], loaded.rows.square[slots], codes, terms)
 
     def rows_of(self, slots: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Codes that hold those of `slots`, and which row each slot has there."""
+        """Codes that include those of `slots`, and the row of each slot in them."""
         whole = self.store.whole()
         if whole is not None:
             return whole, slots.astype(np.int64)
         unique, at = np.unique(slots, return_inverse=True)
         return self.store.take(unique), at
 
-    def pack(
-        self, held: NDArray[np.uint32], at: NDArray[np.int64], width: int, flip: int, workers: Workers, threads: int
-    ) -> NDArray[Any]:
-        """Panels (panels, words, width) of the rows `at` of `held`, as the tile reads them."""
-        panels = -(-at.size // width)
-        out = np.empty((panels, self.words, width), np.uint32)
-
-        def task(part: slice) -> Callable[[], None]:
-            rows = at[part.start * width : part.stop * width]
-            return lambda: kernels.pack(held, rows, np.uint32(flip), out[part])
-
-        workers.run([task(part) for part in slices(panels, threads)])
-        return out.view(self.screen.word)
-
     def row_flip(self, mirrored: bool) -> int:
-        """What the words of the row side are flipped by."""
+        """The bits by which words of the row side are flipped when they are packed."""
         if self.name == "i8":
             return kernels.OFFSET if self.tile.unsigned_rows else 0
         return SIGN_BIT if mirrored else 0
 
     def row_sign(self, mirrored: bool) -> float:
-        """What the scales of the row side are multiplied by."""
+        """The factor of the scales of the row side."""
         return -1.0 if mirrored and self.name == "i8" else 1.0
 
     def close(self) -> None:
@@ -155,15 +141,40 @@ class Codes:
         self.store.close()
 
 
-def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
-    """The arithmetic that proposes, the first choice first: as asked for, or by MINESTREAM_SCREEN, else the host's.
+def packed(
+    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, workers: Workers, threads: int, flip: int = 0
+) -> NDArray[np.uint32]:
+    """Panels (panels, words of a row, width) of some rows of `words`, as the tile reads them.
 
-    None stands for the scan. Where the screen that is asked for cannot be had, others stand in: rows are the same.
+    Parameters
+    ----------
+    words : uint32 (m, words)
+    rows : int64[n]
+    width : int
+        Rows of a panel.
+    flip : int
+        Applied to every word by exclusive or.
+    """
+    panels = -(-rows.size // width)
+    out = np.empty((panels, words.shape[1], width), np.uint32)
+
+    def task(part: slice) -> Callable[[], None]:
+        some = rows[part.start * width : part.stop * width]
+        return lambda: kernels.pack(words, some, np.uint32(flip), out[part])
+
+    workers.run([task(part) for part in slices(panels, threads)])
+    return out
+
+
+def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
+    """The screens to use, the first choice first: --screen, else MINESTREAM_SCREEN, else those of the host.
+
+    No screens mean the scan. A screen that the host lacks is replaced by those it has: the rows mined are the same.
 
     Raises
     ------
     UsageError
-        For a screen that there is not.
+        For an unknown screen.
     """
     asked = os.environ.get("MINESTREAM_SCREEN", "auto") if resources.screen == "auto" else resources.screen
     if asked not in ("auto", "scan", *SCREENS):

@@ -1,4 +1,4 @@
-"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweeping.py) or by the scan.
+"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweep.py) or by the scan.
 
 Positives and negatives are found by the same search; only the rule differs.
 """
@@ -75,7 +75,7 @@ def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs
 
 
 def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
-    """The candidates of each stretch of block_rows slots."""
+    """The candidates among each block_rows slots."""
     slots = np.flatnonzero(setting.candidates(rule.wanted)).astype(np.int32)
     edges = np.arange(setting.loaded.first_candidate, setting.loaded.store.rows, setting.limits.block_rows)
     yield from (block for block in np.split(slots, np.searchsorted(slots, edges[1:])) if block.size)
@@ -84,7 +84,7 @@ def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
 def _scan_anchors(
     setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], work: float
 ) -> Iterator[Found]:
-    """Scan the anchors at places `group` over all rows, which is so much work for one pair of them."""
+    """Scan all rows for the anchors at places `group`; `work` is that of one anchor and one row."""
     loaded = setting.loaded
     capacity = rule.take + rule.skip if rule.take else loaded.store.rows
     strips = []

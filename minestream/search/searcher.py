@@ -1,4 +1,4 @@
-"""What all searches of one dataset share: threads, the codes of its rows, how much is looked at together."""
+"""A dataset ready to be searched: threads, the codes of its rows, the plan of memory."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Searcher:
     memory : int
         --memory.
     job : Job
-        What its plan depends on.
+        What the plan of memory depends on.
 
     Attributes
     ----------
     plan : MemoryPlan
     limits : Limits
-        How much is looked at together.
+        Sizes by that plan.
     workers : Workers
     effort : Effort
-        How much work the searches were so far.
+        The work of all searches so far.
     """
 
     def __init__(self, loaded: Loaded, metric: str, resources: Resources, scratch: Path, memory: int, job: Job) -> None:
@@ -59,7 +59,7 @@ class Searcher:
         self.close()
 
     def settle(self, answer_bytes: int, part_rows: int) -> None:
-        """Plan the memory, now that the part is known that takes most; see Job."""
+        """Plan the memory again, for the part that takes most; see Job."""
         loaded, store = self.loaded, self.loaded.store
         ids = sum(table.ids.nbytes for table in loaded.each_table() if table.ids is not None)
         self.job = replace(
@@ -76,7 +76,7 @@ class Searcher:
         )  # fmt: skip
 
     def close(self) -> None:
-        """Let threads and codes go."""
+        """Stop the threads and release the codes."""
         self.workers.close()
         for codes in self._codes.values():
             codes.close()
@@ -88,12 +88,12 @@ class Searcher:
 
     @property
     def code_work(self) -> float:
-        """The work of making the codes, while there are none."""
+        """The work of making the codes; 0 once they are made."""
         store = self.loaded.store
         return float(CODE * store.rows * store.dimension if self.limits.screens and not self._codes else 0)
 
     def setting(self, stats: ShardStats, course: Course, *, timed: bool = True) -> Setting:
-        """What searches that count into `stats`, and advance `course`, need."""
+        """The setting of searches that count into `stats` and advance `course`."""
         return Setting(
             self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, course), timed,
             self.effort, course,

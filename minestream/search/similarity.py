@@ -1,4 +1,4 @@
-"""The similarity filters: what margins are measured from, the similarities that pass, and those as distances."""
+"""The similarity filters: the references of margins, and the similarities that pass, also as distances."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def similarity(metric: str, x: Floats) -> Floats:
 
 
 def references(reference: str, s: Floats, start: NDArray[np.int64]) -> Floats:
-    """What margins are measured from, for each list of similarities; NaN for an empty one."""
+    """The similarity that margins are measured from, for each list of similarities; NaN for an empty one."""
     reduce = REDUCERS[reference]
     return np.array([reduce(s[a:b]) if b > a else math.nan for a, b in pairwise(start.tolist())], np.float64)
 
 
 def bounds(rule: object, reference: Floats) -> Iterator[tuple[str, float | Floats, float | Floats]]:
-    """The filters that are set among the fields of `rule`, each with the lowest and the highest that passes."""
+    """The filters set in the fields of `rule`, each with the lowest and the highest similarity that passes."""
     given = ((name, getattr(rule, name)) for name in FILTERS)
     return ((name, *FILTERS[name](value, reference)) for name, value in given if value is not None)
 
 
 def filter_interval(config: MineConfig, reference: Floats) -> Interval:
-    """The closed interval of distances that the filters let through, for every pair."""
+    """The closed interval of distances that pass the filters, for every pair."""
     most, least = np.full(reference.size, np.inf), np.full(reference.size, -np.inf)
     for _, low, high in bounds(config, reference):
         most, least = np.minimum(most, high), np.maximum(least, low)
@@ -56,7 +56,7 @@ def filter_interval(config: MineConfig, reference: Floats) -> Interval:
 
 
 def least_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> Floats:
-    """The least cosine distance, 0 to 2, at which a predicate holds that holds from there on; inf where it never does.
+    """The least cosine distance, 0 to 2, from which on a predicate holds; inf where it never does.
 
     By bisection over the bits of doubles, which are ordered as the numbers are. Cost: 62 evaluations.
     """
@@ -70,6 +70,6 @@ def least_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> 
 
 
 def largest_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> Floats:
-    """The largest cosine distance, 0 to 2, at which a predicate holds that holds up to there; or -inf."""
+    """The largest cosine distance, 0 to 2, up to which a predicate holds; -inf where it never does."""
     beyond = least_distance(lambda x: ~holds(x), count)
     return np.where(np.isinf(beyond), 2.0, np.where(beyond == 0, -np.inf, np.nextafter(beyond, -np.inf)))

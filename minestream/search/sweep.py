@@ -1,7 +1,7 @@
-"""A search by the sweep: lanes, steps of it that grow, and between two steps what was found narrows the gates.
+"""The search by the sweep: tiles of all lanes in steps that grow, and gates that narrow after each step.
 
-A probe sweeps a seeded sample of the rows in steps of growing length and gives every anchor a first gate. Then the
-anchors of each group meet all rows behind them, both sides at once, and when that is done their answers are final.
+First the probe sweeps a seeded sample of the rows, which gives every anchor a gate. Then each stride of anchors meets
+all lanes from itself on, and one product serves both sides. When a group has met all rows, its answers are final.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minestream.search.context import Setting
 from minestream.search.course import search_work, survivor_work
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, sub_pairs, taken_of
-from minestream.search.screens import Codes, worth_changing
+from minestream.search.screens import Codes, packed, worth_changing
 from minestream.system import ragged
 from minestream.system.threads import ahead, apart, slices
 
@@ -124,22 +124,22 @@ class Sweeping:
         self.use(codes)
 
     def run(self) -> Iterator[int]:
-        """Sweep; yields each group when its answers are final, in order."""
+        """Sweep; yields the number of each group, in order, when its answers are final."""
         self._probe()
         done, strides = 0, self._strides()
         products, survivors = self._works(strides)
         each, share, before = survivor_work(self.loaded), 1.0, self.refined
         for number, stride in enumerate(strides):
             self._sweep_rows(stride, products[number] + share * survivors[number])
-            told, share = share, each * (self.refined - before) / max(each, survivors[: number + 1].sum())
-            self.setting.course.revise((share - told) * survivors[number + 1 :].sum())
+            expected, share = share, each * (self.refined - before) / max(each, survivors[: number + 1].sum())
+            self.setting.course.revise((share - expected) * survivors[number + 1 :].sum())
             if number + 1 == len(strides) or strides[number + 1].leg > stride.leg:
                 yield from range(done, stride.leg + 1)
                 done = stride.leg + 1
         yield from range(done, self.order.group_start.size - 1)
 
     def _strides(self) -> list[Span]:
-        """Rows that are swept at a time: no more than a share of those seen before, so that gates narrow in time."""
+        """Lanes swept at a time: at most a share of those swept before, so that gates narrow in time."""
         strides, sample = [], self.order.slot.size - self.order.rows
         most = min(BLOCK_ROWS, self.setting.limits.block_rows)
         for span in self.order.spans:
@@ -151,9 +151,9 @@ class Sweeping:
         return strides
 
     def _works(self, strides: Sequence[Span]) -> NDArray[np.float64]:
-        """float64[2, strides]: what each stride is of the work of products, and of that of survivors.
+        """float64[2, strides]: the share of each stride in the work of products, and in that of survivors.
 
-        Of an anchor there are as many survivors each time that the rows seen grow by the same factor.
+        An anchor has as many survivors each time that the rows seen grow by the same factor.
         """
         sample, shares = self.order.slot.size - self.order.rows, np.zeros((2, len(strides)))
         kind = np.unique(self.loaded.rows.label[self.order.slot[: self.order.rows]], return_inverse=True)[1]
@@ -188,7 +188,7 @@ class Sweeping:
         self.best.nearer[:] = 0
 
     def _sweep_rows(self, stride: Span, work: float) -> None:
-        """The rows of a stride, which are so much work, against all lanes from themselves on."""
+        """Sweep a stride, which is so much work, against all lanes from its first on."""
         first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
         itself = (end - first) / 2 if candidates else 0.0  # of two of its rows one product serves both
@@ -207,7 +207,7 @@ class Sweeping:
     def _blocks(
         self, first: int, candidates: bool
     ) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
-        """Lanes from `first` on in blocks of one role, with their codes, read ahead; what can form no pair is left out.
+        """Lanes from `first` on in blocks of one role, with their codes, read ahead; without lanes that form no pair.
 
         candidates : whether the rows that meet them are candidates
         """
@@ -236,7 +236,7 @@ class Sweeping:
         width = tile.rows if rows else tile.columns
         flip = codes.row_flip(self.mirrored) if rows else 0
         words, at = held or codes.rows_of(self.order.slot[first:end])
-        panels = codes.pack(words, at, width, flip, self.workers, self.threads)
+        panels = packed(words, at, width, self.workers, self.threads, flip).view(codes.screen.word)
         count = len(panels)
         side = sweep.Side(
             first, end - first, self.unit_panels[0 if rows else 1], panels,
@@ -249,7 +249,7 @@ class Sweeping:
     def _step(
         self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool, probing: bool = False
     ) -> None:
-        """One rectangle (or triangle) of the sweep, as often interrupted as buffers are full."""
+        """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
@@ -299,7 +299,7 @@ class Sweeping:
         return task
 
     def _refine(self, left: sweep.Side, right: sweep.Side) -> None:
-        """Make exact what was found, by all threads, each for its own anchors."""
+        """Make survivors exact, with a range of anchors for each task."""
         total = int(self.counts.sum())
         if not total:
             return
@@ -318,7 +318,7 @@ class Sweeping:
         self.workers.run([self._refiner(cut, vectors, lock) for cut in cuts])
 
     def _learn(self, left: sweep.Side) -> None:
-        """Narrow the gates of the anchors on the left by what the probe found."""
+        """Narrow the gates of the anchors on the left by the survivors of the probe."""
         self.survivors += int(self.counts.sum())
 
         def task(part: slice) -> Callable[[], None]:
@@ -383,14 +383,14 @@ class Sweeping:
                 size *= 4
 
     def _keep(self, piece: refine.Taken) -> None:
-        """File what was taken under the groups of its pairs."""
+        """Add taken candidates to the groups of their pairs."""
         anchor = np.searchsorted(self.pairs.start, piece.pair, side="right") - 1
         group = np.searchsorted(self.order.group_start, self.order.place[anchor], side="right") - 1
         for index in np.unique(group):
             self.taken[index].append(refine.Taken._make(field[group == index] for field in piece))
 
     def answers(self, group: int) -> Found:
-        """What the pairs of a group found, in the order of its pairs."""
+        """The answers of a group, in the order of its pairs."""
         lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
         _, pair = ragged.take(self.pairs.start, lanes)
         best = self.best._replace(
@@ -402,7 +402,7 @@ class Sweeping:
         return taken_of(self.loaded.rows.rank, pair, pieces, best.nearer)
 
     def report(self) -> None:
-        """Add what was counted since the last report to the effort; tiles only of what is timed."""
+        """Add the counters since the last report to the effort; those of tiles only where stages are timed."""
         tile = self.codes.tile
         self.effort.pairs_computed += int(self.tiles[0]) * tile.rows * tile.columns
         if self.setting.timed:

@@ -1,4 +1,4 @@
-"""The search of search.py within the windows of a stream."""
+"""The search within the windows of a stream."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels import window
-from minestream.kernels.quantize import pack
 from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Problem, Rule, Strip
 from minestream.search.context import Setting
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
-from minestream.system.threads import Workers, apart, slices
+from minestream.search.screens import packed
+from minestream.system.threads import Workers, apart
 
 STRIP_ROWS = 64  # anchors that meet the same candidates, which stay in the cache meanwhile
 NO_PANELS = np.empty((0, 0, 0), np.float32)
 
 
 def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
-    """As search(), among the candidates in each anchor's window; anchors are the last rows there are."""
+    """As search(), among the candidates in each anchor's window. The anchors are the last rows of the data."""
     first = 0
     for group in groups:
         own, _ = sub_pairs(pairs, np.arange(first, first + group.size))
@@ -74,7 +74,7 @@ def _search(
 
 
 def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
-    """How many candidates a search for all of them may find for one anchor, at most."""
+    """The most candidates that a search for all of them may find for one anchor."""
     if rule.wanted == POSITIVE:
         return int(loaded.positives[anchors].max(initial=0))
     return int((anchors - loaded.rows.oldest[anchors]).max(initial=0))
@@ -83,32 +83,17 @@ def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
 def _screen(
     loaded: BankLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
 ) -> window.Screen:
-    """What the tile multiplies: the anchors, and all slots, which are packed once."""
+    """Packed anchors, and all slots, which are packed once."""
     codes = loaded.codes
+    words = codes.values.view(np.uint32)
     if codes.panels is None:
-        codes.panels = _packed(codes.values, np.arange(loaded.store.rows), shape[1], workers, threads)
-    packed = _packed(codes.values, anchors.astype(np.int64), shape[0], workers, 1)
-    return window.Screen(packed, codes.panels, codes.h, codes.own, codes.bias, codes.slack)
-
-
-def _packed(
-    values: NDArray[np.float32], slots: NDArray[np.int64], width: int, workers: Workers, threads: int
-) -> NDArray[np.float32]:
-    """Panels (panels, d, width) of some slots."""
-    panels = -(-slots.size // width)
-    out = np.empty((panels, values.shape[1], width), np.uint32)
-    words = values.view(np.uint32)
-
-    def task(part: slice) -> Callable[[], None]:
-        own = slots[part.start * width : part.stop * width]
-        return lambda: pack(words, own, np.uint32(0), out[part])
-
-    workers.run([task(part) for part in slices(panels, threads)])
-    return out.view(np.float32)
+        codes.panels = packed(words, np.arange(loaded.store.rows), shape[1], workers, threads).view(np.float32)
+    rows = packed(words, anchors.astype(np.int64), shape[0], workers, 1).view(np.float32)
+    return window.Screen(rows, codes.panels, codes.h, codes.own, codes.bias, codes.slack)
 
 
 def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
-    """Scratch of one task; the rows' gates let everything pass, those of the columns nothing."""
+    """Scratch of one task. The gates of rows let everything pass, the gates of columns nothing."""
     scale, bias, infinity = [1.0], [0.0], np.inf
     fields: tuple[Any, ...] = (
         np.repeat([*scale, *bias, -infinity, infinity], rows).astype(np.float32),
@@ -121,7 +106,7 @@ def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
 
 @dataclass
 class BankCodes:
-    """The bank's rows as the screen multiplies them (codes.float_codes), and, once packed, its panels."""
+    """Float codes of the rows of a stream (quantize.float_codes), and their panels once they are packed."""
 
     values: NDArray[np.float32]
     h: NDArray[np.float64]
@@ -133,6 +118,6 @@ class BankCodes:
 
 @dataclass(kw_only=True)
 class BankLoaded(Loaded):
-    """The rows of the bank, as a search within windows reads them."""
+    """The rows of a stream that windows may reach, with their codes."""
 
     codes: BankCodes

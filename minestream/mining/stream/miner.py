@@ -159,7 +159,7 @@ class Windowed:
             search = partial(search_once, replace(setting, timed=False))
             task = make_task(loaded, config, anchors, choose_positives(loaded, config, anchors, search), search)
         with stats.stage("negatives"):
-            (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.limits)
+            (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)
         table = emit(Picture(loaded, config, anchors, task.chosen, found, stats))
         self.stats.add(stats)
         return table
