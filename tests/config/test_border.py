@@ -189,6 +189,7 @@ BAD: list[tuple[Callable[[], Any], list[str] | None, str, str]] = [
     (lambda: minestream.mine_arrays(ROWS, LABELS, threads="2"), None, "threads takes a whole number", ""),
     (lambda: minestream.mine_arrays(ROWS, LABELS, memory="lots"), ["--memory", "lots"], "memory", "--memory"),
     (lambda: minestream.mine_arrays(ROWS, LABELS, where="a > 1"), None, "where is not for arrays", ""),
+    (lambda: minestream.mine_arrays(ROWS, LABELS, resume=True, where="a > 1"), None, "where is not for arrays", ""),
     (lambda: minestream.mine("a.parquet", shard="1/2", engine="dask"), ["--shard", "1/2", "--engine", "dask"],
      "shard and engine exclude each other", "--shard and --engine exclude each other"),
     (lambda: minestream.mine_batches("a.parquet", order="shuffled"), None, 'order="shuffled" needs all rows', ""),
