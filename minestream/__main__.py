@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from minestream.errors import DefectError, RunInterruptedError
@@ -12,6 +13,7 @@ from minestream.system.console import secure, tell
 def start() -> int:
     """Run the command line of the process; its exit code. An interrupt counts while it is still being loaded, too."""
     secure()
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pools keep what is freed
     try:
         with interrupts.handled():
             from minestream.cli.main import main
