@@ -33,8 +33,6 @@ class Format:
         The roles whose texts it holds.
     scores, short_rows : tuple of str
         What it can carry; the first is the default.
-    missing : str
-        What is done about a piece that the mined rows lack.
     """
 
     help: str
@@ -42,7 +40,6 @@ class Format:
     texts: tuple[str, ...]
     scores: tuple[str, ...]
     short_rows: tuple[str, ...]
-    missing: str
 
     def takes(self, rescored: bool) -> tuple[str, ...]:
         """The scores that it can carry, the default first; rows that refilter chose have those of its table, too."""
@@ -53,43 +50,42 @@ class Format:
 
 _RAGGED = ("keep", "drop")
 _FIXED = ("drop", "repeat")
-_NO_TEXT = "a null text is an error"
 FORMATS: dict[str, Format] = {
     "st-triplets": Format(
         "sentence-transformers: anchor, positive, negative, scores [positive, negative]",
-        ".parquet", ROLES, (*MEANT, "none"), _RAGGED, _NO_TEXT,
+        ".parquet", ROLES, (*MEANT, "none"), _RAGGED,
     ),
     "st-tuples": Format(
         "sentence-transformers: anchor, positive, negative_1 to negative_k, scores (k + 1)",
-        ".parquet", ROLES, (*MEANT, "none"), _FIXED, f"{_NO_TEXT}; short pairs by --short-rows",
+        ".parquet", ROLES, (*MEANT, "none"), _FIXED,
     ),
     "st-labeled-pairs": Format(
         "sentence-transformers: anchor, document, label 1 or 0; with --scores a score instead",
-        ".parquet", ROLES, ("none", *MEANT), _RAGGED, _NO_TEXT,
+        ".parquet", ROLES, ("none", *MEANT), _RAGGED,
     ),
     "st-labeled-lists": Format(
         "sentence-transformers: query, documents, labels; with --scores their scores instead",
-        ".parquet", ROLES, ("none", *MEANT), _RAGGED, _NO_TEXT,
+        ".parquet", ROLES, ("none", *MEANT), _RAGGED,
     ),
     "flagembedding": Format(
         "FlagEmbedding, JSON lines: query, pos, neg, pos_scores, neg_scores",
-        ".jsonl", ROLES, (*MEANT, "none"), _RAGGED, f"{_NO_TEXT}; anchors without a negative are left out",
+        ".jsonl", ROLES, (*MEANT, "none"), _RAGGED,
     ),
     "tevatron": Format(
         "Tevatron: query_id, query_text, positive_document_ids, negative_document_ids",
-        ".parquet", ("anchor",), ("none",), _RAGGED, "without ids, row numbers as text",
+        ".parquet", ("anchor",), ("none",), _RAGGED,
     ),
     "trec": Format(
         "lines of qid, docid, score of the negatives, the highest score first",
-        ".trec", (), MEANT, _RAGGED, "without ids, row numbers; an id with white space is an error",
+        ".trec", (), MEANT, _RAGGED,
     ),
     "pylate": Format(
         "PyLate distillation: query_id, document_ids and scores, the positive first",
-        ".parquet", (), MEANT, _FIXED, "without ids, row numbers; short pairs by --short-rows",
+        ".parquet", (), MEANT, _FIXED,
     ),
     "pml": Format(
         "pytorch-metric-learning: anchor_idx, positive_idx, negative_idx, row numbers",
-        ".parquet", (), ("none",), _RAGGED, "nothing can be missing",
+        ".parquet", (), ("none",), _RAGGED,
     ),
 }  # fmt: skip
 

@@ -30,9 +30,10 @@ from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import Miner
 from minestream.outputs.finish import finished_rows
+from minestream.outputs.parquet import write_rows
 from minestream.outputs.rows import emit
-from minestream.outputs.run import Output
 from minestream.search.screens import usable_screens
+from minestream.system.memory import scratch_errors
 from minestream.system.stats import Effort, ShardStats, merged
 
 ROWS_SHOWN = 10  # in a notebook
@@ -220,18 +221,12 @@ def _finished_in_memory(
     miner: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
-    config = miner.config
-    run = Output(folder / "mined").begin(
-        resume=False, overwrite=False, config=config.to_dict(), fingerprint=config.fingerprint(),
-        source=miner.sources.identity(), columns=miner.columns(), parts=len(parts),
-    )  # fmt: skip
-    with run:
-        for index, (table, stats) in enumerate(parts):
-            run.write_part(index, [table], stats.to_dict)
-        paths = [run.part_path(index) for index in range(len(parts))]
-        rows = finished_rows(config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows)
-        found = list(rows or ())
-        return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
+    paths = [folder / f"part-{index:05d}.parquet" for index in range(len(parts))]
+    with scratch_errors(folder):
+        for path, (table, _) in zip(paths, parts, strict=True):
+            write_rows(path, table.schema, [table], {})
+    found = list(finished_rows(miner.config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows) or ())
+    return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
 
 def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:

@@ -17,7 +17,7 @@ from minestream.config.border import public
 from minestream.config.commands import Exporting, check_own
 from minestream.config.effects import idle
 from minestream.config.resources import Resources, memory_budget
-from minestream.config.trainer_formats import FORMATS, RESCORED, ROLES, SCORES_MEAN, chosen
+from minestream.config.trainer_formats import FORMATS, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.decode import as_array
@@ -111,8 +111,6 @@ def _written(draft: Draft, found: MinedOutput, tables: Iterator[pa.Table], said:
     changed: dict[str, Any] = {"config": config}
     if RESCORING in found.about:
         changed["scores"] = SCORES_MEAN[said["scores"]]
-        if said["scores"] == RESCORED:  # no option of mining
-            config["scores"] = None
     first = next(tables)  # there is at least one
     return write_rows(draft.path, first.schema, chain([first], tables), metadata_like(found, **changed))
 
