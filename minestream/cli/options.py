@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import MISSING, Field
+from functools import wraps
 from typing import Any
 
 import click
@@ -12,9 +14,10 @@ import click
 from minestream.config.commands import own_options
 from minestream.config.option import flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
-from minestream.system.console import show
+from minestream.system.console import show, silent
 
 JSON_HELP = "Print JSON and nothing else on standard output."
+QUIET_HELP = "Print nothing but errors, and show no progress."
 KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 Function = Callable[..., Any]
 
@@ -30,7 +33,7 @@ def flags_of(spec: Field[Any]) -> tuple[str, ...]:
 
 
 def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None) -> Callable[[Function], Function]:
-    """Decorate with the options of a command (config/commands.py), then some of mine, then --json.
+    """Decorate with the options of a command (config/commands.py), then some of mine, then --quiet and --json.
 
     They have no defaults here: only what was given is passed on.
 
@@ -41,7 +44,8 @@ def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None)
     specs = [*own_options(command).values(), *shared]
 
     def decorated(function: Function) -> Function:
-        function = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)(function)
+        function = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)(_quiet_if_asked(function))
+        function = click.option("quiet", "-q", "--quiet", is_flag=True, help=QUIET_HELP)(function)
         for spec in reversed(specs):
             about = spec.metadata
             shape: dict[str, Any] = {"is_flag": True}
@@ -54,6 +58,19 @@ def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None)
         return function
 
     return decorated
+
+
+def _quiet_if_asked(function: Function) -> Function:
+    """The function of a command with one more keyword, `quiet`; what is printed as JSON is printed all the same."""
+
+    @wraps(function)
+    def called(*args: Any, quiet: bool, **options: Any) -> Any:
+        if quiet and "progress" in options:
+            options["progress"] = "none"
+        with nullcontext() if options["as_json"] or not quiet else silent():
+            return function(*args, **options)
+
+    return called
 
 
 def given_only(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from minestream.cli.printing import quantile_rows, sections
+from minestream.cli.printing import quantile_rows
+from minestream.cli.tables import sections
 from minestream.system.progress import short_number
 from minestream.system.values import Row, value_rows
 

@@ -34,6 +34,12 @@ def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
     return np.sort(kept).astype(np.int32)
 
 
+def without_positive(loaded: Loaded, config: MineConfig) -> int:
+    """How many rows could be anchors but have no positive; of --emit pairs, which need none, 0."""
+    table = loaded.table("anchor")
+    return 0 if config.emit == "pairs" else int((loaded.positives[table.first : table.end] == 0).sum())
+
+
 def _few_of_each_label(labels: Labels, rows: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
     """Which of the rows, in turn, leave each of their labels with no more than `most`; none has a label: all do."""
     if not labels.multiple:

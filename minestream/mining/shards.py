@@ -18,7 +18,7 @@ from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
 from minestream.kernels.tile_shapes import host_cpu
-from minestream.mining.anchors import choose_anchors
+from minestream.mining.anchors import choose_anchors, without_positive
 from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, projected_rows
@@ -204,6 +204,7 @@ class Mining:
         source = {
             "rows": loaded.source_rows, "dimension": sources.dimension, "dtype": str(sources.dtype),
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
+            "without_positive": without_positive(loaded, self.config),
         }  # fmt: skip
         recorded = {
             "config": self.config.to_dict(), "columns": self.columns(), "source": source,

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import IO, Any
 
 from minestream.errors import FULL, CapacityError, MinestreamError, OutputError
+
+_SILENT: ContextVar[bool] = ContextVar("silent", default=False)
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Within the block `show` prints nothing; errors are told all the same."""
+    token = _SILENT.set(True)
+    try:
+        yield
+    finally:
+        _SILENT.reset(token)
 
 
 def secure() -> None:
@@ -34,6 +49,8 @@ def refused(error: OSError) -> MinestreamError:
 
 def show(text: str) -> None:
     """Print on standard output; a reader who has left is no error."""
+    if _SILENT.get():
+        return
     try:
         _print(text, sys.stdout)
     except OSError as error:

@@ -82,7 +82,10 @@ class Silent:
 
 
 class Lines(Silent):
-    """Prints a line on standard error for each long stage, then one a minute; `clock` counts seconds."""
+    """Prints a line on standard error for each long stage, then one a minute; `clock` counts seconds.
+
+    Off a terminal each begins with the date and the time, as lines of a log do.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -95,10 +98,15 @@ class Lines(Silent):
         if isinstance(event, StageStarted):
             self._start, self._next = now, now + FIRST_LINE_SECONDS
         elif isinstance(event, Note):
-            tell(printable(event.text))
+            tell(_stamped(printable(event.text)))
         elif isinstance(event, Advanced) and now >= self._next:
             self._next = now + LINE_SECONDS
-            tell(progress_line(event, now - self._start))
+            tell(_stamped(progress_line(event, now - self._start)))
+
+
+def _stamped(line: str) -> str:
+    """A line for standard error: on a terminal as it is, else behind the date and the time."""
+    return line if sys.stderr.isatty() else f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}"
 
 
 class Bar(Silent):

@@ -182,6 +182,7 @@ class Report:
         del values["effort"]
         values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.losses)
         values["stats"]["mean_active_loss"] = mean(self.stats.active_loss_sum, self.stats.active_rows)
+        values["stats"]["active_fraction"] = mean(self.stats.active_rows, self.stats.losses)
         return values
 
 

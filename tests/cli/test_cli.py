@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import click
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import minestream
 from minestream import errors
 from minestream.__main__ import start
-from minestream.cli import printing
+from minestream.cli import printing, report
 from minestream.cli.guide import pages
 from minestream.cli.main import cli, main
 from minestream.cli.options import flags_of, visible_fields
@@ -41,7 +43,8 @@ def a_report(**changes: Any) -> Report:
         active_loss_sum=18.0, nearer_passed_over=50, nearer_pairs=100,
         dropped={"equal vectors": 7}, seconds={"sweep": 0.5},
     )  # fmt: skip
-    source = {"rows": 110, "dimension": 8, "dtype": "float", "dropped": {"no label": 10}, "rows_taking_part": 100}
+    source = {"rows": 110, "dimension": 8, "dtype": "float", "dropped": {"no label": 10}, "rows_taking_part": 100,
+        "without_positive": 9}  # fmt: skip
     plan = {"pairs_to_compute": 9900, "shards": 1, "projected_bytes": 3 << 20, "projected_seconds": 90.0}
     values: dict[str, Any] = {
         "output": "x.triplets.parquet", "config": config.to_dict(), "columns": {}, "source": source,
@@ -58,6 +61,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
         calls: list[Any] = []
 
         def stand_in(*arguments: Any, **options: Any) -> object:
+            options.pop("progress_callback", None)  # which listens for notes
             calls.append((arguments, options))
             if isinstance(result, BaseException):
                 raise result
@@ -80,7 +84,9 @@ def test_help_shows_every_option_once_and_each_choice(capsys: pytest.CaptureFixt
     code, out, _ = output_of(capsys, "mine", "--help")
     assert code == 0
     starts = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  -")]
-    assert sorted(starts) == sorted(["-o", "--json", "-h", *(flags_of(spec)[0] for spec in visible_fields())])
+    assert sorted(starts) == sorted(
+        ["-o", "-q", "-v", "--json", "-h", *(flags_of(spec)[0] for spec in visible_fields())]
+    )
     for spec in visible_fields():
         for choice in spec.metadata["choices"] or {}:
             assert f"\n      {choice} " in out, (spec.name, choice)
@@ -393,29 +399,69 @@ def test_public_names() -> None:
         minestream.__getattr__("mien")
 
 
-def test_report_text_is_the_funnel() -> None:
-    lines = printing.report_text(a_report()).splitlines()
+def test_the_closing_report() -> None:
+    lines = report.report_text(a_report()).splitlines()
     text = " ".join(" ".join(lines).split())
     for expected in (
-        "mined x.triplets.parquet", "margin 0.2 = 0.4 in squared Euclidean", "rows in the source 110",
-        "dropped: no label 10", "rows that take part 100", "pairs (anchor, positive) 100",
-        "dropped: equal vectors 7 of the candidates looked at", "pairs with none (empty) 5 5.0 %",
-        "rows written 95", "nearer negatives passed over 0.5", "mean over all rows 0.200000",
-        "mean over active rows 0.200000", "active rows 90 94.7 %", "sweep 0.50", "whole run 0.60",
+        "wrote x.triplets.parquet", "triplets 95: each is an anchor", "anchors 100 of 110 rows, each 8 values of float",
+        "left out 10 rows: no label 9 rows as anchors: no other row has their label",
+        "7 candidates looked at: equal vectors", "5 anchors (5.0 %): the rules leave no negative",
+        "positives the nearest of each anchor (--positives random --positives-per-anchor 4",
+        "negatives semi-hard, the nearest 1: farther than the positive, within the margin, 0.2 in cosine distance",
+        "hardness mean loss 0.2; 94.7 % of the losses are above 0", "passed over 0.5 nearer negatives a pair",
+        "time 0.6 s", "next minestream describe x.triplets.parquet",
     ):  # fmt: skip
         assert expected in text, expected
-    assert lines[-2] == "a note"
-    assert "--positives random --positives-per-anchor 4" in lines[-1]
+    assert lines[-1] == "a note"
     assert "\x1b" not in text
+    assert "screening" not in text
 
 
-def test_report_text_of_other_runs() -> None:
-    config = a_report().config
-    assert "in-batch" not in printing.report_text(a_report(config=config | {"positives": "random"}))
-    squared = config | {"metric": "sqeuclidean", "normalize": True, "margin": 0.4}
-    assert "= 0.2 in cosine distance" in printing.report_text(a_report(config=squared))
-    assert "mean over" not in printing.report_text(a_report(stats=ShardStats(anchors=3)))
-    assert printing.report_text(a_report(already=True)).startswith("already complete: x.triplets.parquet")
+def test_the_closing_report_with_all_details() -> None:
+    effort = {"screen": "i8, f32", "pairs_computed": 6000, "survivors": 700, "exact_distances": 250, "threads": 2}
+    text = " ".join(report.report_text(a_report(effort=effort), verbose=True).split())
+    for expected in (
+        "margin 0.2 = 0.4 in squared Euclidean", "screen int8, float32", "distances computed 6,000, 10 k a second",
+        "rows that pass the screen 7.0 an anchor", "rows checked exactly 2.5 an anchor", "threads 2",
+        "finding negatives: screening all distances 0.50",
+    ):  # fmt: skip
+        assert expected in text, expected
+
+
+def test_the_closing_report_of_other_runs() -> None:
+    about = a_report().config
+
+    def text(**changes: Any) -> str:
+        return " ".join(report.report_text(a_report(**changes), verbose=True).split())
+
+    def counted(**counts: Any) -> str:
+        return text(stats=ShardStats(anchors=100, pairs=100, rows=100, full=100, **counts))
+
+    assert "as a batch does" not in text(config=about | {"positives": "random"})
+    squared = about | {"metric": "sqeuclidean", "normalize": True, "margin": 0.4}
+    assert "= 0.2 in cosine distance" in text(config=squared)
+    assert "hardness" not in text(stats=ShardStats(anchors=3))
+    near = counted(losses=100, active_rows=100, loss_sum=15.0)
+    assert "mean loss 0.15: the negative is 0.05 farther than the positive, on average" in near
+    assert "the negative is 0.05 nearer" in counted(losses=100, active_rows=100, loss_sum=25.0)
+    assert "short 10 anchors (9.1 %) have fewer than 1 negatives" in counted(short=10)
+    assert "equal 3 anchors have a positive that equals the anchor" in counted(duplicate_positives=3)
+    every = text(config=about | {"positives": "all"})
+    assert "5 pairs of anchor and positive (5.0 %): the rules leave no negative" in every
+    assert text(already=True).startswith("already complete: x.triplets.parquet")
+
+
+def test_notes_are_printed_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    table = pa.table({"embedding": [[0.0, 1.0], [1.0, 1.0], [1.0, 0.0]] * 4, "label": [0, 1, 1] * 4})
+    pq.write_table(table, tmp_path / "in.parquet")
+    arguments = ("mine", str(tmp_path / "in.parquet"), "--metric", "euclidean", "--band", "any", "--overwrite", "-o")
+    note = "no --margin: the loss column is left out"
+    for more, shown, told in (((), 0, 1), (("--progress", "none"), 1, 0), (("-q",), 0, 0)):
+        code, out, err = output_of(capsys, *arguments, str(tmp_path / "out.parquet"), *more)
+        assert (code, out.count(note), err.count(note)) == (0, shown, told), more
+        assert bool(out) == (more != ("-q",))
+    code, out, err = output_of(capsys, *arguments, str(tmp_path / "out.parquet"), "-q", "--json")
+    assert (code, json.loads(out)["notes"].count(note), err) == (0, 1, "")
 
 
 def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
@@ -435,7 +481,7 @@ def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Ca
 
 def test_describe_text_is_one_screen_of_what_matters() -> None:
     config = a_report().config | {"skip": 2, "swap": True}
-    counts = {"anchors": 90, "full": 80, "short": 10, "empty": 0, "rows": 1234}
+    counts = {"anchors": 90, "pairs": 90, "full": 80, "short": 10, "empty": 0, "rows": 1234}
     found = {
         "output": "a[b].parquet", "version": "1", "files": 2, "bytes": 2048, "rows": 1234, "config": config,
         "labels": "in words", "loss": "a formula", "counts": counts, "columns": {}, "mean_loss": 0.25,
@@ -448,8 +494,8 @@ def test_describe_text_is_one_screen_of_what_matters() -> None:
         "a[b].parquet", "rows 1,234 in 2 files of 2.0 KiB, minestream 1", "band semi-hard",
         "others skip 2, swap yes", "loss a formula",
         "source 0.parquet (1,000 rows), 1.parquet (1,000 rows), 2.parquet (1,000 rows) and 2 more",
-        "pairs with fewer (short) 10 11.1 %: the rules leave fewer", "distance_ap loss", "min 0.125 1e-09",
-        "mean over active rows 0.500000 active: within the margin", "active rows 617 50.0 %",
+        "short 10 anchors (11.1 %) have fewer than 1 negatives: the rules leave no more", "distance_ap loss",
+        "min 0.125 1e-09", "hardness mean loss 0.25; 50.0 % of the losses are above 0",
     ):  # fmt: skip
         assert expected in lines, expected
     assert len(lines) < 45
@@ -496,7 +542,7 @@ def test_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert "\x1b" in printing.report_text(a_report())
+    assert "\x1b" in report.report_text(a_report())
 
 
 @pytest.mark.parametrize("command", ["mine", "compare", "refilter", "fit", "profile", "merge"])

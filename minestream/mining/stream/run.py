@@ -164,6 +164,7 @@ class Stream:
             "dtype": str(source.dtype),
             "dropped": {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | windowed.dropped,
             "rows_taking_part": windowed.taken if complete else source.rows or 0,
+            "without_positive": windowed.taken - windowed.stats.anchors if complete and config.emit != "pairs" else 0,
         }  # fmt: skip
         recorded = {
             "config": config.to_dict(), "columns": self.columns(), "source": about,

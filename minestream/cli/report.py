@@ -1,0 +1,193 @@
+"""The report of a run: what was written, how hard it is, what was left out and why, how long it took.
+
+Eight lines or so that a newcomer understands; with --verbose also the options that decided it, the search, the stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from minestream.cli.tables import sections
+from minestream.config.memory_plan import LIBRARY_BYTES
+from minestream.config.rules import BANDS
+from minestream.system.progress import short_number, short_time
+from minestream.system.stats import WAITED, Report
+from minestream.system.values import Row, size_text, value_rows
+
+CHOICES = (
+    "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
+    "absolute_margin", "relative_margin", "seed", "window",
+)  # fmt: skip
+ROWS_HOLD = {
+    "triplets": "an anchor, a positive and a negative",
+    "tuples": "an anchor, a positive and the list of its negatives",
+    "pairs": "two rows, similar or dissimilar",
+}
+POSITIVES = {
+    "easiest": "the nearest of each anchor (--positives random --positives-per-anchor 4 draws them as a batch does)",
+    "hardest": "the farthest of each anchor",
+    "random": "drawn at random",
+    "all": "all of each anchor",
+}
+PICKS = {"nearest": "the nearest", "random": "at random", "weighted": "by distance weighting"}
+# Counters of what happened to pairs of anchor and positive (with --emit pairs: to anchors), in words.
+HAPPENED = (
+    ("empty", "left out", "{count} ({share}): the rules leave no negative"),
+    ("short", "short", "{count} ({share}) have fewer than {k} negatives: the rules leave no more"),
+    ("fallbacks", "fallback", "{count} took the farthest negative: none lies in the band"),
+    ("duplicate_positives", "equal", "{count} have a positive that equals the anchor: there is no other"),
+)
+# Why a row has no positive, by what was asked for.
+ALONE = {
+    "window": "no row of their label stands in the window before them",
+    "listed_positives": "no positive is listed for them",
+    "": "no other row has their label",
+}
+STAGES = {
+    "read": "reading",
+    WAITED: "  waiting for input",
+    "positives": "finding positives",
+    "negatives": "finding negatives",
+    "sweep": "finding negatives: screening all distances",
+    "refine": "finding negatives: exact distances of what the screen lets through",
+    "rows": "making rows",
+}
+SCREENS = {"i8": "int8", "f32": "float32", "scan": "none: every distance is exact"}
+
+
+def report_text(report: Report, verbose: bool = False) -> str:
+    """The closing report; `verbose` adds the options that decided it, the search and the seconds of each stage."""
+    if report.already:
+        return sections(notes=[f"already complete: {report.output}", *report.notes])
+    tables = {f"wrote {report.output}" if report.output else "mined": once(_outcome(report))}
+    if verbose:
+        tables["options"] = config_rows(report.config)
+        tables["search"] = list(_search_rows(report))
+        tables["seconds"] = [
+            (STAGES.get(name, name), f"{spent:,.2f}") for name, spent in sorted(report.stats.seconds.items())
+        ]
+    return sections(tables, report.notes)
+
+
+def plan_text(report: Report) -> str:
+    """The plan of a dry run."""
+    plan, source = dict(report.plan), report.source
+    memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
+    rows = {"rows read": source["rows"], "rows that take part": source["rows_taking_part"]}
+    tables: dict[str, list[Row]] = {
+        "plan (nothing was mined)": [*value_rows(rows), *left_out_rows(source, {}, report.config), *value_rows(plan)]
+    }
+    if memory:
+        tables[f"memory: what takes how much of {size_text(plan['memory_bytes'])}"] = [
+            *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
+        ]  # fmt: skip
+    return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
+
+
+def _outcome(report: Report) -> Iterator[Row]:
+    stats, config, source = report.to_dict()["stats"], report.config, report.source
+    emit = config["emit"]
+    yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
+    yield (
+        "anchors",
+        f"{stats['anchors']:,} of {source['rows']:,} rows, each {source['dimension']} values of {source['dtype']}",
+    )
+    yield from left_out_rows(source, stats, config)
+    if emit != "pairs":
+        yield "positives", POSITIVES[config["positives"]]
+    yield "negatives", negatives_text(config)
+    yield from hardness_rows(stats, config)
+    yield "time", short_time(report.seconds)
+    yield from latency_rows(report.plan)
+    if report.output:
+        yield "next", f"minestream describe {report.output}"
+
+
+def once(rows: Iterable[Row]) -> list[Row]:
+    """Rows of a table in which a name that repeats stands only in the first of its rows."""
+    table = list(rows)
+    names = [row[0] for row in table]
+    return [
+        ("", row[1]) if name == before else row for row, name, before in zip(table, names, ["", *names], strict=False)
+    ]
+
+
+def left_out_rows(source: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:
+    """What gave no row, and what gave another than was asked for: how many, and why; `stats`: as far as counted."""
+    for cause, count in source.get("dropped", {}).items():
+        yield "left out", f"{count:,} rows: {cause}"
+    if alone := source.get("without_positive"):
+        why = next(text for name, text in ALONE.items() if name == "" or config.get(name))
+        yield "left out", f"{alone:,} rows as anchors: {why}"
+    for rule, count in stats.get("dropped", {}).items():
+        yield "left out", f"{count:,} candidates looked at: {rule}"
+    one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
+    subject = "anchors" if one_each else "pairs of anchor and positive"
+    every = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
+    for name, label, text in HAPPENED:
+        if count := stats.get(name):
+            share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
+            yield label, text.format(count=f"{count:,} {subject}", share=share, k=config["negatives"])
+
+
+def negatives_text(config: Mapping[str, Any]) -> str:
+    """Which negatives were wanted."""
+    band, margin, k = BANDS[config["band"]], config["margin"], config["negatives"]
+    within = f", {margin:g} in {config['metric']} distance" if band.needs_margin and margin is not None else ""
+    how_many = f"{PICKS[config['pick']]} {k:,}" if k else "all of them"
+    return f"{config['band']}, {how_many}: {band.help}{within}"
+
+
+def hardness_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:
+    """How hard the negatives are, by `mean_loss` and `active_fraction`, and by the nearer ones the rules pass over."""
+    loss, share = stats.get("mean_loss"), stats.get("active_fraction")
+    if loss is not None:
+        text = f"mean loss {loss:.4g}"
+        if share == 1 and config["loss"] == "triplet" and not config["swap"]:
+            gap = config["margin"] - loss
+            side = "farther" if gap > 0 else "nearer"
+            text += f": the negative is {abs(gap):.4g} {side} than the positive, on average"
+        elif share is not None:
+            text += f"; {100 * share:.1f} % of the losses are above 0"
+        yield "hardness", text
+    if pairs := stats.get("nearer_pairs"):
+        passed = stats["nearer_passed_over"] / pairs
+        yield "passed over", f"{passed:,.1f} nearer negatives a pair, which the rules leave out"
+
+
+def _search_rows(report: Report) -> Iterator[Row]:
+    """How the negatives were found: what depends on the machine, never on the rows."""
+    effort, anchors = report.effort, max(report.stats.anchors, 1)
+    if "screen" in effort:
+        yield "screen", ", ".join(SCREENS.get(name, name) for name in effort["screen"].split(", "))
+    if "pairs_computed" in effort:
+        rate = short_number(effort["pairs_computed"] / max(report.seconds, 1e-9))
+        yield "distances computed", f"{effort['pairs_computed']:,}, {rate} a second"
+        yield "rows that pass the screen", f"{effort['survivors'] / anchors:,.1f} an anchor"
+        yield "rows checked exactly", f"{effort['exact_distances'] / anchors:,.1f} an anchor"
+    yield from value_rows({name: effort[name] for name in ("threads", "memory_bytes", "vectors_in") if name in effort})
+
+
+def config_rows(config: Mapping[str, Any]) -> list[Row]:
+    """The choices that decide most, and the margin in other units."""
+    rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})
+    return [(name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows]
+
+
+def margin_equivalent(config: Mapping[str, Any]) -> str:
+    """The margin in another metric, where a factor converts it: on unit rows, and never for euclidean."""
+    margin, metric, unit = config["margin"], config["metric"], config["normalize"]
+    if metric == "cosine":
+        return f" = {2 * margin:g} in squared Euclidean distance of unit rows"
+    if unit and metric in ("sqeuclidean", "dot"):
+        return f" = {margin / 2 if metric == 'sqeuclidean' else margin:g} in cosine distance"
+    return " in squared units" if metric == "sqeuclidean" else ""
+
+
+def latency_rows(plan: Mapping[str, Any]) -> list[Row]:
+    """How long the batches of a stream took; none where there was no stream."""
+    if "batches" not in plan:
+        return []
+    median, late, most = (f"{1e3 * plan[f'latency_{name}_seconds']:,.1f} ms" for name in ("median", "p99", "max"))
+    return [("batches", f"{plan['batches']:,}: {median} each (median), 99 % within {late}, all within {most}")]
