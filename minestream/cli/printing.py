@@ -33,7 +33,7 @@ def describe_text(result: Mapping[str, Any]) -> str:
         ],
         "rescoring": value_rows(given_of(found.get("rescoring", {}))),
         "mined": [
-            *value_rows({name: found["counts"][name] for name in ("anchors", "pairs", "rows")}),
+            *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
             *once(left_out_rows(report.get("source", {}), counts, config)),
             *hardness_rows(counts | found, config),
         ],

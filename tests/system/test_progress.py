@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -96,7 +97,8 @@ def test_a_line_for_a_long_stage_then_one_a_minute(capsys: pytest.CaptureFixture
             progress.advance(20)
         progress.note("a note")
     captured = capsys.readouterr()
-    lines = captured.err.splitlines()
+    stamps, lines = zip(*((line[:19], line[20:]) for line in captured.err.splitlines()), strict=True)
+    assert all(abs(datetime.fromisoformat(stamp) - datetime.now()) < timedelta(minutes=1) for stamp in stamps)
     assert lines[0] == "sweep: 2 %, 200 of 10 k rows, 20 rows/s, 8 min 10 s left"
     assert [line.split()[1] for line in lines[:-1]] == ["2", "14", "26", "38"]
     assert lines[-1] == "a note"
