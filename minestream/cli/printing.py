@@ -17,9 +17,9 @@ SHOWN_FILES = 3
 
 def describe_text(result: Mapping[str, Any]) -> str:
     """What `describe` found, on one screen."""
-    config, source, report = found["config"], found["source"], found.get("report", {})
-    counts = report.get("stats", {}) | found["counts"]
-    files = "1 file" if found["files"] == 1 else f"{found['files']:,} files"
+    config, source, report = result["config"], result["source"], result.get("report", {})
+    counts = report.get("stats", {}) | result["counts"]
+    files = "1 file" if result["files"] == 1 else f"{result['files']:,} files"
     origin = ", ".join(f"{file['name']} ({file['rows']:,} rows)" for file in source[:SHOWN_FILES])
     more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
     tables: dict[str, list[Row]] = {
@@ -31,13 +31,13 @@ def describe_text(result: Mapping[str, Any]) -> str:
             ("loss", result["loss"]),
             ("source", origin + more),
         ],
-        "rescoring": value_rows(given_of(found.get("rescoring", {}))),
+        "rescoring": value_rows(given_of(result.get("rescoring", {}))),
         "mined": [
             *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
             *once(left_out_rows(report.get("source", {}), counts, config)),
-            *hardness_rows(counts | found, config),
+            *hardness_rows(counts | result, config),
         ],
-        f"quantiles, of {found['quantiles_of']}": quantile_rows(found["quantiles"]),
+        f"quantiles, of {result['quantiles_of']}": quantile_rows(result["quantiles"]),
     }
     return sections(tables)
 
