@@ -1,1 +1,1 @@
-"""Eyes on the data: the profile of an input, its suspects, and the page that shows both."""
+"""Look at data and outputs: profile, describe, compare, verify, and their HTML pages."""

@@ -1,4 +1,4 @@
-"""What is in a mined file or folder, as it says itself and as its rows say."""
+"""`describe`: what a mined file or folder holds, from its metadata and from its rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from minestream.system.stats import mean
 QUANTILES = {
     "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
 }  # fmt: skip
-SAMPLED_VALUES = 1_000_000  # of a column with more values, quantiles are those of a random sample of so many
+SAMPLED_VALUES = 1_000_000  # quantiles of a column with more values are those of a random sample of this size
 MEASURED = (
     "distance_ap", "distance_an", "distance_pn", "distance", "score_ap", "score_an", "score", "scores", "loss",
     "losses",
@@ -30,7 +30,7 @@ MEASURED = (
 
 @public()
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What is in a mined file or folder.
+    """Report what a mined file or folder holds.
 
     Parameters
     ----------
@@ -40,15 +40,15 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Only what JSON holds; rescoring says by which table and rule refilter chose the rows. Means are
-        over all rows and over active rows (of tuples: over negatives), by fsum for each row group, then of those.
-        Quantiles are exact up to 1,000,000 values a column, else those
-        of a random sample: `quantiles_of` says which; min and max are exact always.
+        Ready for JSON. rescoring: the table and rule by which refilter chose the rows. Means are over all rows and
+        over active rows (of tuples: over negatives), by fsum for each row group, then over the groups. Quantiles are
+        exact up to 1,000,000 values of a column, else those of a random sample: `quantiles_of` says which. min and max
+        are always exact.
 
     Raises
     ------
     InputError
-        When there is none, or its files cannot be read.
+        When there is no mined output, or its files cannot be read.
     """
     mined = mined_output(path)
     footers = [(file_metadata(file), pq.read_metadata(readable(file))) for file in mined.files]
@@ -72,7 +72,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class Spread:
-    """The extremes of a column of which `expected` values will come, and its values: all, or a random sample."""
+    """The extremes of a column, and its values: all of them, or a random sample when `expected` are too many."""
 
     def __init__(self, expected: int) -> None:
         self.share = min(1.0, SAMPLED_VALUES / max(1, expected))
@@ -81,23 +81,23 @@ class Spread:
         self._low, self._high = math.inf, -math.inf
 
     def add(self, values: NDArray[Any]) -> None:
-        """Take further values."""
+        """Add values."""
         if len(values):
             self._kept.append(values[self._rng.random(len(values)) < self.share])
             self._low, self._high = min(self._low, values.min().item()), max(self._high, values.max().item())
 
     def quantiles(self) -> dict[str, float]:
-        """The quantiles of what came, by name; none of nothing."""
+        """The quantiles of the values added, by name; empty when there are none."""
         return quantiles(np.concatenate(self._kept)) | {"min": self._low, "max": self._high} if self._kept else {}
 
 
 def quantiles(values: NDArray[Any], shares: Mapping[str, float] = QUANTILES) -> dict[str, float]:
-    """The quantiles of values, each of them one that occurs, by name."""
+    """The quantiles of values, by name; each is one of the values."""
     return dict(zip(shares, np.quantile(values, [*shares.values()], method="inverted_cdf").tolist(), strict=True))
 
 
 def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
-    """Loss means, active rows and quantiles, from one pass over the row groups."""
+    """Mean losses, active rows and quantiles, from one pass over the row groups."""
     config, schema = mined.about["config"], footers[0].schema.to_arrow_schema()
     spreads = {name: Spread(values_in(footers, name)) for name in MEASURED if name in schema.names}
     knows_active = config["loss"] != "triplet-soft" or "distance_an" in spreads  # soft tuples hold no distances
@@ -114,9 +114,9 @@ def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
             active_rows, losses = active_rows + len(active), losses + len(loss)
     found: dict[str, Any] = {}
     if sums:
-        every, active_only = (math.fsum(column) for column in zip(*sums, strict=True))
-        found["mean_loss"] = mean(every, losses)
-        found["mean_active_loss"] = mean(active_only, active_rows)
+        total, active_total = (math.fsum(column) for column in zip(*sums, strict=True))
+        found["mean_loss"] = mean(total, losses)
+        found["mean_active_loss"] = mean(active_total, active_rows)
         found["active_rows"] = active_rows if knows_active else None
         found["active_fraction"] = mean(active_rows, losses) if knows_active else None
     exact = all(spread.share == 1.0 for spread in spreads.values())
@@ -126,14 +126,14 @@ def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
 
 
 def values_in(footers: list[Any], name: str) -> int:
-    """How many values a column holds, by the footers; those of lists are counted one by one."""
+    """How many values a column holds, by the footers; every element of a list counts."""
     groups = (footer.row_group(index) for footer in footers for index in range(footer.num_row_groups))
     columns = (group.column(place) for group in groups for place in range(group.num_columns))
     return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
 
 
 def row_groups(mined: MinedOutput, names: list[str]) -> Iterator[pa.Table]:
-    """Every row group, `names` of its columns."""
+    """Every row group, with the columns `names`."""
     for path in mined.files if names else ():
         with reading(path, InputError), open_parquet(path) as file:
             for group in range(file.num_row_groups):
@@ -141,16 +141,14 @@ def row_groups(mined: MinedOutput, names: list[str]) -> Iterator[pa.Table]:
 
 
 def flat(column: pa.ChunkedArray) -> NDArray[Any]:
-    """The numbers of a column, those of lists one after the other, without nulls."""
+    """The numbers of a column, lists flattened, without nulls."""
     array = column.combine_chunks()
     values: NDArray[Any] = (array.flatten() if pa.types.is_list(array.type) else array).drop_null().to_numpy()
     return values
 
 
 def active_mask(values: dict[str, NDArray[Any]], loss: NDArray[Any], config: dict[str, Any]) -> NDArray[np.bool_]:
-    """Which losses are of violating rows: a plain loss tells, else the stored distances, to their rounding."""
+    """Which losses belong to active rows: by the loss itself where that decides it, else by the stored distances."""
     if config["loss"] != "triplet-soft" and not config.get("swap"):
-        active: NDArray[np.bool_] = loss > 0
-    else:
-        active = values["distance_an"] < values["distance_ap"].astype(np.float64) + config["margin"]
-    return active
+        return np.asarray(loss > 0)
+    return np.asarray(values["distance_an"] < values["distance_ap"].astype(np.float64) + config["margin"])

@@ -1,4 +1,4 @@
-"""The folder of a profile, on a disk or in a store: what may stand there already, and its files."""
+"""The output folder of a profile, on a disk or in a store: what it may hold already, and how its files are written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
 
 
 def profile_folder(out: AnyPath, overwrite: bool, given: list[Given]) -> AnyPath:
-    """The output folder, checked before anything is read."""
+    """The output folder; raises OutputError, before anything is read, when a profile cannot be written there."""
     if out.suffix.lower() in ENDINGS:
         raise UsageError(f"profile writes a folder, not {out.name}", f"-o {out.stem}: report.html is in it then")
     refuse_inputs(out, [out], [out / name for name in FILES], given)
@@ -47,7 +47,7 @@ def profile_folder(out: AnyPath, overwrite: bool, given: list[Given]) -> AnyPath
 
 
 def _recorded(out: AnyPath, files: list[AnyPath]) -> list[tuple[AnyPath, dict[str, Any] | None]]:
-    """Each of the files that stand in a folder, with what the profile in it says of it; itself it does not tell of."""
+    """Each of the files with its record in the profile.json of the folder, which has none of itself."""
     profile = read_json(out / PROFILE) or {}
     records = profile.get("files")
     known = records if isinstance(records, dict) else {}
@@ -55,7 +55,7 @@ def _recorded(out: AnyPath, files: list[AnyPath]) -> list[tuple[AnyPath, dict[st
 
 
 def write_profile(folder: AnyPath, found: dict[str, Any], tables: dict[str, pa.Table]) -> None:
-    """Write the files of a profile, profile.json, which knows the others, last."""
+    """Write the files of a profile; profile.json, which lists the others, comes last."""
     shown = tables["suspects"].slice(0, SUSPECTS_SHOWN).to_pylist()
     with scratch_folder(None) as scratch, disk_errors(scratch if isinstance(folder, RemotePath) else folder / PROFILE):
         for name, table in tables.items():
@@ -71,7 +71,7 @@ def write_profile(folder: AnyPath, found: dict[str, Any], tables: dict[str, pa.T
 
 
 def _put(path: Path, place: AnyPath) -> None:
-    """A local file under another name, whole or not at all."""
+    """Copy a local file to its place, whole or not at all."""
     if isinstance(place, RemotePath):
         place.upload(path)
         return

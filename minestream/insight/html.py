@@ -1,4 +1,4 @@
-"""Inline SVG and HTML by small functions; every text that comes in is escaped."""
+"""Tables and charts as HTML and inline SVG; all text is escaped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minestream.errors import printable
 from minestream.outputs.foreign import GENERATOR
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 640, 240, 80, 30, 28, 10
-NAMES = ("id", "row", "label", "_ids", "_rows", "_labels")  # columns whose numbers are names
+NAMES = ("id", "row", "label", "_ids", "_rows", "_labels")  # columns whose numbers are names, not quantities
 COLOURS = ("#0b6e99", "#c2410c", "#4d7c0f", "#7e22ce")
 STYLE = """
 :root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;padding:1rem}
@@ -24,7 +24,7 @@ td.n{text-align:right;white-space:nowrap}.note{opacity:.75;font-size:.875rem}.ke
 
 
 def escaped(value: object) -> str:
-    """Any value as text that no browser reads as markup."""
+    """A value as text, escaped for HTML."""
     return html.escape(printable(plain(value)), quote=True)
 
 
@@ -47,7 +47,7 @@ def number(value: float) -> str:
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
-    """Rows as a table; numbers to the right. Ids and labels (which are names) are not numbers."""
+    """Rows as a table; quantities are aligned to the right, ids and labels are not."""
     if not rows:
         return '<p class="note">none</p>'
     names = list(columns or rows[0])
@@ -65,7 +65,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = Non
 
 
 def values(found: Mapping[str, object]) -> str:
-    """Values by name."""
+    """Names and values as a table of two columns."""
     rows = "".join(
         f"<tr><th>{escaped(name.replace('_', ' '))}</th><td>{escaped(value)}</td></tr>" for name, value in found.items()
     )
@@ -73,7 +73,7 @@ def values(found: Mapping[str, object]) -> str:
 
 
 class _Axes:
-    """Maps values to places, and draws the frame."""
+    """Maps values to coordinates, and draws the axes."""
 
     def __init__(self, low: float, high: float, top: float) -> None:
         self.low, self.high, self.top = low, high if high > low else low + 1.0, top if top > 0 else 1.0
@@ -98,7 +98,7 @@ class _Axes:
 
 
 def key(names: Iterable[str]) -> str:
-    """What each colour stands for."""
+    """The legend: a colour for each name."""
     marks = (
         f'<span class="key"><svg viewBox="0 0 10 10" style="width:.7em"><rect width="10" height="10" fill="{colour}"/>'
         f"</svg> {escaped(name)}</span>"
@@ -108,7 +108,7 @@ def key(names: Iterable[str]) -> str:
 
 
 def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[float]]) -> str:
-    """Shares of each kind by bin, as filled steps over one another; outer empty bins are left out."""
+    """The share of each bin, for each kind, as steps filled with its colour; empty outer bins are left out."""
     sums = {name: sum(bins) for name, bins in counts.items()}
     shown = {name: [value / sums[name] for value in bins] for name, bins in counts.items() if sums[name]}
     filled = [b for bins in shown.values() for b, value in enumerate(bins) if value]
@@ -128,7 +128,7 @@ def histogram(title: str, edges: Sequence[float], counts: Mapping[str, Sequence[
 
 
 def curves(title: str, x: Sequence[float], lines: Mapping[str, Sequence[float | None]]) -> str:
-    """Values over x, a line each."""
+    """Lines of values over x."""
     known = [value for line in lines.values() for value in line if value is not None]
     if not known:
         return '<p class="note">nothing to draw</p>'
@@ -143,7 +143,7 @@ def curves(title: str, x: Sequence[float], lines: Mapping[str, Sequence[float | 
 
 
 def bars(title: str, counts: Mapping[str, float]) -> str:
-    """Counts by name, as bars from the left."""
+    """Counts by name, as horizontal bars."""
     most = max([*counts.values(), 1])
     parts = [f'<svg viewBox="0 0 {WIDTH} {26 * len(counts)}" role="img" aria-label="{escaped(title)}">']
     for place, (name, count) in enumerate(counts.items()):
@@ -155,9 +155,9 @@ def bars(title: str, counts: Mapping[str, float]) -> str:
 
 
 def page(title: str, sections: Mapping[str, str]) -> str:
-    """One self-contained page; sections are HTML by title."""
+    """A self-contained page; `sections` has HTML by title."""
     body = "".join(f"<section><h2>{escaped(name)}</h2>{content}</section>" for name, content in sections.items())
-    # Nothing may be fetched or run, whatever a text holds: the second line behind the escaping.
+    # Nothing may be fetched or run, even if the escaping should fail.
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     return (
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'

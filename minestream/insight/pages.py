@@ -1,4 +1,4 @@
-"""The pages: what `profile` found, and what is in a mined output, each one self-contained HTML file."""
+"""The HTML pages of a profile and of a mined output, each one self-contained file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BINS = 100
 
 
 def note(text: str) -> str:
-    """A remark."""
+    """A remark below a table or chart."""
     return f'<p class="note">{escaped(text)}</p>'
 
 
@@ -91,11 +91,11 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
     }
     bins = {name: np.zeros(BINS, np.int64) for name in edges}
     for group in row_groups(output, list(edges)):
-        for name, own in edges.items():
-            bins[name] += np.histogram(flat(group.column(name)), own)[0]
+        for name in edges:
+            bins[name] += np.histogram(flat(group.column(name)), edges[name])[0]
     charts = {
-        name: histogram(name, own.tolist(), {name.replace("_", " "): bins[name].tolist()})
-        for name, own in edges.items()
+        name: histogram(name, edges[name].tolist(), {name.replace("_", " "): bins[name].tolist()})
+        for name in edges
         if name in MEASURED
     }
     means = ("rows", "mean_loss", "mean_active_loss", "active_rows", "active_fraction")
@@ -113,16 +113,15 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
 
 
 def rescoring_section(rescoring: Mapping[str, Any] | None) -> dict[str, str]:
-    """By which table and rule refilter chose the rows; nothing where it did not."""
+    """The table and rule by which refilter chose the rows; no section for rows that were mined."""
     if rescoring is None:
         return {}
-    told = {name: text for name, text, *_ in value_rows(given_of(rescoring))}
-    return {"Rescoring": values(told)}
+    return {"Rescoring": values({name: text for name, text, *_ in value_rows(given_of(rescoring))})}
 
 
 @public()
 def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = True) -> str:
-    """Write the page of a mined output to `out`, and return its path; another page that stands there is replaced.
+    """Write the page of a mined output to `out`, and return its path; an older page there is replaced.
 
     Raises
     ------

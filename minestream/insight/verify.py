@@ -1,6 +1,6 @@
-"""Whether a mined output is whole, and what its source gives.
+"""`verify`: whether a mined output is complete and holds the rows that its source gives.
 
-Nothing here imports the fast path: rows are derived again by the reference, which shares no code with it.
+Rows are derived again by reference.py. Nothing here imports the fast path.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from minestream.outputs.origin import is_split
 from minestream.system.paths import AnyPath, readable
 
 ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "left", "right")
-RESERVE_TIMES, RESERVE_MORE = 4, 32  # what a pair may choose from under --max-uses
-OTHER_ENDS = 4  # pairs: for each sampled anchor, so many partners at most are derived too
+RESERVE_TIMES, RESERVE_MORE = 4, 32  # with --max-uses a pair chooses from its 4 k + 32 best negatives
+OTHER_ENDS = 4  # with --emit pairs: partners that are derived, too, for each sampled anchor
 BATCH_ROWS = 65_536
 Rows = NDArray[np.int64]
 
@@ -47,59 +47,60 @@ def verify(
     path : path
         The output, or its manifest.
     sample : int
-        Anchors to derive; three of four from those in the output, the rest from other rows. 0: none, and the
-        source is not needed.
+        How many anchors are derived again; three of four are in the output, the rest are other rows. With 0 only
+        checksums are compared, and the source is not needed.
     source : path, list of paths or Arrow object, optional
-        The mined input or its folder; looked for where it was (by the manifest), then by its recorded names in the
-        output's folder, then in the working directory.
+        The mined input or its folder. Default: looked for at its recorded path, then by its name in the folder of
+        the output and in the working directory.
     seed : int
-        Seed of the sample.
+        Draws the sample.
     corpus, qrels : path or Arrow object, optional
-        The other tables that were mined, where they are not found by their names either.
+        The other tables that were mined, when they are not found like the input.
 
     Returns
     -------
     dict
-        What was checked.
+        The files, rows and anchors that were checked.
 
     Raises
     ------
     VerifyMismatchError
-        At the first difference, naming file, row, column, what was expected and what was found.
+        At the first difference, with its file, row and column, and the expected and the stored value.
     InputError
-        When the source is not found or is not the one that was mined.
+        When the source is not found, or is not the one that was mined.
 
     Notes
     -----
-    Holds the source's vectors in memory; O(sample n d) flops in NumPy loops. Carried columns are compared too, by
-    another pass over the source. Of pairs up to 4 partners a sampled anchor are derived, too: one end picked each pair.
+    Holds the vectors of the source in memory. Cost: O(sample n d) operations in NumPy loops. Carried columns are
+    compared, too, by another pass over the source. With emit pairs up to 4 partners of each sampled anchor are derived,
+    too, since either end may have picked the pair.
     """
     check_own(Verifying, sample=sample)
     mined = mined_output(path)
     if "refilter" in mined.about and sample > 0:
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
-    config, every = mined.about["config"], False
+    config, every_anchor = mined.about["config"], False
     if trainer := config["emit"] in FORMATS:
         found["anchors"] = "none: a trainer's rows do not say where they come from"
     elif sample > 0:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
-        every = sample >= derivation.source.anchors.takes_part.sum()
+        every_anchor = sample >= derivation.source.anchors.takes_part.sum()
     asked = {
         "sample": None if sample == own_options(Verifying)["sample"].default else sample,
         "seed": seed or None,
         "source": source,
     }
     notes = idle(
-        "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every, trainer=trainer,
+        "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every_anchor, trainer=trainer,
         two_tables=config["two_tables"], listed_positives=config["listed_positives"],
     )  # fmt: skip
     return {**found, "notes": notes, "differences": []}
 
 
 def expect(place: str, expected: Any, found: Any) -> None:
-    """Raise VerifyMismatchError unless what is found is as expected."""
+    """Raise VerifyMismatchError unless the two values are equal."""
     if expected != found:
         raise VerifyMismatchError(
             f"{place}: expected {expected!r}, found {found!r}", "this is not what the source gives: mine it again"
@@ -107,7 +108,7 @@ def expect(place: str, expected: Any, found: Any) -> None:
 
 
 def check_files(mined: MinedOutput) -> int:
-    """Compare every file with its checksum and counts, and all with the manifest; returns the rows."""
+    """Compare every file with its checksum and counts, then all with the manifest; returns the number of rows."""
     found: list[dict[str, Any]] = []
     for index, file in enumerate(mined.files):
         if mined.path.is_dir():
@@ -126,19 +127,19 @@ def check_files(mined: MinedOutput) -> int:
 
 
 class Stored(NamedTuple):
-    """A row of the output, and where it stands."""
+    """A row of the output, with its place."""
 
     file: AnyPath
     row: int
     values: dict[str, Any]
 
     def at(self, column: str) -> str:
-        """The place of a value, in words."""
+        """The place of one of its values, for messages."""
         return f"{self.file}: row {self.row}, column {column}"
 
 
 class Derivation:
-    """The rows of some anchors, as stored and as the reference derives them."""
+    """Compares the stored rows of some anchors with those that the reference derives."""
 
     def __init__(self, mined: MinedOutput, given: Mapping[str, Any]) -> None:
         self.mined, self.config = mined, mined.about["config"]
@@ -153,20 +154,20 @@ class Derivation:
         self.source = read_recorded(mined, given, reference.standing)
 
     def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
-        """Derive sampled anchors and compare; returns what was compared."""
+        """Derive sampled anchors again and compare; returns how many anchors and rows were compared."""
         anchors, absent = self.sample(sample, rng)
         found, expected = list(self.rows_of(anchors)), self.derive(anchors) if anchors.size else []
         counts = {"anchors": len(anchors), "anchors_absent": absent, "rows_compared": len(found)}
         if self.pairs:
             return counts | self.compare_pairs(anchors, found, expected, rng)
         if self.capped:
-            self.compare_reserves(found, expected)
+            self.compare_capped(found, expected)
             return counts | {"uses_of_the_most_used": self.most_uses()}
         self.compare(found, expected)
         return counts
 
     def batches(self, names: list[str] | None = None) -> Iterator[tuple[AnyPath, int, pa.RecordBatch]]:
-        """All rows of the output (of its columns `names`), with file and first row of each batch."""
+        """The output in batches, each with its file and first row; only the columns `names`, if given."""
         for path in self.mined.files:
             start = 0
             with open_parquet(path) as file:
@@ -175,9 +176,9 @@ class Derivation:
                     start += batch.num_rows
 
     def sample(self, count: int, rng: np.random.Generator) -> tuple[Rows, int]:
-        """Up to `count` anchors in row order, spread over those in the output and over the other rows.
+        """Up to `count` anchors in row order, and how many of them are not in the output.
 
-        Of the others those that were mined for go first: an anchor that vanished is one of them.
+        Of the latter, rows that were mined for are drawn first: an anchor whose rows were lost is one of them.
         """
         present = np.zeros(self.source.anchors.count, bool)
         for file, start, batch in self.batches(self.ends):
@@ -192,12 +193,12 @@ class Derivation:
         inside, missing = np.flatnonzero(present), np.flatnonzero(~present & mined_for)
         others = np.flatnonzero(~present & ~mined_for & self.source.anchors.takes_part)
         absent = min(len(missing) + len(others), max(count // 4, count - len(inside)))
-        chosen = [spread(inside, count - absent, rng), spread(missing, absent, rng)]
-        chosen.append(spread(others, absent - len(chosen[1]), rng))
+        chosen = [drawn(inside, count - absent, rng), drawn(missing, absent, rng)]
+        chosen.append(drawn(others, absent - len(chosen[1]), rng))
         return np.sort(np.concatenate(chosen)), absent
 
     def rows_of(self, anchors: Rows) -> Iterator[Stored]:
-        """The rows of the output of `anchors`; of pairs, those that touch them."""
+        """The rows of the output that hold one of `anchors`; of pairs, at either end."""
         chosen = np.zeros(self.source.anchors.count, bool)
         chosen[anchors] = True
         for file, start, batch in self.batches():
@@ -207,14 +208,14 @@ class Derivation:
                 yield Stored(file, start + row, values)
 
     def derived(self, anchors: list[int]) -> reference.Mined:
-        """What the reference gives for `anchors`."""
+        """The rows that the reference gives for `anchors`."""
         known, source = inspect.signature(reference.mine).parameters, self.source
         rules = {name: value for name, value in self.config.items() if name in known}
         if rules["anchors"] is not None and not rules["anchors"].endswith("%"):
             rules["anchors"] = int(rules["anchors"])
         if self.pairs:
             rules["short_rows"] = None
-        if self.capped:  # who takes what is known of all pairs together only; what a pair may take is known of it alone
+        if self.capped:  # who takes a negative depends on all pairs; which ones a pair may take does not
             reserve = RESERVE_TIMES * self.config["negatives"] + RESERVE_MORE
             rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
             rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
@@ -222,18 +223,18 @@ class Derivation:
         return reference.mine(source.anchors.vectors, only_anchors=anchors, **rules)
 
     def derive(self, anchors: Rows) -> list[dict[str, Any]]:
-        """The rows that the reference gives for `anchors`, as the output would store them."""
+        """The rows that the reference gives for `anchors`, with the columns and types of the output."""
         columns = self.derived(anchors.tolist()).columns
         if is_split(self.config):  # the reference knows them as queries and corpus
             columns = {name.replace("query_", "anchor_"): values for name, values in columns.items()}
         columns |= self.carried(columns)
         expect(f"{self.mined.path}: columns", sorted(columns), sorted(self.schema.names))
-        # Stored values are compared, so those expected take the way through the stored type.
+        # Expected values are rounded to the stored type, as the stored ones were.
         stored = [pa.array(columns[field.name], field.type).to_pylist() for field in self.schema]
         return [dict(zip(self.schema.names, row, strict=True)) for row in zip(*stored, strict=True)]
 
     def carried(self, columns: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """The carried columns of every end; of a tuple's negatives, lists of them."""
+        """The carried columns of every end of the rows; for the negatives of tuples, lists."""
         found: dict[str, list[Any]] = {}
         for table, roles in ((self.source.anchors, ANCHOR_ROLES), (self.source.candidates, CANDIDATE_ROLES)):
             ends = {role: columns[f"{role}_row"] for role in roles if f"{role}_row" in columns}
@@ -247,7 +248,7 @@ class Derivation:
         return found
 
     def compare(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
-        """Compare rows in order."""
+        """Compare rows one by one."""
         for row, wanted in zip(found, expected, strict=False):
             for name in self.schema.names:
                 if row.values[name] != wanted[name]:
@@ -258,8 +259,8 @@ class Derivation:
             last = found[-1] if found else Stored(self.mined.files[0], 0, {})
             expect(last.at("every column"), f"one more row after it: {wanted}", "none")
 
-    def compare_reserves(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
-        """Every stored row is one that its pair may take."""
+    def compare_capped(self, found: list[Stored], expected: list[dict[str, Any]]) -> None:
+        """Check, with --max-uses, that every stored row is one that its pair may take."""
         by_key = {tuple(row[name] for name in self.keys): row | {"harder": None} for row in expected}
         for row in found:
             key = tuple(row.values[name] for name in self.keys)
@@ -268,7 +269,7 @@ class Derivation:
             self.compare([row], [by_key[key]])
 
     def most_uses(self) -> int:
-        """How often the most used negative is used; VerifyMismatchError when that is too often."""
+        """How often the most used negative is used; raises VerifyMismatchError when that is more than --max-uses."""
         uses: Counter[int] = Counter()
         for _, _, batch in self.batches(["negative_row"]):
             uses.update(batch.column("negative_row").to_pylist())
@@ -280,13 +281,13 @@ class Derivation:
     def compare_pairs(
         self, anchors: Rows, found: list[Stored], expected: list[dict[str, Any]], rng: np.random.Generator
     ) -> dict[str, int]:
-        """Every pair a sampled row picks is there, and every pair it is in was picked by one of its ends."""
+        """Check that the pairs that sampled rows pick are stored, and that their stored pairs are picked by an end."""
         picked = {ends_of(row) for row in expected}
         self.compare([row for row in found if ends_of(row.values) in picked], expected)
         rest = [row for row in found if ends_of(row.values) not in picked]
         sampled = set(anchors.tolist())
         others = {end for row in rest for end in ends_of(row.values)} - sampled
-        partners = spread(np.array(sorted(others), np.int64), OTHER_ENDS * len(anchors), rng)
+        partners = drawn(np.array(sorted(others), np.int64), OTHER_ENDS * len(anchors), rng)
         derived = {ends_of(row): row for row in self.derive(partners)}
         checked, unchecked = sampled | set(partners.tolist()), 0
         for row in rest:
@@ -301,12 +302,12 @@ class Derivation:
 
 
 def ends_of(pair: dict[str, Any]) -> tuple[int, int]:
-    """The rows of a pair."""
+    """The rows at the ends of a pair."""
     return pair["left_row"], pair["right_row"]
 
 
-def spread(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
-    """`count` of `rows` (all when they are fewer), one drawn from each of as many equal stretches."""
+def drawn(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
+    """`count` of `rows`, one from each of `count` equal ranges; all when there are fewer."""
     if count >= len(rows):
         return rows
     edges = np.linspace(0, len(rows), count + 1).astype(np.int64)

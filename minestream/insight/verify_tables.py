@@ -1,4 +1,4 @@
-"""The tables that a mined output came from, found again and read as the reference takes them."""
+"""The tables that were mined, found again and read into the arguments of reference.mine()."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]
 
 
 class TableRows:
-    """All rows of one table of a mined output; refuses another table.
+    """All rows of one table that was mined; raises InputError when it is another table.
 
-    standing : function
-        (ids, versions, "first" or "last") -> which rows stand for their ids
+    standing : reference.standing, which verify.py alone may import
     """
 
     def __init__(self, mined: MinedOutput, role: str, paths: list[Any], standing: Standing) -> None:
@@ -56,7 +55,7 @@ class TableRows:
                 for row, value in zip(each.rows.tolist(), each.ids.to_pylist(), strict=True):
                     self.ids[row] = value
                 versions += [] if each.versions is None else [(each.rows, each.versions)]
-            # Rows whose ids are not read take no part, under no id of their own.
+            # Rows whose ids were not read take no part; they all get one empty id.
             nobody = type(next(each for each in self.ids if each is not None))()
             self.ids = [nobody if each is None else each for each in self.ids]
             if config["on_duplicate_ids"] != "error" and config.get("window") is None:
@@ -64,11 +63,11 @@ class TableRows:
                 self.takes_part &= standing(self.ids, ages, config["on_duplicate_ids"])
 
     def row_of(self) -> dict[str, int]:
-        """The row that takes part under each id, by the id's text."""
+        """The rows that take part, by the text of their ids."""
         return {str(self.ids[row]): row for row in np.flatnonzero(self.takes_part).tolist()} if self.ids else {}
 
     def carried(self, rows: Rows) -> dict[str, dict[int, Any]]:
-        """The carried values of the sorted `rows`, by column and row, from another pass over the table."""
+        """The carried values of the sorted `rows`, by column and row; reads the table again."""
         found: dict[str, dict[int, Any]] = {name: {} for name in self._carry}
         for batch in self.source.batches() if found else ():
             assert batch.carry is not None
@@ -80,7 +79,7 @@ class TableRows:
 
 
 def version_ranks(count: int, versions: list[tuple[Rows, pa.Array]]) -> list[int | None] | None:
-    """The place of every row's version among all, None for null and NaN; None where there are no versions."""
+    """The rank of every row's version, None for null and NaN; None when there is no version column."""
     if not versions:
         return None
     column = pa.concat_arrays([values for _, values in versions])
@@ -93,7 +92,7 @@ def version_ranks(count: int, versions: list[tuple[Rows, pa.Array]]) -> list[int
 
 
 def without(value: str, label: Any) -> Any:
-    """The label, or None where its text is `value`; element by element in a list."""
+    """The label, or None when its text is `value`; for a list, each element so."""
     if isinstance(label, list):
         return [without(value, element) for element in label]
     if isinstance(label, bool):
@@ -103,7 +102,7 @@ def without(value: str, label: Any) -> Any:
 
 @dataclass
 class SourceRows:
-    """Everything that a mined output came from, as the reference takes it."""
+    """All tables that were mined."""
 
     anchors: TableRows
     corpus: TableRows | None
@@ -117,7 +116,7 @@ class SourceRows:
         return self.anchors if self.corpus is None else self.corpus
 
     def arguments(self) -> dict[str, Any]:
-        """The keywords of the reference."""
+        """The tables as keywords of reference.mine()."""
         anchors, corpus = self.anchors, self.corpus
         found: dict[str, Any] = {
             "labels": anchors.labels or (None if self.known is not None else [None] * anchors.count),
@@ -133,7 +132,7 @@ class SourceRows:
 
 
 def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standing) -> SourceRows:
-    """Find and read every table; InputError where one is not found or is not the one that was mined."""
+    """Find and read every table; raises InputError when one is not found, or is not the one that was mined."""
     config = mined.about["config"]
     anchors = TableRows(mined, "", find(mined, "", given), standing)
     corpus, split = None, is_split(config)
@@ -157,7 +156,7 @@ def _table(found: list[Any]) -> Any:
 def _listed(
     mined: MinedOutput, role: str, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
 ) -> list[tuple[int, int]] | None:
-    """Pairs of rows that both take part."""
+    """The listed pairs whose rows both take part; None when no such list was given."""
     if not entries(mined, role):
         return None
     pairs: ListedPairs = read_pairs(_table(find(mined, role, given)), PATHS[role])
@@ -165,15 +164,14 @@ def _listed(
         pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
     same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
     left, right = anchors.row_of(), candidates.row_of()
-    both = zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True)
-    found = [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
-    if is_split(mined.about["config"]):  # of one input pairs have no side
-        both = zip(pairs.right.to_pylist(), pairs.left.to_pylist(), strict=True)
-        found += [(left[str(a)], right[str(b)]) for a, b in both if str(a) in left and str(b) in right]
-    return found
+    listed = list(zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True))
+    if is_split(mined.about["config"]):  # both sides come from one input: a pair holds in either direction
+        listed += [(b, a) for a, b in listed]
+    return [(left[str(a)], right[str(b)]) for a, b in listed if str(a) in left and str(b) in right]
 
 
 def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:
+    """Let the rows of --exclude-rows take no part."""
     listed = read_rows(_table(find(mined, "excluded rows", given)), any(table.ids is not None for table in tables))
     same_files(entries(mined, "excluded rows"), [listed.identity()], "--exclude-rows")
     if listed.rows is not None:
@@ -187,21 +185,21 @@ def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[Tab
 def _guides(
     mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, corpus: TableRows | None
 ) -> list[NDArray[Any]]:
-    """The guide's vectors of every table, by row; rows of which it is bad take no part."""
+    """The guide vectors of every table, by row; rows whose guide vector is bad take no part."""
     config, recorded = mined.about["config"], entries(mined, "guide")
     if not recorded:
         return []
     tables = [anchors] if corpus is None else [anchors, corpus]
     paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
     identity, guides = [], []
-    for table, own in zip(tables, paths, strict=True):
+    for table, table_paths in zip(tables, paths, strict=True):
         guide = table.source.options.guide(config["guide"], table.source.columns.id)
-        source = open_source([path for path in own if not str(path).endswith(".npy")], guide)
-        every = np.zeros((table.count, source.dimension), source.dtype)
+        source = open_source([path for path in table_paths if not str(path).endswith(".npy")], guide)
+        vectors = np.zeros((table.count, source.dimension), source.dtype)
         for batch in source.batches():
-            every[batch.rows] = batch.vectors
+            vectors[batch.rows] = batch.vectors
             table.takes_part[batch.rows[batch.bad]] = False
-        guides.append(every)
+        guides.append(vectors)
         identity += source.identity()
     same_files(recorded, identity, PATHS[""])
     return guides

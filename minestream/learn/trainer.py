@@ -59,10 +59,10 @@ class Epoch:
 
     def line(self) -> str:
         """The figures in one line."""
-        return (
-            f"epoch {self.epoch}: {self.triplets:,} triplets, loss {self.loss or 0:.4f}, "
-            f"{self.active or 0:.0%} active; held-out loss {self.held_out_loss:.4f}, recall@1 {self.recall_at_1:.4f}"
-        )
+        trained = "before training"
+        if self.loss is not None:
+            trained = f"{self.triplets:,} triplets, loss {self.loss:.4f}, {self.active:.0%} active"
+        return f"epoch {self.epoch}: {trained}; held-out loss {self.held_out_loss:.4f}, recall@1 {self.recall_at_1:.4f}"
 
 
 @dataclass(frozen=True, kw_only=True)
