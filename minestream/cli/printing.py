@@ -60,14 +60,24 @@ def verify_text(result: Mapping[str, Any]) -> str:
 
 
 def compare_text(result: Mapping[str, Any]) -> str:
-    """What two splits share."""
+    """What two tables share, and how to leave it out."""
     shared = {name: result[name] for name in ("labels", "ids", "near_duplicates") if result[name] is not None}
     counts = {name: {key: value for key, value in part.items() if key != "examples"} for name, part in shared.items()}
     rows = {name: result[name] for name in ("train_rows", "validation_rows")}
     tables: dict[str, list[Row]] = {"compare": value_rows(rows | counts)}
     tables["distance to the nearest training row"] = value_rows(result["nearest_distance"])
-    examples = (f"{name}: {', '.join(map(str, part['examples']))}" for name, part in shared.items() if part["examples"])
-    return sections(tables, [*examples, *result["notes"]])
+    notes = [
+        f"{name} of both, for example: {', '.join(map(str, result[name]['examples']))}"
+        for name in ("labels", "ids")
+        if result[name] and result[name]["examples"]
+    ]
+    near, leaks = result["near_duplicates"], result.get("output")
+    if near["near"]:
+        count = f"{near['near']:,} of {result['validation_rows']:,} validation rows"
+        notes.append(f"{count} lie within {near['within']:g} of a training row: they make a model look too good")
+        listed = "" if leaks else "-o leaks.parquet lists them, then "
+        notes.append(f"next: {listed}minestream mine VALIDATION --exclude-rows {leaks or 'leaks.parquet'}")
+    return sections(tables, [*notes, *result["notes"]])
 
 
 def other_options(config: Mapping[str, Any]) -> list[Row]:

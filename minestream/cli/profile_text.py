@@ -48,8 +48,13 @@ def profile_text(profile: Mapping[str, Any]) -> str:
         "suspects": value_rows(profile["suspects"]),
         "duplicates across labels": value_rows(profile["duplicates"]),
     }  # fmt: skip
-    notes = list(profile["notes"])
-    if profile["output"]:
+    chosen, config = profile["recommended"], profile["config"]
+    metric = f"--metric {config['metric']}" + (" --normalize" if config["normalize"] else "")
+    rule = f"--band {chosen['band']} --positives {chosen['positives']} --margin {chosen['margin']:g}"
+    notes = [*profile["notes"], f"next: minestream mine INPUT {metric} {rule}"]
+    if not profile["output"]:
+        notes.append("-o DIR writes this with charts as report.html, and lists doubtful labels and duplicates")
+    else:
         notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
         notes.append(suspects_note(f"{profile['output']}/suspects.parquet", profile["suspects"].get("listed_above")))
     return sections(tables, notes)
@@ -58,10 +63,10 @@ def profile_text(profile: Mapping[str, Any]) -> str:
 def suspects_note(table: str, cut: float | None) -> str:
     """What to do with the suspects: leave out those above a cut; without one, look through them."""
     if cut:
-        return f"next: minestream mine INPUT --exclude-rows {table} (suspicion from {cut:g} on)"
+        return f"--exclude-rows {table} leaves out the rows of suspicion {cut:g} and above"
     return (
-        f"next: look through {table}, worst first; most of its rows may be right (--suspects-above 0.9 lists those of "
-        "which most are wrong)"
+        f"look through {table}, the most doubtful labels first: most of them may be right; --suspects-above 0.9 lists "
+        "only rows of which most are wrong"
     )
 
 

@@ -71,9 +71,8 @@ def verify(
 
     Notes
     -----
-    Holds the vectors of the source in memory. Cost: O(sample n d) operations in NumPy loops. Carried columns are
-    compared, too, by another pass over the source. With emit pairs up to 4 partners of each sampled anchor are derived,
-    too, since either end may have picked the pair.
+    Holds the vectors of the source in memory. Cost: O(sample n d) operations in NumPy loops, and another pass over the
+    source for carried columns. With emit pairs up to 4 partners of each anchor are derived, too: either end may pick.
     """
     check_own(Verifying, sample=sample)
     mined = mined_output(path)

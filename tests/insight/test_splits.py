@@ -95,7 +95,10 @@ def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     }  # fmt: skip
     assert sorted(found["labels"]["examples"]) == [4, 5]
     assert main(["compare", "train.parquet", "validation.parquet"]) == 0
-    assert "validation rows of shared 8" in " ".join(capsys.readouterr().out.split())
+    text = capsys.readouterr().out
+    assert "validation rows of shared 8" in " ".join(text.split())
+    assert "2 of 20 validation rows lie within 0.02 of a training row" in text
+    assert "mine VALIDATION --exclude-rows leaks.parquet" in text
 
 
 @pytest.mark.usefixtures("splits")
