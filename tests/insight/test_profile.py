@@ -240,13 +240,14 @@ def test_relations_counted_pair_by_pair_are_those_of_the_full_pass() -> None:
 # ---------------------------------------------------------------- around one anchor
 
 
-@pytest.mark.parametrize("values", ["normal", "ties", "outlier", "one", "none", "descending", "denormal"])
+@pytest.mark.parametrize("values", ["normal", "ties", "outlier", "one", "none", "descending", "apart", "denormal"])
 def test_what_is_counted_around_an_anchor(values: str) -> None:
     rng = np.random.default_rng(3)
     x = {
         "normal": rng.normal(1.0, 0.2, 1_000), "ties": rng.integers(0, 5, 1_000).astype(float),
-        "outlier": np.append(1e150, rng.normal(1.0, 0.2, 999)), "one": np.array([0.5, 0.5]), "none": np.empty(0),
-        "descending": np.arange(600.0)[::-1], "denormal": np.array([0.0, 5e-324, 1e-323, 5e-324]),
+        "outlier": np.insert(rng.normal(1.0, 0.2, 999), 1, 1e150), "one": np.array([0.5, 0.25]), "none": np.empty(0),
+        "descending": np.arange(300.0)[::-1] - 150.25,
+        "apart": np.array([0.1, 0.3, 0.4] * 9), "denormal": np.array([0.0, 5e-324, 1e-323, 5e-324]),
     }[values]  # fmt: skip
     x = np.append(x, 0.0)  # the anchor's own
     kind = np.where(np.arange(x.size) % 3, NEGATIVE, POSITIVE).astype(np.int8)
