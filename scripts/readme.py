@@ -29,11 +29,8 @@ from report import short_speed, speed  # noqa: E402
 
 from minestream.cli.guide import pages  # noqa: E402
 from minestream.cli.main import cli  # noqa: E402
-from minestream.cli.mining import option_rows  # noqa: E402
-from minestream.cli.options import visible_fields  # noqa: E402
-from minestream.config.commands import Mining, own_options  # noqa: E402
+from minestream.cli.options import in_groups, option_rows  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
-from minestream.config.option import GROUPS  # noqa: E402
 from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES  # noqa: E402
 from minestream.config.trainer_formats import FORMATS, SHORT_ROWS_OF_FORMATS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
@@ -88,9 +85,8 @@ def option_row(spec: Field[Any]) -> tuple[str, str]:
 def options() -> str:
     """A table of options for each group."""
     parts = []
-    for group in GROUPS:
-        specs = (*own_options(Mining).values(), *visible_fields())
-        rows = [option_row(spec) for spec in specs if spec.metadata["group"] == group]
+    for group, specs in in_groups().items():
+        rows = [option_row(spec) for spec in specs]
         parts.append(f"**{group}**\n\n{table(('option', 'meaning (default in bold)'), rows)}")
     return "\n\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""The commands: what each does, in a line, and where its function is; and how help is shown."""
+"""The commands: what each does, in a line, and where its function is."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from importlib import import_module
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from minestream.cli.guide import pages
-from minestream.errors import EXIT_CODES, UsageError
-from minestream.system.console import show
+from minestream.cli.help import Command
+from minestream.errors import UsageError
 
 # Of each command: its line in --help, its module and its function.
 COMMANDS = {
@@ -46,29 +47,6 @@ class Loaded(Mapping[str, click.Command]):
         return len(COMMANDS)
 
 
-def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
-    """Print the help; a pipe that is closed early is no error."""
-    if wanted and not context.resilient_parsing:
-        show(context.get_help())
-        context.exit()
-
-
-class Command(click.Command):
-    """A command whose help ends with the exit codes."""
-
-    def get_help_option(self, ctx: click.Context) -> click.Option | None:
-        """The option --help, which prints through `show`."""
-        option = super().get_help_option(ctx)
-        if option is not None:
-            option.callback = show_help
-        return option
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The exit codes."""
-        with formatter.section("Exit codes"):
-            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
-
-
 class Group(Command, click.Group):
     """The group of all commands."""
 
@@ -84,6 +62,13 @@ class Group(Command, click.Group):
             formatter.write_dl([(name, COMMANDS[name][0]) for name in sorted(COMMANDS) if COMMANDS[name][0]])
         with formatter.section("Pages of the guide, shown by `minestream help PAGE`"):
             formatter.write_dl(list(pages().items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """The commands, without loading them, and the options."""
+        found = [CompletionItem(name, help=about) for name, (about, _, _) in COMMANDS.items() if about]
+        return [each for each in found if each.value.startswith(incomplete)] + Command.shell_complete(
+            self, ctx, incomplete
+        )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name; a former one is answered with what does it now."""

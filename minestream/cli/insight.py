@@ -8,7 +8,7 @@ import click
 
 import minestream
 from minestream.cli import printing
-from minestream.cli.groups import Command
+from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.profile_text import profile_text
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 import minestream
-from minestream.cli.groups import Command
+from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.config.commands import Applying, Fitting
 from minestream.config.keywords import FitOptions

@@ -17,8 +17,9 @@ from itertools import pairwise
 import click
 
 import minestream
-from minestream.cli.groups import Command, Group
+from minestream.cli.groups import Group
 from minestream.cli.guide import pages, show_page
+from minestream.cli.help import Command, Context
 from minestream.errors import (
     TRACEBACK,
     CapacityError,
@@ -31,6 +32,8 @@ from minestream.errors import (
     speaking_options,
 )
 from minestream.system.console import show, tell
+
+COMPLETE = "_MINESTREAM_COMPLETE"  # what shells set
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -47,8 +50,13 @@ def cli() -> None:
     """
 
 
+def named_pages(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The commands and pages whose names begin so."""
+    return [name for name in (*cli.commands, *pages()) if name.startswith(incomplete)]
+
+
 @click.command("help", cls=Command)
-@click.argument("page", required=False, metavar="[COMMAND | PAGE]")
+@click.argument("page", required=False, metavar="[COMMAND | PAGE]", shell_complete=named_pages)
 @click.pass_context
 def help_page(context: click.Context, page: str | None) -> None:
     """Show the help of COMMAND, or PAGE of the guide; without either, a list of both.
@@ -62,7 +70,7 @@ def help_page(context: click.Context, page: str | None) -> None:
     if page is None:
         show(above.get_help())
     elif page in cli.commands:
-        show(cli.commands[page].get_help(click.Context(cli.commands[page], parent=above, info_name=page)))
+        show(cli.commands[page].get_help(Context(cli.commands[page], parent=above, info_name=page)))
     elif page in pages():
         show_page(page)
     else:
@@ -125,6 +133,10 @@ def fail(error: MinestreamError, as_json: bool) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's); the exit code."""
+    if arguments is None and os.environ.get(COMPLETE):
+        from minestream.cli.completion import answer
+
+        return answer(cli, COMPLETE)
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Looked up by hand: a command line that click refuses is answered in JSON, too.
     as_json = "--json" in given

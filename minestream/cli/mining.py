@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import Field, replace
+from dataclasses import replace
 from typing import Any
 
 import click
 
 import minestream
-from minestream.cli.groups import Command
-from minestream.cli.options import JSON_HELP, QUIET_HELP, flags_of, given_only, options_of, show_result, visible_fields
+from minestream.cli.help import Command, show_help
+from minestream.cli.options import given_only, in_groups, names_of, option_rows, options_of, show_result
 from minestream.cli.report import plan_text, report_text
-from minestream.config.commands import Merging, Mining, own_options
+from minestream.config.commands import Merging, Mining
 from minestream.config.keywords import MergeOptions, MineOptions
-from minestream.config.option import GROUPS, help_of
+from minestream.config.option import FIRST, help_of
 from minestream.config.parse import PIPE
 from minestream.errors import RunInterruptedError, UsageError
 from minestream.system.console import show, tell
@@ -24,37 +23,39 @@ from minestream.system.progress import Event, Note
 from minestream.system.stats import Report
 
 EFFORT_VARIABLE = "MINESTREAM_EFFORT"  # --json then counts the work of the search, too, which differs from run to run
-VERBOSE_HELP = "Report the options, the search and the seconds of each stage, too."
-NAMES_COLUMN = 34  # longer option names take a line of their own
+ALL = "minestream.all"  # in the meta of a context: whether help shows every option
 
 
-def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
-    """The lines of help of an option: the option itself, then each of its choices."""
-    about = spec.metadata
-    metavar = about["metavar"] or ("NAME" if about["kind"] == "choice" else "")
-    yield f"{', '.join(flags_of(spec))} {metavar}".strip(), help_of(spec, choices=False)
-    for name, choice in (about["choices"] or {}).items():
-        condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
-        default = " (default)" if name == spec.default else ""
-        yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
+def show_all(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    """Print the help with every option."""
+    context.meta[ALL] = wanted
+    show_help(context, option, wanted)
 
 
 class MineCommand(Command):
-    """`mine`, whose help shows its options in groups, and each choice with its meaning."""
+    """`mine`, whose help shows what is used first; --help-all every option in groups, each choice with its meaning."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The options, group by group."""
-        rows: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
-        for spec in (*own_options(Mining).values(), *visible_fields()):
-            rows[spec.metadata["group"]].extend(option_rows(spec))
-        rows["Output"] += [("-q, --quiet", QUIET_HELP), ("-v, --verbose", VERBOSE_HELP), ("--json", JSON_HELP)]
-        rows["Resources"].append(("-h, --help", "Show this page."))
-        for title, lines in rows.items():
-            with formatter.section(title):
-                formatter.write_dl(lines, col_max=NAMES_COLUMN)
+        """The options used first and where more is, or every option, group by group."""
+        groups, last = in_groups(), "Options used first"
+        rows = [
+            (names_of(spec), help_of(spec))
+            for specs in groups.values()
+            for spec in specs
+            if spec.metadata["use"] == FIRST
+        ]
+        if ctx.meta.get(ALL):
+            rows, last = [], "Help"
+            for title, specs in groups.items():
+                with formatter.section(title):
+                    formatter.write_dl([row for spec in specs for row in option_rows(spec)])
+        with formatter.section(last):
+            helps = [each.get_help_record(ctx) for each in self.get_params(ctx)[-2:]]
+            formatter.write_dl([*rows, *filter(None, helps)])
 
-
-verbose_option = click.option("verbose", "-v", "--verbose", is_flag=True, help=VERBOSE_HELP)
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Where more is."""
+        formatter.write("\nMore: minestream help PAGE (mining, retrieval, trainers, options, exit-codes).\n")
 
 
 class Heard:
@@ -75,20 +76,24 @@ class Heard:
 
 @click.command(cls=MineCommand)
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@verbose_option
-@options_of(Mining, also=MineOptions)
+@options_of(Mining, "verbose", also=MineOptions)
+@click.option(
+    "--help-all", is_flag=True, is_eager=True, expose_value=False, callback=show_all,
+    help="Show every option, by group, with each choice and its meaning."
+)  # fmt: skip
 def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
-    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders or glob patterns, or - for an Arrow
-    stream on standard input.
-
-    Nothing but INPUT is needed: the columns are found by name and type.
+    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders, patterns, or - for a stream.
+    The columns are found by name and type.
 
     \b
-    Example:
+    Example, with labels:
       minestream mine digits.parquet
-      minestream mine embeddings/ -o triplets/ --label product --margin 0.3 -k 4
-      minestream mine digits.parquet --emit pairs --dry-run
-      producer | minestream mine - -o - | consumer
+      minestream mine products.parquet --label product -k 4 -o hard.parquet
+
+    \b
+    Example, with known positives (qrels):
+      minestream mine queries.parquet --corpus docs.parquet --qrels qrels.tsv \\
+          --relative-margin 0.05 -k 7 --emit tuples --carry text -o hard.parquet
     """
     given, heard = given_only(options), Heard(options["progress"])
     if inputs == (PIPE,) and out is None:
@@ -114,8 +119,7 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, verbose: bool,
 
 @click.command(cls=Command)
 @click.argument("slices", nargs=-1, required=True, metavar="OUT | SLICE...")
-@verbose_option
-@options_of(Merging, also=MergeOptions)
+@options_of(Merging, "verbose", also=MergeOptions)
 def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, verbose: bool, **options: Any) -> None:
     """Make one output of its slices: the bytes of one run over everything.
 

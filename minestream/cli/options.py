@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import MISSING, Field
 from functools import wraps
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from minestream.config.commands import own_options
-from minestream.config.option import flag_of, help_of
+from minestream.config.commands import Mining, Printing, own_options
+from minestream.config.option import GROUPS, flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.system.console import show, silent
 
-JSON_HELP = "Print JSON and nothing else on standard output."
-QUIET_HELP = "Print nothing but errors, and show no progress."
 KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
+# What help says in brackets: of options that the command may not have, of shapes where there may be only one.
+_ASIDE = re.compile(r" \((?P<shape>pairs|triplets|tuples)?[^()]*\)")
+_FLAG = re.compile(r"--[a-z][a-z-]*\b")
 Function = Callable[..., Any]
 
 
@@ -27,9 +30,79 @@ def visible_fields() -> list[Field[Any]]:
     return [spec for spec in OPTION_FIELDS.values() if spec.metadata["kind"] != "hidden"]
 
 
+def most_used_first(specs: Iterable[Field[Any]]) -> list[Field[Any]]:
+    """Options in the order of help: those that must be given, then by use, then as the tables have them."""
+    return sorted(specs, key=lambda spec: (spec.default is not MISSING, -spec.metadata["use"]))
+
+
+def in_groups() -> dict[str, list[Field[Any]]]:
+    """The options of mine by group, the most used of each first."""
+    specs = most_used_first([*own_options(Mining).values(), *visible_fields(), *own_options(Printing).values()])
+    return {group: [spec for spec in specs if spec.metadata["group"] == group] for group in GROUPS}
+
+
 def flags_of(spec: Field[Any]) -> tuple[str, ...]:
     """The command-line options of a field."""
     return spec.metadata["flags"] or (flag_of(spec.name),)
+
+
+def names_of(spec: Field[Any], former: bool = False) -> str:
+    """An option as help shows it, with its other long names where wanted."""
+    about, flags = spec.metadata, flags_of(spec)
+    shown = flags if former else flags[: 1 + next(i for i, flag in enumerate(flags) if flag.startswith("--"))]
+    return f"{', '.join(shown)} {about['metavar'] or ('NAME' if about['kind'] == 'choice' else '')}".strip()
+
+
+def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
+    """The lines of help of an option: the option itself, then each of its choices."""
+    yield names_of(spec, former=True), help_of(spec, choices=False)
+    for name, choice in (spec.metadata["choices"] or {}).items():
+        condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
+        default = " (default)" if name == spec.default else ""
+        yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
+
+
+class Text(click.types.StringParamType):
+    """A text that shells complete by what it is: one of some choices, a column, a file (see completion)."""
+
+    def __init__(self, metavar: str = "", choices: Mapping[str, object] | None = None) -> None:
+        self.metavar, self.choices = metavar, choices
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """What the shell offers."""
+        from minestream.cli.completion import offers
+
+        return offers(self, ctx, incomplete)
+
+
+class TableOption(click.Option):
+    """An option of the command line that a row of a table describes; `flags` are all those of its command."""
+
+    def __init__(self, _names: object, spec: Field[Any], flags: set[str]) -> None:
+        about = spec.metadata
+        shape: dict[str, Any] = {"is_flag": True}
+        if about["kind"] != "flag":
+            shape = {
+                "default": None, "metavar": about["metavar"] or "NAME", "multiple": about["kind"] == "repeat",
+                "type": KINDS.get(about["kind"]) or Text(about["metavar"], about["choices"]),
+                "required": spec.default is MISSING,
+            }  # fmt: skip
+        super().__init__([spec.name, *flags_of(spec)], help=_of_command(help_of(spec), flags), **shape)
+        self.spec = spec
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """Its names, and what it does."""
+        return names_of(self.spec), f"{self.help} Required." if self.required else self.help or ""
+
+
+def _of_command(text: str, flags: set[str]) -> str:
+    """A help without what concerns options of other commands only."""
+
+    def kept(aside: re.Match[str]) -> str:
+        foreign = set(_FLAG.findall(aside[0])) - flags or (aside["shape"] and "--emit" not in flags)
+        return "" if foreign else aside[0]
+
+    return _ASIDE.sub(kept, text)
 
 
 def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None) -> Callable[[Function], Function]:
@@ -37,24 +110,21 @@ def options_of(command: type[Any], *of_mine: str, also: type[Any] | None = None)
 
     They have no defaults here: only what was given is passed on.
 
-    of_mine : names of options of mine
+    of_mine : names of options of mine, or of --verbose
     also : the TypedDict (config/keywords.py) of those that the function takes as keywords
     """
-    shared = [spec for spec in visible_fields() if spec.name in (*of_mine, *(also.__annotations__ if also else ()))]
-    specs = [*own_options(command).values(), *shared]
+    names = {*of_mine, "quiet", "as_json", *(also.__annotations__ if also else ())}
+    specs = [
+        *most_used_first(own_options(command).values()),
+        *most_used_first(spec for spec in visible_fields() if spec.name in names),
+        *(spec for spec in own_options(Printing).values() if spec.name in names),
+    ]
+    flags = {flag for spec in specs for flag in flags_of(spec)}
 
     def decorated(function: Function) -> Function:
-        function = click.option("as_json", "--json", is_flag=True, help=JSON_HELP)(_quiet_if_asked(function))
-        function = click.option("quiet", "-q", "--quiet", is_flag=True, help=QUIET_HELP)(function)
+        function = _quiet_if_asked(function)
         for spec in reversed(specs):
-            about = spec.metadata
-            shape: dict[str, Any] = {"is_flag": True}
-            if about["kind"] != "flag":
-                shape = {
-                    "default": None, "metavar": about["metavar"] or "NAME", "multiple": about["kind"] == "repeat",
-                    "type": KINDS.get(about["kind"], click.STRING), "required": spec.default is MISSING,
-                }  # fmt: skip
-            function = click.option(spec.name, *flags_of(spec), help=help_of(spec), **shape)(function)
+            function = click.option(cls=TableOption, spec=spec, flags=flags)(function)
         return function
 
     return decorated

@@ -9,7 +9,7 @@ import click
 
 import minestream
 from minestream.cli import printing
-from minestream.cli.groups import Command
+from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.config.commands import Exporting, Refiltering, Sampling
 from minestream.config.trainer_formats import FORMATS

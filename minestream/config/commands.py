@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
-from minestream.config.option import COUNT, Range, check_value, option
+from minestream.config.option import COUNT, FIRST, Range, check_value, option
 from minestream.config.trainer_formats import FORMATS, SCORES_MEAN, SHORT_ROWS_OF_FORMATS
 
 OPTIMIZERS = {
@@ -20,7 +20,7 @@ MISSING_SCORES = {
 
 
 def _out(default: object, help: str, metavar: str = "OUT", group: str = "") -> Any:
-    return option(default, "text", group, help, flags=("-o", "--out"), metavar=metavar)
+    return option(default, "text", group, help, flags=("-o", "--out"), metavar=metavar, use=FIRST)
 
 
 def _overwrite(help: str = "Replace OUT when it exists.") -> Any:
@@ -36,8 +36,24 @@ class Mining:
     """Options of `mine` that the library takes by position."""
 
     out: str | None = _out(
-        None, "A .parquet file, or a folder of parts, or - for an Arrow stream on standard output. "
-        "Default: INPUT's stem.triplets.parquet, here.", group="Output"
+        None, "A .parquet file, a folder of parts, or - for an Arrow stream. Default: INPUT's stem.triplets.parquet, "
+        "here.", group="Output"
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printing:
+    """What commands print: --quiet and --json are options of all, --verbose of those that report a run."""
+
+    verbose: bool = option(
+        False, "flag", "Output", "Report the options, the search and the seconds of each stage, too.",
+        flags=("-v", "--verbose")
+    )  # fmt: skip
+    quiet: bool = option(
+        False, "flag", "Output", "Print nothing but errors, and show no progress.", flags=("-q", "--quiet")
+    )  # fmt: skip
+    as_json: bool = option(
+        False, "flag", "Output", "Print JSON and nothing else on standard output.", flags=("--json",)
     )  # fmt: skip
 
 
@@ -47,7 +63,7 @@ class Merging:
 
     out: str | None = _out(None, "The file or folder to write, where slices are named one by one.")
     source: tuple[str, ...] = option(
-        (), "repeat", "", "The mined input, for what is finished over all rows: pairs, --order shuffled, --max-uses.",
+        (), "repeat", "", "The mined input, for what needs all rows at once: pairs, shuffled order, a limit of uses.",
         metavar="PATH"
     )  # fmt: skip
 

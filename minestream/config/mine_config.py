@@ -13,7 +13,7 @@ from typing import Any
 
 from minestream.config.checks import VALID, refuse
 from minestream.config.metrics import METRICS
-from minestream.config.option import COUNT, Range, check_value, option
+from minestream.config.option import COUNT, FIRST, OFTEN, Range, check_value, option
 from minestream.config.parse import anchor_share
 from minestream.config.rules import (
     BAND_ALIASES,
@@ -43,28 +43,29 @@ class MineConfig:
 
     embedding: str | None = option(
         None, "text", "Input", "Column of the embeddings. Default: found by name, else by type.",
-        flags=("--embedding", "--embedding-column"), metavar="COL"
+        flags=("--embedding", "--embedding-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     label: str | None = option(
         None, "text", "Input",
         "Column of the labels: int, string, bool, or lists of them. Default: found by name, else by type.",
-        flags=("--label", "--label-column"), metavar="COL"
+        flags=("--label", "--label-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     id: str | None = option(
         None, "text", "Input", "Column of the ids: int or string. Without one, rows go by number.",
-        flags=("--id", "--id-column"), metavar="COL"
+        flags=("--id", "--id-column"), metavar="COL", use=OFTEN
     )  # fmt: skip
     group_column: str | None = option(
         None, "text", "Input", "Column of groups (document, session, camera): see --group-rule.", metavar="COL"
     )  # fmt: skip
     carry: tuple[str, ...] = option(
-        (), "repeat", "Input", "Column to carry to the output as anchor_COL, positive_COL, negative_COL (repeatable).",
-        metavar="COL"
+        (), "repeat", "Input",
+        "Column to carry to the output, repeatable (triplets, tuples: as anchor_COL, positive_COL, negative_COL).",
+        metavar="COL", use=FIRST
     )  # fmt: skip
     where: str | None = option(
         None, "text", "Input",
         "Rows that take part at all, as: year >= 2024 and lang in ('en', 'de') (with --corpus: of both tables).",
-        metavar="EXPR"
+        metavar="EXPR", use=OFTEN
     )  # fmt: skip
     anchor_where: str | None = option(
         None, "text", "Input", "Rows that may be anchors, of those that take part.", metavar="EXPR"
@@ -105,24 +106,26 @@ class MineConfig:
     )  # fmt: skip
 
     preset: str | None = option(
-        None, "choice", "What is mined", "Another miner's rule; an option given beside it wins.", choices=PRESETS
+        None, "choice", "What is mined", "Another miner's rule; an option given beside it wins.", choices=PRESETS,
+        use=OFTEN
     )  # fmt: skip
-    metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS)
+    metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS, use=FIRST)
     margin: float | None = option(
         None, "number", "What is mined",
         "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
         metavar="M",
-        within=Range(0, inside=True, hint="cosine distances run from 0 to 2; 0.2 is the default for triplets")
+        within=Range(0, inside=True, hint="cosine distances run from 0 to 2; 0.2 is the default for triplets"),
+        use=FIRST
     )  # fmt: skip
     band: str = option(
         None, "choice", "What is mined",
         "Which negatives, by distance x, the positive's p and the margin m. Default: semi-hard (pairs: violating).",
-        choices=BANDS
+        choices=BANDS, use=FIRST
     )  # fmt: skip
     negatives: int = option(
         None, "integer", "What is mined",
         "Negatives k for each (anchor, positive). Default: 1 (--emit pairs: 16 a row, 0 = all).",
-        flags=("-k", "--negatives"), metavar="K"
+        flags=("-k", "--negatives"), metavar="K", use=FIRST
     )  # fmt: skip
     pick: str = option("nearest", "choice", "What is mined", "Which k of the eligible negatives.", choices=PICKS)
     skip: int = option(
@@ -141,11 +144,11 @@ class MineConfig:
     )  # fmt: skip
     positives: str = option(
         None, "choice", "What is mined", "Which positives of an anchor. Default: easiest (with --qrels: all).",
-        choices=POSITIVE_RULES
+        choices=POSITIVE_RULES, use=OFTEN
     )  # fmt: skip
     positives_per_anchor: int = option(
         1, "integer", "What is mined", "Positives for each anchor.", metavar="N",
-        within=Range(1, hint="--positives all takes every one")
+        within=Range(1, hint="--positives all takes every one"), use=OFTEN
     )  # fmt: skip
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
@@ -168,18 +171,18 @@ class MineConfig:
     seed: int = option(0, "integer", "What is mined", "Seed of every draw.", metavar="INT")
 
     max_similarity: float | None = option(
-        None, "number", "Filters", "Keep negatives whose similarity to the anchor is at most S.", metavar="S"
+        None, "number", "Filters", "Keep negatives whose similarity to the anchor is at most S.", metavar="S", use=OFTEN
     )  # fmt: skip
     min_similarity: float | None = option(
         None, "number", "Filters", "Keep negatives whose similarity is at least S.", metavar="S"
     )  # fmt: skip
     absolute_margin: float | None = option(
-        None, "number", "Filters", "Keep negatives at least G less similar than the reference.", metavar="G"
+        None, "number", "Filters", "Keep negatives at least G less similar than the reference.", metavar="G", use=OFTEN
     )  # fmt: skip
     relative_margin: float | None = option(
         None, "number", "Filters",
         "Keep negatives less similar than the reference by the share R of it: 0.05 keeps up to 95 %.", metavar="R",
-        within=Range(most=1, hint="a share of the reference: 0.05 is 5 %")
+        within=Range(most=1, hint="a share of the reference: 0.05 is 5 %"), use=FIRST
     )  # fmt: skip
     reference: str = option("pair", "choice", "Filters", "What margins are measured from.", choices=REFERENCES)
     guide: str | None = option(
@@ -188,7 +191,7 @@ class MineConfig:
     )  # fmt: skip
 
     anchors: str | None = option(
-        None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%"
+        None, "share", "Balance", "Mine for N anchors, or P% of them, drawn by the seed.", metavar="N|P%", use=OFTEN
     )  # fmt: skip
     anchors_per_label: int | None = option(
         None, "integer", "Balance", "At most N anchors a label, drawn by the seed.", metavar="N", within=COUNT
@@ -208,7 +211,7 @@ class MineConfig:
         within=COUNT
     )  # fmt: skip
 
-    emit: str = option("triplets", "choice", "Output", "Shape of the output.", choices=EMITS)
+    emit: str = option("triplets", "choice", "Output", "Shape of the output.", choices=EMITS, use=FIRST)
     loss: str | None = option(
         None, "choice", "Output", "Loss column. Default: triplet (pairs: contrastive).", choices=LOSSES
     )  # fmt: skip
@@ -219,7 +222,7 @@ class MineConfig:
     scores: str | None = option(
         None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES
     )  # fmt: skip
-    order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS)
+    order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS, use=OFTEN)
     float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")
 
     two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")

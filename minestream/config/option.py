@@ -11,6 +11,7 @@ from typing import Any
 from minestream.config.names import GONE, nearest_value, refuse_gone
 from minestream.errors import UsageError, is_text
 
+OFTEN, FIRST = 1, 2  # how much an option is used: often; first, so that the short help of mine shows it
 GROUPS = ("Input", "Retrieval", "What is mined", "Filters", "Balance", "Output", "Resources")
 
 
@@ -53,15 +54,17 @@ def option(
     choices: Mapping[str, object] | None = None,
     metavar: str = "",
     within: Range = FINITE,
+    use: int = 0,
 ) -> Any:
     """A dataclass field that is also an option. One whose default is dataclasses.MISSING must be given.
 
     kind : how the command line reads it (cli/options.py); "hidden" and "derived" are not on the command line
     flags : its flags, where it has others than its name
+    use : OFTEN or FIRST; help shows what is used most before the rest of its group
     """
     metadata = {
         "kind": kind, "group": group, "help": help, "flags": flags, "choices": choices, "metavar": metavar,
-        "within": within,
+        "within": within, "use": use,
     }  # fmt: skip
     return field(default=default, metadata=metadata)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from minestream.config.option import COUNT, Range, option
+from minestream.config.option import COUNT, FIRST, OFTEN, Range, option
 from minestream.config.parse import parse_memory
 from minestream.config.rules import ENGINES
 from minestream.system.machine import free_bytes
@@ -22,19 +22,21 @@ class Tables:
 
     corpus: str | None = option(
         None, "text", "Retrieval", "Table that positives and negatives come from; INPUT is what is mined for.",
-        metavar="TABLE"
+        metavar="TABLE", use=FIRST
     )  # fmt: skip
     qrels: str | None = option(
         None, "text", "Retrieval",
         "Known positives: query_id, positive_id; or query-id, corpus-id, score; or TREC qrels text.",
-        flags=("--qrels", "--positive-pairs"), metavar="PAIRS"
+        flags=("--qrels", "--positive-pairs"), metavar="PAIRS", use=FIRST
     )  # fmt: skip
     exclude: str | None = option(
-        None, "text", "Retrieval", "Pairs that are neither positive nor negative; columns as of --qrels.",
-        metavar="PAIRS"
+        None, "text", "Retrieval",
+        "Pairs that are neither positive nor negative: query_id, positive_id (columns as of --qrels).",
+        metavar="PAIRS", use=OFTEN
     )  # fmt: skip
     exclude_rows: str | None = option(
-        None, "text", "Retrieval", "Rows that take no part, by id, or by row where there are no ids.", metavar="TABLE"
+        None, "text", "Retrieval", "Rows that take no part, by id, or by row where there are no ids.", metavar="TABLE",
+        use=OFTEN
     )  # fmt: skip
 
     def derived(self) -> dict[str, bool]:
@@ -63,7 +65,7 @@ class Resources:
     )  # fmt: skip
     memory: str = option(
         "auto", "size", "Resources", "Bound on what is allocated for data. auto (default): 60 % of what is free.",
-        metavar="SIZE"
+        metavar="SIZE", use=OFTEN
     )  # fmt: skip
     scratch: str | None = option(
         None, "text", "Resources",
@@ -71,7 +73,8 @@ class Resources:
         metavar="DIR",
     )  # fmt: skip
     threads: int | None = option(
-        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N", within=COUNT
+        None, "integer", "Resources", "Threads. Default: the cores this process may use.", metavar="N", within=COUNT,
+        use=OFTEN
     )  # fmt: skip
     shard: str | None = option(
         None, "text", "Resources", "Mine slice I of N only, to OUT.slices/: minestream merge OUT makes one of all.",
@@ -86,9 +89,13 @@ class Resources:
         None, "integer", "Resources", "Worker processes of an engine that is started here. Default: 1.", metavar="N",
         within=COUNT
     )  # fmt: skip
-    resume: bool = option(False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.")
-    overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.")
-    dry_run: bool = option(False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.")
+    resume: bool = option(
+        False, "flag", "Output", "Start, or go on with an interrupted run, or say it is complete.", use=OFTEN
+    )
+    overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.", use=OFTEN)
+    dry_run: bool = option(
+        False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.", use=OFTEN
+    )
     progress: str = option(
         "auto", "choice", "Resources", "Progress on standard error.",
         choices={"auto": "bar on a terminal, else lines", "bar": "a bar", "lines": "one line a minute",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,7 +25,6 @@ from minestream.cli.guide import pages
 from minestream.cli.main import cli, main
 from minestream.cli.options import flags_of, visible_fields
 from minestream.config.names import FOREIGN_OPTIONS
-from minestream.config.option import GROUPS
 from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.system import interrupts
 from minestream.system.stats import Report, ShardStats
@@ -78,32 +78,6 @@ def output_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int,
     code = main(arguments)
     captured = capsys.readouterr()
     return code, captured.out, captured.err
-
-
-def test_help_shows_every_option_once_and_each_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = output_of(capsys, "mine", "--help")
-    assert code == 0
-    starts = [line.split()[0].rstrip(",") for line in out.splitlines() if line.startswith("  -")]
-    assert sorted(starts) == sorted(
-        ["-o", "-q", "-v", "--json", "-h", *(flags_of(spec)[0] for spec in visible_fields())]
-    )
-    for spec in visible_fields():
-        for choice in spec.metadata["choices"] or {}:
-            assert f"\n      {choice} " in out, (spec.name, choice)
-
-
-def test_help_groups_and_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = output_of(capsys, "mine", "--help")
-    titles = [line[:-1] for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == [*GROUPS, "Exit codes"]
-    assert all(text in out for text in errors.EXIT_CODES.values())
-
-
-@pytest.mark.parametrize("command", ["mine", "describe", "verify", "compare", "export", "refilter", "sample"])
-def test_every_command_has_an_example(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    code, out, _ = output_of(capsys, command, "--help")
-    assert code == 0
-    assert f"Example:\n    minestream {command} " in out
 
 
 def test_no_arguments_are_a_request_for_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -553,6 +527,7 @@ def test_options_of_mine_are_the_same_everywhere(command: str) -> None:
         spec, found = OPTION_FIELDS[name], ours[name]
         assert found.default is None or found.is_flag, name  # only what was given is passed on
         assert set(found.opts) == set(flags_of(spec)), name
-        assert spec.metadata["help"] in (found.help or ""), name
+        asides = re.compile(r" \([^()]*\)") if command != "mine" else re.compile("(?!)")  # of options it does not have
+        assert asides.sub("", spec.metadata["help"]) in asides.sub("", found.help or ""), name
         if spec.metadata["choices"] and spec.default is not None:
             assert f"Default: {spec.default}." in (found.help or ""), name

@@ -48,9 +48,10 @@ def test_the_library_has_the_defaults_of_the_tables(command: str, name: str, fun
 
 def test_every_option_of_a_command_comes_from_a_table() -> None:
     mine = set(inspect.signature(minestream.mine).parameters)
+    printing = {*own_options(commands.Printing), "help_all"}
     for command in cli.commands:
         named = {each.name for each in cli.commands[command].params if isinstance(each, click.Option)}
-        assert named <= mine | set(own_options(TABLES[command][0]) if command in TABLES else ()) | {"as_json"}, command
+        assert named <= mine | set(own_options(TABLES[command][0]) if command in TABLES else ()) | printing, command
 
 
 @pytest.mark.parametrize(

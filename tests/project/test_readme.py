@@ -73,7 +73,7 @@ def test_every_option_is_in_the_tables(name: str) -> None:
 
 
 def test_every_exit_code_is_documented() -> None:
-    assert all(f"| {code} | {meaning} |" in GUIDE["outputs-and-resume"] for code, meaning in EXIT_CODES.items())
+    assert all(f"| {code} | {meaning} |" in GUIDE["exit-codes"] for code, meaning in EXIT_CODES.items())
 
 
 def test_the_checks_run_the_commands_of_the_readme() -> None:

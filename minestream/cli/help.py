@@ -1,0 +1,83 @@
+"""How help is shown: in colours on a terminal, plain elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from minestream.system.console import show
+
+UNBROKEN = "\u2011"  # stands for a hyphen while lines are broken: names such as semi-hard stay whole
+NAMES_COLUMN = 34  # longer names take a line of their own
+
+
+def styled(text: str, **style: Any) -> str:
+    """Text in a style, if standard output is a terminal that shows it and its user wants it."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not sys.stdout.isatty()
+    return text if plain else click.style(text, **style)
+
+
+class Formatter(click.HelpFormatter):
+    """Help whose titles and names stand out."""
+
+    def write_usage(self, prog: str, args: str = "", prefix: str | None = None) -> None:
+        """The line of usage."""
+        super().write_usage(prog, args, styled(prefix or "Usage:", bold=True) + " ")
+
+    def write_heading(self, heading: str) -> None:
+        """A title."""
+        super().write_heading(styled(heading, bold=True))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = NAMES_COLUMN, col_spacing: int = 2) -> None:
+        """Names and what they mean."""
+        shown = [(styled(name, fg="cyan"), text.replace("-", UNBROKEN)) for name, text in rows]
+        super().write_dl(shown, col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """The text."""
+        return super().getvalue().replace(UNBROKEN, "-")
+
+
+class Context(click.Context):
+    """The state of a command line."""
+
+    formatter_class = Formatter
+
+
+def show_help(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """Print the help; a pipe that is closed early is no error."""
+    if wanted and not context.resilient_parsing:
+        show(context.get_help())
+        context.exit()
+
+
+class Place(click.types.StringParamType):
+    """A file or folder: the shell completes it."""
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Whatever files the shell finds."""
+        return [CompletionItem(incomplete, type="file")]
+
+
+class Command(click.Command):
+    """A command whose arguments are files or folders, if it does not say otherwise."""
+
+    context_class = Context
+
+    def __init__(self, *names: Any, **options: Any) -> None:
+        super().__init__(*names, **options)
+        for each in self.params:
+            if isinstance(each, click.Argument):
+                each.type = Place()
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """The option --help, which prints through `show`."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.callback, option.help = show_help, "Show this page."
+        return option
