@@ -21,7 +21,7 @@ from minestream.system.stats import mean
 QUANTILES = {
     "min": 0.0, "1%": 0.01, "5%": 0.05, "25%": 0.25, "median": 0.5, "75%": 0.75, "95%": 0.95, "99%": 0.99, "max": 1.0,
 }  # fmt: skip
-SAMPLED_VALUES = 1_000_000  # quantiles of a column with more values are those of a random sample of this size
+SAMPLED_VALUES = 1_000_000  # quantiles of a column with more values are of a random sample, half as large or larger
 MEASURED = (
     "distance_ap", "distance_an", "distance_pn", "distance", "score_ap", "score_an", "score", "scores", "loss",
     "losses",
@@ -62,7 +62,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "labels": mined.about["labels"],
         "loss": mined.about["loss"],
         **({"rescoring": mined.about[RESCORING]} if RESCORING in mined.about else {}),
-        **measured(mined, [footer for _, footer in footers]),
+        **measured(mined, footers[0][1].schema.to_arrow_schema().names),
         "counts": {name: sum(count.get(name, 0) for count in counts) for name in counts[0]},
         **{name: mined.about[name] for name in ("columns", "source", "config")},
     }
@@ -72,19 +72,23 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 class Spread:
-    """The extremes of a column, and its values: all of them, or a random sample when `expected` are too many."""
+    """The extremes of a column, and its values: all of them, or a random sample when they are too many."""
 
-    def __init__(self, expected: int) -> None:
-        self.share = min(1.0, SAMPLED_VALUES / max(1, expected))
+    def __init__(self) -> None:
+        self.share = 1.0
         self._rng = np.random.default_rng(0)
         self._kept: list[NDArray[Any]] = []
         self._low, self._high = math.inf, -math.inf
 
     def add(self, values: NDArray[Any]) -> None:
-        """Add values."""
-        if len(values):
-            self._kept.append(values[self._rng.random(len(values)) < self.share])
-            self._low, self._high = min(self._low, values.min().item()), max(self._high, values.max().item())
+        """Add values; the footers that say how many will come may be damaged, so the sample is halved as it fills."""
+        if not len(values):
+            return
+        self._low, self._high = min(self._low, values.min().item()), max(self._high, values.max().item())
+        self._kept.append(values[self._rng.random(len(values)) < self.share])
+        while sum(map(len, self._kept)) > SAMPLED_VALUES:
+            self.share /= 2
+            self._kept = [kept[self._rng.random(len(kept)) < 0.5] for kept in self._kept]
 
     def quantiles(self) -> dict[str, float]:
         """The quantiles of the values added, by name; empty when there are none."""
@@ -96,10 +100,9 @@ def quantiles(values: NDArray[Any], shares: Mapping[str, float] = QUANTILES) -> 
     return dict(zip(shares, np.quantile(values, [*shares.values()], method="inverted_cdf").tolist(), strict=True))
 
 
-def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
+def measured(mined: MinedOutput, names: list[str]) -> dict[str, Any]:
     """Mean losses, active rows and quantiles, from one pass over the row groups."""
-    config, schema = mined.about["config"], footers[0].schema.to_arrow_schema()
-    spreads = {name: Spread(values_in(footers, name)) for name in MEASURED if name in schema.names}
+    config, spreads = mined.about["config"], {name: Spread() for name in MEASURED if name in names}
     knows_active = config["loss"] != "triplet-soft" or "distance_an" in spreads  # soft tuples hold no distances
     sums: list[tuple[float, float]] = []
     active_rows = losses = 0
@@ -120,16 +123,9 @@ def measured(mined: MinedOutput, footers: list[Any]) -> dict[str, Any]:
         found["active_rows"] = active_rows if knows_active else None
         found["active_fraction"] = mean(active_rows, losses) if knows_active else None
     exact = all(spread.share == 1.0 for spread in spreads.values())
-    found["quantiles_of"] = "every value" if exact else f"a random sample of about {SAMPLED_VALUES:,} values"
+    found["quantiles_of"] = "every value" if exact else f"a random sample of at most {SAMPLED_VALUES:,} values"
     found["quantiles"] = {name: spread.quantiles() for name, spread in spreads.items()}
     return found
-
-
-def values_in(footers: list[Any], name: str) -> int:
-    """How many values a column holds, by the footers; every element of a list counts."""
-    groups = (footer.row_group(index) for footer in footers for index in range(footer.num_row_groups))
-    columns = (group.column(place) for group in groups for place in range(group.num_columns))
-    return sum(column.num_values for column in columns if column.path_in_schema.split(".")[0] == name)
 
 
 def row_groups(mined: MinedOutput, names: list[str]) -> Iterator[pa.Table]:

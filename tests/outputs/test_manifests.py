@@ -327,3 +327,11 @@ def test_work_folders_that_are_links_are_left_alone(folder: Path, attack: Attack
     with attack(HOSTILE_INPUT, "a link in place of the folder of unfinished work"):
         assert main(["mine", "rows.parquet", "-o", "out.parquet", "--overwrite", *QUIET]) == OUTPUT
         assert (folder / "precious" / "diary").read_text() == "mine"
+
+
+def test_a_footer_over_which_pyarrow_aborts(victim: Victim, prepared: Path, tmp_path: Path) -> None:
+    """Asked for a column of an unknown repetition, pyarrow ends the process by an exception of C++."""
+    whole, name = (prepared / "out.parquet").read_bytes(), b"\x18\x06harder"
+    assert b"%\x02" + name in whole
+    (tmp_path / "out.parquet").write_bytes(whole.replace(b"%\x02" + name, b"%\x0f" + name))
+    victim.survive(tmp_path, "describe", "out.parquet", codes=(0, 3))
