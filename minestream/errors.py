@@ -148,7 +148,8 @@ def defect(error: BaseException) -> DefectError:
     where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
     return DefectError(
         f"this should not have happened: {type(error).__name__}: {error}{where}",
-        f"a defect of minestream: please report it with the command and what it prints with {TRACEBACK}=1 set",
+        f"a defect of minestream: please report it with the command, what it prints with {TRACEBACK}=1 set, "
+        "and what `minestream doctor` prints",
     )
 
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "sample": ("Write a real sample: handwritten digits.", "outputs", "sample"),
     "fit": ("Learn a linear embedding on mined triplets.", "learn", "fit"),
     "apply": ("Project a table with a linear embedding.", "learn", "apply_linear"),
+    "doctor": ("Show versions, processor, cache and memory, for a bug report.", "doctor", "doctor"),
     "version": ("", "main", "version"),  # hidden: --version does the same
     "help": ("Show this page, that of a command, or a page of the guide.", "main", "help_page"),
 }

@@ -204,6 +204,11 @@ class Sampling:
     overwrite: bool = _overwrite("Replace PATH when it exists.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doctoring:
+    """Options of `doctor`: none."""
+
+
 def own_options(command: type[Any]) -> dict[str, Field[Any]]:
     """The options of a class above, by name."""
     return {spec.name: spec for spec in fields(command)}

@@ -1,8 +1,9 @@
-"""How much memory the machine has free."""
+"""What the machine has: free memory, and the name of its processor."""
 
 from __future__ import annotations
 
 import os
+import platform
 from pathlib import Path
 
 
@@ -11,6 +12,13 @@ def free_bytes() -> int:
     pages = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     available = [pages, *_meminfo(), *_cgroup()]
     return max(2**28, min(available[1:]) if len(available) > 1 else pages)
+
+
+def processor_name() -> str:
+    """What the maker calls the processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _meminfo() -> list[int]:
