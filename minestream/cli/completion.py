@@ -22,12 +22,13 @@ from click.shell_completion import (
 from minestream.errors import printable
 
 if TYPE_CHECKING:
-    from minestream.cli.options import Text
+    from minestream.cli.help import Text
 
 Item = CompletionItem[str]
 # What a word is, by the metavar of its option.
 COLUMNS = ("COL", "EXPR")
 FILES = ("DIR", "FILE", "GLOB", "OUT", "PAIRS", "PATH", "TABLE")
+CARRIED = re.compile("positive_(?!id$|row$)")  # before the names of such columns in mined files
 QUOTED = set(" \t'\"\\$`&|;<>()*?[]{}!#~")
 
 
@@ -64,7 +65,12 @@ class Zsh(_OneWord, ZshComplete):
 
 
 class Fish(_OneWord, FishComplete):
-    """For fish."""
+    """For fish, whose script cuts at commas."""
+
+    def format_completion(self, item: Item) -> str:
+        """A line for the script."""
+        item.help = (item.help or "").replace(",", ";")
+        return super().format_completion(item)
 
 
 def answer(cli: click.Command, variable: str) -> int:
@@ -98,6 +104,8 @@ def columns(context: click.Context) -> dict[str, str]:
 
             schema = open_inputs(files_of(os.path.expandvars(word), ".parquet")[:1])[0].schema
             names = [name for name in schema.names if printable(name) == name and "\n" not in name]
+            if context.info_name == "export":  # which asks for columns that mine carried
+                return {CARRIED.sub("", name): "" for name in names if CARRIED.match(name)}
             return {name: str(schema.field(name).type) for name in names if schema.names.count(name) == 1}
     return {}
 

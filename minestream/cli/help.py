@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
@@ -56,12 +56,17 @@ def show_help(context: click.Context, _option: click.Parameter, wanted: bool) ->
         context.exit()
 
 
-class Place(click.types.StringParamType):
-    """A file or folder: the shell completes it."""
+class Text(click.types.StringParamType):
+    """A text that shells complete by what it is: one of some choices, a column, a file (see completion)."""
+
+    def __init__(self, metavar: str = "", choices: Mapping[str, object] | None = None) -> None:
+        self.metavar, self.choices = metavar, choices
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """Whatever files the shell finds."""
-        return [CompletionItem(incomplete, type="file")]
+        """What the shell offers."""
+        from minestream.cli.completion import offers
+
+        return offers(self, ctx, incomplete)
 
 
 class Command(click.Command):
@@ -73,7 +78,7 @@ class Command(click.Command):
         super().__init__(*names, **options)
         for each in self.params:
             if isinstance(each, click.Argument):
-                each.type = Place()
+                each.type = Text("PATH")
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """The option --help, which prints through `show`."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import MISSING, Field
 from functools import wraps
 from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
 
+from minestream.cli.help import Text
 from minestream.config.commands import Mining, Printing, own_options
 from minestream.config.option import GROUPS, flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
@@ -60,19 +60,6 @@ def option_rows(spec: Field[Any]) -> Iterator[tuple[str, str]]:
         condition, meaning = getattr(choice, "condition", ""), getattr(choice, "help", choice)
         default = " (default)" if name == spec.default else ""
         yield f"    {name}", f"{condition}: {meaning}{default}" if condition else f"{meaning}{default}"
-
-
-class Text(click.types.StringParamType):
-    """A text that shells complete by what it is: one of some choices, a column, a file (see completion)."""
-
-    def __init__(self, metavar: str = "", choices: Mapping[str, object] | None = None) -> None:
-        self.metavar, self.choices = metavar, choices
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        """What the shell offers."""
-        from minestream.cli.completion import offers
-
-        return offers(self, ctx, incomplete)
 
 
 class TableOption(click.Option):

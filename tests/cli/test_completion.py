@@ -19,22 +19,22 @@ from minestream.cli.main import COMPLETE, cli, main
 from minestream.cli.options import flags_of, visible_fields
 from minestream.config.trainer_formats import FORMATS
 
-TO_START, KILL_LINE = "\x01", "\x15"
+TO_START = "\x01"
 SWITCHED_ON = {
     "bash": (["--norc", "-i"], f'eval "$({COMPLETE}=bash_source minestream)"'),
     "zsh": (["-f", "-i"], f'autoload -Uz compinit; compinit -D -u; eval "$({COMPLETE}=zsh_source minestream)"'),
     "fish": (["--no-config", "-i"], f"{COMPLETE}=fish_source minestream | source"),
 }
-# What is typed before the tabulator, and the words that the shell then has. Each is unique.
+# What is typed before the tab key, and what the shell then has as the last word: the only one that fits.
 TYPED = {
-    "minestream mi": "minestream mine",
-    "minestream help exi": "minestream help exit-codes",
-    "minestream mine dig": "minestream mine digits.parquet",
-    "minestream mine digits.parquet --help-a": "minestream mine digits.parquet --help-all",
-    "minestream mine digits.parquet --metric eu": "minestream mine digits.parquet --metric euclidean",
-    "minestream mine digits.parquet --label cl": "minestream mine digits.parquet --label class",
-    "minestream mine digits.parquet --carry=vec": "minestream mine digits.parquet --carry=vector",
-    "minestream mine digits.parquet --id my": "minestream mine digits.parquet --id my own id",
+    "minestream mi": "mine",
+    "minestream help exi": "exit-codes",
+    "minestream mine dig": "digits.parquet",
+    "minestream mine digits.parquet --help-a": "--help-all",
+    "minestream mine digits.parquet --metric eu": "euclidean",
+    "minestream mine digits.parquet --label cl": "class",
+    "minestream mine digits.parquet --carry=vec": "--carry=vector",
+    "minestream mine digits.parquet --id my": "my own id",
 }
 
 
@@ -73,9 +73,10 @@ def typed_into(shell: str, keys: str, home: Path) -> str:
 def test_a_real_shell_completes(shell: str, folder: Path) -> None:
     guide = (FOLDER / "options.md").read_text(encoding="utf-8")
     assert f"`{SWITCHED_ON[shell][1].rpartition('; ')[2]}`" in guide
-    lines = [f"{line}\t{TO_START}echo @\r" for line in TYPED]  # what was completed, as the shell understands it
+    lines = [f"{line}\t{TO_START}printf '@%s' \r" for line in TYPED]  # shows the words that the shell has
     shown = typed_into(shell, "\r".join([SWITCHED_ON[shell][1], *lines, "exit\r"]), folder)
-    assert [line for line in TYPED.values() if f"\n@{line}" not in shown] == [], shown
+    expected = ["\n@" + "@".join([*line.split()[:-1], word]) for line, word in TYPED.items()]
+    assert [line for line in expected if line not in shown] == [], shown
 
 
 Offered = Callable[..., list[str]]
@@ -118,6 +119,12 @@ def test_columns_of_the_input_are_offered(offered: Offered, flag: str) -> None:
 def test_where_the_input_stands_on_the_line(offered: Offered, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", os.getcwd())
     assert offered(line) == NAMES
+
+
+def test_columns_that_export_takes(offered: Offered, folder: Path) -> None:
+    names = ["anchor_row", "positive_row", "negative_row", "anchor_my own id", "positive_my own id", "negative_label"]
+    pq.write_table(pa.table({name: [1] for name in names}), folder / "out.parquet")
+    assert offered("minestream export out.parquet --text ") == ["'my own id'"]
 
 
 def test_the_input_may_stand_behind_the_cursor(offered: Offered) -> None:
