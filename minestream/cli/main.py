@@ -94,7 +94,7 @@ def usage_error(error: click.UsageError) -> UsageError:
         foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])
         if plain in GONE or foreign:
             return unknown_option(error.option_name)
-    hint = f"{command} --help lists what there is"
+    hint = f"{command} {'--help-all' if command.endswith(' mine') else '--help'} lists what there is"
     if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
         hint = GONE.get(f"{error.param.name}=several", hint)
     return UsageError(error.format_message(), hint)

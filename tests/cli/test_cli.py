@@ -295,6 +295,11 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], given: list[str], expe
     assert "--help" in err
 
 
+def test_a_mistaken_option_leads_to_the_help_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "hint: minestream mine --help-all lists" in output_of(capsys, "mine", "x", "--lable", "y")[2]
+    assert "hint: minestream verify --help lists" in output_of(capsys, "verify", "x", "--lable", "y")[2]
+
+
 def test_json_is_the_only_thing_on_standard_output(
     capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]
 ) -> None:
