@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import minestream
 from minestream.cli.help import Command
+from minestream.cli.mining import Heard
 from minestream.cli.options import given_only, options_of, show_result
+from minestream.cli.tables import sections
 from minestream.config.commands import Applying, Fitting
 from minestream.config.keywords import FitOptions
+from minestream.system.progress import short_time
+from minestream.system.values import Row
+
+if TYPE_CHECKING:
+    from minestream.learn.fitting import FitReport
 
 
 @click.command(cls=Command)
@@ -24,19 +32,32 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
       minestream fit digits.parquet -o linear.npz
       minestream apply linear.npz digits.parquet -o projected.parquet
     """
-    report = minestream.fit(list(inputs), out, **given_only(options))
+    heard = Heard(options["progress"])
+    report = minestream.fit(list(inputs), out, progress_callback=heard.listen, **given_only(options))
+    again = ["minestream", "apply", report.path, *inputs, "-o", "projected.parquet"]
+    if options["embedding"]:
+        again += ["--embedding", options["embedding"]]
+    show_result(report.to_dict(), as_json, lambda _: fit_text(report, heard, shlex.join(again)))
+
+
+def fit_text(report: FitReport, heard: Heard, following: str) -> str:
+    """What `fit` learned; the epochs that progress showed already are not repeated. `following` is the next command."""
     best, start = report.epochs[report.best_epoch], report.epochs[0]
-    lines = [
-        *(epoch.line() for epoch in report.epochs),
-        f"wrote {report.path}: epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates",
-        f"recall@1, the share of rows whose nearest row has their label, on {report.held_out_rows:,} rows of "
-        f"{report.held_out_labels} labels that it did not train on: {best.recall_at_1:.4f}; before training "
-        f"{start.recall_at_1:.4f}, rows as given {report.raw_recall_at_1:.4f}",
-        f"next: minestream apply {report.path} INPUT -o projected.parquet",
-    ]
-    if not best.epoch:
-        lines.append("no epoch was better than the start: try a smaller --learning-rate or another --margin")
-    show_result(report.to_dict(), as_json, lambda _: "\n".join([*lines, *report.notes]))
+    names, more = ", ".join(report.held_out_examples), report.held_out_labels - len(report.held_out_examples)
+    rows: list[Row] = [
+        ("weights", f"of epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates"),
+        ("trained on", f"{report.training_rows:,} rows"),
+        ("held out", f"{report.held_out_rows:,} rows, those of {report.held_out_labels:,} labels: {names}"
+            + (f" and {more:,} more" if more else "")),
+        ("recall@1", f"{best.recall_at_1:.4f}: the share of held-out rows whose nearest one has their label"),
+        ("", f"{start.recall_at_1:.4f} before training, {report.raw_recall_at_1:.4f} of the rows as given"),
+        ("time", short_time(report.seconds)),
+    ]  # fmt: skip
+    notes = [*heard.rest_of(report.notes), f"next: {following}"]
+    if not best.epoch and report.raw_recall_at_1 < 1:
+        notes.insert(0, "no epoch was better than the start: try a smaller --learning-rate or another --margin")
+    epochs = heard.rest_of(epoch.line() for epoch in report.epochs)
+    return "\n".join([*epochs, sections({f"wrote {report.path}": rows}, notes)])
 
 
 @click.command("apply", cls=Command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +72,11 @@ class Heard:
 
     def rest(self, report: Report) -> Report:
         """The report without the notes that were shown."""
-        return replace(report, notes=tuple(note for note in report.notes if note not in self._notes))
+        return replace(report, notes=self.rest_of(report.notes))
+
+    def rest_of(self, lines: Iterable[str]) -> tuple[str, ...]:
+        """The lines that were not shown as notes."""
+        return tuple(line for line in lines if line not in self._notes)
 
 
 @click.command(cls=MineCommand)

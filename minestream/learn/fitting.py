@@ -30,6 +30,7 @@ from minestream.outputs.trainers.export import ending_in
 from minestream.system.progress import Callback, Progress, reporter
 
 RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")
+EXAMPLES = 5  # of the labels held out
 READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # the options for reading the rows
 
 
@@ -50,8 +51,10 @@ class FitReport:
     dimension : int
         Of the learned embedding.
     seconds : float
+    held_out_examples : tuple of str
+        The first of the labels held out.
     notes : tuple of str
-        Options that have no effect.
+        That there is nothing to gain; options that have no effect.
     """
 
     path: str
@@ -64,6 +67,7 @@ class FitReport:
     dropped_rows: int
     dimension: int
     seconds: float
+    held_out_examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +142,7 @@ def fit(
     ):
         source = open_source(inputs, **{name: getattr(rule, name) for name in READ})
         report = _trained(config, resources, source, shown, draft.path)
-    return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=notes)
+    return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=(*report.notes, *notes))
 
 
 def _trained(config: FitConfig, resources: Resources, source: Source, shown: Progress, path: Path) -> FitReport:
@@ -153,9 +157,10 @@ def _trained(config: FitConfig, resources: Resources, source: Source, shown: Pro
     held, trained = len(trainer.held_rows), len(trainer.rows)
     return FitReport(
         path=str(path), epochs=tuple(epochs), best_epoch=best, raw_recall_at_1=trainer.raw_recall,
-        held_out_labels=len(np.unique(trainer.held_codes)), held_out_rows=held, training_rows=trained,
+        held_out_labels=len(trainer.held_labels), held_out_rows=held, training_rows=trained,
         dropped_rows=sum(entry["rows"] for entry in about["source"]) - held - trained,
-        dimension=len(trainer.best.weights), seconds=0.0,
+        dimension=len(trainer.best.weights), seconds=0.0, notes=trainer.notes(),
+        held_out_examples=tuple(map(str, trainer.held_labels[:EXAMPLES])),
     )  # fmt: skip
 
 

@@ -136,7 +136,7 @@ class Bar(Silent):
             self._start = time.monotonic()
             self._task = self._bar.add_task(event.stage, total=event.total or None, completed=event.before, counts="")
         elif isinstance(event, Note):
-            self._bar.console.print(printable(event.text))
+            self._bar.console.print(printable(event.text), soft_wrap=True)
         elif isinstance(event, Advanced) and self._task is not None:
             counts = counts_text(event, time.monotonic() - self._start)
             self._bar.update(self._task, completed=event.done, counts=counts)

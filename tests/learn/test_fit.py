@@ -82,6 +82,9 @@ def test_the_report(learned: tuple[Path, FitReport], table: pa.Table) -> None:
     assert report.held_out_rows + report.training_rows == table.num_rows
     assert all(each.triplets > 0 and each.loss is not None and 0 < each.active <= 1 for each in report.epochs[1:])
     assert json.loads(json.dumps(report.to_dict()))["best_epoch"] == report.best_epoch
+    _, held = held_out(table["label"].combine_chunks(), QUICK["validation"], 0)
+    assert list(report.held_out_examples) == sorted(set(np.array(table["label"].to_pylist())[held]))
+    assert report.notes == ()
 
 
 def test_recall_is_that_of_brute_force(learned: tuple[Path, FitReport], table: pa.Table) -> None:
@@ -160,6 +163,7 @@ def test_an_epoch_without_triplets_leaves_the_weights(tmp_path: Path) -> None:
     report = fit(pa.table({"label": labels, "embedding": list(rows)}), tmp_path / "l.npz", **QUICK)
     assert {each.triplets for each in report.epochs} == {0}
     assert (report.best_epoch, report.raw_recall_at_1) == (0, 1.0)
+    assert [note.split(":")[0] for note in report.notes] == ["nothing to gain"]
 
 
 def test_principal_directions(table: pa.Table, tmp_path: Path) -> None:
@@ -187,7 +191,9 @@ def test_rows_without_labels_and_bad_rows_are_left_out(table: pa.Table, tmp_path
 def test_progress_tells_each_epoch(table: pa.Table, tmp_path: Path) -> None:
     events: list[Any] = []
     fit(table, tmp_path / "l.npz", **{**QUICK, "epochs": 2}, progress_callback=events.append)
-    assert [event.text.split(":")[0] for event in events if isinstance(event, Note)] == ["epoch 1", "epoch 2"]
+    assert [event.text.split(":")[0] for event in events if isinstance(event, Note)] == [
+        "epoch 0", "epoch 1", "epoch 2"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -256,10 +262,28 @@ def test_the_commands(table: pa.Table, tmp_path: Path) -> None:
     assert Linear.load(model).about["config"]["mining"]["margin"] == 0.3
     lines = runner.invoke(learn.fit, [*given, "--overwrite"], catch_exceptions=False).output.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["epoch 0", "epoch 1", "epoch 2"]
-    assert lines[3].startswith(f"wrote {model}: epoch ")
+    assert lines[3] == f"wrote {model}"
+    assert lines[-1] == f"next: minestream apply {model} {source} -o projected.parquet"
     told = runner.invoke(learn.apply_linear, [model, source, "-o", out], catch_exceptions=False)
     assert told.output == f"wrote {out}: 600 rows of 4 coordinates\n"
     assert runner.invoke(learn.apply_linear, [model, source, "-o", out]).exception.exit_code == 5
+
+
+def test_the_command_shows_each_epoch_once_and_which_labels_judge(table: pa.Table, tmp_path: Path) -> None:
+    """A progress that shows lines has shown the epochs; the next command names the columns that this one did."""
+    source, model = tmp_path / "in put.parquet", tmp_path / "l.npz"
+    names = [f"class {label:02}" for label in np.arange(600) % 16]
+    given = table.drop_columns("embedding").append_column("v", table["embedding"]).drop_columns("label")
+    pq.write_table(given.append_column("name", pa.array(names)), source)
+    asked = [str(source), "-o", str(model), "--epochs", "2", "--embedding", "v", "--label", "name"]
+    told = CliRunner().invoke(learn.fit, [*asked, "--validation", "0.5", "--progress", "lines"], catch_exceptions=False)
+    assert [told.stderr.count(f"epoch {number}: ") for number in range(3)] == [1, 1, 1]
+    assert "epoch 0:" not in told.stdout
+    _, held = held_out(pa.array(names), 0.5, 0)
+    first = ", ".join(sorted(set(np.array(names)[held]))[:5])
+    assert f"those of 8 labels: {first} and 3 more" in told.stdout
+    following = f"next: minestream apply {model} '{source}' -o projected.parquet --embedding v"
+    assert told.stdout.splitlines()[-1] == following
 
 
 def test_the_file_holds_no_pickle(learned: tuple[Path, FitReport]) -> None:
