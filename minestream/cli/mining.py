@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable
+from contextlib import chdir
 from dataclasses import replace
 from typing import Any
 
@@ -14,11 +16,11 @@ import minestream
 from minestream.cli.help import Command, show_help
 from minestream.cli.options import given_only, in_groups, names_of, option_rows, options_of, show_result
 from minestream.cli.report import plan_text, report_text
-from minestream.config.commands import Merging, Mining
+from minestream.config.commands import Merging, Mining, Repeating
 from minestream.config.keywords import MergeOptions, MineOptions
 from minestream.config.option import FIRST, help_of
 from minestream.config.parse import PIPE
-from minestream.errors import RunInterruptedError, UsageError
+from minestream.errors import RunInterruptedError, UsageError, printable
 from minestream.system.console import show, tell
 from minestream.system.progress import Event, Note
 from minestream.system.stats import Report
@@ -79,14 +81,29 @@ class Heard:
         return tuple(line for line in lines if line not in self._notes)
 
 
+def asked(config: str | None, save_config: str | None, given: dict[str, Any]) -> dict[str, Any]:
+    """The options and `inputs` of a run, of a file and of the command line; they are saved where that is wanted."""
+    from minestream.outputs.recipes import read_recipe, write_recipe  # not loaded for --help
+
+    values = (read_recipe(config) if config else {}) | given
+    inputs, out = values.pop("inputs", None), values.pop("out", None)
+    if not inputs:
+        context = click.get_current_context()
+        raise click.MissingParameter(ctx=context, param=context.command.params[0])
+    values = {"inputs": [inputs] if isinstance(inputs, str) else list(inputs), "out": out, **values}
+    if save_config:
+        write_recipe(save_config, values)
+    return values
+
+
 @click.command(cls=MineCommand)
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@options_of(Mining, "verbose", also=MineOptions)
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@options_of(Mining, "verbose", "config", "save_config", also=MineOptions)
 @click.option(
     "--help-all", is_flag=True, is_eager=True, expose_value=False, callback=show_all,
     help="Show every option, by group, with each choice and its meaning."
 )  # fmt: skip
-def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
+def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | None, **options: Any) -> None:
     """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders, patterns, or - for a stream.
     The columns are found by name and type.
 
@@ -100,16 +117,17 @@ def mine(inputs: tuple[str, ...], out: str | None, as_json: bool, verbose: bool,
       minestream mine queries.parquet --corpus docs.parquet --qrels qrels.tsv \\
           --relative-margin 0.05 -k 7 --emit tuples --carry text -o hard.parquet
     """
-    given, heard = given_only(options), Heard(options["progress"])
-    if inputs == (PIPE,) and out is None:
+    given = asked(config, save_config, given_only(options))
+    inputs, out, heard = given.pop("inputs"), given.pop("out"), Heard(given.get("progress"))
+    if inputs == [PIPE] and out is None:
         raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
     try:
         if out == PIPE:
-            report = minestream.mine_pipe(list(inputs), **given)
+            report = minestream.mine_pipe(inputs, **given)
         else:
-            report = minestream.mine(list(inputs), out, progress_callback=heard.listen, **given)
+            report = minestream.mine(inputs, out, progress_callback=heard.listen, **given)
     except KeyboardInterrupt:
-        if options["window"]:
+        if "window" in given:
             raise RunInterruptedError("interrupted: a stream is not resumed", "start again with --overwrite") from None
         raise RunInterruptedError(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
@@ -141,3 +159,27 @@ def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, verbo
         list(slices), source=list(source) or None, progress_callback=heard.listen, **given_only(options)
     )
     show_result(report.to_dict(), as_json, lambda _: report_text(heard.rest(report), verbose))
+
+
+@click.command(cls=Command)
+@click.argument("mined", metavar="OUT")
+@options_of(Repeating, "verbose", "progress")
+def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
+    """Run the command again that made OUT, by its manifest, in the folder where it ran.
+
+    It writes where OUT lies, which takes --overwrite while OUT is there, or to NEW.
+
+    \b
+    Example:
+      minestream repeat digits.triplets.parquet -o again.parquet
+    """
+    from minestream.outputs.recipes import recorded_command  # not loaded for --help
+
+    (name, *words), folder = recorded_command(mined, out)
+    flags = {"--overwrite": options["overwrite"], "--json": as_json, "--verbose": verbose}
+    words += [flag for flag, wanted in flags.items() if wanted]
+    words += ["--progress", options["progress"]] if options["progress"] else []
+    tell(printable(f"in {folder}: {shlex.join(['minestream', name, *words])}"))
+    again = {"mine": mine, "merge": merge}[name]
+    with chdir(folder), again.make_context(f"minestream {name}", words) as context:
+        again.invoke(context)

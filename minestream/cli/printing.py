@@ -30,6 +30,7 @@ def describe_text(result: Mapping[str, Any]) -> str:
             ("labels", result["labels"]),
             ("loss", result["loss"]),
             ("source", origin + more),
+            *value_rows(given_of({"command": report.get("command")})),
         ],
         "rescoring": value_rows(given_of(result.get("rescoring", {}))),
         "mined": [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
-from minestream.config.option import COUNT, FIRST, Range, check_value, option
+from minestream.config.option import COUNT, FIRST, OFTEN, Range, check_value, option
 from minestream.config.trainer_formats import FORMATS, SCORES_MEAN, SHORT_ROWS_OF_FORMATS
 
 OPTIMIZERS = {
@@ -43,8 +43,15 @@ class Mining:
 
 @dataclass(frozen=True, kw_only=True)
 class Printing:
-    """What commands print: --quiet and --json are options of all, --verbose of those that report a run."""
+    """On the command line alone: --quiet and --json of all commands, --verbose of those that report a run."""
 
+    config: str | None = option(
+        None, "text", "Input", "Options, INPUT and -o from a TOML file; what is given beside it wins.", metavar="FILE",
+        use=OFTEN
+    )  # fmt: skip
+    save_config: str | None = option(
+        None, "text", "Output", "Write the options given to a TOML file for --config.", metavar="FILE"
+    )  # fmt: skip
     verbose: bool = option(
         False, "flag", "Output", "Report the options, the search and the seconds of each stage, too.",
         flags=("-v", "--verbose")
@@ -55,6 +62,14 @@ class Printing:
     as_json: bool = option(
         False, "flag", "Output", "Print JSON and nothing else on standard output.", flags=("--json",)
     )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeating:
+    """Options of `repeat`."""
+
+    out: str | None = _out(None, "Where the rows go. Default: where they went.", "NEW")
+    overwrite: bool = _overwrite()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     preset = options.get("preset")
     check_value(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}
-    given = {name: _held(name, value) for name, value in given.items() if not _is_default(name, value)}
+    given = {name: held(name, value) for name, value in given.items() if not _is_default(name, value)}
 
     def chosen(kind: type[Any]) -> dict[str, Any]:
         return {spec.name: given[spec.name] for spec in fields(kind) if spec.name in given}
@@ -90,7 +90,7 @@ def _is_default(name: str, value: object) -> bool:
     return value is None and spec.default is not None and spec.metadata["kind"] != "threshold"
 
 
-def _held(name: str, value: Any) -> Any:
+def held(name: str, value: Any) -> Any:
     """A value as the field of its option holds it."""
     spec = OPTION_FIELDS[name]
     kind, several = spec.metadata["kind"], list(value) if isinstance(value, list | tuple) else [value]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from minestream.config.border import public
 from minestream.config.checks import HANDED_OUT, IN_WINDOWS, UNCUT, refuse
+from minestream.config.command_line import with_command
 from minestream.config.keywords import BatchOptions, PipeOptions
 from minestream.config.parse import PIPE
 from minestream.config.resolve import asked_options
@@ -77,6 +78,7 @@ def _opened(
     inputs: Any, options: Mapping[str, Any], progress_callback: Callback | None
 ) -> Batches | Stream:  # fmt: skip
     config, resources, tables = asked_options(options)
+    resources = with_command(resources, "mine", inputs, PIPE, options)
     refuse(UNCUT, resources, what="a stream of rows")
     refuse(HANDED_OUT, config)
     if config.window is not None:

@@ -105,7 +105,8 @@ class Driver:
 
     def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
         """What the run did, with its seconds so far; see Report.of."""
-        return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **more)
+        asked = {"command": self.resources.command, "folder": self.resources.folder}
+        return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **asked, **more)
 
 
 def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 
 from minestream.config.border import public
 from minestream.config.checks import UNCUT, refuse
+from minestream.config.command_line import with_command
 from minestream.config.derived import needs_finishing
 from minestream.config.effects import idle
 from minestream.config.keywords import MergeOptions
@@ -96,8 +97,9 @@ def merge(
             "this output is finished over all rows, which takes keys of the mined input",
             "name it with --source, and the tables beside it as in mine",
         )
-    notes = idle("merge", {"source": source, **options}, finishing=finishing)
-    resources = replace(resources, remarks=tuple(notes))
+    given = {"source": source, **options}
+    resources = replace(resources, remarks=tuple(idle("merge", given, finishing=finishing)))
+    resources = with_command(resources, "merge", slices, out or text_of(places[0]), given)
     target = target_of(places[0] if out is None else out, resources.scratch)
     beside = [] if source is None else given_tables(source, tables, resources)
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])

@@ -15,6 +15,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from minestream.config.border import public
+from minestream.config.command_line import with_command
 from minestream.config.keywords import MineOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import parse_slice
@@ -80,7 +81,9 @@ def mine(
     Cost: 2 A n d float32 operations for A anchors among n rows of d coordinates, on all threads.
     """
     config, resources, tables = asked_options(options)
-    output = target_of(default_output(inputs, config.emit) if out is None else out, resources.scratch)
+    place = default_output(inputs, config.emit) if out is None else out
+    resources = with_command(resources, "mine", inputs, place, options)
+    output = target_of(place, resources.scratch)
     if config.window is not None:
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
     if resources.shard is not None:

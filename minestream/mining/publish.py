@@ -39,4 +39,5 @@ def publish(miner: Mining, run: Run) -> Report:
 def already(output: Target, manifest: dict[str, Any]) -> Report:
     """The report of an output that --resume found complete."""
     told = report_of(manifest, output.final)
-    return Report.of(output.final, told, ShardStats.from_dict(told["stats"]), seconds=told["seconds"], already=True)
+    kept = {name: told.get(name) for name in ("seconds", "command", "folder")}
+    return Report.of(output.final, told, ShardStats.from_dict(told["stats"]), already=True, **kept)

@@ -145,6 +145,10 @@ class Report:
         False for a dry run.
     already : bool
         True when --resume found the output complete.
+    command : str or None
+        The command line that does the same; None for tables in memory.
+    folder : str or None
+        The folder that its relative paths start from.
     effort : dict
         The means and the amount of work; they differ from run to run, so to_dict leaves them out.
     """
@@ -159,6 +163,8 @@ class Report:
     seconds: float = 0.0
     complete: bool = True
     already: bool = False
+    command: str | None = None
+    folder: str | None = None
     effort: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:

@@ -273,10 +273,12 @@ COUNTED: dict[str, dict[str, Any]] = JOBS | {
 
 
 def manifest(source: Path, folder: Path, **options: Any) -> Any:
-    """What the manifest of a run says, but for the seconds."""
+    """What the manifest of a run says, but for the seconds and how it was called."""
     folder.mkdir(exist_ok=True)
     mine(source, folder / "mined", progress="none", **options)
-    return without_seconds(json.loads((folder / "mined.manifest.json").read_text()), folder)
+    found = json.loads((folder / "mined.manifest.json").read_text())
+    assert found["report"].pop("command").startswith("minestream mine ")
+    return without_seconds(found, folder)
 
 
 def without_seconds(value: Any, folder: Path) -> Any:

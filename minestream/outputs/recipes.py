@@ -1,0 +1,147 @@
+"""Recipes: the options of a run as a TOML file, and the recorded command of one that is to be run again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from minestream._version import VERSION
+from minestream.config.command_line import OF_ONE_RUN, PLACES
+from minestream.config.names import unknown_option
+from minestream.config.parse import PIPE
+from minestream.config.resolve import OPTION_FIELDS, split_options
+from minestream.errors import InputError, OutputError, UsageError
+from minestream.outputs.manifest import read_manifest
+from minestream.outputs.mined import MANIFEST
+from minestream.system.paths import place_of
+from minestream.system.stores import without_secrets
+
+HEAD = "# minestream "  # how a file begins that may be replaced
+BESIDE = ("inputs", "out")  # what a recipe holds beside the options
+MINE_AGAIN = "mine it again: minestream describe shows its options"
+
+
+def _placed(name: str, value: Any, move: Any) -> Any:
+    """A value whose paths, if it has any, are moved: seen from another folder."""
+    if name not in BESIDE and OPTION_FIELDS[name].metadata["metavar"] not in PLACES:
+        return value
+    if isinstance(value, list | tuple):
+        return [_placed(name, each, move) for each in value]
+    return move(value) if isinstance(value, str) and value != PIPE else value
+
+
+def read_recipe(path: str) -> dict[str, Any]:
+    """The options in a TOML file as keywords of mine(), with `inputs` and `out`; its paths start from its folder.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read, or is no TOML.
+    UsageError
+        For an unknown option; their values are checked as those of mine() are.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"--config {path}: {error.strerror}", "minestream mine --save-config FILE writes one"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            f"--config {path} is no TOML: {error}", "a line for each option, as: label = 'kind'"
+        ) from error
+    for name, value in values.items():
+        if name not in (*BESIDE, *OPTION_FIELDS):
+            what, hint = unknown_option(name, value, [*BESIDE, *OPTION_FIELDS]).args
+            raise UsageError(f"--config {path}: {what}", hint)
+        texts = value if name == "inputs" and isinstance(value, list) else [value]
+        if isinstance(value, dict) or (name in BESIDE and not all(isinstance(each, str) for each in texts)):
+            raise UsageError(f"--config {path}: {name} cannot be {value!r}", "give a text, a number, true, or a list")
+
+    def from_here(place: str) -> str:
+        return place if "://" in place else os.path.join(os.path.dirname(path), place)
+
+    return {name: _placed(name, value, from_here) for name, value in values.items()}
+
+
+def write_recipe(path: str, values: dict[str, Any]) -> None:
+    """Write options, `inputs` and `out` as TOML; with `overwrite` among them a file of others is replaced, too.
+
+    Raises
+    ------
+    OutputError
+        When something else stands there, or the file cannot be written.
+    """
+    place = Path(path)
+    if place.suffix != ".toml":
+        raise UsageError(f"--save-config {path}: a recipe is a .toml file", f"--save-config {place.stem}.toml")
+    split_options({name: value for name, value in values.items() if name not in BESIDE})
+    folder = os.path.realpath(place.parent)
+
+    def from_there(text: str) -> str:
+        text = without_secrets(text)
+        return text if "://" in text or os.path.isabs(text) else os.path.relpath(text, folder)
+
+    given = {name: value for name, value in values.items() if name not in OF_ONE_RUN and value is not None}
+    kept = {name: _placed(name, value, from_there) for name, value in given.items()}
+    lines = [f"{HEAD}{VERSION}: minestream mine --config {shlex.quote(place.name)}"]
+    # JSON's texts, numbers and lists are TOML's, but for one character.
+    lines += [
+        f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f") for name, value in kept.items()
+    ]
+    try:
+        foreign = place.exists() and not place.read_bytes().startswith(HEAD.encode())
+        if foreign and not values.get("overwrite"):
+            raise OutputError(f"{path} exists, and minestream did not write it", "--overwrite replaces it")
+        temporary = place.with_name(f"{place.name}.tmp")
+        temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        os.replace(temporary, place)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --save-config") from error
+
+
+def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str]:
+    """The command that made an output, to be run again to where that is, or to `new`; and the folder it ran in.
+
+    The words are those behind `minestream`, the last of them OUT.
+
+    Raises
+    ------
+    InputError
+        Where there is no manifest, or it records no command.
+    """
+    place = place_of(mined.removesuffix(MANIFEST))
+    manifest = read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
+    report = manifest.get("report") or {}
+    if not report:
+        raise InputError(f"{place} has no manifest of a complete run", "mine it first")
+    command, folder = report.get("command"), report.get("folder")
+    if not (isinstance(command, str) and isinstance(folder, str)):
+        what = "it was mined by an older version, or from tables in memory"
+        raise InputError(f"the manifest of {place} records no command: {what}", MINE_AGAIN)
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    barred = ("--config", "--save-config", "--overwrite", "--resume")
+    if (
+        words[:1] != ["minestream"]
+        or words[1:2] not in (["mine"], ["merge"])
+        or words[-2] != "-o"
+        or any(word.startswith(barred) for word in words)
+    ):
+        raise InputError(f"the manifest of {place} records a command that minestream does not write", MINE_AGAIN)
+    if not os.path.isdir(folder):
+        raise InputError(f"the run started in {folder}, which is no folder here", MINE_AGAIN)
+    out = new or ("" if "slice" in manifest else mined.removesuffix(MANIFEST))
+    same = os.path.realpath(os.path.join(folder, words[-1])) == os.path.realpath(out)
+    if out and not same:  # a slice is named by the OUT that it is of
+        here = "://" in out or os.path.realpath(folder) == os.path.realpath(os.curdir)
+        words[-1] = out if here else os.path.abspath(out)
+    return words[1:], folder
