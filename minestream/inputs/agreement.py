@@ -106,24 +106,31 @@ def common_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
     return None
 
 
+def common_column(inputs: list[Input], name: str) -> pa.DataType:
+    """The plain type that holds a column's values in all `inputs`; InputError if there is none. Null: no values."""
+    first = inputs[0]
+    kind = plain(first.schema.field(name).type)
+    for other in inputs[1:]:
+        its = plain(other.schema.field(name).type)
+        both = common_type(kind, its)
+        if both is None:
+            raise InputError(
+                f"column {name!r} has different types: {first.name} has {kind}, {other.name} has {its}",
+                f"write it with one type in all files, {in_one_type(kind, its)}",
+            )
+        kind = both
+    return kind
+
+
 def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
     """The columns other than the embedding, in plain types; InputError if one is missing or the types do not agree.
 
     The type is null if no input has a value.
     """
-    first = inputs[0]
-    kinds = {name: plain(first.schema.field(name).type) for name in columns.roles}
-    for other in inputs[1:]:
-        for name, role in columns.roles.items():
+    for name, role in columns.roles.items():
+        for other in inputs[1:]:
             Candidates(other.name, other.schema).checked(role, name)
-            its = plain(other.schema.field(name).type)
-            both = common_type(kinds[name], its)
-            if both is None:
-                raise InputError(
-                    f"column {name!r} has different types: {first.name} has {kinds[name]}, {other.name} has {its}",
-                    f"write it with one type in all files, {in_one_type(kinds[name], its)}",
-                )
-            kinds[name] = both
+    kinds = {name: common_column(inputs, name) for name in columns.roles}
     if columns.id is not None and pat.is_integer(kinds[columns.id]):
         kinds[columns.id] = pa.int64()
     return pa.schema(list(kinds.items()))

@@ -39,7 +39,6 @@ _AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
 _OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: "
 _STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "table.with_format('numpy')['embedding'][:]"
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
-GroupsReader = Callable[[list[int]], Reader]
 Opener = Callable[[AnyFile], "Input"]
 
 
@@ -53,8 +52,7 @@ class Input:
     reader: Reader
     on_disk: bool = True
     repeatable: bool = True
-    of_groups: GroupsReader | None = None  # makes a reader of some row groups of a Parquet file
-    file: AnyFile = ""  # the Parquet file
+    file: AnyFile = ""  # if it is a Parquet file
     row: int = 0  # the first row in the file
     start_row: int | None = None  # in the whole source; None: right behind the input before
     stamp: tuple[int, ...] = ()  # of a local file when it was opened, to notice a change
@@ -73,7 +71,11 @@ class Input:
         look : whether the rows are only looked at, so that a stream keeps them for the next read
         """
         try:
-            for batch in ((look and self.looker) or self.reader)(names, batch_rows):
+            stored = [name for name in names if name not in self.constants]
+            # Some column is needed to count the rows.
+            for batch in ((look and self.looker) or self.reader)(stored or self.schema.names[:1], batch_rows):
+                for name, value in self.constants.items():
+                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
                 wanted = batch.select(names)
                 # IPC does not check offsets and counts, and no reader checks text: a wrong offset would read beyond its
                 # buffer. Costs 0.3 to 1.2 % of reading (2.4 % with 370 bytes of text a row).
@@ -107,20 +109,23 @@ def _stamp(path: AnyFile) -> tuple[int, ...]:
     return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
 
 
-def _open_parquet(path: AnyFile) -> Input:
+def parquet_reader(path: AnyFile, groups: list[int] | None = None) -> Reader:
+    """A reader of a Parquet file, or of some of its row groups."""
     buffer_bytes = _BUFFER_BYTES if isinstance(path, str) else _REMOTE_BUFFER_BYTES
 
-    def reader(names: list[str], batch_rows: int, groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
         # A dataset scan of one large row group took 600 MB more.
         with pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=buffer_bytes) as file:
             yield from ahead(file.iter_batches(batch_rows, columns=names, row_groups=groups, use_threads=False))
 
+    return reader
+
+
+def _open_parquet(path: AnyFile) -> Input:
     with pq.ParquetFile(readable(path), pre_buffer=False) as file:
         schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
-    return Input(
-        str(path), schema.with_metadata({**(schema.metadata or {}), **(extra or {})}), rows, reader,
-        of_groups=lambda groups: partial(reader, groups=groups), file=path,
-    )  # fmt: skip
+    schema = schema.with_metadata({**(schema.metadata or {}), **(extra or {})})
+    return Input(str(path), schema, rows, parquet_reader(path), file=path)
 
 
 def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:

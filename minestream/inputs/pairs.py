@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.errors import InputError, MinestreamError, UsageError, nearest_name
-from minestream.inputs.agreement import common_type
-from minestream.inputs.columns import plain
+from minestream.inputs.agreement import common_column
 from minestream.inputs.decode import decode_plain
 from minestream.inputs.files import Input, is_readable, open_inputs
 from minestream.system import ragged
@@ -189,16 +188,11 @@ def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
     for each in opened:
         if (count := each.schema.names.count(name)) > 1:
             raise InputError(f"{each.name}: {count} columns are named {name!r}", "rename all but one of them")
-    kind = plain(opened[0].schema.field(name).type)
-    for each in opened[1:]:
-        its = plain(each.schema.field(name).type) if name in each.schema.names else pa.null()
-        both = common_type(kind, its)
-        if both is None:
+        if not count:
             raise InputError(
-                f"column {name!r} has different types: {opened[0].name} has {kind}, {each.name} has {its}",
-                "write it with one type in all files, for example as texts: column.cast(pyarrow.string())",
+                f"{each.name}: no column {name!r}, which {opened[0].name} has", "write it with one name in all files"
             )
-        kind = both
+    kind = common_column(opened, name)
     pieces = (decode_plain(batch.column(0)) for each in opened for batch in each.read([name], BATCH_ROWS))
     return pa.chunked_array([piece.cast(kind) for piece in pieces], kind)
 

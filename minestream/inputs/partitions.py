@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.inputs.files import Input, Reader, opened
+from minestream.inputs.files import Input, opened, parquet_reader
 from minestream.inputs.where import UNKNOWN, Where
 
 _INT64 = re.compile("0|-?[1-9][0-9]{0,18}")
@@ -60,26 +60,8 @@ def _scalar(value: str | None, kind: pa.DataType) -> pa.Scalar:
 def _with_constants(each: Input, constants: dict[str, pa.Scalar]) -> Input:
     """The input with constant columns added at the end."""
     added = {name: value for name, value in constants.items() if name not in each.schema.names}
-    if not added:
-        return each
     fields = [*each.schema, *(pa.field(name, value.type) for name, value in added.items())]
-    schema = pa.schema(fields, each.schema.metadata)
-    wrapped = _adding(each.reader, added, each.schema.names[:1])
-    of_groups = each.of_groups
-    groups = None if of_groups is None else lambda some: _adding(of_groups(some), added, each.schema.names[:1])
-    return replace(each, schema=schema, reader=wrapped, of_groups=groups, constants=added)
-
-
-def _adding(reader: Reader, added: dict[str, pa.Scalar], else_read: list[str]) -> Reader:
-    def read(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        own = [name for name in names if name not in added] or else_read  # some column is needed to count the rows
-        for batch in reader(own, batch_rows):
-            rows = batch.num_rows
-            yield pa.record_batch(
-                {name: pa.repeat(added[name], rows) if name in added else batch.column(name) for name in names}
-            )
-
-    return read
+    return replace(each, schema=pa.schema(fields, each.schema.metadata), constants=added)
 
 
 def pruned(inputs: list[Input], where: Where) -> list[Input]:
@@ -99,7 +81,7 @@ def pruned(inputs: list[Input], where: Where) -> list[Input]:
 
 def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     whole = replace(each, start_row=start_row)
-    if each.of_groups is None:
+    if not each.file:
         yield whole
         return
     from pyarrow.dataset import ParquetFileFormat  # loads pandas where it is installed
@@ -122,8 +104,8 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     for run in np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1) if kept else ():
         groups = run.tolist()
         yield replace(
-            each, reader=each.of_groups(groups), rows=sum(sizes[group] for group in groups), row=starts[groups[0]],
-            start_row=start_row + starts[groups[0]],
+            each, reader=parquet_reader(each.file, groups), rows=sum(sizes[group] for group in groups),
+            row=starts[groups[0]], start_row=start_row + starts[groups[0]],
         )  # fmt: skip
 
 

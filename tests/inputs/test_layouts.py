@@ -162,5 +162,7 @@ def test_lists_of_pairs_and_rows_of_two_widths_are_one() -> None:
     tables[1] = tables[1].set_column(0, "query_id", pa.array(["1", "2"]))
     with pytest.raises(InputError, match="'query_id' has different types: <memory> 0 has int32, <memory> 1 has string"):
         read_pairs(tables, "--qrels")
+    with pytest.raises(InputError, match="<memory> 1: no column 'query_id', which <memory> 0 has"):
+        read_pairs([tables[0], tables[1].drop_columns(["query_id"])], "--qrels")
     with pytest.raises(InputError, match="null id"):
         read_rows(pa.table({"row": pa.array([1, None])}), False)
