@@ -491,8 +491,10 @@ def test_hive_folders_are_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert years == [2024] * 50 + [2025] * 10
     assert reads.columns == {"embedding", "label", "number"}
     assert reads.groups == {0, 1, 2, 3}
+    reads.groups.clear()
     with pytest.raises(InputError, match="no row meets"):
         list(open_source(tmp_path / "hive", where=parse_where("year == 1999", "--anchor-where")).batches())
+    assert not reads.groups  # the folders say enough
     with pytest.raises(InputError, match="no column 'month'"):
         open_source(tmp_path / "hive", where=parse_where("month == 1", "--anchor-where"))
 
