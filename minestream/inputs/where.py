@@ -110,6 +110,8 @@ def meets(condition: Condition, columns: Columns, kinds: Kinds, wanted: bool = T
 
 
 def _columns_compared(comparison: str, columns: Columns, kinds: Kinds, name: str, other_name: str) -> Any:
+    if pa.types.is_null(kinds[name]) or pa.types.is_null(kinds[other_name]):
+        return pa.scalar(None, pa.bool_())
     try:
         return COMPARE[comparison](*(together(columns[each], kinds[each]) for each in (name, other_name)))
     except pa.ArrowException as error:
