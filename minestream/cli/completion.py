@@ -33,7 +33,7 @@ QUOTED = set(" \t'\"\\$`&|;<>()*?[]{}!#~")
 
 
 class Bash(BashComplete):
-    """Bash takes --option=value for three words, and inserts a word as it is."""
+    """Bash takes --band=any for three words, and inserts a word as it is."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """The words before the cursor, and the one at it."""
@@ -49,7 +49,7 @@ class Bash(BashComplete):
 
 
 class _OneWord:
-    """Zsh and fish take --option=value for one word."""
+    """Zsh and fish take --band=any for one word."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[Item]:
         """What fits, as the whole word."""
