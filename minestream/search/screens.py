@@ -167,7 +167,7 @@ def packed(
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:
-    """The screens to use, the first choice first: --screen, else MINESTREAM_SCREEN, else those of the host.
+    """The screens to use, the first choice first: the keyword screen, else MINESTREAM_SCREEN, else those of the host.
 
     No screens mean the scan. A screen that the host lacks is replaced by those it has: the rows mined are the same.
 
