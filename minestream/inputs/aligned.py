@@ -18,8 +18,8 @@ _SAME_DIGITS = "write the numbers with as many digits everywhere, as in part_002
 
 def _pieces(side: list[Input]) -> list[list[str]]:
     """File names relative to their common folder, split into texts (even positions) and numbers (odd ones)."""
-    folder = os.path.commonpath([os.path.dirname(each.name) for each in side])
-    return [re.split("([0-9]+)", os.path.relpath(each.name, folder)) for each in side]
+    folder = os.path.commonpath([os.path.dirname(str(each.path)) for each in side])
+    return [re.split("([0-9]+)", os.path.relpath(str(each.path), folder)) for each in side]
 
 
 def _by_number(pieces: list[list[str]]) -> list[int]:

@@ -53,6 +53,7 @@ class Input:
     on_disk: bool = True
     repeatable: bool = True
     file: AnyFile = ""  # if it is a Parquet file
+    path: AnyFile = ""  # of what is on disk: absolute, while `name` is as it was typed
     row: int = 0  # the first row in the file
     start_row: int | None = None  # in the whole source; None: right behind the input before
     stamp: tuple[int, ...] = ()  # of a local file when it was opened, to notice a change
@@ -82,7 +83,7 @@ class Input:
                 wanted.validate(full=True)
                 for start in range(0, batch.num_rows, batch_rows):
                     yield wanted.slice(start, batch_rows)
-            if self.stamp and self.stamp != _stamp(self.name):  # rows may be of the old file and of the new one
+            if self.stamp and self.stamp != _stamp(self.path):  # rows may be of the old file and of the new one
                 raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
         except MinestreamError:
             raise
@@ -145,22 +146,22 @@ def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
 _NPY = b"\x93NUMPY"
 
 
-def _open_npy(path: str) -> Input:
+def _open_npy(path: str, name: str) -> Input:
     """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
     try:
         stamp = _stamp(path)
         with open(path, "rb") as handle:
             is_array = handle.read(len(_NPY)) == _NPY
         if not is_array:
-            raise InputError(f"{path}: no .npy array", "save it with numpy.save")
+            raise InputError(f"{name}: no .npy array", "save it with numpy.save")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
     except MinestreamError:
         raise
     except Exception as error:  # a broken header raises whatever Python's parser raises
-        raise unreadable(path, error) from error
-    kind = _vectors_type(mapped, path)
+        raise unreadable(name, error) from error
+    kind = _vectors_type(mapped, name)
     if not mapped.flags.c_contiguous:
-        raise InputError(f"{path}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
+        raise InputError(f"{name}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
     (rows, width), stored, offset = mapped.shape, mapped.dtype, mapped.offset
 
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -172,7 +173,7 @@ def _open_npy(path: str) -> Input:
                     raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")
                 yield pa.record_batch([_vectors_array(block)], [VECTORS])
 
-    return Input(path, pa.schema([(VECTORS, kind)]), rows, reader, stamp=stamp)
+    return Input(name, pa.schema([(VECTORS, kind)]), rows, reader, path=path, stamp=stamp)
 
 
 _BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc}
@@ -187,8 +188,8 @@ def opened(path: AnyFile) -> pa.NativeFile:
     return pa.OSFile(path) if isinstance(path, str) else path.open()
 
 
-def _open_file(path: AnyFile) -> Input:
-    """Open a file by its first bytes, or by its suffix if they are unknown."""
+def _open_file(path: AnyFile, name: str) -> Input:
+    """Open a file by its first bytes, or by its suffix if they are unknown; messages call it `name`."""
     suffix = Path(str(path)).suffix.lower()
     try:
         stamp = _stamp(path)
@@ -196,12 +197,12 @@ def _open_file(path: AnyFile) -> Input:
             head = handle.read(8)
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
-            return replace(opener(path), stamp=stamp)
+            return replace(opener(path), name=name, path=path, stamp=stamp)
     except MinestreamError:
         raise
     except READ_ERRORS as error:
-        raise unreadable(str(path), error) from error
-    raise InputError(f"{path}: neither Parquet nor Arrow IPC", how_to_bring(str(path), head))
+        raise unreadable(name, error) from error
+    raise InputError(f"{name}: neither Parquet nor Arrow IPC", how_to_bring(name, head))
 
 
 def refuse_splits(thing: Any) -> None:
@@ -394,7 +395,7 @@ def open_inputs(given: Any) -> list[Input]:
             raise UsageError("- is standard input, and nothing else can be read with it", "give it alone")
         items = [read_pipe()]
     if all(isinstance(item, str | os.PathLike) for item in items):
-        return [_open_file(path) for path in _resolve(items, ".parquet")]
+        return [_open_file(path, name) for path, name in _resolve(items, ".parquet").items()]
     for item in items:
         refuse_splits(item)
         if not _is_arrow(item):
@@ -415,7 +416,7 @@ def open_inputs(given: Any) -> list[Input]:
 def open_vectors(given: Any, beside: list[Input]) -> list[Input]:
     """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
     files = _resolve(listed(given), ".npy")
-    for name in (*map(str, files), *(each.name for each in beside)):
+    for name in (*files.values(), *(each.name for each in beside)):
         if is_remote(name):
             raise InputError(f"{name}: beside --vectors every file must be local", "fetch it first")
-    return [_open_npy(str(path)) for path in files]
+    return [_open_npy(str(path), name) for path, name in files.items()]

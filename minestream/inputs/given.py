@@ -63,7 +63,7 @@ class Given:
     def files(self) -> list[AnyPath]:
         """All files that are read."""
         found = [file for path in self.paths for file in files_of(path, self.suffix)]
-        places: list[AnyPath] = [Path(os.path.abspath(file)) if isinstance(file, str) else file for file in found]
+        places: list[AnyPath] = [Path(file) if isinstance(file, str) else file for file in found]
         for item in listed(self.table):
             if isinstance(getattr(item, "filesystem", None), fs.LocalFileSystem):  # a pyarrow Dataset
                 places += map(Path, getattr(item, "files", ()))
@@ -181,7 +181,11 @@ def _name_in(place: Path, folder: str) -> str:
 
 def marks_of(given: Iterable[Given]) -> list[dict[str, Any]]:
     """Role, path, size, times and CRC-32 of the end of every file that is read, to notice changes cheaply."""
-    return [{"role": table.role, "path": str(file), **_mark(file)} for table in given for file in table.files]
+    return [
+        {"role": table.role, "path": os.path.abspath(file) if isinstance(file, Path) else str(file), **_mark(file)}
+        for table in given
+        for file in table.files
+    ]
 
 
 def _mark(file: AnyPath) -> dict[str, Any]:

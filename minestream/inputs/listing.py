@@ -107,17 +107,17 @@ def is_hidden(path: str) -> bool:
     return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
 
 
-def _resolve(inputs: list[Any], suffix: str) -> list[AnyFile]:
-    """The files of all `inputs`: absolute, sorted, each once.
+def _resolve(inputs: list[Any], suffix: str) -> dict[AnyFile, str]:
+    """The files of all `inputs`, absolute, sorted, each once, and how messages show them: as they were typed.
 
     Links are not resolved: download caches link to files whose names are hashes.
     """
     found = [file for item in inputs for file in files_of(item, suffix)]
-    here = {os.path.abspath(file) for file in found if isinstance(file, str)}
+    here = {os.path.abspath(file): file for file in found if isinstance(file, str)}
     there = {str(file): file for file in found if isinstance(file, RemotePath)}
     if here and there:
-        raise InputError(f"{min(there)} and {min(here)}: files of a store and local ones", "put all in one place")
-    return [*sorted(here), *(there[name] for name in sorted(there))]
+        raise InputError(f"{min(there)} and {here[min(here)]}: files of a store and local ones", "put all in one place")
+    return {name: here[name] for name in sorted(here)} | {there[name]: name for name in sorted(there)}
 
 
 def listed(given: Any) -> list[Any]:

@@ -45,7 +45,7 @@ def _is_int64(text: str | None) -> bool:
 
 def partitioned(inputs: list[Input]) -> list[Input]:
     """The inputs with columns from their folders `name=value`, except names that a file has itself."""
-    values = [partition_values(each.name) if each.on_disk else {} for each in inputs]
+    values = [partition_values(str(each.path)) if each.on_disk else {} for each in inputs]
     types = partition_types(values)
     return [
         _with_constants(each, {name: _scalar(own[name], kind) for name, kind in types.items()})

@@ -321,10 +321,13 @@ class Source:
     def named(self) -> dict[str, tuple[str, int | None]]:
         """Each file's name in the identity, relative to the common folder, and its number of rows if known."""
         inputs = [*self._inputs, *self._npys]
-        folders = [os.path.dirname(each.name) for each in inputs if each.on_disk]
+        folders = [os.path.dirname(str(each.path)) for each in inputs if each.on_disk]
         common = os.path.commonpath(folders) if folders else ""
         return {
-            each.name: (Path(os.path.relpath(each.name, common)).as_posix() if each.on_disk else each.name, each.rows)
+            each.name: (
+                Path(os.path.relpath(str(each.path), common)).as_posix() if each.on_disk else each.name,
+                each.rows,
+            )
             for each in inputs
         }
 
