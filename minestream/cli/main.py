@@ -87,13 +87,14 @@ def usage_error(error: click.UsageError) -> UsageError:
     """A usage error of click's as one of ours."""
     command = error.ctx.command_path if error.ctx else "minestream"
     # Not loaded for --help.
-    from minestream.config.names import FOREIGN_OPTIONS, GONE, unknown_option
+    from minestream.config.names import GONE, foreign_option, unknown_option
 
     if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")
-        foreign = plain in FOREIGN_OPTIONS and (command.endswith(" mine") or "nothing" in FOREIGN_OPTIONS[plain])
-        if plain in GONE or foreign:
-            return unknown_option(error.option_name)
+        flags = {flag for option in (error.ctx.command.params if error.ctx else ()) for flag in option.opts}
+        ours = foreign_option(command.rpartition(" ")[2], plain, flags)
+        if plain in GONE or ours:
+            return unknown_option(error.option_name, ours=ours)
     hint = f"{command} {'--help-all' if command.endswith(' mine') else '--help'} lists what there is"
     if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
         hint = GONE.get(f"{error.param.name}=several", hint)

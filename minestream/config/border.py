@@ -14,6 +14,7 @@ from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
 from minestream.config.commands import Exporting, own_options
+from minestream.config.names import foreign_option, meaning
 from minestream.config.option import flag_of, help_of, of_type
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
@@ -76,7 +77,10 @@ def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) ->
     """Raise UsageError for a keyword that a function does not take."""
     for name in given:
         if name not in known:
-            raise UsageError(f"{function} has no option {name!r}", nearest_name(name, list(known)))
+            ours = foreign_option(function, name, {"-k", *map(flag_of, known)})
+            raise UsageError(
+                f"{function} has no option {name!r}", meaning(ours) if ours else nearest_name(name, list(known))
+            )
 
 
 def _parameter(spec: Field[Any], default: object) -> inspect.Parameter:

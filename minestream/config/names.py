@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import UsageError, nearest_name
@@ -33,11 +33,11 @@ FOREIGN_VALUES: dict[tuple[str, str], str] = {
 }  # fmt: skip
 # Options of other tools.
 _NO_DEVICE = (
-    "nothing: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run says how "
-    "many it will take here"
+    "there is none: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run of "
+    "mine says how many it will take here"
 )
 FOREIGN_OPTIONS: dict[str, str] = {
-    "num_negatives": "--negatives (-k)", "range_min": "--skip", "range_max": "nothing: every candidate is looked at",
+    "num_negatives": "--negatives (-k)", "range_min": "--skip", "range_max": "leave it out: all are looked at",
     "n_negatives": "--negatives (-k)", "hn_mining": "--band", "type_of_triplets": "--band", "miner": "--band",
     "top_k": "--negatives (-k)", "k": "--negatives (-k)", "alpha": "--margin", "p_positives": "--positives",
     "sampling_strategy": "--pick", "batch_size": "--memory", "num_workers": "--threads", "n_jobs": "--threads",
@@ -47,6 +47,8 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "positive_margin_type": "--relative-margin or --absolute-margin",
     "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
+    "profile limit": "--sample 1000 to look at fewer anchors", "verify limit": "--sample 20 to check fewer anchors",
+    "format": "--emit", "output_file": "-o", "output_dir": "-o",
     "gpu": _NO_DEVICE, "cuda": _NO_DEVICE, "device": _NO_DEVICE, "use_gpu": _NO_DEVICE, "fp16": _NO_DEVICE,
 }  # fmt: skip
 
@@ -57,16 +59,29 @@ def refuse_gone(option: str, value: object) -> None:
         raise UsageError(f"--{option.replace('_', '-')} takes {value!r} no more", now)
 
 
-def unknown_option(name: str, value: object = None, known: Iterable[str] = ()) -> UsageError:
-    """The error for a name that is none of the `known` options."""
+def foreign_option(command: str, plain: str, flags: Container[str]) -> str:
+    """What a foreign name, with underscores, is for a command with these flags; "" where it has nothing like it."""
+    if (special := FOREIGN_OPTIONS.get(f"{command} {plain}")) is not None:
+        return special
+    ours = FOREIGN_OPTIONS.get(plain, "")
+    named = re.findall(r"(?<![\w-])--?[a-z][a-z-]*", ours) if ours.startswith("-") else ()
+    return ours if all(flag in flags for flag in named) else ""
+
+
+def meaning(ours: str) -> str:
+    """The hint for a foreign option."""
+    return f"here that is {ours}" if ours.startswith("-") else ours
+
+
+def unknown_option(name: str, value: object = None, known: Iterable[str] = (), ours: str = "") -> UsageError:
+    """The error for a name that is none of the `known` options; `ours` is what it is here, where that is known."""
     plain = name.lstrip("-").replace("-", "_")
     if plain in GONE:
         return UsageError(f"there is no option {name!r} any more", GONE[plain])
-    if plain in FOREIGN_OPTIONS:
-        ours = FOREIGN_OPTIONS[plain]
+    if ours := ours or FOREIGN_OPTIONS.get(plain, ""):
         if isinstance(value, str | int | float) and re.fullmatch(r"--[a-z-]+( \(-k\))?", ours):
             ours = f"{ours.removesuffix(' (-k)')} {value!r}"
-        return UsageError(f"no option {name!r}", f"here that is {ours}")
+        return UsageError(f"no option {name!r}", meaning(ours))
     return UsageError(f"no option {name!r}", nearest_name(plain, list(known)))
 
 

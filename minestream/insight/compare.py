@@ -27,8 +27,7 @@ from minestream.inputs.given import Given
 from minestream.insight.describe import quantiles
 from minestream.mining.driver import Driver
 from minestream.outputs.parquet import write_rows
-from minestream.outputs.single_file import publishing
-from minestream.outputs.trainers.export import ending_in
+from minestream.outputs.single_file import ending_in, publishing
 from minestream.search.nearest import Neighbors, nearest
 
 NEAR = {"cosine": 0.02, "euclidean": 0.0, "sqeuclidean": 0.0}  # distance of near duplicates by default; dot has none

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from minestream.config.border import public
-from minestream.errors import OutputError
 from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
 from minestream.insight.html import bars, curves, escaped, histogram, page, table, values
 from minestream.outputs.mined import mined_output
-from minestream.outputs.single_file import publishing
-from minestream.system.paths import place_of, text_of
+from minestream.outputs.single_file import ending_in, publishing
+from minestream.system.paths import text_of
 from minestream.system.values import given_of, value_rows
 
 SHOWN_LABELS = 100
@@ -125,10 +124,10 @@ def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *,
 
     Raises
     ------
-    InputError, OutputError
-        When there is no mined output, or `out` cannot be written.
+    InputError, UsageError, OutputError
+        When there is no mined output; when `out` does not end in .html, or cannot be written.
     """
-    place = place_of(out, OutputError)
+    place = ending_in(".html", out, "describe", "--html ")
     with publishing(place, overwrite, [Given("OUT", text_of(mined_output(mined).path))]) as draft:
         draft.path.write_text(describe_page(mined), encoding="utf-8")
     return str(place)

@@ -25,8 +25,7 @@ from minestream.inputs.given import Given
 from minestream.inputs.source import Source, open_source
 from minestream.learn.linear import plain_floats
 from minestream.learn.trainer import Epoch, FitConfig, Trainer
-from minestream.outputs.single_file import publishing
-from minestream.outputs.trainers.export import ending_in
+from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.progress import Callback, Progress, reporter
 
 RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")

@@ -27,8 +27,7 @@ from minestream.inputs.files import Input, open_inputs
 from minestream.inputs.given import Given
 from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.kernels import linear
-from minestream.outputs.single_file import publishing
-from minestream.outputs.trainers.export import ending_in
+from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.stores import unreadable
 from minestream.system.threads import Workers, slices
 

@@ -7,8 +7,7 @@ from importlib.resources import files
 
 from minestream.config.border import public
 from minestream.errors import OutputError
-from minestream.outputs.single_file import publishing
-from minestream.system.paths import place_of
+from minestream.outputs.single_file import ending_in, publishing
 
 
 @public()
@@ -29,11 +28,11 @@ def sample(path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
 
     Raises
     ------
-    OutputError
-        When it exists, or cannot be written.
+    UsageError, OutputError
+        When its name does not end in .parquet; when it exists, or cannot be written.
     """
     content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
-    place = place_of(path, OutputError)
+    place = ending_in(".parquet", path, "sample", "")
     there = place.exists() and not place.is_dir() and place.read_bytes() == content
     if there and not overwrite:
         raise OutputError(f"{path} exists", "it is this sample already")

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minestream.errors import OutputError
+from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, refuse_inputs
 from minestream.outputs.atomic import disk_errors, sync_folder, write_json
 from minestream.outputs.stores import target_at
 from minestream.outputs.target import Target
 from minestream.system.memory import scratch_folder
-from minestream.system.paths import AnyPath, RemotePath
+from minestream.system.paths import AnyPath, RemotePath, place_of
 
 
 @dataclass
@@ -40,6 +40,14 @@ class Draft:
     def refuse_inputs(self, given: Iterable[Given]) -> None:
         """Raise OutputError when one of the tables is the file that will be replaced, or would be read with it."""
         refuse_inputs(self.target.final, [self.target.final, self.target.manifest], [self.target.final], given)
+
+
+def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str, option: str = "-o ") -> AnyPath:
+    """The place to write to; UsageError when its name does not end in `suffix`."""
+    place = place_of(out, OutputError)
+    if place.suffix != suffix:
+        raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"{option}{place.stem}{suffix}")
+    return place
 
 
 @contextmanager

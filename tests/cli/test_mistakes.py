@@ -20,6 +20,7 @@ from minestream.mining.batches import mine_batches
 ROWS = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
 LABELS = np.arange(40) % 4
 USAGE, INPUT, OUTPUT = 2, 3, 5
+FOREIGN_FILES = {"x.pkl": b"\x80\x04\x95", "x.h5": b"\x89HDF\r\n\x1a\n", "x.faiss": b"IxFI", "x.index": b"IxF2"}
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,18 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = {"query_id": np.repeat(range(40), 40), "document_id": np.tile(range(40), 40), "score": np.arange(1600.0)}
     pq.write_table(pa.table(scores), folder / "scores.parquet")
     np.save(folder / "v.npy", ROWS)
+    queries, documents = ([f"{letter}{row}" for row in range(40)] for letter in "qd")
+    pq.write_table(pa.table({"embedding": vectors, "title": queries}), folder / "plain.parquet")
+    pq.write_table(pa.table({"embedding": vectors, "id": queries}), folder / "q.parquet")
+    pq.write_table(pa.table({"embedding": vectors, "id": documents}), folder / "c.parquet")
+    pq.write_table(pa.table({"query_id": queries, "corpus_id": documents}), folder / "rels.parquet")
+    pq.write_table(pa.table({"query_id": range(40), "corpus_id": range(40)}), folder / "numbers.parquet")
+    pq.write_table(pa.table({"embedding": ["[0.1, 0.2]"], "label": [1]}), folder / "strings.parquet")
+    (folder / "half").mkdir()
+    (folder / "half" / "a.parquet").write_bytes((folder / "in.parquet").read_bytes())
+    (folder / "half" / "b.parquet").write_bytes((folder / "in.parquet").read_bytes()[:900])
+    for name, head in FOREIGN_FILES.items():
+        (folder / name).write_bytes(head)
     minestream.mine(folder / "in.parquet", folder / "m.parquet", progress="none")
     minestream.mine(folder / "in.parquet", folder / "cut.parquet", progress="none", shard="1/1")
     minestream.fit(folder / "in.parquet", folder / "model.npz", progress="none", epochs=1, step_rows=9)
@@ -126,6 +139,10 @@ KEYWORDS: dict[str, tuple[Callable[[], Any], str]] = {
     "compare": (lambda: minestream.compare("in.parquet", "in.parquet", within="x"), "within takes a number"),
     "profile": (lambda: minestream.profile("in.parquet", sample=5.0), "sample takes a whole number"),
     "profile, margins": (lambda: minestream.profile("in.parquet", margins="0.1"), "margin takes a number, not '0.1'"),
+    "profile, limit": (lambda: minestream.profile("in.parquet", limit=5), "here that is sample"),
+    "profile, gpu": (lambda: minestream.profile("in.parquet", gpu=True), "there is none: it runs on the processor"),
+    "arrays, k": (lambda: mine_arrays(ROWS, LABELS, k=4), "here that is negatives=4"),
+    "sample": (lambda: minestream.sample("x.csv"), "sample writes .parquet files"),
     "profile, one margin": (lambda: minestream.profile("in.parquet", margin=0.1), "did you mean 'margins'"),
     "carry": (lambda: mine_batches("in.parquet", carry=ROWS), "carry takes names of columns, not a ndarray"),
     "carry, a number": (lambda: mine_batches("in.parquet", carry=5), "carry takes names of columns, not a int"),
@@ -159,6 +176,7 @@ MINE = ["mine", "in.parquet", "--progress", "none", "-o", "o.parquet"]
 REFILTER = ["refilter", "m.parquet", "--scores", "scores.parquet", "-k", "1", "-o", "r.parquet"]
 COMPARE = ["compare", "in.parquet", "in.parquet"]
 LARGE = str(10**30)
+TWO = ["mine", "q.parquet", "--corpus", "c.parquet", "-o", "o.parquet"]
 COMMANDS: list[tuple[list[str], int, str]] = [
     *(([*MINE, flag, LARGE], USAGE, f"{flag} {LARGE} is beyond what 64 bits hold")
       for flag in ("--negatives", "--skip", "--max-uses", "--seed")),
@@ -181,6 +199,55 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["merge", "cut.parquet.slices"], OUTPUT, "hint: name what the slices are of: cut.parquet"),
     *(([*COMPARE, "--within", value], USAGE, f"--within {words}") for value, words in
       (("-1", "must be a distance of 0 or more, not -1"), ("nan", "must be a distance"), ("5", "5 is more than"))),
+    ([*MINE, "--limit", "100"], USAGE, "here that is --anchors 100 to mine for fewer anchors; --max-rows"),
+    (["profile", "in.parquet", "--limit", "9"], USAGE, "here that is --sample 1000"),
+    (["verify", "m.parquet", "--limit=9"], USAGE, "here that is --sample 20"),
+    (["export", "m.parquet", "--format", "trec"], USAGE, "here that is --emit"),
+    (["refilter", "m.parquet", "--top-k", "1"], USAGE, "here that is --negatives (-k)"),
+    (["fit", "in.parquet", "--output", "x.npz"], USAGE, "here that is -o"),
+    (["describe", "m.parquet", "--limit", "9"], USAGE, "No such option '--limit'"),
+    *(([*start, *flag], USAGE, "hint: there is none: it runs on the processor, a dozen seconds")
+      for start in (MINE, ["fit", "in.parquet"]) for flag in (["--gpu"], ["--device", "cuda"])),
+    (["mine", "in.parquet", "-out", "x"], USAGE, "with two dashes: --out"),
+    ([*MINE, "-positives-per-anchor", "2"], USAGE, "with two dashes: --positives-per-anchor"),
+    ([*MINE, "--anchor-where", "label = 3"], USAGE, "two equal signs compare: label == 3"),
+    ([*MINE, "--anchor-where", "label == 'x'"], USAGE, "column 'label' is int64, and it is compared with the text 'x'"),
+    (["mine", "plain.parquet", "-o", "o.parquet"], INPUT, "plain.parquet: no label column found; candidates: title"),
+    (["mine", "plain.parquet", "-o", "o.parquet"], INPUT, "list the positives with --qrels PAIRS, or say which rows"),
+    *(([*MINE, "--metric", given], USAGE, f"here that is {ours}") for given, ours in
+      (("l2", "euclidean"), ("L2", "euclidean"), ("ip", "dot"), ("inner_product", "dot"), ("angular", "cosine"))),
+    ([*MINE, "--metric", "manhattan"], USAGE, "known: cosine, euclidean, sqeuclidean, dot"),
+    ([*MINE, "--anchors", "0.1"], USAGE, "did you mean 10%?"),
+    ([*MINE, "--margin", "5"], USAGE, "cosine and euclidean end at 2"),
+    ([*MINE, "--relative-margin", "5"], USAGE, "a share of the reference: 0.05 is 5 %"),
+    ([*TWO, "--qrels", "rels.parquet", "--positives-per-anchor", "1"], USAGE, "--positives easiest (or hardest"),
+    (TWO, INPUT, "hint: list the positives with --qrels PAIRS, or say which rows belong together with --label COL"),
+    ([*TWO, "--qrels", "numbers.parquet"], INPUT, "the first is 0; these are string like 'q0'"),
+    (["mine", "m.parquet"], INPUT, "m.parquet: mined triplets, written by minestream: an output, no embeddings\n"
+     "hint: to mine again give what it came from, in.parquet; minestream describe, verify"),
+    (["mine", "strings.parquet"], INPUT, "pyarrow.array([json.loads(text) for text in"),
+    (["mine", "half", "-o", "o.parquet"], INPUT, "error: half/b.parquet: unreadable or truncated"),
+    *((["mine", name], INPUT, f"error: {name}: neither Parquet nor Arrow IPC\nhint: {hint}") for name, hint in
+      (("x.pkl", "a pickle"), ("x.h5", "read its arrays with h5py"), ("x.faiss", "an index"), ("x.index", "an index"))),
+    *((["mine", "in.parquet", "-o", f"x{ending}"], USAGE, f"is written is Parquet, not {ending}\nhint: -o x.parquet")
+      for ending in (".csv", ".html", ".jsonl", ".orc", ".faiss")),
+    *(([*start, name], USAGE, f"{what}, not {name}\nhint: {hint}")
+      for name in ("x.csv", "x.html") for start, what, hint in
+      ((["export", "m.parquet", "--emit", "trec", "-o"], "--emit trec writes .trec files", "-o x.trec"),
+       ([*REFILTER, "-o"], "refilter writes .parquet files", "-o x.parquet"),
+       (["profile", "in.parquet", "-o"], "profile writes a folder", "-o x: report.html is in it then"),
+       ([*COMPARE, "-o"], "compare writes .parquet files", "-o x.parquet"),
+       (["fit", "in.parquet", "-o"], "fit writes .npz files", "-o x.npz"),
+       (["apply", "model.npz", "in.parquet", "-o"], "apply writes .parquet files", "-o x.parquet"),
+       (["sample"], "sample writes .parquet files", "x.parquet"))),
+    (["describe", "m.parquet", "--html", "page.csv"], USAGE, "writes .html files, not page.csv\nhint: --html page.html"),
+    ([*REFILTER, "--scores", "rels.parquet"], INPUT, "rels.parquet: no column 'score'; there are query_id, corpus_id\n"
+     "hint: call it score (also known: "),
+    (["mine", "in.parquet", "-o", "missing/o.parquet"], OUTPUT, "cannot write missing/o.parquet: no folder missing"),
+    (["mine", "in.parquet", "-o", "in.parquet", "--overwrite"], OUTPUT, "cannot write in.parquet: it is INPUT"),
+    (["mine", "half", "-o", "half", "--overwrite"], OUTPUT, "holds half/a.parquet of INPUT, which is read"),
+    (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist"),
+    (["mine", "in.parquet", "--vectors", "half"], INPUT, "half: no *.npy in this folder"),
     *((["profile", "in.parquet", "--near", value], USAGE, f"--near {words}") for value, words in
       (("-1", "must be a distance of 0 or more, not -1"), ("inf", "must be a distance"), ("5", "5 is more than"))),
 ]  # fmt: skip
@@ -191,7 +258,39 @@ def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: 
     assert main(arguments) == code
     said = capsys.readouterr().err
     assert words in said
-    assert "pickle" not in said
+    assert "pickle" not in said or ".pkl" in words
+    assert str(Path.cwd()) not in said, "a path is shown as it was typed"
+
+
+def test_a_value_that_no_row_has_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["mine", "in.parquet", "-o", "none.parquet", "--unlabeled-value", "77"]) == 0
+    assert "no row has the label '77'" in "".join(capsys.readouterr())
+
+
+def test_scores_may_name_documents_as_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:
+    named = pq.read_table("scores.parquet").rename_columns(["query_id", "corpus_id", "score"])
+    pq.write_table(named, "named.parquet")
+    for scores, out in (("scores.parquet", "r1.parquet"), ("named.parquet", "r2.parquet")):
+        assert main([*REFILTER, "--scores", scores, "-o", out]) == 0
+    assert pq.read_table("r1.parquet").equals(pq.read_table("r2.parquet"))
+
+
+def test_a_trainers_file_is_named_without_two_endings() -> None:
+    assert main(["export", "m.parquet", "--emit", "trec"]) == 0
+    assert Path("m.trec").exists()
+
+
+def test_reports_show_paths_as_they_were_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = [
+        ["mine", "in.parquet", "-o", "as.parquet"], ["describe", "as.parquet"], ["verify", "as.parquet"],
+        ["profile", "in.parquet", "-o", "as"], ["compare", "in.parquet", "in.parquet", "-o", "near.parquet"],
+        ["fit", "in.parquet", "-o", "as.npz", "--epochs", "1"], ["apply", "as.npz", "in.parquet", "-o", "to.parquet"],
+        ["refilter", "as.parquet", "--scores", "scores.parquet", "-k", "1", "-o", "re.parquet"],
+        ["mine", "half/a.parquet", "-o", "from", "--dry-run"], ["sample", "digits.parquet"],
+    ]  # fmt: skip
+    for command in commands:
+        assert main(command) == 0
+        assert str(Path.cwd()) not in "".join(capsys.readouterr()), command
 
 
 def test_a_negative_seed_of_verify_is_a_seed(capsys: pytest.CaptureFixture[str]) -> None:

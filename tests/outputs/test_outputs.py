@@ -193,7 +193,6 @@ def test_other_commands_write_over_nothing_that_they_read(here: Path) -> None:
         lambda: minestream.profile("data", "data/look", **over, **QUIET),
         lambda: minestream.merge(["cut.slices/slice-001-of-001"], "cut.slices/slice-001-of-001", **over, **QUIET),
         lambda: minestream.merge(["cut.slices/slice-001-of-001"], "cut.slices", **over, **QUIET),
-        lambda: minestream.describe_html("m.parquet", "m.parquet"),
     ]
     for write in again:
         refused(write)

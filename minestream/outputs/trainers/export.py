@@ -18,19 +18,19 @@ from minestream.config.commands import Exporting, check_own
 from minestream.config.effects import idle
 from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, ROLES, SCORES_MEAN, chosen
-from minestream.errors import InputError, OutputError, UsageError
+from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.decode import as_array
 from minestream.inputs.given import Given
 from minestream.outputs.mined import RESCORING, MinedOutput, mined_output, open_parquet, reading
 from minestream.outputs.origin import PATHS, entries, find, open_recorded, same_files
 from minestream.outputs.parquet import write_lines, write_rows
-from minestream.outputs.single_file import Draft, publishing
+from minestream.outputs.single_file import Draft, ending_in, publishing
 from minestream.outputs.trainers.columns import Scoring, anchor_role
 from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import Texts, text_column
 from minestream.system import ragged
-from minestream.system.paths import AnyPath, RemotePath, place_of, readable, text_of
+from minestream.system.paths import readable, text_of
 
 BATCH_ROWS = 16_384
 
@@ -206,14 +206,6 @@ def texts_of(found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], 
     if query != document:
         raise UsageError("--query-text is for two tables; here queries and documents are one", "leave it out")
     return dict.fromkeys(roles, read("", document, "--text"))
-
-
-def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str) -> AnyPath:
-    """The place to write to; UsageError when its name does not end in `suffix`."""
-    place = place_of(out, OutputError)
-    if place.suffix != suffix:
-        raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"-o {place.stem}{suffix}")
-    return place
 
 
 def metadata_like(found: MinedOutput, **changed: Any) -> dict[str, str]:

@@ -22,10 +22,10 @@ from minestream.inputs.given import Given
 from minestream.outputs.gates import check_gates
 from minestream.outputs.mined import RESCORING, MinedOutput, mined_output
 from minestream.outputs.parquet import write_rows
-from minestream.outputs.single_file import publishing
+from minestream.outputs.single_file import ending_in, publishing
 from minestream.outputs.trainers.columns import anchor_role
 from minestream.outputs.trainers.convert import whole_anchors
-from minestream.outputs.trainers.export import ending_in, metadata_like, refuse, triplets
+from minestream.outputs.trainers.export import metadata_like, refuse, triplets
 from minestream.outputs.trainers.scores import ScoreTable
 from minestream.search.similarity import bounds, references
 from minestream.system import ragged

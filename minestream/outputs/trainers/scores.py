@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.errors import InputError, nearest_name
+from minestream.errors import InputError
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
 from minestream.inputs.files import Input, open_inputs
@@ -127,7 +127,7 @@ def _columns(each: Input) -> list[str]:
     for meant, known in SCORE_COLUMNS.items():
         name = next((name for name in known if name in each.schema.names), None)
         if name is None:
-            others = f"{nearest_name(meant, each.schema.names)}; also known: {', '.join(known[:6])}"
+            others = f"call it {meant} (also known: {', '.join(name for name in known[:6] if name != meant)})"
             raise InputError(f"{each.name}: no column {meant!r}; there are {', '.join(each.schema.names)}", others)
         kind = plain(each.schema.field(name).type)
         wanted = "a number" if meant == "score" else "an int or a string"
