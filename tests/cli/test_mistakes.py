@@ -240,7 +240,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
        (["fit", "in.parquet", "-o"], "fit writes .npz files", "-o x.npz"),
        (["apply", "model.npz", "in.parquet", "-o"], "apply writes .parquet files", "-o x.parquet"),
        (["sample"], "sample writes .parquet files", "x.parquet"))),
-    (["describe", "m.parquet", "--html", "page.csv"], USAGE, "writes .html files, not page.csv\nhint: --html page.html"),
+    (["describe", "m.parquet", "--html", "page.csv"], USAGE, "writes .html files, not page.csv\nhint: --html page"),
     ([*REFILTER, "--scores", "rels.parquet"], INPUT, "rels.parquet: no column 'score'; there are query_id, corpus_id\n"
      "hint: call it score (also known: "),
     (["mine", "in.parquet", "-o", "missing/o.parquet"], OUTPUT, "cannot write missing/o.parquet: no folder missing"),
