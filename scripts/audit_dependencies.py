@@ -31,7 +31,7 @@ ALLOWED = {  # each with what it is for
 LICENCES = re.compile(
     r"MIT( License)?|BSD( License)?|BSD-[23]-Clause|0BSD|Zlib|CC0-1\.0|Apache-2\.0( WITH LLVM-exception)?"
 )
-MODULES = {"dask": {"dask", "distributed"}}  # of packages that are not named as what they hold
+MODULES = {"ipykernel": {"IPython"}, "dask": {"dask", "distributed"}}  # of packages named otherwise
 AUDIT_SECONDS = 300
 
 

@@ -1,4 +1,4 @@
-"""Progress of a run as events, shown as a bar or as lines on standard error, or not at all."""
+"""Progress of a run as events, shown as a bar (in a notebook, too) or as lines on standard error, or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from html import escape
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from minestream.errors import UsageError, nearest_name, printable
 from minestream.system.console import tell
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
 LINE_SECONDS = 60.0
+CELL_SECONDS = 0.2  # between two pictures of the bar in a notebook
 LEFT_SECONDS = 2.0  # no time left is shown earlier in a stage: kernels are being loaded
 
 
@@ -146,6 +148,52 @@ class Bar(Silent):
         self._bar.stop()
 
 
+class Cell(Silent):
+    """Shows a bar in the cell of a notebook, of which nothing is left at the end; notes go to standard error.
+
+    rich's own bar wants ipywidgets there, and leaves a closed widget in the notebook that is saved.
+    """
+
+    def __init__(self) -> None:
+        self._shown: Any = None  # IPython's handle of the output
+        self._start = self._next = time.monotonic()
+
+    def handle(self, event: Event) -> None:
+        """Draw the bar anew, at most five times a second, or print a note."""
+        now = time.monotonic()
+        if isinstance(event, StageStarted):
+            self._start = now
+        elif isinstance(event, Note):
+            tell(printable(event.text))
+        elif isinstance(event, Advanced) and now >= self._next:
+            self._next = now + CELL_SECONDS
+            size = f" value={event.done} max={event.total}" if event.total else ""
+            text = escape(f"{event.stage}: {counts_text(event, now - self._start)}")
+            self._show({"text/html": f"<progress{size}></progress> {text}", "text/plain": text})
+
+    def close(self) -> None:
+        """Leave an output without contents, of which nothing is shown."""
+        if self._shown is not None:
+            self._show({})
+
+    def _show(self, bundle: dict[str, str]) -> None:
+        from IPython.display import display
+
+        if self._shown is None:
+            self._shown = display(bundle, raw=True, display_id=True)
+        else:
+            self._shown.update(bundle, raw=True)
+
+
+def in_notebook() -> bool:
+    """Whether what is displayed appears in a notebook, as rich tells it."""
+    if "IPython" not in sys.modules:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
+
+
 CONSUMERS: dict[str, Callable[[], Silent]] = {"bar": Bar, "lines": Lines, "none": Silent}
 
 
@@ -197,7 +245,7 @@ class Progress:
 
 
 def reporter(mode: str, callback: Callback | None = None) -> Progress:
-    """A Progress shown as `mode` says: bar, lines, none; auto is a bar on a terminal, else lines.
+    """A Progress shown as `mode` says: bar, lines, none; auto is a bar on a terminal and in a notebook, else lines.
 
     Raises
     ------
@@ -205,12 +253,13 @@ def reporter(mode: str, callback: Callback | None = None) -> Progress:
         For an unknown mode, a callback that cannot be called.
     """
     if mode == "auto":
-        mode = "bar" if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else "lines"
+        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        mode = "bar" if terminal or in_notebook() else "lines"
     if mode not in CONSUMERS:
         raise UsageError(f"--progress has no value {mode!r}", nearest_name(mode, ["auto", *CONSUMERS]))
     if callback is not None and not callable(callback):
         raise UsageError(f"progress_callback is a {type(callback).__name__}", "give it a function of one event")
-    return Progress(CONSUMERS[mode](), callback)
+    return Progress(Cell() if mode == "bar" and in_notebook() else CONSUMERS[mode](), callback)
 
 
 def counts_text(event: Advanced, seconds: float) -> str:

@@ -172,9 +172,19 @@ class Report:
         return f"Report({self.output}: {self.stats.rows:,} rows of {self.stats.pairs:,} pairs, {done})"
 
     def _repr_html_(self) -> str:
-        """The counters and the notes, for a notebook."""
-        rows = "".join(f"<tr><td>{name}</td><td>{count:,}</td></tr>" for name, count in self.stats.answer().items())
-        return f"<p>{escape(repr(self))}</p><table>{rows}</table>" + "".join(f"<p>{escape(n)}</p>" for n in self.notes)
+        """What was written, from what, how hard it is, what was left out, and the notes, for a notebook."""
+        stats, given = self.stats, self.source.get("rows", 0)
+        loss = mean(stats.loss_sum, stats.losses)
+        left_out = {**self.source.get("dropped", {}), "no negative": stats.empty, "too few negatives": stats.short}
+        rows = {
+            self.config.get("emit", "rows"): f"{stats.rows:,}",
+            "anchors": f"{stats.anchors:,} of {given:,} rows",
+            "mean loss": "" if loss is None else f"{loss:.4g}",
+            **{f"{why}": f"{count:,}" for why, count in left_out.items() if count},
+            "time": f"{self.seconds:.1f} s",
+        }
+        cells = "".join(f"<tr><td>{escape(name)}</td><td>{text}</td></tr>" for name, text in rows.items() if text)
+        return f"<p>{escape(repr(self))}</p><table>{cells}</table>" + "".join(f"<p>{escape(n)}</p>" for n in self.notes)
 
     @classmethod
     def of(cls, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -195,10 +196,17 @@ def test_a_library_that_is_missing_is_named(library: str, monkeypatch: pytest.Mo
 
 
 def test_a_report_is_short(table_file: Path, tmp_path: Path) -> None:
-    report = minestream.mine(table_file, tmp_path / "out.parquet", seed=3)
+    report = minestream.mine(table_file, tmp_path / "out.parquet", seed=3, margin=0.001)
     assert repr(report).startswith(f"Report({tmp_path / 'out.parquet'}: {report.stats.rows:,} rows of ")
     assert len(repr(report)) < 300
-    assert "<td>anchors</td>" in report._repr_html_()
+    rows = dict(re.findall("<tr><td>(.*?)</td><td>(.*?)</td></tr>", report._repr_html_()))
+    stats = report.stats
+    assert stats.empty
+    assert rows.pop("time").endswith(" s")
+    assert rows == {
+        "triplets": f"{stats.rows:,}", "anchors": f"{stats.anchors:,} of {report.source['rows']:,} rows",
+        "mean loss": f"{stats.loss_sum / stats.losses:.4g}", "no negative": f"{stats.empty:,}",
+    }  # fmt: skip
     assert "seed has no effect" in report._repr_html_()
 
 

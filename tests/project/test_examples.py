@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import os
 import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from textwrap import indent
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -128,6 +129,28 @@ def test_torch_example_learns(tmp_path: Path) -> None:
     (first_loss, first_recall), *_, (last_loss, last_recall) = figures
     assert last_loss < 0.8 * first_loss
     assert last_recall > first_recall + 0.15
+
+
+@pytest.mark.peers
+def test_the_notebook_runs_and_keeps_no_progress(tmp_path: Path) -> None:
+    """Executed again it holds what the stored one does, apart from times, and no output of the bars."""
+    need("nbclient", "ipykernel")
+    import nbformat
+    from nbclient import NotebookClient
+
+    stored = nbformat.read(EXAMPLES / "notebook.ipynb", as_version=4)
+    done = NotebookClient(copy.deepcopy(stored), timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [[plain for each in cell.get("outputs", ()) if (plain := without_times(each))] for cell in done.cells]
+    kept = [[plain for each in cell.get("outputs", ()) if (plain := without_times(each))] for cell in stored.cells]
+    assert shown == kept
+    report = next(text for cell in shown for text in cell if "Report(" in text)
+    assert "<td>triplets</td><td>7,188</td>" in report
+
+
+def without_times(output: Mapping[str, Any]) -> str:
+    """What an output of a cell shows: nothing where it has no contents; seconds are left out."""
+    shown = [text for _, text in sorted(output.get("data", {}).items())]
+    return re.sub(r"\d+\.\d s\b", "", output.get("text", "") + "".join(shown))
 
 
 @pytest.mark.peers

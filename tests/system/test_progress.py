@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import builtins
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from types import ModuleType
 
 import pytest
 
@@ -122,6 +124,72 @@ def test_auto_is_lines_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         progress.stage("sweep", 10)
         progress.advance(10)
     assert capsys.readouterr() == ("", "")
+
+
+class Handle:
+    """What IPython's display() gives: every bundle that one output showed, in order."""
+
+    def __init__(self) -> None:
+        self.bundles: list[dict[str, str]] = []
+
+    def display(self, bundle: dict[str, str], raw: bool, display_id: bool) -> Handle:
+        assert raw
+        assert display_id
+        assert not self.bundles
+        return self.update(bundle, raw)
+
+    def update(self, bundle: dict[str, str], raw: bool) -> Handle:
+        self.bundles.append(bundle)
+        return self
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Handle:
+    """A process that rich takes for the kernel of a notebook."""
+    handle = Handle()
+    shell = type("ZMQInteractiveShell", (), {})()
+    monkeypatch.setattr(builtins, "get_ipython", lambda: shell, raising=False)
+    fake = ModuleType("IPython.display")
+    monkeypatch.setattr(fake, "display", handle.display, raising=False)
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", fake)
+    return handle
+
+
+@pytest.mark.parametrize("mode", ["auto", "bar"])
+def test_a_notebook_shows_a_bar_of_which_nothing_is_left(
+    mode: str, notebook: Handle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with reporter(mode) as progress:
+        progress.stage("a < b", 10_000)
+        for _ in range(10_000):
+            progress.advance(1)
+        progress.note("a note")
+    first, *more, last = notebook.bundles
+    assert first["text/html"].startswith("<progress value=1 max=10000></progress> a &lt; b: 1 of 10 k rows")
+    assert last == {}
+    assert len(more) < 100, "drawn too often"
+    assert capsys.readouterr() == ("", "a note\n")
+
+
+@pytest.mark.parametrize("mode", ["lines", "none"])
+def test_a_notebook_shows_no_bar_where_none_is_wanted(mode: str, notebook: Handle) -> None:
+    with reporter(mode) as progress:
+        progress.stage("sweep", 10)
+        progress.advance(10)
+    assert notebook.bundles == []
+
+
+def test_a_run_that_fails_leaves_no_bar_in_a_notebook(notebook: Handle) -> None:
+    def fail() -> None:
+        with reporter("auto") as progress:
+            progress.stage("sweep", 10)
+            progress.advance(4)
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        fail()
+    assert notebook.bundles[-1] == {}
 
 
 def test_unknown_mode_names_the_known() -> None:
