@@ -15,7 +15,7 @@ from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS, held
 from minestream.config.resources import Resources
 from minestream.errors import UsageError
-from minestream.system.stores import without_secrets
+from minestream.system.stores import shown
 
 # They say what becomes of an output that stands there, not what is mined: no record repeats them.
 OF_ONE_RUN = ("resume", "overwrite", "dry_run")
@@ -43,7 +43,7 @@ class _NotSayableError(UsageError):
 def _text(value: Any, place: bool) -> str:
     if not isinstance(value, str | int | float | os.PathLike):
         raise _NotSayableError("")
-    return without_secrets(value) if place or isinstance(value, os.PathLike) else str(value)
+    return shown(value) if place or isinstance(value, os.PathLike) else str(value)
 
 
 def _argument(place: Any) -> str:

@@ -18,7 +18,7 @@ from minestream.errors import InputError, OutputError, UsageError
 from minestream.outputs.manifest import read_manifest
 from minestream.outputs.mined import MANIFEST
 from minestream.system.paths import place_of
-from minestream.system.stores import without_secrets
+from minestream.system.stores import shown
 
 HEAD = "# minestream "  # how a file begins that may be replaced
 BESIDE = ("inputs", "out")  # what a recipe holds beside the options
@@ -83,7 +83,7 @@ def write_recipe(path: str, values: dict[str, Any]) -> None:
     folder = os.path.realpath(place.parent)
 
     def from_there(text: str) -> str:
-        text = without_secrets(text)
+        text = shown(text)
         return text if "://" in text or os.path.isabs(text) else os.path.relpath(text, folder)
 
     given = {name: value for name, value in values.items() if name not in OF_ONE_RUN and value is not None}

@@ -101,17 +101,6 @@ def shown(given: Any) -> str:
     return f"{address.scheme}://{address.bucket}" + (f"/{address.key}" if address.key else "")
 
 
-def without_secrets(given: Any) -> str:
-    """A path or URI as typed, without credentials: of its query only what says where the store is."""
-    text = os.fspath(given) if isinstance(given, os.PathLike) else str(given)
-    plain = shown(text)  # which refuses what is no name
-    address = address_of(text)
-    if not is_remote(text) or (address.authority == address.bucket and not address.query):
-        return text
-    pairs = [pair for pair in address.query.split("&") if pair.partition("=")[0] in S3_OPTIONS]
-    return f"{plain}?{'&'.join(pairs)}" if pairs else plain
-
-
 def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     """The file system of a URI and the path within it.
 
