@@ -52,8 +52,9 @@ def typed_into(shell: str, keys: str, home: Path) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        ["setsid", "--ctty", "--wait", shell, *SWITCHED_ON[shell][0]], stdin=theirs, stdout=theirs, stderr=theirs,
-        cwd=home, env=os.environ | {"PATH": path, "HOME": str(home), "TERM": "dumb", "LC_ALL": "C.UTF-8"},
+        ["timeout", "-s", "KILL", "120", "setsid", "--ctty", "--wait", shell, *SWITCHED_ON[shell][0]],
+        stdin=theirs, stdout=theirs, stderr=theirs, cwd=home,
+        env=os.environ | {"PATH": path, "HOME": str(home), "TERM": "dumb", "LC_ALL": "C.UTF-8"},
     )  # fmt: skip
     os.close(theirs)
     os.write(ours, keys.encode())
