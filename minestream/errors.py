@@ -163,8 +163,12 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def nearest(name: str, known: list[str]) -> str:
+    """The question whether the nearest of `known` is meant, with a space behind it; "" where none is near."""
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}? " if close else ""
+
+
 def nearest_name(name: str, known: list[str]) -> str:
     """A remedy line for an unknown `name`: the nearest of `known`, then all of them."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    suggestion = f"did you mean {close[0]!r}? " if close else ""
-    return f"{suggestion}known: {', '.join(known)}"
+    return f"{nearest(name, known)}known: {', '.join(known)}"

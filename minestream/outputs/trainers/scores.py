@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
-from minestream.errors import InputError
+from minestream.errors import InputError, nearest
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
 from minestream.inputs.files import Input, open_inputs
@@ -127,8 +127,11 @@ def _columns(each: Input) -> list[str]:
     for meant, known in SCORE_COLUMNS.items():
         name = next((name for name in known if name in each.schema.names), None)
         if name is None:
-            others = f"call it {meant} (also known: {', '.join(name for name in known[:6] if name != meant)})"
-            raise InputError(f"{each.name}: no column {meant!r}; there are {', '.join(each.schema.names)}", others)
+            others = ", ".join(name for name in known[:6] if name != meant)
+            raise InputError(
+                f"{each.name}: no column {meant!r}; there are {', '.join(each.schema.names)}",
+                f"{nearest(meant, each.schema.names)}call it {meant} (also known: {others})",
+            )
         kind = plain(each.schema.field(name).type)
         wanted = "a number" if meant == "score" else "an int or a string"
         fits = pat.is_floating(kind) if meant == "score" else kind == pa.string()
