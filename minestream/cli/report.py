@@ -10,6 +10,7 @@ from typing import Any
 
 from minestream.cli.tables import sections
 from minestream.config.memory_plan import LIBRARY_BYTES
+from minestream.config.parse import PIPE
 from minestream.config.rules import BANDS
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report
@@ -60,7 +61,7 @@ def report_text(report: Report, verbose: bool = False) -> str:
     """The closing report; `verbose` adds the options that decided it, the search and the seconds of each stage."""
     if report.already:
         return sections(notes=[f"already complete: {report.output}", *report.notes])
-    tables = {f"wrote {report.output}" if report.output else "mined": once(_outcome(report))}
+    tables = {f"wrote {report.output}" if _in_a_file(report) else "mined": once(_outcome(report))}
     if verbose:
         tables["options"] = config_rows(report.config)
         tables["search"] = list(_search_rows(report))
@@ -100,7 +101,7 @@ def _outcome(report: Report) -> Iterator[Row]:
     yield from hardness_rows(stats, config)
     yield "time", short_time(report.seconds)
     yield from latency_rows(report.plan)
-    if report.output:
+    if _in_a_file(report):
         yield "next", f"minestream describe {report.output}"
 
 
@@ -111,6 +112,11 @@ def once(rows: Iterable[Row]) -> list[Row]:
     return [
         ("", row[1]) if name == before else row for row, name, before in zip(table, names, ["", *names], strict=False)
     ]
+
+
+def _in_a_file(report: Report) -> bool:
+    """Whether the rows were written to a file or folder, not to standard output or to nowhere."""
+    return report.output not in (None, PIPE)
 
 
 def left_out_rows(source: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:

@@ -480,7 +480,7 @@ def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
 @pytest.mark.usefixtures("tables")
 def test_margin_without_a_filter_says_what_may_be_meant(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "q.parquet", "--corpus", "c.parquet", "--qrels", "p.parquet", "--margin", "0.1"]) == 0
-    assert "did you mean --absolute-margin?" in capsys.readouterr().out
+    assert "did you mean --absolute-margin?" in capsys.readouterr().err
     assert "loss" in pq.read_table("q.triplets.parquet").column_names
 
 
