@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Item = CompletionItem[str]
 # What a word is, by the metavar of its option.
 COLUMNS = ("COL", "EXPR")
-FILES = ("DIR", "FILE", "GLOB", "OUT", "PAIRS", "PATH", "TABLE")
+FILES = ("DIR", "FILE", "GLOB", "NEW", "OUT", "PAIRS", "PATH", "TABLE")
 CARRIED = re.compile("positive_(?!id$|row$)")  # before the names of such columns in mined files
 QUOTED = set(" \t'\"\\$`&|;<>()*?[]{}!#~")
 
