@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from minestream.errors import DefectError, RunInterruptedError
 from minestream.system import interrupts
 from minestream.system.console import secure, tell
+from minestream.system.lean import lean
 
 
 def start() -> int:
     """Run the command line of the process; its exit code. An interrupt counts while it is still being loaded, too."""
     secure()
-    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pools keep what is freed
     try:
-        with interrupts.handled():
+        with interrupts.handled(), lean():
             from minestream.cli.main import main
 
             return main()
