@@ -35,7 +35,7 @@ WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
 ROLES = {"where", "anchor_where", "candidate_where"}
-COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors"}
+COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels"}
 HOW = {"memory", "scratch", "threads", "progress"}
 # What each takes; of the rest it says, when it is given, why it is not taken.
 TAKES: dict[str, tuple[str, set[str]]] = {
@@ -47,7 +47,7 @@ TAKES: dict[str, tuple[str, set[str]]] = {
         "Miner",
         EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES
         - {"window", "min_grade", "shared_ids", "on_missing_ids",
-           "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors"},
+           "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors", "labels"},
     ),
     "ProfileOptions": (
         "profile",
@@ -57,15 +57,15 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     ),
     "FitOptions": (
         "fit",
-        {"embedding", "label", "id", "on_bad_rows", "metric", "normalize", "margin", "band", "pick", "negatives",
-         "positives", "positives_per_anchor", "memory", "threads", "overwrite", "progress"},
+        {"embedding", "label", "id", "vectors", "labels", "on_bad_rows", "metric", "normalize", "margin", "band",
+         "pick", "negatives", "positives", "positives_per_anchor", "memory", "threads", "overwrite", "progress"},
     ),
     "CompareOptions": (
         "compare",
         {"embedding", "label", "id", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"} | HOW | HIDDEN,
     ),
     "MergeOptions": (
-        "merge", HOW | PAIRS | {"corpus", "vectors", "resume", "overwrite", "require_rows", "max_short"},
+        "merge", HOW | PAIRS | {"corpus", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
     ),
 }  # fmt: skip
 

@@ -23,7 +23,8 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 # The types of keywords that take more than their field holds: by name, else by kind.
 _TYPES: dict[str, str] = {
-    "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any", "vectors": "Any",  # tables in memory
+    "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any",  # tables in memory
+    "vectors": "Any", "labels": "Any",
     "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None", "unlabeled_value": "str | int | None",
     "share": "str | float | None", "size": "str | int", "threshold": "float | str | None",
 }  # fmt: skip

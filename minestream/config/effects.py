@@ -123,7 +123,8 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     ),
     "fit": (Idle(("patience",), lambda f: f["patience"] >= f["epochs"], "there are no more epochs than that"),),
     "merge": (
-        Idle(("source", "corpus", "qrels", "exclude", "exclude_rows", "vectors"), lambda f: not f["finishing"],
+        Idle(("source", "corpus", "qrels", "exclude", "exclude_rows", "vectors", "labels"),
+             lambda f: not f["finishing"],
              "nothing is finished over all rows: only the slices are read"),
     ),
 }  # fmt: skip

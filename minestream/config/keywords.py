@@ -24,10 +24,11 @@ MineOptions = TypedDict("MineOptions", {
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool,
     "short_rows": str | None, "scores": str | None, "order": str, "float64": bool, "corpus": Any, "qrels": Any,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "max_rows": int | None, "require_rows": int | None,
-    "max_short": str | float | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
-    "shard": str | None, "engine": str, "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool,
-    "dry_run": bool, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "max_rows": int | None,
+    "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
+    "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None, "engine": str,
+    "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool, "progress": str,
+    "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_pipe.
@@ -45,7 +46,7 @@ PipeOptions = TypedDict("PipeOptions", {
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
     "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
-    "vectors": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
+    "vectors": Any, "labels": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
     "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "dry_run": bool, "progress": str,
     "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
@@ -65,7 +66,7 @@ BatchOptions = TypedDict("BatchOptions", {
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
     "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
-    "vectors": Any, "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None,
+    "vectors": Any, "labels": Any, "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None,
     "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
@@ -106,7 +107,7 @@ ProfileOptions = TypedDict("ProfileOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "group_column": str | None,
     "carry": str | Sequence[str], "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str,
     "on_missing_ids": str, "metric": str, "normalize": bool, "group_rule": str | None, "exclude": Any,
-    "exclude_rows": Any, "vectors": Any, "memory": str | int, "scratch": str | PathLike[str] | None,
+    "exclude_rows": Any, "vectors": Any, "labels": Any, "memory": str | int, "scratch": str | PathLike[str] | None,
     "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
@@ -114,8 +115,8 @@ ProfileOptions = TypedDict("ProfileOptions", {
 FitOptions = TypedDict("FitOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "on_bad_rows": str, "metric": str,
     "margin": float | None, "band": str | None, "negatives": int | None, "pick": str, "positives": str | None,
-    "positives_per_anchor": int, "normalize": bool, "memory": str | int, "threads": int | None, "overwrite": bool,
-    "progress": str,
+    "positives_per_anchor": int, "normalize": bool, "vectors": Any, "labels": Any, "memory": str | int,
+    "threads": int | None, "overwrite": bool, "progress": str,
 }, total=False)
 
 # Of compare.
@@ -127,7 +128,7 @@ CompareOptions = TypedDict("CompareOptions", {
 
 # Of merge.
 MergeOptions = TypedDict("MergeOptions", {
-    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "require_rows": int | None,
-    "max_short": str | float | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
-    "resume": bool, "overwrite": bool, "progress": str,
+    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
+    "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
+    "scratch": str | PathLike[str] | None, "threads": int | None, "resume": bool, "overwrite": bool, "progress": str,
 }, total=False)

@@ -22,7 +22,7 @@ OPTION_FIELDS: dict[str, Field[Any]] = {
     for spec in (*fields(MineConfig), *fields(Tables), *fields(Resources))
     if spec.metadata["kind"] != "derived"
 }
-_TABLES = {"vectors", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
+_TABLES = {"vectors", "labels", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors",

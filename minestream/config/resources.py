@@ -50,8 +50,12 @@ class Resources:
     """How it is mined: no field changes a byte of the output."""
 
     vectors: str | None = option(
-        None, "text", "Input", "Glob of .npy vectors beside an INPUT Parquet of ids and labels, aligned by row.",
-        metavar="GLOB"
+        None, "text", "Input", "Glob of .npy vectors beside an INPUT of ids and labels, aligned by row.", metavar="GLOB"
+    )
+    labels: str | None = option(
+        None, "text", "Input",
+        "File of the labels beside an INPUT of .npy vectors, aligned by row: .npy, or a table, whose columns count.",
+        metavar="PATH"
     )  # fmt: skip
     max_rows: int | None = option(
         None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N",

@@ -14,7 +14,7 @@ import pyarrow.types as pat
 from minestream.errors import InputError
 from minestream.inputs.columns import ELEMENTS, Candidates, Columns, in_one_type, plain, storage
 from minestream.inputs.decode import Place, Vectors, decode_vectors, lists_of, with_vector
-from minestream.inputs.files import Input
+from minestream.inputs.opened import Input
 from minestream.inputs.where import Where
 
 MAX_DIMENSION = 16384

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from minestream.errors import InputError
 from minestream.inputs.decode import Place
-from minestream.inputs.files import Input
+from minestream.inputs.listing import MIXED
+from minestream.inputs.opened import Input
 
 SHOWN_PAIRS = 8
 _SAME_DIGITS = "write the numbers with as many digits everywhere, as in part_002 and part_010"
@@ -65,8 +66,11 @@ def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
     Raises
     ------
     InputError
-        If the numbers in the names say otherwise, or two files that go together have different numbers of rows.
+        If the numbers in the names say otherwise, or two files that go together have different numbers of rows, or
+        lie in a store and on disk.
     """
+    if len({isinstance(each.path, str) for each in (*inputs, *npys) if each.on_disk}) > 1:
+        raise InputError(f"{inputs[0].name} and {npys[0].name}: a file of a store and a local one", MIXED)
     if len(npys) == len(inputs) == 1:
         return []
     if all(each.on_disk for each in inputs):

@@ -136,6 +136,11 @@ _EMBEDDING = _Role(
     "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
     may_be_null=False,
 )  # fmt: skip
+VECTORS, LABELS = "vectors", "label"  # the column of a .npy file: of two dimensions, of one
+_ALONE = {
+    ("label", VECTORS): "name the file of its labels with --labels FILE; one with ids, too, goes with --qrels",
+    ("embedding", LABELS): "labels without vectors: name the vectors as INPUT, and these with --labels FILE",
+}
 _A_LABEL = "a label is an int, string, bool or dictionary of those, or a list of them"
 _A_GROUP = "a group is an int, string, bool or dictionary of those"
 _TAKE_FIELD = 'take what is meant out of it: pyarrow.compute.struct_field(column, "name of the field")'
@@ -241,6 +246,7 @@ class Candidates:
         what = f"several columns may be the {role}" if len(free) > 1 else none
         remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
         hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
+        hint = _ALONE.get((role, *self.schema.names), hint)
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:

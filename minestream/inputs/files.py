@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -13,22 +13,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyarrow.types as pat
 
 from minestream.config.parse import PIPE
+from minestream.config.resources import Resources
 from minestream.errors import InputError, MinestreamError, UsageError
-from minestream.inputs.columns import ELEMENTS
+from minestream.inputs.columns import LABELS, VECTORS
 from minestream.inputs.decode import Place, one_length, refuse_masked
 from minestream.inputs.listing import AnyFile, _resolve, listed
+from minestream.inputs.numpy_files import NPY, open_npy, open_npz, vectors_array, vectors_type
+from minestream.inputs.opened import Input, Reader, opened, stamp_of
 from minestream.system.paths import readable
 from minestream.system.pipes import read_pipe
-from minestream.system.stores import READ_ERRORS, how_to_bring, is_remote, unreadable
+from minestream.system.stores import READ_ERRORS, how_to_bring, unreadable
 from minestream.system.threads import ahead
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
-VECTORS = "vectors"
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # from a store each buffer is one request
-_COUNTED_ROWS = 50_000
 _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 _AS_TABLE = {
@@ -38,76 +38,7 @@ _AS_TABLE = {
 _AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
 _OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: "
 _STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "table.with_format('numpy')['embedding'][:]"
-Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
-Opener = Callable[[AnyFile], "Input"]
-
-
-@dataclass(frozen=True)
-class Input:
-    """An open file, table or stream; ``reader(names, batch_rows)`` yields batches that hold these columns."""
-
-    name: str
-    schema: pa.Schema
-    rows: int | None
-    reader: Reader
-    on_disk: bool = True
-    repeatable: bool = True
-    file: AnyFile = ""  # if it is a Parquet file
-    path: AnyFile = ""  # of what is on disk: absolute, while `name` is as it was typed
-    row: int = 0  # the first row in the file
-    start_row: int | None = None  # in the whole source; None: right behind the input before
-    stamp: tuple[int, ...] = ()  # of a local file when it was opened, to notice a change
-    constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns of one value, from hive folders
-    looker: Reader | None = None  # of a stream: reads ahead, so that `reader` yields the same rows again
-
-    def __post_init__(self) -> None:
-        # Damaged metadata, such as names that are not UTF-8, raises here, where whoever opens the file catches it.
-        tuple(self.schema.names)
-        if self.rows is not None and self.rows < 0:
-            raise OSError(f"it says that it has {self.rows} rows")
-
-    def read(self, names: list[str], batch_rows: int, look: bool = False) -> Generator[pa.RecordBatch, None, None]:
-        """Yield the columns `names` in batches of 1 to `batch_rows` rows; raises errors of ours only.
-
-        look : whether the rows are only looked at, so that a stream keeps them for the next read
-        """
-        try:
-            stored = [name for name in names if name not in self.constants]
-            # Some column is needed to count the rows.
-            for batch in ((look and self.looker) or self.reader)(stored or self.schema.names[:1], batch_rows):
-                for name, value in self.constants.items():
-                    batch = batch.append_column(name, pa.repeat(value, batch.num_rows))
-                wanted = batch.select(names)
-                # IPC does not check offsets and counts, and no reader checks text: a wrong offset would read beyond its
-                # buffer. Costs 0.3 to 1.2 % of reading (2.4 % with 370 bytes of text a row).
-                wanted.validate(full=True)
-                for start in range(0, batch.num_rows, batch_rows):
-                    yield wanted.slice(start, batch_rows)
-            if self.stamp and self.stamp != _stamp(self.path):  # rows may be of the old file and of the new one
-                raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
-        except MinestreamError:
-            raise
-        except READ_ERRORS as error:
-            raise unreadable(self.name, error) from error
-
-    def distinct(self, name: str) -> tuple[int, int] | None:
-        """(rows, distinct values) of a column, or None where counting is not cheap."""
-        if self.rows is None or self.rows > _COUNTED_ROWS or self.schema.names.count(name) > 1:
-            return None
-        kind = self.schema.field(name).type
-        if pat.is_nested(kind):
-            return None
-        column = pa.chunked_array([batch.column(name) for batch in self.read([name], _COUNTED_ROWS)], kind)
-        try:
-            return self.rows, len(column.unique())
-        except pa.ArrowNotImplementedError:
-            return None
-
-
-def _stamp(path: AnyFile) -> tuple[int, ...]:
-    """Inode, size and time of a local file, to notice that it was replaced or written to; empty for a store."""
-    found = os.stat(path) if isinstance(path, str) else None
-    return (found.st_ino, found.st_size, found.st_mtime_ns) if found else ()
+Opener = Callable[[AnyFile, str], Input]  # of a path and what messages call it
 
 
 def parquet_reader(path: AnyFile, groups: list[int] | None = None) -> Reader:
@@ -122,14 +53,14 @@ def parquet_reader(path: AnyFile, groups: list[int] | None = None) -> Reader:
     return reader
 
 
-def _open_parquet(path: AnyFile) -> Input:
+def _open_parquet(path: AnyFile, name: str) -> Input:
     with pq.ParquetFile(readable(path), pre_buffer=False) as file:
         schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
     schema = schema.with_metadata({**(schema.metadata or {}), **(extra or {})})
-    return Input(str(path), schema, rows, parquet_reader(path), file=path)
+    return Input(name, schema, rows, parquet_reader(path), file=path)
 
 
-def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
+def _open_ipc(path: AnyFile, name: str, streamed: bool = False) -> Input:
     opener = pa.ipc.open_stream if streamed else pa.ipc.open_file
 
     def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -140,64 +71,28 @@ def _open_ipc(path: AnyFile, streamed: bool = False) -> Input:
 
     with opened(path) as handle, opener(handle) as file:
         schema, rows = file.schema, None if streamed else file.count_rows()
-    return Input(str(path), schema, rows, reader)
+    return Input(name, schema, rows, reader)
 
 
-_NPY = b"\x93NUMPY"
-
-
-def _open_npy(path: str, name: str) -> Input:
-    """A 2-D .npy file as one column, read by blocks: mapped pages would count as memory in use."""
-    try:
-        stamp = _stamp(path)
-        with open(path, "rb") as handle:
-            is_array = handle.read(len(_NPY)) == _NPY
-        if not is_array:
-            raise InputError(f"{name}: no .npy array", "save it with numpy.save")
-        mapped = np.load(path, mmap_mode="r", allow_pickle=False)  # only to check the header and the file's size
-    except MinestreamError:
-        raise
-    except Exception as error:  # a broken header raises whatever Python's parser raises
-        raise unreadable(name, error) from error
-    kind = _vectors_type(mapped, name)
-    if not mapped.flags.c_contiguous:
-        raise InputError(f"{name}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
-    (rows, width), stored, offset = mapped.shape, mapped.dtype, mapped.offset
-
-    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        with open(path, "rb") as handle:
-            handle.seek(offset)
-            for start in range(0, rows, batch_rows):
-                block = np.empty((min(batch_rows, rows - start), width), stored)
-                if handle.readinto(block.data) < block.nbytes:
-                    raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")
-                yield pa.record_batch([_vectors_array(block)], [VECTORS])
-
-    return Input(name, pa.schema([(VECTORS, kind)]), rows, reader, path=path, stamp=stamp)
-
-
-_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc}
+_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc, NPY: open_npy}
 _BY_SUFFIX: dict[str, Opener] = {
     **dict.fromkeys((".parquet", ".pq"), _open_parquet),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
+    ".npy": open_npy,
+    ".npz": open_npz,
 }
-
-
-def opened(path: AnyFile) -> pa.NativeFile:
-    """A file, open for reading anywhere."""
-    return pa.OSFile(path) if isinstance(path, str) else path.open()
 
 
 def _open_file(path: AnyFile, name: str) -> Input:
     """Open a file by its first bytes, or by its suffix if they are unknown; messages call it `name`."""
     suffix = Path(str(path)).suffix.lower()
     try:
-        stamp = _stamp(path)
+        stamp = stamp_of(path)
         with opened(path) as handle:
             head = handle.read(8)
         opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
         if opener is not None:
-            return replace(opener(path), name=name, path=path, stamp=stamp)
+            return replace(opener(path, name), path=path, stamp=stamp)
     except MinestreamError:
         raise
     except READ_ERRORS as error:
@@ -291,24 +186,6 @@ def _streamed(schema: pa.Schema, first: list[pa.RecordBatch], rest: Iterator[pa.
     return Input(STREAM + number, schema, None, once, on_disk=False, repeatable=False, looker=looked_at)
 
 
-def _vectors_type(matrix: np.ndarray, name: str) -> pa.DataType:
-    """The Arrow type of the rows of `matrix`; InputError if they are no vectors."""
-    if matrix.ndim != 2:
-        raise InputError(f"{name}: an array of shape {matrix.shape}, not 2-D", "shape it (rows, dimensions)")
-    if matrix.shape[1] == 0:
-        raise InputError(f"{name}: vectors of length 0", "check how they were made")
-    dtype = matrix.dtype.newbyteorder("=")
-    if dtype not in ELEMENTS.values():
-        raise InputError(f"{name}: vectors of {matrix.dtype}", "convert them: array.astype(numpy.float32)")
-    return pa.list_(pa.from_numpy_dtype(dtype), matrix.shape[1])
-
-
-def _vectors_array(matrix: np.ndarray) -> pa.Array:
-    """The rows of `matrix` as fixed-size lists; a copy only if it is not C-contiguous or not of native byte order."""
-    native = np.ascontiguousarray(matrix, matrix.dtype.newbyteorder("="))
-    return pa.FixedSizeListArray.from_arrays(pa.array(native.reshape(-1)), matrix.shape[1])
-
-
 def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = False, name: str = "embedding") -> pa.Table:
     """Arrays, tensors or lists as a table of the column `name` and those of `columns` that are not None."""
     given = _to_numpy(embeddings)
@@ -327,9 +204,9 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
         raise UsageError(f"{name}s of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
     if matrix.shape[:1] == (0,) and not may_be_empty:
         raise InputError(f"{MEMORY}: {name}s of no rows", "there is nothing to mine")
-    _vectors_type(matrix, f"{MEMORY}: {name}s")
+    vectors_type(matrix.shape, matrix.dtype, f"{MEMORY}: {name}s")
     named = {each: _column(values, each, len(matrix)) for each, values in columns.items() if values is not None}
-    return pa.table({name: _vectors_array(matrix), **named})
+    return pa.table({name: vectors_array(matrix), **named})
 
 
 _OF_COLUMNS = "; of one column: array.ravel(); one-hot: array.argmax(axis=1); multi-labels: array.tolist()"
@@ -413,10 +290,40 @@ def open_inputs(given: Any) -> list[Input]:
         raise unreadable(STREAM, error) from error
 
 
-def open_vectors(given: Any, beside: list[Input]) -> list[Input]:
+def open_vectors(given: Any) -> list[Input]:
     """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
-    files = _resolve(listed(given), ".npy")
-    for name in (*files.values(), *(each.name for each in beside)):
-        if is_remote(name):
-            raise InputError(f"{name}: beside --vectors every file must be local", "fetch it first")
-    return [_open_npy(str(path), name) for path, name in files.items()]
+    found = [_open_file(path, name) for path, name in _resolve(listed(given), ".npy").items()]
+    for each in found:
+        if each.schema.names != [VECTORS]:
+            flat = "an array of one dimension, not 2-D" if each.schema.names == [LABELS] else "no .npy array"
+            raise InputError(f"{each.name}: {flat}", "vectors are saved with numpy.save, as (rows, dimensions)")
+    return found
+
+
+def vectors_among(paths: list[Any]) -> list[Any]:
+    """Of the files of one input the .npy files of vectors that go with the rows of the others; none if all are such."""
+    arrays = [path for path in paths if str(path).endswith(".npy")]
+    found = [path for path in arrays if open_inputs(path)[0].schema.names == [VECTORS]]
+    return found if len(found) < len(paths) else []
+
+
+def rows_and_vectors(inputs: Any, resources: Resources) -> tuple[Any, Any]:
+    """What the rows are read from, and their .npy files of vectors: --labels makes those of INPUT, the rows its own.
+
+    Labels in memory, an array of one for each row, become a table.
+    """
+    labels = resources.labels
+    if labels is None:
+        return inputs, resources.vectors
+    if resources.vectors is not None:
+        raise UsageError("--labels and --vectors exclude each other", "the vectors are those of INPUT: leave one out")
+    foreign = [each for each in listed(inputs) if not isinstance(each, str | os.PathLike)]
+    foreign += [each for each in listed(inputs) if Path(str(each)).suffix not in ("", ".npy")]
+    if foreign:
+        what = foreign[0] if isinstance(foreign[0], str | os.PathLike) else f"a {type(foreign[0]).__name__}"
+        column = f": a column is named by --label {labels}" if isinstance(labels, str) else ""
+        raise UsageError(f"--labels stands beside an INPUT of .npy vectors, not {what}", f"leave it out{column}")
+    flat = isinstance(labels, pa.Array | pa.ChunkedArray) or len(getattr(labels, "shape", ())) == 1
+    if flat or not is_readable(labels):
+        labels = pa.table({LABELS: _column(labels, LABELS, len(labels))})
+    return labels, inputs

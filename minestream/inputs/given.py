@@ -76,7 +76,9 @@ class Given:
 
 def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Given]:
     """The tables that `mine` reads."""
-    found = [Given("INPUT", inputs), Given("--vectors", resources.vectors, suffix=".npy")]
+    arrays, labels = ".npy", resources.labels
+    found = [Given("INPUT", inputs) if labels is None else Given("INPUT", inputs, suffix=arrays)]
+    found += [Given("--labels", labels), Given("--vectors", resources.vectors, suffix=arrays)]
     found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
     return [each for each in found if each.table is not None]
 

@@ -14,6 +14,7 @@ from minestream.system.paths import RemotePath, checked_path, place_of
 from minestream.system.stores import address_of, how_to_bring, is_remote, local_text, unreadable
 
 AnyFile = str | RemotePath
+MIXED = "put all in one place"
 
 
 def files_of(given: Any, suffix: str) -> list[AnyFile]:
@@ -116,7 +117,7 @@ def _resolve(inputs: list[Any], suffix: str) -> dict[AnyFile, str]:
     here = {os.path.abspath(file): file for file in found if isinstance(file, str)}
     there = {str(file): file for file in found if isinstance(file, RemotePath)}
     if here and there:
-        raise InputError(f"{min(there)} and {here[min(here)]}: files of a store and local ones", "put all in one place")
+        raise InputError(f"{min(there)} and {here[min(here)]}: files of a store and local ones", MIXED)
     return {name: here[name] for name in sorted(here)} | {there[name]: name for name in sorted(there)}
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from minestream.errors import InputError, MinestreamError, UsageError, nearest_name
 from minestream.inputs.agreement import common_column
 from minestream.inputs.decode import decode_plain
-from minestream.inputs.files import Input, is_readable, open_inputs
+from minestream.inputs.files import is_readable, open_inputs
+from minestream.inputs.opened import Input
 from minestream.system import ragged
 from minestream.system.checksums import Checksum
 from minestream.system.paths import open_text

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.inputs.files import Input, opened, parquet_reader
+from minestream.inputs.files import parquet_reader
+from minestream.inputs.opened import Input, opened
 from minestream.inputs.where import UNKNOWN, Where
 
 _INT64 = re.compile("0|-?[1-9][0-9]{0,18}")

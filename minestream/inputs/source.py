@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_schema, common_vectors, no_rows
 from minestream.inputs.aligned import Lane, paired
-from minestream.inputs.columns import Candidates, Columns, typed
+from minestream.inputs.columns import VECTORS, Candidates, Columns, typed
 from minestream.inputs.decode import (
     Place,
     Vectors,
@@ -27,7 +27,8 @@ from minestream.inputs.decode import (
     lists_of,
     without_vector,
 )
-from minestream.inputs.files import VECTORS, Input, open_inputs, open_vectors, table_of
+from minestream.inputs.files import open_inputs, open_vectors, table_of
+from minestream.inputs.opened import Input
 from minestream.inputs.partitions import partitioned, pruned
 from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.system.checksums import Checksum
@@ -367,7 +368,7 @@ def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise output_as_input(each.name, each.schema.metadata)
-    npys = [] if options.vectors is None else open_vectors(options.vectors, opened)
+    npys = [] if options.vectors is None else open_vectors(options.vectors)
     first = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
     columns, notes = find_columns(first, options, VECTORS if npys else None)
     return Source(opened, npys, columns, notes, options)

@@ -16,7 +16,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import Candidates, Columns, in_one_type
-from minestream.inputs.files import open_inputs
+from minestream.inputs.files import open_inputs, rows_and_vectors
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
@@ -138,6 +138,8 @@ def open_sources(
     MinestreamError
         UsageError, InputError, TransientError: see open_source, read_pairs and read_rows.
     """
+    inputs, vectors = rows_and_vectors(inputs, resources)
+    resources = replace(resources, vectors=vectors)
     if tables.qrels is not None:  # labels count only if named: passages often have some column "label"
         label = None
     own = joint(config.where, config.anchor_where, "--anchor-where")

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.inputs.files import vectors_among
 from minestream.inputs.pairs import ListedPairs, read_pairs, read_rows
 from minestream.inputs.source import open_source
 from minestream.outputs.mined import MinedOutput
@@ -194,7 +195,8 @@ def _guides(
     identity, guides = [], []
     for table, table_paths in zip(tables, paths, strict=True):
         guide = table.source.options.guide(config["guide"], table.source.columns.id)
-        source = open_source([path for path in table_paths if not str(path).endswith(".npy")], guide)
+        arrays = vectors_among(table_paths)
+        source = open_source([path for path in table_paths if path not in arrays], guide)
         vectors = np.zeros((table.count, source.dimension), source.dtype)
         for batch in source.batches():
             vectors[batch.rows] = batch.vectors

@@ -21,7 +21,8 @@ from minestream.config.keywords import FitOptions
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources
 from minestream.errors import InputError
-from minestream.inputs.given import Given
+from minestream.inputs.files import rows_and_vectors
+from minestream.inputs.given import given_tables
 from minestream.inputs.source import Source, open_source
 from minestream.learn.linear import plain_floats
 from minestream.learn.trainer import Epoch, FitConfig, Trainer
@@ -125,7 +126,7 @@ def fit(
     """
     began = time.perf_counter()
     refuse_unknown("fit", options, (*own_options(Learning), *FitOptions.__annotations__))
-    rule, resources, _ = asked_options(options, seed=seed)
+    rule, resources, tables = asked_options(options, seed=seed)
     config = FitConfig(
         dimension=dimension, center=center, epochs=epochs, optimizer=optimizer, learning_rate=learning_rate,
         step_rows=step_rows, validation=validation, patience=patience, seed=seed,
@@ -136,10 +137,11 @@ def fit(
     notes = (*resources.remarks, *idle("fit", asked, patience=patience, epochs=epochs))
     place = ending_in(".npz", out, "fit")
     with (
-        publishing(place, resources.overwrite, [Given("INPUT", inputs)]) as draft,
+        publishing(place, resources.overwrite, given_tables(inputs, tables, resources)) as draft,
         reporter(resources.progress, progress_callback) as shown,
     ):
-        source = open_source(inputs, **{name: getattr(rule, name) for name in READ})
+        rows, vectors = rows_and_vectors(inputs, resources)
+        source = open_source(rows, vectors=vectors, **{name: getattr(rule, name) for name in READ})
         report = _trained(config, resources, source, shown, draft.path)
     return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=(*report.notes, *notes))
 

@@ -23,8 +23,9 @@ from minestream.errors import InputError
 from minestream.inputs.aligned import Lane
 from minestream.inputs.columns import Candidates
 from minestream.inputs.decode import bad_rows, decode_vectors, refuse_masked
-from minestream.inputs.files import Input, open_inputs
+from minestream.inputs.files import open_inputs
 from minestream.inputs.given import Given
+from minestream.inputs.opened import Input
 from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.kernels import linear
 from minestream.outputs.single_file import ending_in, publishing

@@ -9,6 +9,7 @@ from typing import Any
 
 from minestream.config.option import flag_of
 from minestream.errors import InputError, MinestreamError
+from minestream.inputs.files import vectors_among
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.tables import Sources
@@ -84,7 +85,7 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
     """Open INPUT ("") or the corpus with the options it was mined with."""
     config = mined.about["config"]
     columns = mined.about["columns"] if not role else mined.about["columns"]["corpus"]
-    vectors = [path for path in paths if str(path).endswith(".npy")]
+    vectors = vectors_among(paths)
     option = "candidate_where" if role else "anchor_where"
 
     def named(name: str) -> str | None:

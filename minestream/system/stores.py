@@ -225,14 +225,13 @@ _REASONS = {
 _TO_PARQUET = (
     "convert it: import pyarrow.{kind}, pyarrow.parquet; pyarrow.parquet.write_table(pyarrow.{read}, {{out!r}})"
 )
-_ARRAYS = "numpy.save its vectors for --vectors, with labels and ids in a Parquet file; or use minestream.mine_arrays"
+_ARRAYS = "numpy.save its vectors, and its labels for --labels; or use minestream.mine_arrays"
 
 
 # How to convert other kinds of files, known by their first bytes or suffix. The code behind "it: " runs as it stands.
 _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
     ((), (".manifest.json",), "the manifest of a mined output: minestream describe, verify and export take it"),
-    ((b"\x93NUMPY",), (".npy",), "give it as --vectors, beside a Parquet file of labels and ids"),
-    ((), (".npz",), f"an archive of arrays: {_ARRAYS}"),
+    ((b"\x93NUMPY",), (".npy", ".npz"), "name it: arrays are read, their labels from --labels FILE"),
     ((), (".csv", ".csv.gz"), _TO_PARQUET.format(kind="csv", read="csv.read_csv({path!r})")),
     ((), (".tsv", ".tab"), _TO_PARQUET.format(
         kind="csv", read="csv.read_csv({path!r}, parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))")),

@@ -266,8 +266,6 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "a.h5": (b"\x89HDF\r\n\x1a\n", "h5py"),
     "a.faiss": (b"IxF2", "an index"),
     "index.bin": (b"IxFI", "an index"),
-    "a.npz": (b"PK\3\4", "numpy.save"),
-    "a.npy": (b"\x93NUMPY", "vectors"),
     "a.safetensors": (b"{", "numpy.save"),
     "a.parquet.gz": (gzip.compress(b"PAR1"), "unpack it"),
     "a.txt": (b"hello", "write it as Parquet first"),

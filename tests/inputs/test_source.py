@@ -438,7 +438,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         "empty.parquet": (b"", ["empty.parquet", "unreadable or truncated"]),
         "empty.arrow": (b"", ["empty.arrow", "unreadable or truncated"]),
         "table.csv": (b"a,b\n1,2\n", ["table.csv", "neither Parquet nor Arrow", "read_csv"]),
-        "v.npy": (b"\x93NUMPY", ["v.npy", "vectors"]),
+        "v.npy": (b"\x93NUMPY", ["v.npy", "unreadable or truncated"]),
     }
     for name, (raw, words) in cases.items():
         (tmp_path / name).write_bytes(raw)

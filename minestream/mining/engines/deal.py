@@ -93,6 +93,9 @@ def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: i
         threads = max(1, thread_count(resources) // started_here)
         memory = max(2**24, memory_budget(resources) // (started_here + 1))
         resources = replace(resources, threads=threads, memory=str(memory))
+    arrays = {name: getattr(resources, name) for name in ("vectors", "labels")}
+    moved: dict[str, Any] = {name: paths_of(each) for name, each in arrays.items() if each is not None}
+    resources = replace(resources, **moved)
     beside = {name: getattr(tables, name) for name in tables.__slots__}
     tables = replace(tables, **{name: absolute(path) for name, path in beside.items() if path is not None})
     return Job(paths_of(inputs), miner.config, resources, tables, absolute(run.target.text), run.plan)

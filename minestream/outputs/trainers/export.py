@@ -21,6 +21,7 @@ from minestream.config.trainer_formats import FORMATS, ROLES, SCORES_MEAN, chose
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.decode import as_array
+from minestream.inputs.files import vectors_among
 from minestream.inputs.given import Given
 from minestream.outputs.mined import RESCORING, MinedOutput, mined_output, open_parquet, reading
 from minestream.outputs.origin import PATHS, entries, find, open_recorded, same_files
@@ -192,7 +193,8 @@ def texts_of(found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], 
         """A text column of INPUT ("") or of the corpus, which must be the table that was mined."""
         paths = find(found, table, {"": given["source"], "corpus": given["corpus"]})
         draft.refuse_inputs([Given("the source", paths)])
-        own = [path for path in paths if not str(path).endswith(".npy")]
+        arrays = vectors_among(paths)
+        own = [path for path in paths if path not in arrays]
         texts = text_column(own, name, memory_budget(Resources(memory=memory)) // 4, draft.path.parent, option)
         opened = open_recorded(found, table, paths, carry=())
         for _ in opened.batches():  # its checksums are known once all rows have been read

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from minestream.errors import InputError, nearest
 from minestream.inputs.columns import plain
 from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
-from minestream.inputs.files import Input, open_inputs
+from minestream.inputs.files import open_inputs
+from minestream.inputs.opened import Input
 from minestream.inputs.pairs import GRADE, LEFT, RIGHT, is_text_table, read_text_table
 from minestream.system.checksums import Checksum
 
