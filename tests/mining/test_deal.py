@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from support import set_sizes
 from test_stores import embeddings, objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
-from minestream.errors import InputError, TransientError
+from minestream.errors import InputError, OutputError, TransientError
 from minestream.mining.engines import deal, worker
 from minestream.system.progress import Advanced
 
@@ -125,9 +126,54 @@ def test_the_error_of_a_worker(
     assert os.listdir(tmp_path) == ["in.parquet"]
 
 
+@pytest.mark.parametrize(
+    "typed", ["in.parquet", "./in.parquet", "*.parquet", "../here/i?.parquet", ".", "../here/", "{}"]
+)
+def test_the_error_of_a_worker_shows_paths_as_they_were_typed(
+    threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    own = shutil.copy(source, tmp_path / "here" / "in.parquet")
+    monkeypatch.chdir(tmp_path / "here")
+    typed = typed.format(own)
+    made = deal.job_of
+
+    def broken(*run: Any) -> Any:
+        own.write_bytes(b"no table at all")
+        return made(*run)
+
+    monkeypatch.setattr(deal, "job_of", broken)
+    with pytest.raises(InputError) as of_worker:
+        mine(typed, "../out.parquet")
+    with pytest.raises(InputError) as here:
+        minestream.mine(typed, "../out.parquet", progress="none")
+    assert str(of_worker.value) == str(here.value)
+
+
+def test_workers_that_were_taken_over_name_the_output_as_it_was_typed(
+    threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(deal, "units_of", lambda *about: [tuple(range(PARTS))])
+    mined = threads._mined
+
+    def taken_over(job: deal.Job, unit: deal.Unit) -> deal.Unit:
+        manifest = tmp_path / "out.partial" / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(job.plan["run"], "another"))
+        return mined(job, unit)
+
+    monkeypatch.setattr(threads, "_mined", taken_over)
+    with pytest.raises(OutputError, match=r"^another run took over out, and"):
+        mine("in.parquet", "out")
+
+
 def test_workers_and_a_store(threads: Threads, source: Path, request: pytest.FixtureRequest) -> None:
     bucket = request.getfixturevalue("store")
     put(f"{bucket}/in.parquet", source.read_bytes())
+    threads.failing[1] = InputError("it reads other data")
+    with pytest.raises(InputError, match="^it reads other data"):
+        mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet")
+    threads.failing.clear()
     mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", workers=2)
     minestream.mine(f"{bucket}/in.parquet", f"{bucket}/whole/out.parquet", progress="none")
     found = objects(bucket)

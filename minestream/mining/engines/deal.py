@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -14,6 +15,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.errors import MinestreamError, TransientError, UsageError
+from minestream.inputs.listing import listed
 from minestream.mining.engines import engine_of
 from minestream.mining.shards import Mining
 from minestream.mining.slices import owned_shards
@@ -73,13 +75,15 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
         return
     started = resources.workers or LOCAL_WORKERS
     job = job_of(miner, run, inputs, tables, None if resources.address else started)
+    beside = (resources.vectors, *(getattr(tables, name) for name in tables.__slots__))
+    typed = typed_paths([*listed(inputs), *filter(None, beside)], run.target.text)
     with opened(resources, started) as workers:
         units = iter(units_of(miner, todo, workers.count))
         running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
         while running:
             ended, running = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
             for future in ended:
-                for index in _mined(future, workers.lost, resources.engine):
+                for index in _mined(future, workers.lost, resources.engine, typed):
                     run.collect(index)
                 running |= {workers.submit(job, unit) for unit in islice(units, 1)}
             interrupts.check()
@@ -89,6 +93,8 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
 def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
     """The job for workers; `started_here` of them share this machine's threads and memory with this process."""
     resources = replace(miner.resources, progress="none", resume=False, overwrite=False)
+    if resources.vectors is not None:
+        resources = replace(resources, vectors=absolute(resources.vectors))
     if started_here is not None:
         threads = max(1, thread_count(resources) // started_here)
         memory = max(2**24, memory_budget(resources) // (started_here + 1))
@@ -121,8 +127,8 @@ def units_of(miner: Mining, todo: list[int], workers: int) -> list[Unit]:
     return units
 
 
-def _mined(future: Future[Unit], lost: type[Exception], engine: str) -> Unit:
-    """The unit that is mined; its worker's error is raised."""
+def _mined(future: Future[Unit], lost: type[Exception], engine: str, typed: dict[str, str]) -> Unit:
+    """The unit that is mined; its worker's error is raised, with paths as they were typed."""
     try:
         return future.result()
     except (lost, CancelledError) as error:
@@ -131,9 +137,13 @@ def _mined(future: Future[Unit], lost: type[Exception], engine: str) -> Unit:
             "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
         ) from error
     except Exception as error:  # Ray hands over an error of its own, whose cause is the worker's
-        if isinstance(cause := getattr(error, "cause", None), MinestreamError):
-            raise cause from None
-        raise
+        found = getattr(error, "cause", None) or error
+        if not isinstance(found, MinestreamError):
+            raise
+        if typed:
+            paths = re.compile(rf"(?<![\w.-])({'|'.join(map(re.escape, sorted(typed, key=len, reverse=True)))})")
+            found.args = tuple(paths.sub(lambda match: typed[match[0]], text) for text in found.args)
+        raise found from None
 
 
 def _look(miner: Mining, run: Run, todo: list[int], told: set[int]) -> None:
@@ -154,7 +164,7 @@ def paths_of(inputs: Any) -> tuple[str, ...]:
     UsageError
         For what is no path.
     """
-    every = inputs if isinstance(inputs, list | tuple) else [inputs]
+    every = listed(inputs)
     if not all(isinstance(each, str | os.PathLike) and os.fspath(each) != "-" for each in every):
         raise UsageError("workers of an engine read INPUT themselves: it must be files", "write it to a file first")
     return tuple(absolute(each) for each in every)
@@ -162,7 +172,16 @@ def paths_of(inputs: Any) -> tuple[str, ...]:
 
 def absolute(path: str | os.PathLike[str]) -> str:
     """A path that does not depend on the working directory; a URI of a store as it is."""
-    return os.fspath(path) if is_remote(path) else os.path.abspath(local_text(os.fspath(path)))
+    return os.fspath(path) if is_remote(path) else os.path.abspath(os.path.expanduser(local_text(os.fspath(path))))
+
+
+def typed_paths(given: Iterable[str | os.PathLike[str]], output: str) -> dict[str, str]:
+    """The absolute paths that workers are given, and how the user typed them; of a glob pattern its folder."""
+    local = [os.path.expanduser(local_text(os.fspath(path))) for path in given if not is_remote(os.fspath(path))]
+    typed = [path if os.path.exists(path) else os.path.dirname(re.split("[*?[]", path)[0]) for path in local]
+    typed += [] if is_remote(output) else [output]
+    # Without a folder the name of a file stands alone.
+    return {os.path.abspath(path) if path else os.path.abspath("") + os.sep: path.rstrip("/") for path in typed}
 
 
 def no_cluster(
