@@ -28,7 +28,7 @@ from minestream.mining.driver import Driver
 from minestream.mining.publish import already, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import SLICES, slices_of
-from minestream.outputs.atomic import disk_errors, write_json
+from minestream.outputs.atomic import disk_errors
 from minestream.outputs.gates import check_gates
 from minestream.outputs.manifest import (
     RECORD,
@@ -250,8 +250,7 @@ def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
                 path.unlink(missing_ok=True)
                 _fetch(each.place / file["name"], path)
                 check_part(path, file, each.place / file["name"])
-                record = {name: file[name] for name in ("rows", "bytes", "crc32", "stats")}
-                write_json(run.folder / f"{path.stem}.json", record)
+                run.record(run.folder, index, {name: file[name] for name in ("rows", "bytes", "crc32", "stats")})
             progress.advance(1)
 
 

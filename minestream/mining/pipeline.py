@@ -33,9 +33,9 @@ from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of, slice_target
 from minestream.mining.stream.run import mine_stream
 from minestream.outputs.origin import refuse_changes
+from minestream.outputs.parts import PartWriter
 from minestream.outputs.rows import Picture, emitted
 from minestream.outputs.run import Run, default_output
-from minestream.outputs.shared_parts import PartWriter
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search

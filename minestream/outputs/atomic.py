@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from minestream.errors import FULL, CapacityError, OutputError, TransientError
+from minestream.system.paths import AnyPath, RemotePath
 
 PASSING = (errno.EIO, errno.ETIMEDOUT)
 
@@ -48,11 +49,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write `values` whole or not at all."""
-    temporary = path.with_suffix(".tmp")
+def write_json(path: AnyPath, values: dict[str, Any], temporary: Path | None = None) -> None:
+    """Write `values` whole or not at all; on a disk under the name `temporary` first."""
+    text = json.dumps(values, indent=1, sort_keys=True)
+    if isinstance(path, RemotePath):
+        path.write_bytes(text.encode())
+        return
+    temporary = temporary or path.with_suffix(".tmp")
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, sort_keys=True)
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from dataclasses import fields
@@ -48,7 +49,7 @@ def report_of(manifest: dict[str, Any], place: AnyPath) -> dict[str, Any]:
 
 
 def plan_of(work: dict[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that begins; its `run` is a token by which workers recognise it."""
+    """The manifest of a run that begins; its `run` is a token by which every writer knows that it is still at work."""
     about = {"state": "working", "version": VERSION, "pyarrow": pa.__version__, "run": secrets.token_hex(8)}
     return about | work
 
@@ -62,6 +63,12 @@ def facts(manifest: dict[str, Any]) -> dict[str, Any]:
         files[name] = files.get(name, {}) | file | {"crc32": crc}
     about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
     return {**manifest.get("config", {}), **files, **about}
+
+
+def work_digest(plan: dict[str, Any]) -> str:
+    """A short digest of these facts, which the records of parts hold."""
+    as_stored = json.loads(json.dumps(facts(plan)))
+    return hashlib.sha256(json.dumps(as_stored, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -12,9 +12,8 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,39 +22,16 @@ import pyarrow as pa
 from minestream.config.rules import finished_late
 from minestream.errors import OutputError
 from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
-from minestream.outputs.manifest import RECORD, fits, plan_of, read_json, refuse_differences
+from minestream.outputs.manifest import plan_of, read_json, refuse_differences
 from minestream.outputs.metadata import metadata_of
 from minestream.outputs.mined import holds
 from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_rows
+from minestream.outputs.parts import PartWriter, Values
 from minestream.outputs.target import PUBLISHING, Target
 from minestream.system import interrupts
-from minestream.system.paths import AnyPath
-from minestream.system.stats import ShardStats
 from minestream.system.stores import is_remote, local_text, shown
 
 FINISHED_PART_ROWS = 4_194_304
-Values = Callable[[], dict[str, Any]]
-
-
-def finished_part(work: AnyPath, index: int) -> dict[str, Any] | None:
-    """The record {rows, bytes, crc32, stats} of a part in a work folder that is finished, or None."""
-    record = read_json(work / f"part-{index:05d}.json")
-    part = work / "parts" / f"part-{index:05d}.parquet"
-    if record is None or not fits(record, RECORD) or not part.exists():
-        return None
-    return record if part.stat().st_size == record["bytes"] else None
-
-
-def part_file(path: Path, tables: Iterable[pa.Table], metadata: dict[str, str], stats: Values) -> dict[str, Any]:
-    """Write the file of a part, of one table or more; its record. `stats` is asked after the last."""
-    tables = iter(tables)
-    first = next(tables)
-
-    def counts() -> dict[str, Any]:
-        told = stats()
-        return {name: told[name] for name in ShardStats().answer() if name in told}
-
-    return {**write_rows(path, first.schema, chain([first], tables), metadata, counts), "stats": stats()}
 
 
 class Output(Target):
@@ -174,14 +150,28 @@ class Output(Target):
             self.partial.rmdir()
 
 
-class Run:
-    """The right to write one output; a context manager that leaves the parts for --resume unless published."""
+class Run(PartWriter):
+    """The right to write one output; a context manager that leaves the parts for --resume unless published.
 
-    def __init__(self, output: Output, lock: int | None, plan: dict[str, Any], *, may_replace: bool) -> None:
-        self.output, self.plan, self.folder = output, plan, output.partial  # a run's own scratch may lie there too
-        self.lock = lock
+    Parameters
+    ----------
+    output : Output
+        Where the output is made.
+    lock : int, optional
+        The open file whose lock is held.
+    plan : dict
+        The manifest it begins with.
+    may_replace : bool
+    target : Target, optional
+        Where the output goes in the end. Default: `output`.
+    """
+
+    def __init__(
+        self, output: Output, lock: int | None, plan: dict[str, Any], *, may_replace: bool, target: Target | None = None
+    ) -> None:
+        super().__init__(target or output, plan, output.partial)
+        self.output, self.lock, self.folder = output, lock, output.partial  # a run's own scratch may lie there too
         self._may_replace = may_replace
-        self._metadata = metadata_of(plan)
         self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
         self._in_single = 0
 
@@ -206,15 +196,6 @@ class Run:
         """Where part `index` lies."""
         return self.folder / "parts" / f"part-{index:05d}.parquet"
 
-    def finished(self, index: int) -> dict[str, Any] | None:
-        """The record {rows, bytes, crc32, stats} of a finished part, or None."""
-        return finished_part(self.folder, index)
-
-    @property
-    def target(self) -> Target:
-        """Where the output goes in the end."""
-        return self.output
-
     @property
     def indices(self) -> Sequence[int]:
         """The parts that are this run's: all, or those of a slice."""
@@ -238,14 +219,8 @@ class Run:
         return records
 
     def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
-        """Write a part, then the record that says it is finished; CapacityError when the disk is full."""
-        path = self.part_path(index)
-        temporary = self.folder / f"{path.stem}.tmp"
-        with disk_errors(self.folder):
-            record = part_file(temporary, self._into_single(index, tables), self._metadata, stats)
-            os.replace(temporary, path)
-            sync_folder(path.parent)
-            write_json(self.folder / f"{path.stem}.json", record)
+        """Write a part, and the same rows to the one file that the output will be, if it is one."""
+        super().write_part(index, self._into_single(index, tables), stats)
 
     def _into_single(self, index: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
         """The same tables of a part, by which the one file grows while mining goes on.
@@ -286,10 +261,10 @@ class Run:
         are asked after the last row is written, when a finishing pass has counted too.
         """
         records = self.every_part()
-        if self.output.occupied() and not self._may_replace:
-            what = f"{self.output.final} appeared during the run; the parts are kept"
+        if self.target.occupied() and not self._may_replace:
+            what = f"{self.target.final} appeared during the run; the parts are kept"
             raise OutputError(what, "--resume replaces it")
-        self.output.refuse_foreign_output()
+        self.target.refuse_foreign_output()
         with disk_errors(self.output.final, sum(record["bytes"] for record in records)):
             ready = self.folder / "parts"
             files = [

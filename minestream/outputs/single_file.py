@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -71,10 +70,8 @@ def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterato
             draft.target.manifest.unlink(missing_ok=True)  # of what is replaced
             if isinstance(out, RemotePath):
                 out.upload(draft.path)
-                if draft.manifest is not None:
-                    draft.target.manifest.write_bytes(json.dumps(draft.manifest, indent=1, sort_keys=True).encode())
-                return
-            os.replace(draft.path, out)
+            else:
+                os.replace(draft.path, out)
+                sync_folder(out.parent)
             if draft.manifest is not None:
-                write_json(Path(str(draft.target.manifest)), draft.manifest)
-            sync_folder(out.parent)
+                write_json(draft.target.manifest, draft.manifest)

@@ -45,6 +45,7 @@ class Target:
     final: AnyPath
     partial: AnyPath
     manifest: AnyPath
+    again = ""  # more about going on with unfinished work
 
     def __init__(self, out: AnyPath) -> None:
         self.final = out
@@ -66,9 +67,8 @@ class Target:
         if not self.occupied() and not (resume and nothing):
             self.refuse_other_manifest()
             if unfinished and not (resume or overwrite):
-                raise OutputError(
-                    f"unfinished work lies in {self.partial}", "--resume goes on with it, --overwrite starts afresh"
-                )
+                hint = f"--resume goes on with it, --overwrite starts afresh{self.again}"
+                raise OutputError(f"unfinished work lies in {self.partial}", hint)
             return None
         if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
             self.refuse_damaged(done)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import io
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -147,11 +146,6 @@ class RemotePath:
             found = self._try(look)
             return found if "etag" in found else {**found, "modified_ns": self._info().mtime_ns}
         return {}
-
-    def age_seconds(self) -> float | None:
-        """Seconds since the object was written, from the store's clock to ours; None when there is no object."""
-        info = self._info()
-        return time.time() - info.mtime_ns / 1e9 if info.is_file else None
 
     def iterdir(self) -> Iterator[RemotePath]:
         """The objects and folders in this folder, sorted by name; none when the folder is missing."""

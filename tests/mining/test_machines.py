@@ -24,7 +24,7 @@ from minestream.cli.main import main
 from minestream.config.parse import parse_slice
 from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.mining import merge
-from minestream.outputs.shared_parts import SharedParts
+from minestream.outputs.parts import PartWriter
 from minestream.outputs.stores import target_of
 
 SMALL_PARTS = """
@@ -401,19 +401,17 @@ def test_a_worker_writes_for_the_run_that_leads_alone(
 ) -> None:
     out = f"{request.getfixturevalue('store')}/out" if remote else str(tmp_path / "out")
     with begin(out) as first:
-        worker = SharedParts(target_of(out), first.plan)
+        worker = PartWriter(target_of(out), first.plan)
         worker.write_part(1, [rows_table(5, 100)], lambda: {"rows": 5})
         assert worker.finished(1)
         first.collect(1)
         assert first.finished(1)
     with begin(out, resume=True) as second:
         assert second.finished(1)
-        with pytest.raises(OutputError, match="is over"):
+        with pytest.raises(OutputError, match="another run took over"):
             worker.write_part(2, [rows_table(5, 200)], lambda: {"rows": 5})
         for index in (0, 2):
-            SharedParts(target_of(out), second.plan).write_part(
-                index, [rows_table(5, 100 * index)], lambda: {"rows": 5}
-            )
+            PartWriter(target_of(out), second.plan).write_part(index, [rows_table(5, 100 * index)], lambda: {"rows": 5})
             second.collect(index)
         second.publish(counts=dict, extra=dict)
     make_all(f"{tmp_path}/whole")

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ import pytest
 from faults import Fault, Proxy
 from pyarrow import fs
 from stores import begin, make_all
-from test_sink import FOLDERS, rows_table
+from test_sink import COUNTS, FOLDERS, rows_table
 
 import minestream
 from minestream.cli.main import main
@@ -30,8 +31,10 @@ from minestream.errors import InputError, OutputError, TransientError, UsageErro
 from minestream.inputs.files import open_inputs
 from minestream.inputs.source import open_source
 from minestream.outputs import stores
+from minestream.outputs.atomic import take_lock
 from minestream.outputs.parquet import write_rows
-from minestream.outputs.run import default_output
+from minestream.outputs.parts import PartWriter
+from minestream.outputs.run import Run, default_output
 from minestream.system import stores as system_stores
 from minestream.system.paths import RemotePath, place_of
 
@@ -451,7 +454,6 @@ LASTING = [  # the kind, the requests that it meets for good, what bears a final
     (500, "GET", "a.parquet", ()),
     (503, "HEAD", "a.parquet", ()),
     ("cut", "GET", "a.parquet", ()),
-    ("drop", "PUT", "out.parquet.partial/lock", ()),
     (500, "PUT", "out.parquet.partial/manifest.json", ()),
     (503, "PUT", "parts/part-00000", ()),
     ("drop", "PUT", "part-00000.json", ()),
@@ -474,7 +476,6 @@ def test_what_lasts_is_transient_and_resumed(
     found = objects(store)
     assert {name for name in found if not name.startswith("out.parquet.partial/")} == {"a.parquet", *final}
     assert all(found[name] == expected for name in final)
-    assert "out.parquet.partial/lock" not in found
     assert mine(f"{store}/a.parquet", "-o", f"{store}/out.parquet", "--resume") == 0
     assert sorted(objects(store)) == ["a.parquet", "out.parquet", "out.parquet.manifest.json"]
     assert objects(store)["out.parquet"] == expected
@@ -592,14 +593,14 @@ stores.make_all({out!r}, resume=True)
 """
 
 
-@pytest.mark.parametrize(("name", "moments"), [("out.parquet", (6, 11)), ("out", (12, 15))])
+@pytest.mark.parametrize(("name", "moments"), [("out.parquet", (2, 5, 11)), ("out", (12, 15))])
 def test_kill_9_at_any_moment_then_resume(
     store: str, name: str, moments: tuple[int, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_all(f"{store}/whole/{name}")
-    whole, uploaded = objects(f"{store}/whole"), []
-    upload = RemotePath.upload
-    monkeypatch.setattr(RemotePath, "upload", lambda self, path: (uploaded.append(self.name), upload(self, path))[1])
+    whole, written = objects(f"{store}/whole"), []
+    write = RemotePath.write_bytes
+    monkeypatch.setattr(RemotePath, "write_bytes", lambda self, data: (written.append(self.name), write(self, data))[1])
     for moment in moments:
         folder = f"{store}/{moment}"
         script = KILLED.format(tests=FOLDERS, out=f"{folder}/{name}", moment=moment)
@@ -612,12 +613,10 @@ def test_kill_9_at_any_moment_then_resume(
         assert name not in left or left[name] == whole[name]
         assert f"{name}.manifest.json" not in left or set(whole) <= set(left)
         finished = [place for place in left if ".partial/part-" in place]
-        uploaded.clear()
+        written.clear()
         if stores.target_of(f"{folder}/{name}").check(resume=True, overwrite=False) is None:
             make_all(f"{folder}/{name}", resume=True)
-            assert len([place for place in uploaded if place.endswith(".json") and "part-" in place]) == 3 - len(
-                finished
-            )
+            assert len([place for place in written if place.startswith("part-")]) == 3 - len(finished)
         assert objects(folder) == whole
 
 
@@ -651,45 +650,144 @@ def test_the_folders_of_killed_runs_are_removed_after_a_day(tmp_path: Path) -> N
     """Whatever is left in them: a lock, unfinished work, or the output that was being sent."""
     for name in ("old", "sent", "new", "running"):
         folder = tmp_path / f"{stores.STAGED}{name}"
-        folder.mkdir()
-        (folder / ("out.parquet" if name == "sent" else ".lock")).touch()
-    handle = stores.guarded(tmp_path / f"{stores.STAGED}running")
-    for name in ("old", "sent", "running"):
-        os.utime(tmp_path / f"{stores.STAGED}{name}", (0, 0))
-    stores.sweep(tmp_path)
-    os.close(handle)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{stores.STAGED}new", f"{stores.STAGED}running"]
+        (folder / "out.parquet.partial").mkdir(parents=True)
+        (folder / "out.parquet.partial" / ("single.tmp" if name == "sent" else "lock")).touch()
+    with open(tmp_path / f"{stores.STAGED}running" / "out.parquet.partial" / "lock", "rb") as lock:
+        take_lock(lock.fileno(), tmp_path)
+        for name in ("old", "sent", "running"):
+            os.utime(tmp_path / f"{stores.STAGED}{name}", (0, 0))
+        made = stores.stage(tmp_path)
+    left = [tmp_path / f"{stores.STAGED}{name}" for name in ("new", "running")]
+    assert sorted(tmp_path.iterdir()) == sorted([made, *left])
 
 
-# ---------------------------------------------------------------- the lease
+# ---------------------------------------------------------------- two runs, one output
 
 
-def test_another_run_is_refused_while_the_lease_is_fresh(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lock = at(f"{store}/out.parquet.partial/lock")
-    with begin(f"{store}/out.parquet") as run:
-        run.write_part(0, [rows_table(5)], lambda: {"rows": 5})
-        with pytest.raises(OutputError, match="another process is writing"):
-            begin(f"{store}/out.parquet", resume=True)
-        lock.write_bytes(json.dumps({"host": "elsewhere", "process": 1, "token": "x"}).encode())
-        with pytest.raises(OutputError, match="took over"):
-            run.write_part(1, [rows_table(5)], lambda: {"rows": 5})
-    assert lock.exists(), "the lease of another run is left alone"
-    with pytest.raises(OutputError, match="another process is writing"):
-        begin(f"{store}/out.parquet", resume=True)
-    monkeypatch.setattr(stores, "STALE_SECONDS", -1)
-    make_all(f"{store}/out.parquet", resume=True)
-    assert sorted(objects(store)) == ["out.parquet", "out.parquet.manifest.json"]
+def write_part(run: Run, index: int) -> None:
+    run.write_part(index, [rows_table(5, 100 * index)], lambda: {"rows": 5})
 
 
-def test_a_lease_is_kept_fresh(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "REFRESH_SECONDS", 0.02)
-    written = []
-    write = RemotePath.write_bytes
-    monkeypatch.setattr(RemotePath, "write_bytes", lambda self, data: (written.append(self.name), write(self, data))[1])
-    with begin(f"{store}/out.parquet"):
-        while written.count("lock") < 4:
-            pass
+def test_a_run_that_another_took_over_stops_and_leaves_everything_to_it(store: str) -> None:
+    make_all(f"{store}/whole/out.parquet")
+    with begin(f"{store}/out.parquet") as first:
+        write_part(first, 0)
+        with pytest.raises(OutputError, match="unfinished work lies in s3://") as caught:
+            begin(f"{store}/out.parquet")
+        assert "still writes it stops then" in caught.value.hint
+        with begin(f"{store}/out.parquet", resume=True) as second:
+            with pytest.raises(OutputError, match=r"another run took over s3://.*/out\.parquet") as caught:
+                write_part(first, 1)
+            assert "resume=True" in caught.value.hint
+            assert "out.parquet.partial/parts/part-00001.parquet" not in objects(store)
+            assert second.finished(0)
+            with pytest.raises(OutputError, match="took over"):
+                first.collect(0)
+            first.__exit__()
+            for index in (1, 2):
+                write_part(second, index)
+            second.publish(counts=lambda: COUNTS, extra=dict)
+        with pytest.raises(OutputError, match="is over"):
+            write_part(first, 1)
+    assert {f"whole/{name}": data for name, data in objects(store).items() if "/" not in name} == {
+        f"whole/{name}": data for name, data in objects(f"{store}/whole").items()
+    }
+
+
+def test_a_run_without_parts_removes_nothing_of_the_run_that_took_over(store: str) -> None:
+    with begin(f"{store}/out"):
+        second = begin(f"{store}/out", overwrite=True)
+    assert list(objects(store)) == ["out.partial/manifest.json"]
+    second.check()
+    second.__exit__()
     assert objects(store) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "under_way"),
+    [("out.parquet", ""), ("out", ""), ("out", "part-00001"), ("out", "part-00002"), ("out.parquet", "out.parquet")],
+)
+def test_a_run_that_is_taken_over_while_it_publishes_does_not_finish(
+    store: str, monkeypatch: pytest.MonkeyPatch, name: str, under_way: str
+) -> None:
+    """Taken over before it sends the output, or with an object of it under way."""
+    make_all(f"{store}/whole/{name}")
+    whole, out, others, upload = objects(f"{store}/whole"), f"{store}/{name}", [], RemotePath.upload
+
+    def taken_over(self: RemotePath, path: Path) -> None:
+        upload(self, path)
+        if not others and self.name.startswith(under_way):
+            others.append(begin(out, resume=True))
+
+    make_all(out, margin=0.3)
+    old = {key: data for key, data in objects(store).items() if not key.startswith("whole/")}
+    with begin(out, overwrite=True) as first:
+        for index in range(3):
+            write_part(first, index)
+        if not under_way:
+            others.append(begin(out, resume=True))
+        monkeypatch.setattr(RemotePath, "upload", taken_over)
+        with pytest.raises(OutputError, match="another run took over"):
+            first.publish(counts=lambda: COUNTS, extra=dict)
+    left = {key: data for key, data in objects(store).items() if not key.startswith(("whole/", f"{name}.partial/"))}
+    if not under_way:
+        assert left == old, "what stood there is not removed"
+    else:
+        assert (f"{name}.manifest.json" in left) == (name == "out.parquet"), "half a folder does not look complete"
+        assert ("out/part-00002.parquet" in left) == (under_way == "part-00002")
+    (second,) = others
+    with second:
+        second.publish(counts=lambda: COUNTS, extra=dict)
+    assert {key: data for key, data in objects(store).items() if not key.startswith("whole/")} == whole
+
+
+def test_of_two_runs_that_begin_at_once_one_makes_the_output(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_all(f"{store}/whole/out")
+    both, check, ended = Barrier(2, timeout=60), stores.RemoteOutput.check, []
+
+    def check_together(self: stores.RemoteOutput, **how: bool) -> Any:
+        found = check(self, **how)
+        both.wait()
+        return found
+
+    def work() -> None:
+        try:
+            make_all(f"{store}/out")
+            ended.append("done")
+        except OutputError as error:
+            ended.append(error.message)
+
+    monkeypatch.setattr(stores.RemoteOutput, "check", check_together)
+    runs = [Thread(target=work) for _ in range(2)]
+    for run in runs:
+        run.start()
+    for run in runs:
+        run.join()
+    assert sorted(map("done".__eq__, ended)) == [False, True], ended
+    found = objects(store)
+    assert {name: data for name, data in found.items() if not name.startswith("whole/")} == objects(f"{store}/whole")
+
+
+def test_what_a_run_that_was_taken_over_wrote_last_counts_for_the_same_work_alone(
+    store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = stores.target_of(f"{store}/out")
+    with begin(f"{store}/out", margin=0.3) as first, monkeypatch.context() as patched:
+        second = begin(f"{store}/out", overwrite=True)
+        patched.setattr(first, "check", lambda: None)  # it looked just before it was taken over
+        write_part(first, 0)
+    write_part(second, 1)
+    worker = PartWriter(out, second.plan)
+    assert (worker.finished(0), worker.finished(1) is not None) == (None, True)
+    second.__exit__()
+    with begin(f"{store}/out", resume=True) as third:
+        assert (third.finished(0), third.finished(1) is not None) == (None, True)
+        out.partial.remove_all()  # another run has published meanwhile
+        patched.setattr(third, "check", lambda: None)
+        write_part(third, 2)
+    assert sorted(objects(store)) == ["out.partial/part-00002.json", "out.partial/parts/part-00002.parquet"]
+    make_all(f"{store}/out")
+    assert not [name for name in objects(store) if ".partial" in name]
 
 
 # ---------------------------------------------------------------- other stores, and what is never said

@@ -17,7 +17,7 @@ from minestream.mining.engines.deal import Job, Unit
 from minestream.mining.pipeline import mine_shards, write_part
 from minestream.mining.shards import Mining
 from minestream.outputs.manifest import differences
-from minestream.outputs.shared_parts import SharedParts
+from minestream.outputs.parts import PartWriter
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
 
@@ -45,10 +45,11 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
     """
     with _one_at_a_time:
         target = target_of(job.output, job.resources.scratch)
-        shared = SharedParts(target, job.plan)
-        if todo := [index for index in unit if shared.finished(index) is None]:
+        parts = PartWriter(target, job.plan)
+        parts.check()
+        if todo := [index for index in unit if parts.finished(index) is None]:
             for index, picture in mine_shards(_miner(job, target, threads), todo):
-                write_part(shared, index, picture)
+                write_part(parts, index, picture)
     return unit
 
 
