@@ -171,7 +171,7 @@ def test_workers_and_a_store(threads: Threads, source: Path, request: pytest.Fix
     bucket = request.getfixturevalue("store")
     put(f"{bucket}/in.parquet", source.read_bytes())
     threads.failing[1] = InputError("it reads other data")
-    with pytest.raises(InputError, match="^it reads other data"):
+    with pytest.raises(InputError, match=r"^it reads other data"):
         mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet")
     threads.failing.clear()
     mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", workers=2)

@@ -75,8 +75,9 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
         return
     started = resources.workers or LOCAL_WORKERS
     job = job_of(miner, run, inputs, tables, None if resources.address else started)
-    beside = (resources.vectors, *(getattr(tables, name) for name in tables.__slots__))
-    typed = typed_paths([*listed(inputs), *filter(None, beside)], run.target.text)
+    beside = (resources.vectors, resources.labels, *(getattr(tables, name) for name in tables.__slots__))
+    given = [path for each in (inputs, *beside) if each is not None for path in listed(each)]
+    typed = typed_paths(given, run.target.text)
     with opened(resources, started) as workers:
         units = iter(units_of(miner, todo, workers.count))
         running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
@@ -93,8 +94,6 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
 def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
     """The job for workers; `started_here` of them share this machine's threads and memory with this process."""
     resources = replace(miner.resources, progress="none", resume=False, overwrite=False)
-    if resources.vectors is not None:
-        resources = replace(resources, vectors=absolute(resources.vectors))
     if started_here is not None:
         threads = max(1, thread_count(resources) // started_here)
         memory = max(2**24, memory_budget(resources) // (started_here + 1))
