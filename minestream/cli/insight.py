@@ -11,6 +11,7 @@ from minestream.cli import printing
 from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.profile_text import profile_text
+from minestream.config.command_line import line_after_profile
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying
 from minestream.config.keywords import ProfileOptions
 from minestream.config.parse import parse_margins
@@ -31,8 +32,9 @@ def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_js
       minestream profile digits.parquet -o clean/ --suspects-above 0.9
       minestream mine digits.parquet --exclude-rows clean/suspects.parquet
     """
-    found = minestream.profile(list(inputs), out, margins=parse_margins(margins), **given_only(options))
-    show_result(found, as_json, profile_text)
+    given = given_only(options)
+    found = minestream.profile(list(inputs), out, margins=parse_margins(margins), **given)
+    show_result(found, as_json, lambda _: profile_text(found, line_after_profile(found, inputs, given)))
 
 
 @click.command(cls=Command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +16,8 @@ SHARES = ("active_fraction", "active_pairs_fraction", "served_fraction")
 SHOWN = 5
 
 
-def profile_text(profile: Mapping[str, Any]) -> str:
-    """A profile on one screen or two."""
+def profile_text(profile: Mapping[str, Any], following: str | None = None) -> str:
+    """A profile on one screen or two; `following` is the next command."""
     source, histograms, recall, hubs = profile["source"], profile["histograms"], profile["recall_at"], profile["hubs"]
     ratio = profile["negatives_per_positive"]
     rows: list[Row] = [
@@ -48,15 +49,13 @@ def profile_text(profile: Mapping[str, Any]) -> str:
         "suspects": value_rows(profile["suspects"]),
         "duplicates across labels": value_rows(profile["duplicates"]),
     }  # fmt: skip
-    chosen, config = profile["recommended"], profile["config"]
-    metric = f"--metric {config['metric']}" + (" --normalize" if config["normalize"] else "")
-    rule = f"--band {chosen['band']} --positives {chosen['positives']} --margin {chosen['margin']:g}"
-    notes = [*profile["notes"], f"next: minestream mine INPUT {metric} {rule}"]
+    notes = [*profile["notes"], *([f"next: {following}"] if following else [])]
     if not profile["output"]:
         notes.append("-o DIR writes this with charts as report.html, and lists doubtful labels and duplicates")
     else:
         notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
-        notes.append(suspects_note(f"{profile['output']}/suspects.parquet", profile["suspects"].get("listed_above")))
+        listed = shlex.quote(f"{profile['output']}/suspects.parquet")
+        notes.append(suspects_note(listed, profile["suspects"].get("listed_above")))
     return sections(tables, notes)
 
 

@@ -1,4 +1,4 @@
-"""The command line that repeats a run, from what `mine` or `merge` was called with."""
+"""The command line that does what a call of the library does, from what it was called with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from minestream.config.commands import Merging, own_options
+from minestream.config.commands import Merging, Profiling, own_options
+from minestream.config.keywords import ProfileOptions
 from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS, held
@@ -20,7 +21,7 @@ from minestream.system.stores import shown
 # They say what becomes of an output that stands there, not what is mined: no record repeats them.
 OF_ONE_RUN = ("resume", "overwrite", "dry_run")
 PLACES = ("GLOB", "DIR", "PAIRS", "PATH", "TABLE")  # metavars of options that are paths or URIs
-FIELDS = OPTION_FIELDS | {"source": own_options(Merging)["source"]}
+FIELDS = {"source": own_options(Merging)["source"]} | own_options(Profiling) | OPTION_FIELDS
 
 
 def with_command(resources: Resources, command: str, inputs: Any, out: Any, options: Mapping[str, Any]) -> Resources:
@@ -28,12 +29,31 @@ def with_command(resources: Resources, command: str, inputs: Any, out: Any, opti
 
     Without them where a command line cannot say it: for tables in memory.
     """
-    with suppress(_NotSayableError, OSError):  # OSError: of a working folder that is gone
+    with suppress(OSError):  # of a working folder that is gone
+        line = command_line(command, inputs, out, options)
+        return resources if line is None else replace(resources, command=line, folder=os.getcwd())
+    return resources
+
+
+def command_line(command: str, inputs: Any, out: Any, options: Mapping[str, Any]) -> str | None:
+    """A command line, quoted for a shell; None for what none can say, such as tables in memory."""
+    with suppress(_NotSayableError):
         places = [_argument(each) for each in (inputs if isinstance(inputs, list | tuple) else [inputs])]
         words = [word for name, value in options.items() for word in _words(name, value)]
-        line = shlex.join(["minestream", command, *places, *words, "-o", _argument(out)])
-        return replace(resources, command=line, folder=os.getcwd())
-    return resources
+        return shlex.join(["minestream", command, *places, *words, *([] if out is None else ["-o", _argument(out)])])
+    return None
+
+
+def line_after_profile(profile: Mapping[str, Any], inputs: Any, options: Mapping[str, Any]) -> str | None:
+    """The command line that mines what was profiled, at the recommended margin; None where there is nothing to mine.
+
+    options : those that profile was given; what mine does not have is left out
+    """
+    chosen, shared = profile["recommended"], ProfileOptions.__annotations__.keys() - {"progress"}
+    kept = {name: value for name, value in options.items() if name in shared}
+    rule = {"band": chosen["band"], "positives": chosen["positives"], "margin": chosen["margin"]}
+    seed = {"seed": profile["config"]["seed"] or None}
+    return command_line("mine", inputs, None, kept | rule | seed) if profile["triplets"] else None
 
 
 class _NotSayableError(UsageError):
@@ -59,9 +79,12 @@ def _words(name: str, value: Any) -> Iterator[str]:
     value = held(name, value) if name in OPTION_FIELDS else value
     if value is False:
         return
+    if name == "margins":
+        value = ",".join(f"{each:.12g}" for each in value)
     several = list(value) if isinstance(value, list | tuple) else ["none" if value is None else value]
     if kind != "repeat" and len(several) != 1:
         raise _NotSayableError("")
+    flag = next((each for each in FIELDS[name].metadata["flags"] if each.startswith("--")), flag_of(name))
     for each in several:
-        flag, text = flag_of(name), _text(each, metavar in PLACES)
+        text = _text(each, metavar in PLACES)
         yield from [flag] if value is True else [f"{flag}={text}"] if text.startswith("-") else [flag, text]

@@ -142,6 +142,9 @@ class Profiling:
         "List suspects of which about the share S (0 to 1) has a wrong label. Default: every doubtful row.",
         metavar="S", within=Range(0, 1, hint="a number from 0 to 1, such as 0.9")
     )  # fmt: skip
+    image: str | None = option(
+        None, "text", "", "Column of PNG or JPEG bytes: report.html shows those of suspects and hubs.", metavar="COL"
+    )  # fmt: skip
     overwrite: bool = _overwrite("Replace a profile that stands in DIR.")
 
 

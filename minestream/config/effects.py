@@ -117,6 +117,7 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     "compare": (Idle(("overwrite",), lambda f: f["out"] is None, "without -o nothing is written"),),
     "profile": (
         Idle(("overwrite", "carry"), lambda f: f["out"] is None, "without -o no table is written"),
+        Idle(("image",), lambda f: f["out"] is None, "without -o no page is written"),
         Idle(("sample",), lambda f: f["full"], "--full takes every anchor"),
         Idle(("full", "sample"), lambda f: f["few"], "of so few rows every one is an anchor"),
         Idle(("seed",), lambda f: f["every"], "every row is an anchor, none is drawn"),

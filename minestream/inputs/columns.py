@@ -87,6 +87,12 @@ def _is_carried(kind: pa.DataType) -> bool:
     return not (pat.is_interval(kind) or kind == pa.binary(0) or odd_decimal)
 
 
+def _is_image(kind: pa.DataType) -> bool:
+    if pat.is_struct(kind):
+        return kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
+    return _is_binary(kind)
+
+
 def _is_version(kind: pa.DataType) -> bool:
     return _is_id(kind) or pat.is_floating(kind) or pat.is_temporal(kind) or pat.is_decimal(kind)
 
@@ -186,6 +192,9 @@ _ROLES = {
     "carry": _Role(
         "--carry or --text", (), _is_carried, (),
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
+    ),
+    "image": _Role(
+        "--image", (), _is_image, (), "pictures are binary, the bytes of PNG or JPEG files, or structs of such bytes"
     ),
 }  # fmt: skip
 

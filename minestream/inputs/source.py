@@ -36,6 +36,7 @@ from minestream.system.stores import output_as_input, unreadable
 
 WRITTEN_BY = b"minestream.version"
 NO_ROWS = np.zeros(0, np.int64)
+PEEKED_ROWS = 1024
 Sums = dict[str, dict[str, Checksum]]  # the running checksums of each file, by name of the column or its role
 
 
@@ -288,6 +289,31 @@ class Source:
             self.bad_rows[kind] = self.bad_rows.get(kind, 0) + len(rows)
             vectors[rows] = 0
         return vectors, found
+
+    @property
+    def stored(self) -> pa.Schema:
+        """The columns that every input has, as the first one stores them."""
+        first = self._inputs[0].schema
+        names = {name for each in self._inputs for name in each.schema.names if first.names.count(name) == 1}
+        shared = names.intersection(*(each.schema.names for each in self._inputs))
+        return pa.schema([field for field in first if field.name in shared], first.metadata)
+
+    def has_pictures(self, column: str) -> None:
+        """Raise InputError unless every input has a column that may hold pictures."""
+        for each in self._inputs:
+            Candidates(each.name, each.schema).checked("image", column)
+
+    def peek(self, columns: list[str], rows: np.ndarray) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Some columns of a few rows, unchecked; nothing of what can be read only once.
+
+        rows : (m,) int64, ascending positions in the unfiltered source
+        """
+        first = 0
+        for each in self._inputs if self.repeatable else ():
+            for batch in each.read(columns, PEEKED_ROWS):
+                here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + batch.num_rows)]
+                yield from zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True)
+                first += batch.num_rows
 
     def identity(self) -> list[dict[str, Any]]:
         """Name, rows and checksums of each file, after a full pass; they do not depend on how rows were cut.

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, refuse_inputs
 from minestream.insight.pages import profile_page
+from minestream.insight.sight import Sight
 from minestream.outputs.atomic import disk_errors
 from minestream.outputs.foreign import as_recorded, text_crc
 from minestream.outputs.manifest import read_json
@@ -22,7 +23,6 @@ from minestream.outputs.target import ENDINGS
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import AnyPath, RemotePath
 
-SUSPECTS_SHOWN = 200
 PROFILE = "profile.json"
 FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
 
@@ -54,13 +54,14 @@ def _recorded(out: AnyPath, files: list[AnyPath]) -> list[tuple[AnyPath, dict[st
     return [(path, known.get(path.name)) for path in files if path.name != PROFILE or not known]
 
 
-def write_profile(folder: AnyPath, found: dict[str, Any], tables: dict[str, pa.Table]) -> None:
+def write_profile(
+    folder: AnyPath, found: dict[str, Any], tables: dict[str, pa.Table], sight: Sight, *lines: str | None
+) -> None:
     """Write the files of a profile; profile.json, which lists the others, comes last."""
-    shown = tables["suspects"].slice(0, SUSPECTS_SHOWN).to_pylist()
     with scratch_folder(None) as scratch, disk_errors(scratch if isinstance(folder, RemotePath) else folder / PROFILE):
         for name, table in tables.items():
             pq.write_table(table, scratch / f"{name}.parquet", compression="zstd")
-        (scratch / "report.html").write_text(profile_page(found, shown), encoding="utf-8")
+        (scratch / "report.html").write_text(profile_page(found, tables, sight, *lines), encoding="utf-8")
         made = [scratch / name for name in FILES if name != PROFILE]
         found["files"] = {path.name: {"bytes": path.stat().st_size, "crc32": text_crc(path)} for path in made}
         (scratch / PROFILE).write_text(json.dumps(found, indent=2, allow_nan=False, default=str), encoding="utf-8")

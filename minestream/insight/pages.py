@@ -3,112 +3,343 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from minestream.config.border import public
 from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
-from minestream.insight.html import bars, curves, escaped, histogram, page, table, values
+from minestream.insight.html import (
+    Card,
+    bars,
+    cards,
+    code,
+    curves,
+    escaped,
+    folded,
+    histogram,
+    note,
+    page,
+    share,
+    table,
+    tiles,
+    two,
+    values,
+)
+from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
+from minestream.insight.sight import Sight
 from minestream.outputs.mined import mined_output
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.paths import text_of
-from minestream.system.values import given_of, value_rows
+from minestream.system.progress import short_number
+from minestream.system.values import given_of, size_text, value_rows
 
-SHOWN_LABELS = 100
+SHOWN_ROWS, FOLDED_ROWS = 20, 200  # suspects on the page, and with those that unfold
+SHOWN_LABELS, FOLDED_LABELS = 20, 100
+SHOWN_HUBS, SHOWN_PAIRS = 6, 6
 BINS = 100
+QUANTILES = {"min": "least", "5%": "5%", "median": "median", "95%": "95%", "max": "most"}
+NEAREST = {
+    "nearest_positive": "nearest of its label", "nearest_negative": "nearest of another label", "norms": "norm",
+}  # fmt: skip
+# The columns and lines of the margins: shares.
+LINES = {
+    "semi-hard": "semi_hard_fraction", "active": "active_fraction", "served": "served_fraction",
+    "in reach": "active_pairs_fraction",
+}  # fmt: skip
+SUSPICION = (
+    f"Listed are rows of which another label holds at least {LEAST_VOTES:.0%} of the {K} nearest rows and their own at "
+    f"most {MOST_SCORE:.0%}, and whose own label is not the nearer one; the most doubtful first. "
+)
+EXPECTED = (
+    "Suspicion is the share of wrong labels to expect among rows at least so doubtful, as measured where 2% of the "
+    "labels of real sets were swapped: look before you leave rows out."
+)
+FUNNEL = {
+    "anchors": "anchors", "pairs": "pairs with a positive", "full": "all negatives found", "short": "fewer negatives",
+    "empty": "no negative", "fallbacks": "farthest taken", "rows": "rows written",
+}  # fmt: skip
+# Charts of what was mined: columns that are drawn together, by what each is.
+CHARTS: dict[str, dict[str, str]] = {
+    "distance": {"distance_ap": "to the positive", "distance_an": "to the negative", "distance_pn": "between both",
+                 "distance": "of the pair"},
+    "similarity": {"score_ap": "to the positive", "score_an": "to the negative", "score": "of the pair",
+                   "scores": "to positives and negatives"},
+    "loss": {"loss": "of the row", "losses": "of the negative"},
+}  # fmt: skip
+MEASURES = {
+    f"{kind} {meaning}": name for kind, names in CHARTS.items() for name, meaning in names.items() if name in MEASURED
+}
 
 
-def note(text: str) -> str:
-    """A remark below a table or chart."""
-    return f'<p class="note">{escaped(text)}</p>'
+def rows_shown(found: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[int]:
+    """The rows of the source that the page of a profile shows."""
+    suspects, pairs = tables["suspects"].slice(0, FOLDED_ROWS), tables["duplicates"].slice(0, SHOWN_PAIRS)
+    columns = suspects["row"], pairs["left_row"], pairs["right_row"]
+    return [row["row"] for row in found["hubs"]["top"]] + [row for column in columns for row in column.to_pylist()]
 
 
-def profile_page(found: Mapping[str, Any], suspects: Sequence[Mapping[str, Any]]) -> str:
-    """The page of a profile; `suspects` are the first rows of suspects.parquet."""
-    histograms, margins, counted = found["histograms"], found["margins"], found["counted"]
+def profile_page(
+    found: Mapping[str, Any], tables: Mapping[str, pa.Table], sight: Sight, made_by: str | None, following: str | None
+) -> str:
+    """The page of a profile.
+
+    tables : suspects and duplicates, as they are written
+    made_by, following : the command that made the profile, and the next one; None where no command line can say it
+    """
+    chosen, metric = found["recommended"], found["config"]["metric"]
     names = ", ".join(file["name"] for file in found["source"]["identity"][:3])
-    overview = {name: found[name] for name in ("rows", "labels", "positive_pairs", "negative_pairs")}
-    overview |= {"metric": found["config"]["metric"], "zero_rows": found["zero_rows"]}
-    overview |= {f"dropped: {cause}": count for cause, count in found["source"]["dropped"].items()}
-    overview |= {f"recall@{k}": value for k, value in found["recall_at"].items()}
-    overview |= {"MAP@R": found["map_at_r"], "overlap of the histograms": histograms["overlap"]}
+    best = next(entry for entry in found["margins"] if entry["margin"] == chosen["margin"])
+    margin = f"margin ({_unit(found)}, log scale)"
     lines = {
-        name.replace("_", " "): [entry[name] for entry in margins]
-        for name in ("active_fraction", "semi_hard_fraction", "served_fraction", "active_pairs_fraction")
+        name: [(entry[field], entry.get(f"{field}_95")) for entry in found["margins"]] for name, field in LINES.items()
     }
-    shown = [name for name in margins[0] if not name.endswith("_95")]
-    hubs, labels = found["hubs"], found["per_label"]
-    return page(
-        f"Profile of {names}",
-        {
-            "Overview": values(overview) + "".join(map(note, found["notes"])),
-            "Distances": histogram(
-                "distances of positive and negative pairs", histograms["edges"],
-                {"positive pairs": histograms["positive"], "negative pairs": histograms["negative"]},
-            )
-            + note(f"shares of the pairs of each kind; {counted['what']}: {counted['how']}"),
-            "Nearest positive and negative": table(
-                [{"of the anchors": kind, **(found[f"nearest_{kind}"] or {})} for kind in ("positive", "negative")]
+    marked = (chosen["margin"], f"recommended {chosen['margin']:.12g}")
+    histograms = found["histograms"]
+    sections = {
+        "Distances": two(
+            histogram(
+                "distances of positive and negative pairs", f"{metric} distance", histograms["edges"],
+                {f"{kind} pairs": _shares(histograms, kind) for kind in ("positive", "negative")},
+                {f"{kind} pairs": histograms.get(f"{kind}_share_95", []) for kind in ("positive", "negative")},
             ),
-            "Margins": curves("shares by margin", [entry["margin"] for entry in margins], lines)
-            + table(margins, shown)
-            + note(f"recommended: {found['recommended']['margin']:g}: {found['recommended']['reason']}")
-            + note("served: of the anchors with a positive those whose nearest one has a semi-hard negative")
-            + note("active pairs: negatives nearer than the margin"),
-            "Triplets at the recommended margin": bars("triplets", _kinds(found)),
-            "Suspects": note(found["suspects"]["formula"]) + note(found["suspects"]["rule"])
-            + note(f"{found['suspects']['rows']:,} rows, {len(suspects):,} shown") + table(suspects),
-            "Hubs": note(
-                f"the row that is most often a nearest negative is one {hubs['max']:,} times; skew {hubs['skew']:.3g}; "
-                f"{hubs['never_used_rows']:,} rows never are"
+            table(
+                ["", *QUANTILES.values()],
+                [[what, *((found[name] or {}).get(q) for q in QUANTILES)] for name, what in NEAREST.items()],
             )
-            + table(hubs["top"]),
-            "Labels": note(f"{labels['labels']:,} labels, the worst recall@1 first")
-            + table(labels["table"][:SHOWN_LABELS]),
-            "Duplicates across labels": values(found["duplicates"]),
-            "Norms": table([found["norms"] or {}]),
-        },
-    )  # fmt: skip
+            + note(f"The chart: {found['counted']['how']}. The table: of all rows."),
+        ),
+        "Margins": two(
+            curves("shares by margin", margin, [entry["margin"] for entry in found["margins"]], lines, marked),
+            bars({name: best[name.replace("-", "_")] for name in ("hard", "semi-hard", "easy")})
+            + note(f"Triplets at margin {chosen['margin']:.12g}, of {short_number(found['triplets'])} in all.")
+            + note("Served: anchors with a positive whose nearest one has a semi-hard negative. Active: triplets that "
+                   "are hard or semi-hard. In reach: negatives nearer than the margin."),
+        )
+        + _margins(found, best),
+        "Labels": _labels(found, sight),
+        "Hubs": _hubs(found, sight),
+        "Suspects": _suspects(found, tables["suspects"].slice(0, FOLDED_ROWS).to_pylist(), sight),
+        "Duplicates across labels": duplicates_note(found["duplicates"])
+        + _duplicates(tables["duplicates"].slice(0, SHOWN_PAIRS).to_pylist(), sight),
+    }  # fmt: skip
+    lead = _recommended(found, following) + _figures(found)
+    return page(f"Profile of {names}", lead, sections, foot(found["version"], made_by))
 
 
-def _kinds(found: Mapping[str, Any]) -> dict[str, float]:
-    """Hard, semi-hard and easy triplets at the recommended margin."""
-    entry = next(each for each in found["margins"] if each["margin"] == found["recommended"]["margin"])
-    return {name.replace("_", "-"): entry[name] for name in ("hard", "semi_hard", "easy")}
+def _recommended(found: Mapping[str, Any], following: str | None) -> str:
+    chosen = found["recommended"]
+    head, why = f"Recommended: margin {chosen['margin']:.12g}, {chosen['band']} negatives", chosen["reason"]
+    why = f"In {_unit(found)}, with the {chosen['positives']} positives. It is {why}."
+    if not found["triplets"]:
+        head, why = "Nothing to mine", "No label has two rows that take part, or there is only one label."
+    following = note("Next:") + code(following) if following else ""
+    return f'<div class="box"><div class="big">{escaped(head)}</div><p>{escaped(why)}</p>{following}</div>'
+
+
+def foot(version: str, command: str | None) -> str:
+    """The end of a page: what made it."""
+    return f"minestream {escaped(version)}{code(command) if command else ''}"
+
+
+def _unit(found: Mapping[str, Any]) -> str:
+    """What margins are measured in."""
+    metric, normalize = found["config"]["metric"], found["config"]["normalize"]
+    return f"{metric} distance" + (" of unit rows" if normalize and metric != "cosine" else "")
+
+
+def _shares(histograms: Mapping[str, Any], kind: str) -> list[float]:
+    every = max(1, sum(histograms[kind]))
+    return [count / every for count in histograms[kind]]
+
+
+def _figures(found: Mapping[str, Any]) -> str:
+    source, half = found["source"], found.get("map_at_r_95")
+    precision = "MAP@R" if half is None else f"MAP@R ± {half:.1%}"
+    figures = {
+        f"rows of {source['dimension']} values": found["rows"], "labels": found["labels"],
+        "recall@1": share(found["recall_at"]["1"]), "recall@10": share(found["recall_at"]["10"]),
+        precision: share(found["map_at_r"]),
+        "overlap of distances": share(found["histograms"]["overlap"]),
+        "positive pairs": short_number(found["positive_pairs"]),
+        "negative pairs": short_number(found["negative_pairs"]),
+        **{name.replace("_", " "): found[name] for name in ("rows_without_positive", "zero_rows") if found[name]},
+        **{f"left out: {cause}": count for cause, count in source["dropped"].items() if count},
+    }  # fmt: skip
+    return tiles(figures) + "".join(map(note, found["notes"]))
+
+
+def _margins(found: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    """The table of the margins: shares with their intervals, and the margin in another unit where there is one."""
+    units = {"cosine": "cosine", "squared_euclidean_of_unit_rows": "squared Euclid"}
+    other = [name for name in units if best.get(name, best["margin"]) != best["margin"]]
+
+    def cell(entry: Mapping[str, Any], name: str) -> object:
+        half = entry.get(f"{name}_95")
+        return share(entry[name]) if half is None else (share(entry[name]), f"± {share(half)}")
+
+    rows = [
+        [f"{entry['margin']:.12g}", *(f"{entry[name]:.6g}" for name in other)]
+        + [cell(entry, name) for name in LINES.values()]
+        + [None if entry["mean_loss"] is None else f"{entry['mean_loss']:.3g}"]
+        for entry in found["margins"]
+    ]
+    heads = ["margin", *(units[name] for name in other), *LINES, "mean loss"]
+    return table(heads, rows, found["margins"].index(best))
+
+
+def _labels(found: Mapping[str, Any], sight: Sight) -> str:
+    heads = ["label", "rows", "recall@1", "mean nearest positive"]
+    labels = found["per_label"]
+    rows = [
+        [sight.label(each["label"]), each["rows"], share(each["recall_at_1"]), each["mean_nearest_positive"]]
+        for each in labels["table"][:FOLDED_LABELS]
+    ]
+    half, more = (min(len(rows), SHOWN_LABELS) + 1) // 2, len(rows) - SHOWN_LABELS
+    shown = two(table(heads, rows[:half]), table(heads, rows[half:SHOWN_LABELS]) if len(rows) > 1 else "")
+    rest = folded(f"{more:,} more labels", table(heads, rows[SHOWN_LABELS:])) if more > 0 else ""
+    return note(f"{labels['labels']:,} labels, the worst recall@1 first.") + shown + rest
+
+
+def _hubs(found: Mapping[str, Any], sight: Sight) -> str:
+    hubs = found["hubs"]
+
+    def card(row: Mapping[str, Any]) -> Card:
+        return _card(sight, row, sight.label(row["label"]), f"nearest negative of {row['uses']:,} rows")
+
+    return note(
+        f"{hubs['never_used_rows']:,} rows are never the nearest negative of another row; those below are it most "
+        f"often (skew {hubs['skew']:.3g})."
+    ) + _some([card(row) for row in hubs["top"]], SHOWN_HUBS, "hubs")
+
+
+def _suspects(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sight: Sight) -> str:
+    every, plain = found["suspects"], [row for row in rows if row["suspicion"] is None]
+    above = {name.rpartition("_")[2]: count for name, count in every.items() if name.startswith("rows_above_")}
+    counts = ", ".join(f"{count:,} of suspicion {cut} and above" for cut, count in above.items() if count)
+
+    def card(row: Mapping[str, Any]) -> Card:
+        own, other = sight.label(row["given_label"]), sight.label(row["predicted_label"])
+        votes = f"of its neighbours {row['label_score']:.0%} share its label, {row['predicted_share']:.0%} the other"
+        doubt = "" if row["suspicion"] is None else f"suspicion {row['suspicion']:.2f}; "
+        return _card(sight, row, f"{own} → {other}?", doubt + votes)
+
+    return (
+        note(f"{every['rows']:,} rows" + (f": {counts}." if counts else "."))
+        + note(SUSPICION + ("" if plain else EXPECTED))
+        + _some([card(row) for row in rows], SHOWN_ROWS, "suspects")
+        + (note(f"{sight.missing:,} pictures are not shown: no PNG or JPEG, or too large.") if sight.missing else "")
+    )
+
+
+def duplicates_note(counts: Mapping[str, Any]) -> str:
+    """How many rows are equal or nearly so, under different labels."""
+    if not counts["pairs"]:
+        return note("No rows of different labels are equal, or nearly so.")
+    near = counts["near_distance"]
+    within = "" if near is None else f", the others nearer than {near:.3g}"
+    return note(
+        f"{counts['pairs']:,} pairs of rows of different labels are duplicates: {counts['exact_pairs']:,} are "
+        f"equal{within}."
+    )
+
+
+def _duplicates(pairs: Sequence[Mapping[str, Any]], sight: Sight) -> str:
+    """The first pairs, each as a card."""
+    shown = []
+    for pair in pairs:
+        sides = [
+            {name.removeprefix(side): value for name, value in pair.items() if name.startswith(side)}
+            for side in ("left_", "right_")
+        ]
+        texts = dict.fromkeys(filter(None, (sight.texts.get(side["row"], "") for side in sides)))
+        what = "equal" if pair["exact"] else f"distance {pair['distance']:.3g}"
+        shown.append(Card(
+            " | ".join(sight.label(side["label"]) for side in sides), " and ".join(map(_name, sides)), what,
+            " | ".join(texts), sight.pictures.get(sides[0]["row"], ""),
+        ))  # fmt: skip
+    return cards(shown) if shown else ""
+
+
+def _card(sight: Sight, row: Mapping[str, Any], title: str, remark: str) -> Card:
+    at = row["row"]
+    return Card(title, _name(row), remark, sight.texts.get(at, ""), sight.pictures.get(at, ""))
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """A row by its id, else by its number."""
+    return f"id {row['id']}" if "id" in row else f"row {row['row']}"
+
+
+def _some(shown: list[Card], most: int, what: str) -> str:
+    """The first cards; the rest unfold."""
+    rest = shown[most:]
+    return (cards(shown[:most]) if shown else "") + (folded(f"{len(rest):,} more {what}", cards(rest)) if rest else "")
 
 
 def describe_page(mined: str | os.PathLike[str]) -> str:
-    """The page of a mined output: distances, losses, funnel."""
+    """The page of a mined output: losses, distances, how it was mined, funnel."""
     found, output = describe(mined), mined_output(mined)
-    edges = {
-        name: np.linspace(spread["min"], max(spread["max"], np.nextafter(spread["min"], np.inf)), BINS + 1)
-        for name, spread in found["quantiles"].items()
-        if spread
-    }
-    bins = {name: np.zeros(BINS, np.int64) for name in edges}
-    for group in row_groups(output, list(edges)):
-        for name in edges:
-            bins[name] += np.histogram(flat(group.column(name)), edges[name])[0]
-    charts = {
-        name: histogram(name, edges[name].tolist(), {name.replace("_", " "): bins[name].tolist()})
-        for name in edges
-        if name in MEASURED
-    }
-    means = ("rows", "mean_loss", "mean_active_loss", "active_rows", "active_fraction")
+    spreads = {name: spread for name, spread in found["quantiles"].items() if spread}
+    config, counts = found["config"], {name: found["counts"].get(name) for name in FUNNEL}
     chosen = ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed")
-    return page(
-        f"Mined: {output.path.name}",
-        {
-            "Overview": values({name: found[name] for name in means if name in found}),
-            "Configuration": values({name: found["config"].get(name) for name in chosen}) + note(found["loss"]),
-            **rescoring_section(found.get("rescoring")),
-            **{name.replace("_", " ").capitalize(): chart for name, chart in charts.items()},
-            "Funnel": bars("funnel", found["counts"]),
-        },
-    )
+    means = {
+        "mean loss": found.get("mean_loss"), "mean loss above 0": found.get("mean_active_loss"),
+        "losses above 0": None if found.get("active_fraction") is None else share(found["active_fraction"]),
+    }  # fmt: skip
+    figures = {
+        "rows": found["rows"], "size": size_text(found["bytes"]),
+        "rows read": sum(each["rows"] for each in found["source"]), **given_of(means),
+    }  # fmt: skip
+    rule, loss = (f"{text[:1].upper()}{text[1:]}." for text in (found["labels"], _in_words(found["loss"])))
+    lead = f'<div class="box"><p>{escaped(rule)}</p><p>{escaped(loss)}</p></div>' + tiles(figures)
+    sections = {
+        "Distances": two(*_charts(output, spreads, config["metric"]))
+        + table(
+            ["", *QUANTILES.values()],
+            [[what, *(spreads[name][q] for q in QUANTILES)] for what, name in MEASURES.items() if name in spreads],
+        )
+        + note(f"Quantiles of {found['quantiles_of']}."),
+        "How it was mined": two(
+            values({name: config[name] for name in chosen if config.get(name) is not None}),
+            bars({FUNNEL[name]: count for name, count in counts.items() if count}),
+        ),
+        **rescoring_section(found.get("rescoring")),
+    }
+    command = found.get("report", {}).get("command")
+    return page(f"Mined: {output.path.name}", lead, sections, foot(found["version"], command))
+
+
+def _in_words(text: str) -> str:
+    """A text that says what columns of distances and scores hold instead of their names."""
+    for what, name in MEASURES.items():
+        text = text.replace(name, what) if "_" in name else text
+    return text
+
+
+def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str) -> list[str]:
+    """A histogram for each kind of measure, from one pass over the rows."""
+    drawn = {kind: [name for name in names if name in spreads] for kind, names in CHARTS.items()}
+    drawn = {kind: names for kind, names in drawn.items() if names}
+    edges = {}
+    for kind, names in drawn.items():
+        low, high = min(spreads[name]["min"] for name in names), max(spreads[name]["max"] for name in names)
+        edges[kind] = np.linspace(low, max(high, np.nextafter(low, np.inf)), BINS + 1)
+    bins = {name: np.zeros(BINS, np.int64) for names in drawn.values() for name in names}
+    for group in row_groups(output, list(bins)):
+        for kind, names in drawn.items():
+            for name in names:
+                bins[name] += np.histogram(flat(group.column(name)), edges[kind])[0]
+    title: Callable[[str], str] = lambda kind: f"{metric} {kind}" if kind != "loss" else kind  # noqa: E731
+    return [
+        histogram(kind, title(kind), edges[kind].tolist(), {
+            CHARTS[kind][name]: (bins[name] / max(1, bins[name].sum())).tolist() for name in names
+        })
+        for kind, names in drawn.items()
+    ]  # fmt: skip
 
 
 def rescoring_section(rescoring: Mapping[str, Any] | None) -> dict[str, str]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from minestream._version import VERSION
 from minestream.config.border import public, refuse_unknown
 from minestream.config.checks import check_distance
+from minestream.config.command_line import command_line, line_after_profile
 from minestream.config.commands import Profiling, check_own
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
@@ -28,6 +29,8 @@ from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio
 from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
+from minestream.insight.pages import rows_shown
+from minestream.insight.sight import sight_of
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.driver import Driver
 from minestream.system.paths import place_of
@@ -46,7 +49,7 @@ LABELS_LISTED = 1_000
 def profile(
     inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
     sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
-    suspects_above: float | None = None, progress_callback: Callback | None = None,
+    suspects_above: float | None = None, image: str | None = None, progress_callback: Callback | None = None,
     **options: Unpack[ProfileOptions],
 ) -> dict[str, Any]:  # fmt: skip
     """Report what an input holds: distances, margins, retrieval, hubs, doubtful labels, duplicates.
@@ -72,6 +75,8 @@ def profile(
         Replace the files of an earlier profile in `out`.
     suspects_above : float in [0, 1], optional
         List only rows with at least this suspicion: about this share of them has a wrong label. Not for dot.
+    image : str, optional
+        Column of PNG or JPEG bytes, or of structs with them as `bytes`: report.html shows those of suspects and hubs.
     progress_callback : callable, optional
     **options
         As for mine(). Rows without a label are left out.
@@ -103,14 +108,24 @@ def profile(
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
     with Driver(config, resources, progress_callback) as driver:
-        found, files = _Profile(driver, driver.open(inputs, tables), given, sample, full).result(near, suspects_above)
+        sources = driver.open(inputs, tables)
+        if image is not None:
+            sources.anchors.has_pictures(image)
+        made = _Profile(driver, sources, given, sample, full)
+        found, files = made.result(near, suspects_above)
+        if folder is not None:
+            sight = sight_of(made.loaded, sources.anchors, rows_shown(found, files), image)
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)
     found["notes"] += _idle(
-        found, out, overwrite=overwrite, carry=options.get("carry"), sample=sample, full=full, seed=seed or None
-    )
+        found, out, overwrite=overwrite, carry=options.get("carry"), image=image, sample=sample, full=full,
+        seed=seed or None,
+    )  # fmt: skip
     if folder is not None:
-        write_profile(folder, found, files)
+        own: dict[str, Any] = {"margins": given, "sample": sample, "full": full, "near": near, "seed": seed or None}
+        own |= {"suspects_above": suspects_above, "image": image, "progress": None}
+        made_by = command_line("profile", inputs, out, {**options, **own})
+        write_profile(folder, found, files, sight, made_by, line_after_profile(found, inputs, options))
     return found
 
 

@@ -5,10 +5,12 @@ Checked by the standard library's parser.
 
 from __future__ import annotations
 
+import html
 import json
 import re
-import shutil
+import shlex
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -23,15 +25,35 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from worlds import clustered
 
+import minestream
 from minestream.cli.insight import profile as command
+from minestream.cli.main import cli
 from minestream.errors import OutputError, UsageError
-from minestream.insight.html import bars, curves, escaped, histogram, page, table, values
+from minestream.insight.html import (
+    MOST_TICKS,
+    Card,
+    bars,
+    cards,
+    code,
+    curves,
+    escaped,
+    folded,
+    histogram,
+    log_ticks,
+    note,
+    page,
+    round_ticks,
+    share,
+    table,
+    tiles,
+    values,
+)
 from minestream.insight.pages import describe_html
 from minestream.insight.profiling import profile
 from minestream.mining.pipeline import mine
 
 NASTY = "<script>alert(1)</script>"
-VOID = {"meta", "rect", "line", "circle", "path", "polyline", "br"}
+VOID = {"meta", "rect", "line", "circle", "path", "polyline", "br", "img"}
 
 
 class Page(HTMLParser):
@@ -66,8 +88,10 @@ class Page(HTMLParser):
 
 def assert_self_contained(text: str) -> Page:
     found = Page(text)
-    assert not {"script", "link", "img", "iframe", "object", "a"} & set(found.tags)
-    assert not [name for name, _ in found.attributes if name in ("src", "href") or name.startswith("on")]
+    assert not {"script", "link", "iframe", "object"} & set(found.tags)
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    assert all(str(value).startswith("#s") for name, value in found.attributes if name == "href")
+    assert all(str(value).startswith("data:image/") for name, value in found.attributes if name == "src")
     assert not re.search(r"url\(|@import|https?://", text)
     assert "width=device-width" in text
     assert "default-src 'none'" in text
@@ -94,13 +118,14 @@ def test_the_report_shows_everything_and_no_text_is_markup(nasty: pa.Table, tmp_
     text = (tmp_path / "look" / "report.html").read_text(encoding="utf-8")
     seen = assert_self_contained(text)
     assert NASTY not in text
-    assert "<b>" not in text
+    assert "<b>5" not in text
     shown = "".join(seen.texts)
     assert f"{NASTY} row 5" in shown
     assert "<b>5</b>&\"'" in shown
     assert seen.tags.count("svg") >= 3
-    for heading in ("Overview", "Distances", "Margins", "Suspects", "Hubs", "Labels", "Norms"):
-        assert heading in seen.texts
+    headings = ["Distances", "Margins", "Labels", "Hubs", "Suspects", "Duplicates across labels"]
+    assert [each for each in seen.texts if each in headings] == headings * 2, "a line of contents, then the sections"
+    assert not re.search(r"[a-z]_[a-z]", re.sub(r"\.box.*?</style>", "", shown)), "no name of a field"
 
 
 @pytest.mark.parametrize("emit", ["triplets", "pairs", "tuples"])
@@ -108,7 +133,8 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
     mine(nasty, tmp_path / "out.parquet", emit=emit, band="any" if emit == "pairs" else "semi-hard", progress="none")
     written = describe_html(tmp_path / "out.parquet", tmp_path / "out.html")
     seen = assert_self_contained(Path(written).read_text(encoding="utf-8"))
-    assert "Funnel" in seen.texts
+    assert "How it was mined" in seen.texts
+    assert not re.search(r"distance_|score_", "".join(seen.texts))
     assert seen.tags.count("svg") >= 3
     with pytest.raises(OutputError, match="cannot write"):
         describe_html(tmp_path / "out.parquet", tmp_path / "missing" / "out.html")
@@ -121,23 +147,47 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
 
 
 def test_charts_are_drawn_to_scale() -> None:
-    drawn = histogram("h", [0.0, 1.0, 2.0, 3.0], {"a": [1, 3, 0], "b": [0, 0, 0]})
+    drawn = histogram("h", "x", [0.0, 1.0, 2.0, 3.0], {"a": [0.25, 0.75, 0], "b": [0, 0, 0]}, {"a": [0.05, None, 0]})
     heights = [float(y) for y in re.findall(r"V([\d.]+)", drawn)]
     floor = heights[-1]
     assert (floor - heights[0]) * 3 == pytest.approx(floor - heights[1], abs=0.1)
-    lengths = [
-        float(width) for width in re.findall(r'rect x="210" y="\d+" width="([\d.]+)"', bars("b", {"x": 2, "y": 1}))
-    ]
-    assert lengths == [300, 150]
-    line = curves("c", [1.0, 2.0], {"a": [0.5, None], "b": [1.0, 0.0]})
+    low, high = (float(y) for y in re.findall(r'class="ci"[^>]* y1="([\d.]+)" y2="([\d.]+)"', drawn)[0])
+    assert drawn.count('class="ci"') == 1
+    assert (low - high) / (floor - heights[0]) == pytest.approx(0.1 / 0.25, abs=0.01)
+    assert [float(width) for width in re.findall(r"width:([\d.]+)%", bars({"x": 2, "y": 1}))] == [100, 50]
+    lines = {"a": [(0.5, 0.1), (None, None)], "b": [(1.0, None), (0.0, 0.0)]}
+    line = curves("c", "x", [1.0, 2.0], lines, (2.0, "here"))
     assert line.count("<circle") == 3
+    assert line.count('class="ci"') == 1
+    mark, last = re.search(r'class="mark" x1="([\d.]+)"', line), re.findall(r'circle cx="([\d.]+)"', line)[-1]
+    assert mark is not None
+    assert mark[1] == last
+    assert ">here</text>" in line
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-9, 1e7))
+def test_ticks_are_few_and_round(low: float, width: float) -> None:
+    high = low + width
+    if not width > 1e-6 * abs(low):
+        return
+    ticks = round_ticks(low, high)
+    assert 2 <= len(ticks) <= MOST_TICKS + 1
+    assert all(low - 1e-6 * width <= each <= high + 1e-6 * width for each in ticks)
+    step = (ticks[-1] - ticks[0]) / (len(ticks) - 1)
+    assert f"{step:.0e}"[0] in "125"
+    assert all(each / step == pytest.approx(round(each / step), abs=1e-3) for each in ticks)
+
+
+def test_ticks_of_a_logarithmic_axis() -> None:
+    assert log_ticks(0.02, 0.5) == [0.02, 0.05, 0.1, 0.2, 0.5]
+    assert log_ticks(1e-3, 1e5) == [1e-3, 1e-2, 1e-1, 1, 10, 100, 1e3, 1e4, 1e5]
 
 
 def test_nothing_to_draw_is_said() -> None:
-    assert "nothing to draw" in histogram("h", [0.0, 1.0], {"a": [0]})
-    assert "nothing to draw" in curves("c", [1.0], {"a": [None]})
-    assert "none" in table([])
-    Page(page("t", {NASTY: table([{NASTY: NASTY, "x": None}])}))
+    assert "nothing to draw" in histogram("h", "x", [0.0, 1.0], {"a": [0]})
+    assert "nothing to draw" in curves("c", "x", [1.0], {"a": [(None, None)]})
+    assert "none" in table(["a"], [])
+    Page(page("t", "", {NASTY: table([NASTY, "x"], [[NASTY, None]])}, ""))
 
 
 @pytest.mark.parametrize(("value", "shown"), [(None, "none"), (True, "yes"), (1234, "1,234"), (0.5, "0.5"), ([1], "1")])
@@ -145,10 +195,9 @@ def test_values_as_people_read_them(value: Any, shown: str) -> None:
     assert escaped(value) == shown
 
 
-def test_ids_and_labels_are_names_without_separators() -> None:
-    assert "<td>12345</td>" in table([{"id": 12345}])
-    assert "<td>12345, 6</td>" in table([{"neighbor_ids": [12345, 6]}])
-    assert "<td class=n>12,345</td>" in table([{"rows": 12345}])
+@pytest.mark.parametrize(("value", "shown"), [(None, "none"), (0.0, "0.0%"), (1e-5, "<0.1%"), (0.9849, "98.5%")])
+def test_shares_are_percent(value: float | None, shown: str) -> None:
+    assert share(value) == shown
 
 
 # ---------------------------------------------------------------- the command
@@ -175,6 +224,54 @@ def test_the_command_prints_json_or_text(nasty: pa.Table, tmp_path: Path) -> Non
         CliRunner().invoke(command, [source, "--margin", "few"], catch_exceptions=False)
 
 
+GIVEN = [
+    ["--label", "kind of thing"],
+    ["--label", "kind of thing", "--metric", "dot", "--group-column", "camera", "--group-rule", "negatives"],
+    ["--label=-number", "--metric", "sqeuclidean", "--normalize", "--unlabeled-value=-1", "--carry", "text"],
+    ["--label", "kind of thing", "--metric", "euclidean", "--exclude-rows", "my rows.parquet"],
+]  # fmt: skip
+OWN = [["--sample", "90"], ["--seed", "7", "--sample", "80"], ["--near", "0.5"], ["--margin", "0.1234567,7"]]
+
+
+@pytest.mark.parametrize(("given", "own"), [*zip(GIVEN, OWN, strict=True)])
+def test_the_next_command_runs_as_it_stands(
+    nasty: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], own: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = nasty["label"].to_pylist()
+    table = nasty.rename_columns({"label": "kind of thing"})
+    numbers = [-1 if row % 9 == 0 else int(name[-1]) for row, name in enumerate(names)]
+    table = table.append_column("-number", pa.array(numbers))
+    table = table.append_column("camera", pa.array([row % 50 for row in range(len(table))]))
+    write(table, tmp_path / "it's mine.parquet")
+    write(table.select(["id"]).slice(0, 3), tmp_path / "my rows.parquet")
+    asked = ["profile", "it's mine.parquet", *given, *own, "-o", "my look"]
+    told = CliRunner().invoke(cli, [*asked, "--progress", "none"], catch_exceptions=False).stdout
+    line = next(line.removeprefix("next: ") for line in told.splitlines() if line.startswith("next: "))
+    pre = re.findall("<pre>(.*?)</pre>", (tmp_path / "my look" / "report.html").read_text())
+    shown, foot = map(html.unescape, pre)
+    assert shown == line
+    assert sorted(shlex.split(foot)) == sorted(["minestream", *asked])
+    assert set(given) <= set(shlex.split(line))
+    assert ("--seed" in shlex.split(line)) == ("--seed" in own)
+    subprocess.run(line.replace("minestream", f"{sys.executable} -m minestream", 1), shell=True, check=True)
+    found = json.loads((tmp_path / "my look" / "profile.json").read_text())
+    config = minestream.describe("it's mine.triplets.parquet")["config"]
+    assert config["margin"] == found["recommended"]["margin"]
+    assert config["metric"] == found["config"]["metric"]
+    assert len(re.search(r"--margin (\S+)", line)[1]) <= 9  # type: ignore[index]
+
+
+def test_what_no_command_line_can_say_has_no_next_command(nasty: pa.Table, tmp_path: Path) -> None:
+    profile(nasty, tmp_path / "memory", progress="none")
+    alone = nasty.set_column(1, "label", pa.array(range(len(nasty))))
+    profile(write(alone, tmp_path / "alone.parquet"), tmp_path / "alone", progress="none")
+    texts = [(tmp_path / name / "report.html").read_text() for name in ("memory", "alone")]
+    assert "<pre>" not in texts[0]
+    assert "Nothing to mine" in texts[1]
+    assert "minestream mine" not in texts[1]
+
+
 def test_a_float_that_is_no_number_never_reaches_json(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
     found = profile(
@@ -187,27 +284,11 @@ def test_a_float_that_is_no_number_never_reaches_json(tmp_path: Path) -> None:
     assert_self_contained((tmp_path / "look" / "report.html").read_text(encoding="utf-8"))
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_shows_the_page_and_runs_nothing(tmp_path: Path, width: int) -> None:
-    vectors, labels = clustered(5, [20] * 4, 6)
-    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6)
-    named = [f"<script>document.title='{label}'</script>" for label in labels]
-    profile(pa.table({"label": named, "embedding": values}), tmp_path / "look")
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},1600"]
-    address = (tmp_path / "look" / "report.html").as_uri()
-    shown = subprocess.run([*browser, "--dump-dom", address], capture_output=True, text=True, check=True).stdout
-    assert "<title>Profile of" in shown
-    assert shown.count("<svg") >= 3
-    picture = tmp_path / "page.png"
-    subprocess.run([*browser, f"--screenshot={picture}", address], capture_output=True, check=True)
-    assert picture.stat().st_size > 20_000  # an empty page has a few thousand bytes
-
-
 # ---------------------------------------------------------------- no text is markup
 
 TAGS = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "section", "p", "div", "table", "thead", "tbody",
-        "tr", "th", "td", "svg", "rect", "path", "line", "text", "circle", "polyline", "span"}  # fmt: skip
+        "tr", "th", "td", "svg", "rect", "path", "line", "text", "circle", "polyline", "span", "nav", "a", "footer",
+        "details", "summary", "b", "i", "small", "pre", "img"}  # fmt: skip
 
 
 class Tags(HTMLParser):
@@ -215,7 +296,10 @@ class Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert tag in TAGS
-        assert not [name for name, _ in attributes if name.startswith("on") or name in ("src", "href")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+        assert all(
+            str(value).startswith(("#s", "data:image/")) for name, value in attributes if name in ("src", "href")
+        )
 
 
 TEXTS = st.one_of(st.sampled_from(MARKUP), st.text(st.characters(), max_size=20))
@@ -225,9 +309,10 @@ TEXTS = st.one_of(st.sampled_from(MARKUP), st.text(st.characters(), max_size=20)
 @given(TEXTS, TEXTS)
 def test_no_text_is_markup_in_a_page(a: str, b: str) -> None:
     counts = {a: [1.0, 2.0]}
-    body = table([{a: b, "id": b, "_labels": [a, b]}]) + values({a: b, b: [a, {"x": a}]}) + bars(a, {b: 1})
-    body += histogram(a, [0.0, 1.0, 2.0], counts) + curves(b, [0.0, 1.0], counts)
-    found = page(a, {b: body})
+    body = table([a, b], [[b, (a, b)]]) + values({a: b, b: [a, {"x": a}]}) + bars({b: 1}) + tiles({a: b})
+    body += histogram(a, b, [0.0, 1.0, 2.0], counts) + curves(b, a, [0.5, 1.0], {a: [(0.5, None)] * 2}, (0.5, b))
+    body += cards([Card(a, b, a, b, "data:image/png;base64,AA==")]) + folded(a, code(b)) + note(a)
+    found = page(a, "", {b: body}, "")
     found.encode()
     Tags().feed(found)
     assert not set(found) & set("\0\x1b\u202e")

@@ -1,0 +1,93 @@
+"""What a page shows of single rows: names of labels, texts, pictures."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.source import Source
+from minestream.outputs.rows import TEXT_NAMES
+
+NAME_ENDINGS = ("_name", "_text", "_title")  # of a column beside that of the labels, which says what they mean
+PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}  # by their first bytes
+PICTURE_BYTES = 8 << 20  # of all pictures of a page
+
+
+@dataclass
+class Sight:
+    """What people see of rows and labels.
+
+    Attributes
+    ----------
+    names : dict
+        What labels mean, where the input says it.
+    texts, pictures : dict of int to str
+        By row of the source; pictures are data: addresses.
+    missing : int
+        How many rows have no picture to show.
+    """
+
+    names: dict[Any, str] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+    pictures: dict[int, str] = field(default_factory=dict)
+    missing: int = 0
+
+    def label(self, value: Any) -> str:
+        """A label as people call it."""
+        if isinstance(value, list):
+            return ", ".join(map(self.label, value))
+        return self.names.get(value, str(value))
+
+
+def sight_of(loaded: Loaded, source: Source, rows: Iterable[int], image: str | None) -> Sight:
+    """What the page shows of `rows` of the source, and the names of all labels.
+
+    The texts are those of the carried columns, else of a column of a known name. What is not carried is read again: not
+    from a stream. Cost: one pass over these columns.
+    """
+    shown, found = np.unique(np.fromiter(rows, np.int64)), Sight()
+    carried, stored = source.columns.carry, source.stored
+    text = next((name for name in stored.names if name.lower() in TEXT_NAMES and name != source.columns.label), None)
+    texts = list(carried) or ([text] if text is not None and pa.types.is_string(stored.field(text).type) else [])
+    wanted = [*texts, *([image] if image is not None else [])]
+    room = PICTURE_BYTES
+    for row, values in source.peek(wanted, shown) if wanted else ():
+        found.texts[row] = " · ".join(str(values[name]) for name in texts if values[name] is not None)
+        if image is None:
+            continue
+        value = values[image]
+        picture = value.get("bytes") if isinstance(value, dict) else value
+        kind = next((kind for magic, kind in PICTURES.items() if picture and picture.startswith(magic)), None)
+        if picture is None or kind is None or len(picture) > room:
+            found.missing += 1
+            continue
+        room -= len(picture)
+        found.pictures[row] = f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+    found.names = _names(loaded, source)
+    return found
+
+
+def _names(loaded: Loaded, source: Source) -> dict[Any, str]:
+    """What the numbers of labels mean: by the features of a Hugging Face dataset, else by a column beside them."""
+    column = source.columns.label
+    if column is None or not pa.types.is_integer(source.label_type):
+        return {}
+    try:
+        features = json.loads((source.stored.metadata or {})[b"huggingface"])["info"]["features"]
+        return dict(enumerate(map(str, features[column]["names"])))
+    except (KeyError, TypeError, ValueError):
+        pass
+    beside = next((name for ending in NAME_ENDINGS if (name := column + ending) in source.stored.names), None)
+    if beside is None:
+        return {}
+    _, first = np.unique(loaded.rows.label, return_index=True)
+    labels = dict(zip(loaded.source_row[first].tolist(), loaded.labels.take(first).to_pylist(), strict=True))
+    seen = source.peek([beside], np.sort(loaded.source_row[first]))
+    return {labels[row]: str(values[beside]) for row, values in seen if values[beside] is not None}
