@@ -147,7 +147,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("effects")
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(ROWS.ravel()), 4)
     texts = [f"text {row}" for row in range(40)]
-    pq.write_table(pa.table({"embedding": vectors, "label": LABELS, "text": texts}), folder / "in.parquet")
+    columns = {"embedding": vectors, "label": LABELS, "text": texts, "picture": [text.encode() for text in texts]}
+    pq.write_table(pa.table(columns), folder / "in.parquet")
     pq.write_table(pa.table({"embedding": vectors, "id": range(40), "text": texts}), folder / "c.parquet")
     pq.write_table(pa.table({"query_id": [1, 2], "positive_id": [3, 4]}), folder / "p.parquet")
     options: dict[str, Any] = {"progress": "none", "band": "any"}
@@ -203,6 +204,7 @@ ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("compare", {"on_duplicate_ids": "last"}, None),
     ("profile", {"overwrite": True}, {"out": "look"}),
     ("profile", {"carry": ("text",)}, {"out": "look", "overwrite": True}),
+    ("profile", {"image": "picture"}, {"out": "look", "overwrite": True}),
     ("profile", {"full": True, "sample": 7}, {"full": False}),
     ("profile", {"full": True}, None),
     ("profile", {"sample": 40}, {"sample": 39}),
