@@ -1,4 +1,4 @@
-"""The pages of the guide, which come with the package."""
+"""The pages of documentation (the folder guide), which come with the package."""
 
 from __future__ import annotations
 

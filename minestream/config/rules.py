@@ -1,4 +1,4 @@
-"""The rules of mining as tables of names, text and data: bands, picks, positive rules, emits, losses, presets."""
+"""The rules of mining as tables of text and data: bands, picks, positive rules, emits, losses, presets; the engines."""
 
 from __future__ import annotations
 

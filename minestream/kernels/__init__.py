@@ -1,4 +1,4 @@
-"""Compiled loops over arrays. They know nothing of files, options or the names of metrics.
+"""Compiled loops over arrays. They know nothing of files or options; a metric is a number.
 
 This file chooses the folder that compiled kernels are kept in, and imports neither numpy nor numba.
 """

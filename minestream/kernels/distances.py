@@ -1,4 +1,6 @@
-"""Canonical distances: float64, coordinates in order, one accumulator a pair, no fused multiply-add, no fastmath.
+"""Canonical distances, by the formula of each metric, whose code is a constant here.
+
+float64, coordinates in order, one accumulator a pair, no fused multiply-add, no fastmath.
 
 Eight pairs go side by side, each with its own accumulator: the order of the additions within a pair, and so its
 value, is that of one pair alone.

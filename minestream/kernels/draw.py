@@ -1,4 +1,4 @@
-"""Draws: the seeded hash that every random choice is made by, and the sort keys of the picks."""
+"""Draws: the seeded hash that every random choice is made by, and the sort keys of the picks; unit distances."""
 
 from __future__ import annotations
 

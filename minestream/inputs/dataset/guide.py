@@ -1,4 +1,4 @@
-"""The guide: a second embedding of every row, whose similarities must pass the filters too."""
+"""The guide (`--guide`): a second embedding of every row, whose similarities must pass the filters too."""
 
 from __future__ import annotations
 

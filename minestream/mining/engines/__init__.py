@@ -1,4 +1,4 @@
-"""Engines: clusters that mine the shards of a run. Each is a module with one function `workers`, imported on use."""
+"""Engines: clusters that mine the shards of a run. Those are dask.py and ray.py, imported on use."""
 
 from __future__ import annotations
 
