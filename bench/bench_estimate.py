@@ -58,7 +58,7 @@ sys.exit(code)
 def estimate(command: list[str | Path]) -> float:
     """The seconds that a dry run tells."""
     plan = json.loads(launched(["-m", "minestream", *command, "--dry-run"]).printed)
-    return float(plan["plan"]["projected_seconds"])
+    return float(plan["result"]["plan"]["projected_seconds"])
 
 
 def measure(source: Path, job: str, runs: int, work: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def measure(source: Path, job: str, runs: int, work: Path) -> dict[str, Any]:
         estimates.append(estimate(command))
         printed = launched(["-c", TIMED, *command]).printed.rstrip()
         report, told = map(json.loads, printed.rsplit("\n", 1))
-        seconds.append(report["seconds"])
+        seconds.append(report["seconds"]["total"])
         ratios.append(estimates[-1] / seconds[-1])
         by_rate += [] if kept is None else [kept / seconds[-1]]
         stages.append(told["stage"])

@@ -167,7 +167,7 @@ def measure(size: str, dimension: int, options: list[str], folder: Path) -> dict
     fixed = ["--memory", memory, "--progress", "none", "--json", "--overwrite"]
     run = watched(["mine", source, "-o", out, *fixed, *options], place)
     report = json.loads(run.printed)
-    plan, stats = report["plan"] | report["effort"], report["stats"]
+    plan, stats = report["result"]["plan"] | report["result"]["effort"], report["counters"]
     began = time.perf_counter()
     mining.verify(out, source)
     verified_seconds = time.perf_counter() - began
@@ -176,7 +176,7 @@ def measure(size: str, dimension: int, options: list[str], folder: Path) -> dict
         "memory_bytes": plan["memory_bytes"], "options": options, "anchors": plan["anchors"],
         "threads": plan["threads"], "screen": plan["screen"], "vectors_in": plan["vectors_in"],
         "vectors_bytes": plan["vectors_bytes"], "pairs": plan["pairs_to_compute"], "rows_out": stats["rows"],
-        "out_bytes": out.stat().st_size, "seconds": run.seconds, "stages": stats["seconds"],
+        "out_bytes": out.stat().st_size, "seconds": run.seconds, "stages": report["seconds"]["stages"],
         "pairs_a_second": plan["pairs_to_compute"] / run.seconds, "peak_bytes": run.peak_bytes,
         "within": run.peak_bytes <= plan["memory_bytes"] + BASELINE_BYTES, "growth": growth(run.series),
         "scratch_bytes": max(point[2] for point in run.series), "verified_anchors": mining.VERIFIED_ANCHORS,

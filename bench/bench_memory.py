@@ -32,7 +32,7 @@ def measure(source: Path, memory: str, runs: int, options: list[str], folder: Pa
     """One row of results: seconds, peak bytes and a checksum of the output."""
     out = folder / f"{memory}.parquet"
     mined = [mining.mine(source, out, ["--memory", memory, *options]) for _ in range(runs)]
-    plan = mined[-1].report["plan"] | mined[-1].report["effort"]
+    plan = mined[-1].report["result"]["plan"] | mined[-1].report["result"]["effort"]
     peak = max(run.peak_bytes for run in mined)
     return {
         "rows": plan["rows"], "dimension": plan["dimension"], "memory": memory, "memory_bytes": plan["memory_bytes"],

@@ -49,12 +49,12 @@ def measure(given: data.DataFile, k: int, runs: int, folder: Path) -> list[dict[
 def figures(name: str, job: str, k: int, mined: list[mining.Mined], peers: list[mining.Searched]) -> dict[str, Any]:
     """One row of results; k is the peer's."""
     report = mined[-1].report
-    stats, anchors, effort = report["stats"], report["stats"]["anchors"], report["effort"]
+    stats, anchors, effort = report["counters"], report["counters"]["anchors"], report["result"]["effort"]
     rows, dimension = peers[0].report["rows"], peers[0].report["dimension"]
     seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run in peers]
     sweep = [run.sweep_seconds for run in mined]
     return {
-        "data": name, "rows": rows, "dimension": dimension, "job": job, "k": report["config"]["negatives"],
+        "data": name, "rows": rows, "dimension": dimension, "job": job, "k": report["configuration"]["negatives"],
         "seconds": median(seconds), "all_seconds": seconds, "stages": mining.stage_medians(mined),
         "faiss_k": k, "faiss_seconds": median(peer_seconds), "all_faiss_seconds": peer_seconds,
         "ratio": median_ratio(peer_seconds, seconds),

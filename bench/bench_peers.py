@@ -48,13 +48,13 @@ def peer_row(name: str, k: int, runs: list[mining.Searched]) -> dict[str, Any]:
 def own_row(k: int, runs: list[mining.Mined]) -> dict[str, Any]:
     """One row of results of minestream: whole runs, and the search in them."""
     report, seconds = runs[-1].report, median(run.seconds for run in runs)
-    rows, dimension = report["plan"]["rows"], report["plan"]["dimension"]
+    rows, dimension = report["result"]["plan"]["rows"], report["result"]["plan"]["dimension"]
     return {
         "contender": "minestream", "claim": "the k nearest rows of other labels, as Parquet: the whole run",
         "rows": rows, "dimension": dimension, "k": k, "seconds": seconds,
         "search_seconds": median(run.search_seconds for run in runs),
-        "gf_eq": mining.billions(rows, dimension, seconds), "answers": report["stats"]["rows"],
-        "usable": report["stats"]["rows"], "usable_an_anchor": report["stats"]["rows"] / rows,
+        "gf_eq": mining.billions(rows, dimension, seconds), "answers": report["counters"]["rows"],
+        "usable": report["counters"]["rows"], "usable_an_anchor": report["counters"]["rows"] / rows,
         "peak_bytes": max(run.peak_bytes for run in runs), "runs": len(runs),
     }  # fmt: skip
 

@@ -91,6 +91,7 @@ def measure(case: Case, file: Path, runs: int, folder: Path) -> dict[str, Any]:
         mined.append(mining.mine(source, out, options, threads=case.threads))
     source.unlink()
     seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run in peers]
+    effort = mined[-1].report["result"]["effort"]
     return {
         "axis": case.axis, "value": case.value, "rows": case.rows, "dimension": case.dimension,
         "threads": case.threads, "k": case.k, "memory": case.memory, "seconds": median(seconds),
@@ -100,8 +101,8 @@ def measure(case: Case, file: Path, runs: int, folder: Path) -> dict[str, Any]:
         "ratio": median_ratio(peer_seconds, seconds) if peers else None,
         "peak_bytes": max(run.peak_bytes for run in mined),
         "faiss_peak_bytes": max(run.peak_bytes for run in peers) if peers else None,
-        "screen": mined[-1].report["effort"]["screen"], "vectors_in": mined[-1].report["effort"]["vectors_in"],
-        "survivors_an_anchor": mined[-1].report["effort"]["survivors"] / case.rows, "runs": runs,
+        "screen": effort["screen"], "vectors_in": effort["vectors_in"],
+        "survivors_an_anchor": effort["survivors"] / case.rows, "runs": runs,
     }  # fmt: skip
 
 

@@ -46,8 +46,8 @@ class Mined(Reported):
     @property
     def stages(self) -> dict[str, float]:
         """Seconds by stage, with what lies before and between them: `start` (interpreter, imports) and `rest`."""
-        staged: dict[str, float] = self.report["stats"]["seconds"]
-        inside = self.report["seconds"]
+        staged: dict[str, float] = self.report["seconds"]["stages"]
+        inside = self.report["seconds"]["total"]
         return staged | {"start": self.seconds - inside, "rest": inside - sum(staged.values())}
 
     @property

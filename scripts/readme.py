@@ -1,5 +1,5 @@
 """Write what comes from the tables (options, bands, picks) and from what was measured into README.md, the guide and
-the other pages; and the picture.
+the other pages; and the picture and the JSON Schema.
 
 A block stands between `<!-- begin: NAME -->` and `<!-- end: NAME -->`; a page holds any of them or none.
 
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GUIDE = ROOT / "minestream" / "guide"
 PAGES = (*(ROOT / name for name in ("README.md", "bench/README.md", "tests/attacks/README.md")), *GUIDE.glob("*.md"))
 PICTURE = GUIDE / "bands.svg"
+SCHEMA = GUIDE / "json.schema.json"
 sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "scripts")]
 
 from picture import picture  # noqa: E402
@@ -34,6 +35,7 @@ from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES  # noqa: E402
 from minestream.config.trainer_formats import FORMATS, SHORT_ROWS_OF_FORMATS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
+from minestream.system.contract import CONTRACT, schema  # noqa: E402
 
 BLOCK = re.compile(r"<!-- begin: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
 MARK = re.compile(r"<!-- (?:begin|end): [\w-]+ -->")
@@ -172,6 +174,19 @@ def guide_pages() -> str:
     return table(("`minestream help PAGE`", "what it says"), rows)
 
 
+def json_shape() -> str:
+    """The keys of what --json prints that every command has."""
+    return table(
+        ("key", "type", "meaning"), ((code(each.path), each.kind, each.meaning) for each in CONTRACT if not each.of)
+    )
+
+
+def json_keys() -> str:
+    """Those of single commands."""
+    rows = ((code(each.path), each.kind, ", ".join(each.of.split()), each.meaning) for each in CONTRACT if each.of)
+    return table(("key", "type", "of", "meaning"), rows)
+
+
 def measured(name: str) -> Any:
     """What a file of bench/results holds."""
     return json.loads((ROOT / "bench" / "results" / f"{name}.json").read_text(encoding="utf-8"))
@@ -195,6 +210,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "presets": presets,
     "commands": commands,
     "pages": guide_pages,
+    "json": json_shape,
+    "json-keys": json_keys,
     "speed": speed,
     "speed-short": short_speed,
     "proof": proof,
@@ -238,9 +255,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Write or check; the exit code."""
     parser = argparse.ArgumentParser(description="Write the generated blocks of README.md, the guide and other pages.")
     parser.add_argument("--check", action="store_true", help="exit 1 when a page differs, and write nothing")
-    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="default: all, and the picture")
+    parser.add_argument("pages", nargs="*", type=Path, default=PAGES, help="default: all, the picture and the schema")
     given = parser.parse_args(arguments)
-    differ = [outdated(PICTURE, picture(), given.check)] if given.pages is PAGES else []
+    made = {PICTURE: picture(), SCHEMA: json.dumps(schema(), indent=1) + "\n"}
+    differ = [outdated(path, text, given.check) for path, text in made.items()] if given.pages is PAGES else []
     for path in given.pages:
         try:
             differ.append(outdated(path, regenerated(path.read_text(encoding="utf-8")), given.check))

@@ -50,7 +50,8 @@ def describe(path: str, html: str | None, as_json: bool) -> None:
     found = minestream.describe(path)
     if html:
         minestream.describe_html(path, html)
-    show_result(found, as_json, printing.describe_text)
+    sizes = {"OUT": {"rows": found.get("rows")}}
+    show_result(found, as_json, printing.describe_text, sizes=sizes, outputs=(html,) if html else ())
 
 
 @click.command(cls=Command)
@@ -65,7 +66,8 @@ def verify(path: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream verify digits.triplets.parquet
     """
-    show_result(minestream.verify(path, **given_only(options)), as_json, printing.verify_text)
+    found = minestream.verify(path, **given_only(options))
+    show_result(found, as_json, printing.verify_text, sizes={"OUT": {"rows": found.get("rows")}})
 
 
 @click.command(cls=Command)
@@ -79,4 +81,6 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream compare train.parquet validation.parquet
     """
-    show_result(minestream.compare(train, validation, **given_only(options)), as_json, printing.compare_text)
+    found = minestream.compare(train, validation, **given_only(options))
+    sizes = {"TRAIN": {"rows": found.get("train_rows")}, "VALIDATION": {"rows": found.get("validation_rows")}}
+    show_result(found, as_json, printing.compare_text, sizes=sizes)

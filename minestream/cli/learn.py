@@ -37,7 +37,10 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     again = ["minestream", "apply", report.path, *inputs, "-o", "projected.parquet"]
     if options["embedding"]:
         again += ["--embedding", options["embedding"]]
-    show_result(report.to_dict(), as_json, lambda _: fit_text(report, heard, shlex.join(again)))
+    rows = report.held_out_rows + report.training_rows + report.dropped_rows
+    show_result(
+        report.to_dict(), as_json, lambda _: fit_text(report, heard, shlex.join(again)), sizes={"INPUT": {"rows": rows}}
+    )
 
 
 def fit_text(report: FitReport, heard: Heard, following: str) -> str:
@@ -73,4 +76,4 @@ def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, *
     """
     found = minestream.apply(model, list(inputs), out, **given_only(options))
     text = f"wrote {found['path']}: {found['rows']:,} rows of {found['dimension']} coordinates"
-    show_result(found, as_json, lambda _: text)
+    show_result(found, as_json, lambda _: text, sizes={"INPUT": {"rows": found["rows"]}})

@@ -32,8 +32,10 @@ from minestream.errors import (
     speaking_options,
 )
 from minestream.system.console import show, tell
+from minestream.system.contract import SUBCOMMANDS, contract
 
 COMPLETE = "_MINESTREAM_COMPLETE"  # what shells set
+ROWS_OUT = {("-o", "-"), ("--out", "-")}  # standard output is for rows
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -120,15 +122,19 @@ def refuse_gone_formats(given: Sequence[str]) -> None:
             refuse_gone("emit", value)
 
 
-def fail(error: MinestreamError, as_json: bool) -> int:
-    """Print an error; the exit code."""
+def fail(error: MinestreamError, given: Sequence[str]) -> int:
+    """Print the error that ended a command line; the exit code."""
     tell(printable(f"error: {error.message}"))
     if error.hint:
         tell(printable(f"hint: {error.hint}"))
-    if as_json:
-        about = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
+    # Looked up by hand: a command line that click refuses is answered in JSON, too.
+    if "--json" in given:
+        said = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        about = said | {"exit_code": error.exit_code}
+        name = given[0] if given[0] in SUBCOMMANDS else None
         with suppress(MinestreamError):
-            show(json.dumps({"error": about | {"exit_code": error.exit_code}}, indent=2))
+            say = tell if ROWS_OUT & {*pairwise("=".join(given).split("="))} else show
+            say(json.dumps(contract(name, state="failed", error=about), indent=2))
     return error.exit_code
 
 
@@ -139,19 +145,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         return answer(cli, COMPLETE)
     given = list(sys.argv[1:] if arguments is None else arguments)
-    # Looked up by hand: a command line that click refuses is answered in JSON, too.
-    as_json = "--json" in given
     with speaking_options():
         try:
             refuse_single_dashes(given)
             refuse_gone_formats(given)
-            with cli.make_context("minestream", given or ["--help"]) as context:
+            with cli.make_context("minestream", [*given] or ["--help"]) as context:
                 cli.invoke(context)
             return 0
         except click.exceptions.Exit as leave:
             return leave.exit_code
         except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
-            return fail(as_ours(error), as_json)
+            return fail(as_ours(error), given)
 
 
 def as_ours(error: BaseException) -> MinestreamError:

@@ -132,10 +132,11 @@ def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | No
         raise RunInterruptedError(
             "interrupted: finished parts are kept", "the same command with --resume goes on from there"
         ) from None
-    with_effort = {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
     say = tell if out == PIPE else show  # where the rows went
     if as_json:
-        say(json.dumps(report.to_dict() | with_effort, indent=2))
+        told = report.to_dict()
+        told["result"] |= {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
+        say(json.dumps(told, indent=2))
     else:
         say(report_text(heard.rest(report), verbose) if report.complete else plan_text(heard.rest(report)))
 
@@ -158,7 +159,7 @@ def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, verbo
     report = minestream.merge(
         list(slices), source=list(source) or None, progress_callback=heard.listen, **given_only(options)
     )
-    show_result(report.to_dict(), as_json, lambda _: report_text(heard.rest(report), verbose))
+    show_result(report, as_json, lambda _: report_text(heard.rest(report), verbose))
 
 
 @click.command(cls=Command)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import MISSING, Field
@@ -18,6 +19,7 @@ from minestream.config.option import GROUPS, flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.system.console import show, silent
 
+BEGAN = "minestream.began"  # in the meta of a context: when
 KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
 # What help says in brackets: of options that the command may not have, of shapes where there may be only one.
 _ASIDE = re.compile(r" \((?P<shape>pairs|triplets|tuples)?[^()]*\)")
@@ -124,6 +126,7 @@ def _quiet_if_asked(function: Function) -> Function:
     def called(*args: Any, quiet: bool, **options: Any) -> Any:
         if quiet and "progress" in options:
             options["progress"] = "none"
+        click.get_current_context().meta[BEGAN] = time.perf_counter()
         with nullcontext() if options["as_json"] or not quiet else silent():
             return function(*args, **options)
 
@@ -135,6 +138,10 @@ def given_only(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value not in (None, ()) and value is not False}
 
 
-def show_result(result: dict[str, Any], as_json: bool, text: Callable[[dict[str, Any]], str]) -> None:
-    """Print the result of a command: as JSON, or as the text that is made of it."""
-    show(json.dumps(result, indent=2) if as_json else text(result))
+def show_result(result: Any, as_json: bool, text: Callable[[Any], str], **known: Any) -> None:
+    """Print the result of a command, a Report or what a function found: as text, or as JSON; `known` as for `told`."""
+    if not as_json:
+        return show(text(result))
+    from minestream.cli.answers import told  # not loaded for --help
+
+    return show(json.dumps(told(click.get_current_context(), result, **known), indent=2))

@@ -48,7 +48,8 @@ def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
     """
-    show_result(minestream.refilter(mined, out, **given_only(options)), as_json, printing.verify_text)
+    found = minestream.refilter(mined, out, **given_only(options))
+    show_result(found, as_json, printing.verify_text, sizes={"MINED": {"rows": found.get("candidates")}})
 
 
 @click.command(cls=Command)

@@ -87,7 +87,7 @@ def plan_text(report: Report) -> str:
 
 
 def _outcome(report: Report) -> Iterator[Row]:
-    stats, config, source = report.to_dict()["stats"], report.config, report.source
+    stats, config, source = report.stats.with_means(), report.config, report.source
     emit = config["emit"]
     yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
     yield (

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import Field, replace
 from typing import Any
 
 from minestream.config.commands import Merging, Profiling, own_options
@@ -21,7 +21,8 @@ from minestream.system.stores import shown
 # They say what becomes of an output that stands there, not what is mined: no record repeats them.
 OF_ONE_RUN = ("resume", "overwrite", "dry_run")
 PLACES = ("GLOB", "DIR", "PAIRS", "PATH", "TABLE")  # metavars of options that are paths or URIs
-FIELDS = {"source": own_options(Merging)["source"]} | own_options(Profiling) | OPTION_FIELDS
+Fields = Mapping[str, Field[Any]]
+FIELDS: Fields = {"source": own_options(Merging)["source"]} | own_options(Profiling) | OPTION_FIELDS
 
 
 def with_command(resources: Resources, command: str, inputs: Any, out: Any, options: Mapping[str, Any]) -> Resources:
@@ -29,17 +30,23 @@ def with_command(resources: Resources, command: str, inputs: Any, out: Any, opti
 
     Without them where a command line cannot say it: for tables in memory.
     """
+    return replace(resources, **recorded(command_line(command, inputs, out, options)))
+
+
+def recorded(line: str | None) -> dict[str, Any]:
+    """A command line as `command`, and the `folder` that its paths start from; None for both without one."""
     with suppress(OSError):  # of a working folder that is gone
-        line = command_line(command, inputs, out, options)
-        return resources if line is None else replace(resources, command=line, folder=os.getcwd())
-    return resources
+        return {"command": line, "folder": None if line is None else os.getcwd()}
+    return {"command": None, "folder": None}
 
 
-def command_line(command: str, inputs: Any, out: Any, options: Mapping[str, Any]) -> str | None:
+def command_line(
+    command: str, inputs: Any, out: Any, options: Mapping[str, Any], fields: Fields = FIELDS
+) -> str | None:  # fmt: skip
     """A command line, quoted for a shell; None for what none can say, such as tables in memory."""
     with suppress(_NotSayableError):
         places = [_argument(each) for each in (inputs if isinstance(inputs, list | tuple) else [inputs])]
-        words = [word for name, value in options.items() for word in _words(name, value)]
+        words = [word for name, value in options.items() for word in _words(fields[name], value)]
         return shlex.join(["minestream", command, *places, *words, *([] if out is None else ["-o", _argument(out)])])
     return None
 
@@ -71,20 +78,20 @@ def _argument(place: Any) -> str:
     return f"./{text}" if text.startswith("-") and text != PIPE else text
 
 
-def _words(name: str, value: Any) -> Iterator[str]:
+def _words(spec: Field[Any], value: Any) -> Iterator[str]:
     """An option and its value as words; none for what is not given."""
-    kind, metavar = FIELDS[name].metadata["kind"], FIELDS[name].metadata["metavar"]
+    name, kind, metavar = spec.name, spec.metadata["kind"], spec.metadata["metavar"]
     if kind == "hidden" or name in OF_ONE_RUN or (value is None and kind != "threshold"):
         return
-    value = held(name, value) if name in OPTION_FIELDS else value
+    value = held(name, value) if OPTION_FIELDS.get(name) is spec else value
     if value is False:
         return
-    if name == "margins":
+    if name == "margins" and not isinstance(value, str):
         value = ",".join(f"{each:.12g}" for each in value)
     several = list(value) if isinstance(value, list | tuple) else ["none" if value is None else value]
     if kind != "repeat" and len(several) != 1:
         raise _NotSayableError("")
-    flag = next((each for each in FIELDS[name].metadata["flags"] if each.startswith("--")), flag_of(name))
+    flag = next((each for each in spec.metadata["flags"] if each.startswith("--")), flag_of(name))
     for each in several:
         text = _text(each, metavar in PLACES)
         yield from [flag] if value is True else [f"{flag}={text}"] if text.startswith("-") else [flag, text]

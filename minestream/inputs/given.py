@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
 from minestream.inputs.listing import cut, files_of, is_hidden, is_named, listed
 from minestream.system.paths import AnyPath, RemotePath, place_of
-from minestream.system.stores import address_of, is_remote, local_text
+from minestream.system.stores import address_of, is_remote, local_text, shown
 
 FOOTER_BYTES = 65_536
 ROLES = {
@@ -81,6 +81,16 @@ def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Give
     found += [Given("--labels", labels), Given("--vectors", resources.vectors, suffix=arrays)]
     found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
     return [each for each in found if each.table is not None]
+
+
+def tables_read(given: Iterable[Given], sizes: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The tables of a command as --json lists them; `sizes`: rows, dimension and dtype of some, by their names."""
+    tables = []
+    for each in given:
+        paths = [shown(item) for item in listed(each.table) if isinstance(item, str | os.PathLike)]
+        size = {name: sizes.get(each.option, {}).get(name) for name in ("rows", "dimension", "dtype")}
+        tables.append({"name": each.option, "paths": paths} | size)
+    return tuple(tables)
 
 
 def refuse_inputs(out: AnyPath, taken: Iterable[AnyPath], written: Iterable[AnyPath], given: Iterable[Given]) -> None:

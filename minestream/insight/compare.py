@@ -87,7 +87,12 @@ def compare(
         found, loaded = _compared(driver, train, validation, limit, None if draft is None else draft.path)
     notes = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
     notes += lacking("there are no ids", config) if loaded.tables[0].ids is None else []
-    return found | {"notes": notes} | ({} if draft is None else {"output": str(draft.target.final)})
+    if draft is not None:
+        found |= {
+            "output": str(draft.target.final),
+            "written": [{"name": draft.target.final.name, **found["written"][0]}],
+        }
+    return found | {"notes": notes}
 
 
 def _compared(
@@ -103,8 +108,7 @@ def _compared(
     closest = Neighbors(first.slot[:, 0], first.x[:, 0])
     near = closest.x <= (-np.inf if limit is None else limit)
     rows = _rows(loaded, closest, near)
-    if path is not None:
-        write_rows(path, rows.schema, [rows], {})
+    written = {} if path is None else write_rows(path, rows.schema, [rows], {})
     shared = {
         "train_rows": loaded.tables[1].end - loaded.tables[1].first, "validation_rows": loaded.tables[0].end,
         "labels": _labels(loaded), "ids": _ids(loaded),
@@ -113,7 +117,8 @@ def _compared(
         "within": limit, **_equal(loaded, closest, driver.config.metric), "near": int(near.sum()),
         "examples": rows.slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
-    return shared | {"near_duplicates": duplicates, "nearest_distance": quantiles(closest.x, QUANTILES)}, loaded
+    shared |= {"near_duplicates": duplicates, "nearest_distance": quantiles(closest.x, QUANTILES)}
+    return shared | ({"written": [written]} if written else {}), loaded
 
 
 def _labels(loaded: Loaded) -> dict[str, Any] | None:

@@ -17,13 +17,15 @@ from minestream.insight.pages import profile_page
 from minestream.insight.sight import Sight
 from minestream.outputs.atomic import disk_errors
 from minestream.outputs.foreign import as_recorded, text_crc
-from minestream.outputs.manifest import read_json
+from minestream.outputs.manifest import Maybe, fits, read_json
 from minestream.outputs.stores import target_at
 from minestream.outputs.target import ENDINGS
+from minestream.system.contract import findings
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import AnyPath, RemotePath
 
 PROFILE = "profile.json"
+RECORDED = {"outputs": [{"files": [{"name": str, "bytes": Maybe(int), "crc32": Maybe(str)}]}]}
 FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
 
 
@@ -49,8 +51,7 @@ def profile_folder(out: AnyPath, overwrite: bool, given: list[Given]) -> AnyPath
 def _recorded(out: AnyPath, files: list[AnyPath]) -> list[tuple[AnyPath, dict[str, Any] | None]]:
     """Each of the files with its record in the profile.json of the folder, which has none of itself."""
     profile = read_json(out / PROFILE) or {}
-    records = profile.get("files")
-    known = records if isinstance(records, dict) else {}
+    known = {file["name"]: file for file in profile["outputs"][0]["files"]} if fits(profile, RECORDED) else {}
     return [(path, known.get(path.name)) for path in files if path.name != PROFILE or not known]
 
 
@@ -63,8 +64,13 @@ def write_profile(
             pq.write_table(table, scratch / f"{name}.parquet", compression="zstd")
         (scratch / "report.html").write_text(profile_page(found, tables, sight, *lines), encoding="utf-8")
         made = [scratch / name for name in FILES if name != PROFILE]
-        found["files"] = {path.name: {"bytes": path.stat().st_size, "crc32": text_crc(path)} for path in made}
-        (scratch / PROFILE).write_text(json.dumps(found, indent=2, allow_nan=False, default=str), encoding="utf-8")
+        rows = {f"{name}.parquet": table.num_rows for name, table in tables.items()}
+        found["written"] = [
+            {"name": path.name, "rows": rows.get(path.name), "bytes": path.stat().st_size, "crc32": text_crc(path)}
+            for path in made
+        ] + [{"name": PROFILE}]
+        told = json.dumps(findings("profile", found), indent=2, allow_nan=False, default=str)
+        (scratch / PROFILE).write_text(told, encoding="utf-8")
         if isinstance(folder, Path):
             folder.mkdir(exist_ok=True)
         for path in [*made, scratch / PROFILE]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from minestream._version import VERSION
 from minestream.config.border import public, refuse_unknown
 from minestream.config.checks import check_distance
-from minestream.config.command_line import command_line, line_after_profile
+from minestream.config.command_line import command_line, line_after_profile, recorded
 from minestream.config.commands import Profiling, check_own
 from minestream.config.effects import idle
 from minestream.config.keywords import ProfileOptions
@@ -84,7 +84,7 @@ def profile(
     Returns
     -------
     dict
-        The content of profile.json.
+        What profile.json holds as counters and as result, and `config`, `output`, `command`, `inputs`, `seconds`.
 
     Raises
     ------
@@ -107,6 +107,9 @@ def profile(
     if out is not None:
         folder = profile_folder(place_of(out, OutputError), overwrite, given_tables(inputs, tables, resources))
     config = replace(config, emit="pairs")  # every labelled row takes part, whether it has a positive or not
+    own: dict[str, Any] = {"margins": given, "sample": sample, "full": full, "near": near, "image": image}
+    own["suspects_above"] = suspects_above
+    again = command_line("profile", inputs, out, {**options, **own, "seed": seed or None, "progress": None})
     with Driver(config, resources, progress_callback) as driver:
         sources = driver.open(inputs, tables)
         if image is not None:
@@ -115,6 +118,8 @@ def profile(
         found, files = made.result(near, suspects_above)
         if folder is not None:
             sight = sight_of(made.loaded, sources.anchors, rows_shown(found, files), image)
+    found |= recorded(again) | {"inputs": list(driver.inputs(found["source"]["rows"])), "options": own}
+    found["stages"] = driver.progress.seconds
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)
     found["notes"] += _idle(
@@ -122,10 +127,7 @@ def profile(
         seed=seed or None,
     )  # fmt: skip
     if folder is not None:
-        own: dict[str, Any] = {"margins": given, "sample": sample, "full": full, "near": near, "seed": seed or None}
-        own |= {"suspects_above": suspects_above, "image": image, "progress": None}
-        made_by = command_line("profile", inputs, out, {**options, **own})
-        write_profile(folder, found, files, sight, made_by, line_after_profile(found, inputs, options))
+        write_profile(folder, found, files, sight, again, line_after_profile(found, inputs, options))
     return found
 
 

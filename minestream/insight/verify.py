@@ -32,6 +32,7 @@ ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "l
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # with --max-uses a pair chooses from its 4 k + 32 best negatives
 OTHER_ENDS = 4  # with --emit pairs: partners that are derived, too, for each sampled anchor
 BATCH_ROWS = 65_536
+UNDERIVED = "checksums alone are compared: a trainer's rows do not say where they come from"
 Rows = NDArray[np.int64]
 
 
@@ -80,9 +81,8 @@ def verify(
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     config, every_anchor = mined.about["config"], False
-    if trainer := config["emit"] in FORMATS:
-        found["anchors"] = "none: a trainer's rows do not say where they come from"
-    elif sample > 0:
+    trainer = config["emit"] in FORMATS
+    if sample > 0 and not trainer:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
         every_anchor = sample >= derivation.source.anchors.takes_part.sum()
@@ -95,7 +95,7 @@ def verify(
         "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every_anchor, trainer=trainer,
         two_tables=config["two_tables"], listed_positives=config["listed_positives"],
     )  # fmt: skip
-    return {**found, "notes": notes, "differences": []}
+    return {**found, "notes": [*notes, *[UNDERIVED] * (trainer and not notes)], "differences": []}
 
 
 def expect(place: str, expected: Any, found: Any) -> None:

@@ -13,6 +13,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.load import load
+from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note
 from minestream.kernels.jit import compiles_first
@@ -51,6 +52,8 @@ class Driver:
         self.began = time.perf_counter()
         self.config, self.resources, self._callback = config, resources, callback
         self.held, self.reading = ExitStack(), ShardStats()
+        self._given: list[Given] = []
+        self._sources: Sources | None = None
 
     def __enter__(self) -> Driver:
         self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback))
@@ -61,7 +64,9 @@ class Driver:
 
     def open(self, inputs: Any, tables: Tables, label: bool | None = True) -> Sources:
         """The sources: what is read, its columns found; raises as open_sources."""
-        return open_sources(inputs, self.config, tables, self.resources, label)
+        self._given = given_tables(inputs, tables, self.resources)
+        self._sources = open_sources(inputs, self.config, tables, self.resources, label)
+        return self._sources
 
     def scratch(self) -> Path:
         """A folder that goes away with the run."""
@@ -105,8 +110,19 @@ class Driver:
 
     def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
         """What the run did, with its seconds so far; see Report.of."""
-        asked = {"command": self.resources.command, "folder": self.resources.folder}
+        asked: dict[str, Any] = {"command": self.resources.command, "folder": self.resources.folder}
+        asked["inputs"] = self.inputs(recorded["source"].get("rows"))
         return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **asked, **more)
+
+    def inputs(self, rows: int | None) -> tuple[dict[str, Any], ...]:
+        """The tables read, as --json lists them; `rows` of INPUT where its source does not know them: of a stream."""
+        sizes = {
+            name: {"rows": each.rows, "dimension": each.dimension, "dtype": str(each.dtype)}
+            for name, each in zip(("INPUT", "--corpus"), self._sources or (), strict=False)
+        }
+        if "INPUT" in sizes and sizes["INPUT"]["rows"] is None:
+            sizes["INPUT"]["rows"] = rows
+        return tables_read(self._given, sizes)
 
 
 def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:

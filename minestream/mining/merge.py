@@ -23,7 +23,7 @@ from minestream.config.parse import Slice
 from minestream.config.resolve import split_options
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError, UsageError
-from minestream.inputs.given import Given, given_tables
+from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.mining.driver import Driver
 from minestream.mining.publish import already, publish
 from minestream.mining.shards import Mining
@@ -101,12 +101,12 @@ def merge(
     resources = replace(resources, remarks=tuple(idle("merge", given, finishing=finishing)))
     resources = with_command(resources, "merge", slices, out or text_of(places[0]), given)
     target = target_of(places[0] if out is None else out, resources.scratch)
-    beside = [] if source is None else given_tables(source, tables, resources)
-    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
+    read = [Given("SLICE", slices), *([] if source is None else given_tables(source, tables, resources))]
+    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *read[1:]])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
-        return already(target, finished)
+        return _merged(already(target, finished, []), read, every)
     with Driver(config, resources, progress_callback) as driver:
         work = {name: first[name] for name in OF_THE_WORK if name in first} | {"config": config.to_dict()}
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
@@ -114,7 +114,14 @@ def merge(
         refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
         miner = _mined_input(driver, source, tables, target, every[0]) if finishing else None
         _adopt(run, every, driver.progress)
-        return _publish(run, every, driver) if miner is None else publish(miner, run)
+        return _merged(_publish(run, every, driver) if miner is None else publish(miner, run), read, every)
+
+
+def _merged(report: Report, read: list[Given], every: Sequence[MinedSlice]) -> Report:
+    """The report of a merge of these slices."""
+    rows = sum(file["rows"] for each in every for file in each.manifest["files"])
+    sizes = {"SLICE": {"rows": rows}, "INPUT": report.source}
+    return replace(report, subcommand="merge", inputs=tables_read(read, sizes))
 
 
 def _places(slices: Any, out: Any) -> list[AnyPath]:
@@ -295,5 +302,5 @@ def _publish(run: Run, every: Sequence[MinedSlice], driver: Driver) -> Report:
         return driver.report(run.target.final, recorded, total, notes=said)
 
     driver.progress.stage("publish", len(parts), "parts")
-    run.publish(counts=total.answer, extra=lambda: report().to_dict())
-    return report()
+    files = run.publish(counts=total.answer, extra=lambda: report().record())
+    return replace(report(), files=files)

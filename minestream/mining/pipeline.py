@@ -101,12 +101,12 @@ def _mine_tables(
     finished = None if resources.dry_run else checked(output, config, resources, given)
     read = [] if resources.dry_run else marks_of(given)
     if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
-        return already(output, finished)
+        return already(output, finished, given)
     with driver:
         sources = driver.open(inputs, tables)
         if finished is not None:
             refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
-            return already(output, finished)
+            return already(output, finished, given)
         miner = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
             return estimated(miner, miner.report(None, [], complete=False), mine_shards)

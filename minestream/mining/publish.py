@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from minestream.inputs.given import Given, tables_read
 from minestream.mining.shards import Mining
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.gates import check_gates
@@ -32,12 +35,13 @@ def publish(miner: Mining, run: Run) -> Report:
         return miner.report(run.target.final, [total])
 
     miner.progress.stage("publish", len(parts), "parts")
-    run.publish(counts=counts, replace_parts=rows, extra=lambda: report().to_dict())
-    return report()
+    files = run.publish(counts=counts, replace_parts=rows, extra=lambda: report().record())
+    return replace(report(), files=files)
 
 
-def already(output: Target, manifest: dict[str, Any]) -> Report:
-    """The report of an output that --resume found complete."""
+def already(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:
+    """The report of an output that --resume found complete; `given` is what would be read."""
     told = report_of(manifest, output.final)
     kept = {name: told.get(name) for name in ("seconds", "command", "folder")}
+    kept |= {"inputs": tables_read(given, {"INPUT": told["source"]}), "files": tuple(manifest["files"])}
     return Report.of(output.final, told, ShardStats.from_dict(told["stats"]), already=True, **kept)

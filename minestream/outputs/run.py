@@ -32,6 +32,7 @@ from minestream.system import interrupts
 from minestream.system.stores import is_remote, local_text, shown
 
 FINISHED_PART_ROWS = 4_194_304
+Records = tuple[dict[str, Any], ...]  # {name, rows, bytes, crc32} of files
 
 
 class Output(Target):
@@ -253,8 +254,8 @@ class Run(PartWriter):
         self.plan.update(read)
         self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
 
-    def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> None:
-        """Put the output under its name, write the manifest, and remove the unfinished work.
+    def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> Records:
+        """Put the output under its name, write the manifest, and remove the unfinished work; returns its files.
 
         `replace_parts` are the rows of a finishing pass, which take the place of the parts' rows. `counts` (sums
         over the whole run, but for the rows, which are counted here) and `extra` (the report, for the manifest)
@@ -287,6 +288,7 @@ class Run(PartWriter):
                 self._put(ready, manifest)
                 self.output.discard()
                 self._release()
+        return tuple(files)
 
     def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
         """All rows as one file in the work folder."""

@@ -207,7 +207,8 @@ class Progress:
         self._consumer = consumer
         self._callback = callback
         self._stage = StageStarted("", 0, "")
-        self._done = 0
+        self._done, self._began = 0, time.perf_counter()
+        self.seconds: dict[str, float] = {}  # of the stages that ended
         self._lock = threading.RLock()  # reentrant, for a callback that itself notes something
 
     def __enter__(self) -> Progress:
@@ -215,6 +216,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
+            self._end_stage()
             if kind is None:
                 self._send(Finished())
         finally:
@@ -223,8 +225,14 @@ class Progress:
     def stage(self, name: str, total: int = 0, unit: str = "rows", before: int = 0) -> None:
         """Begin stage `name`, and end the one before; `total` counts `unit`, 0 = not known; `before` are done."""
         with self._lock:
+            self._end_stage()
             self._stage, self._done = StageStarted(name, total, unit, before), before
             self._send(self._stage)
+
+    def _end_stage(self) -> None:
+        name, began, self._began = self._stage.stage, self._began, time.perf_counter()
+        if name:
+            self.seconds[name] = self.seconds.get(name, 0.0) + self._began - began
 
     def advance(self, count: int) -> None:
         """Add `count` to what is done in the current stage."""

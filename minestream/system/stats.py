@@ -11,7 +11,10 @@ from dataclasses import asdict, dataclass, field, fields
 from html import escape
 from typing import Any
 
+from minestream.system.contract import contract, left_out, output_entry, stages
+
 WAITED = "read: waiting for input"  # a stage within another
+NOT_RECORDED = ("effort", "inputs", "files", "subcommand")  # in a manifest: it lists files and what was read
 
 
 @dataclass(slots=True)
@@ -87,6 +90,14 @@ class ShardStats:
         """Every counter by name, as JSON holds it."""
         return asdict(self)
 
+    def with_means(self) -> dict[str, Any]:
+        """Every counter by name, and the means."""
+        return asdict(self) | {
+            "mean_loss": mean(self.loss_sum, self.losses),
+            "mean_active_loss": mean(self.active_loss_sum, self.active_rows),
+            "active_fraction": mean(self.active_rows, self.losses),
+        }
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ShardStats:
         """The counters that to_dict wrote; the means of a report are left out."""
@@ -151,6 +162,9 @@ class Report:
         The folder that its relative paths start from.
     effort : dict
         The means and the amount of work; they differ from run to run, so to_dict leaves them out.
+    inputs, files : tuple of dict
+        The tables read and the files of the output, as to_dict lists them.
+    subcommand : {"mine", "merge"}
     """
 
     output: str | None
@@ -166,6 +180,9 @@ class Report:
     command: str | None = None
     folder: str | None = None
     effort: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[dict[str, Any], ...] = ()
+    files: tuple[dict[str, Any], ...] = ()
+    subcommand: str = "mine"
 
     def __repr__(self) -> str:
         done = "already complete" if self.already else f"{self.seconds:.1f} s" if self.complete else "a dry run"
@@ -192,14 +209,25 @@ class Report:
         about = {name: recorded[name] for name in ("config", "columns", "source", "plan")}
         return cls(output=None if output is None else str(output), stats=stats, **about, **more)
 
+    def record(self) -> dict[str, Any]:
+        """The report with the means, as manifests hold it; equal for equal runs, apart from the seconds."""
+        values = asdict(self) | {"stats": self.stats.with_means()}
+        return {name: each for name, each in values.items() if name not in NOT_RECORDED}
+
     def to_dict(self) -> dict[str, Any]:
-        """The report with the means, as JSON holds it; equal for equal runs, apart from the seconds."""
-        values = asdict(self)
-        del values["effort"]
-        values["stats"]["mean_loss"] = mean(self.stats.loss_sum, self.stats.losses)
-        values["stats"]["mean_active_loss"] = mean(self.stats.active_loss_sum, self.stats.active_rows)
-        values["stats"]["active_fraction"] = mean(self.stats.active_rows, self.stats.losses)
-        return values
+        """The report as --json prints it; see contract.py."""
+        counted, source = self.stats.with_means(), self.source
+        dropped, seconds = counted.pop("dropped"), counted.pop("seconds")
+        of_source = {"rows": "rows_read", "rows_taking_part": "", "without_positive": "rows_without_positive"}
+        counted |= {new or name: source[name] for name, new in of_source.items() if name in source}
+        state = "already_complete" if self.already else "complete" if self.complete else "plan"
+        outputs = [] if self.output is None else [output_entry(self.output, self.files, self.stats.rows)]
+        return contract(
+            self.subcommand, state=state, command=self.command, folder=self.folder, inputs=list(self.inputs),
+            outputs=outputs, seconds={"total": self.seconds, "stages": stages(seconds)}, counters=counted,
+            left_out=left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped),
+            notes=list(self.notes), configuration=self.config, result={"columns": self.columns, "plan": self.plan},
+        )  # fmt: skip
 
 
 def mean(total: float, count: int) -> float | None:

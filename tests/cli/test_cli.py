@@ -313,15 +313,15 @@ def test_json_is_the_only_thing_on_standard_output(
     code, out, err = output_of(capsys, "mine", "x", "--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == json.loads(json.dumps(report.to_dict()))
-    assert json.loads(output_of(capsys, "describe", "x", "--json")[1]) == {"rows": 3}
-    assert json.loads(output_of(capsys, "verify", "x", "--sample", "5", "--json")[1]) == {"anchors": 5}
+    assert json.loads(output_of(capsys, "describe", "x", "--json")[1])["counters"] == {"rows": 3}
+    assert json.loads(output_of(capsys, "verify", "x", "--sample", "5", "--json")[1])["counters"] == {"anchors": 5}
 
 
 @pytest.mark.parametrize("given", [["mine", "x", "--num-negatives", "3"], ["verify"], ["mine", "x", "--seed", "y"]])
 def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str]) -> None:
     code, out, err = output_of(capsys, *given, "--json")
     error = json.loads(out)["error"]
-    assert (code, error["exit_code"], error["type"]) == (2, 2, "UsageError")
+    assert (code, error["exit_code"], error["kind"]) == (2, 2, "UsageError")
     assert f"error: {error['message']}\n" in err
 
 
@@ -486,7 +486,7 @@ def test_describe_text_is_one_screen_of_what_matters() -> None:
 INTERRUPTED = """
 import os, signal, sys
 from minestream import __main__
-from minestream.outputs import run as sink
+from minestream.outputs import parts, run as sink
 owner, name = {moment}
 real = getattr(owner, name)
 def interrupted(*arguments):
@@ -499,7 +499,7 @@ sys.exit(__main__.start())
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("moment", ['sink, "write_rows"', 'sink.Run, "_one_file"'], ids=["part", "publish"])
+@pytest.mark.parametrize("moment", ['parts, "write_rows"', 'sink.Run, "_one_file"'], ids=["part", "publish"])
 def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, moment: str) -> None:
     source, out = str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet")
     assert main(["sample", source]) == 0

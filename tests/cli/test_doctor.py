@@ -26,7 +26,7 @@ def found(capsys: pytest.CaptureFixture[str]) -> Any:
 
     def look() -> dict[str, Any]:
         assert main(["doctor", "--json"]) == 0
-        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)["result"]
         return answer
 
     return look

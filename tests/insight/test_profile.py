@@ -27,6 +27,7 @@ from minestream.insight.counting import Ratio, empty_counts
 from minestream.insight.profiling import profile
 from minestream.kernels.types import NEGATIVE, NEITHER, POSITIVE
 from minestream.mining.pipeline import mine
+from minestream.system.contract import findings
 
 CASES = [
     ("blobs", "cosine"), ("duplicates", "cosine"), ("one_big_class", "euclidean"), ("singletons", "cosine"),
@@ -176,7 +177,7 @@ def test_neither_threads_nor_sizes_change_anything(name: str, monkeypatch: pytes
     set_sizes(monkeypatch, STRIP_ANCHORS=3, K=10)
     for options in ({"threads": 2}, {"threads": 3, "block_rows": 17}, {"screen": "scan"}):
         other = look(world, **options)
-        assert {**other, "seconds": 0} == {**one, "seconds": 0}
+        assert {**other, "seconds": 0, "stages": 0} == {**one, "seconds": 0, "stages": 0}
 
 
 def test_permuted_rows_with_ids_give_the_same() -> None:
@@ -308,7 +309,8 @@ def test_the_text_says_every_margin(metric: str) -> None:
 def test_the_library_takes_a_table_and_gives_json(tmp_path: Path) -> None:
     found = look(WORLDS["strings"](), "euclidean", out=tmp_path / "look")
     stored = json.loads((tmp_path / "look" / "profile.json").read_text())
-    assert stored == json.loads(json.dumps(found, allow_nan=False))
+    assert stored == json.loads(json.dumps(findings("profile", found), allow_nan=False))
+    assert (stored["result"]["margins"], stored["counters"]["rows"]) == (found["margins"], found["rows"])
     assert sorted(path.name for path in (tmp_path / "look").iterdir()) == [
         "duplicates.parquet", "profile.json", "report.html", "suspects.parquet",
     ]  # fmt: skip

@@ -213,10 +213,9 @@ def test_the_command_prints_json_or_text(nasty: pa.Table, tmp_path: Path) -> Non
     source = write(nasty, tmp_path / "in.parquet")
     options = ["--margin", "0.1,0.2", "--progress", "none", "--sample", "50"]
     result = CliRunner().invoke(command, [source, *options, "--json"], catch_exceptions=False)
-    found = json.loads(result.stdout)
-    assert [entry["margin"] for entry in found["margins"]] == [0.1, 0.2]
-    for name in ("rows", "positive_pairs", "negative_pairs", "recall_at", "map_at_r"):
-        assert name in found
+    told = json.loads(result.stdout)
+    assert [entry["margin"] for entry in told["result"]["margins"]] == [0.1, 0.2]
+    assert {"rows", "positive_pairs", "negative_pairs", "map_at_r"} <= told["counters"].keys()
     text = CliRunner().invoke(command, [source, *options, "-o", str(tmp_path / "look")], catch_exceptions=False).stdout
     assert "50 of 160 anchors" in text
     assert "suspects.parquet" in text
@@ -257,8 +256,8 @@ def test_the_next_command_runs_as_it_stands(
     subprocess.run(line.replace("minestream", f"{sys.executable} -m minestream", 1), shell=True, check=True)
     found = json.loads((tmp_path / "my look" / "profile.json").read_text())
     config = minestream.describe("it's mine.triplets.parquet")["config"]
-    assert config["margin"] == found["recommended"]["margin"]
-    assert config["metric"] == found["config"]["metric"]
+    assert config["margin"] == found["result"]["recommended"]["margin"]
+    assert config["metric"] == found["configuration"]["metric"]
     assert len(re.search(r"--margin (\S+)", line)[1]) <= 9  # type: ignore[index]
 
 

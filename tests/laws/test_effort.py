@@ -96,7 +96,7 @@ def effort(source: Path, out: Path, options: list[str]) -> Effort:
     assert ended.returncode == 0, ended.stderr
     seconds, peak_mib = json.loads(ended.stderr.splitlines()[-1])
     told = json.loads(ended.stdout)
-    return Effort(seconds, peak_mib, told["stats"] | told["effort"])
+    return Effort(seconds, peak_mib, told["counters"] | told["result"]["effort"])
 
 
 def options_for(name: str, case: str) -> list[str]:

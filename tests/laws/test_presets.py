@@ -664,4 +664,4 @@ def test_the_expansion_is_reported(tmp_path: Path) -> None:
     report = mine(table, tmp_path / "out.parquet", preset="facenet", progress="none")
     told = {"preset": "facenet", **PRESETS["facenet"].options}
     assert {name: report.config[name] for name in told} == told
-    assert json.loads(json.dumps(report.to_dict()))["config"] == report.config
+    assert json.loads(json.dumps(report.to_dict()))["configuration"] == report.config

@@ -258,7 +258,7 @@ def test_the_commands(table: pa.Table, tmp_path: Path) -> None:
     runner = CliRunner()
     given = [source, "-o", model, "--epochs", "2", "--progress", "none", "--margin", "0.3", "--positives", "random"]
     told = runner.invoke(learn.fit, [*given, "--json"], catch_exceptions=False)
-    assert len(json.loads(told.output)["epochs"]) == 3
+    assert len(json.loads(told.output)["result"]["epochs"]) == 3
     assert Linear.load(model).about["config"]["mining"]["margin"] == 0.3
     lines = runner.invoke(learn.fit, [*given, "--overwrite"], catch_exceptions=False).output.splitlines()
     assert [line.split(":")[0] for line in lines[:3]] == ["epoch 0", "epoch 1", "epoch 2"]

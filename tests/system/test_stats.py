@@ -74,12 +74,12 @@ def test_a_report_is_of_what_is_recorded() -> None:
     assert Report.of(None, RECORDED, STATS).output is None
 
 
-def test_a_report_as_json_has_means_and_nothing_of_the_machine() -> None:
-    found = Report.of("out", RECORDED, STATS, effort={"screen": "i8"}).to_dict()
+def test_a_report_in_a_manifest_has_means_and_nothing_of_the_machine() -> None:
+    found = Report.of("out", RECORDED, STATS, effort={"screen": "i8"}).record()
     assert "effort" not in found
     assert (found["stats"]["mean_loss"], found["stats"]["mean_active_loss"]) == (0.5, 0.5)
     assert json.loads(json.dumps(found))["config"] == RECORDED["config"]
-    nothing = Report.of("out", RECORDED, ShardStats()).to_dict()["stats"]
+    nothing = Report.of("out", RECORDED, ShardStats()).record()["stats"]
     assert nothing["mean_loss"] is nothing["mean_active_loss"] is None
     assert mean(3.0, 2) == 1.5
 

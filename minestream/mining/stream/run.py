@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -68,10 +69,10 @@ def mine_stream(
         parts.finish()
         run.ended(source=source.identity(), others=source.others())
         rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
-        run.publish(
-            counts=windowed.stats.answer, extra=lambda: stream.report(True, output.final).to_dict(), replace_parts=rows
+        files = run.publish(
+            counts=windowed.stats.answer, extra=lambda: stream.report(True, output.final).record(), replace_parts=rows
         )
-        return stream.report(True, output.final)
+        return replace(stream.report(True, output.final), files=files)
 
 
 def part_rows(config: MineConfig) -> int:

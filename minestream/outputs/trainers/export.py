@@ -94,7 +94,8 @@ def export(
         "export", given, texts=form.texts, carried=any(isinstance(each, str) for each in texts.values()),
         two_tables=config["two_tables"], query_text=query_text,
     )  # fmt: skip
-    counted = asdict(counts) | {"bytes": record["bytes"], "notes": notes}
+    written = [{"name": place.name, **record}]
+    counted = asdict(counts) | {"bytes": record["bytes"], "written": written, "notes": notes}
     return {"output": str(place), "mined": str(found.path), **said, **counted}
 
 

@@ -113,11 +113,11 @@ def refilter(
         funnel = Funnel(rule, table, ids.names, missing_scores, found.about["config"]["float64"])
         kept = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
         schema = funnel.filtered(next(triplets(found))).schema
-        write_rows(draft.path, schema, kept, _metadata(found, rule, table, missing_scores), funnel.answer)
+        record = write_rows(draft.path, schema, kept, _metadata(found, rule, table, missing_scores), funnel.answer)
         funnel.refuse_missing()
         check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
     said = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
-    return said | {"notes": table.notes} | funnel.counts
+    return said | {"written": [{"name": place.name, **record}], "notes": table.notes} | funnel.counts
 
 
 def _ids(found: MinedOutput, emit: str, place: AnyPath) -> pa.Schema:

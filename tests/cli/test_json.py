@@ -1,0 +1,215 @@
+"""What --json prints is a contract: every command keeps to its JSON Schema, and nothing in its table is made up."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+import sys
+from contextlib import chdir
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import minestream
+from minestream.cli.groups import COMMANDS
+from minestream.cli.main import main
+from minestream.system.contract import CONTRACT, SNAKE, STATES, SUBCOMMANDS, contract, schema
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
+# By name, in this order in one folder: each makes what the next ones read.
+LINES = {
+    "mine": "mine in.parquet -o m.parquet -k 3 --band any --carry text --progress none",
+    "mine, again": "mine in.parquet -o m.parquet -k 3 --band any --carry text --resume",
+    "mine, a plan": "mine in.parquet --dry-run",
+    "mine, rows dropped": "mine in.parquet -o w.parquet --where row<80 --guide second --max-similarity 0.99",
+    "mine, two tables": "mine in.parquet -o q.parquet --corpus in.parquet --shared-ids --emit tuples -k 2 --band any",
+    "mine, pairs": "mine in.parquet -o p.parquet --emit pairs",
+    "mine, capped": "mine in.parquet -o c.parquet --max-uses 3 --band any",
+    "mine, a window": "mine in.parquet -o s.parquet --window 60 --band any",
+    "mine, a slice": "mine in.parquet -o parts --shard 1/2",
+    "mine, the other slice": "mine in.parquet -o parts --shard 2/2",
+    "merge": "merge parts",
+    "merge, again": "merge parts --resume",
+    "repeat": "repeat m.parquet -o again.parquet",
+    "export": "export m.parquet --emit st-triplets -o st.parquet",
+    "export, text": "export m.parquet --emit flagembedding -o flag.jsonl",
+    "refilter": "refilter m.parquet --scores scores.parquet -k 2 --relative-margin 0.05 -o kept.parquet",
+    "profile": "profile in.parquet -o look",
+    "profile, a sample": "profile in.parquet --sample 40 --margin 0.1,0.2",
+    "describe": "describe m.parquet --html m.html",
+    "describe, rescored": "describe kept.parquet",
+    "verify": "verify m.parquet --sample 20",
+    "verify, pairs": "verify p.parquet --sample 5",
+    "verify, capped": "verify c.parquet --sample 5",
+    "verify, a trainer's": "verify st.parquet",
+    "compare": "compare in.parquet in.parquet -o near.parquet",
+    "fit": "fit in.parquet -o linear.npz --epochs 2",
+    "apply": "apply linear.npz in.parquet -o projected.parquet",
+    "doctor": "doctor",
+    "sample": "sample digits.parquet",
+}
+MISTAKES = {
+    "mine nowhere.parquet": (3, "mine"), "mine in.parquet --lable x": (2, "mine"), "fit": (2, "fit"),
+    "nothing": (2, None), "": (2, None), "mine in.parquet -o kept.parquet --require-rows 9999 --overwrite": (6, "mine"),
+    "describe in.parquet": (3, "describe"), "export m.parquet --emit st-triplets -o st.parquet": (5, "export"),
+}  # fmt: skip
+
+
+def answer(line: str, folder: Path) -> tuple[int, dict[str, Any]]:
+    """The exit code of a command line with --json, and what it prints on standard output."""
+    with chdir(folder), pytest.MonkeyPatch.context() as patch:
+        out = io.StringIO()
+        patch.setattr(sys, "stdout", out)
+        patch.setenv("MINESTREAM_EFFORT", "1")
+        code = main([*shlex.split(line), "--json"])
+    return code, json.loads(out.getvalue())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("json")
+    rng = np.random.default_rng(5)
+    label = np.arange(120) % 6
+    rows = (np.eye(8)[label] + 0.4 * rng.standard_normal((120, 8))).astype(np.float32)
+    columns = {
+        "id": [f"r{n}" for n in range(120)], "row": np.arange(120), "label": pa.array(label, mask=np.arange(120) < 4),
+        "text": [f"text {n % 110}" for n in range(120)], "embedding": list(rows), "second": list(rows[:, :5]),
+    }  # fmt: skip
+    pq.write_table(pa.table(columns), place / "in.parquet")
+    pairs = [(f"r{a}", f"r{b}") for a in range(120) for b in range(120)]
+    query, document = zip(*pairs, strict=True)
+    scores = {"query_id": query, "document_id": document, "score": rng.random(len(pairs))}
+    pq.write_table(pa.table(scores), place / "scores.parquet")
+    return place
+
+
+@pytest.fixture(scope="module")
+def answers(folder: Path) -> dict[str, dict[str, Any]]:
+    found = {}
+    for name, line in LINES.items():
+        code, found[name] = answer(line, folder)
+        assert code == 0, found[name]["error"]
+    return found
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_every_command_keeps_to_the_schema(answers: dict[str, dict[str, Any]], name: str) -> None:
+    told = answers[name]
+    VALIDATOR.validate(told)
+    assert told["subcommand"] == name.partition(",")[0].replace("repeat", "mine")
+    assert told["seconds"]["total"] > 0
+    assert told["error"] is None
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_an_error_keeps_to_the_schema_too(folder: Path, answers: dict[str, dict[str, Any]], line: str) -> None:
+    assert answers
+    code, told = answer(line, folder)
+    VALIDATOR.validate(told)
+    assert (code, told["subcommand"]) == MISTAKES[line]
+    assert (told["state"], told["error"]["exit_code"]) == ("failed", code)
+    assert told["error"]["message"]
+
+
+def test_the_table_holds_nothing_that_no_command_prints(answers: dict[str, dict[str, Any]]) -> None:
+    printed = {
+        f"{part}.{name} {told['subcommand']}"
+        for told in answers.values()
+        for part in ("counters", "result")
+        for name in told[part]
+    }
+    assert {f"{key.path} {name}" for key in CONTRACT for name in key.of.split()} == printed
+    assert set(SUBCOMMANDS) == {told["subcommand"] for told in answers.values()}
+    assert set(SUBCOMMANDS) == COMMANDS.keys() - {"repeat", "version", "help"}
+    assert {told["state"] for told in answers.values()} == STATES.keys() - {"failed"}
+
+
+@pytest.mark.parametrize("place", ["", "seconds", "counters", "result", "inputs.0", "outputs.0", "outputs.0.files.0"])
+def test_a_key_that_the_table_does_not_have_is_refused(answers: dict[str, dict[str, Any]], place: str) -> None:
+    told = json.loads(json.dumps(answers["mine"]))
+    at = told
+    for step in filter(None, place.split(".")):
+        at = at[int(step) if step.isdigit() else step]
+    at["undocumented"] = 1
+    with pytest.raises(jsonschema.ValidationError, match="undocumented"):
+        VALIDATOR.validate(told)
+    del at["undocumented"]
+    VALIDATOR.validate(told)
+
+
+@pytest.mark.parametrize("name", contract(None))
+def test_every_key_is_always_there(answers: dict[str, dict[str, Any]], name: str) -> None:
+    told = {key: value for key, value in answers["mine"].items() if key != name}
+    with pytest.raises(jsonschema.ValidationError, match="required"):
+        VALIDATOR.validate(told)
+
+
+def test_inputs_and_outputs_are_what_was_read_and_written(answers: dict[str, dict[str, Any]], folder: Path) -> None:
+    source = {"name": "INPUT", "paths": ["in.parquet"], "rows": 120, "dimension": 8, "dtype": "float32"}
+    for name in ("mine", "mine, again", "mine, a plan", "mine, a window", "profile", "mine, a slice"):
+        assert answers[name]["inputs"] == [source], name
+    assert answers["mine, two tables"]["inputs"] == [source, source | {"name": "--corpus"}]
+    rows = sum(answers[name]["counters"]["rows"] for name in ("mine, a slice", "mine, the other slice"))
+    assert answers["merge"]["inputs"] == [
+        {"name": "SLICE", "paths": ["parts"], "rows": rows, "dimension": None, "dtype": None}
+    ]
+    assert [each["name"] for each in answers["refilter"]["inputs"]] == ["MINED", "--scores"]
+    for told in answers.values():
+        for each in told["outputs"]:
+            place = folder / each["path"]
+            files = {file["name"]: file for file in each["files"]}
+            there = {path.name: path for path in (place.iterdir() if place.is_dir() else [place])}
+            assert files.keys() == there.keys(), each
+            for path, file in ((there[name], files[name]) for name in files if files[name]["bytes"] is not None):
+                assert file["bytes"] == path.stat().st_size
+                assert path.suffix != ".parquet" or file["rows"] == pq.read_metadata(path).num_rows
+    written = [name for name in LINES if answers[name]["outputs"]]
+    assert {name for name in LINES if name not in written} == {
+        "mine, a plan", "profile, a sample", "describe, rescored", "doctor", *(n for n in LINES if n[:6] == "verify"),
+    }  # fmt: skip
+
+
+def test_a_command_can_be_run_again_as_it_stands(answers: dict[str, dict[str, Any]], folder: Path) -> None:
+    for name in ("mine", "export", "refilter", "profile", "compare", "apply"):
+        command, place = shlex.split(answers[name]["command"]), answers[name]["folder"]
+        assert (command[0], place) == ("minestream", str(folder))
+        command[-1] = f"other-{Path(command[-1]).name}"
+        code, told = answer(shlex.join(command[1:]), Path(place))
+        assert (code, told["configuration"], told["counters"]) == (
+            0, answers[name]["configuration"], answers[name]["counters"]
+        ), name  # fmt: skip
+
+
+def test_the_library_gives_the_same(folder: Path, answers: dict[str, dict[str, Any]]) -> None:
+    with chdir(folder):
+        report = minestream.mine("in.parquet", "m.parquet", negatives=3, band="any", carry=("text",), resume=True)
+        profile = json.loads(Path("look/profile.json").read_text())
+    told, printed = report.to_dict(), answers["mine, again"]
+    printed["result"].pop("effort")
+    assert told == printed
+    VALIDATOR.validate(profile)
+    own = ("counters", "result", "inputs", "command", "outputs")
+    assert {name: profile[name] for name in own} == {name: answers["profile"][name] for name in own}
+
+
+def test_names_are_in_snake_case() -> None:
+    names = {part.removesuffix("[]") for key in CONTRACT for part in key.path.split(".")}
+    assert [name for name in names if not re.match(SNAKE, name)] == ["*"]
+    assert [name for name in ("Rows", "of rows", "2nd", "bad: zero") if re.match(SNAKE, name)] == []
+
+
+def test_rows_on_standard_output_leave_the_answer_to_the_other_stream(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with chdir(folder):
+        assert main(["mine", "nowhere.parquet", "-o", "-", "--json"]) == 3
+    out, err = capfd.readouterr()
+    assert out == ""
+    VALIDATOR.validate(json.loads(err[err.index("{") :]))
