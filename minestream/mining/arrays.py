@@ -197,16 +197,16 @@ def mine_arrays(
         numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
     with Driver(config, resources) as driver:
-        miner = Mining(driver, sources)
-        miner.begin()
-        with miner.learning():
-            shards = mine_shards(miner, range(len(miner.plan.shards)))
-            parts = [(emit(picture), picture.stats) for _, picture in shards]
+        mining = Mining(driver, sources)
+        mining.begin()
+        with mining.learning():
+            shards = mine_shards(mining, range(len(mining.plan.shards)))
+            parts = [(emit(result), result.stats) for _, result in shards]
         total = merged(stats for _, stats in parts)
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
-            table = _finished_in_memory(miner, parts, total, driver.scratch())
-        return Mined(table, total, miner.searcher.effort, (*miner.notes(), *total.notes()))
+            table = _finished_in_memory(mining, parts, total, driver.scratch())
+        return Mined(table, total, mining.searcher.effort, (*mining.notes(), *total.notes()))
 
 
 def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
@@ -218,14 +218,14 @@ def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
 
 
 def _finished_in_memory(
-    miner: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
+    mining: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
 ) -> pa.Table:
     """The finishing pass over parts written to a temporary folder."""
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(parts))]
     with scratch_errors(folder):
         for path, (table, _) in zip(paths, parts, strict=True):
             write_rows(path, table.schema, [table], {})
-    found = list(finished_rows(miner.config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows) or ())
+    found = list(finished_rows(mining.config, paths, mining.keys(), total, mining.searcher.plan.ordered_rows) or ())
     return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
 

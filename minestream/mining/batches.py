@@ -67,7 +67,7 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
     with driver.held:
         if driver.resources.dry_run:
             plan = batches.report(complete=False)
-            return estimated(batches.miner, plan, mine_shards) if isinstance(batches, Batches) else plan
+            return estimated(batches.mining, plan, mine_shards) if isinstance(batches, Batches) else plan
         end = write_pipe(_reader(batches), lambda: check_gates(driver.resources, batches.total(), UNMARKED))
         if end.reader_left:
             batches.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
@@ -110,16 +110,16 @@ class Batches:
     """What is mined of tables, read out as shards are done."""
 
     def __init__(self, driver: Driver, sources: Sources) -> None:
-        self.driver, self.miner = driver, Mining(driver, sources)
-        self.schema, self.notes = self.miner.schema, self.miner.loaded.notes
+        self.driver, self.mining = driver, Mining(driver, sources)
+        self.schema, self.notes = self.mining.schema, self.mining.loaded.notes
         self._parts: list[ShardStats] = []
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows of each shard."""
-        self.miner.begin()
-        for _, picture in mine_shards(self.miner, range(len(self.miner.plan.shards))):
-            table = emit(picture)
-            self._parts.append(picture.stats)
+        self.mining.begin()
+        for _, result in mine_shards(self.mining, range(len(self.mining.plan.shards))):
+            table = emit(result)
+            self._parts.append(result.stats)
             yield table
 
     def total(self) -> ShardStats:
@@ -128,4 +128,4 @@ class Batches:
 
     def report(self, complete: bool) -> Report:
         """What was done."""
-        return self.miner.report(PIPE, self._parts, complete)
+        return self.mining.report(PIPE, self._parts, complete)

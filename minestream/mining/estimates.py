@@ -15,49 +15,49 @@ from minestream.mining.plan import cut_shards
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of
-from minestream.outputs.rows import Picture, emit
+from minestream.outputs.rows import ShardResult, emit
 from minestream.system.progress import Progress, Silent
 from minestream.system.stats import Report
 
 FINISH_SECONDS = 2e-6  # a row of a finishing pass
 SAMPLE_WORK = 4e10  # a second or so
 FEW_ANCHORS, MORE_ANCHORS = 16, 256
-Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, Picture]]]  # pipeline.mine_shards
+Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, ShardResult]]]  # pipeline.mine_shards
 
 
-def estimated(miner: Mining, report: Report, mine: Mine) -> Report:
+def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
     """The report of a dry run with the seconds of the run: those of reading, which it has done, and the rest.
 
     Where no run of its kind is known, some of its anchors are mined first.
     """
     began = time.perf_counter()
-    parts = slice_of(miner).get("slice", {}).get("parts", range(len(miner.plan.shards)))
-    work, rate = miner.work(parts), kept_rate(miner.kind)
-    seconds = report.seconds + (work / rate if rate else sampled_seconds(miner, work, mine))
-    seconds += FINISH_SECONDS * miner.plan.facts["rows_at_most"] * needs_finishing(miner.config)
+    parts = slice_of(mining).get("slice", {}).get("parts", range(len(mining.plan.shards)))
+    work, rate = mining.work(parts), kept_rate(mining.kind)
+    seconds = report.seconds + (work / rate if rate else sampled_seconds(mining, work, mine))
+    seconds += FINISH_SECONDS * mining.plan.facts["rows_at_most"] * needs_finishing(mining.config)
     plan = report.plan | {"projected_seconds": round(seconds, 2)}
     return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
 
 
-def sampled_seconds(miner: Mining, work: float, mine: Mine) -> float:
+def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:
     """The seconds of so much work, on the line through those of mining few anchors and more of them."""
-    more = max(MORE_ANCHORS, int(miner.anchors.size * SAMPLE_WORK / max(work, 1.0)))
-    _mine_some(miner, FEW_ANCHORS, mine)  # makes codes
-    (few, short), (many, long) = _mine_some(miner, FEW_ANCHORS, mine), _mine_some(miner, more, mine)
-    if miner.anchors.size <= MORE_ANCHORS:
+    more = max(MORE_ANCHORS, int(mining.anchors.size * SAMPLE_WORK / max(work, 1.0)))
+    _mine_some(mining, FEW_ANCHORS, mine)  # makes codes
+    (few, short), (many, long) = _mine_some(mining, FEW_ANCHORS, mine), _mine_some(mining, more, mine)
+    if mining.anchors.size <= MORE_ANCHORS:
         return long
     return short + max(0.0, long - short) * (work - few) / max(many - few, 1.0)
 
 
-def _mine_some(miner: Mining, count: int, mine: Mine) -> tuple[float, float]:
-    """Mine at most `count` anchors of `miner`, drawn by chance; the work, and seconds without those of compiling."""
+def _mine_some(mining: Mining, count: int, mine: Mine) -> tuple[float, float]:
+    """Mine at most `count` anchors of `mining`, drawn by chance; the work, and seconds without those of compiling."""
     began = time.perf_counter() - compile_seconds()
-    some = copy.copy(miner)
+    some = copy.copy(mining)
     some.progress = Progress(Silent())
-    some.anchors = np.sort(np.random.default_rng(0).permutation(miner.anchors)[:count])
-    some.plan = replace(miner.plan, shards=cut_shards(miner.config, miner.loaded.positives[some.anchors]))
+    some.anchors = np.sort(np.random.default_rng(0).permutation(mining.anchors)[:count])
+    some.plan = replace(mining.plan, shards=cut_shards(mining.config, mining.loaded.positives[some.anchors]))
     parts = range(len(some.plan.shards))
     work = some.work(parts)
-    for _, picture in mine(some, parts):
-        emit(picture)
+    for _, result in mine(some, parts):
+        emit(result)
     return work, time.perf_counter() - compile_seconds() - began

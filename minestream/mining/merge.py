@@ -112,9 +112,9 @@ def merge(
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
         driver.held.callback(_discard, run)
         refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
-        miner = _mined_input(driver, source, tables, target, every[0]) if finishing else None
+        mining = _mined_input(driver, source, tables, target, every[0]) if finishing else None
         _adopt(run, every, driver.progress)
-        return _merged(_publish(run, every, driver) if miner is None else publish(miner, run), read, every)
+        return _merged(_publish(run, every, driver) if mining is None else publish(mining, run), read, every)
 
 
 def _merged(report: Report, read: list[Given], every: Sequence[MinedSlice]) -> Report:
@@ -240,11 +240,11 @@ def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target, mi
     wanted = {name: driver.config.to_dict()[name] for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
-    miner = Mining(driver, driver.open(source, tables), target.scratch)
-    own = {"source": miner.sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
-    own["others"] = miner.sources.others()
+    mining = Mining(driver, driver.open(source, tables), target.scratch)
+    own = {"source": mining.sources.identity(), "columns": mining.columns(), "parts": len(mining.plan.shards)}
+    own["others"] = mining.sources.others()
     refuse_differences(f"{mined.place} was mined from something else", mined.manifest, {**mined.manifest, **own})
-    return miner
+    return mining
 
 
 def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:

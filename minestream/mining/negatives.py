@@ -17,9 +17,9 @@ from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
 from minestream.mining.positives import Search, choose_positives
 from minestream.search.constraints import Constraints, wider
-from minestream.search.course import search_work
 from minestream.search.results import Chosen, one_pair_each
 from minestream.search.similarity import Floats, Interval, filter_interval, largest_distance, references, similarity
+from minestream.search.work import search_work
 from minestream.system import ragged
 
 

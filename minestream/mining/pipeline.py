@@ -34,13 +34,13 @@ from minestream.mining.slices import slice_of, slice_target
 from minestream.mining.stream.run import mine_stream
 from minestream.outputs.origin import refuse_changes
 from minestream.outputs.parts import PartWriter
-from minestream.outputs.rows import Picture, emitted
+from minestream.outputs.rows import ShardResult, emitted
 from minestream.outputs.run import Run, default_output
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
-from minestream.search.course import Course
 from minestream.search.search import search_once
+from minestream.search.work import WorkMeter
 from minestream.system.memory import release_memory
 from minestream.system.progress import Callback
 from minestream.system.stats import Report, ShardStats
@@ -107,71 +107,71 @@ def _mine_tables(
         if finished is not None:
             refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
             return already(output, finished, given)
-        miner = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
+        mining = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
-            return estimated(miner, miner.report(None, [], complete=False), mine_shards)
+            return estimated(mining, mining.report(None, [], complete=False), mine_shards)
         run = output.start(
             driver.held, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
-            fingerprint=config.fingerprint(), source=sources.identity(), columns=miner.columns(),
-            parts=len(miner.plan.shards), others=sources.others(), read=read, **slice_of(miner),
+            fingerprint=config.fingerprint(), source=sources.identity(), columns=mining.columns(),
+            parts=len(mining.plan.shards), others=sources.others(), read=read, **slice_of(mining),
         )  # fmt: skip
         todo = [index for index in run.indices if run.finished(index) is None]
-        miner.begin(run.indices, todo)
+        mining.begin(run.indices, todo)
         if resources.engine == HERE:
-            _mine_here(miner, run, todo)
+            _mine_here(mining, run, todo)
         else:
-            mine_on_workers(miner, run, todo, inputs, tables)
-        return publish(miner, run)
+            mine_on_workers(mining, run, todo, inputs, tables)
+        return publish(mining, run)
 
 
-def _mine_here(miner: Mining, run: Run, todo: Sequence[int]) -> None:
+def _mine_here(mining: Mining, run: Run, todo: Sequence[int]) -> None:
     """Mine shards in this process: the part of one is written while the next is mined."""
-    with miner.learning(), Behind() as writing:
-        for index, picture in mine_shards(miner, todo):
-            writing.run(partial(write_part, run, index, picture))
+    with mining.learning(), Behind() as writing:
+        for index, result in mine_shards(mining, todo):
+            writing.run(partial(write_part, run, index, result))
 
 
-def write_part(run: PartWriter, index: int, picture: Picture) -> None:
+def write_part(run: PartWriter, index: int, result: ShardResult) -> None:
     """Write the rows of one shard as its part, unless another worker has meanwhile."""
     if run.finished(index) is None:
-        run.write_part(index, emitted(picture), picture.stats.to_dict)
+        run.write_part(index, emitted(result), result.stats.to_dict)
 
 
-def mine_shards(miner: Mining, todo: Sequence[int]) -> Iterator[tuple[int, Picture]]:
+def mine_shards(mining: Mining, todo: Sequence[int]) -> Iterator[tuple[int, ShardResult]]:
     """Find the positives and the negatives of the anchors of some shards; each shard is handed out when it is done.
 
     Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
     """
-    course = Course(miner.progress, sum(map(miner.anchors_of, todo)))
-    course.plan(miner.work(todo))
-    for number, shards in enumerate(miner.rounds(todo)):
+    meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
+    meter.plan(mining.work(todo))
+    for number, shards in enumerate(mining.rounds(todo)):
         if number:
             release_memory()
-        yield from _mine_together(miner, shards, course)
-    course.finish()
-    miner.work_done += course.done
+        yield from _mine_together(mining, shards, meter)
+    meter.finish()
+    mining.work_done += meter.done
 
 
-def _mine_together(miner: Mining, shards: Sequence[int], course: Course) -> Iterator[tuple[int, Picture]]:
+def _mine_together(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iterator[tuple[int, ShardResult]]:
     """One round of shards; what it holds is let go at its end, before the next begins."""
-    loaded, config, stats, works = miner.loaded, miner.config, ShardStats(), miner.works(shards)
-    setting = miner.searcher.setting(stats, course)
-    groups = [miner.slots_of(index) for index in shards]
+    loaded, config, stats, works = mining.loaded, mining.config, ShardStats(), mining.works(shards)
+    setting = mining.searcher.setting(stats, meter)
+    groups = [mining.slots_of(index) for index in shards]
     anchors = np.concatenate(groups)
 
-    course.turn_to(works.positives)
+    meter.begin_stage(works.positives)
     with stats.stage("positives"):
         search = partial(search_once, replace(setting, timed=False))
         positives = choose_positives(loaded, config, anchors, search)
         task = make_task(loaded, config, anchors, positives, search)  # the band around each pair, filters, rule
 
-    course.turn_to(works.negatives)
+    meter.begin_stage(works.negatives)
     negatives = limited_search(setting, groups, task.pairs, task.rule, task.constraints)
     first = 0
     for index, group in zip(shards, groups, strict=True):
         chosen, found = task.chosen.of_anchors(first, first + group.size), next(negatives)
         stats.duplicate_positives += last_resorts(loaded, config, group, chosen)
-        yield index, Picture(loaded, config, group, chosen, found, stats.taken())
-        course.advance(works.rows * group.size / max(1, anchors.size))
+        yield index, ShardResult(loaded, config, group, chosen, found, stats.taken())
+        meter.advance(works.rows * group.size / max(1, anchors.size))
         first += group.size
-    course.turn_to(0.0)
+    meter.begin_stage(0.0)

@@ -16,25 +16,25 @@ from minestream.outputs.target import Target
 from minestream.system.stats import Report, ShardStats, merged
 
 
-def publish(miner: Mining, run: Run) -> Report:
+def publish(mining: Mining, run: Run) -> Report:
     """Check the gates, run the finishing pass if there is one, and put the output under its name."""
-    config, parts = miner.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
+    config, parts = mining.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     rows = None
-    if miner.resources.shard is None:  # what is finished of all parts is left to the merge
-        rows = finished_rows(config, paths, miner.keys(), total, miner.searcher.plan.ordered_rows)
+    if mining.resources.shard is None:  # what is finished of all parts is left to the merge
+        rows = finished_rows(config, paths, mining.keys(), total, mining.searcher.plan.ordered_rows)
     if not (config.emit == "pairs" or config.max_uses is not None):  # counted late
-        check_gates(miner.resources, total)
+        check_gates(mining.resources, total)
 
     def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
-        check_gates(miner.resources, total)
+        check_gates(mining.resources, total)
         return total.answer()
 
     def report() -> Report:
-        return miner.report(run.target.final, [total])
+        return mining.report(run.target.final, [total])
 
-    miner.progress.stage("publish", len(parts), "parts")
+    mining.progress.stage("publish", len(parts), "parts")
     files = run.publish(counts=counts, replace_parts=rows, extra=lambda: report().record())
     return replace(report(), files=files)
 

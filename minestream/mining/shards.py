@@ -24,8 +24,8 @@ from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, projected_rows
 from minestream.mining.rates import keep_rate
 from minestream.outputs.rows import schema_of
-from minestream.search.course import ROW
 from minestream.search.order import GROUP_ROWS
+from minestream.search.work import ROW
 from minestream.system.stats import Report, ShardStats, merged
 
 
@@ -44,7 +44,7 @@ def _refuse_without_labels(config: MineConfig) -> None:
 
 
 class Works(NamedTuple):
-    """The work of one round: the searches for positives, those for negatives, the rows; see course.py."""
+    """The work of one round: the searches for positives, those for negatives, the rows; see work.py."""
 
     positives: float
     negatives: float
@@ -74,7 +74,7 @@ class Mining:
     schema : pa.Schema
         Of the rows.
     work_done : float
-        So far; see course.py.
+        So far; see work.py.
     """
 
     def __init__(self, driver: Driver, sources: Sources, beside: Path | None = None) -> None:
@@ -131,7 +131,7 @@ class Mining:
         return self.anchors[slice(*self.plan.shards[index])]
 
     def work(self, todo: Sequence[int]) -> float:
-        """What mining some shards is; see course.py."""
+        """What mining some shards is; see work.py."""
         return self.searcher.code_work + sum(sum(self.works(shards)) for shards in self.rounds(todo))
 
     def works(self, shards: Sequence[int]) -> Works:

@@ -37,20 +37,20 @@ def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:
     return target_of(folder / own.name, resources.scratch)
 
 
-def slice_of(miner: Mining) -> dict[str, Any]:
+def slice_of(mining: Mining) -> dict[str, Any]:
     """What the manifest of a run says of its slice; nothing where it mines all."""
-    if miner.resources.shard is None:
+    if mining.resources.shard is None:
         return {}
-    own = parse_slice(miner.resources.shard)
-    return {"slice": {"number": own.number, "of": own.count, "parts": owned_shards(shard_costs(miner), own)}}
+    own = parse_slice(mining.resources.shard)
+    return {"slice": {"number": own.number, "of": own.count, "parts": owned_shards(shard_costs(mining), own)}}
 
 
-def shard_costs(miner: Mining) -> list[int]:
+def shard_costs(mining: Mining) -> list[int]:
     """What each shard costs, in pairs to look at: by the data alone, so that every slice finds the same."""
-    loaded = miner.loaded
+    loaded = mining.loaded
     candidates = loaded.store.rows - loaded.first_candidate
-    total = ragged.starts(loaded.positives[miner.anchors] + 1 + candidates)
-    return [int(total[end] - total[first]) for first, end in miner.plan.shards]
+    total = ragged.starts(loaded.positives[mining.anchors] + 1 + candidates)
+    return [int(total[end] - total[first]) for first, end in mining.plan.shards]
 
 
 def owned_shards(costs: Sequence[int], own: Slice) -> list[int]:

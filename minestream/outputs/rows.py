@@ -31,7 +31,7 @@ PIECE_ROWS = 16_384  # made at a time
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShardResult:
     """One shard's answer: its anchors, their positives, and the negatives of every pair.
 
     `losses` gathers, of what was made so far, the losses and which are active: one sum goes over those of a shard.
@@ -51,7 +51,7 @@ class Picture:
         # --max-uses chooses once all parts are there, and then compares distances with the margin again.
         return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
 
-    def pieces(self) -> Iterator[Picture]:
+    def pieces(self) -> Iterator[ShardResult]:
         """The same answer for few anchors at a time, of PIECE_ROWS rows or one anchor; at least one."""
         pairs, start = self.chosen.start, self.found.start
         rows = pairs + start[pairs]  # before each anchor, at most: a pair without negatives may be a row
@@ -64,25 +64,25 @@ class Picture:
             first = max(1, end)
 
 
-def emit(picture: Picture) -> pa.Table:
+def emit(result: ShardResult) -> pa.Table:
     """The rows of one shard at once; see emitted()."""
-    return pa.concat_tables(emitted(picture))
+    return pa.concat_tables(emitted(result))
 
 
-def emitted(picture: Picture) -> Iterator[pa.Table]:
+def emitted(result: ShardResult) -> Iterator[pa.Table]:
     """The rows of one shard, in the order of its part; adds their counts and the time to the shard's stats.
 
     One table or more, so that memory need not hold all of them; the stats are whole after the last.
     """
-    stats, tables = picture.stats, EMITTERS[part_emit(picture.config)](picture)
+    stats, tables = result.stats, EMITTERS[part_emit(result.config)](result)
     while True:
         with stats.stage("rows"):
             table = next(tables, None)
         if table is None:
             break
         yield table
-    if picture.losses:
-        values, active = (np.concatenate(column) for column in zip(*picture.losses, strict=True))
+    if result.losses:
+        values, active = (np.concatenate(column) for column in zip(*result.losses, strict=True))
         total = math.fsum(values.tolist())
         stats.loss_sum += total
         stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
@@ -93,7 +93,7 @@ def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = Found(start, nobody, nothing, nobody)
-    return emit(Picture(loaded, config, nobody, Chosen(start, nobody, nothing), found, ShardStats())).schema
+    return emit(ShardResult(loaded, config, nobody, Chosen(start, nobody, nothing), found, ShardStats())).schema
 
 
 def _ends(loaded: Loaded, roles: dict[str, Slots]) -> dict[str, Any]:
@@ -103,13 +103,13 @@ def _ends(loaded: Loaded, roles: dict[str, Slots]) -> dict[str, Any]:
     return {name: found for name, found in ids.items() if found is not None} | rows
 
 
-def _carried(picture: Picture, roles: dict[str, Slots]) -> dict[str, Any]:
+def _carried(result: ShardResult, roles: dict[str, Slots]) -> dict[str, Any]:
     """The carried columns of every role whose table has them."""
     columns: dict[str, Any] = {}
-    for role, slots in roles.items() if picture.config.carry else ():
-        table = picture.loaded.table(role).take_carried(slots)
+    for role, slots in roles.items() if result.config.carry else ():
+        table = result.loaded.table(role).take_carried(slots)
         if table is not None:
-            columns |= {f"{role}_{name}": table[name].combine_chunks() for name in picture.config.carry}
+            columns |= {f"{role}_{name}": table[name].combine_chunks() for name in result.config.carry}
     return columns
 
 
@@ -134,14 +134,14 @@ class _Flat:
     x: Distances
 
 
-def _flat(picture: Picture) -> _Flat:
+def _flat(result: ShardResult) -> _Flat:
     """All triplets that are written; counts full, short and empty pairs."""
-    config, chosen, found = picture.config, picture.chosen, picture.found
+    config, chosen, found = result.config, result.chosen, result.found
     counts = ragged.lengths(found.start)
     wanted = config.negatives
-    picture.stats.anchors += picture.anchors.size
-    picture.stats.pairs += counts.size
-    count_pairs(picture.stats, counts, wanted)
+    result.stats.anchors += result.anchors.size
+    result.stats.pairs += counts.size
+    count_pairs(result.stats, counts, wanted)
     start = ragged.starts(np.maximum(counts, 1)) if keeps_empty(config) else found.start
     pair, place = ragged.owners(start), ragged.nth(start)
     real = counts[pair] > 0
@@ -155,7 +155,7 @@ def _flat(picture: Picture) -> _Flat:
     if final and config.negatives_per_anchor is not None:
         keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
-    anchor = picture.anchors[anchor_of_pair[pair]]
+    anchor = result.anchors[anchor_of_pair[pair]]
     return _Flat(pair, place, anchor, chosen.slot[pair], negative[keep], chosen.x[pair], x[keep])
 
 
@@ -179,24 +179,24 @@ def dealt(anchor: NDArray[np.int64], place: NDArray[np.int64], pair: NDArray[np.
     return keep
 
 
-def _losses(picture: Picture, flat: _Flat, nearest_to: Distances) -> dict[str, pa.Array]:
+def _losses(result: ShardResult, flat: _Flat, nearest_to: Distances) -> dict[str, pa.Array]:
     """The column of losses, which are counted as they are stored; none without a margin or a loss."""
-    config, stats = picture.config, picture.stats
+    config, stats = result.config, result.stats
     if config.margin is None or config.loss is None:
         return {}
-    stored = _decimals(TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin), picture.decimals)
+    stored = _decimals(TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin), result.decimals)
     values = np.asarray(stored, np.float64)
     real = ~np.isnan(values)
     values, active = values[real], (flat.x < flat.p + config.margin)[real]
     stats.losses += values.size
     stats.active_rows += int(active.sum())
-    picture.losses.append((values, active))
+    result.losses.append((values, active))
     return {"loss": stored}
 
 
-def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None:
+def _count_equal(result: ShardResult, flat: _Flat, columns: dict[str, Any]) -> None:
     """Count negatives that are their anchor or positive under another id: by distance, and by text."""
-    config, stats = picture.config, picture.stats
+    config, stats = result.config, result.stats
     if config.max_uses is not None:  # these are reserves
         return
     if config.metric != "dot":
@@ -210,62 +210,62 @@ def _count_equal(picture: Picture, flat: _Flat, columns: dict[str, Any]) -> None
             stats.same_text += pc.sum(same).as_py() or 0
 
 
-def _harder(picture: Picture, flat: _Flat) -> pa.Array:
+def _harder(result: ShardResult, flat: _Flat) -> pa.Array:
     """How many of the anchor's negatives are nearer than each one; null where the search does not count them."""
-    config = picture.config
+    config = result.config
     if knows_harder(config) and BANDS[config.band].low == NEVER_EDGE:  # the place in the band is the number nearer
         before = np.zeros(flat.pair.size, np.int64)
     elif counts_nearer(config):
-        before = picture.found.nearer[flat.pair].astype(np.int64)
-        has = ragged.lengths(picture.found.start) > 0
-        picture.stats.nearer_pairs += int(has.sum())
-        picture.stats.nearer_passed_over += int(picture.found.nearer[has].sum())
+        before = result.found.nearer[flat.pair].astype(np.int64)
+        has = ragged.lengths(result.found.start) > 0
+        result.stats.nearer_pairs += int(has.sum())
+        result.stats.nearer_passed_over += int(result.found.nearer[has].sum())
     else:
         return pa.nulls(flat.pair.size, pa.int32())
     harder = np.minimum(before + config.skip + flat.place, NEARER_CAP)
     return pa.array(harder.astype(np.int32))
 
 
-def _emit_triplets(picture: Picture) -> Iterator[pa.Table]:
-    return map(_triplets, picture.pieces())
+def _emit_triplets(result: ShardResult) -> Iterator[pa.Table]:
+    return map(_triplets, result.pieces())
 
 
-def _emit_tuples(picture: Picture) -> Iterator[pa.Table]:
-    return map(_tuples, picture.pieces())
+def _emit_tuples(result: ShardResult) -> Iterator[pa.Table]:
+    return map(_tuples, result.pieces())
 
 
-def _triplets(picture: Picture) -> pa.Table:
-    loaded, config = picture.loaded, picture.config
-    flat = _flat(picture)
+def _triplets(result: ShardResult) -> pa.Table:
+    loaded, config = result.loaded, result.config
+    flat = _flat(result)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns = _ends(loaded, roles)
-    columns["distance_ap"] = _decimals(flat.p, picture.decimals)
-    columns["distance_an"] = _decimals(flat.x, picture.decimals)
+    columns["distance_ap"] = _decimals(flat.p, result.decimals)
+    columns["distance_an"] = _decimals(flat.x, result.decimals)
     nearest_to = flat.x
     if config.swap:
         distance_pn = pair_distances(loaded.store, loaded.rows.square, config.metric, flat.positive, flat.negative)
-        columns["distance_pn"] = _decimals(distance_pn, picture.decimals)
+        columns["distance_pn"] = _decimals(distance_pn, result.decimals)
         nearest_to = np.minimum(flat.x, distance_pn)
-    columns |= _losses(picture, flat, nearest_to)
-    columns["harder"] = _harder(picture, flat)
+    columns |= _losses(result, flat, nearest_to)
+    columns["harder"] = _harder(result, flat)
     if loaded.labeled:
         columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
         columns["negative_label"] = loaded.labels.take(flat.negative)
-    columns |= _carried(picture, roles)
-    _count_equal(picture, flat, columns)
-    picture.stats.rows += flat.pair.size
+    columns |= _carried(result, roles)
+    _count_equal(result, flat, columns)
+    result.stats.rows += flat.pair.size
     return _table(columns)
 
 
-def _tuples(picture: Picture) -> pa.Table:
-    loaded, config = picture.loaded, picture.config
-    flat = _flat(picture)
+def _tuples(result: ShardResult) -> pa.Table:
+    loaded, config = result.loaded, result.config
+    flat = _flat(result)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
-    columns |= _losses(picture, flat, flat.x) | _carried(picture, roles)
-    _count_equal(picture, flat, columns)
+    columns |= _losses(result, flat, flat.x) | _carried(result, roles)
+    _count_equal(result, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
-    picture.stats.rows += tuples.num_rows
+    result.stats.rows += tuples.num_rows
     return tuples
 
 
@@ -309,13 +309,13 @@ def _scores(config: MineConfig, p: Distances, x: Distances, lengths: NDArray[np.
     return lists_from(lengths + 1, _decimals(1.0 - both if similar else -both, kind))
 
 
-def _emit_pairs(picture: Picture) -> Iterator[pa.Table]:
+def _emit_pairs(result: ShardResult) -> Iterator[pa.Table]:
     """The pairs that this shard's anchors picked, each once, by (left_row, right_row)."""
-    loaded, config, chosen, found = picture.loaded, picture.config, picture.chosen, picture.found
-    picture.stats.anchors += picture.anchors.size
-    count_pairs(picture.stats, ragged.lengths(found.start), config.negatives)
-    of_positive = ragged.repeat(picture.anchors, chosen.start)
-    this = np.concatenate([of_positive, ragged.repeat(picture.anchors, found.start)])
+    loaded, config, chosen, found = result.loaded, result.config, result.chosen, result.found
+    result.stats.anchors += result.anchors.size
+    count_pairs(result.stats, ragged.lengths(found.start), config.negatives)
+    of_positive = ragged.repeat(result.anchors, chosen.start)
+    this = np.concatenate([of_positive, ragged.repeat(result.anchors, found.start)])
     other = np.concatenate([chosen.slot, found.slot])
     distance = np.concatenate([chosen.x, found.x])
     similar = np.arange(this.size) < of_positive.size
@@ -327,15 +327,15 @@ def _emit_pairs(picture: Picture) -> Iterator[pa.Table]:
         roles = {"left": left[at], "right": right[at]}
         columns = _ends(loaded, roles)
         columns["label"] = pa.array(similar[at].astype(np.int64))
-        columns["distance"] = _decimals(distance[at], picture.decimals)
+        columns["distance"] = _decimals(distance[at], result.decimals)
         if config.margin is not None:
-            columns["loss"] = _decimals(contrastive(distance[at], similar[at], config.margin), picture.decimals)
-        columns |= _carried(picture, roles)
-        picture.stats.rows += at.size
+            columns["loss"] = _decimals(contrastive(distance[at], similar[at], config.margin), result.decimals)
+        columns |= _carried(result, roles)
+        result.stats.rows += at.size
         yield _table(columns)
 
 
-EMITTERS: dict[str, Callable[[Picture], Iterator[pa.Table]]] = {
+EMITTERS: dict[str, Callable[[ShardResult], Iterator[pa.Table]]] = {
     "triplets": _emit_triplets,
     "pairs": _emit_pairs,
     "tuples": _emit_tuples,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from minestream.config.metrics import Metric
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.kernels.types import NEGATIVE
-from minestream.search.course import Course
+from minestream.search.work import WorkMeter
 from minestream.system.stats import Effort, ShardStats
 from minestream.system.threads import Workers
 
@@ -45,7 +45,7 @@ class Setting:
     codes: Callable[[str], Codes]
     timed: bool = True  # whether stages of a search are timed one by one
     effort: Effort = field(default_factory=Effort)
-    course: Course = field(default_factory=Course)
+    meter: WorkMeter = field(default_factory=WorkMeter)
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
-from minestream.search.course import Course, search_work
 from minestream.search.results import joined, one_pair_each
 from minestream.search.search import search
 from minestream.search.searcher import Searcher
+from minestream.search.work import WorkMeter, search_work
 from minestream.system import ragged
 from minestream.system.progress import Progress
 from minestream.system.stats import ShardStats
@@ -49,17 +49,17 @@ def nearest(
     rules = [Rule(kind, NEAREST, k, 0, IGNORE, IGNORE, 0.0, False, searcher.metric.code) for kind in kinds]
     swept = bool(searcher.limits.screens)
     works = [sum(search_work(searcher.loaded, anchors, anchors.size, rule, swept)) for rule in rules]
-    course = Course(progress, anchors.size)
-    course.plan(sum(works))
-    setting = searcher.setting(ShardStats(), course, timed=False)
+    meter = WorkMeter(progress, anchors.size)
+    meter.plan(sum(works))
+    setting = searcher.setting(ShardStats(), meter, timed=False)
     groups = np.split(anchors, range(TOGETHER, anchors.size, TOGETHER))
     neighbors = []
     for rule, work in zip(rules, works, strict=True):
-        course.turn_to(work)
+        meter.begin_stage(work)
         slot, x = np.full((anchors.size, k), NONE), np.full((anchors.size, k), np.inf)
         found = joined(list(search(setting, groups, one_pair_each(anchors.size), rule)))
         at = ragged.owners(found.start), ragged.nth(found.start)
         slot[at], x[at] = found.slot, found.x
         neighbors.append(Neighbors(slot, x))
-    course.finish()
+    meter.finish()
     return neighbors

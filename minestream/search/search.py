@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from minestream.kernels import scan
 from minestream.kernels.types import WITHIN, Pairs, Problem, Rule, Strip
 from minestream.search.context import Setting
-from minestream.search.course import search_work
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.windows import search_windows
+from minestream.search.work import search_work
 
 SCAN_STRIP_ROWS = 64
 
@@ -64,7 +64,7 @@ def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule
 def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     anchors = np.concatenate(groups)
     work = sum(search_work(setting.loaded, anchors, pairs.positive.size, rule, swept=False))
-    setting.course.begin(work)
+    setting.meter.begin(work)
     each = work / max(1, anchors.size * int(setting.candidates(rule.wanted).sum()))
     first = 0
     for group in groups:
@@ -104,7 +104,7 @@ def _scan_anchors(
         ) -> Callable[[], None]:
             def run() -> None:
                 scan.scan(problem, strip, block, candidates)
-                setting.course.advance(work * strip.slot.size * candidates.size)
+                setting.meter.advance(work * strip.slot.size * candidates.size)
 
             return run
 

@@ -11,8 +11,8 @@ from minestream.config.metrics import METRICS
 from minestream.config.resources import Resources
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.search.context import Limits, Setting
-from minestream.search.course import CODE, Course
 from minestream.search.screens import Codes, screens_of
+from minestream.search.work import CODE, WorkMeter
 from minestream.system.stats import Effort, ShardStats
 from minestream.system.threads import Workers
 
@@ -92,16 +92,16 @@ class Searcher:
         store = self.loaded.store
         return float(CODE * store.rows * store.dimension if self.limits.screens and not self._codes else 0)
 
-    def setting(self, stats: ShardStats, course: Course, *, timed: bool = True) -> Setting:
-        """The setting of searches that count into `stats` and advance `course`."""
+    def setting(self, stats: ShardStats, meter: WorkMeter, *, timed: bool = True) -> Setting:
+        """The setting of searches that count into `stats` and advance `meter`."""
         return Setting(
-            self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, course), timed,
-            self.effort, course,
+            self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, meter), timed,
+            self.effort, meter,
         )  # fmt: skip
 
-    def _codes_of(self, course: Course, screen: str) -> Codes:
+    def _codes_of(self, meter: WorkMeter, screen: str) -> Codes:
         if screen not in self._codes:
             work, most = self.code_work, self.plan.code_bytes[self.limits.screens.index(screen)]
             self._codes[screen] = Codes(self.loaded, screen, self.workers, self.limits.threads, most, self._scratch)
-            course.advance(work)
+            meter.advance(work)
         return self._codes[screen]

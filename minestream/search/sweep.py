@@ -19,10 +19,10 @@ from minestream.kernels import gates, refine, sweep
 from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Problem, Rule
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import Setting
-from minestream.search.course import search_work, survivor_work
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
+from minestream.search.work import search_work, survivor_work
 from minestream.system import ragged
 from minestream.system.threads import ahead, apart, slices
 
@@ -65,7 +65,7 @@ class Sweeping:
         self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
         self.screens = deque(setting.limits.screens)
         self.work = search_work(self.loaded, np.concatenate(groups), self.pairs.positive.size, rule, swept=True)
-        setting.course.begin(sum(self.work))
+        setting.meter.begin(sum(self.work))
         self.use(setting.codes(self.screens.popleft()))
 
     def use(self, codes: Codes) -> None:
@@ -132,7 +132,7 @@ class Sweeping:
         for number, stride in enumerate(strides):
             self._sweep_rows(stride, products[number] + share * survivors[number])
             expected, share = share, each * (self.refined - before) / max(each, survivors[: number + 1].sum())
-            self.setting.course.revise((share - expected) * survivors[number + 1 :].sum())
+            self.setting.meter.revise((share - expected) * survivors[number + 1 :].sum())
             if number + 1 == len(strides) or strides[number + 1].leg > stride.leg:
                 yield from range(done, stride.leg + 1)
                 done = stride.leg + 1
@@ -180,7 +180,7 @@ class Sweeping:
             left = self._side(start, min(start + PROBE_ROWS, self.order.anchors), rows=True)
             for right in rights:
                 self._step(left, right, looking=True, looked_for=False, probing=True)
-            self.setting.course.advance(self.work.probe * left.lanes / self.order.anchors)
+            self.setting.meter.advance(self.work.probe * left.lanes / self.order.anchors)
         if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
             gates.remember(self.problem, self.screening)
         self.best.found[:] = 0
@@ -202,7 +202,7 @@ class Sweeping:
                 right = self._side(block.first, block.end, rows=False)
             self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
             own = max(0, min(end, block.end) - block.first)
-            self.setting.course.advance(each * (block.end - block.first - own / 2))
+            self.setting.meter.advance(each * (block.end - block.first - own / 2))
 
     def _blocks(
         self, first: int, candidates: bool

@@ -15,7 +15,7 @@ from worlds import clustered
 import minestream
 from minestream.kernels import jit
 from minestream.mining import estimates, rates
-from minestream.search.course import Course
+from minestream.search.work import WorkMeter
 from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
 
 ROWS, D = 900, 8
@@ -65,13 +65,13 @@ def told_of(events: list[Event], stage: str) -> list[Advanced]:
 def at_each_search(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The share of the work that was done whenever a search began."""
     shares: list[float] = []
-    begin = Course.begin
+    begin = WorkMeter.begin
 
-    def noted(course: Course, work: float) -> None:
-        begin(course, work)
-        shares.append(course.done / course.total)
+    def noted(meter: WorkMeter, work: float) -> None:
+        begin(meter, work)
+        shares.append(meter.done / meter.total)
 
-    monkeypatch.setattr(Course, "begin", noted)
+    monkeypatch.setattr(WorkMeter, "begin", noted)
     return shares
 
 
@@ -149,50 +149,50 @@ def test_work_that_nobody_planned_makes_the_total_grow() -> None:
     events: list[Event] = []
     with Progress(Lines(), events.append) as progress:
         progress.stage("mine", 100, "anchors")
-        course = Course(progress, 100)
-        course.plan(60)
-        course.turn_to(40)
-        course.begin(30)
-        course.advance(30)
-        course.turn_to(20)  # what was left of the 40 is not needed
-        assert course.total == 50
-        course.begin(20)
-        course.begin(50)
-        assert course.total == 100.0
-        course.advance(20)
-        course.advance(1e9)
-        course.finish()
+        meter = WorkMeter(progress, 100)
+        meter.plan(60)
+        meter.begin_stage(40)
+        meter.begin(30)
+        meter.advance(30)
+        meter.begin_stage(20)  # what was left of the 40 is not needed
+        assert meter.total == 50
+        meter.begin(20)
+        meter.begin(50)
+        assert meter.total == 100.0
+        meter.advance(20)
+        meter.advance(1e9)
+        meter.finish()
     assert [event.done for event in events if isinstance(event, Advanced)] == [50, 100]
     assert events[-1] == Finished()
 
 
 def test_a_search_that_turns_out_longer_or_shorter_says_so() -> None:
-    course = Course()
-    course.plan(100)
-    course.turn_to(100)
-    course.begin(100)
-    course.advance(40)
-    course.revise(20)
-    assert course.total == 120
-    course.revise(-1e9)
-    assert course.total == course.done == 40, "what is done stays done"
+    meter = WorkMeter()
+    meter.plan(100)
+    meter.begin_stage(100)
+    meter.begin(100)
+    meter.advance(40)
+    meter.revise(20)
+    assert meter.total == 120
+    meter.revise(-1e9)
+    assert meter.total == meter.done == 40, "what is done stays done"
 
 
 def test_survivors_planned_wrongly_are_corrected_by_those_seen(
     table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left: dict[float, list[float]] = {}
-    advance = Course.advance
+    advance = WorkMeter.advance
     monkeypatch.setattr("minestream.search.sweep.LEAST_ROWS", 64)
     monkeypatch.setattr("minestream.search.sweep.BLOCK_ROWS", 64)
     for planned in (0.3, 3, 30):
 
-        def noted(course: Course, work: float, planned: float = planned) -> None:
-            advance(course, work)
-            left.setdefault(planned, []).append(course.total - course.done)
+        def noted(meter: WorkMeter, work: float, planned: float = planned) -> None:
+            advance(meter, work)
+            left.setdefault(planned, []).append(meter.total - meter.done)
 
-        monkeypatch.setattr("minestream.search.course.SURVIVORS", planned)
-        monkeypatch.setattr(Course, "advance", noted)
+        monkeypatch.setattr("minestream.search.work.SURVIVORS", planned)
+        monkeypatch.setattr(WorkMeter, "advance", noted)
         minestream.mine(table, tmp_path / str(planned), **QUIET, screen="f32", negatives=8, band="any")
     few, some, many = (np.array(left[planned]) for planned in left)
     assert few.size == some.size == many.size > 100
@@ -342,7 +342,7 @@ def test_the_seconds_of_a_sample_are_not_those_of_compiling(
     """Kernels that the sample is the first to need: 3,000 seconds of compiling by the clock of the lock."""
     now = [0.0]
 
-    def compiling(picture: Any) -> None:
+    def compiling(result: Any) -> None:
         with jit._compile_lock:
             now[0] += 3000.0
 
@@ -350,7 +350,7 @@ def test_the_seconds_of_a_sample_are_not_those_of_compiling(
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     dry(table, tmp_path, screen="f32")
-    assert [seconds for _, seconds in samples] == [0.0, 0.0, 0.0]
+    assert [seconds for _, seconds in samples] == pytest.approx([0.0, 0.0, 0.0], abs=1e-6)
     assert now[0] > 0
 
 

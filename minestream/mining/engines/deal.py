@@ -61,7 +61,7 @@ class Workers:
     lost: type[Exception]
 
 
-def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, tables: Tables) -> None:
+def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tables: Tables) -> None:
     """Mine the shards `todo` on an engine, no more units than workers at a time: the next goes to whoever is free.
 
     Raises
@@ -69,17 +69,17 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
     MinestreamError
         What a worker met; TransientError when a unit's workers died one after another.
     """
-    resources, told = miner.resources, set[int]()
+    resources, told = mining.resources, set[int]()
     opened = engine_of(resources.engine)
     if not todo:
         return
     started = resources.workers or LOCAL_WORKERS
-    job = job_of(miner, run, inputs, tables, None if resources.address else started)
+    job = job_of(mining, run, inputs, tables, None if resources.address else started)
     beside = (resources.vectors, resources.labels, *(getattr(tables, name) for name in tables.__slots__))
     given = [path for each in (inputs, *beside) if each is not None for path in listed(each)]
     typed = typed_paths(given, run.target.text)
     with opened(resources, started) as workers:
-        units = iter(units_of(miner, todo, workers.count))
+        units = iter(units_of(mining, todo, workers.count))
         running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
         while running:
             ended, running = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
@@ -88,12 +88,12 @@ def mine_on_workers(miner: Mining, run: Run, todo: list[int], inputs: Any, table
                     run.collect(index)
                 running |= {workers.submit(job, unit) for unit in islice(units, 1)}
             interrupts.check()
-            _look(miner, run, todo, told)
+            _look(mining, run, todo, told)
 
 
-def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
+def job_of(mining: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
     """The job for workers; `started_here` of them share this machine's threads and memory with this process."""
-    resources = replace(miner.resources, progress="none", resume=False, overwrite=False)
+    resources = replace(mining.resources, progress="none", resume=False, overwrite=False)
     if started_here is not None:
         threads = max(1, thread_count(resources) // started_here)
         memory = max(2**24, memory_budget(resources) // (started_here + 1))
@@ -103,18 +103,18 @@ def job_of(miner: Mining, run: Run, inputs: Any, tables: Tables, started_here: i
     resources = replace(resources, **moved)
     beside = {name: getattr(tables, name) for name in tables.__slots__}
     tables = replace(tables, **{name: absolute(path) for name, path in beside.items() if path is not None})
-    return Job(paths_of(inputs), miner.config, resources, tables, absolute(run.target.text), run.plan)
+    return Job(paths_of(inputs), mining.config, resources, tables, absolute(run.target.text), run.plan)
 
 
-def units_of(miner: Mining, todo: list[int], workers: int) -> list[Unit]:
+def units_of(mining: Mining, todo: list[int], workers: int) -> list[Unit]:
     """The shards `todo` as units, the costliest first.
 
     Shards of one unit share their start and, in one table, their products: workers of one machine, which are
     equally fast, get a unit each. Else units are large while much is left, and small at the end, where a late one
     would keep all others waiting.
     """
-    costs = [miner.pairs_of(index) for index in todo]
-    if miner.resources.address is None:
+    costs = [mining.pairs_of(index) for index in todo]
+    if mining.resources.address is None:
         slices = (owned_shards(costs, Slice(place + 1, workers)) for place in range(workers))
         return [tuple(todo[place] for place in owned) for owned in slices if owned]
     left = [index for _, index in sorted(zip(costs, todo, strict=True), key=lambda each: (-each[0], each[1]))]
@@ -145,14 +145,14 @@ def _mined(future: Future[Unit], lost: type[Exception], engine: str, typed: dict
         raise found from None
 
 
-def _look(miner: Mining, run: Run, todo: list[int], told: set[int]) -> None:
+def _look(mining: Mining, run: Run, todo: list[int], told: set[int]) -> None:
     """Tell of the parts that have appeared."""
     folder = run.target.partial
     names = set(folder.files() if isinstance(folder, RemotePath) else os.listdir(folder))
     for index in todo:
         if index not in told and f"part-{index:05d}.json" in names:
             told.add(index)
-            miner.progress.advance(miner.anchors_of(index))
+            mining.progress.advance(mining.anchors_of(index))
 
 
 def paths_of(inputs: Any) -> tuple[str, ...]:

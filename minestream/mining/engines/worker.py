@@ -27,7 +27,7 @@ class Held:
     """The job whose source a worker process holds, with what it was loaded for."""
 
     key: str
-    miner: Mining
+    mining: Mining
     closing: ExitStack
 
 
@@ -48,8 +48,8 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
         parts = PartWriter(target, job.plan)
         parts.check()
         if todo := [index for index in unit if parts.finished(index) is None]:
-            for index, picture in mine_shards(_miner(job, target, threads), todo):
-                write_part(parts, index, picture)
+            for index, result in mine_shards(_miner(job, target, threads), todo):
+                write_part(parts, index, result)
     return unit
 
 
@@ -60,7 +60,7 @@ def _miner(job: Job, target: Target, threads: int | None) -> Mining:
             _loaded.pop().closing.close()
             gc.collect()
         _loaded.append(_load(job, target, threads))
-    return _loaded[0].miner
+    return _loaded[0].mining
 
 
 def _load(job: Job, target: Target, threads: int | None) -> Held:
@@ -72,11 +72,11 @@ def _load(job: Job, target: Target, threads: int | None) -> Held:
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
         own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
         scratch = Path(driver.held.enter_context(own))
-        miner = Mining(driver, sources, scratch)
-        found = {"source": sources.identity(), "columns": miner.columns(), "parts": len(miner.plan.shards)}
+        mining = Mining(driver, sources, scratch)
+        found = {"source": sources.identity(), "columns": mining.columns(), "parts": len(mining.plan.shards)}
         if lines := differences(job.plan, {**job.plan, **found}):
             raise InputError(
                 f"the worker on {socket.gethostname()} reads other data than this process:\n  " + "\n  ".join(lines),
                 "give paths that lead to the same files on every machine",
             )
-        return Held(job.key, miner, stack.pop_all())
+        return Held(job.key, mining, stack.pop_all())

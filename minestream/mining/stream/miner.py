@@ -31,7 +31,7 @@ from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives
 from minestream.mining.stream.latency import Latencies
 from minestream.mining.stream.window import Bank
-from minestream.outputs.rows import Picture, emit, schema_of
+from minestream.outputs.rows import ShardResult, emit, schema_of
 from minestream.search.constraints import limited_search
 from minestream.search.context import Limits, Setting
 from minestream.search.screens import Codes
@@ -160,7 +160,7 @@ class Windowed:
             task = make_task(loaded, config, anchors, choose_positives(loaded, config, anchors, search), search)
         with stats.stage("negatives"):
             (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)
-        table = emit(Picture(loaded, config, anchors, task.chosen, found, stats))
+        table = emit(ShardResult(loaded, config, anchors, task.chosen, found, stats))
         self.stats.add(stats)
         return table
 

@@ -28,7 +28,7 @@ SEEN_ROWS = 2_048  # by the probe
 ROW = 20_000  # written
 
 
-class Course:
+class WorkMeter:
     """Advances `progress` as work is done, up to `anchors` when all is. Any thread may call advance().
 
     The total is the planned work. Work outside the plan, as of a repeated search, is added when it begins.
@@ -44,7 +44,7 @@ class Course:
         """Add work to the total."""
         self.total += work
 
-    def turn_to(self, planned: float) -> None:
+    def begin_stage(self, planned: float) -> None:
         """Begin a stage that was planned as so much work. What is left of the stage before leaves the total."""
         self.total -= self._planned
         self._planned = planned
