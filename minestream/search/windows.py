@@ -36,7 +36,7 @@ def _search(
 ) -> Iterator[Found]:
     """The answers of the anchors at places `group`, a few at a time, in order."""
     loaded, threads = setting.loaded, setting.limits.threads
-    assert isinstance(loaded, BankLoaded)
+    assert isinstance(loaded, WindowLoaded)
     vectors, rows = loaded.store.block(0, loaded.store.rows), loaded.rows
     shape = window.shape_of(NO_PANELS)
     screen = None if rule.wanted == POSITIVE else _screen(loaded, anchors[group], shape, setting.workers, threads)
@@ -73,7 +73,7 @@ def _search(
         yield found[place][0]
 
 
-def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
+def _most(loaded: WindowLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
     """The most candidates that a search for all of them may find for one anchor."""
     if rule.wanted == POSITIVE:
         return int(loaded.positives[anchors].max(initial=0))
@@ -81,7 +81,7 @@ def _most(loaded: BankLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
 
 
 def _screen(
-    loaded: BankLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
+    loaded: WindowLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
 ) -> window.Screen:
     """Packed anchors, and all slots, which are packed once."""
     codes = loaded.codes
@@ -105,7 +105,7 @@ def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
 
 
 @dataclass
-class BankCodes:
+class WindowCodes:
     """Float codes of the rows of a stream (quantize.float_codes), and their panels once they are packed."""
 
     values: NDArray[np.float32]
@@ -117,7 +117,7 @@ class BankCodes:
 
 
 @dataclass(kw_only=True)
-class BankLoaded(Loaded):
+class WindowLoaded(Loaded):
     """The rows of a stream that windows may reach, with their codes."""
 
-    codes: BankCodes
+    codes: WindowCodes

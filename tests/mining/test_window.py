@@ -1,4 +1,4 @@
-"""Windows of a stream against the reference, however the stream is cut; the bank; what is refused."""
+"""Windows of a stream against the reference, however the stream is cut; the window; what is refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from minestream.mining.pipeline import mine
 from minestream.mining.stream import latency
 from minestream.mining.stream import miner as window
 from minestream.mining.stream import ring as rings
-from minestream.mining.stream import window as bank
+from minestream.mining.stream import window as rows_held
 from minestream.search import windows
 
 NOT_FOR_WINDOWS = ("anchors", "anchors_per_label", "order", "block_rows")
@@ -328,7 +328,7 @@ def test_the_report_says_how_long_batches_took(tmp_path: Path, capsys: pytest.Ca
     told = capsys.readouterr().out
     assert "(median)" in told
     assert main(["mine", str(source), "--window", "50", "--dry-run"]) == 0
-    assert "bank bytes" in capsys.readouterr().out
+    assert "window bytes" in capsys.readouterr().out
 
 
 def test_latencies_are_counted_to_two_percent() -> None:
@@ -343,13 +343,13 @@ def test_latencies_are_counted_to_two_percent() -> None:
     assert latency_rows(facts)[0][1].endswith("all within 1,000.0 ms")
 
 
-# ---------------------------------------------------------------- the bank
+# ---------------------------------------------------------------- the window
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=30))
 def test_rings_and_shown_rows_are_queues(steps: list[tuple[int, int]]) -> None:
-    ring, shown = rings.Ring(np.int64), rings.Shown(pa.schema([("text", pa.string())]))
+    ring, shown = rings.Ring(np.int64), rings.ArrowRows(pa.schema([("text", pa.string())]))
     queue: list[int] = []
     seen = most = 0
     for more, fewer in steps:
@@ -369,7 +369,7 @@ def test_rings_and_shown_rows_are_queues(steps: list[tuple[int, int]]) -> None:
     assert len(ring._array) <= 2 * most
 
 
-def test_a_bank_does_not_grow() -> None:
+def test_a_window_does_not_grow() -> None:
     rng = np.random.default_rng(0)
     options = {"band": "any", "carry": ["text"], "on_duplicate_ids": "last", "group_column": "group"}
     with minestream.Miner(500, **options) as miner:
@@ -382,15 +382,15 @@ def test_a_bank_does_not_grow() -> None:
                 "id": [f"id {first + i}" for i in range(n)], "group": [(first + i) // 2 for i in range(n)],
                 "text": [f"text {first + i}" for i in range(n)],
             })  # fmt: skip
-            assert miner._windowed is not None
-            held = miner._windowed._bank
+            assert miner._miner is not None
+            held = miner._miner._window
             arrays = [held._vectors, held._sets, *held._rings.values()]
             coders = held._coders.values()
             sizes.append(
                 (len(held), sum(len(ring._array) for ring in arrays), sum(coder.codes for coder in coders),
                  sum(len(coder._code) for coder in coders), held._last.size)
             )  # fmt: skip
-            assert sum(batch.num_rows for batch in held._shown._batches) == len(held)
+            assert sum(batch.num_rows for batch in held._arrow._batches) == len(held)
         assert sizes[-1][0] <= 600
         earlier, later = np.max(sizes[10:20], axis=0), np.max(sizes[-10:], axis=0)
         assert (later <= earlier + 20).all(), (earlier, later)  # 20: how labels and batches fall on each other
@@ -510,8 +510,8 @@ def test_a_window_that_was_interrupted_twice_takes_no_batch(monkeypatch: pytest.
 
     with minestream.Miner(30) as miner:
         miner.feed(table_of(world("blobs")))
-        for where in ("append", "restored"):
-            monkeypatch.setattr(bank.Bank, where, interrupted)
+        for where in ("append", "restore"):
+            monkeypatch.setattr(rows_held.Window, where, interrupted)
         with pytest.raises(KeyboardInterrupt):
             miner.feed(table_of(world("blobs")))
         with pytest.raises(UsageError, match="interrupted while"):

@@ -1,4 +1,4 @@
-"""Mining of a stream: every row is an anchor among the rows that came before it, within a window."""
+"""Mining of a stream: every row is an anchor, and its candidates are the rows just before it, within a window."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from minestream.inputs.source import RowBatch, Source, open_source
 from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives
 from minestream.mining.stream.latency import Latencies
-from minestream.mining.stream.window import Bank
+from minestream.mining.stream.window import Window
 from minestream.outputs.rows import ShardResult, emit, schema_of
 from minestream.search.constraints import limited_search
 from minestream.search.context import Limits, Setting
@@ -39,18 +39,18 @@ from minestream.search.search import search_once
 from minestream.system.stats import ShardStats
 from minestream.system.threads import Workers
 
-PIECE_ROWS = 2_048  # rows mined for at a time, from a multiple of it on: what a large batch adds to memory ends here
+PIECE_ROWS = 2_048  # rows mined at a time, cut at multiples of it: so a large batch does not need more memory
 GROUP_ANCHORS = 512
-ROW_BYTES = 128  # of the bank, beside vectors, ids, labels and what is carried
+ROW_BYTES = 128  # of a row in the window, besides its vector, id, label and carried columns
 
 
-class Windowed:
+class StreamMiner:
     """Mines the rows of a stream as they come.
 
     Parameters
     ----------
     source : Source
-        Says what the rows are; the batches may come from it or from others like it.
+        Describes the rows; the batches may come from it or from others like it.
     config : MineConfig
         With a window.
     resources : Resources
@@ -58,13 +58,13 @@ class Windowed:
     Attributes
     ----------
     schema : pa.Schema
-        Of what `mined` gives.
+        Of the tables that `mined` yields.
     stats : ShardStats
-        Sums over what was mined so far.
+        Counters of what was mined so far.
     rows : int
         Rows seen so far, whether they take part or not.
     dropped : dict of str to int
-        Rows that took no part, by cause, but for bad rows, which the source counts.
+        Rows that took no part, by cause; bad rows are counted by the source.
     """
 
     def __init__(self, source: Source, config: MineConfig, resources: Resources) -> None:
@@ -75,11 +75,11 @@ class Windowed:
                 "the density of distances on a circle has no such weight; use --pick random",
             )
         self._config, self._remarks = config, resources.remarks
-        self._bank = Bank(source, config)
+        self._window = Window(source, config)
         threads = thread_count(resources)
         self._workers = Workers(threads)
         self._limits = Limits(threads, (config.window or 0) + PIECE_ROWS, GROUP_ANCHORS, ())
-        self.schema = schema_of(self._bank.loaded(), config)
+        self.schema = schema_of(self._window.loaded(), config)
         self.stats = ShardStats()
         self.rows = 0
         self._broken = False
@@ -87,16 +87,16 @@ class Windowed:
     @property
     def dropped(self) -> dict[str, int]:
         """Rows that took no part, or were replaced before their window ended, by cause."""
-        counts = {"unlabelled": self._bank.unlabeled, "replaced: duplicate id": self._bank.replaced}
+        counts = {"unlabelled": self._window.unlabeled, "replaced: duplicate id": self._window.replaced}
         return {cause: count for cause, count in counts.items() if count}
 
     @property
     def taken(self) -> int:
         """Rows that took part."""
-        return self._bank.taken
+        return self._window.taken
 
     def refuse_none(self, source: Source) -> None:
-        """Refuse a stream that ended and had rows of which none took part."""
+        """Raise InputError for a stream that has ended and whose rows were all dropped."""
         dropped = {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | self.dropped
         if dropped and not self.taken:
             causes = ", ".join(f"{count:,} {cause}" for cause, count in dropped.items())
@@ -106,37 +106,37 @@ class Windowed:
             )
 
     def notes(self) -> list[str]:
-        """What the user should know of the rows that came, one line each."""
-        notes = [*self._remarks, *self._bank.labels.notes(self._config.unlabeled)]
-        return notes + ([] if self._bank.has_ids else lacking("there are no ids", self._config))
+        """Notes for the user about the rows so far, one line each."""
+        notes = [*self._remarks, *self._window.labels.notes(self._config.unlabeled)]
+        return notes + ([] if self._window.has_ids else lacking("there are no ids", self._config))
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._workers.close()
 
     @contextmanager
-    def whole(self, rows: int) -> Iterator[None]:
-        """Of so many rows, mined for within, all count, or, where anything is raised, none."""
+    def transaction(self, rows: int) -> Iterator[None]:
+        """Mine `rows` rows within the block; if anything is raised, it is as if none of them had come."""
         if self._broken:
-            raise UsageError("this Miner was interrupted while it took rows back", "start another one")
+            raise UsageError("this Miner was interrupted while it removed rows again", "start another one")
         self._broken = True
-        self._bank.evict(self.rows - (self._config.window or 0))
-        self._bank.reserve(min(rows, PIECE_ROWS))  # now, for what is saved does not move
-        saved = self._bank.saved(), copy.deepcopy(self.stats), self.rows
+        self._window.evict(self.rows - (self._config.window or 0))
+        self._window.reserve(min(rows, PIECE_ROWS))  # first: a snapshot needs arrays that stay where they are
+        saved = self._window.snapshot(), copy.deepcopy(self.stats), self.rows
         self._broken = False
         try:
             yield
         except BaseException:
             self._broken = True
-            bank, self.stats, self.rows = saved
-            self._bank.restored(bank)
+            window, self.stats, self.rows = saved
+            self._window.restore(window)
             self._broken = False
             raise
         finally:
-            self._bank.settle()
+            self._window.commit()
 
     def mined(self, batch: RowBatch) -> Iterator[pa.Table]:
-        """What is mined for the rows of the next batch, in their order; however the stream is cut, the same rows."""
+        """Yield the output rows of the next batch, in order; they do not depend on how the stream is cut."""
         first = 0
         while first < len(batch.vectors):
             end = first + PIECE_ROWS - int(batch.rows[first]) % PIECE_ROWS  # pieces cross no edge of a part
@@ -144,12 +144,12 @@ class Windowed:
             first = end
 
     def _mined(self, piece: RowBatch) -> pa.Table:
-        config, bank = self._config, self._bank
-        bank.evict(int(piece.rows[0]) - (config.window or 0))
-        before = bank.taken
-        bank.append(piece)
+        config, window = self._config, self._window
+        window.evict(int(piece.rows[0]) - (config.window or 0))
+        before = window.taken
+        window.append(piece)
         self.rows = int(piece.rows[-1]) + 1
-        loaded = bank.loaded(bank.taken - before)
+        loaded = window.loaded(window.taken - before)
         anchors = np.flatnonzero(loaded.positives > 0).astype(np.int32)
         if not anchors.size:
             return self.schema.empty_table()
@@ -169,23 +169,23 @@ def _no_codes(screen: str) -> Codes:
     raise NotImplementedError(f"a window is scanned, {screen} is not asked for")
 
 
-def bank_bytes(config: MineConfig, source: Source) -> int:
-    """The bytes that a window's rows take, but for ids, labels and what is carried."""
+def window_bytes(config: MineConfig, source: Source) -> int:
+    """The bytes that the rows of a window take, without ids, labels and carried columns."""
     stored = 8 if config.normalize else 4 if source.dtype == np.float16 else source.dtype.itemsize
     row_bytes = source.dimension * (stored + 8) + ROW_BYTES  # 8: the screen's codes, as rows and as panels
     return 2 * ((config.window or 0) + PIECE_ROWS) * row_bytes
 
 
 def window_facts(config: MineConfig, source: Source, resources: Resources) -> dict[str, Any]:
-    """What a stream takes of --memory, as a dry run tells it."""
+    """How a stream uses --memory, as a dry run prints it."""
     what, _ = TABLE["window"]
-    table = [{"what": what, "bytes": bank_bytes(config, source), "when": "always"}]
+    table = [{"what": what, "bytes": window_bytes(config, source), "when": "always"}]
     return {"memory_bytes": memory_budget(resources), "memory": table}
 
 
 def _refuse_large(config: MineConfig, source: Source, budget: int) -> None:
-    """Refuse a window whose rows do not fit."""
-    wanted = bank_bytes(config, source)
+    """Raise CapacityError for a window whose rows do not fit into the memory."""
+    wanted = window_bytes(config, source)
     if wanted > budget:
         raise CapacityError(
             f"a window of {config.window:,} rows takes {wanted:,} bytes, --memory allows {budget:,}",
@@ -204,14 +204,14 @@ def _piece(batch: RowBatch, first: int, end: int) -> RowBatch:
 
 
 class Miner:
-    """Mines the batches of a training loop, each among the rows fed before: a cross-batch memory that is exact.
+    """Mines the batches of a training loop among the rows fed before: an exact cross-batch memory.
 
     Parameters
     ----------
     window : int
-        Each row is mined for among this many rows fed before it.
+        The candidates of a row are this many rows fed before it.
     **options
-        Those of mine() that a window can have: band, k (`negatives`), positives, metric, margin, threads, ...
+        The options of mine() that work with a window: band, k (`negatives`), positives, metric, margin, threads, ...
 
     Raises
     ------
@@ -220,8 +220,8 @@ class Miner:
 
     Notes
     -----
-    However the rows are cut into batches, the rows that come out are together the same. Memory is that of `window`
-    rows twice over, and of one batch. Cost: window d operations in float64 a row. Not for several threads at a time.
+    The output rows do not depend on how the rows are cut into batches. Memory: twice the rows of the window, and one
+    batch. Cost: window d operations in float64 a row. Call it from one thread at a time.
     """
 
     @public(WindowOptions)
@@ -229,7 +229,7 @@ class Miner:
         self._config, self._resources, _ = asked_options({**options, "window": window})
         refuse(IN_WINDOWS, self._resources, what="--window")
         self._reading = ReadOptions.of(self._config.to_dict(), version_column=None)
-        self._windowed: Windowed | None = None
+        self._miner: StreamMiner | None = None
         self._like: Source | None = None
         self._latencies = Latencies()
         self._closed = False
@@ -241,23 +241,23 @@ class Miner:
         self.close()
 
     def feed(self, batch: Any) -> pa.RecordBatch:
-        """Mine for the rows of a batch, and keep them.
+        """Mine the rows of a batch, and keep them as candidates.
 
         Parameters
         ----------
         batch : RecordBatch, Table, or dict of arrays by column
-            With the columns that mine() takes: embeddings (n, d), labels, and what there is of ids, groups, carried
-            columns. Arrays may be NumPy's, torch's, Arrow's or lists. Every batch has the same columns and types.
+            With the columns that mine() takes: embeddings (n, d), labels and, if there are any, ids, groups and carried
+            columns. Arrays may be NumPy, torch or Arrow arrays, or lists. Every batch has the same columns and types.
 
         Returns
         -------
         pyarrow.RecordBatch
-            What mine() writes, its rows counted over all batches; with the same schema each time.
+            The rows that mine() would write, with the same schema each time; row numbers count over all batches.
 
         Raises
         ------
         InputError
-            For what cannot be mined. Whatever is raised, it is as if this batch had not been fed.
+            For a batch that cannot be mined. After any error it is as if this batch had not been fed.
         """
         if self._closed:
             raise UsageError("this Miner is closed", "start another one")
@@ -267,46 +267,46 @@ class Miner:
         return table.combine_chunks().to_batches()[0] if table.num_rows else _no_rows(table.schema)
 
     def _fed(self, batch: Any) -> pa.Table:
-        if self._windowed is not None and _is_empty(batch):
-            return self._windowed.schema.empty_table()
+        if self._miner is not None and _is_empty(batch):
+            return self._miner.schema.empty_table()
         table = _as_table(batch, self._config)
         source = _source_of(table, self._reading, None if self._like is None else self._like.columns)
         _refuse_unlike(self._like or source, source)
-        batches = list(source.batches())  # all of them are checked before the first is mined for
-        windowed = self._windowed or Windowed(source, self._config, self._resources)
-        seen, found = windowed.rows, [windowed.schema.empty_table()]
+        batches = list(source.batches())  # all are checked before the first is mined
+        miner = self._miner or StreamMiner(source, self._config, self._resources)
+        seen, found = miner.rows, [miner.schema.empty_table()]
         try:
-            with windowed.whole(table.num_rows):
+            with miner.transaction(table.num_rows):
                 for rows in batches:
-                    found += windowed.mined(replace(rows, rows=seen + rows.rows))
-                windowed.rows = seen + table.num_rows
+                    found += miner.mined(replace(rows, rows=seen + rows.rows))
+                miner.rows = seen + table.num_rows
             if table.num_rows:
-                self._like, self._windowed = self._like or source, windowed
+                self._like, self._miner = self._like or source, miner
         finally:
-            if windowed is not self._windowed:
-                windowed.close()
+            if miner is not self._miner:
+                miner.close()
         return pa.concat_tables(found)
 
     @property
     def stats(self) -> ShardStats:
-        """Sums over what was mined so far."""
-        return ShardStats() if self._windowed is None else self._windowed.stats
+        """Counters of what was mined so far."""
+        return ShardStats() if self._miner is None else self._miner.stats
 
     @property
     def notes(self) -> list[str]:
-        """What to know of the options given and of the rows fed so far, one line each."""
-        return [] if self._windowed is None else list(map(spelled, self._windowed.notes()))
+        """Notes about the options and the rows fed so far, one line each."""
+        return [] if self._miner is None else list(map(spelled, self._miner.notes()))
 
     def latency(self) -> dict[str, Any]:
-        """Batches fed so far, and the median, the 99th percentile and the largest of the seconds they took."""
+        """The number of batches fed so far, and the median, 99th percentile and maximum of their seconds."""
         return self._latencies.facts()
 
     def close(self) -> None:
-        """Let threads and memory go."""
+        """End the threads and free the memory."""
         self._closed = True
-        if self._windowed is not None:
-            self._windowed.close()
-            self._windowed = None
+        if self._miner is not None:
+            self._miner.close()
+            self._miner = None
 
 
 def _no_rows(schema: pa.Schema) -> pa.RecordBatch:
@@ -342,7 +342,7 @@ def _is_empty(batch: Any) -> bool:
 
 
 def _length(values: Any) -> int | None:
-    """How many rows a column has; None of what is no column."""
+    """How many rows a column has; None for a value that is no column."""
     shape: Any = getattr(values, "shape", None)
     if shape is not None:
         return int(shape[0]) if len(shape) else None
@@ -354,7 +354,7 @@ def _is_matrix(values: Any) -> bool:
 
 
 def _source_of(table: pa.Table, options: ReadOptions, columns: Columns | None) -> Source:
-    """A batch as a source with these columns; they are found by names and types alone, so that no cut changes them."""
+    """A batch as a source; `columns` are found by names and types alone, so they are the same for every batch."""
     if columns is None:
         columns, _ = find_columns(Candidates(STREAM, table.schema), options)
     return open_source(
@@ -364,7 +364,7 @@ def _source_of(table: pa.Table, options: ReadOptions, columns: Columns | None) -
 
 
 def _refuse_unlike(first: Source, source: Source) -> None:
-    """Refuse a batch that is not like the first one."""
+    """Raise InputError for a batch whose dimension, dtype or schema is not that of the first."""
     for what in ("dimension", "dtype", "schema"):
         ours, theirs = getattr(first, what), getattr(source, what)
         if ours != theirs:

@@ -1,4 +1,4 @@
-"""Rows that come at one end and leave at the other, in bounded memory: arrays, Arrow data, codes of values."""
+"""Containers of the rows of a window, added at the end and dropped at the front: arrays, Arrow data, codes."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from minestream.inputs.dataset.labels import UNLABELED
 
 HASH_BYTES = 16
-MANY_TIMES = 4  # of what is held, a share that is many
+MANY = 4  # rows to take are many when they are more than one in MANY of the rows held
 
 
 class Ring:
-    """Rows that are added at the end and dropped at the front, always one array.
+    """A queue of rows in one contiguous array.
 
-    It holds at most twice the rows that were ever there at a time; a row is moved about once.
+    The array has room for at most twice the most rows ever held; a row is copied about once.
     """
 
     def __init__(self, dtype: Any, width: tuple[int, ...] = ()) -> None:
         self._array = np.empty((0, *width), dtype)
         self._first = self._end = 0
-        self._saved: NDArray[Any] | None = None  # the array that may have to come back, whose rows stay where they are
+        self._saved: NDArray[Any] | None = None  # the array of the last snapshot, in which no row is moved
 
     @property
     def rows(self) -> NDArray[Any]:
-        """The rows that are there: a view, until the next are added."""
+        """The rows held, as a view that is valid until rows are added."""
         return self._array[self._first : self._end]
 
     def append(self, rows: NDArray[Any]) -> None:
@@ -40,7 +40,7 @@ class Ring:
         self._end += len(rows)
 
     def reserve(self, more: int) -> None:
-        """Make room for so many rows more."""
+        """Make room for `more` rows."""
         if self._end + more <= len(self._array):
             return
         held, wanted = self.rows, 2 * (self._end - self._first + more)
@@ -53,24 +53,24 @@ class Ring:
         """Drop the first `count` rows."""
         self._first += count
 
-    def saved(self) -> tuple[NDArray[Any], int, int]:
-        """What `restored` takes; rows that are changed in place stay changed."""
+    def snapshot(self) -> tuple[NDArray[Any], int, int]:
+        """The state that `restore` takes; it does not undo changes of rows in place."""
         self._saved = self._array
         return self._array, self._first, self._end
 
-    def restored(self, saved: tuple[NDArray[Any], int, int]) -> None:
-        """Take everything back since `saved`."""
+    def restore(self, saved: tuple[NDArray[Any], int, int]) -> None:
+        """Undo everything since `snapshot`."""
         self._array, self._first, self._end = saved
 
-    def settle(self) -> None:
-        """What was saved is not asked for any more."""
+    def commit(self) -> None:
+        """Forget the snapshot."""
         self._saved = None
 
 
-class Shown:
-    """What the output shows of the rows, as Arrow data: added at the end, dropped at the front.
+class ArrowRows:
+    """A queue of rows as Arrow data: the columns that go into the output (ids, labels, carried columns).
 
-    Batches are joined as they come, so that there are few: each row is copied about log2 of the rows times.
+    Small batches are joined, so there are few of them: each row is copied about log2(rows) times.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -83,12 +83,12 @@ class Shown:
             batch = pa.concat_batches([self._batches.pop(), batch])
         self._batches.append(batch)
 
-    def saved(self) -> list[pa.RecordBatch]:
-        """What `restored` takes."""
+    def snapshot(self) -> list[pa.RecordBatch]:
+        """The state that `restore` takes."""
         return [*self._batches]
 
-    def restored(self, saved: list[pa.RecordBatch]) -> None:
-        """Take everything back since `saved`."""
+    def restore(self, saved: list[pa.RecordBatch]) -> None:
+        """Undo everything since `snapshot`."""
         self._batches = saved
 
     def drop(self, count: int) -> None:
@@ -99,9 +99,9 @@ class Shown:
             count -= min(count, first.num_rows)
 
     def take(self, names: Sequence[str], rows: NDArray[Any]) -> pa.Table:
-        """Some columns of rows in any order, each as one array."""
+        """Some columns of these rows, in the order asked for, each as one array."""
         held = sum(batch.num_rows for batch in self._batches)
-        if len(self._batches) > 1 and MANY_TIMES * len(rows) > held:  # joining them costs less than looking for each
+        if len(self._batches) > 1 and MANY * len(rows) > held:  # joining the batches costs less than looking into each
             self._batches = [pa.concat_batches(self._batches)]
         if len(self._batches) == 1:
             return pa.Table.from_batches(self._batches).select(names).take(pa.array(rows))
@@ -117,7 +117,7 @@ class Shown:
 
 
 class Coder:
-    """Values, known by their hashes, as int32 codes; a code is free again when the last row that has it is dropped."""
+    """Gives values, known by their hashes, int32 codes. A code is reused when the last row with it is dropped."""
 
     def __init__(self) -> None:
         self._code: dict[bytes, int] = {}
@@ -126,7 +126,7 @@ class Coder:
         self._uses = np.zeros(0, np.int64)
 
     def add(self, hashes: Sequence[bytes], at: NDArray[np.integer]) -> NDArray[np.int32]:
-        """The codes of rows whose values' hashes are hashes[at]; at = -1 has none, and gets UNLABELED."""
+        """The codes of rows whose values have the hashes hashes[at]; rows without a value, at = -1, get UNLABELED."""
         known = np.array([*map(self._coded, hashes), UNLABELED], np.int32)
         found: NDArray[np.int32] = known[at]
         if len(self._hash) > self._uses.size:
@@ -143,7 +143,7 @@ class Coder:
         return code
 
     def drop(self, codes: NDArray[np.int32]) -> None:
-        """Rows with these codes are gone."""
+        """Forget rows with these codes."""
         codes = codes[codes >= 0]
         np.subtract.at(self._uses, codes, 1)
         gone = np.unique(codes)
@@ -151,22 +151,22 @@ class Coder:
             del self._code[self._hash[code]]
             self._free.append(code)
 
-    def saved(self) -> tuple[Any, ...]:
-        """What `restored` takes."""
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state that `restore` takes."""
         return self._code.copy(), self._hash.copy(), self._free.copy(), self._uses.copy()
 
-    def restored(self, saved: tuple[Any, ...]) -> None:
-        """Take everything back since `saved`."""
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Undo everything since `snapshot`."""
         self._code, self._hash, self._free, self._uses = saved
 
     @property
     def codes(self) -> int:
-        """Codes given out so far are below this."""
+        """One more than the largest code given so far."""
         return len(self._hash)
 
 
 def value_hashes(values: pa.Array) -> tuple[list[bytes], NDArray[np.int64]]:
-    """The 128-bit hashes of a column's distinct values, and each row's place among them, -1 for null."""
+    """The 128-bit hashes of a column's distinct values, and for each row its place among them (-1 for null)."""
     encoded = pc.dictionary_encode(values)
     hashes = [hashed(str(value).encode()) for value in encoded.dictionary.to_pylist()]
     return hashes, np.asarray(encoded.indices.fill_null(-1), np.int64)

@@ -1,4 +1,4 @@
-"""Streams from end to end: rows as they come, mined within a window, into parts, one output or record batches."""
+"""A stream from end to end: rows are read as they come, mined within a window, and written or handed out."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
 from minestream.mining.plan import PART_ANCHORS, PART_ROWS
 from minestream.mining.stream.latency import Latencies
-from minestream.mining.stream.miner import PIECE_ROWS, Windowed, bank_bytes, window_facts
+from minestream.mining.stream.miner import PIECE_ROWS, StreamMiner, window_bytes, window_facts
 from minestream.outputs.parquet import part_tables
 from minestream.outputs.run import Run
 from minestream.outputs.target import Target
 from minestream.system.progress import Callback
 from minestream.system.stats import Report, ShardStats
 
-BATCH_ROWS = 16_384  # handed out at once, at most
+BATCH_ROWS = 16_384  # handed out at once at most
 
 
 def mine_stream(
     inputs: Any, output: Target, config: MineConfig, resources: Resources, tables: Tables, callback: Callback | None
 ) -> Report:
-    """Mine a stream within a window into an output; see pipeline.mine.
+    """Mine a stream within a window and write the output; see pipeline.mine.
 
     Raises
     ------
     UsageError
-        For an option that asks for the end of the stream before it is there.
+        For an option that needs the whole stream before anything is mined.
     """
     driver = Driver(config, resources, callback)
     refuse(IN_WINDOWS, resources, what="--window")
@@ -50,33 +50,27 @@ def mine_stream(
         stream = Stream(driver, driver.open(inputs, tables))
         if resources.dry_run:
             return stream.report(False, output.final)
-        source, windowed = stream.source, stream.windowed
+        source, miner = stream.source, stream.miner
         for note in (*source.notes, *resources.remarks):
             driver.progress.note(note)
-        driver.progress.stage("mine", source.rows or 0, "rows")
         run = output.start(
             driver.held, resume=False, overwrite=resources.overwrite, config=config.to_dict(),
             fingerprint=config.fingerprint(), source=[], columns=stream.columns(), parts=0, read=read,
         )  # fmt: skip
-        parts = Parts(run, windowed, part_rows(config))
-        for batch in source.batches():
-            start = time.perf_counter()
-            for table in windowed.mined(batch):
-                parts.add(table)
-            stream.latencies.add(time.perf_counter() - start)
-            driver.progress.advance(len(batch.vectors))
-        windowed.refuse_none(source)
+        parts = StreamParts(run, miner, part_rows(config))
+        for table in stream.tables():
+            parts.add(table)
         parts.finish()
         run.ended(source=source.identity(), others=source.others())
         rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
         files = run.publish(
-            counts=windowed.stats.answer, extra=lambda: stream.report(True, output.final).record(), replace_parts=rows
+            counts=miner.stats.answer, extra=lambda: stream.report(True, output.final).record(), replace_parts=rows
         )
         return replace(stream.report(True, output.final), files=files)
 
 
 def part_rows(config: MineConfig) -> int:
-    """How many rows of the stream one part is mined for: by the configuration alone."""
+    """How many rows of the stream make a part; it depends on the configuration alone."""
     most = (config.window or 0) if config.positives == "all" else config.positives_per_anchor
     rows = PART_ANCHORS
     while rows > 1 and rows * most * config.negatives > PART_ROWS:
@@ -84,8 +78,8 @@ def part_rows(config: MineConfig) -> int:
     return max(rows, PIECE_ROWS)
 
 
-class Parts:
-    """Writes what is mined of a stream as parts, cut by the rows of the stream.
+class StreamParts:
+    """Writes the output rows of a stream as parts: one for every `rows` rows of the stream.
 
     Attributes
     ----------
@@ -93,25 +87,24 @@ class Parts:
         Parts so far; an interrupted run leaves them in OUT.partial.
     """
 
-    def __init__(self, run: Run, windowed: Windowed, rows: int) -> None:
-        self._run, self._windowed, self._rows = run, windowed, rows
+    def __init__(self, run: Run, miner: StreamMiner, rows: int) -> None:
+        self._run, self._miner, self._rows = run, miner, rows
         self._tables: list[pa.Table] = []
-        self._told = ShardStats()
         self.written = 0
 
     def add(self, table: pa.Table) -> None:
-        """Take what was mined for the rows up to windowed.rows, which cross no edge of a part."""
+        """Add the output rows of the stream up to miner.rows; they never cross the edge of a part."""
         self._tables.append(table)
-        if self._windowed.rows % self._rows == 0:
+        if self._miner.rows % self._rows == 0:
             self._write()
 
     def finish(self) -> None:
-        """No more rows come."""
+        """Write the rows that are left."""
         if self._tables or not self.written:
             self._write()
 
     def _write(self) -> None:
-        tables, self._tables = [self._windowed.schema.empty_table(), *self._tables], []
+        tables, self._tables = [self._miner.schema.empty_table(), *self._tables], []
         rows = sum(table.num_rows for table in tables)
         self._run.plan["parts"] = self.written + 1
         self._run.write_part(self.written, tables, lambda: {"rows": rows})
@@ -131,23 +124,25 @@ class Stream:
 
     def __init__(self, driver: Driver, sources: Sources) -> None:
         self.driver, self.source = driver, sources.anchors
-        self.windowed = driver.held.enter_context(closing(Windowed(self.source, driver.config, driver.resources)))
-        self.schema, self.notes, self.latencies = self.windowed.schema, self.source.notes, Latencies()
+        self.miner = driver.held.enter_context(closing(StreamMiner(self.source, driver.config, driver.resources)))
+        self.schema, self.notes, self.latencies = self.miner.schema, self.source.notes, Latencies()
 
     def tables(self) -> Iterator[pa.Table]:
-        """The rows mined for each batch, for who reads them while the stream comes; see batches.Batches."""
+        """Read the stream, and yield the output rows of its batches; see also batches.Batches."""
         self.driver.progress.stage("mine", self.source.rows or 0, "rows")
         for batch in self.source.batches():
-            start = time.perf_counter()
-            tables = list(self.windowed.mined(batch))
-            self.latencies.add(time.perf_counter() - start)
-            yield from tables
+            seconds, began = 0.0, time.perf_counter()
+            for table in self.miner.mined(batch):
+                seconds += time.perf_counter() - began
+                yield table
+                began = time.perf_counter()
+            self.latencies.add(seconds)
             self.driver.progress.advance(len(batch.vectors))
-        self.windowed.refuse_none(self.source)
+        self.miner.refuse_none(self.source)
 
     def total(self) -> ShardStats:
-        """What was mined so far."""
-        return self.windowed.stats
+        """Counters of what was mined so far."""
+        return self.miner.stats
 
     def columns(self) -> dict[str, Any]:
         """The input columns used, by role."""
@@ -158,21 +153,19 @@ class Stream:
         }  # fmt: skip
 
     def report(self, complete: bool, output: object = PIPE) -> Report:
-        """What the run did."""
-        source, windowed, config = self.source, self.windowed, self.driver.config
+        """The report of the run, or of a dry run."""
+        source, miner, config = self.source, self.miner, self.driver.config
         about = {
-            "rows": windowed.rows if complete else source.rows or 0, "dimension": source.dimension,
+            "rows": miner.rows if complete else source.rows or 0, "dimension": source.dimension,
             "dtype": str(source.dtype),
-            "dropped": {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | windowed.dropped,
-            "rows_taking_part": windowed.taken if complete else source.rows or 0,
-            "without_positive": windowed.taken - windowed.stats.anchors if complete and config.emit != "pairs" else 0,
+            "dropped": {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | miner.dropped,
+            "rows_taking_part": miner.taken if complete else source.rows or 0,
+            "without_positive": miner.taken - miner.stats.anchors if complete and config.emit != "pairs" else 0,
         }  # fmt: skip
         recorded = {
             "config": config.to_dict(), "columns": self.columns(), "source": about,
-            "plan": {"bank_bytes": bank_bytes(config, source)}
+            "plan": {"window_bytes": window_bytes(config, source)}
             | (self.latencies.facts() if complete else window_facts(config, source, self.driver.resources)),
         }  # fmt: skip
-        notes = (*source.notes, *windowed.notes())
-        return self.driver.report(
-            output if complete else None, recorded, windowed.stats, notes=notes, complete=complete
-        )
+        notes = (*source.notes, *miner.notes())
+        return self.driver.report(output if complete else None, recorded, miner.stats, notes=notes, complete=complete)

@@ -1,7 +1,7 @@
-"""The bank: the most recent rows of a stream, in memory that does not grow, as a search wants them.
+"""The window: the most recent rows of a stream, in bounded memory, in the form that a search reads.
 
-Labels, groups, ids and equal vectors are known by 128-bit hashes, what the output shows is kept as Arrow data; all of
-it goes when its row goes.
+Labels, groups, ids and equal vectors are compared by 128-bit hashes; columns for the output are kept as Arrow data.
+Everything about a row is dropped with the row.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.source import RowBatch, Source
 from minestream.kernels import distances, quantize, window
 from minestream.kernels.types import Rows
-from minestream.mining.stream.ring import Coder, Ring, Shown, hashed, value_hashes, vector_hashes
-from minestream.search.windows import BankCodes, BankLoaded
+from minestream.mining.stream.ring import ArrowRows, Coder, Ring, hashed, value_hashes, vector_hashes
+from minestream.search.windows import WindowCodes, WindowLoaded
 from minestream.system import ragged
 
 NEVER = np.iinfo(np.int64).max
 
 
-class BankVectors(Store):
-    """The vectors of the bank as searches read them."""
+class WindowVectors(Store):
+    """The vectors of the window as searches read them."""
 
     def __init__(self, vectors: NDArray[Any]) -> None:
         super().__init__(vectors.shape[1], vectors.dtype, max(1, vectors.nbytes), Path())
@@ -42,44 +42,44 @@ class BankVectors(Store):
 
 
 @dataclass(frozen=True)
-class BankTable(Table):
-    """What the output shows of the bank's rows: ids and carried columns."""
+class WindowTable(Table):
+    """The ids and carried columns of the rows in the window."""
 
-    shown: Shown
+    arrow: ArrowRows
     id_column: str | None
     carry: tuple[str, ...]
 
     def take_ids(self, slots: NDArray[np.int32]) -> pa.Array | None:
         """The ids of slots."""
-        return None if self.id_column is None else self.shown.take([ID], slots)[ID].combine_chunks()
+        return None if self.id_column is None else self.arrow.take([ID], slots)[ID].combine_chunks()
 
     def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
         """The carried columns of slots."""
-        found = self.shown.take([CARRY + name for name in self.carry], slots)
+        found = self.arrow.take([CARRY + name for name in self.carry], slots)
         return found.rename_columns(list(self.carry)) if self.carry else None
 
 
 @dataclass(frozen=True)
-class BankLabels(Labels):
-    """The labels of the bank's rows."""
+class WindowLabels(Labels):
+    """The labels of the rows in the window."""
 
-    shown: Shown
+    arrow: ArrowRows
 
     def take(self, rows: NDArray[np.integer]) -> pa.Array:
-        """The labels of `rows`, as the input had them."""
-        return self.shown.take([LABEL], rows)[LABEL].combine_chunks()
+        """The labels of `rows` as they stand in the input."""
+        return self.arrow.take([LABEL], rows)[LABEL].combine_chunks()
 
 
-ID, LABEL, CARRY = "id", "label", "carry "  # columns of what is shown; a carried one is CARRY and its name
+ID, LABEL, CARRY = "id", "label", "carry "  # columns for the output; a carried one is called CARRY + its name
 
 
-class Bank:
-    """The rows of a stream that may still be candidates, as Loaded.
+class Window:
+    """The rows of a stream that may still be candidates.
 
     Parameters
     ----------
     source : Source
-        Says what the rows of the stream are; nothing is read from it.
+        Describes the rows of the stream; nothing is read from it.
     config : MineConfig
         With a window.
 
@@ -87,7 +87,7 @@ class Bank:
     ----------
     labels : LabelReader
     unlabeled, replaced : int
-        Rows so far that took no part for want of a label, and that another row of their id replaced.
+        Rows so far that took no part because they have no label, or because a later row of their id replaced them.
     taken : int
         Rows so far that took part.
     """
@@ -95,7 +95,7 @@ class Bank:
     def __init__(self, source: Source, config: MineConfig) -> None:
         columns = source.columns
         self._config, self._columns = config, columns
-        self._window = config.window or 0
+        self._window_rows = config.window or 0
         self.labels = LabelReader(source.label_type or pa.int8(), config.unlabeled_value)
         self.unlabeled = self.replaced = self.taken = 0
         stored = np.dtype(np.float32) if source.dtype == np.float16 else source.dtype
@@ -113,11 +113,11 @@ class Bank:
         self._rings = {name: Ring(kind) for name, kind in kinds.items()}
         self._sets = Ring(np.int32)  # the sorted codes of every row's set of labels, one behind another
         self._coders = {name: Coder() for name in ("label", "set", "twin", "group", "id")}
-        self._last = np.full(0, -1, np.int64)  # of every id's code the number of its last row among all taken
+        self._last = np.full(0, -1, np.int64)  # for each code of an id the number of its last row, among all rows taken
         shown = [pa.field(ID, source.id_type)] if columns.id else []
         shown += [pa.field(LABEL, self.labels.kind)]
         shown += [pa.field(CARRY + name, source.schema.field(name).type) for name in columns.carry]
-        self._shown = Shown(pa.schema(shown))
+        self._arrow = ArrowRows(pa.schema(shown))
 
     def __len__(self) -> int:
         return len(self._vectors.rows)
@@ -137,7 +137,7 @@ class Bank:
             codes = int(self._rings["sets"].rows[:count].sum())
             self._coders["set"].drop(self._sets.rows[:codes])
             self._sets.drop(codes)
-        self._shown.drop(count)
+        self._arrow.drop(count)
         for ring in (self._vectors, self._codes, *self._rings.values()):
             ring.drop(count)
 
@@ -146,29 +146,29 @@ class Bank:
         return [self._vectors, self._codes, self._sets, *self._rings.values()]
 
     def reserve(self, rows: int) -> None:
-        """Make room for so many rows more."""
+        """Make room for `rows` rows."""
         for ring in (self._vectors, self._codes, *self._rings.values()):
             ring.reserve(rows)
 
-    def saved(self) -> tuple[Any, ...]:
-        """What `restored` takes; until `settle` it takes memory."""
-        every: list[Ring | Coder | Shown] = [*self._all_rings, *self._coders.values(), self._shown]
-        parts = [(part, part.saved()) for part in every]
+    def snapshot(self) -> tuple[Any, ...]:
+        """The state that `restore` takes; it takes memory until `commit`."""
+        every: list[Ring | Coder | ArrowRows] = [*self._all_rings, *self._coders.values(), self._arrow]
+        parts = [(part, part.snapshot()) for part in every]
         until = self._rings["until"].rows.copy() if self._columns.id else None
         return parts, until, self._last.copy(), (self.unlabeled, self.replaced, self.taken)
 
-    def restored(self, saved: tuple[Any, ...]) -> None:
-        """Take everything back since `saved`."""
+    def restore(self, saved: tuple[Any, ...]) -> None:
+        """Undo everything since `snapshot`."""
         parts, until, self._last, (self.unlabeled, self.replaced, self.taken) = saved
         for part, before in parts:
-            part.restored(before)
+            part.restore(before)
         if until is not None:
             self._rings["until"].rows[:] = until
 
-    def settle(self) -> None:
-        """What was saved is not asked for any more."""
+    def commit(self) -> None:
+        """Forget the snapshot."""
         for ring in self._all_rings:
-            ring.settle()
+            ring.commit()
 
     def append(self, batch: RowBatch) -> None:
         """Add the rows of a batch that take part.
@@ -176,7 +176,7 @@ class Bank:
         Raises
         ------
         InputError
-            For an id that stands twice within a window, unless the last counts.
+            For an id that occurs twice within a window, unless --on-duplicate-ids is last.
         """
         given = pa.nulls(len(batch.vectors), self.labels.kind) if batch.labels is None else batch.labels
         labels, labeled = self.labels.labeled(given)
@@ -187,7 +187,7 @@ class Bank:
         labels = labels.filter(mask)
         ids = None if batch.ids is None else batch.ids.filter(mask)
         if batch.ids is not None:
-            named = ~batch.bad | (self._config.on_duplicate_ids == "last")  # a bad row's id is no error
+            named = ~batch.bad | (self._config.on_duplicate_ids == "last")  # the id of a bad row is no error
             self._append_ids(batch.ids.filter(pa.array(named)), batch.rows[named], keep[named])
         self._append_labels(labels)
         if batch.groups is not None:
@@ -197,7 +197,7 @@ class Bank:
         self._rings["key"].append(draw_keys(ids, rows))
         shown = [ids] if ids is not None else []
         shown += [labels, *(column.filter(mask) for column in (batch.carry.columns if batch.carry else ()))]
-        self._shown.append(pa.record_batch(shown, self._shown_names))
+        self._arrow.append(pa.record_batch(shown, self._shown_names))
         self.taken += rows.size
 
     @property
@@ -247,11 +247,11 @@ class Bank:
         self._sets.append(both[:, 1].astype(np.int32))
 
     def _append_ids(self, ids: pa.Array, rows: NDArray[np.int64], keep: NDArray[np.bool_]) -> None:
-        """Note which rows these replace, whether they are kept or not; numbers count all rows taken."""
+        """Find the earlier rows that these rows replace, kept or not; `number` counts all rows taken."""
         code = self._coders["id"].add(*value_hashes(ids))
         if self._coders["id"].codes > self._last.size:
             self._last = np.concatenate([self._last, np.full(self._coders["id"].codes, -1, np.int64)])
-        number = self.taken + np.cumsum(keep) - keep  # of a row that is not kept that of the next which is
+        number = self.taken + np.cumsum(keep) - keep  # of a row that is not kept: that of the next kept one
         standing = np.where(keep, number, -1)
         order = np.argsort(code, kind="stable")
         earlier = self._last[code[order]]
@@ -263,13 +263,13 @@ class Bank:
         first = self.taken - len(self)
         there = before >= first
         held = np.concatenate([self._rings["row"].rows, rows[keep]])
-        near = np.flatnonzero(there)[rows[there] - held[before[there] - first] <= self._window]
+        near = np.flatnonzero(there)[rows[there] - held[before[there] - first] <= self._window_rows]
         if near.size and self._config.on_duplicate_ids == "error":
             at = int(near[0])
             other = int(held[before[at] - first])
             raise InputError(
                 f"column {self._columns.id!r}: the id {ids[at].as_py()!r} stands in rows {other} and {int(rows[at])}, "
-                f"which is within the window of {self._window:,} rows",
+                f"which is within the window of {self._window_rows:,} rows",
                 "--on-duplicate-ids last lets a row replace the one before it; or name another --id",
             )
         self._coders["id"].drop(code[~keep])
@@ -278,13 +278,13 @@ class Bank:
         self._rings["until"].append(np.full(int(keep.sum()), NEVER))
         self._rings["until"].rows[before[there] - first] = number[there]
 
-    def loaded(self, anchors: int = 0) -> BankLoaded:
-        """The rows as a search reads them, until others are added; the last `anchors` of them have windows."""
+    def loaded(self, anchors: int = 0) -> WindowLoaded:
+        """The rows as a search reads them, valid until rows are added; the last `anchors` of them are searched for."""
         rings = {name: ring.rows for name, ring in self._rings.items()}
         n = len(self)
         rows, vectors = rings["row"], self._vectors.rows
         oldest = np.arange(n)
-        oldest[n - anchors :] = np.searchsorted(rows, rows[n - anchors :] - self._window)
+        oldest[n - anchors :] = np.searchsorted(rows, rows[n - anchors :] - self._window_rows)
         until = NO_ROWS
         if self.replaced:
             until = np.where(rings["until"] == NEVER, NEVER, rings["until"] - (self.taken - n))
@@ -299,10 +299,10 @@ class Bank:
         )  # fmt: skip
         positives = np.zeros(n, np.int64)
         window.count_positives(relation, np.arange(n - anchors, n).astype(np.int32), positives[n - anchors :])
-        table = BankTable(0, n, None, None, NO_ROWS, 0, self._shown, self._columns.id, self._columns.carry)
-        labels = BankLabels(rings["label"], set_start, set_code, pa.nulls(0), self._shown)
-        own = BankCodes(self._codes.rows, rings["h"], rings["own"], rings["bias"], rings["slack"])
-        return BankLoaded(
-            BankVectors(vectors), relation, self._frame, (table, table), rows, labels, self._columns.label is not None,
-            positives, None, {}, False, codes=own,
+        table = WindowTable(0, n, None, None, NO_ROWS, 0, self._arrow, self._columns.id, self._columns.carry)
+        labels = WindowLabels(rings["label"], set_start, set_code, pa.nulls(0), self._arrow)
+        own = WindowCodes(self._codes.rows, rings["h"], rings["own"], rings["bias"], rings["slack"])
+        return WindowLoaded(
+            WindowVectors(vectors), relation, self._frame, (table, table), rows, labels,
+            self._columns.label is not None, positives, None, {}, False, codes=own,
         )  # fmt: skip
