@@ -61,7 +61,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
     set_sizes(monkeypatch, PART_ANCHORS=40)
     engine = Threads()
     monkeypatch.setattr(deal, "engine_of", lambda name: engine.workers)
-    monkeypatch.setattr(deal, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(deal, "POLL_SECONDS", 0.01)
     yield engine
     for held in worker._loaded:
         held.closing.close()

@@ -12,7 +12,7 @@ from minestream.errors import UsageError
 
 
 def engine_of(engine: str) -> Callable[..., AbstractContextManager[Any]]:
-    """What opens the Workers of deal.py: (resources, how many to start where no cluster is named).
+    """The function that opens the Workers of an engine, from (resources, how many to start without a cluster).
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""dask.distributed: its workers mine units; the unit of a lost worker goes to another."""
+"""dask.distributed: its workers mine units; the unit of a worker that died goes to another."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from minestream.mining.engines.worker import mine_unit
 
 CONNECT_SECONDS = 10
 WORKERS_SECONDS = 120
-RETRIES = 2  # of a unit that failed; one whose worker died is given to another by the scheduler, three times
+RETRIES = 2  # of a unit that failed; when its worker dies, the scheduler gives it to another, three times at most
 
 
 @contextmanager
 def workers(resources: Resources, started: int) -> Iterator[Workers]:
-    """The workers of the cluster at the address, or so many started here."""
+    """The workers of the cluster at --address, or `started` of them started here."""
     with _client(resources.address, started) as client:
         count = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         executor = client.get_executor(pure=False, retries=RETRIES)
@@ -30,7 +30,7 @@ def workers(resources: Resources, started: int) -> Iterator[Workers]:
 
 @contextmanager
 def _client(address: str | None, started: int) -> Iterator[Client]:
-    """A client of the cluster at `address`, or of one that lives as long as this."""
+    """A client of the cluster at `address`, or of a local one that ends with this block."""
     if address is not None:
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -40,7 +40,7 @@ def _client(address: str | None, started: int) -> Iterator[Client]:
         with client:
             yield client
         return
-    # Memory is bounded by ourselves; one thread, as a unit has threads of its own.
+    # minestream itself bounds memory; one thread, since a unit starts its threads itself.
     with (
         LocalCluster(
             n_workers=started, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs=logging.ERROR

@@ -1,4 +1,4 @@
-"""The process that leads a run: it deals what is left to the workers of an engine, and collects their parts."""
+"""Mining with an engine, on the side of the run: deals the shards out to workers, and collects their parts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from minestream.system.paths import RemotePath
 from minestream.system.stores import is_remote, local_text
 
 LOCAL_WORKERS = 1  # threads of one process share products, processes do not
-ROUNDS = 2  # a unit takes at most this share of a worker's part of what is left
-LOOK_SECONDS = 3.0
-Unit = tuple[int, ...]
+ROUNDS = 2  # the remaining shards are cut into this many units for each worker
+POLL_SECONDS = 3.0
+Unit = tuple[int, ...]  # shards that a worker mines together
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker process must know: paths and options, nothing large."""
+    """What a worker process needs to know: paths and options, nothing large."""
 
     inputs: tuple[str, ...]
     config: MineConfig
@@ -51,9 +51,9 @@ class Workers:
     ----------
     count : int
     submit : function
-        Has a unit of a job mined. What has not ended is given up with the workers.
+        Has a worker mine a unit of a job. Units that have not ended are given up when the workers are closed.
     lost : type of error
-        Of a unit whose workers died one after another.
+        The engine's error for a unit whose workers died one after another.
     """
 
     count: int
@@ -62,14 +62,14 @@ class Workers:
 
 
 def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tables: Tables) -> None:
-    """Mine the shards `todo` on an engine, no more units than workers at a time: the next goes to whoever is free.
+    """Mine the shards `todo` on an engine: each worker has one unit at a time, and takes the next when it is done.
 
     Raises
     ------
     MinestreamError
-        What a worker met; TransientError when a unit's workers died one after another.
+        The error of a worker; TransientError when a unit's workers died one after another.
     """
-    resources, told = mining.resources, set[int]()
+    resources, reported = mining.resources, set[int]()
     opened = engine_of(resources.engine)
     if not todo:
         return
@@ -82,17 +82,17 @@ def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tabl
         units = iter(units_of(mining, todo, workers.count))
         running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
         while running:
-            ended, running = wait(running, LOOK_SECONDS, FIRST_COMPLETED)
+            ended, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
             for future in ended:
-                for index in _mined(future, workers.lost, resources.engine, typed):
+                for index in _result(future, workers.lost, resources.engine, typed):
                     run.collect(index)
                 running |= {workers.submit(job, unit) for unit in islice(units, 1)}
             interrupts.check()
-            _look(mining, run, todo, told)
+            _report_parts(mining, run, todo, reported)
 
 
 def job_of(mining: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
-    """The job for workers; `started_here` of them share this machine's threads and memory with this process."""
+    """The job for the workers; `started_here` of them share this machine's threads and memory with this process."""
     resources = replace(mining.resources, progress="none", resume=False, overwrite=False)
     if started_here is not None:
         threads = max(1, thread_count(resources) // started_here)
@@ -109,9 +109,9 @@ def job_of(mining: Mining, run: Run, inputs: Any, tables: Tables, started_here: 
 def units_of(mining: Mining, todo: list[int], workers: int) -> list[Unit]:
     """The shards `todo` as units, the costliest first.
 
-    Shards of one unit share their start and, in one table, their products: workers of one machine, which are
-    equally fast, get a unit each. Else units are large while much is left, and small at the end, where a late one
-    would keep all others waiting.
+    Shards of one unit share the preparation and, in one table, their products. Workers of one machine are equally
+    fast, so each gets one unit. In a cluster units are large at first and small at the end, where one slow unit
+    would keep all workers waiting.
     """
     costs = [mining.pairs_of(index) for index in todo]
     if mining.resources.address is None:
@@ -126,8 +126,8 @@ def units_of(mining: Mining, todo: list[int], workers: int) -> list[Unit]:
     return units
 
 
-def _mined(future: Future[Unit], lost: type[Exception], engine: str, typed: dict[str, str]) -> Unit:
-    """The unit that is mined; its worker's error is raised, with paths as they were typed."""
+def _result(future: Future[Unit], lost: type[Exception], engine: str, typed: dict[str, str]) -> Unit:
+    """The unit that was mined; raises the error of its worker, with paths as the user typed them."""
     try:
         return future.result()
     except (lost, CancelledError) as error:
@@ -135,7 +135,7 @@ def _mined(future: Future[Unit], lost: type[Exception], engine: str, typed: dict
             f"workers of {engine} died while they mined: {error}",
             "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
         ) from error
-    except Exception as error:  # Ray hands over an error of its own, whose cause is the worker's
+    except Exception as error:  # Ray raises an error of its own, whose cause is the worker's
         found = getattr(error, "cause", None) or error
         if not isinstance(found, MinestreamError):
             raise
@@ -145,23 +145,23 @@ def _mined(future: Future[Unit], lost: type[Exception], engine: str, typed: dict
         raise found from None
 
 
-def _look(mining: Mining, run: Run, todo: list[int], told: set[int]) -> None:
-    """Tell of the parts that have appeared."""
+def _report_parts(mining: Mining, run: Run, todo: list[int], reported: set[int]) -> None:
+    """Report the progress of parts that have appeared since the last time."""
     folder = run.target.partial
     names = set(folder.files() if isinstance(folder, RemotePath) else os.listdir(folder))
     for index in todo:
-        if index not in told and f"part-{index:05d}.json" in names:
-            told.add(index)
+        if index not in reported and f"part-{index:05d}.json" in names:
+            reported.add(index)
             mining.progress.advance(mining.anchors_of(index))
 
 
 def paths_of(inputs: Any) -> tuple[str, ...]:
-    """INPUT as paths that hold in another process.
+    """INPUT as absolute paths, for other processes.
 
     Raises
     ------
     UsageError
-        For what is no path.
+        For an input that is no path.
     """
     every = listed(inputs)
     if not all(isinstance(each, str | os.PathLike) and os.fspath(each) != "-" for each in every):
@@ -170,16 +170,16 @@ def paths_of(inputs: Any) -> tuple[str, ...]:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """A path that does not depend on the working directory; a URI of a store as it is."""
+    """An absolute path; URIs of stores stay as they are."""
     return os.fspath(path) if is_remote(path) else os.path.abspath(os.path.expanduser(local_text(os.fspath(path))))
 
 
 def typed_paths(given: Iterable[str | os.PathLike[str]], output: str) -> dict[str, str]:
-    """The absolute paths that workers are given, and how the user typed them; of a glob pattern its folder."""
+    """The absolute paths that workers get, each with the path that the user typed; of a glob pattern, its folder."""
     local = [os.path.expanduser(local_text(os.fspath(path))) for path in given if not is_remote(os.fspath(path))]
     typed = [path if os.path.exists(path) else os.path.dirname(re.split("[*?[]", path)[0]) for path in local]
     typed += [] if is_remote(output) else [output]
-    # Without a folder the name of a file stands alone.
+    # For a pattern in the working directory the files are named without any folder.
     return {os.path.abspath(path) if path else os.path.abspath("") + os.sep: path.rstrip("/") for path in typed}
 
 

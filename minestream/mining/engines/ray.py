@@ -1,4 +1,4 @@
-"""Ray: its workers mine units; the unit of a lost worker is done by another."""
+"""Ray: its workers mine units; the unit of a worker that died goes to another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETRIES = 3
 
 @contextmanager
 def workers(resources: Resources, started: int) -> Iterator[Workers]:
-    """The workers of the cluster at the address, or so many started here."""
+    """The workers of the cluster at --address, or `started` of them started here."""
     with _cluster(resources.address, started, thread_count(resources)):
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
         machines = [cores for cores in machines if cores]
@@ -39,8 +39,8 @@ def workers(resources: Resources, started: int) -> Iterator[Workers]:
         yield Workers(max(1, sum(cores // share for cores in machines)), submit, WorkerCrashedError)
 
 
-def _knock(address: str | None) -> None:
-    """Raise OSError where nobody listens: Ray itself would wait for minutes."""
+def _check_listening(address: str | None) -> None:
+    """Raise OSError when nothing listens at the address: Ray itself would wait for minutes."""
     host, _, port = (address or "").rpartition("/")[2].rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
@@ -48,11 +48,11 @@ def _knock(address: str | None) -> None:
 
 @contextmanager
 def _cluster(address: str | None, started: int, threads: int) -> Iterator[None]:
-    """A connection to the cluster at `address`, or to one that lives as long as this."""
+    """A connection to the cluster at `address`, or to a local one that ends with this block."""
     cores = started * max(1, threads // started)
     own = {} if address else {"num_cpus": cores, "include_dashboard": False}
     try:
-        _knock(address)
+        _check_listening(address)
         ray.init(address=address or "local", log_to_driver=False, logging_level="error", **own)
     except (OSError, RuntimeError, ValueError) as error:
         hint = "check that the cluster runs, its address, and that RAY_AUTH_MODE is what its machines have"

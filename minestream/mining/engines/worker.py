@@ -1,4 +1,4 @@
-"""How a worker process mines a unit: it reads the source itself and writes parts into the work of the run."""
+"""What a worker process of an engine does: it reads the input, mines units and writes their parts to OUT.partial."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from minestream.outputs.target import Target
 
 
 @dataclass
-class Held:
-    """The job whose source a worker process holds, with what it was loaded for."""
+class LoadedJob:
+    """The job whose input this process holds in memory."""
 
     key: str
     mining: Mining
     closing: ExitStack
 
 
-_loaded: list[Held] = []  # at most one
-_one_at_a_time = threading.Lock()  # a unit has threads of its own; workers of dask run several tasks at a time
+_loaded: list[LoadedJob] = []  # at most one
+_one_at_a_time = threading.Lock()  # a unit uses all threads of its worker, and dask runs several tasks in one worker
 
 
 def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
-    """Mine a unit in this process and write its parts; the source stays loaded for the next.
+    """Mine a unit in this process and write its parts; the input stays loaded for the next unit.
 
     Parameters
     ----------
     threads : int, optional
-        The worker's share, unless the job says how many.
+        Threads of this worker, unless the job has a number of them.
     """
     with _one_at_a_time:
         target = target_of(job.output, job.resources.scratch)
@@ -54,7 +54,7 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
 
 
 def _miner(job: Job, target: Target, threads: int | None) -> Mining:
-    """The source of a job, loaded and planned; that of another job is let go."""
+    """The job's input, loaded and cut into shards; that of an earlier job is closed first."""
     if not (_loaded and _loaded[0].key == job.key):
         if _loaded:
             _loaded.pop().closing.close()
@@ -63,12 +63,12 @@ def _miner(job: Job, target: Target, threads: int | None) -> Mining:
     return _loaded[0].mining
 
 
-def _load(job: Job, target: Target, threads: int | None) -> Held:
+def _load(job: Job, target: Target, threads: int | None) -> LoadedJob:
     resources = replace(job.resources, threads=job.resources.threads or threads)
     with ExitStack() as stack:
         driver = stack.enter_context(Driver(job.config, resources))
         sources = driver.open(list(job.inputs), job.tables)
-        # In the work folder the leader clears up what a killed worker leaves.
+        # In the work folder, since the run removes there what a killed worker leaves.
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
         own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
         scratch = Path(driver.held.enter_context(own))
@@ -79,4 +79,4 @@ def _load(job: Job, target: Target, threads: int | None) -> Held:
                 f"the worker on {socket.gethostname()} reads other data than this process:\n  " + "\n  ".join(lines),
                 "give paths that lead to the same files on every machine",
             )
-        return Held(job.key, mining, stack.pop_all())
+        return LoadedJob(job.key, mining, stack.pop_all())
