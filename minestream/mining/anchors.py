@@ -1,4 +1,4 @@
-"""Which rows are mined for."""
+"""The choice of anchors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from minestream.system import ragged
 
 
 def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
-    """The slots mined for, ascending: those with a positive (pairs: with a label), thinned by the balance options."""
+    """The slots of the anchors, ascending: rows with a positive (--emit pairs: a label), thinned by the options."""
     able = loaded.positives > 0
-    if config.emit == "pairs":  # an end without a similar row has dissimilar ones all the same
+    if config.emit == "pairs":  # a row without a similar row still has dissimilar ones
         able = (loaded.rows.label >= 0) | (not loaded.labeled)
         able |= ragged.lengths(loaded.rows.known_start) > 0 if config.listed_positives else False
     draws = anchor_draws(config.seed, loaded.rows.draw_key)
@@ -35,13 +35,13 @@ def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
 
 
 def without_positive(loaded: Loaded, config: MineConfig) -> int:
-    """How many rows could be anchors but have no positive; of --emit pairs, which need none, 0."""
+    """How many rows are no anchors because they have no positive; 0 with --emit pairs, which needs none."""
     table = loaded.table("anchor")
     return 0 if config.emit == "pairs" else int((loaded.positives[table.first : table.end] == 0).sum())
 
 
 def _few_of_each_label(labels: Labels, rows: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
-    """Which of the rows, in turn, leave each of their labels with no more than `most`; none has a label: all do."""
+    """Which rows to keep, in their order, so that no label has more than `most` of them; rows without a label stay."""
     if not labels.multiple:
         codes = labels.code[rows]
         order = np.argsort(codes, kind="stable")

@@ -1,4 +1,4 @@
-"""Mining of arrays in memory: mine_arrays, and warmup."""
+"""Mining arrays in memory: mine_arrays, and warmup."""
 
 from __future__ import annotations
 
@@ -45,18 +45,18 @@ SHORT_NAMES = {
 
 @dataclass(repr=False, eq=False)
 class Mined:
-    """What mine_arrays found: each column is an attribute (`anchor` for anchor_row), a writable array by row.
+    """The result of mine_arrays: each column is an attribute (`anchor` for anchor_row), a writable array by row.
 
-    len() is that of the rows, dir() names the columns.
+    len() is the number of rows; dir() lists the columns.
 
     Attributes
     ----------
     stats : ShardStats
-        The funnel.
+        Counters: anchors, pairs, rows and so on.
     effort : Effort
-        How much work it was.
+        How much work the search was.
     notes : tuple of str
-        What to know of the options given and of the rows read, one line each.
+        Notes about the options and the rows, one line each.
     """
 
     _table: pa.Table
@@ -65,7 +65,7 @@ class Mined:
     notes: tuple[str, ...] = ()
 
     def table(self) -> pa.Table:
-        """The rows as the files hold them."""
+        """The rows as a table, with the columns of an output file."""
         return self._table
 
     def __getattr__(self, name: str) -> NDArray[Any]:
@@ -115,12 +115,12 @@ class Mined:
         return _imported("polars").from_arrow(self._table)
 
     def torch(self) -> dict[str, Any]:
-        """The numeric columns as torch tensors, by short name; torch must have been imported by the caller.
+        """The numeric columns as torch tensors, by short name.
 
         Raises
         ------
         UsageError
-            When it was not.
+            When the caller has not imported torch.
         """
         torch = sys.modules.get("torch")
         if torch is None:
@@ -154,7 +154,7 @@ def mine_arrays(
         Ints, strings, or lists of them; None is unlabelled. Not needed with `qrels`.
     ids, groups : array or list of length n, optional
     corpus : array (m, d), optional
-        Where positives and negatives come from; `embeddings` are then the queries.
+        The rows that positives and negatives are taken from; `embeddings` are then the queries.
     corpus_labels, corpus_ids, corpus_groups : array or list of length m, optional
     guide, corpus_guide : arrays (n, e), (m, e), optional
         A second embedding: see --guide.
@@ -199,7 +199,7 @@ def mine_arrays(
     with Driver(config, resources) as driver:
         mining = Mining(driver, sources)
         mining.begin()
-        with mining.learning():
+        with mining.recording_rate():
             shards = mine_shards(mining, range(len(mining.plan.shards)))
             parts = [(emit(result), result.stats) for _, result in shards]
         total = merged(stats for _, stats in parts)
@@ -210,7 +210,7 @@ def mine_arrays(
 
 
 def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
-    """Refuse what belongs to a corpus where there is none, and the guide's vectors of one table alone."""
+    """Raise UsageError for arrays of a corpus without a corpus, and for a guide of only one of two tables."""
     for name in (name for name, value in of_corpus.items() if value is not None and corpus is None):
         raise UsageError(f"{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
     if corpus is not None and (guide is None) != (of_corpus["corpus_guide"] is None):
@@ -220,7 +220,7 @@ def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
 def _finished_in_memory(
     mining: Mining, parts: list[tuple[pa.Table, ShardStats]], total: ShardStats, folder: Path
 ) -> pa.Table:
-    """The finishing pass over parts written to a temporary folder."""
+    """The rows after the finishing pass, over parts that are written to a temporary folder."""
     paths = [folder / f"part-{index:05d}.parquet" for index in range(len(parts))]
     with scratch_errors(folder):
         for path, (table, _) in zip(paths, parts, strict=True):
@@ -230,9 +230,9 @@ def _finished_in_memory(
 
 
 def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
-    """Compile, or load from the cache, every kernel that mining rows of `dtype` runs; returns the seconds it took.
+    """Compile, or load from the cache, every kernel that mining rows of `dtype` uses; returns the seconds it took.
 
-    window : whether those of windows (`--window`, Miner) too
+    window : also those of `--window` and Miner
     """
     began = time.perf_counter()
     vectors, labels = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype), np.arange(64) % 4

@@ -1,4 +1,4 @@
-"""Mined rows as record batches while mining goes on: for a program, and for a pipe."""
+"""Mined rows as record batches while mining goes on: mine_batches for programs, and -o - for pipes."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from minestream.system.pipes import write_pipe
 from minestream.system.progress import Callback
 from minestream.system.stats import Report, ShardStats, merged
 
-UNMARKED = "the rows are out; the stream has no end mark, so that its reader knows"
+UNMARKED = "the rows are written, but the stream has no end mark: its reader sees that it is not complete"
 
 
 @public(BatchOptions, progress="none")
 def mine_batches(inputs: Any, **options: Unpack[BatchOptions]) -> pa.RecordBatchReader:
-    """Mine and hand the rows out as record batches while mining goes on.
+    """Mine, and return the rows as record batches while mining goes on.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def mine_batches(inputs: Any, **options: Unpack[BatchOptions]) -> pa.RecordBatch
     Returns
     -------
     pyarrow.RecordBatchReader
-        Reading it mines; closing it, or dropping it, stops the mining.
+        Rows are mined as they are read; closing or dropping the reader stops the mining.
     """
     return _reader(_opened(inputs, {"progress": "none", **options}, None))
 
@@ -55,12 +55,12 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
     Parameters
     ----------
     inputs, progress_callback, **options
-        As for mine_batches(). The stream ends with its mark only when all rows are out and no gate is missed.
+        As for mine_batches(). The stream gets its end mark only when all rows are written and no gate is missed.
 
     Returns
     -------
     Report
-        A reader that left early is no error: a note says so.
+        A reader that stops early is no error; a note says so.
     """
     batches = _opened(inputs, options, progress_callback)
     driver = batches.driver
@@ -94,7 +94,7 @@ def _opened(
 
 
 def _reader(batches: Batches | Stream) -> pa.RecordBatchReader:
-    """The rows; once."""
+    """The rows as a reader, which can be read once."""
 
     def each() -> Iterator[pa.RecordBatch]:
         with batches.driver.held:
@@ -102,12 +102,12 @@ def _reader(batches: Batches | Stream) -> pa.RecordBatchReader:
                 yield from table.to_batches(max_chunksize=BATCH_ROWS)
 
     rows = each()
-    weakref.finalize(rows, batches.driver.held.close)  # one that was never read from runs no finally of its own
+    weakref.finalize(rows, batches.driver.held.close)  # a generator that was never started runs no cleanup
     return pa.RecordBatchReader.from_batches(batches.schema, rows)
 
 
 class Batches:
-    """What is mined of tables, read out as shards are done."""
+    """Mines tables, and yields the rows of each shard when it is done."""
 
     def __init__(self, driver: Driver, sources: Sources) -> None:
         self.driver, self.mining = driver, Mining(driver, sources)
@@ -123,9 +123,9 @@ class Batches:
             yield table
 
     def total(self) -> ShardStats:
-        """What was mined so far."""
+        """Counters of what was mined so far."""
         return merged(self._parts)
 
     def report(self, complete: bool) -> Report:
-        """What was done."""
+        """The report of the run, or of a dry run."""
         return self.mining.report(PIPE, self._parts, complete)

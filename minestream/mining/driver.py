@@ -1,4 +1,4 @@
-"""The driver of a run: opens what it needs, in the order it is needed, and lets it go however the run ends."""
+"""The driver of a run: opens what the run needs, in order, and closes all of it however the run ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from minestream.system.stats import Report, ShardStats
 
 
 class Driver:
-    """What one run holds open; a context manager.
+    """Opens and closes what one run needs; a context manager.
 
     Parameters
     ----------
@@ -38,12 +38,12 @@ class Driver:
     Attributes
     ----------
     began : float
-        When, for the seconds of the report.
+        The time of the start, by time.perf_counter.
     progress : Progress
     held : ExitStack
-        What ends with the run, for what else it opens.
+        Closes at the end of the run what was entered into it.
     reading : ShardStats
-        The seconds of reading.
+        The seconds of reading the input.
     """
 
     progress: Progress
@@ -63,19 +63,19 @@ class Driver:
         return self.held.__exit__(*error)
 
     def open(self, inputs: Any, tables: Tables, label: bool | None = True) -> Sources:
-        """The sources: what is read, its columns found; raises as open_sources."""
+        """Open the input and find its columns; raises as open_sources."""
         self._given = given_tables(inputs, tables, self.resources)
         self._sources = open_sources(inputs, self.config, tables, self.resources, label)
         return self._sources
 
     def scratch(self) -> Path:
-        """A folder that goes away with the run."""
+        """A temporary folder that is removed at the end of the run."""
         return self.held.enter_context(scratch_folder(self.resources.scratch))
 
     def dataset(self, sources: Sources, beside: Path | None = None) -> tuple[Loaded, Searcher]:
-        """Read every row, once: the dataset, and what searches it; raises as load().
+        """Read every row once: the dataset, and the object that searches it; raises as load().
 
-        beside : folder for what does not fit the memory, unless --scratch names one; None: scratch()
+        beside : folder for vectors that do not fit into the memory, unless --scratch names one; None: scratch()
         """
         if compiles_first():
             self.progress.note("compiling kernels for this processor, once: half a minute or so")
@@ -89,7 +89,7 @@ class Driver:
         return loaded, self.held.enter_context(searcher)
 
     def notes(self, sources: Sources, searcher: Searcher) -> list[str]:
-        """What the user should know, one line each."""
+        """Notes for the user, one line each."""
         config = self.config
         notes = [note for source in sources for note in source.notes] + searcher.loaded.notes
         notes += self.resources.remarks
@@ -109,7 +109,7 @@ class Driver:
         return notes
 
     def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
-        """What the run did, with its seconds so far; see Report.of."""
+        """The report of the run so far; see Report.of."""
         asked: dict[str, Any] = {"command": self.resources.command, "folder": self.resources.folder}
         asked["inputs"] = self.inputs(recorded["source"].get("rows"))
         return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **asked, **more)
@@ -126,9 +126,9 @@ class Driver:
 
 
 def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
-    """What the plan of the memory depends on, before the rows are read."""
+    """What the memory plan depends on, before the rows are read."""
     rows, dimension = sources.rows, sources.dimension
-    expected = PART_ROWS if rows is None else rows  # of a stream nobody knows
+    expected = PART_ROWS if rows is None else rows  # the number of rows of a stream is not known
     given = [(source.dimension, source.dtype) for source in sources.guides[:1]]
     each = [coordinates * max(4, dtype.itemsize) for coordinates, dtype in [(dimension, sources.dtype), *given]]
     unit = 8 * (dimension + sum(coordinates for coordinates, _ in given))

@@ -1,4 +1,4 @@
-"""What a run will take, before it begins: its work, by the rate of runs of its kind, or by some of its anchors."""
+"""The seconds that a run will take: its work by the recorded rate of like runs, or by a sample of its anchors."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from minestream.outputs.rows import ShardResult, emit
 from minestream.system.progress import Progress, Silent
 from minestream.system.stats import Report
 
-FINISH_SECONDS = 2e-6  # a row of a finishing pass
-SAMPLE_WORK = 4e10  # a second or so
+FINISH_SECONDS = 2e-6  # for each row of a finishing pass
+SAMPLE_WORK = 4e10  # takes about a second
 FEW_ANCHORS, MORE_ANCHORS = 16, 256
 Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, ShardResult]]]  # pipeline.mine_shards
 
 
 def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
-    """The report of a dry run with the seconds of the run: those of reading, which it has done, and the rest.
+    """The report of a dry run, with the estimated seconds of the run: reading, which is done already, and the rest.
 
-    Where no run of its kind is known, some of its anchors are mined first.
+    When no rate of like runs is recorded, a sample of the anchors is mined.
     """
     began = time.perf_counter()
     parts = slice_of(mining).get("slice", {}).get("parts", range(len(mining.plan.shards)))
-    work, rate = mining.work(parts), kept_rate(mining.kind)
+    work, rate = mining.work(parts), kept_rate(mining.rate_key)
     seconds = report.seconds + (work / rate if rate else sampled_seconds(mining, work, mine))
     seconds += FINISH_SECONDS * mining.plan.facts["rows_at_most"] * needs_finishing(mining.config)
     plan = report.plan | {"projected_seconds": round(seconds, 2)}
@@ -40,9 +40,9 @@ def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
 
 
 def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:
-    """The seconds of so much work, on the line through those of mining few anchors and more of them."""
+    """The seconds of `work`, extrapolated linearly from mining a few anchors and mining more of them."""
     more = max(MORE_ANCHORS, int(mining.anchors.size * SAMPLE_WORK / max(work, 1.0)))
-    _mine_some(mining, FEW_ANCHORS, mine)  # makes codes
+    _mine_some(mining, FEW_ANCHORS, mine)  # the first time also makes the codes
     (few, short), (many, long) = _mine_some(mining, FEW_ANCHORS, mine), _mine_some(mining, more, mine)
     if mining.anchors.size <= MORE_ANCHORS:
         return long
@@ -50,7 +50,7 @@ def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:
 
 
 def _mine_some(mining: Mining, count: int, mine: Mine) -> tuple[float, float]:
-    """Mine at most `count` anchors of `mining`, drawn by chance; the work, and seconds without those of compiling."""
+    """Mine at most `count` random anchors of `mining`; the work, and the seconds without compiling."""
     began = time.perf_counter() - compile_seconds()
     some = copy.copy(mining)
     some.progress = Progress(Silent())

@@ -1,4 +1,4 @@
-"""Slices mined by themselves, made one output: the bytes of one run over everything."""
+"""merge: makes one output of its slices, byte for byte that of one run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.mining.driver import Driver
-from minestream.mining.publish import already, publish
+from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import SLICES, slices_of
 from minestream.outputs.atomic import disk_errors
@@ -49,7 +49,7 @@ from minestream.system.stats import Report, ShardStats, merged
 
 MANIFEST = ".manifest.json"
 SHOWN = 8
-OF_THE_WORK = ("fingerprint", "source", "columns", "parts", "others", "read")  # the last two are not in every one
+OF_THE_WORK = ("fingerprint", "source", "columns", "parts", "others", "read")  # the last two may be missing
 AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
 KEPT = "nothing was published; the slices are kept: merge them with another gate"
 
@@ -63,7 +63,7 @@ def merge(
     progress_callback: Callback | None = None,
     **options: Unpack[MergeOptions],
 ) -> Report:
-    """Make one output of its slices, after a proof that they are all there and belong together.
+    """Make one output of its slices, after checking that none is missing and that they belong together.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def merge(
         OUT, whose slices lie in OUT.slices/; or every slice, wherever it lies: then `out` is needed.
     out : path, optional
     source : path, or list of paths
-        The mined INPUT: for what is finished over all rows (pairs, shuffled order, --max-uses).
+        The mined INPUT, for outputs with a finishing pass over all rows (pairs, shuffled order, --max-uses).
     progress_callback : callable, optional
     **options
-        Options of mine() that say how (resume, overwrite, memory, threads, scratch, require_rows, max_short,
-        progress), and the tables beside INPUT (corpus, qrels, ...), needed with `source`.
+        Options of mine() that change no row (resume, overwrite, memory, threads, scratch, require_rows, max_short,
+        progress), and with `source` the tables beside INPUT (corpus, qrels, ...).
 
     Returns
     -------
@@ -84,10 +84,10 @@ def merge(
     Raises
     ------
     OutputError
-        When a slice is missing or unfinished, two do not belong together, or a part is not what was written.
+        When a slice is missing or unfinished, two slices do not belong together, or a part is damaged.
     """
     places = _places(slices, out)
-    resources, tables = _asked(options)
+    resources, tables = _split(options)
     every = checked([found for place in places for found in found_at(place)])
     first = every[0].manifest
     config = config_of(first["config"], every[0].place, OutputError)
@@ -106,7 +106,7 @@ def merge(
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
-        return _merged(already(target, finished, []), read, every)
+        return _merged(finished_report(target, finished, []), read, every)
     with Driver(config, resources, progress_callback) as driver:
         work = {name: first[name] for name in OF_THE_WORK if name in first} | {"config": config.to_dict()}
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
@@ -125,7 +125,7 @@ def _merged(report: Report, read: list[Given], every: Sequence[MinedSlice]) -> R
 
 
 def _places(slices: Any, out: Any) -> list[AnyPath]:
-    """What the slices are named by; UsageError where that does not say what to merge, or to where."""
+    """The paths given as slices; UsageError when they do not say what to merge, or where to."""
     places = [place_of(name, OutputError) for name in (slices if isinstance(slices, list | tuple) else [slices])]
     if not places:
         raise UsageError("no slice is named", "give OUT, or every slice of it")
@@ -134,8 +134,8 @@ def _places(slices: Any, out: Any) -> list[AnyPath]:
     return places
 
 
-def _asked(options: MergeOptions) -> tuple[Resources, Tables]:
-    """How to merge, and the tables beside INPUT; UsageError for an option that says what is mined."""
+def _split(options: MergeOptions) -> tuple[Resources, Tables]:
+    """The options as Resources and Tables; UsageError for an option of the rows."""
     for name in options:
         if name in MineConfig.__slots__:
             raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
@@ -146,7 +146,7 @@ def _asked(options: MergeOptions) -> tuple[Resources, Tables]:
 
 @dataclass(frozen=True)
 class MinedSlice:
-    """A slice that was mined: its folder and its manifest."""
+    """A finished slice: its folder and its manifest."""
 
     place: AnyPath
     manifest: dict[str, Any]
@@ -159,7 +159,7 @@ class MinedSlice:
 
     @property
     def own(self) -> Slice:
-        """Which slice it is."""
+        """Its number, and the number of slices."""
         return Slice(self.manifest["slice"]["number"], self.manifest["slice"]["of"])
 
 
@@ -196,7 +196,7 @@ def found_at(place: AnyPath) -> list[MinedSlice]:
 
 
 def _names_its_parts(each: MinedSlice) -> bool:
-    """Whether its files are called as those of its parts are: another name could lead anywhere."""
+    """Whether its files have the names of its parts: a forged name could lead to any file."""
     names = [f"part-{index:05d}.parquet" for index in each.manifest["slice"]["parts"]]
     return [file["name"] for file in each.manifest["files"]] == names
 
@@ -207,7 +207,7 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
     Raises
     ------
     OutputError
-        Unless they are all slices of one job, each once, with each part once.
+        Unless they are all slices of one job, each given once, and together hold each part once.
     """
     first = every[0]
     for other in every[1:]:
@@ -236,7 +236,7 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
 
 
 def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target, mined: MinedSlice) -> Mining:
-    """The input again that a slice was mined from."""
+    """The input that the slices were mined from, read again."""
     wanted = {name: driver.config.to_dict()[name] for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
@@ -248,7 +248,7 @@ def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target, mi
 
 
 def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
-    """Bring every part into the work folder of the run, checked against its CRC-32."""
+    """Link or copy every part into the work folder of the run, and check its CRC-32."""
     progress.stage("check", len(run.indices), "parts")
     for each in every:
         for index, file in zip(each.manifest["slice"]["parts"], each.manifest["files"], strict=True):
@@ -262,13 +262,13 @@ def _adopt(run: Run, every: Sequence[MinedSlice], progress: Progress) -> None:
 
 
 def _discard(run: Run) -> None:
-    """Leave no half of a merge: the slices are kept, and another merge takes no longer."""
+    """Forget the parts of a merge that failed: the slices are kept, so merging again is as fast."""
     for record in run.folder.glob("part-*.json"):
         record.unlink()
 
 
 def _fetch(place: AnyPath, path: Path) -> None:
-    """A part under another name: the same file where the disk can, else a copy."""
+    """Bring a part to `path`: by a hard link where that is possible, else by a copy."""
     try:
         if isinstance(place, RemotePath):
             place.download(path)
@@ -282,13 +282,13 @@ def _fetch(place: AnyPath, path: Path) -> None:
 
 
 def check_part(path: Path, file: dict[str, Any], place: AnyPath) -> None:
-    """Raise OutputError when the rows of a part are not those that its record was written for."""
+    """Raise OutputError when a part does not match its record."""
     if path.stat().st_size != file["bytes"] or not holds(path, file):
         raise OutputError(f"{place} is damaged: it is not what was written", "mine its slice again with --overwrite")
 
 
 def _publish(run: Run, every: Sequence[MinedSlice], driver: Driver) -> Report:
-    """Check the gates and put the output under its name."""
+    """Check the gates and give the output its name."""
     parts = [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     check_gates(driver.resources, total, KEPT)

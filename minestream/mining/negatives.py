@@ -1,4 +1,4 @@
-"""What is looked for around each (anchor, positive): the band as an interval of distances, and the rule."""
+"""What the negatives of each (anchor, positive) must satisfy: its band as an interval of distances, and the rule."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from minestream.system import ragged
 
 
 def negative_rule(config: MineConfig) -> Rule:
-    """The configuration's negatives, in numbers."""
+    """The rule of the search for negatives, from the configuration."""
     within, of = config.drop_duplicates_within, config.drop_duplicates_of
     own = EXCLUDE if within == 0 and of in ("both", "anchor") else IGNORE
     positive = IGNORE
@@ -39,9 +39,9 @@ def negative_rule(config: MineConfig) -> Rule:
 def negative_pairs(
     config: MineConfig, loaded: Loaded, anchors: NDArray[np.int32], chosen: Chosen, filtered: Interval
 ) -> Pairs:
-    """One pair per (anchor, positive), or per anchor when pairs are mined, with its band as a closed interval.
+    """A pair for each (anchor, positive), or for each anchor with --emit pairs; its band is a closed interval.
 
-    filtered : the interval of distances that the filters let through, a pair each
+    filtered : for each pair, the interval of distances that the filters let through
     """
     floor = -np.inf
     if config.drop_duplicates_within and config.drop_duplicates_of != "positive":
@@ -60,7 +60,7 @@ def negative_pairs(
 
 
 def band_interval(config: MineConfig, p: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The closed interval of distances inside the band, for positives at distances p."""
+    """The band as a closed interval of distances, for positives at distances p."""
     band = BANDS[config.band]
     edges = {AT_POSITIVE: p, AT_MARGIN: p + (config.margin or 0.0)}
     low = edges.get(band.low, np.full(p.size, -np.inf))
@@ -72,12 +72,12 @@ def band_interval(config: MineConfig, p: NDArray[np.float64]) -> tuple[NDArray[n
 
 
 def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: Chosen, every_p: Floats) -> Floats:
-    """What margins are measured from, for every chosen pair.
+    """The similarity from which the margins of filters are measured, for every chosen pair.
 
     Parameters
     ----------
-    chosen, p : the pairs, and their distances (own, or the guide's)
-    every, every_p : all positives of the same anchors, and theirs; read unless the reference is pair
+    chosen, p : the pairs, and their distances (by the embedding or the guide)
+    every, every_p : all positives of the same anchors, and their distances; not used when the reference is pair
     """
     if config.reference == "pair":
         return similarity(config.metric, p)
@@ -85,10 +85,9 @@ def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: C
 
 
 class Task(NamedTuple):
-    """What is looked for: the positives chosen, what the filters leave, the pairs, the rule, the constraints."""
+    """The task of a search for negatives: the chosen positives, the pairs, the rule and the constraints."""
 
     chosen: Chosen
-    filtered: Interval
     pairs: Pairs
     rule: Rule
     constraints: Constraints
@@ -97,9 +96,9 @@ class Task(NamedTuple):
 def make_task(
     loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
 ) -> Task:  # fmt: skip
-    """Which negatives are looked for around some anchors and their chosen positives.
+    """The task of searching negatives for some anchors and their chosen positives.
 
-    search : function (anchors, pairs, rule) -> Found, for what the filters measure from
+    search : function (anchors, pairs, rule) -> Found, for the positives or negatives that filters measure from
     """
     filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
     guided = None
@@ -119,28 +118,21 @@ def make_task(
             chosen, filtered = _multi_similarity(loaded, config, anchors, chosen, search)
         if config.positive_margin is not None:
             chosen = chosen.where(chosen.x > config.positive_margin)
-    fallback = None
-    if config.fallback == "farthest":
-        fallback = filtered
     pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
-    constraints = Constraints(guided, config.max_per_negative_label, _floored(fallback, pairs))
-    return Task(chosen, filtered, pairs, rule, constraints)
-
-
-def _floored(interval: Interval | None, pairs: Pairs) -> Interval | None:
-    """An interval without what is too near to be told from the anchor."""
-    return None if interval is None else (np.maximum(interval[0], pairs.floor), interval[1])
+    fallback = (np.maximum(filtered[0], pairs.floor), filtered[1]) if config.fallback == "farthest" else None
+    constraints = Constraints(guided, config.max_per_negative_label, fallback)
+    return Task(chosen, pairs, rule, constraints)
 
 
 def _multi_similarity(
     loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
 ) -> tuple[Chosen, Interval]:
-    """Positives that are hardly nearer than the nearest negative, and how far negatives are looked for (Wang 2019)."""
+    """Multi-similarity (Wang 2019): positives hardly nearer than the nearest negative; the interval of negatives."""
     epsilon = config.epsilon or 0.0
     rule = negative_rule(config)._replace(wanted=NEGATIVE, pick=NEAREST, take=1, skip=0)
     plain = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
     found = search(anchors, negative_pairs(config, loaded, anchors, chosen, plain), rule)
-    nearest = np.full(anchors.size, -np.inf)  # in similarity; without a negative nothing is kept
+    nearest = np.full(anchors.size, -np.inf)  # similarities; of an anchor without a negative no positive is kept
     has = ragged.lengths(found.start) > 0
     nearest[has] = 1.0 - found.x
     kept = chosen.where((1.0 - chosen.x) - epsilon < ragged.repeat(nearest, chosen.start))
@@ -155,7 +147,7 @@ def _multi_similarity(
 def planned_searches(
     loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
 ) -> tuple[float, float]:
-    """The work of the searches for the positives of these anchors, and for negatives by `rule`."""
+    """The work of searching the positives of these anchors, and their negatives by `rule`; see search/work.py."""
     each = loaded.positives[anchors]
     most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
     pairs = anchors.size if config.emit == "pairs" else int(most.sum())

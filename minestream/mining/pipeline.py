@@ -1,7 +1,16 @@
-"""One run, in its order: sources -> dataset -> plan -> shards -> positives -> negatives -> rows -> parts -> publish.
+"""One run of `mine`, from the options to the published output, in the order of this file:
 
-`mine` takes the options apart, `_mine_tables` is the run, `mine_shards` what happens to its anchors. The rows of a
-stream go another way, within a window: stream/run.py.
+1. `mine` separates the options: which rows come out (MineConfig), how they are computed (Resources), the tables beside
+   INPUT (Tables). A stream with --window goes to stream/run.py from here.
+2. `_mine_tables` checks that the output can be written, opens the input (inputs/), reads it into the dataset
+   (inputs/dataset/), chooses the anchors and cuts them into shards (Mining in shards.py), and takes the output
+   (outputs/run.py). Shards that --resume finds finished are left out.
+3. `_mine_here` mines the shards in this process; with --engine, workers do the same (engines/).
+4. `mine_shards` finds the positives of the anchors (positives.py), what negatives must satisfy (negatives.py), and the
+   negatives (search/), for as many shards at a time as memory allows.
+5. `write_part` makes rows of each shard's result (outputs/rows.py) and writes them as a part (outputs/parts.py).
+6. `publish` (publish.py) checks the gates, makes what depends on all rows (outputs/finish.py), and gives the output its
+   name.
 """
 
 from __future__ import annotations
@@ -27,8 +36,8 @@ from minestream.mining.driver import Driver
 from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
-from minestream.mining.positives import choose_positives, last_resorts
-from minestream.mining.publish import already, publish
+from minestream.mining.positives import choose_positives, count_duplicate_positives
+from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of, slice_target
 from minestream.mining.stream.run import mine_stream
@@ -95,18 +104,18 @@ def _mine_tables(
     inputs: Any, output: Target, config: MineConfig, resources: Resources, tables: Tables,
     progress_callback: Callback | None,
 ) -> Report:  # fmt: skip
-    """Mine tables, all shards or those of a slice, to an output."""
+    """Mine tables, all of their shards or those of a slice, into an output."""
     driver = Driver(config, resources, progress_callback)
     given = given_tables(inputs, tables, resources)
     finished = None if resources.dry_run else checked(output, config, resources, given)
     read = [] if resources.dry_run else marks_of(given)
     if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
-        return already(output, finished, given)
-    with driver:
+        return finished_report(output, finished, given)
+    with driver:  # closes all that the run opens
         sources = driver.open(inputs, tables)
         if finished is not None:
             refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
-            return already(output, finished, given)
+            return finished_report(output, finished, given)
         mining = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
             return estimated(mining, mining.report(None, [], complete=False), mine_shards)
@@ -125,53 +134,53 @@ def _mine_tables(
 
 
 def _mine_here(mining: Mining, run: Run, todo: Sequence[int]) -> None:
-    """Mine shards in this process: the part of one is written while the next is mined."""
-    with mining.learning(), Behind() as writing:
+    """Mine shards in this process; while one is mined, the part of the one before is written."""
+    with mining.recording_rate(), Behind() as writing:
         for index, result in mine_shards(mining, todo):
             writing.run(partial(write_part, run, index, result))
 
 
 def write_part(run: PartWriter, index: int, result: ShardResult) -> None:
-    """Write the rows of one shard as its part, unless another worker has meanwhile."""
+    """Write the rows of one shard as its part, unless another worker has written it meanwhile."""
     if run.finished(index) is None:
         run.write_part(index, emitted(result), result.stats.to_dict)
 
 
 def mine_shards(mining: Mining, todo: Sequence[int]) -> Iterator[tuple[int, ShardResult]]:
-    """Find the positives and the negatives of the anchors of some shards; each shard is handed out when it is done.
+    """Find the positives and negatives of the anchors of some shards; yields each shard when it is done.
 
-    Shards are swept together, as many as memory holds the answers of: of two anchors one product serves both.
+    As many shards are searched together as memory holds the results of: one product of two anchors serves both.
     """
     meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
     meter.plan(mining.work(todo))
     for number, shards in enumerate(mining.rounds(todo)):
         if number:
             release_memory()
-        yield from _mine_together(mining, shards, meter)
+        yield from _mine_round(mining, shards, meter)
     meter.finish()
     mining.work_done += meter.done
 
 
-def _mine_together(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iterator[tuple[int, ShardResult]]:
-    """One round of shards; what it holds is let go at its end, before the next begins."""
-    loaded, config, stats, works = mining.loaded, mining.config, ShardStats(), mining.works(shards)
+def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iterator[tuple[int, ShardResult]]:
+    """Mine one round of shards; its memory is freed before the next round begins."""
+    loaded, config, stats, work = mining.loaded, mining.config, ShardStats(), mining.round_work(shards)
     setting = mining.searcher.setting(stats, meter)
-    groups = [mining.slots_of(index) for index in shards]
-    anchors = np.concatenate(groups)
+    of_shards = [mining.slots_of(index) for index in shards]
+    anchors = np.concatenate(of_shards)
 
-    meter.begin_stage(works.positives)
+    meter.begin_stage(work.positives)
     with stats.stage("positives"):
         search = partial(search_once, replace(setting, timed=False))
         positives = choose_positives(loaded, config, anchors, search)
-        task = make_task(loaded, config, anchors, positives, search)  # the band around each pair, filters, rule
+        task = make_task(loaded, config, anchors, positives, search)  # the band of every pair, filters, rule
 
-    meter.begin_stage(works.negatives)
-    negatives = limited_search(setting, groups, task.pairs, task.rule, task.constraints)
+    meter.begin_stage(work.negatives)
+    negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)
     first = 0
-    for index, group in zip(shards, groups, strict=True):
-        chosen, found = task.chosen.of_anchors(first, first + group.size), next(negatives)
-        stats.duplicate_positives += last_resorts(loaded, config, group, chosen)
-        yield index, ShardResult(loaded, config, group, chosen, found, stats.taken())
-        meter.advance(works.rows * group.size / max(1, anchors.size))
-        first += group.size
+    for index, own in zip(shards, of_shards, strict=True):
+        chosen, found = task.chosen.of_anchors(first, first + own.size), next(negatives)
+        stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
+        yield index, ShardResult(loaded, config, own, chosen, found, stats.taken())
+        meter.advance(work.rows * own.size / max(1, anchors.size))
+        first += own.size
     meter.begin_stage(0.0)

@@ -1,4 +1,4 @@
-"""Cuts the anchors into shards by data and config alone, and the work inside them by memory; says what it will take."""
+"""The plan of a run: the anchors cut into shards, by data and configuration alone, and what the run will take."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from minestream.search.searcher import Searcher
 from minestream.system import ragged
 
 PART_ANCHORS = 16_384
-PART_ROWS = 262_144  # projected rows of a part: above it the part is halved
-ALL_NEGATIVES = 1_024  # what -k 0 counts as, per row; few anchors have so many
-ALL_PART_ROWS = 8 * PART_ROWS  # so that of such rows more may be projected
+PART_ROWS = 262_144  # projected rows of a part: with more it is halved
+ALL_NEGATIVES = 1_024  # negatives of a pair to plan for with -k 0; few pairs have so many
+ALL_PART_ROWS = 8 * PART_ROWS  # with -k 0
 
 
 def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
-    """What some anchors and their pairs take while they are mined; without a number of negatives nobody knows."""
+    """The bytes that anchors and their pairs take while they are mined; 0 with -k 0, for which nobody knows."""
     each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + config.skip)
     return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
 
 
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
-    """At most what a part of a dataset of so many rows takes: answer_bytes, and its rows; see cut_shards."""
+    """The most that a part of a dataset of `rows` rows can take: answer_bytes, and output rows; see cut_shards."""
     anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
     every = config.positives == "all" and config.emit != "pairs"
     each = rows if every else 1 if config.emit == "pairs" else config.positives_per_anchor
@@ -44,11 +44,11 @@ class Plan:
     Attributes
     ----------
     shards : tuple of (int, int)
-        Ranges of anchors, one a part.
+        Ranges of anchors, one for each part.
     facts : dict
-        What is printed and recorded: numbers by name, with units in the suffixes, by the data and the options alone.
+        What is printed and recorded, by name, with units in the suffixes; depends on data and options alone.
     means : dict
-        By what means: threads and memory as they are at the moment.
+        Threads, memory and screen of this run; they depend on the machine.
     """
 
     shards: tuple[tuple[int, int], ...]
@@ -57,7 +57,7 @@ class Plan:
 
 
 def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most how many rows each anchor gives, int64[A], from its number of positives."""
+    """The most output rows that each anchor can have, int64[A], from its number of positives."""
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
     wanted = config.negatives
     if config.emit == "pairs":
@@ -89,12 +89,12 @@ def make_plan(
     config: MineConfig, resources: Resources, shards: tuple[tuple[int, int], ...], searcher: Searcher,
     positives: NDArray[np.int64], pairs: int,
 ) -> Plan:  # fmt: skip
-    """Project the work of these shards.
+    """The plan of mining these shards.
 
     Raises
     ------
     CapacityError
-        When more than --max-rows may come out, or what is planned does not fit the memory.
+        When the output may have more than --max-rows rows, or the plan does not fit into the memory.
     """
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:

@@ -1,4 +1,4 @@
-"""The positives of a shard's anchors, by the positive rule, with their exact distances."""
+"""The choice of positives for anchors, by --positives, with their exact distances."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from minestream.search.results import Chosen, Found, empty_best, found_of, one_p
 from minestream.system import ragged
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
-MULTIPLE_DISTANCE = 1e-9  # multiples of a row are nearer to it, by any rounding of a cosine
-PASSES_OVER = ("easiest", "random")  # the rules that pass over duplicates of the anchor while another exists
+MULTIPLE_DISTANCE = 1e-9  # the cosine distance of a row and its multiples is less, however it is rounded
+PASSES_OVER = ("easiest", "random")  # rules that take a duplicate of the anchor only when there is no other positive
 Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
 
 
 def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Chosen:
-    """The positives of every anchor.
+    """Choose the positives of every anchor.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
 
     Notes
     -----
-    Cost: the pairs within each label, once; twice for anchors that have too few positives but duplicates. Listed
-    positives without labels: their distances only.
+    Cost: the distances of all pairs within each label, once; twice for anchors whose positives are too few without
+    duplicates. Without labels: the distances of listed pairs only.
     """
     if config.listed_positives and not loaded.labeled:
         return _listed(loaded, config, anchors)
@@ -82,7 +82,7 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
 
 
 def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> Chosen:
-    """The positive rule over the listed pairs of every anchor."""
+    """Choose among the listed pairs of every anchor."""
     rows, within = loaded.rows, config.drop_duplicates_within
     left, right = usable_known(rows)
     first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
@@ -104,8 +104,8 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
     return Chosen(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
 
 
-def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
-    """How many of the chosen positives are duplicates of their anchor, which the rule passes over while it can."""
+def count_duplicate_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
+    """How many of the chosen positives are duplicates of their anchor: the rule takes these only for want of others."""
     within = config.drop_duplicates_within
     if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
         return 0
@@ -114,7 +114,7 @@ def last_resorts(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32],
 
 
 def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search) -> Found:
-    """The positives that are duplicates of their anchor, where all are equal to one another without a search."""
+    """The positives that are duplicates of their anchor; a search is needed only where a twin set has mixed lengths."""
     twin, equal = loaded.rows.twin, loaded.equal
     mixed = np.ones(anchors.size, bool) if equal is None else np.isin(twin[anchors], twin[equal != equal[twin]])
     places = np.flatnonzero(mixed)
@@ -126,7 +126,7 @@ def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pair
 
 
 def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
-    """The positives in the anchor's twin set, if that is all of one length: without a search."""
+    """The positives in the anchor's twin set, without a search: for sets whose rows all have one length."""
     rows = loaded.rows
     members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
     members = members[members >= loaded.first_candidate]
@@ -146,7 +146,7 @@ def _as_chosen(found: Found) -> Chosen:
 
 
 def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Chosen:
-    """Both lists of each short anchor behind one another, up to `take`."""
+    """`found`, with the positives of `again` appended for the anchors `short`, up to `take` for each."""
     anchor = np.concatenate([ragged.owners(found.start), short[ragged.owners(again.start)]])
     order = np.argsort(anchor, kind="stable")
     order = order[ragged.nth_of_run(anchor[order]) < take]

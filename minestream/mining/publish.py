@@ -1,4 +1,4 @@
-"""The end of a run: gates, the finishing pass, the output under its name."""
+"""The end of a run: check the gates, run the finishing pass, give the output its name."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def publish(mining: Mining, run: Run) -> Report:
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     rows = None
-    if mining.resources.shard is None:  # what is finished of all parts is left to the merge
+    if mining.resources.shard is None:  # the finishing pass of slices is left to merge
         rows = finished_rows(config, paths, mining.keys(), total, mining.searcher.plan.ordered_rows)
-    if not (config.emit == "pairs" or config.max_uses is not None):  # counted late
+    if not (config.emit == "pairs" or config.max_uses is not None):  # these are counted by the finishing pass
         check_gates(mining.resources, total)
 
-    def counts() -> dict[str, int]:  # pairs and uses are counted by the finishing pass, before anything is published
+    def counts() -> dict[str, int]:  # asked after the finishing pass, before anything is published
         check_gates(mining.resources, total)
         return total.answer()
 
@@ -39,9 +39,9 @@ def publish(mining: Mining, run: Run) -> Report:
     return replace(report(), files=files)
 
 
-def already(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:
-    """The report of an output that --resume found complete; `given` is what would be read."""
-    told = report_of(manifest, output.final)
-    kept = {name: told.get(name) for name in ("seconds", "command", "folder")}
-    kept |= {"inputs": tables_read(given, {"INPUT": told["source"]}), "files": tuple(manifest["files"])}
-    return Report.of(output.final, told, ShardStats.from_dict(told["stats"]), already=True, **kept)
+def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:
+    """The report of an output that --resume found complete; `given` are the tables that would be read."""
+    recorded = report_of(manifest, output.final)
+    kept = {name: recorded.get(name) for name in ("seconds", "command", "folder")}
+    kept |= {"inputs": tables_read(given, {"INPUT": recorded["source"]}), "files": tuple(manifest["files"])}
+    return Report.of(output.final, recorded, ShardStats.from_dict(recorded["stats"]), already=True, **kept)

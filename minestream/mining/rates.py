@@ -1,4 +1,4 @@
-"""How much work a second runs of each kind have done on this machine, kept beside the compiled kernels."""
+"""How much work a second past runs did on this machine, recorded in the cache folder of the kernels."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 from minestream.kernels import cache_root
 
 FILE = "rates.json"
-MOST = 256  # kinds of runs; those that were kept first are forgotten
-LEAST_SECONDS = 0.1  # shorter runs say little
+MOST = 256  # rates; the oldest are forgotten
+LEAST_SECONDS = 0.1  # the rate of a shorter run says little
 
 
 def kept_rate(kind: str) -> float | None:
-    """The work a second that runs of this kind have done; None where none is known."""
+    """The work a second of past runs with this key (Mining.rate_key); None when there was none."""
     rate = _kept().get(kind)
     return float(rate) if isinstance(rate, int | float) and 0 < rate < math.inf else None
 
 
 def keep_rate(kind: str, work: float, seconds: float) -> None:
-    """Keep what a run has done: half of what is known, half of this. A folder that takes nothing is no error."""
+    """Record the rate of a run: the mean of it and the recorded rate. A folder that cannot be written is no error."""
     root = cache_root()
     if root is None or seconds < LEAST_SECONDS or work <= 0:
         return
@@ -36,7 +36,7 @@ def keep_rate(kind: str, work: float, seconds: float) -> None:
 
 
 def _kept() -> dict[str, Any]:
-    """The file of rates; nothing where it is missing, or is no such file."""
+    """The recorded rates; empty when the file is missing or broken."""
     root = cache_root()
     try:
         found = json.loads((root / FILE).read_bytes()) if root else {}

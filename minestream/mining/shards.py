@@ -1,4 +1,4 @@
-"""A dataset with its anchors, cut into shards: which are mined together, what work that is, what is told of it."""
+"""Mining: the dataset of a run, its anchors and their shards, the work that they are, and the report about them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from minestream.system.stats import Report, ShardStats, merged
 
 
 def _refuse_without_labels(config: MineConfig) -> None:
-    """Refuse what only labels give a meaning."""
+    """Raise UsageError for options that need labels."""
     if config.anchors_per_label is not None:
         raise UsageError(
             "--anchors-per-label counts anchors by their labels, and no labels are used",
@@ -43,8 +43,8 @@ def _refuse_without_labels(config: MineConfig) -> None:
         )
 
 
-class Works(NamedTuple):
-    """The work of one round: the searches for positives, those for negatives, the rows; see work.py."""
+class RoundWork(NamedTuple):
+    """The work of one round: searching positives, searching negatives, writing rows; in units of search/work.py."""
 
     positives: float
     negatives: float
@@ -52,29 +52,31 @@ class Works(NamedTuple):
 
 
 class Mining:
-    """A dataset with its anchors, cut into shards.
+    """The dataset of a run with its anchors, cut into shards.
+
+    A round is a number of shards that are mined together.
 
     Parameters
     ----------
     driver : Driver
-        Holds what this opens.
+        Closes what is opened here.
     sources : Sources
-        Read once, here.
+        They are read here, once.
     beside : Path, optional
-        Folder for what does not fit the memory; see Driver.dataset.
+        Folder for vectors that do not fit into the memory; see Driver.dataset.
 
     Attributes
     ----------
     loaded, searcher : Loaded, Searcher
-        The dataset, and what searches it.
+        The dataset, and the object that searches it.
     anchors : int32[A]
-        The slots mined for.
+        Their slots, ascending.
     plan : Plan
         Its shards are ranges of `anchors`.
     schema : pa.Schema
-        Of the rows.
+        Of the output rows.
     work_done : float
-        So far; see work.py.
+        So far, in units of search/work.py.
     """
 
     def __init__(self, driver: Driver, sources: Sources, beside: Path | None = None) -> None:
@@ -90,7 +92,7 @@ class Mining:
         candidates = store.rows - self.loaded.first_candidate
         self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
         shards = cut_shards(self.config, positives)
-        self.searcher.settle(*self._largest(shards))
+        self.searcher.settle(*self._largest_shard(shards))
         self.plan: Plan = make_plan(
             self.config, self.resources, shards, self.searcher, positives, int(self._pairs.sum())
         )
@@ -100,8 +102,8 @@ class Mining:
             self.progress.note(note)
 
     @property
-    def kind(self) -> str:
-        """What the speed of a run hangs on, but for the data: rates are kept by it."""
+    def rate_key(self) -> str:
+        """What the speed of a run depends on besides the data, as text: rates are recorded under it."""
         means = self.plan.means
         return (
             f"{host_cpu()[0]}, minestream {VERSION}, {means['threads']} threads, {means['screen']}, vectors in "
@@ -109,42 +111,42 @@ class Mining:
         )
 
     @contextmanager
-    def learning(self) -> Iterator[None]:
-        """Keep how much is mined a second in the block: later estimates go by it."""
+    def recording_rate(self) -> Iterator[None]:
+        """Record how much work a second is done in the block, for the estimates of later runs."""
         began = time.perf_counter()
         yield
-        keep_rate(self.kind, self.work_done, time.perf_counter() - began)
+        keep_rate(self.rate_key, self.work_done, time.perf_counter() - began)
 
     def begin(self, every: Sequence[int] | None = None, todo: Sequence[int] | None = None) -> None:
-        """The stage of mining begins: of the shards `every` (None: all) those of `todo` are left (None: all)."""
+        """Begin the progress of mining the shards `every`, of which `todo` are left; None means all."""
         own = range(len(self.plan.shards)) if every is None else every
         total = sum(map(self.anchors_of, own))
         left = total if todo is None else sum(map(self.anchors_of, todo))
         self.progress.stage("mine", total, "anchors", total - left)
 
     def anchors_of(self, index: int) -> int:
-        """How many anchors one shard has."""
+        """The number of anchors of a shard."""
         return int(np.ptp(self.plan.shards[index]))
 
     def slots_of(self, index: int) -> NDArray[np.int32]:
-        """The anchors of one shard."""
+        """The anchors of a shard."""
         return self.anchors[slice(*self.plan.shards[index])]
 
     def work(self, todo: Sequence[int]) -> float:
-        """What mining some shards is; see work.py."""
-        return self.searcher.code_work + sum(sum(self.works(shards)) for shards in self.rounds(todo))
+        """The work of mining some shards, in units of search/work.py."""
+        return self.searcher.code_work + sum(sum(self.round_work(shards)) for shards in self.rounds(todo))
 
-    def works(self, shards: Sequence[int]) -> Works:
+    def round_work(self, shards: Sequence[int]) -> RoundWork:
         """The work of one round."""
         anchors = np.concatenate([self.slots_of(index) for index in shards])
         rows = projected_rows(self.config, self.loaded.positives[anchors]).sum()
         rule = negative_rule(self.config)
         swept = bool(self.searcher.limits.screens)
         positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, swept)
-        return Works(positives, negatives, float(rows) * ROW)
+        return RoundWork(positives, negatives, float(rows) * ROW)
 
     def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
-        """Shards in runs whose answers so far fit the memory that is left; of answers without bound GROUP_ROWS."""
+        """The shards in rounds whose results fit into the memory; with -k 0, of GROUP_ROWS anchors."""
         bounded = self.config.negatives > 0
         costs = [self._answer_bytes(self.slots_of(index)) if bounded else self.anchors_of(index) for index in todo]
         most = self.searcher.plan.bytes["answers"] if bounded else GROUP_ROWS
@@ -160,21 +162,21 @@ class Mining:
             yield together
 
     def _answer_bytes(self, anchors: NDArray[np.int32]) -> int:
-        """What the anchors of a shard and their pairs take while they are mined."""
+        """The bytes that these anchors and their pairs take while they are mined."""
         config = self.config
         each = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
         every = config.positives == "all" and config.emit != "pairs"
         pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
         return answer_bytes(config, anchors.size, pairs)
 
-    def _largest(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """Of the shard that takes most: its answers' bytes, and of the one with most rows these."""
+    def _largest_shard(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        """The bytes of the results of the shard that takes most, and the rows of the one with most rows."""
         rows = projected_rows(self.config, self.loaded.positives[self.anchors]) * bool(self.config.negatives)
         each = [(self._answer_bytes(self.anchors[first:end]), int(rows[first:end].sum())) for first, end in shards]
         return max(answers for answers, _ in each), max(count for _, count in each)
 
     def pairs_of(self, index: int) -> int:
-        """Pairs to compute for one shard."""
+        """The number of pairs of rows to compare for a shard."""
         first, end = self.plan.shards[index]
         return int(self._pairs[first:end].sum())
 
@@ -183,7 +185,7 @@ class Mining:
         return self.sources.columns_used()
 
     def keys(self) -> dict[str, Keys]:
-        """K and key order by source row, of anchors and candidates, for draws over the whole output."""
+        """Draw keys and key order by source row, of anchors and candidates, for draws over the whole output."""
         return {role: self._keys_of(role) for role in ("anchor", "candidate")}
 
     def _keys_of(self, role: str) -> Keys:
@@ -195,11 +197,11 @@ class Mining:
         return Keys(draw_key, rank)
 
     def notes(self) -> list[str]:
-        """What the user should know, one line each."""
+        """Notes for the user, one line each."""
         return self.driver.notes(self.sources, self.searcher)
 
     def report(self, output: object, parts: list[ShardStats], complete: bool = True) -> Report:
-        """What the run did, with its seconds so far."""
+        """The report of the run so far."""
         loaded, sources = self.loaded, self.sources
         source = {
             "rows": loaded.source_rows, "dimension": sources.dimension, "dtype": str(sources.dtype),

@@ -1,4 +1,4 @@
-"""Slices of an output: OUT.slices/slice-003-of-008 holds the parts of one, its manifest beside it says which."""
+"""Slices of an output: the folder OUT.slices/slice-003-of-008 holds the parts of one; its manifest lists them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def slices_of(final: AnyPath) -> AnyPath:
 
 
 def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:
-    """The target of one slice of an output: a folder of parts, with a lock of its own.
+    """The target of one slice of an output: a folder of parts with a separate lock.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def slice_target(whole: Target, own: Slice, resources: Resources) -> Target:
 
 
 def slice_of(mining: Mining) -> dict[str, Any]:
-    """What the manifest of a run says of its slice; nothing where it mines all."""
+    """The entry of a run's manifest about its slice; empty when the run mines all shards."""
     if mining.resources.shard is None:
         return {}
     own = parse_slice(mining.resources.shard)
@@ -46,7 +46,7 @@ def slice_of(mining: Mining) -> dict[str, Any]:
 
 
 def shard_costs(mining: Mining) -> list[int]:
-    """What each shard costs, in pairs to look at: by the data alone, so that every slice finds the same."""
+    """The cost of each shard, in pairs of rows to compare; from the data alone, so all slices compute the same."""
     loaded = mining.loaded
     candidates = loaded.store.rows - loaded.first_candidate
     total = ragged.starts(loaded.positives[mining.anchors] + 1 + candidates)
@@ -54,7 +54,7 @@ def shard_costs(mining: Mining) -> list[int]:
 
 
 def owned_shards(costs: Sequence[int], own: Slice) -> list[int]:
-    """The shards of a slice: the costliest first, each goes to the slice with the least so far; equal ones in order."""
+    """The shards of a slice: each shard, the costliest first, goes to the slice with the lowest cost so far."""
     loads = [0] * own.count
     owned = []
     for index in sorted(range(len(costs)), key=lambda index: (-costs[index], index)):
