@@ -43,7 +43,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
             ("rows that never are", f"{hubs['never_used_rows']:,}"),
         ],
         "worst labels by recall@1": [
-            (str(each["label"]), _share(each["recall_at_1"]), f"{each['rows']:,} rows")
+            (each.get("name", str(each["label"])), _share(each["recall_at_1"]), f"{each['rows']:,} rows")
             for each in profile["per_label"]["table"][:SHOWN]
         ],
         "suspects": value_rows(profile["suspects"]),

@@ -299,7 +299,9 @@ class Source:
         return pa.schema([field for field in first if field.name in shared], first.metadata)
 
     def has_pictures(self, column: str) -> None:
-        """Raise InputError unless every input has a column that may hold pictures."""
+        """Raise InputError unless every input has a column that may hold pictures, UsageError for a stream."""
+        if not self.repeatable:
+            raise UsageError("--image is not for a stream, which is read only once", "profile a table or a file")
         for each in self._inputs:
             Candidates(each.name, each.schema).checked("image", column)
 
@@ -310,6 +312,9 @@ class Source:
         """
         first = 0
         for each in self._inputs if self.repeatable else ():
+            if each.rows is not None and not np.any((rows >= first) & (rows < first + each.rows)):
+                first += each.rows
+                continue
             for batch in each.read(columns, PEEKED_ROWS):
                 here = rows[np.searchsorted(rows, first) : np.searchsorted(rows, first + batch.num_rows)]
                 yield from zip(here.tolist(), batch.take(pa.array(here - first)).to_pylist(), strict=True)

@@ -11,7 +11,7 @@ from minestream.errors import printable
 from minestream.outputs.foreign import GENERATOR
 from minestream.system.progress import short_number
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 540, 270, 62, 14, 54, 28
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 540, 274, 62, 14, 58, 28
 MOST_TICKS = 6
 SERIES = 4  # lines or areas of a chart, each with a colour
 TEXT_SHOWN = 240  # characters of a text on a card; the page of long documents stays a page
@@ -219,7 +219,7 @@ class _Axes:
         for value in self.ticks:
             x = number(self.x(value))
             parts.append(f'<line x1="{x}" x2="{x}" y1="{floor}" y2="{number(self.y(0) + 4)}" stroke="currentColor"/>')
-            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 20}" text-anchor="middle">{escaped(value)}</text>')
+            parts.append(f'<text x="{x}" y="{HEIGHT - BOTTOM + 23}" text-anchor="middle">{escaped(value)}</text>')
         parts.append(f'<text x="2" y="15">{escaped(y_title)}</text>')
         parts.append(f'<text x="{right}" y="{HEIGHT - 8}" text-anchor="end">{escaped(x_title)}</text>')
         return "".join([*parts, "</svg>"])

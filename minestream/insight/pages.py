@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,8 @@ LINES = {
     "in reach": "active_pairs_fraction",
 }  # fmt: skip
 SUSPICION = (
-    f"Listed are rows of which another label holds at least {LEAST_VOTES:.0%} of the {K} nearest rows and their own at "
-    f"most {MOST_SCORE:.0%}, and whose own label is not the nearer one; the most doubtful first. "
+    f"Of the {K} rows nearest to each of these at least {LEAST_VOTES:.0%} are of one other label and at most "
+    f"{MOST_SCORE:.0%} of its own, which is not the nearer one either; the most doubtful come first. "
 )
 EXPECTED = (
     "Suspicion is the share of wrong labels to expect among rows at least so doubtful, as measured where 2% of the "
@@ -76,10 +76,10 @@ MEASURES = {
 
 
 def rows_shown(found: Mapping[str, Any], tables: Mapping[str, pa.Table]) -> list[int]:
-    """The rows of the source that the page of a profile shows."""
-    suspects, pairs = tables["suspects"].slice(0, FOLDED_ROWS), tables["duplicates"].slice(0, SHOWN_PAIRS)
-    columns = suspects["row"], pairs["left_row"], pairs["right_row"]
-    return [row["row"] for row in found["hubs"]["top"]] + [row for column in columns for row in column.to_pylist()]
+    """The rows of the source that the page of a profile shows; those that unfold come last."""
+    suspects, pairs = tables["suspects"]["row"].to_pylist(), tables["duplicates"].slice(0, SHOWN_PAIRS)
+    sides, hubs = [*pairs["left_row"].to_pylist(), *pairs["right_row"].to_pylist()], found["hubs"]["top"]
+    return [*suspects[:SHOWN_ROWS], *(row["row"] for row in hubs), *sides, *suspects[SHOWN_ROWS:FOLDED_ROWS]]
 
 
 def profile_page(
@@ -97,7 +97,7 @@ def profile_page(
     lines = {
         name: [(entry[field], entry.get(f"{field}_95")) for entry in found["margins"]] for name, field in LINES.items()
     }
-    marked = (chosen["margin"], f"recommended {chosen['margin']:.12g}")
+    marked = (chosen["margin"], f"recommended {chosen['margin']:.12g}") if found["triplets"] else None
     histograms = found["histograms"]
     sections = {
         "Distances": two(
@@ -110,7 +110,7 @@ def profile_page(
                 ["", *QUANTILES.values()],
                 [[what, *((found[name] or {}).get(q) for q in QUANTILES)] for name, what in NEAREST.items()],
             )
-            + note(f"The chart: {found['counted']['how']}. The table: of all rows."),
+            + note(f"The chart: {found['counted']['how'].replace(' %', '%')}. The table: of all rows."),
         ),
         "Margins": two(
             curves("shares by margin", margin, [entry["margin"] for entry in found["margins"]], lines, marked),
@@ -120,7 +120,7 @@ def profile_page(
                    "are hard or semi-hard. In reach: negatives nearer than the margin."),
         )
         + _margins(found, best),
-        "Labels": _labels(found, sight),
+        "Labels": _labels(found),
         "Hubs": _hubs(found, sight),
         "Suspects": _suspects(found, tables["suspects"].slice(0, FOLDED_ROWS).to_pylist(), sight),
         "Duplicates across labels": duplicates_note(found["duplicates"])
@@ -191,11 +191,10 @@ def _margins(found: Mapping[str, Any], best: Mapping[str, Any]) -> str:
     return table(heads, rows, found["margins"].index(best))
 
 
-def _labels(found: Mapping[str, Any], sight: Sight) -> str:
-    heads = ["label", "rows", "recall@1", "mean nearest positive"]
-    labels = found["per_label"]
+def _labels(found: Mapping[str, Any]) -> str:
+    heads, labels = ["label", "rows", "recall@1", "mean nearest positive"], found["per_label"]
     rows = [
-        [sight.label(each["label"]), each["rows"], share(each["recall_at_1"]), each["mean_nearest_positive"]]
+        [each.get("name", str(each["label"])), each["rows"], share(each["recall_at_1"]), each["mean_nearest_positive"]]
         for each in labels["table"][:FOLDED_LABELS]
     ]
     half, more = (min(len(rows), SHOWN_LABELS) + 1) // 2, len(rows) - SHOWN_LABELS
@@ -327,15 +326,14 @@ def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str
     edges = {}
     for kind, names in drawn.items():
         low, high = min(spreads[name]["min"] for name in names), max(spreads[name]["max"] for name in names)
-        edges[kind] = np.linspace(low, max(high, np.nextafter(low, np.inf)), BINS + 1)
+        edges[kind] = np.linspace(low, max(high, low + 1e-3 * (abs(low) or 1.0)), BINS + 1)
     bins = {name: np.zeros(BINS, np.int64) for names in drawn.values() for name in names}
     for group in row_groups(output, list(bins)):
         for kind, names in drawn.items():
             for name in names:
                 bins[name] += np.histogram(flat(group.column(name)), edges[kind])[0]
-    title: Callable[[str], str] = lambda kind: f"{metric} {kind}" if kind != "loss" else kind  # noqa: E731
     return [
-        histogram(kind, title(kind), edges[kind].tolist(), {
+        histogram(kind, f"{kind} ({metric})", edges[kind].tolist(), {
             CHARTS[kind][name]: (bins[name] / max(1, bins[name].sum())).tolist() for name in names
         })
         for kind, names in drawn.items()

@@ -30,7 +30,7 @@ from minestream.insight.counting import Counting, Ratio
 from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
 from minestream.insight.pages import rows_shown
-from minestream.insight.sight import sight_of
+from minestream.insight.sight import label_names, sight_of
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.driver import Driver
 from minestream.system.paths import place_of
@@ -117,7 +117,7 @@ def profile(
         made = _Profile(driver, sources, given, sample, full)
         found, files = made.result(near, suspects_above)
         if folder is not None:
-            sight = sight_of(made.loaded, sources.anchors, rows_shown(found, files), image)
+            sight = sight_of(made.loaded, sources.anchors, rows_shown(found, files), made.names, image)
     found |= recorded(again) | {"inputs": list(driver.inputs(found["source"]["rows"])), "options": own}
     found["stages"] = driver.progress.seconds
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
@@ -162,6 +162,7 @@ class _Profile:
     ) -> None:
         self.sources, self.config = sources, driver.config
         self.loaded, searcher = driver.dataset(sources)
+        self.names = label_names(self.loaded, sources.anchors)
         self.notes = driver.notes(sources, searcher)
         for note in self.notes:
             driver.progress.note(note)
@@ -312,7 +313,8 @@ class _Profile:
         values = self.loaded.labels.take(first[order[:LABELS_LISTED]]).to_pylist()
         listed = [
             {
-                "label": value, "rows": int(rows[c]), "positive_pairs": int(pairs[c]),
+                "label": value, **({"name": self.names[value]} if self.names and value in self.names else {}),
+                "rows": int(rows[c]), "positive_pairs": int(pairs[c]),
                 "recall_at_1": float(hits[c] / members[c]) if members[c] else None,
                 "mean_nearest_positive": float(far[c] / members[c]) if members[c] else None,
             }

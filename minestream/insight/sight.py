@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from minestream.inputs.columns import plain
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.source import Source
 from minestream.outputs.rows import TEXT_NAMES
 
 NAME_ENDINGS = ("_name", "_text", "_title")  # of a column beside that of the labels, which says what they mean
 PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}  # by their first bytes
-PICTURE_BYTES = 8 << 20  # of all pictures of a page
+PICTURE_BYTES = 8 << 20  # of all rows of a page
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Sight:
         How many rows have no picture to show.
     """
 
-    names: dict[Any, str] = field(default_factory=dict)
+    names: dict[Any, str]
     texts: dict[int, str] = field(default_factory=dict)
     pictures: dict[int, str] = field(default_factory=dict)
     missing: int = 0
@@ -46,36 +47,42 @@ class Sight:
         return self.names.get(value, str(value))
 
 
-def sight_of(loaded: Loaded, source: Source, rows: Iterable[int], image: str | None) -> Sight:
-    """What the page shows of `rows` of the source, and the names of all labels.
+def sight_of(
+    loaded: Loaded, source: Source, rows: Iterable[int], names: dict[Any, str], image: str | None
+) -> Sight:  # fmt: skip
+    """What the page shows of `rows` of the source, whose labels have `names`; the first rows get pictures first.
 
     The texts are those of the carried columns, else of a column of a known name. What is not carried is read again: not
     from a stream. Cost: one pass over these columns.
     """
-    shown, found = np.unique(np.fromiter(rows, np.int64)), Sight()
-    carried, stored = source.columns.carry, source.stored
-    text = next((name for name in stored.names if name.lower() in TEXT_NAMES and name != source.columns.label), None)
-    texts = list(carried) or ([text] if text is not None and pa.types.is_string(stored.field(text).type) else [])
-    wanted = [*texts, *([image] if image is not None else [])]
+    shown, found, carried = list(dict.fromkeys(rows)), Sight(names), source.columns.carry
+    order, stored = np.argsort(loaded.source_row), source.stored
+    slots = order[np.searchsorted(loaded.source_row, shown, sorter=order)].astype(np.int32)
+    known = [each.name for each in stored if each.name.lower() in TEXT_NAMES and plain(each.type) == pa.string()]
+    texts = list(carried) or [name for name in known if name != source.columns.label][:1]
+    wanted = [name for name in (*texts, image) if name is not None and name not in carried]
+    seen = dict(source.peek(wanted, np.unique(shown))) if wanted and shown else {}
+    table = loaded.tables[0].take_carried(slots)
+    held = [{}] * len(shown) if table is None else table.to_pylist()
     room = PICTURE_BYTES
-    for row, values in source.peek(wanted, shown) if wanted else ():
-        found.texts[row] = " · ".join(str(values[name]) for name in texts if values[name] is not None)
-        if image is None:
-            continue
-        value = values[image]
+    for row, values in ((row, {**seen.get(row, {}), **own}) for row, own in zip(shown, held, strict=True)):
+        found.texts[row] = " · ".join(str(values[name]) for name in texts if values.get(name) is not None)
+        value = None if image is None else values[image]
         picture = value.get("bytes") if isinstance(value, dict) else value
         kind = next((kind for magic, kind in PICTURES.items() if picture and picture.startswith(magic)), None)
-        if picture is None or kind is None or len(picture) > room:
+        if picture is not None and kind is not None and len(picture) <= room:
+            room -= len(picture)
+            found.pictures[row] = f"data:{kind};base64,{base64.b64encode(picture).decode()}"
+        elif image is not None:
             found.missing += 1
-            continue
-        room -= len(picture)
-        found.pictures[row] = f"data:{kind};base64,{base64.b64encode(picture).decode()}"
-    found.names = _names(loaded, source)
     return found
 
 
-def _names(loaded: Loaded, source: Source) -> dict[Any, str]:
-    """What the numbers of labels mean: by the features of a Hugging Face dataset, else by a column beside them."""
+def label_names(loaded: Loaded, source: Source) -> dict[Any, str]:
+    """What numbers as labels mean: by the features of a Hugging Face dataset, else by a column beside them.
+
+    Cost: one pass over that column. Nothing of a stream.
+    """
     column = source.columns.label
     if column is None or not pa.types.is_integer(source.label_type):
         return {}

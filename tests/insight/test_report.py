@@ -5,6 +5,7 @@ Checked by the standard library's parser.
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import re
@@ -28,7 +29,9 @@ from worlds import clustered
 import minestream
 from minestream.cli.insight import profile as command
 from minestream.cli.main import cli
-from minestream.errors import OutputError, UsageError
+from minestream.cli.profile_text import profile_text
+from minestream.errors import InputError, OutputError, UsageError
+from minestream.insight import sight
 from minestream.insight.html import (
     MOST_TICKS,
     Card,
@@ -126,6 +129,64 @@ def test_the_report_shows_everything_and_no_text_is_markup(nasty: pa.Table, tmp_
     headings = ["Distances", "Margins", "Labels", "Hubs", "Suspects", "Duplicates across labels"]
     assert [each for each in seen.texts if each in headings] == headings * 2, "a line of contents, then the sections"
     assert not re.search(r"[a-z]_[a-z]", re.sub(r"\.box.*?</style>", "", shown)), "no name of a field"
+
+
+JPEG, PNG = b"\xff\xd8\xff\xe0 a photo", b"\x89PNG\r\n\x1a\n a drawing"
+
+
+@pytest.mark.parametrize("way", ["column", "features", "struct"])
+def test_a_page_names_labels_and_shows_texts_and_pictures(nasty: pa.Table, tmp_path: Path, way: str) -> None:
+    numbers = [10 + int(label[-1]) for label in nasty["label"].to_pylist()]
+    names = {10: "ten", 11: "eleven", 12: "twelve", 13: NASTY}
+    table = nasty.drop_columns("label").append_column("label", pa.array(numbers))
+    if way == "features":
+        known = ["?"] * 10 + list(names.values())
+        about = {"info": {"features": {"label": {"names": known, "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(about)})
+    else:
+        table = table.append_column("label_name", pa.array([names[number] for number in numbers]).dictionary_encode())
+    pictures = [(JPEG, PNG, b"<svg/>", None)[row % 4] for row in range(len(table))]
+    held = pa.array(pictures, pa.large_binary())
+    if way == "struct":
+        held = pa.array([{"bytes": each, "path": None} for each in pictures], pa.struct({"bytes": pa.binary()}))
+    table = table.append_column("photo", held)
+    found = profile(write(table, tmp_path / "in.parquet"), tmp_path / "look", image="photo", progress="none")
+    assert {each["label"]: each["name"] for each in found["per_label"]["table"]} == names
+    assert NASTY in profile_text(found)
+    text = (tmp_path / "look" / "report.html").read_text()
+    shown = "".join(assert_self_contained(text).texts)
+    assert f"twelve → {NASTY}?" in shown or f"{NASTY} → twelve?" in shown or "eleven" in shown
+    assert f"{NASTY} row 5" in shown
+    for kind, picture in (("jpeg", JPEG), ("png", PNG)):
+        assert f'src="data:image/{kind};base64,{base64.b64encode(picture).decode()}"' in text
+    assert "<svg/>" not in text
+    suspects = pq.read_table(tmp_path / "look" / "suspects.parquet")["row"].to_pylist()
+    rows = {*suspects, *(row["row"] for row in found["hubs"]["top"])}
+    assert f"{sum(row % 4 > 1 for row in rows)} pictures are not shown" in shown
+    assert "label_name" not in found["columns"].values()
+
+
+def test_pictures_end_where_the_page_has_room_for_no_more(nasty: pa.Table, tmp_path: Path, monkeypatch: Any) -> None:
+    pictures = [PNG + b"%03d" % row for row in range(len(nasty))]
+    monkeypatch.setattr(sight, "PICTURE_BYTES", 3 * len(pictures[0]))
+    table = nasty.append_column("photo", pa.array(pictures))
+    profile(table, tmp_path / "look", image="photo", progress="none")
+    text = (tmp_path / "look" / "report.html").read_text()
+    shown = {base64.b64decode(each) for each in re.findall(r"data:image/png;base64,([^\"]+)", text)}
+    suspects = pq.read_table(tmp_path / "look" / "suspects.parquet")["row"].to_pylist()
+    assert len(shown) == 3
+    assert shown >= {pictures[row] for row in suspects[:3]}, "the worst suspects come first"
+    with pytest.raises(InputError, match="cannot be the image: its type is string"):
+        profile(table, image="text", progress="none")
+    with pytest.raises(UsageError, match="read only once"):
+        profile(table.to_reader(), image="photo", progress="none")
+
+
+def test_texts_that_a_stream_carries_are_shown(nasty: pa.Table, tmp_path: Path) -> None:
+    for name, options in {"carried": {"carry": "text"}, "not": {}}.items():
+        profile(nasty.to_reader(), tmp_path / name, progress="none", **options)
+        shown = "".join(Page((tmp_path / name / "report.html").read_text()).texts)
+        assert (f"{NASTY} row 5" in shown) == (name == "carried")
 
 
 @pytest.mark.parametrize("emit", ["triplets", "pairs", "tuples"])
