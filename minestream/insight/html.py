@@ -5,16 +5,15 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minestream.errors import printable
 from minestream.outputs.foreign import GENERATOR
-from minestream.system.progress import short_number
 
 WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM, TOP = 540, 274, 62, 14, 58, 28
 MOST_TICKS = 6
-SERIES = 4  # lines or areas of a chart, each with a colour
 TEXT_SHOWN = 240  # characters of a text on a card; the page of long documents stays a page
+Estimate = tuple[float | None, float | None]  # a share, and half the width of its interval
 STYLE = """
 :root{color-scheme:light dark;--0:#0b6e99;--1:#c2410c;--2:#4d7c0f;--3:#7e22ce;--line:#8885;--soft:#8881}
 @media(prefers-color-scheme:dark){:root{--0:#5cb8e4;--1:#f28c52;--2:#a3c94f;--3:#c99af5;--line:#9996;--soft:#9992}}
@@ -64,7 +63,7 @@ def plain(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e9 else f"{value:.4g}"
     return ", ".join(map(plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
@@ -151,13 +150,13 @@ def cards(shown: Iterable[Card]) -> str:
     return f'<div class="cards">{"".join(parts)}</div>'
 
 
-def bars(counts: Mapping[str, float]) -> str:
-    """Counts by name, as horizontal bars."""
-    most = max([*counts.values(), 1])
+def bars(lengths: Mapping[str, float], said: Callable[[Any], str] = plain) -> str:
+    """Counts or shares by name, as horizontal bars; `said` makes their text."""
+    most = max(lengths.values(), default=0) or 1
     return "".join(
-        f'<div class="bar"><span>{escaped(name)}</span><i style="width:{number(100 * count / most)}%"></i>'
-        f"<b>{escaped(count if count < 1e6 else short_number(count))}</b></div>"
-        for name, count in counts.items()
+        f'<div class="bar"><span>{escaped(name)}</span><i style="width:{number(100 * length / most)}%"></i>'
+        f"<b>{escaped(said(length))}</b></div>"
+        for name, length in lengths.items()
     )
 
 
@@ -203,6 +202,17 @@ class _Axes:
     def y(self, value: float) -> float:
         return HEIGHT - BOTTOM - min(value / self.top, 1.0) * (HEIGHT - BOTTOM - TOP)
 
+    def interval(self, at: float, found: Estimate, place: int) -> str:
+        """The interval around a value, as a vertical line in the colour of its kind."""
+        value, half = found
+        if value is None or not half:
+            return ""
+        x, low, high = self.x(at), self.y(max(0.0, value - half)), self.y(value + half)
+        return (
+            f'<line class="ci" x1="{number(x)}" x2="{number(x)}" y1="{number(low)}" y2="{number(high)}" '
+            f'stroke="var(--{place})" stroke-width="3" stroke-opacity=".5"/>'
+        )
+
     def frame(self, title: str, x_title: str, y_title: str, body: str) -> str:
         floor, right = number(self.y(0)), WIDTH - RIGHT
         parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escaped(title)}">']
@@ -235,48 +245,30 @@ def key(names: Iterable[str]) -> str:
     return f'<p class="note">{" ".join(marks)}</p>'
 
 
-def interval(x: float, low: float, high: float, place: int) -> str:
-    """An interval around a value, as a vertical line."""
-    return (
-        f'<line class="ci" x1="{number(x)}" x2="{number(x)}" y1="{number(low)}" y2="{number(high)}" '
-        f'stroke="var(--{place})" stroke-width="3" stroke-opacity=".5"/>'
-    )
-
-
-def histogram(
-    title: str, x_title: str, edges: Sequence[float], shares: Mapping[str, Sequence[float]],
-    halves: Mapping[str, Sequence[float | None]] | None = None,
-) -> str:  # fmt: skip
-    """Shares of the bins, for each kind, as steps filled with its colour; empty outer bins are left out.
-
-    halves : half the width of the interval around each share, by kind
-    """
-    filled = [b for bins in shares.values() for b, value in enumerate(bins) if value]
+def histogram(title: str, x_title: str, edges: Sequence[float], kinds: Mapping[str, Sequence[Estimate]]) -> str:
+    """Shares of the bins, for each kind, as steps filled with its colour; empty outer bins are left out."""
+    filled = [b for bins in kinds.values() for b, (value, _) in enumerate(bins) if value]
     if not filled:
         return note("nothing to draw")
     first, end = min(filled), max(filled) + 1
-    axes = _Axes(edges[first], edges[end], max(max(bins) for bins in shares.values()))
-    body = []
-    for place, (name, bins) in enumerate(shares.items()):
+    top = max((value or 0.0) + (half or 0.0) for bins in kinds.values() for value, half in bins)
+    axes, body = _Axes(edges[first], edges[end], top), []
+    for place, bins in enumerate(kinds.values()):
         steps = [f"M{number(axes.x(edges[first]))} {number(axes.y(0))}"]
-        steps += [f"V{number(axes.y(bins[b]))}H{number(axes.x(edges[b + 1]))}" for b in range(first, end)]
+        steps += [f"V{number(axes.y(bins[b][0] or 0.0))}H{number(axes.x(edges[b + 1]))}" for b in range(first, end)]
         steps.append(f"V{number(axes.y(0))}Z")
         colour = f"var(--{place})"
         body.append(f'<path d="{"".join(steps)}" fill="{colour}" fill-opacity=".3" stroke="{colour}"/>')
-        for b, half in enumerate((halves or {}).get(name, [])[first:end], first):
-            if half:
-                middle = axes.x((edges[b] + edges[b + 1]) / 2)
-                body.append(interval(middle, axes.y(max(0, bins[b] - half)), axes.y(bins[b] + half), place))
-    return axes.frame(title, x_title, "share of each kind", "".join(body)) + key(shares)
+        body += [axes.interval((edges[b] + edges[b + 1]) / 2, bins[b], place) for b in range(first, end)]
+    return axes.frame(title, x_title, "share of each kind", "".join(body)) + key(kinds)
 
 
 def curves(
-    title: str, x_title: str, x: Sequence[float], lines: Mapping[str, Sequence[tuple[float | None, float | None]]],
+    title: str, x_title: str, x: Sequence[float], lines: Mapping[str, Sequence[Estimate]],
     mark: tuple[float, str] | None = None,
 ) -> str:  # fmt: skip
     """Lines of shares over x, which is drawn to a logarithmic scale.
 
-    lines : for each x the share, and half the width of its interval
     mark : an x that is marked, and what is written there
     """
     if not any(value is not None for line in lines.values() for value, _ in line):
@@ -292,13 +284,11 @@ def curves(
             f"{escaped(mark[1])}</text>"
         )
     for place, line in enumerate(lines.values()):
-        points = [(axes.x(at), value, half) for at, (value, half) in zip(x, line, strict=True) if value is not None]
-        path = " ".join(f"{number(at)},{number(axes.y(value))}" for at, value, _ in points)
+        points = [(axes.x(at), axes.y(value)) for at, (value, _) in zip(x, line, strict=True) if value is not None]
+        path = " ".join(f"{number(at)},{number(height)}" for at, height in points)
         body.append(f'<polyline points="{path}" fill="none" stroke="var(--{place})" stroke-width="2"/>')
-        for at, value, half in points:
-            body.append(f'<circle cx="{number(at)}" cy="{number(axes.y(value))}" r="3" fill="var(--{place})"/>')
-            if half:
-                body.append(interval(at, axes.y(max(0, value - half)), axes.y(value + half), place))
+        body += [f'<circle cx="{number(at)}" cy="{number(y)}" r="3" fill="var(--{place})"/>' for at, y in points]
+        body += [axes.interval(at, found, place) for at, found in zip(x, line, strict=True)]
     return axes.frame(title, x_title, "share", "".join(body)) + key(lines)
 
 

@@ -14,6 +14,7 @@ from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
 from minestream.insight.html import (
     Card,
+    Estimate,
     bars,
     cards,
     code,
@@ -90,7 +91,7 @@ def profile_page(
     tables : suspects and duplicates, as they are written
     made_by, following : the command that made the profile, and the next one; None where no command line can say it
     """
-    chosen, metric = found["recommended"], found["config"]["metric"]
+    chosen, metric, histograms = found["recommended"], found["config"]["metric"], found["histograms"]
     names = ", ".join(file["name"] for file in found["source"]["identity"][:3])
     best = next(entry for entry in found["margins"] if entry["margin"] == chosen["margin"])
     margin = f"margin ({_unit(found)}, log scale)"
@@ -98,13 +99,14 @@ def profile_page(
         name: [(entry[field], entry.get(f"{field}_95")) for entry in found["margins"]] for name, field in LINES.items()
     }
     marked = (chosen["margin"], f"recommended {chosen['margin']:.12g}") if found["triplets"] else None
-    histograms = found["histograms"]
     sections = {
         "Distances": two(
             histogram(
                 "distances of positive and negative pairs", f"{metric} distance", histograms["edges"],
-                {f"{kind} pairs": _shares(histograms, kind) for kind in ("positive", "negative")},
-                {f"{kind} pairs": histograms.get(f"{kind}_share_95", []) for kind in ("positive", "negative")},
+                {
+                    f"{kind} pairs": _shares(histograms[kind], histograms.get(f"{kind}_share_95"))
+                    for kind in ("positive", "negative")
+                },
             ),
             table(
                 ["", *QUANTILES.values()],
@@ -114,8 +116,8 @@ def profile_page(
         ),
         "Margins": two(
             curves("shares by margin", margin, [entry["margin"] for entry in found["margins"]], lines, marked),
-            bars({name: best[name.replace("-", "_")] for name in ("hard", "semi-hard", "easy")})
-            + note(f"Triplets at margin {chosen['margin']:.12g}, of {short_number(found['triplets'])} in all.")
+            bars(_kinds(best), share)
+            + note(f"Triplets at margin {chosen['margin']:.12g}; there are {short_number(found['triplets'])} in all.")
             + note("Served: anchors with a positive whose nearest one has a semi-hard negative. Active: triplets that "
                    "are hard or semi-hard. In reach: negatives nearer than the margin."),
         )
@@ -151,9 +153,15 @@ def _unit(found: Mapping[str, Any]) -> str:
     return f"{metric} distance" + (" of unit rows" if normalize and metric != "cosine" else "")
 
 
-def _shares(histograms: Mapping[str, Any], kind: str) -> list[float]:
-    every = max(1, sum(histograms[kind]))
-    return [count / every for count in histograms[kind]]
+def _kinds(entry: Mapping[str, Any]) -> dict[str, float]:
+    """The shares of hard, semi-hard and easy triplets at a margin."""
+    hard, active = entry["hard_fraction"] or 0.0, entry["active_fraction"] or 0.0
+    return {"hard": hard, "semi-hard": active - hard, "easy": 1 - active}
+
+
+def _shares(counts: Sequence[int], halves: Sequence[float | None] | None = None) -> list[Estimate]:
+    every = max(1, sum(counts))
+    return [(count / every, half) for count, half in zip(counts, halves or [None] * len(counts), strict=True)]
 
 
 def _figures(found: Mapping[str, Any]) -> str:
@@ -286,7 +294,7 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
     config, counts = found["config"], {name: found["counts"].get(name) for name in FUNNEL}
     chosen = ("emit", "metric", "margin", "band", "negatives", "pick", "positives", "seed")
     means = {
-        "mean loss": found.get("mean_loss"), "mean loss above 0": found.get("mean_active_loss"),
+        "mean loss": found.get("mean_loss"), "mean if above 0": found.get("mean_active_loss"),
         "losses above 0": None if found.get("active_fraction") is None else share(found["active_fraction"]),
     }  # fmt: skip
     figures = {
@@ -333,9 +341,10 @@ def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str
             for name in names:
                 bins[name] += np.histogram(flat(group.column(name)), edges[kind])[0]
     return [
-        histogram(kind, f"{kind} ({metric})", edges[kind].tolist(), {
-            CHARTS[kind][name]: (bins[name] / max(1, bins[name].sum())).tolist() for name in names
-        })
+        histogram(
+            kind, f"{kind} ({metric})", edges[kind].tolist(),
+            {CHARTS[kind][name]: _shares(bins[name].tolist()) for name in names},
+        )
         for kind, names in drawn.items()
     ]  # fmt: skip
 

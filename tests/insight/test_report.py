@@ -208,7 +208,7 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
 
 
 def test_charts_are_drawn_to_scale() -> None:
-    drawn = histogram("h", "x", [0.0, 1.0, 2.0, 3.0], {"a": [0.25, 0.75, 0], "b": [0, 0, 0]}, {"a": [0.05, None, 0]})
+    drawn = histogram("h", "x", [0.0, 1.0, 2.0, 3.0], {"a": [(0.25, 0.05), (0.75, None), (0, 0)], "b": [(0, 0)] * 3})
     heights = [float(y) for y in re.findall(r"V([\d.]+)", drawn)]
     floor = heights[-1]
     assert (floor - heights[0]) * 3 == pytest.approx(floor - heights[1], abs=0.1)
@@ -245,13 +245,16 @@ def test_ticks_of_a_logarithmic_axis() -> None:
 
 
 def test_nothing_to_draw_is_said() -> None:
-    assert "nothing to draw" in histogram("h", "x", [0.0, 1.0], {"a": [0]})
+    assert "nothing to draw" in histogram("h", "x", [0.0, 1.0], {"a": [(0, 0)]})
     assert "nothing to draw" in curves("c", "x", [1.0], {"a": [(None, None)]})
     assert "none" in table(["a"], [])
     Page(page("t", "", {NASTY: table([NASTY, "x"], [[NASTY, None]])}, ""))
 
 
-@pytest.mark.parametrize(("value", "shown"), [(None, "none"), (True, "yes"), (1234, "1,234"), (0.5, "0.5"), ([1], "1")])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "none"), (True, "yes"), (1234, "1,234"), (0.5, "0.5"), (-51234.5, "-51,234"), ([1], "1")],
+)
 def test_values_as_people_read_them(value: Any, shown: str) -> None:
     assert escaped(value) == shown
 
@@ -368,7 +371,7 @@ TEXTS = st.one_of(st.sampled_from(MARKUP), st.text(st.characters(), max_size=20)
 @settings(max_examples=60, deadline=None)
 @given(TEXTS, TEXTS)
 def test_no_text_is_markup_in_a_page(a: str, b: str) -> None:
-    counts = {a: [1.0, 2.0]}
+    counts = {a: [(1.0, 0.5), (2.0, None)]}
     body = table([a, b], [[b, (a, b)]]) + values({a: b, b: [a, {"x": a}]}) + bars({b: 1}) + tiles({a: b})
     body += histogram(a, b, [0.0, 1.0, 2.0], counts) + curves(b, a, [0.5, 1.0], {a: [(0.5, None)] * 2}, (0.5, b))
     body += cards([Card(a, b, a, b, "data:image/png;base64,AA==")]) + folded(a, code(b)) + note(a)
