@@ -19,6 +19,7 @@ SHOWN = 5
 def profile_text(profile: Mapping[str, Any], following: str | None = None) -> str:
     """A profile on one screen or two; `following` is the next command."""
     source, histograms, recall, hubs = profile["source"], profile["histograms"], profile["recall_at"], profile["hubs"]
+    chosen = profile["recommended"]
     ratio = profile["negatives_per_positive"]
     rows: list[Row] = [
         ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
@@ -37,7 +38,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
         "retrieval": retrieval,
         "nearest of each row": quantile_rows(spreads | {"norm": profile["norms"] or {}}),
         f"margins: {profile['counted']['how']}": margin_rows(profile),
-        "recommended": [("margin", f"{profile['recommended']['margin']:g}"), ("why", profile["recommended"]["reason"])],
+        "recommended": [("margin", f"{chosen['margin']:.12g}"), ("why", chosen["reason"])],
         "hubs": [
             ("most often a nearest negative", f"{hubs['max']:,} times", f"skew {hubs['skew']:.3g}"),
             ("rows that never are", f"{hubs['never_used_rows']:,}"),

@@ -58,7 +58,9 @@ def line_after_profile(profile: Mapping[str, Any], inputs: Any, options: Mapping
     """
     chosen, shared = profile["recommended"], ProfileOptions.__annotations__.keys() - {"progress"}
     kept = {name: value for name, value in options.items() if name in shared}
-    rule = {"band": chosen["band"], "positives": chosen["positives"], "margin": chosen["margin"]}
+    margin = chosen["margin"]
+    rule = {"band": chosen["band"], "positives": chosen["positives"]}
+    rule["margin"] = int(margin) if margin.is_integer() else margin  # 880 rather than 880.0
     seed = {"seed": profile["config"]["seed"] or None}
     return command_line("mine", inputs, None, kept | rule | seed) if profile["triplets"] else None
 

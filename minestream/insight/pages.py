@@ -59,6 +59,10 @@ EXPECTED = (
     "Suspicion is the share of wrong labels to expect among rows at least so doubtful, as measured where 2% of the "
     "labels of real sets were swapped: look before you leave rows out."
 )
+DISTANCES = {
+    "cosine": "cosine distance", "euclidean": "Euclidean distance", "sqeuclidean": "squared Euclidean distance",
+    "dot": "distance by dot product",
+}  # fmt: skip
 FUNNEL = {
     "anchors": "anchors", "pairs": "pairs with a positive", "full": "all negatives found", "short": "fewer negatives",
     "empty": "no negative", "fallbacks": "farthest taken", "rows": "rows written",
@@ -91,18 +95,18 @@ def profile_page(
     tables : suspects and duplicates, as they are written
     made_by, following : the command that made the profile, and the next one; None where no command line can say it
     """
-    chosen, metric, histograms = found["recommended"], found["config"]["metric"], found["histograms"]
+    chosen, histograms = found["recommended"], found["histograms"]
     names = ", ".join(file["name"] for file in found["source"]["identity"][:3])
     best = next(entry for entry in found["margins"] if entry["margin"] == chosen["margin"])
     margin = f"margin ({_unit(found)}, log scale)"
     lines = {
         name: [(entry[field], entry.get(f"{field}_95")) for entry in found["margins"]] for name, field in LINES.items()
     }
-    marked = (chosen["margin"], f"recommended {chosen['margin']:.12g}") if found["triplets"] else None
+    marked = (chosen["margin"], f"recommended {chosen['margin']:.4g}") if found["triplets"] else None
     sections = {
         "Distances": two(
             histogram(
-                "distances of positive and negative pairs", f"{metric} distance", histograms["edges"],
+                "distances of positive and negative pairs", _unit(found), histograms["edges"],
                 {
                     f"{kind} pairs": _shares(histograms[kind], histograms.get(f"{kind}_share_95"))
                     for kind in ("positive", "negative")
@@ -135,7 +139,7 @@ def profile_page(
 def _recommended(found: Mapping[str, Any], following: str | None) -> str:
     chosen = found["recommended"]
     head, why = f"Recommended: margin {chosen['margin']:.12g}, {chosen['band']} negatives", chosen["reason"]
-    why = f"In {_unit(found)}, with the {chosen['positives']} positives. It is {why}."
+    why = f"In {_unit(found)}, with the {chosen['positives']} positives: {why}."
     if not found["triplets"]:
         head, why = "Nothing to mine", "No label has two rows that take part, or there is only one label."
     following = note("Next:") + code(following) if following else ""
@@ -150,7 +154,7 @@ def foot(version: str, command: str | None) -> str:
 def _unit(found: Mapping[str, Any]) -> str:
     """What margins are measured in."""
     metric, normalize = found["config"]["metric"], found["config"]["normalize"]
-    return f"{metric} distance" + (" of unit rows" if normalize and metric != "cosine" else "")
+    return DISTANCES[metric] + (" of unit rows" if normalize and metric != "cosine" else "")
 
 
 def _kinds(entry: Mapping[str, Any]) -> dict[str, float]:
@@ -342,7 +346,7 @@ def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str
                 bins[name] += np.histogram(flat(group.column(name)), edges[kind])[0]
     return [
         histogram(
-            kind, f"{kind} ({metric})", edges[kind].tolist(),
+            kind, DISTANCES[metric].replace("distance", kind), edges[kind].tolist(),
             {CHARTS[kind][name]: _shares(bins[name].tolist()) for name in names},
         )
         for kind, names in drawn.items()
