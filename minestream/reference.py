@@ -303,7 +303,7 @@ class Relation:
         return found
 
     def neither(self, anchor: int) -> set[int]:
-        """Candidates that are neither positive nor negative, groups aside: the row itself, excluded, the same item."""
+        """Candidates that are neither positive nor negative, groups aside: the row itself, excluded rows, its item."""
         found = set(self.excluded.get(anchor, ()))
         if self.one_table:
             found.add(anchor)
@@ -312,7 +312,7 @@ class Relation:
         return found
 
     def partners(self, anchor: int) -> tuple[Rows, Rows]:
-        """Positives and negatives of a row, each in row order."""
+        """The positives and the negatives of a row, each in row order."""
         positive = np.zeros(len(self.corpus.key), dtype=bool)
         for value in self.queries.labels[anchor]:
             positive[self.members.get(value, NO_ROWS)] = True
@@ -326,7 +326,7 @@ class Relation:
                 positive &= elsewhere
             if self.bars_negatives:
                 negative &= elsewhere
-        positive[listed] = True  # whatever the groups say
+        positive[listed] = True  # groups do not apply to listed pairs
         positive[neither] = negative[neither] = False
         if self.window:
             away = (self.until <= anchor) | (np.arange(len(positive)) < anchor - self.window)
@@ -335,7 +335,7 @@ class Relation:
         return np.flatnonzero(positive), np.flatnonzero(negative)
 
     def with_positive(self) -> Rows:
-        """Rows with at least one positive, by counting: O(labels and pairs), no scan a row but of a window."""
+        """The rows with at least one positive, by counting labels and pairs; with a window by looking at every row."""
         if self.window:
             return np.array([row for row in self.queries.used.tolist() if len(self.partners(row)[0])], dtype=np.int64)
         same_group: Counter[tuple[Any, int]] = Counter()
@@ -347,11 +347,11 @@ class Relation:
             barred = self.bars_positives and group >= 0
             neither = self.neither(row)
 
-            apart = [other for other in neither if not barred or self.corpus.groups[other] != group]
+            uncounted = [other for other in neither if not barred or self.corpus.groups[other] != group]
 
             def count(value: Any) -> int:
                 found = len(self.members.get(value, NO_ROWS)) - (same_group[value, group] if barred else 0)
-                return found - sum(value in self.corpus.labels[other] for other in apart)
+                return found - sum(value in self.corpus.labels[other] for other in uncounted)
 
             listed = self.listed.get(row, set()) - neither
             return bool(listed) or any(count(value) > 0 for value in self.queries.labels[row])
@@ -359,7 +359,7 @@ class Relation:
         return np.array([row for row in self.queries.used.tolist() if has(row)], dtype=np.int64)
 
     def pair_ends(self) -> Rows:
-        """Rows with a label or a listed positive, for which pairs are mined: one alone has dissimilar partners."""
+        """The anchors of --emit pairs: rows with a label or a listed positive, even if no row is similar."""
         if self.by_pairs and self.queries.given_labels is None:
             return self.queries.used
         return np.array(
@@ -368,14 +368,14 @@ class Relation:
         )
 
     def choose_anchors(self, rows: Rows, per_label: int | None, anchors: int | str | None, seed: int) -> Rows:
-        """The anchors left by --anchors-per-label, then --anchors, in row order."""
-        luck = draw(seed, ANCHORS, self.queries.words[rows], 0, 0)
-        rows = rows[np.lexsort((self.queries.key[rows], luck))]
+        """The anchors that --anchors-per-label and then --anchors leave, in row order."""
+        draws = draw(seed, ANCHORS, self.queries.words[rows], 0, 0)
+        rows = rows[np.lexsort((self.queries.key[rows], draws))]
         if per_label is not None:
             taken: Counter[Any] = Counter()
             kept = []
             for row in rows.tolist():
-                # A row without a label is of no label; one with several counts for each of them, and none may pass N.
+                # A row with several labels counts for each of them; one without labels counts for none.
                 values = self.queries.labels[row]
                 if all(taken[value] < per_label for value in values):
                     kept.append(row)
@@ -388,8 +388,8 @@ class Relation:
         return np.sort(rows)
 
 
-def weighted_keys(x: Floats, luck: Words, metric: str, d: int) -> Floats:
-    """Keys of distance weighting (Wu 2017), smallest first: log(-log u) - log w; infinite from D = 1.4 on."""
+def weighted_keys(x: Floats, draws: Words, metric: str, d: int) -> Floats:
+    """Keys of distance weighting (Wu 2017); the smallest are picked: log(-log u) - log w, infinite where D >= 1.4."""
     if metric == "cosine":
         D = np.sqrt(2.0 * x)
     elif metric == "dot":
@@ -402,14 +402,14 @@ def weighted_keys(x: Floats, luck: Words, metric: str, d: int) -> Floats:
             continue
         clipped = max(distance, 0.5)
         log_weight = (2 - d) * math.log(clipped) - ((d - 3) / 2) * math.log(1 - clipped * clipped / 4)
-        u = ((int(luck[i]) >> 11) + 0.5) / 2**53
+        u = ((int(draws[i]) >> 11) + 0.5) / 2**53
         # The largest draw rounds u to 1, where log(-log u) is minus infinity and math.log raises.
         keys[i] = (math.log(-math.log(u)) if u < 1 else -math.inf) - log_weight
     return keys
 
 
 def triplet_loss(p: float, x: float, margin: float, soft: bool) -> float:
-    """max(0, (p + m) - x) in this order, or softplus(p - x + m) without overflow."""
+    """max(0, (p + m) - x), added in this order; with soft margins softplus(p - x + m), without overflow."""
     if not soft:
         return max(0.0, (p + margin) - x)
     z = p - x + margin
@@ -423,7 +423,7 @@ def contrastive_loss(distance: float, margin: float, similar: bool) -> float:
 
 
 def in_band(x: Floats, p: float, margin: float | None, band: str) -> Mask:
-    """Which distances lie in the band of a positive at distance p."""
+    """Whether each distance lies in the band of a positive at distance p."""
     if band == "any":
         return np.ones(len(x), dtype=bool)
     if band == "hard":
@@ -444,7 +444,10 @@ def similarity(x: Floats, metric: str) -> Floats:
 
 @dataclass(frozen=True)
 class Near:
-    """An anchor's positives in row order and its negatives in (x, key) order; distances by the embedding, the guide."""
+    """An anchor's positives, in row order, and negatives, by (distance, key).
+
+    p and x hold the distances of positives and of negatives by the embedding, then by the guide if there is one.
+    """
 
     anchor: int
     positives: Rows
@@ -455,7 +458,7 @@ class Near:
 
 @dataclass(frozen=True)
 class Filters:
-    """Predicates on the similarity of negatives; None is no predicate."""
+    """The filters on similarities of negatives; None: no such filter."""
 
     most: float | None
     least: float | None
@@ -465,7 +468,7 @@ class Filters:
     metric: str
 
     def measured_from(self, p: Floats, i: int) -> float:
-        """The reference similarity of the i-th of the positives at distances p."""
+        """The similarity that margins of the i-th positive are measured from; p: distances of all positives."""
         found: list[float] = similarity(p, self.metric).tolist()
         if self.reference == "min":
             return min(found)
@@ -474,7 +477,7 @@ class Filters:
         return math.fsum(found) / len(found) if self.reference == "mean" else found[i]
 
     def passing(self, near: Near, i: int) -> Mask:
-        """Which negatives pass for the i-th positive: by the embedding, and by the guide if there is one."""
+        """Whether each negative passes for the i-th positive: by the embedding, and by the guide if there is one."""
         kept = np.ones(len(near.negatives), dtype=bool)
         for p, x in zip(near.p, near.x, strict=True):
             s, s_ref = similarity(x, self.metric), self.measured_from(p, i)
@@ -490,7 +493,7 @@ class Filters:
 
 
 def under_label_cap(places: Rows, labels: list[tuple[Any, ...]], most: int) -> Rows:
-    """Of negatives in their order, with `labels`, those all of whose labels were kept fewer than `most` times."""
+    """The first negatives, in their order, of which no label in `labels` occurs more than `most` times."""
     kept: Counter[Any] = Counter()
     chosen = []
     for place, values in zip(places.tolist(), labels, strict=True):
@@ -500,44 +503,47 @@ def under_label_cap(places: Rows, labels: list[tuple[Any, ...]], most: int) -> R
     return np.array(chosen, dtype=np.int64)
 
 
-def deal(pairs: list[Pair], k: int, most: int, relation: Relation, seed: int) -> list[Pair]:
-    """Every pair's first k negatives that fewer than `most` pairs took before it, in order of draw 5."""
+def limit_uses(pairs: list[Pair], k: int, most: int, relation: Relation, seed: int) -> list[Pair]:
+    """Pairs in the order of draw 5; each takes its first k negatives that fewer than `most` pairs have taken."""
     a = np.array([pair.anchor for pair in pairs], dtype=np.int64)
     p = np.array([pair.positive for pair in pairs], dtype=np.int64)
-    luck = draw(seed, USES, relation.queries.words[a], relation.corpus.words[p], 0)
-    dealt = list(pairs)
+    draws = draw(seed, USES, relation.queries.words[a], relation.corpus.words[p], 0)
+    limited = list(pairs)
     uses: Counter[int] = Counter()
-    for i in np.lexsort((relation.corpus.key[p], relation.queries.key[a], luck)).tolist():
+    for i in np.lexsort((relation.corpus.key[p], relation.queries.key[a], draws)).tolist():
         free = [place for place, row in enumerate(pairs[i].negatives.tolist()) if uses[row] < most]
-        dealt[i] = pairs[i].only(free[:k])
-        uses.update(dealt[i].negatives.tolist())
-    return dealt
+        limited[i] = pairs[i].only(free[:k])
+        uses.update(limited[i].negatives.tolist())
+    return limited
 
 
-def dealt_by_rounds(pairs: list[Pair], most: int) -> list[Pair]:
-    """At most that many negatives over the pairs of one anchor."""
-    # Round by round: every positive's first negative, then every positive's second.
+def limit_per_anchor(pairs: list[Pair], most: int) -> list[Pair]:
+    """The pairs of one anchor with at most `most` negatives: first every positive's first, then every second."""
     rounds = sorted((place, i) for i, pair in enumerate(pairs) for place in range(len(pair.negatives)))
     quota = Counter(i for _, i in rounds[:most])
     return [pair.only(range(quota[i])) for i, pair in enumerate(pairs) if quota[i]]
 
 
 def multi_similarity(p: Floats, x: Floats, epsilon: float) -> tuple[Mask, Mask]:
-    """Which positives and which negatives of an anchor, at cosine distances p and x, lie across the other kind."""
+    """Multi-similarity (Wang 2019), for the positives and negatives of an anchor at cosine distances p and x.
+
+    Which positives are hardly nearer than the nearest negative, and which negatives hardly farther than the farthest
+    positive.
+    """
     s_p, s_n = similarity(p, "cosine"), similarity(x, "cosine")
     nearest, farthest = max(s_n.tolist(), default=-math.inf), min(s_p.tolist(), default=math.inf)
     return s_p - epsilon < nearest, s_n + epsilon > farthest
 
 
 def as_column(values: list[float], float64: bool) -> list[Any]:
-    """Float values as they are stored."""
-    with np.errstate(over="ignore"):  # past float32's range the stored value is infinite
+    """Float values as they are stored: float64, or rounded to float32."""
+    with np.errstate(over="ignore"):  # beyond the range of float32 the stored value is infinite
         return values if float64 else list(np.array(values, dtype=np.float64).astype(np.float32))
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a pair's triplets; the margin is not None."""
+    """The losses of the triplets of a pair."""
 
     margin: float
     soft: bool
@@ -545,7 +551,7 @@ class Losses:
     vectors: Vectors
 
     def of(self, pair: Pair) -> list[float]:
-        """One loss a negative; swapped, the nearer of anchor and positive counts."""
+        """A loss for each negative; with --swap its distance is that of the nearer of anchor and positive."""
         x = pair.x
         if self.swap:
             x = np.minimum(x, self.vectors.distances(pair.positive, pair.negatives))
@@ -555,7 +561,7 @@ class Losses:
 def triplet_columns(
     pairs: list[Pair], losses: Losses | None, swapped: Vectors | None, relation: Relation, float64: bool
 ) -> dict[str, list[Any]]:
-    """One row a negative; `swapped` adds distance_pn."""
+    """A row for each negative; `swapped` adds distance_pn."""
     repeated = [pair for pair in pairs for _ in pair.harder]
     negatives = [row for pair in pairs for row in pair.negatives.tolist()]
     columns: dict[str, list[Any]] = {
@@ -580,7 +586,7 @@ def triplet_columns(
 def tuple_columns(
     pairs: list[Pair], losses: Losses | None, scores: str, metric: str, float64: bool
 ) -> dict[str, list[Any]]:
-    """One row a pair; in the scores the positive comes first."""
+    """A row for each (anchor, positive); in the scores the positive comes first."""
     columns: dict[str, list[Any]] = {}
     if scores != "none":
         cosine = scores == "similarity" and metric == "cosine"
@@ -597,7 +603,7 @@ def tuple_columns(
 def pair_columns(
     joined: dict[tuple[int, int], tuple[int, float]], margin: float | None, float64: bool
 ) -> dict[str, list[Any]]:
-    """One row an unordered pair, from (left, right) -> (y, distance)."""
+    """A row for each unordered pair, from (left, right) -> (label, distance)."""
     found = [(left, right, y, distance) for (left, right), (y, distance) in sorted(joined.items())]
     columns: dict[str, list[Any]] = {
         "left_row": [left for left, _, _, _ in found],
@@ -612,7 +618,7 @@ def pair_columns(
 
 
 def with_ids(columns: dict[str, list[Any]], relation: Relation) -> dict[str, list[Any]]:
-    """The id columns first, one for each column of rows of a table that has ids."""
+    """The columns with id columns before them: one for each column of row numbers of a table that has ids."""
     named: dict[str, list[Any]] = {}
     for name, rows in columns.items():
         ids = (relation.queries if name == "anchor_row" else relation.corpus).ids
@@ -624,7 +630,10 @@ def with_ids(columns: dict[str, list[Any]], relation: Relation) -> dict[str, lis
 
 
 def shuffled(columns: dict[str, list[Any]], relation: Relation, seed: int) -> dict[str, list[Any]]:
-    """The rows by draw 4 of (anchor, positive, negative); 0 for a tuple's negatives, a pair's middle."""
+    """The rows in the order of draw 4 of (anchor, positive, negative), where tuples have no negative: it is 0.
+
+    Pairs are drawn by (left, 0, right).
+    """
     if "left_row" in columns:
         names: tuple[str | None, ...] = ("left_row", None, "right_row")
     else:
@@ -920,7 +929,7 @@ def mine(
             near = look_around(anchor)
             pairs += [choose_negatives(near, i) for i in choose_positives(near)]
         if max_uses is not None:
-            pairs = deal(pairs, negatives, max_uses, relation, seed)
+            pairs = limit_uses(pairs, negatives, max_uses, relation, seed)
             returned = set(selected.tolist())
             pairs = [pair for pair in pairs if pair.anchor in returned]
         for pair in pairs:
@@ -930,7 +939,7 @@ def mine(
             pairs = [pair for pair in pairs if len(pair.negatives) >= negatives]
         if negatives_per_anchor is not None:
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
-            pairs = [pair for several in by_anchor for pair in dealt_by_rounds(several, negatives_per_anchor)]
+            pairs = [pair for several in by_anchor for pair in limit_per_anchor(several, negatives_per_anchor)]
         losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
         if emit == "tuples":
             columns = tuple_columns(pairs, losses, scores or "similarity", metric, float64)
