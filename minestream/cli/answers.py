@@ -9,15 +9,17 @@ from typing import Any
 import click
 
 from minestream.cli.options import BEGAN, TableOption
-from minestream.config.command_line import command_line, recorded
+from minestream.config.command_line import PLACES, command_line, recorded
 from minestream.config.commands import Printing, own_options
 from minestream.config.option import flag_of
+from minestream.config.resources import Resources
 from minestream.inputs.given import Given, tables_read
 from minestream.system.contract import findings, output_entry
 from minestream.system.paths import place_of
 from minestream.system.stats import Report
 
 OUTPUT = "PATH"  # of sample; every other argument is read
+PLACED = (*PLACES, "FILE")  # metavars of options that name files, not what is done with them
 TABLES = ("GLOB", "PAIRS", "PATH", "TABLE")  # metavars of options that are read
 
 
@@ -38,7 +40,7 @@ def told(
     if isinstance(result, Report):
         return result.to_dict()
     specs = {each.name: each.spec for each in context.command.params if isinstance(each, TableOption)}
-    given = {name: context.params[name] for name in specs.keys() - own_options(Printing).keys()}
+    given = {name: context.params[name] for name in specs if name not in own_options(Printing)}
     places: list[Any] = []
     read: list[Given] = []
     for each in context.command.params:
@@ -53,7 +55,9 @@ def told(
         name, result, seconds=time.perf_counter() - context.meta[BEGAN], inputs=list(tables_read(read, sizes or {})),
         **recorded(command_line(name, places, out and (result.get("output") or result.get("path")), given, specs)),
     )  # fmt: skip
-    unsaid = {name: specs[name].default if value in (None, ()) else value for name, value in given.items()}
+    deciding = {name: value for name, value in given.items() if specs[name].metadata["metavar"] not in PLACED}
+    deciding = {name: value for name, value in deciding.items() if name not in own_options(Resources)}
+    unsaid = {name: specs[name].default if value in (None, ()) else value for name, value in deciding.items()}
     answer["configuration"] = unsaid | answer["configuration"]
     answer["outputs"] += [output_entry(path, ()) for path in outputs]
     for entry in answer["outputs"]:

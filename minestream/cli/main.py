@@ -6,9 +6,9 @@ loaded when it is asked for, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -32,7 +32,7 @@ from minestream.errors import (
     speaking_options,
 )
 from minestream.system.console import show, tell
-from minestream.system.contract import SUBCOMMANDS, contract
+from minestream.system.contract import SUBCOMMANDS, contract, printed
 
 COMPLETE = "_MINESTREAM_COMPLETE"  # what shells set
 ROWS_OUT = {("-o", "-"), ("--out", "-")}  # standard output is for rows
@@ -122,8 +122,8 @@ def refuse_gone_formats(given: Sequence[str]) -> None:
             refuse_gone("emit", value)
 
 
-def fail(error: MinestreamError, given: Sequence[str]) -> int:
-    """Print the error that ended a command line; the exit code."""
+def fail(error: MinestreamError, given: Sequence[str], spent: float) -> int:
+    """Print the error that ended a command line after so many seconds; the exit code."""
     tell(printable(f"error: {error.message}"))
     if error.hint:
         tell(printable(f"hint: {error.hint}"))
@@ -134,7 +134,7 @@ def fail(error: MinestreamError, given: Sequence[str]) -> int:
         name = given[0] if given[0] in SUBCOMMANDS else None
         with suppress(MinestreamError):
             say = tell if ROWS_OUT & {*pairwise("=".join(given).split("="))} else show
-            say(json.dumps(contract(name, state="failed", error=about), indent=2))
+            say(printed(contract(name, state="failed", error=about, seconds={"total": spent, "stages": {}})))
     return error.exit_code
 
 
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from minestream.cli.completion import answer
 
         return answer(cli, COMPLETE)
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given, began = list(sys.argv[1:] if arguments is None else arguments), time.perf_counter()
     with speaking_options():
         try:
             refuse_single_dashes(given)
@@ -155,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except click.exceptions.Exit as leave:
             return leave.exit_code
         except BaseException as error:  # exit code 1 is that of verify alone, and Python's for whatever is not caught
-            return fail(as_ours(error), given)
+            return fail(as_ours(error), given, time.perf_counter() - began)
 
 
 def as_ours(error: BaseException) -> MinestreamError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterable
@@ -22,6 +21,7 @@ from minestream.config.option import FIRST, help_of
 from minestream.config.parse import PIPE
 from minestream.errors import RunInterruptedError, UsageError, printable
 from minestream.system.console import show, tell
+from minestream.system.contract import printed
 from minestream.system.progress import Event, Note
 from minestream.system.stats import Report
 
@@ -136,7 +136,7 @@ def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | No
     if as_json:
         told = report.to_dict()
         told["result"] |= {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
-        say(json.dumps(told, indent=2))
+        say(printed(told))
     else:
         say(report_text(heard.rest(report), verbose) if report.complete else plan_text(heard.rest(report)))
 

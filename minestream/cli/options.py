@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from minestream.config.commands import Mining, Printing, own_options
 from minestream.config.option import GROUPS, flag_of, help_of
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.system.console import show, silent
+from minestream.system.contract import printed
 
 BEGAN = "minestream.began"  # in the meta of a context: when
 KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
@@ -144,4 +144,4 @@ def show_result(result: Any, as_json: bool, text: Callable[[Any], str], **known:
         return show(text(result))
     from minestream.cli.answers import told  # not loaded for --help
 
-    return show(json.dumps(told(click.get_current_context(), result, **known), indent=2))
+    return show(printed(told(click.get_current_context(), result, **known)))

@@ -56,7 +56,7 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 def verify_text(result: Mapping[str, Any]) -> str:
     """What `verify`, `export` and `refilter` counted; a difference is an error and never comes here."""
     title = "verify: no difference" if "differences" in result else f"wrote {result['output']}"
-    counted = {name: value for name, value in result.items() if name not in ("notes", "written")}
+    counted = {name: value for name, value in result.items() if name not in ("notes", "written", "stages")}
     return sections({title: value_rows(counted)}, result.get("notes", ()))
 
 

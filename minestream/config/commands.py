@@ -60,7 +60,8 @@ class Printing:
         False, "flag", "Output", "Print nothing but errors, and show no progress.", flags=("-q", "--quiet")
     )  # fmt: skip
     as_json: bool = option(
-        False, "flag", "Output", "Print JSON and nothing else on standard output.", flags=("--json",)
+        False, "flag", "Output", "Print JSON and nothing else on standard output: minestream help json.",
+        flags=("--json",)
     )  # fmt: skip
 
 

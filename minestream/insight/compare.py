@@ -87,12 +87,8 @@ def compare(
         found, loaded = _compared(driver, train, validation, limit, None if draft is None else draft.path)
     notes = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
     notes += lacking("there are no ids", config) if loaded.tables[0].ids is None else []
-    if draft is not None:
-        found |= {
-            "output": str(draft.target.final),
-            "written": [{"name": draft.target.final.name, **found["written"][0]}],
-        }
-    return found | {"notes": notes}
+    told = {} if draft is None else draft.told(found.pop("written"))
+    return found | told | {"notes": notes, "stages": driver.progress.seconds}
 
 
 def _compared(
@@ -118,7 +114,7 @@ def _compared(
         "examples": rows.slice(0, SHOWN).to_pylist(),
     }  # fmt: skip
     shared |= {"near_duplicates": duplicates, "nearest_distance": quantiles(closest.x, QUANTILES)}
-    return shared | ({"written": [written]} if written else {}), loaded
+    return shared | ({"written": written} if written else {}), loaded
 
 
 def _labels(loaded: Loaded) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -20,7 +19,7 @@ from minestream.outputs.foreign import as_recorded, text_crc
 from minestream.outputs.manifest import Maybe, fits, read_json
 from minestream.outputs.stores import target_at
 from minestream.outputs.target import ENDINGS
-from minestream.system.contract import findings
+from minestream.system.contract import findings, printed
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import AnyPath, RemotePath
 
@@ -69,8 +68,7 @@ def write_profile(
             {"name": path.name, "rows": rows.get(path.name), "bytes": path.stat().st_size, "crc32": text_crc(path)}
             for path in made
         ] + [{"name": PROFILE}]
-        told = json.dumps(findings("profile", found), indent=2, allow_nan=False, default=str)
-        (scratch / PROFILE).write_text(told, encoding="utf-8")
+        (scratch / PROFILE).write_text(printed(findings("profile", found)), encoding="utf-8")
         if isinstance(folder, Path):
             folder.mkdir(exist_ok=True)
         for path in [*made, scratch / PROFILE]:

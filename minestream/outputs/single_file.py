@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from minestream.outputs.stores import target_at
 from minestream.outputs.target import Target
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import AnyPath, RemotePath, place_of
+from minestream.system.stats import ShardStats
 
 
 @dataclass
@@ -30,11 +31,19 @@ class Draft:
         Where it goes.
     manifest : dict, optional
         To lie beside it.
+    spent : ShardStats
+        The seconds by stage.
     """
 
     path: Path
     target: Target
     manifest: dict[str, Any] | None = None
+    spent: ShardStats = field(default_factory=ShardStats)
+
+    def told(self, record: dict[str, Any]) -> dict[str, Any]:
+        """What a function returns of its file: the place, the record {rows, bytes, crc32}, the seconds by stage."""
+        final = self.target.final
+        return {"output": str(final), "written": [{"name": final.name, **record}], "stages": self.spent.seconds}
 
     def refuse_inputs(self, given: Iterable[Given]) -> None:
         """Raise OutputError when one of the tables is the file that will be replaced, or would be read with it."""

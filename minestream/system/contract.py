@@ -5,6 +5,8 @@ CONTRACT is its one table: the guide shows it, and the JSON Schema is made of it
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -69,7 +71,7 @@ CONTRACT = (
     Key("outputs[].files[].crc32", "string or null", "the CRC-32 that the manifest holds: of rows, or of text"),
     Key("seconds", "object", "wall-clock time"),
     Key("seconds.total", "number", "of the whole command; of an output that was complete already, of its run"),
-    Key("seconds.stages", "object", "by stage; a stage may run beside another or within it"),
+    Key("seconds.stages", "object", "by stage: one may run beside another or within it; of merge those of its slices"),
     Key("seconds.stages.*", "number", "of this stage"),
     Key("counters", "object", "counts and means by name: see the page json-keys"),
     Key("left_out", "array", "what was left out, and why"),
@@ -231,7 +233,9 @@ def findings(subcommand: str, found: Mapping[str, Any], **told: Any) -> dict[str
     causes = left_out("candidates", dropped) if isinstance(dropped, Mapping) else []
     causes += left_out("rows", source["dropped"]) if isinstance(source, Mapping) else []
     path = None if subcommand in READ_ONLY else found.get("output", found.get("path"))
-    outputs = [] if path is None else [output_entry(path, found.get("written", ()), found.get("rows"))]
+    outputs = [] if path is None else [output_entry(path, found.get("written", ()))]
+    if outputs and "written" not in found:
+        outputs[0]["rows"] = found.get("rows")
     spent = {"total": found.get("seconds", told.pop("seconds", 0.0)), "stages": stages(found.get("stages", {}))}
     told = {"outputs": outputs, "seconds": spent, "left_out": causes} | told | parts
     return contract(subcommand, **told | {name: found[name] for name in ABOUT if name in found})
@@ -239,7 +243,7 @@ def findings(subcommand: str, found: Mapping[str, Any], **told: Any) -> dict[str
 
 def stages(seconds: Mapping[str, float]) -> dict[str, float]:
     """The seconds of stages, by names in snake case."""
-    return {name.replace(":", "").replace(" ", "_"): spent for name, spent in seconds.items()}
+    return {re.sub(r"\W+", "_", name.lower()): spent for name, spent in seconds.items()}
 
 
 def schema() -> dict[str, Any]:
@@ -256,6 +260,12 @@ def schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "minestream --json"} | root | {
         "allOf": own
     }  # fmt: skip
+
+
+def printed(answer: Mapping[str, Any]) -> str:
+    """An answer as JSON; what it has no type for, such as a date that is a label, as text; NaN and infinity as null."""
+    held = json.loads(json.dumps(answer, default=str), parse_constant=lambda _: None)
+    return json.dumps(held, indent=2)
 
 
 def _optional(shape: dict[str, Any]) -> dict[str, Any]:

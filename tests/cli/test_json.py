@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from contextlib import chdir
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 import minestream
 from minestream.cli.groups import COMMANDS
 from minestream.cli.main import main
-from minestream.system.contract import CONTRACT, SNAKE, STATES, SUBCOMMANDS, contract, schema
+from minestream.system.contract import CONTRACT, SNAKE, STATES, SUBCOMMANDS, contract, printed, schema
 
 VALIDATOR = jsonschema.Draft202012Validator(schema())
 # By name, in this order in one folder: each makes what the next ones read.
@@ -80,7 +81,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = (np.eye(8)[label] + 0.4 * rng.standard_normal((120, 8))).astype(np.float32)
     columns = {
         "id": [f"r{n}" for n in range(120)], "row": np.arange(120), "label": pa.array(label, mask=np.arange(120) < 4),
-        "text": [f"text {n % 110}" for n in range(120)], "embedding": list(rows), "second": list(rows[:, :5]),
+        "text": [f"text {n % 110}" for n in range(120)], "other": [f"other {n}" for n in range(120)],
+        "embedding": list(rows), "second": list(rows[:, :5]),
     }  # fmt: skip
     pq.write_table(pa.table(columns), place / "in.parquet")
     pairs = [(f"r{a}", f"r{b}") for a in range(120) for b in range(120)]
@@ -197,6 +199,40 @@ def test_the_library_gives_the_same(folder: Path, answers: dict[str, dict[str, A
     VALIDATOR.validate(profile)
     own = ("counters", "result", "inputs", "command", "outputs")
     assert {name: profile[name] for name in own} == {name: answers["profile"][name] for name in own}
+
+
+def test_the_seconds_of_each_stage_are_told(answers: dict[str, dict[str, Any]], folder: Path) -> None:
+    told = {name: {*answers[name]["seconds"]["stages"]} for name in LINES}
+    assert told["mine"] >= {"read", "positives", "rows"}
+    assert told["merge"] >= {"positives", "rows"}
+    assert told["export"] == {"rows"}
+    assert told["refilter"] == {"scores", "rows"}
+    assert told["profile"] == told["profile, a sample"] == {"read", "neighbours", "profile"}
+    assert told["compare"]
+    of_source = "export m.parquet --emit st-triplets --text other -o texts.parquet"
+    assert {*answer(of_source, folder)[1]["seconds"]["stages"]} == {"texts", "rows"}
+    for each in answers.values():
+        assert all(spent >= 0 for spent in each["seconds"]["stages"].values())
+    assert answer("mine nowhere.parquet", folder)[1]["seconds"]["total"] > 0
+
+
+def test_the_configuration_says_what_was_decided_not_where_things_are(answers: dict[str, dict[str, Any]]) -> None:
+    told = {name: answers[name]["configuration"] for name in LINES}
+    assert (told["mine"]["negatives"], told["mine"]["margin"]) == (3, 0.2)
+    assert (told["refilter"]["relative_margin"], told["refilter"]["missing_scores"]) == (0.05, "error")
+    assert (told["export"]["emit"], told["export"]["scores"]) == ("st-triplets", "similarity")
+    assert told["profile, a sample"] | {"margins": [0.1, 0.2], "sample": 40} == told["profile, a sample"]
+    assert told["verify"] == {"sample": 20, "seed": 0}
+    places = {"out", "source", "corpus", "qrels", "html", "scratch", "overwrite", "threads", "memory", "progress"}
+    for each in told.values():
+        assert not places & each.keys()
+    assert answers["verify"]["command"].endswith("verify m.parquet --sample 20")
+    assert answers["fit"]["command"].endswith("fit in.parquet --epochs 2 -o linear.npz")
+
+
+def test_what_json_has_no_type_for_is_text() -> None:
+    told = {"day": date(2026, 1, 2), "a": float("nan"), "b": [float("inf"), 1.5]}
+    assert json.loads(printed(told)) == {"day": "2026-01-02", "a": None, "b": [None, 1.5]}
 
 
 def test_names_are_in_snake_case() -> None:

@@ -89,14 +89,14 @@ def export(
             counts=counts,
         )  # fmt: skip
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
-        record = _written(draft, found, tables, said)
+        with draft.spent.stage("rows"):
+            record = _written(draft, found, tables, said)
     notes = idle(
         "export", given, texts=form.texts, carried=any(isinstance(each, str) for each in texts.values()),
         two_tables=config["two_tables"], query_text=query_text,
     )  # fmt: skip
-    written = [{"name": place.name, **record}]
-    counted = asdict(counts) | {"bytes": record["bytes"], "written": written, "notes": notes}
-    return {"output": str(place), "mined": str(found.path), **said, **counted}
+    counted = asdict(counts) | {"bytes": record["bytes"], "notes": notes}
+    return draft.told(record) | {"mined": str(found.path), **said, **counted}
 
 
 def _written(draft: Draft, found: MinedOutput, tables: Iterator[pa.Table], said: dict[str, str]) -> dict[str, Any]:
@@ -196,7 +196,8 @@ def texts_of(found: MinedOutput, roles: tuple[str, ...], given: dict[str, Any], 
         draft.refuse_inputs([Given("the source", paths)])
         arrays = vectors_among(paths)
         own = [path for path in paths if path not in arrays]
-        texts = text_column(own, name, memory_budget(Resources(memory=memory)) // 4, draft.path.parent, option)
+        with draft.spent.stage("texts"):
+            texts = text_column(own, name, memory_budget(Resources(memory=memory)) // 4, draft.path.parent, option)
         opened = open_recorded(found, table, paths, carry=())
         for _ in opened.batches():  # its checksums are known once all rows have been read
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -109,15 +110,22 @@ def refilter(
     found, place = mined_output(mined), ending_in(".parquet", out, "refilter")
     ids = _ids(found, emit, place)
     with publishing(place, overwrite, [Given("MINED", text_of(found.path)), Given("--scores", scores)]) as draft:
-        table = ScoreTable(scores, (ids.field(0).type, ids.field(2).type))
+        with draft.spent.stage("scores"):
+            table = ScoreTable(scores, (ids.field(0).type, ids.field(2).type))
         funnel = Funnel(rule, table, ids.names, missing_scores, found.about["config"]["float64"])
-        kept = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
-        schema = funnel.filtered(next(triplets(found))).schema
-        record = write_rows(draft.path, schema, kept, _metadata(found, rule, table, missing_scores), funnel.answer)
-        funnel.refuse_missing()
+        with draft.spent.stage("rows"):
+            record = _written(draft.path, found, funnel, _metadata(found, rule, table, missing_scores))
         check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
-    said = {"output": str(place), "mined": str(found.path), "rule": asdict(rule), "table": table.about}
-    return said | {"written": [{"name": place.name, **record}], "notes": table.notes} | funnel.counts
+    said = {"mined": str(found.path), "rule": asdict(rule), "table": table.about, "notes": table.notes}
+    return draft.told(record) | said | funnel.counts
+
+
+def _written(path: Path, found: MinedOutput, funnel: Funnel, metadata: dict[str, str]) -> dict[str, Any]:
+    """Write the rows that stay; returns their {rows, bytes, crc32}."""
+    kept = (funnel.filtered(each) for each in whole_anchors(triplets(found), BLOCK_ROWS))
+    record = write_rows(path, funnel.filtered(next(triplets(found))).schema, kept, metadata, funnel.answer)
+    funnel.refuse_missing()
+    return record
 
 
 def _ids(found: MinedOutput, emit: str, place: AnyPath) -> pa.Schema:
