@@ -31,7 +31,7 @@ ALLOWED = {  # each with what it is for
 LICENCES = re.compile(
     r"MIT( License)?|BSD( License)?|BSD-[23]-Clause|0BSD|Zlib|CC0-1\.0|Apache-2\.0( WITH LLVM-exception)?"
 )
-MODULES = {"ipykernel": {"IPython"}, "dask": {"dask", "distributed"}}  # of packages named otherwise
+MODULES = {"ipykernel": {"IPython"}, "dask": {"dask", "distributed"}, "pylance": {"lance"}}  # of other names
 AUDIT_SECONDS = 300
 
 

@@ -35,7 +35,7 @@ WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
 ROLES = {"where", "anchor_where", "candidate_where"}
-COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels"}
+COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels", "vector_type"}
 HOW = {"memory", "scratch", "threads", "progress"}
 # What each takes; of the rest it says, when it is given, why it is not taken.
 TAKES: dict[str, tuple[str, set[str]]] = {
@@ -52,17 +52,20 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     "ProfileOptions": (
         "profile",
         COLUMNS - {"version_column"} | HOW | HIDDEN
-        | {"group_rule", "unlabeled_value", "on_bad_rows", "on_duplicate_ids", "on_missing_ids", "metric", "normalize",
+        | {"dims", "group_rule", "unlabeled_value", "on_bad_rows", "on_duplicate_ids", "on_missing_ids", "metric",
+           "normalize",
            "exclude", "exclude_rows"},
     ),
     "FitOptions": (
         "fit",
-        {"embedding", "label", "id", "vectors", "labels", "on_bad_rows", "metric", "normalize", "margin", "band",
-         "pick", "negatives", "positives", "positives_per_anchor", "memory", "threads", "overwrite", "progress"},
+        {"embedding", "label", "id", "vectors", "labels", "vector_type", "dims", "on_bad_rows", "metric", "normalize",
+         "margin", "band", "pick", "negatives", "positives", "positives_per_anchor", "memory", "threads", "overwrite",
+         "progress"},
     ),
     "CompareOptions": (
         "compare",
-        {"embedding", "label", "id", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"} | HOW | HIDDEN,
+        {"embedding", "label", "id", "vector_type", "dims", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"}
+        | HOW | HIDDEN,
     ),
     "MergeOptions": (
         "merge", HOW | PAIRS | {"corpus", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},

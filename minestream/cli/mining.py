@@ -104,8 +104,8 @@ def asked(config: str | None, save_config: str | None, given: dict[str, Any]) ->
     help="Show every option, by group, with each choice and its meaning."
 )  # fmt: skip
 def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | None, **options: Any) -> None:
-    """Mine triplets, pairs or tuples from INPUT: Parquet or Arrow files, folders, patterns, or - for a stream.
-    The columns are found by name and type.
+    """Mine triplets, pairs or tuples from INPUT: files (Parquet, Arrow, CSV, JSON lines, NumPy), folders, patterns, or
+    - for a stream. The columns are found by name and type.
 
     \b
     Example, with labels:

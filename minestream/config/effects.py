@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from minestream.config.metrics import METRICS
 from minestream.config.option import flag_of
 from minestream.config.rules import EMITS
 from minestream.errors import UsageError
@@ -162,6 +163,9 @@ def remarks(asked: Asked) -> tuple[str, ...]:
         notes.append(
             "--candidate-where limits positives and negatives alone: every row may be an anchor; --where limits both"
         )
+    directed = METRICS[config.metric].unit_rows or config.normalize
+    if config.dims is not None and not directed:
+        notes.append("--dims takes the first values as they are: --normalize divides each row by the norm of these")
     return tuple(notes)
 
 

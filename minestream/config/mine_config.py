@@ -32,6 +32,7 @@ from minestream.config.rules import (
     SCORES,
     SHORT_ROWS,
     UNLABELED,
+    VECTOR_TYPES,
 )
 
 MOST_WINDOW_ROWS = 2**30  # slots are int32
@@ -53,6 +54,14 @@ class MineConfig:
     id: str | None = option(
         None, "text", "Input", "Column of the ids: int or string. Without one, rows go by number.",
         flags=("--id", "--id-column"), metavar="COL", use=OFTEN
+    )  # fmt: skip
+    vector_type: str | None = option(
+        None, "choice", "Input", "What the numbers of the embeddings are, where they are bytes, whole numbers or text.",
+        choices=VECTOR_TYPES
+    )  # fmt: skip
+    dims: int | None = option(
+        None, "integer", "Input", "Of every embedding the first N values alone, as of Matryoshka models.", metavar="N",
+        within=COUNT
     )  # fmt: skip
     group_column: str | None = option(
         None, "text", "Input", "Column of groups (document, session, camera): see --group-rule.", metavar="COL"

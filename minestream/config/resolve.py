@@ -25,7 +25,7 @@ OPTION_FIELDS: dict[str, Field[Any]] = {
 _TABLES = {"vectors", "labels", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
-    "vectors",
+    "vectors", "labels", "vector_type",
 )  # fmt: skip
 _AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")

@@ -185,6 +185,14 @@ SCORES: dict[str, str] = {
 }
 SHORT_ROWS: dict[str, str] = {"keep": "keep what there is", "drop": "leave out pairs with fewer than k negatives"}
 ORDERS: dict[str, str] = {"anchor": "by anchor row", "shuffled": "in one seeded order over the whole output"}
+VECTOR_TYPES: dict[str, str] = {
+    "float16": "2 bytes each, or whole numbers",
+    "float32": "4 bytes each, or whole numbers; of text the default",
+    "float64": "8 bytes each, or whole numbers",
+    "int8": "1 byte each, or whole numbers from -128 to 127",
+    "uint8": "1 byte each, or whole numbers from 0 to 255; compared as float32",
+    "bf16": "2 bytes each, or a uint16 each; compared as float32",
+}
 HERE = "local"
 
 

@@ -97,6 +97,16 @@ def _is_version(kind: pa.DataType) -> bool:
     return _is_id(kind) or pat.is_floating(kind) or pat.is_temporal(kind) or pat.is_decimal(kind)
 
 
+def holds_vectors(kind: pa.DataType, declared: str | None = None, as_text: bool = False) -> bool:
+    """Whether a column of this plain type holds vectors, whose numbers are declared to be of a type, or not."""
+    if declared is None and not as_text:
+        return _list_of(ELEMENTS.__contains__)(kind) or _list_of(pat.is_uint8)(kind)
+    if declared == "bf16":
+        return _is_binary(kind) or kind in (pa.list_(pa.uint16()), pa.list_(pa.int16()))
+    wide = as_text and _list_of(pat.is_floating)(kind)
+    return wide or _list_of(pat.is_integer)(kind) or (declared is not None and _is_binary(kind))
+
+
 def _is_spark_vector(kind: pa.DataType) -> bool:
     return pat.is_struct(kind) and all(kind.get_field_index(name) >= 0 for name in SPARK_FIELDS)
 
@@ -126,20 +136,18 @@ _EMBEDDING = _Role(
     ("embedding", "embeddings", "vector", "emb"),
     _list_of(ELEMENTS.__contains__),
     (
-        (_is_binary, "convert it: pyarrow.FixedSizeListArray.from_arrays("
-                     'numpy.frombuffer(b"".join(column.to_pylist()), "float32"), d)'),
+        (_is_binary, "say what its bytes are: --vector-type float32 (or float16, float64, int8, uint8, bf16)"),
         (_is_spark_vector, "a Spark vector: write it with pyspark.ml.functions.vector_to_array, or, when all are "
                            'dense, convert it: pyarrow.compute.struct_field(column, "values")'),
         (pat.is_struct, 'take the list out of it: pyarrow.compute.struct_field(column, "name of the field")'),
-        (_list_of(pat.is_uint8), "convert it without loss: column.cast(pyarrow.list_(pyarrow.float16())); "
-                                "subtracting 128 to get int8 would change cosine and dot"),
-        (_list_of(pat.is_integer), "convert it: column.cast(pyarrow.list_(pyarrow.float32()))"),
+        (_list_of(pat.is_uint16), "--vector-type float32 takes them as numbers, bf16 as the bits of such"),
+        (_list_of(pat.is_integer), "--vector-type float32 takes them as numbers"),
         (_list_of(pat.is_list), "several vectors a row: pool them to one, or write one row a vector"),
         (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
                         "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
         (pat.is_floating, _COMBINE),
     ),
-    "an embedding is a fixed_size_list, list or large_list of float16, float32, float64 or int8",
+    "an embedding is a fixed_size_list, list or large_list of float16, float32, float64, int8 or uint8",
     may_be_null=False,
 )  # fmt: skip
 VECTORS, LABELS = "vectors", "label"  # the column of a .npy file: of two dimensions, of one
@@ -212,12 +220,15 @@ def in_one_type(*kinds: pa.DataType) -> str:
 class Candidates:
     """The columns of an input as candidates for roles.
 
-    ``distinct(name)`` gives (rows, distinct values) of a column if counting is cheap, else None.
+    ``distinct(name)`` gives (rows, distinct values) of a column if counting is cheap, else None. `declared` says what
+    the numbers of vectors are; `as_text` that the types of numbers are a guess.
     """
 
     file: str
     schema: pa.Schema
     distinct: Callable[[str], tuple[int, int] | None] = lambda name: None
+    declared: str | None = None
+    as_text: bool = False
 
     def checked(self, role: str, name: str) -> str:
         """`name`, if exactly one column has it and its type fits `role`; else InputError."""
@@ -229,7 +240,11 @@ class Candidates:
         untyped = rule.may_be_null and rule.fits(typed(plain(self._kind(name))))
         if not (untyped or self._fits(role, name)):
             message = f"{self.file}: column {name!r} cannot be the {role}: its type is {self._kind(name)}"
-            raise InputError(message, rule.remedy(plain(self._kind(name))))
+            hint = rule.remedy(plain(self._kind(name)))
+            if self.declared and role in ("embedding", "guide"):
+                what = "bytes and lists of uint16" if self.declared == "bf16" else "bytes and lists of whole numbers"
+                hint = f"--vector-type {self.declared} is for {what}: leave it out, or name another"
+            raise InputError(message, hint)
         return name
 
     def by_name(self, role: str, taken: set[str], notes: list[str]) -> str | None:
@@ -286,7 +301,10 @@ class Candidates:
         return self.schema.field(self.schema.get_all_field_indices(name)[0]).type
 
     def _fits(self, role: str, name: str) -> bool:
-        return _ROLES[role].fits(plain(self._kind(name)))
+        kind = plain(self._kind(name))
+        if role in ("embedding", "guide"):
+            return holds_vectors(kind, self.declared, self.as_text)
+        return _ROLES[role].fits(kind)
 
     def _all_differ(self, name: str) -> bool:
         counted = self.distinct(name)

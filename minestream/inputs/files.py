@@ -19,9 +19,10 @@ from minestream.config.resources import Resources
 from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.inputs.columns import LABELS, VECTORS
 from minestream.inputs.decode import Place, one_length, refuse_masked
-from minestream.inputs.listing import AnyFile, _resolve, listed
+from minestream.inputs.listing import LANCE, AnyFile, _resolve, listed
 from minestream.inputs.numpy_files import NPY, open_npy, open_npz, vectors_array, vectors_type
 from minestream.inputs.opened import Input, Reader, opened, stamp_of
+from minestream.inputs.text_files import PACKED, open_csv, open_json_lines
 from minestream.system.paths import readable
 from minestream.system.pipes import read_pipe
 from minestream.system.stores import READ_ERRORS, how_to_bring, unreadable
@@ -75,22 +76,31 @@ def _open_ipc(path: AnyFile, name: str, streamed: bool = False) -> Input:
 
 
 _BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc, NPY: open_npy}
+_TEXTS: dict[str, Opener] = {
+    ".csv": open_csv,
+    **dict.fromkeys((".tsv", ".tab"), partial(open_csv, delimiter="\t")),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), open_json_lines),
+}
 _BY_SUFFIX: dict[str, Opener] = {
     **dict.fromkeys((".parquet", ".pq"), _open_parquet),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
     ".npy": open_npy,
     ".npz": open_npz,
+    **{f"{suffix}{packed}": opener for suffix, opener in _TEXTS.items() for packed in ("", *PACKED)},
 }
 
 
 def _open_file(path: AnyFile, name: str) -> Input:
     """Open a file by its first bytes, or by its suffix if they are unknown; messages call it `name`."""
-    suffix = Path(str(path)).suffix.lower()
+    if str(path).lower().endswith(LANCE):
+        return _open_lance(path, name)
+    lower = "" if str(path).endswith(".manifest.json") else str(path).lower()
+    named = (opener for suffix, opener in _BY_SUFFIX.items() if lower.endswith(suffix))
     try:
         stamp = stamp_of(path)
         with opened(path) as handle:
             head = handle.read(8)
-        opener = next((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), _BY_SUFFIX.get(suffix))
+        opener = next(chain((_BY_MAGIC[magic] for magic in _BY_MAGIC if head.startswith(magic)), named), None)
         if opener is not None:
             return replace(opener(path, name), path=path, stamp=stamp)
     except MinestreamError:
@@ -98,6 +108,19 @@ def _open_file(path: AnyFile, name: str) -> Input:
     except READ_ERRORS as error:
         raise unreadable(name, error) from error
     raise InputError(f"{name}: neither Parquet nor Arrow IPC", how_to_bring(name, head))
+
+
+def _open_lance(path: AnyFile, name: str) -> Input:
+    """A Lance dataset, in the version that it has now."""
+    try:
+        import lance
+    except ImportError as error:
+        raise UsageError(f"{name}: lance cannot be imported: {error}", "pip install 'minestream[lance]'") from error
+    try:
+        found = _open_dataset(lance.dataset(path if isinstance(path, str) else path.uri), "")
+    except (*READ_ERRORS, ValueError) as error:  # it raises all of these for a folder that is none
+        raise unreadable(name, error if isinstance(error, READ_ERRORS) else OSError(str(error))) from error
+    return replace(found, name=name, path=path, on_disk=True)
 
 
 def refuse_splits(thing: Any) -> None:

@@ -17,7 +17,7 @@ from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
-from minestream.inputs.listing import cut, files_of, is_hidden, is_named, listed
+from minestream.inputs.listing import LANCE, cut, files_of, is_hidden, is_named, listed
 from minestream.system.paths import AnyPath, RemotePath, place_of
 from minestream.system.stores import address_of, is_remote, local_text, shown
 
@@ -201,6 +201,8 @@ def marks_of(given: Iterable[Given]) -> list[dict[str, Any]]:
 
 
 def _mark(file: AnyPath) -> dict[str, Any]:
+    if str(file).lower().endswith(LANCE):  # a folder
+        return {"files_crc32": zlib.crc32(repr(sorted(_sizes(file).items())).encode())}
     if isinstance(file, RemotePath):
         return file.mark()
     try:
@@ -213,3 +215,10 @@ def _mark(file: AnyPath) -> dict[str, Any]:
     return {
         "size": found.st_size, "modified_ns": found.st_mtime_ns, "changed_ns": found.st_ctime_ns, "footer_crc32": footer
     }  # fmt: skip
+
+
+def _sizes(folder: AnyPath) -> dict[str, int]:
+    """The sizes of the files in a folder and the folders within."""
+    if isinstance(folder, RemotePath):
+        return folder.sizes()
+    return {str(path): path.stat().st_size for path in folder.rglob("*") if path.is_file()}

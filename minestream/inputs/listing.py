@@ -14,6 +14,7 @@ from minestream.system.paths import RemotePath, checked_path, place_of
 from minestream.system.stores import address_of, how_to_bring, is_remote, local_text, unreadable
 
 AnyFile = str | RemotePath
+LANCE = ".lance"  # the ending of folders that are read as one table
 MIXED = "put all in one place"
 
 
@@ -68,7 +69,9 @@ def cut(place: Any, pieces: Sequence[str]) -> tuple[Any, Sequence[str]]:
 
 
 def _in_folder(folder: Any, suffix: str) -> list[Any]:
-    """The files with this suffix in a folder and its subfolders."""
+    """The files with this suffix in a folder and its subfolders; the folder itself if it is a Lance dataset."""
+    if str(folder).rstrip("/").lower().endswith(LANCE):
+        return [folder if isinstance(folder, RemotePath) else folder.rstrip("/")]
     names = folder.files() if isinstance(folder, RemotePath) else _names_in(folder)
     found = [name for name in names if name.lower().endswith(suffix) and not is_hidden(name)]
     if not found:

@@ -102,7 +102,7 @@ def _stored(handle: Any, size: int, name: str) -> _Stored:
         raise OSError(f"{math.prod(shape):,} values of {dtype} are more than its {size:,} bytes hold")
     if len(shape) == 1:
         return _Stored(shape, dtype, _value_type(dtype, name), begin)
-    kind = vectors_type(shape, dtype, name)
+    kind = vectors_type(shape, dtype, name, integers=True)
     if fortran:
         raise InputError(f"{name}: stored in Fortran order", "save it as numpy.ascontiguousarray(array)")
     return _Stored(shape, dtype, kind, begin)
@@ -132,14 +132,17 @@ def _values_array(values: np.ndarray) -> pa.Array:
     return pa.array(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
-def vectors_type(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> pa.DataType:
-    """The Arrow type of the rows of a matrix; InputError if they are no vectors."""
+def vectors_type(shape: tuple[int, ...], dtype: np.dtype[Any], name: str, integers: bool = False) -> pa.DataType:
+    """The Arrow type of the rows of a matrix; InputError if they are no vectors.
+
+    integers : whether they may be of other integers, whose meaning --vector-type says
+    """
     if len(shape) != 2:
         raise InputError(f"{name}: an array of shape {shape}, not 2-D", "shape it (rows, dimensions)")
     if shape[1] == 0:
         raise InputError(f"{name}: vectors of length 0", "check how they were made")
     native = dtype.newbyteorder("=")
-    if native not in ELEMENTS.values():
+    if not (native in ELEMENTS.values() or native == np.uint8 or (integers and native.kind in "iu")):
         raise InputError(f"{name}: vectors of {dtype}", "convert them: array.astype(numpy.float32)")
     return pa.list_(pa.from_numpy_dtype(native), shape[1])
 

@@ -25,6 +25,10 @@ class ReadOptions:
         Columns to copy to the output.
     vectors : path, glob pattern, or list, optional
         ``.npy`` files that hold the vectors, aligned by row with the inputs.
+    vector_type : str, optional
+        What the numbers of the vectors are, where their column does not say.
+    dims : int, optional
+        How many of the first values of every vector count. Default: all.
     metric, normalize
         Zero vectors are bad with cosine or when normalising.
     on_bad_rows : {"error", "drop"}
@@ -48,6 +52,8 @@ class ReadOptions:
     version_column: str | None = None
     carry: Sequence[str] = ()
     vectors: Any = None
+    vector_type: str | None = None
+    dims: int | None = None
     metric: str = "cosine"
     normalize: bool = False
     on_bad_rows: str = "error"

@@ -31,6 +31,7 @@ from minestream.inputs.files import open_inputs, open_vectors, table_of
 from minestream.inputs.opened import Input
 from minestream.inputs.partitions import partitioned, pruned
 from minestream.inputs.read_options import ReadOptions, find_columns
+from minestream.inputs.stored import declared_as
 from minestream.system.checksums import Checksum
 from minestream.system.stores import output_as_input, unreadable
 
@@ -134,7 +135,17 @@ class Source:
         looked = (npys, None, npys) if npys else (inputs, where, self._read)
         self._vectors = common_vectors(looked[0], columns.embedding, options.may_be_empty, self._drop_bad, *looked[1:])
         self.dtype = self._vectors.dtype
-        self.dimension = int(self._vectors.length or 0)
+        self.dimension = self._dimension(int(self._vectors.length or 0))
+
+    def _dimension(self, length: int) -> int:
+        """How many values of the vectors count."""
+        dims = self.options.dims
+        if dims is None or not length:
+            return length
+        if dims > length:
+            what = f"column {self.columns.embedding!r}: --dims {dims} of vectors of {length} values"
+            raise InputError(f"{self._vectors.file}: {what}", f"--dims takes a number up to {length}")
+        return dims
 
     @property
     def condition(self) -> str:
@@ -232,6 +243,7 @@ class Source:
         """Decode and check a piece of rows, whose vectors come from `origin`, and add it to the checksums."""
         columns = self.columns
         vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
+        vectors = np.ascontiguousarray(vectors[:, : self.dimension])
         try:
             labels = None if columns.label is None else self._plain(batch, columns.label)
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
@@ -266,7 +278,7 @@ class Source:
             return vectors, {}
         present = np.setdiff1d(np.arange(len(column)), np.concatenate(list(missing.values())))
         filler = 0 if self.dtype == np.int8 else np.nan
-        whole = np.full((len(column), self.dimension), filler, self.dtype)
+        whole = np.full((len(column), self._vectors.length or 0), filler, self.dtype)
         if present.size:
             kept = replace(place, kept=present if place.kept is None else place.kept[present])
             whole[present], _ = self._matrix(lists_of(column).take(pa.array(present)), kept)
@@ -400,8 +412,10 @@ def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise output_as_input(each.name, each.schema.metadata)
     npys = [] if options.vectors is None else open_vectors(options.vectors)
-    first = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
-    columns, notes = find_columns(first, options, VECTORS if npys else None)
+    first, declared = opened[0], options.vector_type
+    seen = Candidates(first.name, first.schema, first.distinct, declared, first.as_text)
+    columns, notes = find_columns(seen, options, VECTORS if npys else None)
+    opened, npys = ([declared_as(each, columns.embedding, declared) for each in side] for side in (opened, npys))
     return Source(opened, npys, columns, notes, options)
 
 

@@ -249,10 +249,11 @@ def _open_guides(
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
     if not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
+    guide = config.guide or ""
     for first in (open_inputs(each)[0] for each in given):
-        Candidates(first.name, first.schema).checked("guide", config.guide or "")
+        Candidates(first.name, first.schema, as_text=first.as_text).checked("guide", guide)
     return tuple(
-        open_source(each, source.options.guide(config.guide or "", source.columns.id))
+        open_source(each, source.options.guide(guide, source.columns.id))
         for each, source in zip(given, sources, strict=False)
         if source is not None
     )

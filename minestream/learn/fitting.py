@@ -31,7 +31,16 @@ from minestream.system.progress import Callback, Progress, reporter
 
 RULE = ("metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor")
 EXAMPLES = 5  # of the labels held out
-READ = ("embedding", "label", "id", "on_bad_rows", "metric", "normalize")  # the options for reading the rows
+READ = (
+    "embedding",
+    "label",
+    "id",
+    "vector_type",
+    "dims",
+    "on_bad_rows",
+    "metric",
+    "normalize",
+)  # the options for reading the rows
 
 
 @dataclass(frozen=True)
@@ -153,6 +162,7 @@ def _trained(config: FitConfig, resources: Resources, source: Source, shown: Pro
     about: dict[str, Any] = {
         "version": VERSION, "config": asdict(config), "source": source.identity(),
         "epochs": [asdict(each) for each in epochs], "best_epoch": best,
+        "dims": source.options.dims, "vector_type": source.options.vector_type,
     }  # fmt: skip
     replace(trainer.best, about=about).save(path)
     held, trained = len(trainer.held_rows), len(trainer.rows)

@@ -27,6 +27,7 @@ from minestream.inputs.files import open_inputs
 from minestream.inputs.given import Given
 from minestream.inputs.opened import Input
 from minestream.inputs.read_options import ReadOptions, find_columns
+from minestream.inputs.stored import declared_as, declared_if_needed
 from minestream.kernels import linear
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.stores import unreadable
@@ -149,8 +150,10 @@ def apply(
     check_own(Applying, threads=threads)
     learned = model if isinstance(model, Linear) else Linear.load(model)
     opened = open_inputs(inputs)
-    seen = Candidates(opened[0].name, opened[0].schema, opened[0].distinct)
+    first, declared = opened[0], declared_if_needed(opened[0], learned.about.get("vector_type"))
+    seen = Candidates(first.name, first.schema, first.distinct, declared, first.as_text)
     column = find_columns(seen, ReadOptions(embedding=embedding, require_label=None))[0].embedding
+    opened = [declared_as(each, column, declared) for each in opened]
     schema = _projected_schema(opened, column, len(learned.weights))
     rows, place = 0, ending_in(".parquet", out, "apply")
     read = [Given("INPUT", inputs), *([] if isinstance(model, Linear) else [Given("MODEL", model)])]
@@ -191,10 +194,12 @@ def _projected(
     while count := lane.ready():
         place, batch = lane.take(count)
         vectors = decode_vectors(batch.column(at), column, place, "leave them out")
-        if vectors.shape[1] != learned.weights.shape[1]:
+        width = learned.weights.shape[1]
+        vectors = vectors[:, :width] if learned.about.get("dims") == width else vectors
+        if vectors.shape[1] != width:
             raise InputError(
                 f"{place.file}: column {column!r} has {vectors.shape[1]} coordinates, the linear embedding takes "
-                f"{learned.weights.shape[1]}",
+                f"{width}",
                 "apply it to embeddings of the model that it was learned from",
             )
         for kind, bad in bad_rows(vectors, False).items():

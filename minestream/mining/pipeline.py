@@ -66,8 +66,8 @@ def mine(
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        Parquet or Arrow IPC files, folders, globs, URIs of such, tables, readers; "-" is an Arrow stream on standard
-        input.
+        Parquet, Arrow IPC, CSV, JSON lines or NumPy files, folders, globs, URIs of such, tables, readers; "-" is an
+        Arrow stream on standard input.
     out : path or URI, optional
         A name ending in .parquet becomes one file, any other a folder of parts. Default: the first input's
         stem and the emit, in the working directory.

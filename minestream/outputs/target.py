@@ -25,7 +25,7 @@ ENDINGS = frozenset(  # of files: a folder of such a name would be taken for one
     (".parquet", ".pq", ".parq", ".arrow", ".arrows", ".feather", ".ipc", ".csv", ".tsv", ".txt", ".json", ".jsonl",
      ".trec", ".html", ".htm", ".npy", ".npz", ".pt", ".pkl", ".pickle", ".h5", ".hdf5", ".zip", ".gz", ".zst", ".xlsx",
      ".db", ".sqlite", ".duckdb", ".md", ".log",
-     ".orc", ".avro", ".xml", ".yaml", ".pdf", ".safetensors", ".index", ".faiss")
+     ".orc", ".avro", ".lance", ".xml", ".yaml", ".pdf", ".safetensors", ".index", ".faiss")
 )  # fmt: skip
 AGAIN = "--overwrite mines it again, another -o leaves it as it is"
 

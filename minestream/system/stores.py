@@ -231,11 +231,7 @@ _ARRAYS = "numpy.save its vectors, and its labels for --labels; or use minestrea
 # How to convert other kinds of files, known by their first bytes or suffix. The code behind "it: " runs as it stands.
 _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
     ((), (".manifest.json",), "the manifest of a mined output: minestream describe, verify and export take it"),
-    ((b"\x93NUMPY",), (".npy", ".npz"), "name it: arrays are read, their labels from --labels FILE"),
-    ((), (".csv", ".csv.gz"), _TO_PARQUET.format(kind="csv", read="csv.read_csv({path!r})")),
-    ((), (".tsv", ".tab"), _TO_PARQUET.format(
-        kind="csv", read="csv.read_csv({path!r}, parse_options=pyarrow.csv.ParseOptions(delimiter='\\t'))")),
-    ((), (".jsonl", ".ndjson", ".json"), _TO_PARQUET.format(kind="json", read="json.read_json({path!r})")),
+    ((), (".npy", ".npz", ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"), "it is read when it is named"),
     ((b"ORC",), (".orc",), _TO_PARQUET.format(kind="orc", read="orc.read_table({path!r})")),
     ((b"\x89HDF\r\n\x1a\n",), (".h5", ".hdf5"), f"read its arrays with h5py; {_ARRAYS}"),
     ((b"IxF", b"IwF", b"IxP", b"IxM", b"IHN"), (".faiss", ".index"),

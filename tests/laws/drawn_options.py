@@ -18,6 +18,8 @@ NOT_DRAWN: dict[str, str] = {
     "exclude": "given as the world's excluded pairs",
     "exclude_rows": "given as the world's excluded rows",
     "vectors": "the vectors of INPUT, in files of their own",
+    "labels": "the labels of INPUT, in a file of their own: tests/inputs/test_numpy_files.py",
+    "vector_type": "how vectors are stored: tests/inputs/test_stored.py",
     "max_rows": "refuses a whole run",
     "require_rows": "refuses a whole run",
     "max_short": "refuses a whole run",
@@ -104,8 +106,8 @@ class Drawing:
     def distances(self) -> np.ndarray[Any, Any]:
         """Some distances, roughly; never none."""
         with np.errstate(all="ignore"):
-            rows = self.world.queries.vectors[:6].astype(np.float64)
-            others = self.world.candidates.vectors[:200].astype(np.float64)
+            rows = self.world.queries.vectors[:6, : self.get("dims")].astype(np.float64)
+            others = self.world.candidates.vectors[:200, : self.get("dims")].astype(np.float64)
             if self.unit:
                 rows, others = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (rows, others))
             if self.metric == "cosine":
@@ -234,7 +236,8 @@ def _metric(drawing: Drawing) -> str | None:
 def _pick(drawing: Drawing) -> str | None:
     if drawing.emit == "pairs" or drawing.mode in ("preset", "farthest") or drawing.rng.random() > 0.3:
         return drawing.one_of(None, "nearest")
-    weighs = drawing.unit and drawing.world.queries.vectors.shape[1] > 2
+    width = drawing.world.queries.vectors[:, : drawing.get("dims")].shape[1]
+    weighs = drawing.unit and width > 2
     return drawing.one_of("random", *(["weighted"] if weighs else []))
 
 
@@ -315,6 +318,7 @@ FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_marg
 RULES: dict[str, Callable[[Drawing], Any]] = {
     "window": lambda d: int(d.rng.integers(1, len(d.world.queries) + 2)) if d.way == "window" else None,
     "preset": _preset,
+    "dims": lambda d: d.now_and_then(0.15, 1, 3, d.world.queries.vectors.shape[1]),
     "embedding": _column("guide", "embedding", 1.0),  # else there are two columns of vectors
     "label": _column("labels", "label", 0.5),
     "id": _column("ids", "id", 0.3),

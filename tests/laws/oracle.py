@@ -6,7 +6,7 @@ import ast
 import operator
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -157,7 +157,7 @@ class Table:
     """One side under the options: which rows stand for their id, are good, and are not excluded."""
 
     def __init__(self, side: Side, given: Mapping[str, Any], answer: Answer) -> None:
-        self.side = side
+        self.side = side = replace(side, vectors=side.vectors[:, : given.get("dims")])
         directed = given["metric"] == "cosine" or bool(given.get("normalize"))
         self.bad = bad_rows(side.vectors, directed)
         self.part = ~self.bad
@@ -230,7 +230,7 @@ def answer_of(world: World, options: Mapping[str, Any], way: str) -> Answer:
     if way == "arrays" and any(nothing_but_nulls(side) for side in (own.side, other.side)):
         answer.may.append("a list of nothing but None has no type")
     try:
-        found = reference.mine(world.queries.vectors, **keywords)
+        found = reference.mine(own.side.vectors, **keywords)
     except ValueError as error:
         answer.must.append(f"the reference: {error}")
         return answer
