@@ -18,8 +18,8 @@ from minestream.config.resources import Resources
 from minestream.errors import UsageError
 from minestream.system.stores import shown
 
-# They say what becomes of an output that stands there, not what is mined: no record repeats them.
-OF_ONE_RUN = ("resume", "overwrite", "dry_run")
+# They say what becomes of an output that stands there and what is shown, not what is mined: no record repeats them.
+OF_ONE_RUN = ("resume", "overwrite", "dry_run", "progress")
 PLACES = ("GLOB", "DIR", "PAIRS", "PATH", "TABLE")  # metavars of options that are paths or URIs
 Fields = Mapping[str, Field[Any]]
 FIELDS: Fields = {"source": own_options(Merging)["source"]} | own_options(Profiling) | OPTION_FIELDS
@@ -56,7 +56,7 @@ def line_after_profile(profile: Mapping[str, Any], inputs: Any, options: Mapping
 
     options : those that profile was given; what mine does not have is left out
     """
-    chosen, shared = profile["recommended"], ProfileOptions.__annotations__.keys() - {"progress"}
+    chosen, shared = profile["recommended"], ProfileOptions.__annotations__.keys()
     kept = {name: value for name, value in options.items() if name in shared}
     margin = chosen["margin"]
     rule = {"band": chosen["band"], "positives": chosen["positives"]}

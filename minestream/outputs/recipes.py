@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tomllib
+import zlib
 from pathlib import Path
 from typing import Any
 
 from minestream._version import VERSION
 from minestream.config.command_line import OF_ONE_RUN, PLACES
 from minestream.config.names import unknown_option
+from minestream.config.option import check_value
 from minestream.config.parse import PIPE
-from minestream.config.resolve import OPTION_FIELDS, split_options
+from minestream.config.resolve import OPTION_FIELDS, held, split_options
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.outputs.manifest import read_manifest
 from minestream.outputs.mined import MANIFEST
 from minestream.system.paths import place_of
 from minestream.system.stores import shown
 
-HEAD = "# minestream "  # how a file begins that may be replaced
+HEAD = re.compile(r"# minestream \S+ ([0-9a-f]{8}): .*\n")  # of what was written here, with the CRC-32 of the rest
 BESIDE = ("inputs", "out")  # what a recipe holds beside the options
 MINE_AGAIN = "mine it again: minestream describe shows its options"
 
@@ -55,12 +58,11 @@ def read_recipe(path: str) -> dict[str, Any]:
             f"--config {path} is no TOML: {error}", "a line for each option, as: label = 'kind'"
         ) from error
     for name, value in values.items():
-        if name not in (*BESIDE, *OPTION_FIELDS):
-            what, hint = unknown_option(name, value, [*BESIDE, *OPTION_FIELDS]).args
-            raise UsageError(f"--config {path}: {what}", hint)
-        texts = value if name == "inputs" and isinstance(value, list) else [value]
-        if isinstance(value, dict) or (name in BESIDE and not all(isinstance(each, str) for each in texts)):
-            raise UsageError(f"--config {path}: {name} cannot be {value!r}", "give a text, a number, true, or a list")
+        try:
+            _check(name, value)
+        except UsageError as error:
+            what, hint = error.args
+            raise UsageError(f"--config {path}: {what}", hint) from error
 
     def from_here(place: str) -> str:
         return place if "://" in place else os.path.join(os.path.dirname(path), place)
@@ -68,13 +70,24 @@ def read_recipe(path: str) -> dict[str, Any]:
     return {name: _placed(name, value, from_here) for name, value in values.items()}
 
 
+def _check(name: str, value: Any) -> None:
+    """Refuse a name that no option has, and a value that its option does not take."""
+    if name not in (*BESIDE, *OPTION_FIELDS):
+        raise unknown_option(name, value, [*BESIDE, *OPTION_FIELDS])
+    texts = value if name == "inputs" and isinstance(value, list) else [value]
+    if isinstance(value, dict) or (name in BESIDE and not all(isinstance(each, str) for each in texts)):
+        raise UsageError(f"{name} cannot be {value!r}", "give a text, a number, true, or a list")
+    if name not in BESIDE:
+        check_value(OPTION_FIELDS[name], held(name, value))
+
+
 def write_recipe(path: str, values: dict[str, Any]) -> None:
-    """Write options, `inputs` and `out` as TOML; with `overwrite` among them a file of others is replaced, too.
+    """Write options, `inputs` and `out` as TOML; with `overwrite` among them a recipe edited by hand is replaced, too.
 
     Raises
     ------
     OutputError
-        When something else stands there, or the file cannot be written.
+        When a file of others or an edited recipe stands there, or the file cannot be written.
     """
     place = Path(path)
     if place.suffix != ".toml":
@@ -88,22 +101,37 @@ def write_recipe(path: str, values: dict[str, Any]) -> None:
 
     given = {name: value for name, value in values.items() if name not in OF_ONE_RUN and value is not None}
     kept = {name: _placed(name, value, from_there) for name, value in given.items()}
-    lines = [f"{HEAD}{VERSION}: minestream mine --config {shlex.quote(place.name)}"]
     # JSON's texts, numbers and lists are TOML's, but for one character.
-    lines += [
-        f"{name} = {json.dumps(value, ensure_ascii=False)}".replace("\x7f", "\\u007f") for name, value in kept.items()
-    ]
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in kept.items()]
+    body = "".join(lines).replace("\x7f", "\\u007f")
+    head = f"# minestream {VERSION} {_digest(body)}: minestream mine --config {shlex.quote(place.name)}\n"
     try:
-        foreign = place.exists() and not place.read_bytes().startswith(HEAD.encode())
-        if foreign and not values.get("overwrite"):
-            raise OutputError(f"{path} exists, and minestream did not write it", "--overwrite replaces it")
+        _refuse_precious(place, replace_edited=bool(values.get("overwrite")))
         temporary = place.with_name(f"{place.name}.tmp")
-        temporary.write_text("\n".join([*lines, ""]), encoding="utf-8")
+        temporary.write_text(head + body, encoding="utf-8")
         os.replace(temporary, place)
     except OutputError:
         raise
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", "choose another --save-config") from error
+
+
+def _digest(body: str) -> str:
+    return f"{zlib.crc32(body.encode()):08x}"
+
+
+def _refuse_precious(place: Path, replace_edited: bool) -> None:
+    """Refuse to replace a file that was not written here, and one that was edited since, unless that is wanted."""
+    if not place.exists():
+        return
+    text = place.read_bytes().decode(errors="replace")
+    written = HEAD.match(text)
+    if text and written is None:
+        raise OutputError(f"{place} exists, and minestream did not write it", "choose another --save-config")
+    if written and written[1] != _digest(text[written.end() :]) and not replace_edited:
+        raise OutputError(
+            f"{place} was edited since minestream wrote it", "--overwrite replaces it, or choose another --save-config"
+        )
 
 
 def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -57,11 +58,11 @@ def test_the_options_given_are_saved_and_mine_the_same(here: Path) -> None:
     run("mine", "in.parquet", "-o", "a.parquet", *given, "--where", "kind < 3", "--drop-duplicates-within", "none",
         "--unlabeled-value", text, "--overwrite", "--save-config", "run.toml", *QUIET)  # fmt: skip
     lines = Path("run.toml").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == f"# minestream {VERSION}: minestream mine --config run.toml"
+    assert re.fullmatch(rf"# minestream {VERSION} [0-9a-f]{{8}}: minestream mine --config run\.toml", lines[0])
     assert tomllib.loads("\n".join(lines)) == {
         "inputs": ["in.parquet"], "out": "a.parquet", "label": "kind", "margin": 0.25, "negatives": 2,
         "carry": ["size", "kind"], "float64": True, "where": "kind < 3", "drop_duplicates_within": "none",
-        "unlabeled_value": text, "progress": "none",
+        "unlabeled_value": text,
     }  # fmt: skip
     run("mine", "--config", "run.toml", "-o", "b.parquet")
     assert Path("a.parquet").read_bytes() == Path("b.parquet").read_bytes()
@@ -81,9 +82,9 @@ WRONG = {
     "margn = 0.3": (2, ("--config run.toml: no option 'margn'", "did you mean 'margin'?")),
     "n_negatives = 3": (2, ("no option 'n_negatives'", "--negatives")),
     "reserve = 3": (2, ("there is no option 'reserve' any more",)),
-    "label = 3": (2, ("--label takes a text, not 3",)),
+    "label = 3": (2, ("--config run.toml: --label takes a text, not 3",)),
     "negatives = 2.5": (2, ("--negatives takes a whole number, not 2.5",)),
-    "[label]": (2, ("label cannot be {}",)),
+    "[label]": (2, ("--config run.toml: label cannot be {}",)),
     "out = 3": (2, ("out cannot be 3",)),
     "label = kind": (3, ("run.toml is no TOML", "line 1")),
 }
@@ -99,12 +100,28 @@ def test_what_a_file_cannot_say_is_refused(text: str, here: Path, capsys: pytest
     assert sorted(path.name for path in here.iterdir()) == ["in.parquet", "run.toml"]
 
 
-def test_a_file_of_others_is_replaced_with_overwrite_only(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Path("run.toml").write_text("precious = true\n")
+@pytest.mark.parametrize("text", ["precious = true\n", "# minestream 0.1.0: notes of mine\nprecious = true\n"])
+@pytest.mark.parametrize("more", [(), ("--overwrite",)])
+def test_a_file_of_others_is_never_replaced(
+    here: Path, text: str, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("run.toml").write_text(text)
+    run("mine", "in.parquet", "--dry-run", "--save-config", "run.toml", *more, code=5)
+    said = capsys.readouterr().err
+    assert "minestream did not write it" in said
+    assert "--overwrite" not in said
+    assert Path("run.toml").read_text() == text
+
+
+def test_an_edited_recipe_is_replaced_with_overwrite_only(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = ("mine", "in.parquet", "--dry-run", "--save-config")
+    run(*mine, "run.toml")
+    with open("run.toml", "a") as file:
+        file.write("resume = true  # every night\n")
+    edited = Path("run.toml").read_text()
     run(*mine, "run.toml", code=5)
-    assert "minestream did not write it" in capsys.readouterr().err
-    assert Path("run.toml").read_text() == "precious = true\n"
+    assert "edited" in capsys.readouterr().err
+    assert Path("run.toml").read_text() == edited
     run(*mine, "run.toml", "--overwrite")
     run(*mine, "run.toml", "-k", "2")
     assert tomllib.loads(Path("run.toml").read_text()) == {"inputs": ["in.parquet"], "negatives": 2}
@@ -117,7 +134,7 @@ def test_a_file_of_others_is_replaced_with_overwrite_only(here: Path, capsys: py
 def test_the_manifest_records_the_command_that_mines_the_same(here: Path) -> None:
     Path("run.toml").write_text('label = "kind"\n')
     run("mine", "in.parquet", "--config", "run.toml", "-k", "2", "--where", "kind < 3", "--resume", *QUIET)
-    given = ["--label", "kind", "--negatives", "2", "--where", "kind < 3", *QUIET]
+    given = ["--label", "kind", "--negatives", "2", "--where", "kind < 3"]
     assert ran("in.triplets.parquet") == ["minestream", "mine", "in.parquet", *given, "-o", "in.triplets.parquet"]
     found = manifest("in.triplets.parquet")
     assert found["report"]["folder"] == str(here)
@@ -184,11 +201,11 @@ def test_slices_and_their_merge_are_repeated() -> None:
     for number in "12":
         run("mine", "in.parquet", "-o", "m", "--shard", f"{number}/2", *QUIET)
     run("merge", "m", *QUIET)
-    assert ran("m") == ["minestream", "merge", "m", *QUIET, "-o", "m"]
+    assert ran("m") == ["minestream", "merge", "m", "-o", "m"]
     names = sorted(os.listdir("m.slices"))
     run("repeat", "m.slices/slice-001-of-002", "--overwrite")
     assert sorted(os.listdir("m.slices")) == names, "a slice is mined to the place of its OUT"
-    assert ran("m.slices/slice-001-of-002")[-3:] == ["none", "-o", "m"]
+    assert ran("m.slices/slice-001-of-002")[-3:] == ["1/2", "-o", "m"]
     run("repeat", "m", "-o", "again")
     assert Path("again/part-00000.parquet").read_bytes() == Path("m/part-00000.parquet").read_bytes()
 
