@@ -9,17 +9,18 @@ from typing import Any
 from minestream.cli.printing import quantile_rows
 from minestream.cli.tables import sections
 from minestream.system.progress import short_number
-from minestream.system.values import Row, value_rows
+from minestream.system.values import Row
 
 HEADS = {"hard": "hard", "semi_hard": "semi-hard", "easy": "easy"}
 SHARES = ("active_fraction", "active_pairs_fraction", "served_fraction")
 SHOWN = 5
+ABOVE = "rows_above_"
 
 
 def profile_text(profile: Mapping[str, Any], following: str | None = None) -> str:
     """A profile on one screen or two; `following` is the next command."""
     source, histograms, recall, hubs = profile["source"], profile["histograms"], profile["recall_at"], profile["hubs"]
-    chosen = profile["recommended"]
+    chosen, twins = profile["recommended"], profile["duplicates"]
     ratio = profile["negatives_per_positive"]
     rows: list[Row] = [
         ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
@@ -47,8 +48,18 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
             (each.get("name", str(each["label"])), _share(each["recall_at_1"]), f"{each['rows']:,} rows")
             for each in profile["per_label"]["table"][:SHOWN]
         ],
-        "suspects": value_rows(profile["suspects"]),
-        "duplicates across labels": value_rows(profile["duplicates"]),
+        "suspects": [
+            ("rows", f"{profile['suspects']['rows']:,}", "whose neighbours say another label: minestream help hygiene"),
+            *(
+                (f"  of suspicion {name.removeprefix(ABOVE)} and above", f"{count:,}")
+                for name, count in profile["suspects"].items()
+                if name.startswith(ABOVE)
+            ),
+        ],
+        "duplicates across labels": [
+            ("pairs", f"{twins['pairs']:,}", _of_which(twins)),
+            ("rows", f"{twins['rows']:,}"),
+        ],
     }  # fmt: skip
     notes = [*profile["notes"], *([f"next: {following}"] if following else [])]
     if not profile["output"]:
@@ -85,6 +96,11 @@ def margin_rows(profile: Mapping[str, Any]) -> list[Row]:
         if "active_fraction_95" in entry:
             lines.append(("", f"   95 %: active ± {entry['active_fraction_95'] or 0:.3%}"))
     return lines
+
+
+def _of_which(twins: Mapping[str, Any]) -> str:
+    near = "" if twins["near_distance"] is None else f", the others nearer than {twins['near_distance']:.3g}"
+    return f"{twins['exact_pairs']:,} of them equal{near}" if twins["pairs"] else ""
 
 
 def _share(value: float | None) -> str:

@@ -410,6 +410,17 @@ def test_folders_globs_and_their_order(tmp_path: Path) -> None:
     assert open_source(tmp_path).rows == 36
 
 
+def test_a_few_rows_of_other_columns_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minestream.inputs.source.PEEKED_ROWS", 5)
+    parts = [write(tmp_path / f"{n}.parquet", table(text=[f"{n} {row}" for row in range(12)])) for n in range(3)]
+    source = open_source([str(part) for part in parts])
+    assert source.stored.names == ["embedding", "label", "id", "text"]
+    for rows in ([], [3, 4, 26, 35], [30], [0, 12, 24]):
+        seen = dict(source.peek(["text"], np.array(rows, np.int64)))
+        assert seen == {row: {"text": f"{row // 12} {row % 12}"} for row in rows}
+    assert not list(open_source(table().to_reader()).peek(["id"], np.array([1])))
+
+
 def test_a_hidden_parent_folder_does_not_hide_its_files(tmp_path: Path) -> None:
     write(tmp_path / ".cache/a.parquet")
     assert names(open_source(tmp_path / ".cache")) == ["a.parquet"]

@@ -220,6 +220,10 @@ def test_charts_are_drawn_to_scale() -> None:
     line = curves("c", "x", [1.0, 2.0], lines, (2.0, "here"))
     assert line.count("<circle") == 3
     assert line.count('class="ci"') == 1
+    middle = [
+        float(x) for x in re.findall(r'circle cx="([\d.]+)"', curves("c", "x", [1, 10, 100], {"a": [(1, None)] * 3}))
+    ]
+    assert middle[1] - middle[0] == pytest.approx(middle[2] - middle[1], abs=0.02)
     mark, last = re.search(r'class="mark" x1="([\d.]+)"', line), re.findall(r'circle cx="([\d.]+)"', line)[-1]
     assert mark is not None
     assert mark[1] == last
