@@ -50,10 +50,13 @@ def told(
             read += [] if each.metavar == OUTPUT else [Given((each.metavar or "").removesuffix("..."), value)]
         elif value and getattr(each, "metavar", "") in TABLES:
             read.append(Given(flag_of(each.name or ""), value))
-    name, out = context.command.name or "", given.pop("out", None)
+    name, out = context.command.name or "", None
+    if "out" in given:
+        given.pop("out")
+        out = result.get("output") or result.get("path")
     answer = findings(
         name, result, seconds=time.perf_counter() - context.meta[BEGAN], inputs=list(tables_read(read, sizes or {})),
-        **recorded(command_line(name, places, out and (result.get("output") or result.get("path")), given, specs)),
+        **recorded(command_line(name, places, out, given, specs)),
     )  # fmt: skip
     deciding = {name: value for name, value in given.items() if specs[name].metadata["metavar"] not in PLACED}
     deciding = {name: value for name, value in deciding.items() if name not in own_options(Resources)}

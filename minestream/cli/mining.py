@@ -166,7 +166,7 @@ def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, verbo
 @click.argument("mined", metavar="OUT")
 @options_of(Repeating, "verbose", "progress")
 def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
-    """Run the command again that made OUT, by its manifest, in the folder where it ran.
+    """Run the command again that made OUT, a mined file or folder or a profile's, in the folder where it ran.
 
     It writes where OUT lies, which takes --overwrite while OUT is there, or to NEW.
 
@@ -174,13 +174,14 @@ def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options:
     Example:
       minestream repeat digits.triplets.parquet -o again.parquet
     """
-    from minestream.outputs.recipes import recorded_command  # not loaded for --help
+    from minestream.cli.insight import profile  # not loaded for --help, as the next
+    from minestream.outputs.recipes import recorded_command
 
     (name, *words), folder = recorded_command(mined, out)
     flags = {"--overwrite": options["overwrite"], "--json": as_json, "--verbose": verbose}
     words += [flag for flag, wanted in flags.items() if wanted]
     words += ["--progress", options["progress"]] if options["progress"] else []
     tell(printable(f"in {folder}: {shlex.join(['minestream', name, *words])}"))
-    again = {"mine": mine, "merge": merge}[name]
+    again = {"mine": mine, "merge": merge, "profile": profile}[name]
     with chdir(folder), again.make_context(f"minestream {name}", words) as context:
         again.invoke(context)

@@ -17,13 +17,13 @@ from minestream.insight.sight import Sight
 from minestream.outputs.atomic import disk_errors
 from minestream.outputs.foreign import as_recorded, text_crc
 from minestream.outputs.manifest import Maybe, fits, read_json
+from minestream.outputs.recipes import PROFILE
 from minestream.outputs.stores import target_at
 from minestream.outputs.target import ENDINGS
 from minestream.system.contract import findings, printed
 from minestream.system.memory import scratch_folder
 from minestream.system.paths import AnyPath, RemotePath
 
-PROFILE = "profile.json"
 RECORDED = {"outputs": [{"files": [{"name": str, "bytes": Maybe(int), "crc32": Maybe(str)}]}]}
 FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
 

@@ -18,13 +18,14 @@ from minestream.config.option import check_value
 from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS, held, split_options
 from minestream.errors import InputError, OutputError, UsageError
-from minestream.outputs.manifest import read_manifest
+from minestream.outputs.manifest import read_json, read_manifest
 from minestream.outputs.mined import MANIFEST
 from minestream.system.paths import place_of
 from minestream.system.stores import shown
 
 HEAD = re.compile(r"# minestream \S+ ([0-9a-f]{8}): .*\n")  # of what was written here, with the CRC-32 of the rest
 BESIDE = ("inputs", "out")  # what a recipe holds beside the options
+PROFILE = "profile.json"  # in the folder of a profile: it says how that was made
 MINE_AGAIN = "mine it again: minestream describe shows its options"
 
 
@@ -146,7 +147,7 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
     """
     place = place_of(mined.removesuffix(MANIFEST))
     manifest = read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
-    report = manifest.get("report") or {}
+    report = manifest.get("report") or read_json(place / PROFILE) or {}
     if not report:
         raise InputError(f"{place} has no manifest of a complete run", "mine it first")
     command, folder = report.get("command"), report.get("folder")
@@ -160,7 +161,7 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
     barred = ("--config", "--save-config", "--overwrite", "--resume")
     if (
         words[:1] != ["minestream"]
-        or words[1:2] not in (["mine"], ["merge"])
+        or words[1:2] not in (["mine"], ["merge"], ["profile"])
         or words[-2] != "-o"
         or any(word.startswith(barred) for word in words)
     ):

@@ -210,6 +210,21 @@ def test_slices_and_their_merge_are_repeated() -> None:
     assert Path("again/part-00000.parquet").read_bytes() == Path("m/part-00000.parquet").read_bytes()
 
 
+def test_a_profile_is_repeated(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("profile", "in.parquet", "--label", "kind", "--margin", "0.1,0.2", "--sample", "9", "-o", "look", *QUIET)
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    run("repeat", "../look", code=5)
+    run("repeat", "../look", "-o", "again", *QUIET)
+    first, again = (json.loads(Path(name, "profile.json").read_text()) for name in ("../look", "again"))
+    assert again["result"]["margins"] == first["result"]["margins"]
+    assert again["configuration"] == first["configuration"]
+    run("repeat", "../look", "--overwrite", *QUIET)
+    forged = first | {"command": "minestream profile in.parquet --overwrite -o look"}
+    Path("../look/profile.json").write_text(json.dumps(forged))
+    run("repeat", "../look", code=3)
+
+
 FORGED = {
     "older": None,
     "other program": "rm -rf x -o a.parquet",
