@@ -133,9 +133,16 @@ def test_the_table_holds_nothing_that_no_command_prints(answers: dict[str, dict[
     assert {told["state"] for told in answers.values()} == STATES.keys() - {"failed"}
 
 
-@pytest.mark.parametrize("place", ["", "seconds", "counters", "result", "inputs.0", "outputs.0", "outputs.0.files.0"])
-def test_a_key_that_the_table_does_not_have_is_refused(answers: dict[str, dict[str, Any]], place: str) -> None:
-    told = json.loads(json.dumps(answers["mine"]))
+PLACES = ("", "seconds", "counters", "result", "inputs.0", "outputs.0", "outputs.0.files.0")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [*(("mine", place) for place in PLACES), ("doctor", "counters"), ("sample", "result")]
+)
+def test_a_key_that_the_table_does_not_have_is_refused(
+    answers: dict[str, dict[str, Any]], name: str, place: str
+) -> None:
+    told = json.loads(json.dumps(answers[name]))
     at = told
     for step in filter(None, place.split(".")):
         at = at[int(step) if step.isdigit() else step]
