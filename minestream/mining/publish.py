@@ -8,6 +8,7 @@ from typing import Any
 
 from minestream.inputs.given import Given, tables_read
 from minestream.mining.shards import Mining
+from minestream.mining.slices import slice_notes
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.gates import check_gates
 from minestream.outputs.manifest import report_of
@@ -36,7 +37,8 @@ def publish(mining: Mining, run: Run) -> Report:
 
     mining.progress.stage("publish", len(parts), "parts")
     files = run.publish(counts=counts, replace_parts=rows, extra=lambda: report().record())
-    return replace(report(), files=files)
+    found = report()
+    return replace(found, files=files, notes=(*found.notes, *slice_notes(mining, run.target.final)))
 
 
 def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:

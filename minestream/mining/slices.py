@@ -45,6 +45,17 @@ def slice_of(mining: Mining) -> dict[str, Any]:
     return {"slice": {"number": own.number, "of": own.count, "parts": owned_shards(shard_costs(mining), own)}}
 
 
+def slice_notes(mining: Mining, place: AnyPath) -> tuple[str, ...]:
+    """What to know of the slice at `place`: how many parts of its output it has, and how all slices become one."""
+    about = slice_of(mining).get("slice")
+    if about is None:
+        return ()
+    number, of, own, parts = about["number"], about["of"], len(about["parts"]), len(mining.plan.shards)
+    few = "; more slices than parts leave some without rows" if parts < of else ""
+    what = f"slice {number} of {of} has {own} of {parts} part{'s' * (parts != 1)}{few}"
+    return (f"{what}; when all slices are there, minestream merge makes {str(place.parent).removesuffix(SLICES)}",)
+
+
 def shard_costs(mining: Mining) -> list[int]:
     """The cost of each shard, in pairs of rows to compare; from the data alone, so all slices compute the same."""
     loaded = mining.loaded

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
+import minestream
 from minestream.config.parse import Slice
 from minestream.mining.slices import owned_shards
 
@@ -35,3 +39,16 @@ def test_each_part_has_one_slice_and_no_slice_has_much_more_than_another(slices:
     assert sorted(part for own in parts for part in own) == list(range(200))
     loads = [sum(costs[part] for part in own) for own in parts]
     assert max(loads) - min(loads) <= min(costs) + 1000 // slices
+
+
+@pytest.mark.parametrize(("slices", "few"), [(2, True), (1, False)])
+def test_a_slice_says_what_it_has_and_how_all_become_one(slices: int, few: bool, tmp_path: Path) -> None:
+    rows = pa.table({"embedding": np.random.default_rng(0).normal(size=(40, 4)).tolist(), "label": [0, 1] * 20})
+    out = tmp_path / "whole"
+    found = [minestream.mine(rows, out, shard=f"{number + 1}/{slices}") for number in range(slices)]
+    for number, report in enumerate(found):
+        note = report.notes[-1]
+        assert note.startswith(f"slice {number + 1} of {slices} has {int(number == 0)} of 1 part")
+        assert ("more slices than parts" in note) == few
+        assert note.endswith(f"when all slices are there, minestream.merge makes {out}")
+    assert not any("slice" in note for note in minestream.merge(out).notes)
