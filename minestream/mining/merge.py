@@ -98,9 +98,9 @@ def merge(
             "name it with --source, and the tables beside it as in mine",
         )
     given = {"source": source, **options}
-    resources = replace(resources, remarks=tuple(idle("merge", given, finishing=finishing)))
-    resources = with_command(resources, "merge", slices, out or text_of(places[0]), given)
     target = target_of(places[0] if out is None else out, resources.scratch)
+    resources = replace(resources, remarks=(*idle("merge", given, finishing=finishing), *target.remarks()))
+    resources = with_command(resources, "merge", slices, out or text_of(places[0]), given)
     read = [Given("SLICE", slices), *([] if source is None else given_tables(source, tables, resources))]
     target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *read[1:]])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)

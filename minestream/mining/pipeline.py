@@ -93,6 +93,7 @@ def mine(
     place = default_output(inputs, config.emit) if out is None else out
     resources = with_command(resources, "mine", inputs, place, options)
     output = target_of(place, resources.scratch)
+    resources = replace(resources, remarks=(*resources.remarks, *output.remarks()))
     if config.window is not None:
         return mine_stream(inputs, output, config, resources, tables, progress_callback)
     if resources.shard is not None:

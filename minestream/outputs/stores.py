@@ -19,14 +19,19 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from minestream.errors import MinestreamError, OutputError
 from minestream.outputs.atomic import disk_errors, take_lock, write_json
+from minestream.outputs.card import MARK, card
 from minestream.outputs.manifest import plan_of, refuse_differences
 from minestream.outputs.run import Output, Run
 from minestream.outputs.target import Target, refuse_ending
 from minestream.system import interrupts
 from minestream.system.memory import scratch_root
 from minestream.system.paths import AnyPath, RemotePath, place_of
+from minestream.system.stores import HUB, address_of
 
 STAGED, LEFT_SECONDS = "minestream-output-", 86_400
 
@@ -47,7 +52,7 @@ def target_of(out: str | os.PathLike[str] | RemotePath, scratch: str | None = No
 def target_at(place: AnyPath, scratch: str | None = None) -> Target:
     """The target at a place, whatever its name."""
     if isinstance(place, RemotePath):
-        return RemoteOutput(place, scratch)
+        return (HubOutput if address_of(place.uri).scheme == HUB else RemoteOutput)(place, scratch)
     return Output(place)
 
 
@@ -94,6 +99,9 @@ class RemoteOutput(Target):
         """Remove what a run killed just after publishing left beside its complete output."""
         self.partial.remove_all()
 
+    def put_beside(self, ready: Path, manifest: dict[str, Any]) -> None:
+        """Write what else belongs to the output that stands there, before its manifest: nothing."""
+
     def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
         """Put the token of this run there, which takes the output over, and go on with the finished parts."""
         self.check(resume=resume, overwrite=overwrite)
@@ -133,6 +141,73 @@ class RemoteOutput(Target):
                 if part in names:
                     (self.partial / part).download(folder / part)
                 (self.partial / name).download(folder / name)
+
+
+class HubOutput(RemoteOutput):
+    """An output in a dataset of the Hugging Face Hub, where every write is a commit.
+
+    Nothing but the output, the card of the dataset and the manifest goes there: parts stay in a local folder, and
+    there is no unfinished work to go on with.
+    """
+
+    shared = False
+
+    def _card(self) -> RemotePath:
+        """Where the card is: the Hub shows that of the dataset's own folder alone."""
+        return self._dataset() / "README.md"
+
+    def _dataset(self) -> RemotePath:
+        place = self.final
+        while address_of(place.uri).key.count("/") > 1:
+            place = place.parent
+        return place
+
+    def _name(self) -> str:
+        """The name of the output in the dataset."""
+        return "/".join(address_of(self.final.uri).key.split("/")[2:])
+
+    def refuse_place(self) -> None:
+        """Refuse what is no file or folder of a dataset that is there."""
+        if address_of(self.final.uri).authority != "datasets" or not self._name():
+            raise OutputError(f"cannot write {self.final}", "name a file of a dataset: hf://datasets/USER/NAME/FILE")
+        dataset = self._dataset()
+        if not dataset.exists():
+            raise OutputError(
+                f"cannot write {self.final}: no dataset {dataset}", "make it first, and log in: hf auth login"
+            )
+
+    def remarks(self) -> list[str]:
+        """That the card stays as it is, where it is another's."""
+        with suppress(FileNotFoundError):
+            text = self._card().read_bytes().decode("utf-8", "replace")
+            if f"{MARK}{self._name()} -->" not in text:
+                return [f"{self._card()} is of something else, and stays as it is: the output has no card"]
+        return []
+
+    def put_beside(self, ready: Path, manifest: dict[str, Any]) -> None:
+        """Write the card, unless another stands there."""
+        if not self.remarks():
+            files = [ready] if self.single else sorted(ready.iterdir())
+            schema = pq.read_schema(files[0]) if files else pa.schema([])
+            self._card().write_bytes(card(self._name(), manifest, schema).encode())
+
+    def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
+        """Start in a local folder."""
+        self.check(resume=resume, overwrite=overwrite)
+        folder, plan = stage(self.scratch), plan_of(work)
+        with ExitStack() as failed:
+            failed.callback(shutil.rmtree, folder, ignore_errors=True)
+            staged = Output(folder / self.final.name)
+            made_in = staged.begin(resume=False, overwrite=False, **plan)
+            failed.pop_all()
+        self.partial = staged.partial  # type: ignore[assignment]  # where parts go
+        return RemoteRun(staged, made_in.lock, plan, may_replace=resume or overwrite, target=self)
+
+    def leave(self, plan: dict[str, Any]) -> None:
+        """End a run that was not published: nothing is there."""
+
+    def tidy(self) -> None:
+        """There is no unfinished work to remove."""
 
 
 def _may_be_left(name: str) -> bool:
@@ -190,8 +265,9 @@ class RemoteRun(Run):
             self.check()
             (remote.final if remote.single else remote.final / path.name).upload(path)
         self.check()
+        remote.put_beside(ready, manifest)
         write_json(remote.manifest, manifest)
-        remote.partial.remove_all()
+        remote.tidy()
 
     def _remove_old(self) -> None:
         """Remove what an upload would not replace; its manifest first, so that nothing half removed looks whole."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
+from minestream.config.rules import HERE
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, refuse_inputs
 from minestream.outputs.foreign import is_ours
@@ -45,6 +46,7 @@ class Target:
     final: AnyPath
     partial: AnyPath
     manifest: AnyPath
+    shared = True  # whether workers of an engine reach the folder of unfinished work
     again = ""  # more about going on with unfinished work
 
     def __init__(self, out: AnyPath) -> None:
@@ -166,6 +168,10 @@ class Target:
         """Refuse a work folder that another process is writing, or that no run made."""
         raise NotImplementedError
 
+    def remarks(self) -> list[str]:
+        """What the user should know of the place, one line each."""
+        return []
+
     def tidy(self) -> None:
         """Remove what a run killed just after publishing left beside its complete output."""
         raise NotImplementedError
@@ -190,6 +196,8 @@ class Target:
 
 def checked(output: Target, config: MineConfig, resources: Resources, given: Sequence[Given]) -> dict[str, Any] | None:
     """Check that the output can be written; returns its manifest where --resume finds it complete."""
+    if resources.engine != HERE and not output.shared:
+        raise UsageError(f"--engine {resources.engine} is not for {output.final}", "mine to a folder, and upload that")
     output.refuse_inputs(given)
     manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
     if manifest is not None:

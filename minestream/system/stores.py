@@ -26,6 +26,7 @@ BACKOFF_SECONDS = 0.5  # before the second attempt; doubled each time, times a r
 PATIENCE = dict.fromkeys(("gs", "gcs"), "retry_limit_seconds=60")  # for the library, whose default is 15 minutes
 BUCKETED = ("s3", "gs", "gcs")  # no folders are made here: they are only parts of names
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+HUB = "hf"  # datasets on the Hugging Face Hub, through its file system
 S3_OPTIONS = ("endpoint_override", "region", "scheme")
 _NO_NAME = re.compile("[\0\ud800-\udfff]")
 _QUERY = re.compile(r"\?(?=\w+=)")  # a ? without name=value behind it belongs to a glob pattern
@@ -34,7 +35,8 @@ _QUERY = re.compile(r"\?(?=\w+=)")  # a ? without name=value behind it belongs t
 # Only the text of a message tells one failure of these libraries from another.
 PASSING = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|THROTTLING|REQUEST_TIMEOUT|REQUEST_EXPIRED"
-    r"|REQUEST_TIME_TOO_SKEWED|HTTP status (?:429|5\d\d)|curlCode|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
+    r"|REQUEST_TIME_TOO_SKEWED|HTTP status (?:429|5\d\d)|\b(?:429|5\d\d) (?:Client|Server) Error"
+    r"|curlCode|UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"
 )
 DENIED = ("permission denied by the store", "check the credentials in the environment and what they allow")
 REFUSED: dict[re.Pattern[str], tuple[str, str]] = {
@@ -43,7 +45,7 @@ REFUSED: dict[re.Pattern[str], tuple[str, str]] = {
     ),
     re.compile(
         r"ACCESS_DENIED|FORBIDDEN|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|EXPIRED_TOKEN"
-        r"|HTTP status 40[13]|PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redentials"
+        r"|HTTP status 40[13]|\b40[13] Client Error|PERMISSION_DENIED|UNAUTHENTICATED|[Cc]redentials"
     ): DENIED,
 }  # fmt: skip
 
@@ -113,7 +115,7 @@ def file_system(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         if address.scheme == "s3":
             return _s3(address), "/".join(filter(None, (address.bucket, address.key)))
-        return _native(address) or _by_fsspec(uri, address)
+        return (None if address.scheme == HUB else _native(address)) or _by_fsspec(uri, address)
     except (pa.ArrowException, OSError, ValueError) as error:
         # The cause may quote the URI with its credentials.
         raise failure(shown(uri), error) from None
@@ -163,6 +165,8 @@ def _by_fsspec(uri: str, address: Address) -> tuple[fs.FileSystem, str]:
 
         system, path = url_to_fs(uri)
     except (ImportError, ValueError) as error:
+        if address.scheme == HUB and isinstance(error, ImportError):
+            raise UsageError(f"{shown(uri)}: {error}", "pip install 'minestream[hub]'") from None
         raise UsageError(
             f"{shown(uri)}: no installed library knows the scheme {address.scheme}://",
             f"s3://, gs:// and file:// are known; others with fsspec and its package for them ({type(error).__name__})",
