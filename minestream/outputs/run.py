@@ -91,7 +91,7 @@ class Output(Target):
         Raises OutputError when another process holds the lock, or the unfinished work has another config or source.
         """
         plan = plan_of(work)
-        self.check(resume=resume, overwrite=overwrite)
+        self.check_unfinished(resume=resume, overwrite=overwrite)
         with disk_errors(self.partial):
             lock = self._lock()
             unfinished = self.unfinished() if resume else None

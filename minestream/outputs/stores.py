@@ -104,7 +104,7 @@ class RemoteOutput(Target):
 
     def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
         """Put the token of this run there, which takes the output over, and go on with the finished parts."""
-        self.check(resume=resume, overwrite=overwrite)
+        self.check_unfinished(resume=resume, overwrite=overwrite)
         plan, unfinished = plan_of(work), self.unfinished() if resume else None
         if unfinished is None:
             self.partial.remove_all()

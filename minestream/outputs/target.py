@@ -83,6 +83,11 @@ class Target:
             raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
         return None
 
+    def check_unfinished(self, *, resume: bool, overwrite: bool) -> None:
+        """As check(), just before a run begins; OutputError when another run has completed OUT since the first look."""
+        if self.check(resume=resume, overwrite=overwrite) is not None:
+            raise OutputError(f"another run has completed {self.final} meanwhile", "nothing is left to do")
+
     def refuse_inputs(self, given: Iterable[Given]) -> None:
         """Raise OutputError when the run would write over what it reads, or would read its output when run again."""
         self.refuse_place()

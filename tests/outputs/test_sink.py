@@ -244,6 +244,8 @@ def test_an_existing_output_needs_overwrite(tmp_path: Path, name: str) -> None:
     complete = sink.Output(out).check(resume=True, overwrite=False)
     assert complete is not None
     assert complete["counts"]["rows"] == 9
+    with pytest.raises(OutputError, match="another run has completed"):  # between check and begin
+        begin(out, resume=True)
     old = pq.read_table(out)
     with begin(out, overwrite=True, parts=1) as run:
         run.write_part(0, [rows_table(2)], dict)

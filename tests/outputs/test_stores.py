@@ -689,6 +689,8 @@ def test_a_run_that_another_took_over_stops_and_leaves_everything_to_it(store: s
             second.publish(counts=lambda: COUNTS, extra=dict)
         with pytest.raises(OutputError, match="is over"):
             write_part(first, 1)
+    with pytest.raises(OutputError, match=r"another run has completed s3://.*/out\.parquet meanwhile"):
+        begin(f"{store}/out.parquet", resume=True)
     assert {f"whole/{name}": data for name, data in objects(store).items() if "/" not in name} == {
         f"whole/{name}": data for name, data in objects(f"{store}/whole").items()
     }
