@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from minestream.cli.report import CHOICES, config_rows, hardness_rows, left_out_rows, once
+from minestream.cli.report import CHOICES, config_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
@@ -35,7 +35,12 @@ def describe_text(result: Mapping[str, Any]) -> str:
         "rescoring": value_rows(given_of(result.get("rescoring", {}))),
         "mined": [
             *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
-            *once(left_out_rows(report.get("source", {}), counts, config)),
+            *once(
+                [
+                    *listed_rows(report.get("source", {}), why=True),
+                    *left_out_rows(report.get("source", {}), counts, config, result.get("columns", {})),
+                ]
+            ),
             *hardness_rows(counts | result, config),
         ],
         f"quantiles, of {result['quantiles_of']}": quantile_rows(result["quantiles"]),

@@ -10,10 +10,11 @@ from typing import Any
 
 from minestream.cli.tables import sections
 from minestream.config.memory_plan import LIBRARY_BYTES
+from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.rules import BANDS
 from minestream.system.progress import short_number, short_time
-from minestream.system.stats import WAITED, Report
+from minestream.system.stats import WAITED, Report, short_left_out
 from minestream.system.values import Row, size_text, value_rows
 
 CHOICES = (
@@ -34,16 +35,27 @@ POSITIVES = {
 PICKS = {"nearest": "the nearest", "random": "at random", "weighted": "by distance weighting"}
 # Counters of what happened to pairs of anchor and positive (with --emit pairs: to anchors), in words.
 HAPPENED = (
-    ("empty", "left out", "{count} ({share}): the rules leave no negative"),
-    ("short", "short", "{count} ({share}) have fewer than {k} negatives: the rules leave no more"),
-    ("fallbacks", "fallback", "{count} took the farthest negative: none lies in the band"),
-    ("duplicate_positives", "equal", "{count} have a positive that equals the anchor: there is no other"),
+    ("empty", "{count} ({share}): the rules leave no {negative}"),
+    ("short", "{count} ({share}) have fewer than {k} {negative}s: the rules leave no more"),
+    ("fallbacks", "{count} took the farthest negative: none lies in the band"),
+    ("duplicate_positives", "{count} have a positive that equals the anchor: there is no other"),
 )
-# Why a row has no positive, by what was asked for.
-ALONE = {
-    "window": "no row of their label stands in the window before them",
-    "listed_positives": "no positive is listed for them",
-    "": "no other row has their label",
+LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
+REFERENCES = {
+    "pair": "the pair's positive", "min": "the anchor's farthest positive", "max": "the anchor's nearest positive",
+    "mean": "the mean of the anchor's positives",
+}  # fmt: skip
+# What options beside the band say of negatives; {reference} is what margins are measured from.
+RULES = {
+    "max_similarity": "similarity to the anchor at most this",
+    "min_similarity": "similarity to the anchor at least this",
+    "absolute_margin": "less similar to the anchor than {reference}, by this or more",
+    "relative_margin": "less similar to the anchor than {reference}, by {percent:g} % of it or more",
+    "guide": "the similarities of this column pass the same filters",
+    "skip": "so many of the nearest that pass are left out",
+    "max_per_negative_label": "a pair has no more of one label",
+    "max_uses": "no row is a negative more often in the whole run",
+    "negatives_per_anchor": "no anchor has more rows",
 }
 STAGES = {
     "read": "reading",
@@ -75,9 +87,14 @@ def plan_text(report: Report) -> str:
     """The plan of a dry run."""
     plan, source = dict(report.plan), report.source
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
-    rows = {"rows read": source["rows"], "rows that take part": source["rows_taking_part"]}
+    rows = {"rows read": source["rows"], **_of_each(source), "rows that take part": source["rows_taking_part"]}
     tables: dict[str, list[Row]] = {
-        "plan (nothing was mined)": [*value_rows(rows), *left_out_rows(source, {}, report.config), *value_rows(plan)]
+        "plan (nothing was mined)": [
+            *value_rows(rows),
+            *listed_rows(source),
+            *left_out_rows(source, {}, report.config, report.columns),
+            *value_rows(plan),
+        ]
     }
     if memory:
         tables[f"memory: what takes how much of {size_text(plan['memory_bytes'])}"] = [
@@ -90,14 +107,17 @@ def _outcome(report: Report) -> Iterator[Row]:
     stats, config, source = report.stats.with_means(), report.config, report.source
     emit = config["emit"]
     yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
-    yield (
-        "anchors",
-        f"{stats['anchors']:,} of {source['rows']:,} rows, each {source['dimension']} values of {source['dtype']}",
-    )
-    yield from left_out_rows(source, stats, config)
+    of = f"{source['rows']:,} rows"
+    if "corpus" in source:
+        of = f"{source['queries']:,} queries, in a corpus of {source['corpus']:,} rows"
+    yield "anchors", f"{stats['anchors']:,} of {of}, each {source['dimension']} values of {source['dtype']}"
+    yield from listed_rows(source)
+    yield from left_out_rows(source, stats, config, report.columns)
     if emit != "pairs":
-        yield "positives", POSITIVES[config["positives"]]
+        pairs = f": {stats['pairs']:,} pairs" if stats["pairs"] != stats["anchors"] else ""
+        yield "positives", f"{POSITIVES[config['positives']]}{pairs}"
     yield "negatives", negatives_text(config)
+    yield from rule_rows(config)
     yield from hardness_rows(stats, config)
     yield "time", short_time(report.seconds)
     yield from latency_rows(report.plan)
@@ -119,22 +139,67 @@ def _in_a_file(report: Report) -> bool:
     return report.output not in (None, PIPE)
 
 
-def left_out_rows(source: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:
+def _of_each(source: Mapping[str, Any]) -> dict[str, int]:
+    """The rows of each table, where there are two."""
+    return {f"rows of the {name}": source[name] for name in ("queries", "corpus") if name in source}
+
+
+def listed_rows(source: Mapping[str, Any], why: bool = False) -> Iterator[Row]:
+    """How many pairs the lists have, and how many of them are used; `why`: also what becomes of the others."""
+    for option, found in source.get("listed", {}).items():
+        yield "listed", f"{found['pairs']:,} pairs in {option}, {found['used']:,} of them used"
+        for cause, count in found["left_out"].items() if why else ():
+            yield "listed", f"{count:,} not used: {cause}"
+
+
+def left_out_rows(
+    source: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any], columns: Mapping[str, Any]
+) -> Iterator[Row]:
     """What gave no row, and what gave another than was asked for: how many, and why; `stats`: as far as counted."""
     for cause, count in source.get("dropped", {}).items():
         yield "left out", f"{count:,} rows: {cause}"
     if alone := source.get("without_positive"):
-        why = next(text for name, text in ALONE.items() if name == "" or config.get(name))
-        yield "left out", f"{alone:,} rows as anchors: {why}"
+        what = "queries" if config["two_tables"] else "rows as anchors"
+        yield "left out", f"{alone:,} {what}: {_why_alone(source, config, columns)}"
     for rule, count in stats.get("dropped", {}).items():
-        yield "left out", f"{count:,} candidates looked at: {rule}"
+        yield "left out", f"{count:,} candidates: {rule} (of those looked at, which are not all)"
     one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
     subject = "anchors" if one_each else "pairs of anchor and positive"
     every = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
-    for name, label, text in HAPPENED:
+    leaves_out = dict(zip(("empty", "short"), short_left_out(config), strict=True))
+    negative = "dissimilar row" if config["emit"] == "pairs" else "negative"
+    for name, text in HAPPENED:
         if count := stats.get(name):
             share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
-            yield label, text.format(count=f"{count:,} {subject}", share=share, k=config["negatives"])
+            label = LABELS.get(name) or ("left out" if leaves_out[name] else "short")
+            told = text.format(count=f"{count:,} {subject}", share=share, k=config["negatives"], negative=negative)
+            yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
+
+
+def _why_alone(source: Mapping[str, Any], config: Mapping[str, Any], columns: Mapping[str, Any]) -> str:
+    """Why rows have no positive, by what was asked for."""
+    listed, label = config["listed_positives"], columns.get("label") or not config["listed_positives"]
+    lost = source.get("listed", {}).get("--qrels", {}).get("left_out")
+    told = ["no positive that takes part is listed for them" if lost else "no positive is listed for them"] * listed
+    if label:
+        groups = config["group_column"] and config["group_rule"] != "negatives"
+        shared = config["two_tables"] and (config["shared_ids"] or not listed) and columns.get("id")
+        has = ["their label", *["another group"] * bool(groups), *["another id"] * bool(shared)]
+        row = "row of the corpus" if config["two_tables"] else "row" if config["window"] else "other row"
+        part = " that takes part" if set(source.get("dropped", {})) - {"unlabelled"} else ""
+        part = " that may be a candidate" if config["candidate_where"] else part
+        place = " in the window before them" if config["window"] else ""
+        aside = " (pairs of --exclude do not count)" if "--exclude" in source.get("listed", {}) else ""
+        told.append(f"no {row}{part}{place} has {' and '.join(has)}{aside}")
+    return ", and ".join(told)
+
+
+def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
+    """The rules beside the band that negatives must meet, one line each."""
+    percent, reference = 100 * (config["relative_margin"] or 0), REFERENCES[config["reference"]]
+    for name, text in RULES.items():
+        if config[name] is not None and (config[name] or name != "skip"):
+            yield "rules", f"{flag_of(name)} {config[name]}: {text.format(reference=reference, percent=percent)}"
 
 
 def negatives_text(config: Mapping[str, Any]) -> str:

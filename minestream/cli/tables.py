@@ -12,6 +12,7 @@ from minestream.errors import printable
 from minestream.system.values import Row
 
 PLAIN_COLUMNS = 120  # width off a terminal, where nobody wraps
+SENTENCE = 32  # characters from which on a text that begins with a number is more than that
 
 
 def sections(tables: Mapping[str, Iterable[Row]] | None = None, notes: Iterable[str] = ()) -> str:
@@ -37,7 +38,7 @@ def aligned(rows: list[Row]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    numbers = all(row[1][:1].isdigit() or row[1][:1] in ("", "-") for row in rows)
+    numbers = all((row[1][:1].isdigit() or row[1][:1] in ("", "-")) and len(row[1]) < SENTENCE for row in rows)
     grid = Table.grid(padding=(0, 2))
     grid.add_column()
     grid.add_column(justify="right" if numbers else "left", overflow="fold")

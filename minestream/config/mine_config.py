@@ -108,7 +108,8 @@ class MineConfig:
         1.0, "number", "Retrieval", "Pairs of --qrels with a lower grade are no positives.", metavar="G"
     )  # fmt: skip
     shared_ids: bool = option(
-        False, "flag", "Retrieval", "Queries and corpus share one id space: the same id is the same item."
+        False, "flag", "Retrieval",
+        "Queries and corpus share one id space: the same id is the same item (always so without --qrels)."
     )  # fmt: skip
     on_missing_ids: str = option(
         "error", "choice", "Retrieval", "Pairs and rows to exclude whose id is unknown.", choices=MISSING_IDS

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +46,24 @@ class ListedPairs:
     left, right : pyarrow.Array
         Ids, int64 or string, without nulls.
     grade : float64 array or None
+    left_out : dict of str to int
+        How many pairs of the table are not among these, by cause.
     """
 
     name: str
     left: pa.Array
     right: pa.Array
     grade: NDArray[np.float64] | None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def graded(self, least: float) -> tuple[ListedPairs, int]:
         """The pairs with a grade of at least `least`, or without grades, and how many are left out."""
         if self.grade is None:
             return self, 0
         keep = self.grade >= least
-        mask = pa.array(keep)
-        kept = ListedPairs(self.name, self.left.filter(mask), self.right.filter(mask), self.grade[keep])
-        return kept, int((~keep).sum())
+        mask, low = pa.array(keep), int((~keep).sum())
+        why = {f"graded below --min-grade {least:g}": low} if low else {}
+        return ListedPairs(self.name, self.left.filter(mask), self.right.filter(mask), self.grade[keep], why), low
 
     def identity(self, role: str) -> dict[str, Any]:
         """The entry in the source identity: name, rows, and the CRC-32 of the columns."""

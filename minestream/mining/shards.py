@@ -206,8 +206,10 @@ class Mining:
         source = {
             "rows": loaded.source_rows, "dimension": sources.dimension, "dtype": str(sources.dtype),
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
-            "without_positive": without_positive(loaded, self.config),
+            "without_positive": without_positive(loaded, self.config), "listed": loaded.listed,
         }  # fmt: skip
+        if self.config.two_tables:
+            source |= {"queries": loaded.tables[0].source_rows, "corpus": loaded.tables[1].source_rows}
         recorded = {
             "config": self.config.to_dict(), "columns": self.columns(), "source": source,
             "plan": dict(self.plan.facts) if complete else self.plan.facts | self.plan.means,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from html import escape
@@ -195,7 +195,7 @@ class Report:
         left_out = {**self.source.get("dropped", {}), "no negative": stats.empty, "too few negatives": stats.short}
         rows = {
             self.config.get("emit", "rows"): f"{stats.rows:,}",
-            "anchors": f"{stats.anchors:,} of {given:,} rows",
+            "anchors": f"{stats.anchors:,} of {self.source.get('queries', given):,} rows",
             "mean loss": "" if loss is None else f"{loss:.4g}",
             **{f"{why}": f"{count:,}" for why, count in left_out.items() if count},
             "time": f"{self.seconds:.1f} s",
@@ -209,6 +209,12 @@ class Report:
         about = {name: recorded[name] for name in ("config", "columns", "source", "plan")}
         return cls(output=None if output is None else str(output), stats=stats, **about, **more)
 
+    def pairs_left_out(self) -> dict[str, int]:
+        """How many pairs of anchor and positive have no row in the output, by cause."""
+        counts = {"no negative": self.stats.empty, "fewer than k negatives": self.stats.short}
+        leaves_out = short_left_out(self.config) if self.config else (False, False)
+        return {why: count for (why, count), out in zip(counts.items(), leaves_out, strict=True) if out and count}
+
     def record(self) -> dict[str, Any]:
         """The report with the means, as manifests hold it; equal for equal runs, apart from the seconds."""
         values = asdict(self) | {"stats": self.stats.with_means()}
@@ -220,14 +226,26 @@ class Report:
         dropped, seconds = counted.pop("dropped"), counted.pop("seconds")
         of_source = {"rows": "rows_read", "rows_taking_part": "", "without_positive": "rows_without_positive"}
         counted |= {new or name: source[name] for name, new in of_source.items() if name in source}
+        listed = source.get("listed", {})
+        counted |= {f"{name}_pairs": listed.get(f"--{name}", {}).get("pairs", 0) for name in ("qrels", "exclude")}
+        causes = left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped)
+        causes += left_out("pairs", self.pairs_left_out())
+        for option, found in listed.items():
+            causes += left_out(f"pairs of {option}", found["left_out"])
         state = "already_complete" if self.already else "complete" if self.complete else "plan"
         outputs = [] if self.output is None else [output_entry(self.output, self.files, self.stats.rows)]
         return contract(
             self.subcommand, state=state, command=self.command, folder=self.folder, inputs=list(self.inputs),
             outputs=outputs, seconds={"total": self.seconds, "stages": stages(seconds)}, counters=counted,
-            left_out=left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped),
-            notes=list(self.notes), configuration=self.config, result={"columns": self.columns, "plan": self.plan},
+            left_out=causes, notes=list(self.notes), configuration=self.config,
+            result={"columns": self.columns, "plan": self.plan},
         )  # fmt: skip
+
+
+def short_left_out(config: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Whether pairs without any negative, and pairs with fewer than k, have no row in the output."""
+    drops = config["short_rows"] == "drop" and config["emit"] != "pairs"
+    return drops or config["emit"] == "triplets", drops
 
 
 def mean(total: float, count: int) -> float | None:

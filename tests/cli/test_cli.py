@@ -386,8 +386,9 @@ def test_the_closing_report() -> None:
     text = " ".join(" ".join(lines).split())
     for expected in (
         "wrote x.triplets.parquet", "triplets 95: each is an anchor", "anchors 100 of 110 rows, each 8 values of float",
-        "left out 10 rows: no label 9 rows as anchors: no other row has their label",
-        "7 candidates looked at: equal vectors", "5 anchors (5.0 %): the rules leave no negative",
+        "left out 10 rows: no label 9 rows as anchors: no other row that takes part has their label",
+        "7 candidates: equal vectors (of those looked at, which are not all)",
+        "5 anchors (5.0 %): the rules leave no negative",
         "positives the nearest of each anchor (--positives random --positives-per-anchor 4",
         "negatives semi-hard, the nearest 1: farther than the positive, within the margin, 0.2 in cosine distance",
         "hardness mean loss 0.2; 94.7 % of the losses are above 0", "passed over 0.5 nearer negatives a pair",
@@ -431,6 +432,62 @@ def test_the_closing_report_of_other_runs() -> None:
     every = text(config=about | {"positives": "all"})
     assert "5 pairs of anchor and positive (5.0 %): the rules leave no negative" in every
     assert text(already=True).startswith("already complete: x.triplets.parquet")
+
+
+def test_the_report_tells_what_became_of_pairs() -> None:
+    about = a_report().config
+    stats = ShardStats(anchors=100, pairs=100, rows=90, full=90, short=6, empty=4)
+    for emit, short_rows, told, entries in (
+        ("triplets", "keep", "left out 4 anchors (4.0 %): the rules leave no negative short 6 anchors", 1),
+        ("triplets", "drop", "6 anchors (6.0 %) have fewer than 3 negatives: the rules leave no more (--short-rows", 2),
+        ("tuples", "drop", "left out 4 anchors (4.0 %): the rules leave no negative 6 anchors (6.0 %) have fewer", 2),
+        ("tuples", "keep", "short 4 anchors (4.0 %): the rules leave no negative 6 anchors", 0),
+        ("pairs", "keep", "short 4 anchors (4.0 %): the rules leave no dissimilar row 6 anchors", 0),
+    ):
+        config = about | {"emit": emit, "short_rows": short_rows, "negatives": 3}
+        one = a_report(config=config, stats=stats, source=a_report().source | {"dropped": {}, "without_positive": 0})
+        text = " ".join(report.report_text(one).split())
+        assert told in text, (emit, short_rows, text)
+        assert ("left out" in text) == bool(entries)
+        assert [each["what"] for each in one.to_dict()["left_out"]] == ["pairs"] * entries
+
+
+def test_the_report_tells_why_an_anchor_has_no_positive() -> None:
+    about, source = a_report().config, a_report().source
+    lost = {"--qrels": {"pairs": 9, "used": 8, "left_out": {"a row of theirs takes no part": 1}}}
+    qrels, two = {"listed_positives": True}, {"two_tables": True}
+    for options, told, more in (
+        ({}, "rows as anchors: no other row has their label", {}),
+        ({"group_column": "g"}, "rows as anchors: no other row has their label and another group", {}),
+        ({"group_column": "g", "group_rule": "negatives"}, "no other row has their label", {}),
+        (two, "queries: no row of the corpus has their label and another id", {}),
+        (two | qrels, "queries: no positive is listed for them", {}),
+        (two | qrels, "queries: no positive that takes part is listed for them", {"listed": lost}),
+        (qrels | {"label": "l"}, "no positive is listed for them, and no other row has their label", {}),
+        ({"window": 9}, "rows as anchors: no row in the window before them has their label", {}),
+        ({}, "no other row that takes part has their label", {"dropped": {"bad: not finite": 3}}),
+        ({"candidate_where": "x"}, "no other row that may be a candidate has their label", {}),
+    ):
+        columns = {"id": "id", "label": options.get("label")}
+        one = a_report(config=about | options, columns=columns, source=source | {"dropped": {}} | more)
+        line = next(line for line in report.report_text(one).splitlines() if "9 rows as" in line or "9 queries" in line)
+        assert line.endswith(told), line
+
+
+def test_the_report_names_the_rules_that_were_asked_for() -> None:
+    rules = {"relative_margin": 0.05, "reference": "min", "guide": "g", "max_similarity": 0.0, "max_uses": 3}
+    listed = {"--exclude": {"pairs": 1706, "used": 1700, "left_out": {"an id is unknown": 6}}}
+    two = {"queries": 40, "corpus": 70, "listed": listed}
+    one = a_report(config=a_report().config | rules | {"two_tables": True}, source=a_report().source | two)
+    text = " ".join(report.report_text(one).split())
+    for expected in (
+        "--relative-margin 0.05: less similar to the anchor than the anchor's farthest positive, by 5 % of it or more",
+        "rules --max-similarity 0.0: similarity", "--guide g: the similarities", "--max-uses 3: no row",
+        "anchors 100 of 40 queries, in a corpus of 70 rows, each",
+        "listed 1,706 pairs in --exclude, 1,700 of them used",
+    ):  # fmt: skip
+        assert expected in text, expected
+    assert "--skip" not in text
 
 
 def test_notes_are_printed_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

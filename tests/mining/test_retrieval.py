@@ -648,3 +648,53 @@ def test_negatives_that_carry_the_text_of_their_anchor_or_positive_are_noted() -
         )
         assert report.stats.same_text == 40 * 6  # three other rows of its text, three of its positive's
         assert any("240 negatives carry the same text" in note for note in report.notes)
+
+
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("kind", ["two tables", "one table"])
+def test_every_listed_pair_is_used_or_has_a_cause(kind: str) -> None:
+    embeddings = vectors(40).to_pylist()
+    embeddings[20] = [float("nan")] * len(embeddings[0])
+    corpus = pa.table({"id": [f"d{n}" for n in range(40)], "embedding": embeddings, "n": range(40)})
+    queries = corpus.slice(0, 8) if kind == "two tables" else corpus
+    pairs = {
+        ("d0", "d9"): None, ("d9", "d0"): "unknown" if kind == "two tables" else "listed before", ("d1", "d10"): None,
+        ("d1", "d11"): "--exclude names", ("d2", "d20"): "takes no part", ("d2", "d21"): "takes no part",
+        ("d3", "d39"): "takes no part", ("d4", "d12"): "graded below --min-grade 2", ("d5", "gone"): "unknown",
+        ("d6", "d7"): None,
+    }  # fmt: skip
+    listed = [*pairs, ("d6", "d7")]
+    grades = [1 if pair == ("d4", "d12") else 2 for pair in listed]
+    pairs["d3", "d3"] = None if kind == "two tables" else "listed before"
+    listed.append(("d3", "d3"))
+    qrels = pa.table({
+        "query_id": [a for a, _ in listed], "positive_id": [b for _, b in listed], "score": [*grades, 2],
+    })  # fmt: skip
+    options: dict[str, Any] = {"corpus": corpus} if kind == "two tables" else {}
+    options |= {"where" if kind == "one table" else "candidate_where": "n != 39", "min_grade": 2}
+    report = minestream.mine(
+        queries, "listed.parquet", qrels=qrels, exclude=pa.table({"query_id": ["d1"], "positive_id": ["d11"]}),
+        exclude_rows=pa.table({"id": ["d21"]}), on_bad_rows="drop", on_missing_ids="drop", progress="none", **options,
+    )  # fmt: skip
+    found = report.source["listed"]["--qrels"]
+    wanted = {why: sum(each == why for each in pairs.values()) for why in {*pairs.values()} - {None}}
+    wanted["listed before"] = wanted.get("listed before", 0) + 1  # ("d6", "d7") a second time
+    counted = {why: sum(n for cause, n in found["left_out"].items() if why in cause) for why in wanted}
+    assert (counted, found["pairs"]) == (wanted, len(listed))
+    assert found["used"] == found["pairs"] - sum(found["left_out"].values()) == sum(not why for why in pairs.values())
+    mined = pq.read_table("listed.parquet").select([0, 1])
+    assert len({frozenset(row.values()) for row in mined.to_pylist()}) == found["used"]
+    assert any(note.startswith("qrels: 3 pairs left out, a row of theirs takes no part") for note in report.notes)
+    told = report.to_dict()
+    assert told["counters"]["qrels_pairs"] == len(listed)
+    assert told["counters"]["exclude_pairs"] == 1
+    assert sum(each["count"] for each in told["left_out"] if each["what"] == "pairs of --qrels") == sum(wanted.values())
+
+
+@pytest.mark.usefixtures("tables")
+def test_ids_of_two_tables_with_labels_are_one_space_and_that_is_said() -> None:
+    rows = pa.table({"id": range(20), "embedding": vectors(20), "label": [n % 10 for n in range(20)]})
+    notes = minestream.mine(rows.slice(0, 5), "l.parquet", corpus=rows, progress="none").notes
+    assert any(note.startswith("5 of 5 queries have an id that the corpus has too: without qrels") for note in notes)
+    notes = minestream.mine(rows.slice(0, 5), "m.parquet", corpus=rows, progress="none", shared_ids=True).notes
+    assert not any("queries have an id" in note for note in notes)

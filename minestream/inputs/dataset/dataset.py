@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +67,8 @@ class Loaded:
         By code of rows.group.
     unlabeled_negatives : bool
         Whether rows without a label, where any take part, may be negatives.
+    listed : dict
+        By option what became of the pairs of a list: how many it has, how many are used, why others are left out.
     equal : int32[n] or None
         Equal for rows that are equal element by element, so that their distances from any row are equal; None:
         unknown. Rows with equal rows.twin are duplicates, which under cosine may differ in length.
@@ -86,6 +89,7 @@ class Loaded:
     group_values: pa.Array | None = None
     unlabeled_negatives: bool = True
     equal: NDArray[np.int32] | None = None
+    listed: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def table(self, role: str) -> Table:
         """The table that holds the rows of a role."""

@@ -20,17 +20,36 @@ from minestream.inputs.dataset.dataset import FORBIDS, Loaded, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
 from minestream.inputs.dataset.excluded import excluded_rows
 from minestream.inputs.dataset.guide import GuideReader
-from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED, Encoder, LabelReader, Labels, positive_counts
+from minestream.inputs.dataset.labels import (
+    NO_CODES,
+    NO_ROWS,
+    UNLABELED,
+    Encoder,
+    LabelReader,
+    Labels,
+    positive_counts,
+    usable_known,
+)
 from minestream.inputs.dataset.prepare import frame_of, prepared, twins
 from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refuse_shared
 from minestream.inputs.dataset.vectors import Store
-from minestream.inputs.pairs import csr, one_of, places_of
+from minestream.inputs.pairs import ListedPairs, csr, one_of, places_of
 from minestream.inputs.source import RowBatch
 from minestream.inputs.tables import Sources
 from minestream.kernels.types import Rows
 from minestream.system.memory import release_memory
 from minestream.system.progress import Progress
 from minestream.system.stats import WAITED, ShardStats
+
+NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
+OF_NO_PART = "a row of theirs takes no part: a condition, --exclude-rows or a bad row leaves it out"
+REPEATED = "listed before, or of a row with itself"
+EXCLUDED = "--exclude names them, or both ids are one item"
+SAME_ITEM = (  # what equal ids of two tables mean: with --qrels, and without
+    "--shared-ids says that it is the same item, which is then never its own negative",
+    "without --qrels it is the same item, neither positive nor negative of itself; where it is another one, write "
+    "other ids into one table",
+)
 
 
 def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
@@ -86,6 +105,7 @@ class _Joined:
         self.group_values, self.readers = group_values, readers
         self.notes = [*sources.notes]
         self.dropped: dict[str, int] = {}
+        self.listed: dict[str, dict[str, Any]] = {}
 
     def loaded(self, guide: GuideReader | None) -> Loaded:
         """The dataset."""
@@ -114,7 +134,7 @@ class _Joined:
             store, rows, frame_of(store, square, config.metric), both,
             own_rows, self.labels, self.sources.labeled, positives,
             None if guide is None else guide.guide(tables, source_rows), self.dropped, self.sources.one_input,
-            self.notes, self.group_values, self._unlabeled_negatives(), equal,
+            self.notes, self.group_values, self._unlabeled_negatives(), equal, self.listed,
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -163,10 +183,13 @@ class _Joined:
         forbids = FORBIDS[self.config.group_rule] if group.size else 0
         known = self._listed(self.sources.known, tables, n, "--qrels")
         barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
-        return Rows(
+        rows = Rows(
             self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
             twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
         )  # fmt: skip
+        if "--qrels" in self.listed and rows.barred_start.size:
+            self._leave_out("--qrels", EXCLUDED, self.listed["--qrels"]["used"] - self._distinct(*usable_known(rows)))
+        return rows
 
     def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(query slots, corpus slots) of rows that are the same item, because they share an id or are one row."""
@@ -188,12 +211,10 @@ class _Joined:
             return nothing
         at = np.asarray(pc.index_in(queries.ids, value_set=corpus.ids).fill_null(-1), np.int64)
         query = np.flatnonzero(at >= 0)
+        if query.size and not self.config.shared_ids:
+            means = SAME_ITEM[not self.config.listed_positives]
+            self.notes.append(f"{query.size:,} of {len(at):,} queries have an id that the corpus has too: {means}")
         if self.config.listed_positives and not self.config.shared_ids:
-            if query.size:
-                self.notes.append(
-                    f"{query.size:,} of {len(at):,} queries have an id that the corpus has too: --shared-ids says "
-                    "that it is the same item, which is then never its own negative"
-                )
             return nothing
         return query + queries.first, at[query] + corpus.first
 
@@ -207,11 +228,16 @@ class _Joined:
             turns = [(listed.left, listed.right, self.notes)]
             if self.sources.one_input:  # within one input a pair has no order
                 turns.append((listed.right, listed.left, []))
+            taken, unknown = np.zeros((2, len(listed.left)), bool)
+            first = left.size
             for queries, items, notes in turns:
                 one = self._slots(queries, 0, tables[0], f"{option} {listed.name}", notes)
                 other = self._slots(items, -1, tables[1], f"{option} {listed.name}", notes)
                 taking_part = (one >= 0) & (other >= 0)
+                taken |= taking_part
+                unknown |= (one == UNKNOWN) | (other == UNKNOWN)
                 left, right = np.concatenate([left, one[taking_part]]), np.concatenate([right, other[taking_part]])
+            self._count_listed(option, listed, taken, unknown, self._distinct(left[first:], right[first:]))
         if not left.size and listed is None:
             return NO_ROWS, NO_CODES
         return csr(n, left, right, both_ways=tables[0] is tables[1])
@@ -226,7 +252,38 @@ class _Joined:
         at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, unknown.append)
         if any(unknown):
             notes.append(f"{name.split()[0]}: {unknown[0]:,} pairs left out, their ids are not among {what}")
-        return np.where((at >= 0) & (at < table.end - table.first), at + table.first, -1)
+        return np.where(at < 0, UNKNOWN, np.where(at < table.end - table.first, at + table.first, NO_PART))
+
+    def _count_listed(
+        self, option: str, listed: ListedPairs, taken: NDArray[np.bool_], unknown: NDArray[np.bool_], used: int
+    ) -> None:
+        """Count what becomes of the pairs of a list: every one that is not used has a cause."""
+        low = sum(listed.left_out.values())
+        causes = {**listed.left_out, "an id is unknown": int(unknown.sum())}
+        self.listed[option] = {
+            "pairs": taken.size + low, "used": taken.size - int(unknown.sum()),
+            "left_out": {why: count for why, count in causes.items() if count},
+        }  # fmt: skip
+        self._leave_out(option, OF_NO_PART, int((~taken & ~unknown).sum()))
+        self._leave_out(option, REPEATED, int(taken.sum()) - used)
+
+    def _leave_out(self, option: str, why: str, count: int) -> None:
+        """Count pairs of a list that are not used, and say so where they are positives."""
+        if count:
+            self.listed[option]["used"] -= count
+            self.listed[option]["left_out"][why] = count
+            if option == "--qrels" and why != REPEATED:
+                self.notes.append(f"--qrels: {count:,} pairs left out, {why}")
+
+    def _distinct(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
+        """How many different pairs of slots these are; in one input without order, or rows with themselves."""
+        rows = np.concatenate([reader.source_row for reader in self.readers])
+        size = max(reader.source_rows for reader in self.readers)
+        one, other = rows[left], rows[right]
+        if len(self.readers) == 1 or self.sources.one_input:
+            apart = one != other
+            one, other = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+        return int(np.unique(one * size + other).size)
 
     def _positives(self, rows: Rows, tables: tuple[Table, Table]) -> NDArray[np.int64]:
         """The number of positives of each slot; InputError if no anchor has one, or there can be no negative."""
