@@ -39,7 +39,8 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
         "retrieval": retrieval,
         "nearest of each row": quantile_rows(spreads | {"norm": profile["norms"] or {}}),
         f"margins: {profile['counted']['how']}": margin_rows(profile),
-        "recommended": [("margin", f"{chosen['margin']:.12g}"), ("why", chosen["reason"])],
+        "recommended": [("margin", f"{chosen['margin']:.12g}"), ("why", chosen["reason"])]
+        if profile["triplets"] else [("nothing", "no row that takes part has both a positive and a negative")],
         "hubs": [
             ("most often a nearest negative", f"{hubs['max']:,} times", f"skew {hubs['skew']:.3g}"),
             ("rows that never are", f"{hubs['never_used_rows']:,}"),

@@ -95,14 +95,8 @@ def profile_page(
     tables : suspects and duplicates, as they are written
     made_by, following : the command that made the profile, and the next one; None where no command line can say it
     """
-    chosen, histograms = found["recommended"], found["histograms"]
+    histograms = found["histograms"]
     names = ", ".join(file["name"] for file in found["source"]["identity"][:3])
-    best = next(entry for entry in found["margins"] if entry["margin"] == chosen["margin"])
-    margin = f"margin ({_unit(found)}, log scale)"
-    lines = {
-        name: [(entry[field], entry.get(f"{field}_95")) for entry in found["margins"]] for name, field in LINES.items()
-    }
-    marked = (chosen["margin"], f"recommended {chosen['margin']:.4g}") if found["triplets"] else None
     sections = {
         "Distances": two(
             histogram(
@@ -118,14 +112,7 @@ def profile_page(
             )
             + note(f"The chart: {found['counted']['how'].replace(' %', '%')}. The table: of all rows."),
         ),
-        "Margins": two(
-            curves("shares by margin", margin, [entry["margin"] for entry in found["margins"]], lines, marked),
-            bars(_kinds(best), share)
-            + note(f"Triplets at margin {chosen['margin']:.12g}; there are {short_number(found['triplets'])} in all.")
-            + note("Served: anchors with a positive whose nearest one has a semi-hard negative. Active: triplets that "
-                   "are hard or semi-hard. In reach: negatives nearer than the margin."),
-        )
-        + _margins(found, best),
+        "Margins": _margins(found) if found["triplets"] else "",
         "Labels": _labels(found),
         "Hubs": _hubs(found, sight),
         "Suspects": _suspects(found, tables["suspects"].slice(0, FOLDED_ROWS).to_pylist(), sight),
@@ -141,7 +128,7 @@ def _recommended(found: Mapping[str, Any], following: str | None) -> str:
     head, why = f"Recommended: margin {chosen['margin']:.12g}, {chosen['band']} negatives", chosen["reason"]
     why = f"In {_unit(found)}, with the {chosen['positives']} positives: {why}."
     if not found["triplets"]:
-        head, why = "Nothing to mine", "No label has two rows that take part, or there is only one label."
+        head, why = "Nothing to mine", "No row that takes part has both a positive and a negative."
     following = note("Next:") + code(following) if following else ""
     return f'<div class="box"><div class="big">{escaped(head)}</div><p>{escaped(why)}</p>{following}</div>'
 
@@ -157,12 +144,6 @@ def _unit(found: Mapping[str, Any]) -> str:
     return DISTANCES[metric] + (" of unit rows" if normalize and metric != "cosine" else "")
 
 
-def _kinds(entry: Mapping[str, Any]) -> dict[str, float]:
-    """The shares of hard, semi-hard and easy triplets at a margin."""
-    hard, active = entry["hard_fraction"] or 0.0, entry["active_fraction"] or 0.0
-    return {"hard": hard, "semi-hard": active - hard, "easy": 1 - active}
-
-
 def _shares(counts: Sequence[int], halves: Sequence[float | None] | None = None) -> list[Estimate]:
     every = max(1, sum(counts))
     return [(count / every, half) for count, half in zip(counts, halves or [None] * len(counts), strict=True)]
@@ -170,7 +151,7 @@ def _shares(counts: Sequence[int], halves: Sequence[float | None] | None = None)
 
 def _figures(found: Mapping[str, Any]) -> str:
     source, half = found["source"], found.get("map_at_r_95")
-    precision = "MAP@R" if half is None else f"MAP@R ± {half:.1%}"
+    precision = "MAP@R" if half is None or found["map_at_r"] is None else f"MAP@R ± {half:.1%}"
     figures = {
         f"rows of {source['dimension']} values": found["rows"], "labels": found["labels"],
         "recall@1": share(found["recall_at"]["1"]), "recall@10": share(found["recall_at"]["10"]),
@@ -184,23 +165,37 @@ def _figures(found: Mapping[str, Any]) -> str:
     return tiles(figures) + "".join(map(note, found["notes"]))
 
 
-def _margins(found: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """The table of the margins: shares with their intervals, and the margin in another unit where there is one."""
+def _margins(found: Mapping[str, Any]) -> str:
+    """Chart and table of the margins: shares with their intervals, and margins in another unit where there is one."""
+    margins, chosen = found["margins"], found["recommended"]["margin"]
+    best = next(entry for entry in margins if entry["margin"] == chosen)
     units = {"cosine": "cosine", "squared_euclidean_of_unit_rows": "squared Euclid"}
     other = [name for name in units if best.get(name, best["margin"]) != best["margin"]]
 
     def cell(entry: Mapping[str, Any], name: str) -> object:
         half = entry.get(f"{name}_95")
-        return share(entry[name]) if half is None else (share(entry[name]), f"± {share(half)}")
+        return share(entry[name]) if half is None or entry[name] is None else (share(entry[name]), f"± {share(half)}")
 
     rows = [
         [f"{entry['margin']:.12g}", *(f"{entry[name]:.6g}" for name in other)]
         + [cell(entry, name) for name in LINES.values()]
         + [None if entry["mean_loss"] is None else f"{entry['mean_loss']:.3g}"]
-        for entry in found["margins"]
+        for entry in margins
     ]
     heads = ["margin", *(units[name] for name in other), *LINES, "mean loss"]
-    return table(heads, rows, found["margins"].index(best))
+    chart = curves(
+        "shares by margin", f"margin ({_unit(found)}, log scale)", [entry["margin"] for entry in margins],
+        {name: [(entry[field], entry.get(f"{field}_95")) for entry in margins] for name, field in LINES.items()},
+        (chosen, f"recommended {chosen:.4g}"),
+    )  # fmt: skip
+    hard, active = best["hard_fraction"], best["active_fraction"]
+    triplets = (
+        bars({"hard": hard, "semi-hard": active - hard, "easy": 1 - active}, share)
+        + note(f"Triplets at margin {chosen:.12g}; there are {short_number(found['triplets'])} in all.")
+        + note("Served: anchors with a positive whose nearest one has a semi-hard negative. Active: triplets that are "
+               "hard or semi-hard. In reach: negatives nearer than the margin.")
+    )  # fmt: skip
+    return two(chart, triplets) + table(heads, rows, margins.index(best))
 
 
 def _labels(found: Mapping[str, Any]) -> str:

@@ -332,10 +332,12 @@ def test_the_next_command_runs_as_it_stands(
 def test_what_no_command_line_can_say_has_no_next_command(nasty: pa.Table, tmp_path: Path) -> None:
     profile(nasty, tmp_path / "memory", progress="none")
     alone = nasty.set_column(1, "label", pa.array(range(len(nasty))))
-    profile(write(alone, tmp_path / "alone.parquet"), tmp_path / "alone", progress="none")
+    found = profile(write(alone, tmp_path / "alone.parquet"), tmp_path / "alone", progress="none")
+    assert "nothing  no row" in profile_text(found)
     texts = [(tmp_path / name / "report.html").read_text() for name in ("memory", "alone")]
     assert "<pre>" not in texts[0]
     assert "Nothing to mine" in texts[1]
+    assert "Margins" not in texts[1]
     assert "minestream mine" not in texts[1]
 
 
