@@ -101,12 +101,12 @@ def merge(
     target = target_of(places[0] if out is None else out, resources.scratch)
     resources = replace(resources, remarks=(*idle("merge", given, finishing=finishing), *target.remarks()))
     resources = with_command(resources, "merge", slices, out or text_of(places[0]), given)
-    read = [Given("SLICE", slices), *([] if source is None else given_tables(source, tables, resources))]
-    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *read[1:]])
+    beside = [] if source is None else given_tables(source, tables, resources)
+    target.refuse_inputs([Given("SLICE", [text_of(file) for each in every for file in each.files]), *beside])
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
-        return _merged(finished_report(target, finished, []), read, every)
+        return _merged(finished_report(target, finished, beside), slices, every)
     with Driver(config, resources, progress_callback) as driver:
         work = {name: first[name] for name in OF_THE_WORK if name in first} | {"config": config.to_dict()}
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)
@@ -114,14 +114,15 @@ def merge(
         refuse_differences(f"{every[0].place} was mined otherwise", first, run.plan)
         mining = _mined_input(driver, source, tables, target, every[0]) if finishing else None
         _adopt(run, every, driver.progress)
-        return _merged(_publish(run, every, driver) if mining is None else publish(mining, run), read, every)
+        return _merged(_publish(run, every, driver) if mining is None else publish(mining, run), slices, every)
 
 
-def _merged(report: Report, read: list[Given], every: Sequence[MinedSlice]) -> Report:
-    """The report of a merge of these slices."""
+def _merged(report: Report, slices: Any, every: Sequence[MinedSlice]) -> Report:
+    """The report of a merge of these slices, which were named as `slices`."""
     rows = sum(file["rows"] for each in every for file in each.manifest["files"])
-    sizes = {"SLICE": {"rows": rows}, "INPUT": report.source}
-    return replace(report, subcommand="merge", inputs=tables_read(read, sizes))
+    own = tables_read([Given("SLICE", slices)], {"SLICE": {"rows": rows}})
+    source = (each | ({"name": "--source"} if each["name"] == "INPUT" else {}) for each in report.inputs)
+    return replace(report, subcommand="merge", inputs=(*own, *source))
 
 
 def _places(slices: Any, out: Any) -> list[AnyPath]:

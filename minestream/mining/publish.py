@@ -45,5 +45,8 @@ def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Gi
     """The report of an output that --resume found complete; `given` are the tables that would be read."""
     recorded = report_of(manifest, output.final)
     kept = {name: recorded.get(name) for name in ("seconds", "command", "folder")}
-    kept |= {"inputs": tables_read(given, {"INPUT": recorded["source"]}), "files": tuple(manifest["files"])}
+    source = recorded["source"]
+    theirs = sum(file["rows"] or 0 for file in manifest["source"] if file.get("role") == "corpus")
+    sizes = {"INPUT": source | {"rows": source["rows"] - theirs}, "--corpus": source | {"rows": theirs}}
+    kept |= {"inputs": tables_read(given, sizes), "files": tuple(manifest["files"])}
     return Report.of(output.final, recorded, ShardStats.from_dict(recorded["stats"]), already=True, **kept)

@@ -31,6 +31,12 @@ LINES = {
     "mine, a plan": "mine in.parquet --dry-run",
     "mine, rows dropped": "mine in.parquet -o w.parquet --where row<80 --guide second --max-similarity 0.99",
     "mine, two tables": "mine in.parquet -o q.parquet --corpus in.parquet --shared-ids --emit tuples -k 2 --band any",
+    "mine, two tables, again": "mine in.parquet -o q.parquet --corpus in.parquet --shared-ids --emit tuples -k 2 "
+    "--band any --resume",
+    "mine, arrays": "mine rows.npy --labels labels.npy -o a.parquet",
+    "mine, arrays, again": "mine rows.npy --labels labels.npy -o a.parquet --resume",
+    "mine, vectors": "mine labels.parquet --vectors rows.npy -o v.parquet",
+    "mine, vectors, again": "mine labels.parquet --vectors rows.npy -o v.parquet --resume",
     "mine, pairs": "mine in.parquet -o p.parquet --emit pairs",
     "mine, capped": "mine in.parquet -o c.parquet --max-uses 3 --band any",
     "mine, a window": "mine in.parquet -o s.parquet --window 60 --band any",
@@ -38,6 +44,9 @@ LINES = {
     "mine, the other slice": "mine in.parquet -o parts --shard 2/2",
     "merge": "merge parts",
     "merge, again": "merge parts --resume",
+    "mine, a slice of pairs": "mine in.parquet -o late --emit pairs --shard 1/1",
+    "merge, pairs": "merge late --source in.parquet",
+    "merge, pairs again": "merge late --source in.parquet --resume",
     "repeat": "repeat m.parquet -o again.parquet",
     "export": "export m.parquet --emit st-triplets -o st.parquet",
     "export, text": "export m.parquet --emit flagembedding -o flag.jsonl",
@@ -85,6 +94,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "embedding": list(rows), "second": list(rows[:, :5]),
     }  # fmt: skip
     pq.write_table(pa.table(columns), place / "in.parquet")
+    np.save(place / "rows.npy", rows)
+    np.save(place / "labels.npy", label)
+    pq.write_table(pa.table({"label": label}), place / "labels.parquet")
     pairs = [(f"r{a}", f"r{b}") for a in range(120) for b in range(120)]
     query, document = zip(*pairs, strict=True)
     scores = {"query_id": query, "document_id": document, "score": rng.random(len(pairs))}
@@ -165,10 +177,16 @@ def test_inputs_and_outputs_are_what_was_read_and_written(answers: dict[str, dic
     for name in ("mine", "mine, again", "mine, a plan", "mine, a window", "profile", "mine, a slice"):
         assert answers[name]["inputs"] == [source], name
     assert answers["mine, two tables"]["inputs"] == [source, source | {"name": "--corpus"}]
+    for name in ("mine, two tables", "mine, arrays", "mine, vectors"):
+        assert answers[f"{name}, again"]["inputs"] == answers[name]["inputs"], name
+        assert answers[name]["inputs"][0]["rows"] == 120
     rows = sum(answers[name]["counters"]["rows"] for name in ("mine, a slice", "mine, the other slice"))
     assert answers["merge"]["inputs"] == [
         {"name": "SLICE", "paths": ["parts"], "rows": rows, "dimension": None, "dtype": None}
     ]
+    for name in ("merge, pairs", "merge, pairs again"):
+        assert [each["name"] for each in answers[name]["inputs"]] == ["SLICE", "--source"]
+        assert answers[name]["inputs"][1] == source | {"name": "--source"}
     assert [each["name"] for each in answers["refilter"]["inputs"]] == ["MINED", "--scores"]
     for told in answers.values():
         for each in told["outputs"]:
