@@ -139,7 +139,7 @@ def _split(options: MergeOptions) -> tuple[Resources, Tables]:
     """The options as Resources and Tables; UsageError for an option of the rows."""
     for name in options:
         if name in MineConfig.__slots__:
-            raise UsageError(f"merge takes no {flag_of(name)}", "what is mined was said to mine --shard")
+            raise UsageError(f"merge takes no {flag_of(name)}", "it says what is mined: give it to mine --shard")
     _, resources, tables = split_options(options)
     refuse(UNCUT, resources, what="merge")
     return resources, tables
@@ -299,8 +299,8 @@ def _publish(run: Run, every: Sequence[MinedSlice], driver: Driver) -> Report:
     notes = dict.fromkeys(note for each in reports for note in each["notes"] if note not in counted)
 
     def report() -> Report:
-        said = (*notes, *total.notes(), *driver.resources.remarks)
-        return driver.report(run.target.final, recorded, total, notes=said)
+        every_note = (*notes, *total.notes(), *driver.resources.remarks)
+        return driver.report(run.target.final, recorded, total, notes=every_note)
 
     driver.progress.stage("publish", len(parts), "parts")
     files = run.publish(counts=total.answer, extra=lambda: report().record())

@@ -23,7 +23,7 @@ ALL_PART_ROWS = 8 * PART_ROWS  # with -k 0
 
 
 def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
-    """The bytes that anchors and their pairs take while they are mined; 0 with -k 0, for which nobody knows."""
+    """The bytes that anchors and their pairs take while they are mined, or 0 if that cannot be known: with -k 0."""
     each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + config.skip)
     return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
 

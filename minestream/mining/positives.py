@@ -105,7 +105,7 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
 
 
 def count_duplicate_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
-    """How many of the chosen positives are duplicates of their anchor: the rule takes these only for want of others."""
+    """How many of the chosen positives are duplicates of their anchor, which are taken only if there is no other."""
     within = config.drop_duplicates_within
     if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
         return 0

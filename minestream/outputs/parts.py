@@ -92,8 +92,8 @@ class PartWriter:
         first = next(tables)
 
         def counts() -> dict[str, Any]:
-            told = stats()
-            return {name: told[name] for name in ShardStats().answer() if name in told}
+            counted = stats()
+            return {name: counted[name] for name in ShardStats().answer() if name in counted}
 
         return {**write_rows(part, first.schema, chain([first], tables), self._metadata, counts), "stats": stats()}
 
@@ -106,7 +106,7 @@ class PartWriter:
         final, found = self.target.final, read_json(self.target.partial / "manifest.json")
         if found is None:
             what = f"the run that writes {final} is over, or its unfinished work was removed"
-            raise OutputError(what, "mine again with --resume, which goes on with what is there")
+            raise OutputError(what, "mine again with --resume, which goes on with the finished parts")
         if found.get("run") != self.plan["run"]:
             raise OutputError(
                 f"another run took over {final}, and this one stops: the output and its parts are left to the other",

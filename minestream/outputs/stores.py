@@ -3,8 +3,8 @@
 A store has no rename, no lock and, through pyarrow, no way to abort an upload. So every object is made whole on
 a local disk first, where an attempt to upload it can be repeated, and appears when its upload completes. While a
 run works, ``OUT.partial/`` holds the same as on a disk: ``manifest.json``, finished parts, their records. OUT comes
-next, ``OUT.manifest.json`` last; a folder is complete when its manifest is there. Who may write is said by the token
-in the manifest, see parts.py.
+next, ``OUT.manifest.json`` last; a folder is complete when its manifest is there. The token in the manifest says which
+run may write, see parts.py.
 """
 
 from __future__ import annotations
