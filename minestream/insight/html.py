@@ -41,7 +41,7 @@ td{font-variant-numeric:tabular-nums}td small{display:block;opacity:.75}.on{back
 .bar i{height:1rem;background:var(--0);min-width:1px}.bar :is(span,b){text-align:right;white-space:nowrap}
 .cards{display:grid;gap:.6rem;grid-template-columns:repeat(auto-fill,minmax(min(100%,26rem),1fr))}
 .card{border:1px solid var(--line);border-radius:.5rem;padding:.4rem .7rem;display:flex;gap:.75rem;min-width:0}
-.card img{width:4rem;height:4rem;object-fit:contain;image-rendering:pixelated;flex:none;background:#fff}
+.card img{width:4rem;height:4rem;object-fit:contain;flex:none;background:#fff}
 .card div{min-width:0}.card p{margin:0}.card .note{font-size:.8125rem}.card b+small{opacity:.75;margin-left:.6rem}
 details{margin:.75rem 0}summary{cursor:pointer;margin-bottom:.5rem}
 @media(max-width:40rem){svg{font-size:18px}table{font-size:.75rem}th,td{padding:.25rem .15rem}
