@@ -58,10 +58,11 @@ def told(
         name, result, seconds=time.perf_counter() - context.meta[BEGAN], inputs=list(tables_read(read, sizes or {})),
         **recorded(command_line(name, places, out, given, specs)),
     )  # fmt: skip
-    deciding = {name: value for name, value in given.items() if specs[name].metadata["metavar"] not in PLACED}
-    deciding = {name: value for name, value in deciding.items() if name not in own_options(Resources)}
-    unsaid = {name: specs[name].default if value in (None, ()) else value for name, value in deciding.items()}
-    answer["configuration"] = unsaid | answer["configuration"]
+    answer["configuration"] = {
+        name: specs[name].default if value in (None, ()) else value
+        for name, value in given.items()
+        if specs[name].metadata["metavar"] not in PLACED and name not in own_options(Resources)
+    } | answer["configuration"]
     answer["outputs"] += [output_entry(path, ()) for path in outputs]
     for entry in answer["outputs"]:
         if not entry["files"]:

@@ -34,7 +34,7 @@ class Key(NamedTuple):
     path : str
         The names that lead to it; `[]` behind that of a list, `*` for any name.
     kind : str
-        Its types in JSON, joined by "or"; or ANY.
+        Its types in JSON, joined by "or", "of" before the type of items; or ANY.
     meaning : str
     of : str
         The subcommands that have it, where it is not in every answer.
@@ -56,7 +56,7 @@ CONTRACT = (
     Key("folder", "string or null", "the folder that its relative paths start from"),
     Key("inputs", "array", "what was read, a table each"),
     Key("inputs[].name", "string", "as help calls it: INPUT, --corpus, ..."),
-    Key("inputs[].paths", "array", "paths, patterns and URIs as they were given; empty for a table in memory"),
+    Key("inputs[].paths", "array of string", "paths, patterns and URIs as given; empty for a table in memory"),
     Key("inputs[].rows", "integer or null", "rows read, where they are known"),
     Key("inputs[].dimension", "integer or null", "values of an embedding"),
     Key("inputs[].dtype", "string or null", "type of an embedding's values"),
@@ -79,7 +79,7 @@ CONTRACT = (
         "--qrels, or pairs of --exclude"),
     Key("left_out[].why", "string", "the cause, or the rule"),
     Key("left_out[].count", "integer", "how many"),
-    Key("notes", "array", "what the user should know, one text each"),
+    Key("notes", "array of string", "what the user should know"),
     Key("configuration", "object", "the options that decided what was done, by keyword, as resolved"),
     Key("configuration.*", ANY, "the value of this option"),
     Key("result", "object", "what the subcommand found: see the page json-keys"),
@@ -180,7 +180,7 @@ CONTRACT = (
     Key("result.near_duplicates", "object", "validation rows near a training row", "compare"),
     Key("result.nearest_distance", "object", "quantiles of the distance to the nearest training row", "compare"),
     Key("result.epochs", "array", "recall@1 and losses by epoch", "fit"),
-    Key("result.held_out_examples", "array", "the first of the labels held out", "fit"),
+    Key("result.held_out_examples", "array of string", "the first of the labels held out", "fit"),
     Key("result.versions", "object", "of Python and of what minestream stands on", "doctor"),
     Key("result.processor", "object", "its features", "doctor"),
     Key("result.screen", "object", "the screen that is used, and why", "doctor"),
@@ -266,7 +266,7 @@ def schema() -> dict[str, Any]:
 
 
 def printed(answer: Mapping[str, Any]) -> str:
-    """An answer as JSON; what it has no type for, such as a date that is a label, as text; NaN and infinity as null."""
+    """An answer as JSON: NaN and infinity are null, what else it has no type for is text."""
     held = json.loads(json.dumps(answer, default=str), parse_constant=lambda _: None)
     return json.dumps(held, indent=2)
 
@@ -285,7 +285,9 @@ def _object(keys: Iterable[Key]) -> dict[str, Any]:
         for step in above:
             at = at["properties"][step.removesuffix("[]")]
             at = at.setdefault("items", {"type": "object"}) if step.endswith("[]") else at
-        kind: dict[str, Any] = {} if key.kind == ANY else {"type": key.kind.split(" or ")}
+        types, _, held = key.kind.partition(" of ")
+        kind: dict[str, Any] = {} if key.kind == ANY else {"type": types.split(" or ")}
+        kind |= {"items": {"type": held}} if held else {}
         at["additionalProperties"] = False
         if name == "*":
             at["patternProperties"] = {SNAKE: kind}

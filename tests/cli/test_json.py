@@ -165,6 +165,12 @@ def test_a_key_that_the_table_does_not_have_is_refused(
     VALIDATOR.validate(told)
 
 
+def test_values_of_another_type_are_refused(answers: dict[str, dict[str, Any]]) -> None:
+    for change in ({"notes": [1]}, {"state": "done"}, {"schema_version": 2}, {"error": "x"}, {"left_out": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate(answers["mine"] | change)
+
+
 @pytest.mark.parametrize("name", contract(None))
 def test_every_key_is_always_there(answers: dict[str, dict[str, Any]], name: str) -> None:
     told = {key: value for key, value in answers["mine"].items() if key != name}
