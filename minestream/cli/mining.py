@@ -128,9 +128,9 @@ def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | No
             report = minestream.mine(inputs, out, progress_callback=heard.listen, **given)
     except KeyboardInterrupt:
         if "window" in given:
-            raise RunInterruptedError("interrupted: a stream is not resumed", "start again with --overwrite") from None
+            raise RunInterruptedError("interrupted: a stream is not resumed", "run the same command again") from None
         raise RunInterruptedError(
-            "interrupted: finished parts are kept", "the same command with --resume goes on from there"
+            "interrupted: parts that were finished are kept", "the same command with --resume goes on from there"
         ) from None
     say = tell if out == PIPE else show  # where the rows went
     if as_json:

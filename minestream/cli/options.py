@@ -20,7 +20,20 @@ from minestream.system.console import show, silent
 from minestream.system.contract import printed
 
 BEGAN = "minestream.began"  # in the meta of a context: when
-KINDS: dict[str, Any] = {"integer": click.INT, "number": click.FLOAT}
+
+
+class Number(click.types.FloatParamType):
+    """A number; of a percentage the number is named."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number."""
+        share = super().convert(value[:-1], param, ctx) if isinstance(value, str) and value.endswith("%") else None
+        return (
+            self.fail(f"write {value} as {share / 100:g}", param, ctx) if share else super().convert(value, param, ctx)
+        )
+
+
+KINDS: dict[str, Any] = {"integer": click.INT, "number": Number()}
 # What help says in brackets: of options that the command may not have, of shapes where there may be only one.
 _ASIDE = re.compile(r" \((?P<shape>pairs|triplets|tuples)?[^()]*\)")
 _FLAG = re.compile(r"--[a-z][a-z-]*\b")

@@ -35,9 +35,9 @@ class Place:
         return self.start_row + (np.arange(count) if self.kept is None else self.kept[:count])
 
     def rows(self, positions: Sequence[int] | np.ndarray) -> str:
-        """The rows at `positions` among the kept ones in words, five at most."""
+        """The rows at `positions` among the kept ones in words, five at most; what follows is not read yet."""
         shown = [int(p if self.kept is None else self.kept[p]) for p in positions[:_SHOWN_ROWS]]
-        more = f" and {len(positions) - len(shown)} more" if len(positions) > len(shown) else ""
+        more = f" and at least {len(positions) - len(shown)} more" if len(positions) > len(shown) else ""
         inside, overall = (", ".join(str(int(p) + first) for p in shown) for first in (self.row, self.start_row))
         return (
             f"{'row' if len(positions) == 1 else 'rows'} {inside}{more}"

@@ -14,15 +14,16 @@ from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.system.console import give_up, refused
 
 STANDARD_INPUT = "<standard input>"
+FILES = {b"PAR1": "a Parquet file", b"ARROW1": "an Arrow IPC file, which is no stream"}
 END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
 class MarkedFile(io.RawIOBase):
-    """A binary file that remembers the last bytes read: a complete stream ends with END_MARK."""
+    """A binary file that remembers its first piece, and the last bytes read: a complete stream ends with END_MARK."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._last = b""
+        self.head = self._last = b""
 
     def read(self, size: int = -1) -> bytes:
         """The next `size` bytes; fewer only at the end."""
@@ -31,6 +32,7 @@ class MarkedFile(io.RawIOBase):
             pieces.append(piece)
             size -= len(piece)
         data = b"".join(pieces)
+        self.head = self.head or data
         self._last = (self._last + data[-len(END_MARK) :])[-len(END_MARK) :]
         return data
 
@@ -58,9 +60,11 @@ def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
     try:
         stream = pa.ipc.open_stream(pa.PythonFile(marked, mode="r"))
     except (pa.ArrowException, OSError) as error:
+        file = next((kind for magic, kind in FILES.items() if marked.head.startswith(magic)), None)
+        why = " ".join(str(error).split())[:200] if file is None else f"it is {file}"
         raise InputError(
-            f"{STANDARD_INPUT}: no Arrow IPC stream: {' '.join(str(error).split())[:200]}",
-            "write one with pyarrow.ipc.new_stream; name other files instead of piping them",
+            f"{STANDARD_INPUT}: no Arrow IPC stream: {why}",
+            "write one with pyarrow.ipc.new_stream" if file is None else "name the file instead of piping it",
         ) from error
 
     def batches() -> Iterator[pa.RecordBatch]:

@@ -137,7 +137,7 @@ def test_interrupt_names_resume(capsys: pytest.CaptureFixture[str], library: Cal
     library("mine", KeyboardInterrupt())
     code, out, err = output_of(capsys, "mine", "in.parquet")
     assert (code, out) == (130, "")
-    assert "finished parts are kept" in err
+    assert "parts that were finished are kept" in err
     assert "--resume" in err
     library("describe", KeyboardInterrupt())
     assert output_of(capsys, "describe", "x.parquet") == (130, "", "error: interrupted\n")
@@ -564,7 +564,7 @@ def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == (
-        "error: interrupted: finished parts are kept\nhint: the same command with --resume goes on from there\n"
+        "error: interrupted: parts that were finished are kept\nhint: the same command with --resume goes on from there\n"
     )
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"in.parquet"}
     work = {"", "/lock", "/manifest.json", "/parts", "/parts/part-00000.parquet", "/part-00000.json"}

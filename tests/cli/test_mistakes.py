@@ -219,6 +219,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     ([*MINE, "--metric", "manhattan"], USAGE, "known: cosine, euclidean, sqeuclidean, dot"),
     ([*MINE, "--anchors", "0.1"], USAGE, "did you mean 10%?"),
     ([*MINE, "--margin", "5"], USAGE, "cosine and euclidean end at 2"),
+    ([*MINE, "--relative-margin", "5%"], USAGE, "write 5% as 0.05"),
     ([*MINE, "--relative-margin", "5"], USAGE, "a share of the reference: 0.05 is 5 %"),
     ([*TWO, "--qrels", "rels.parquet", "--positives-per-anchor", "1"], USAGE, "--positives easiest (or hardest"),
     (TWO, INPUT, "hint: list the positives with --qrels PAIRS, or say which rows belong together with --label COL"),

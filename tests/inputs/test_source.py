@@ -383,7 +383,7 @@ def test_rows_that_are_not_bad() -> None:
 
 def test_at_most_five_rows_are_named() -> None:
     values = np.zeros((9, 2), np.float32)
-    with refused("rows 0, 1, 2, 3, 4 and 4 more"):
+    with refused("rows 0, 1, 2, 3, 4 and at least 4 more"):
         list(open_source(table(values)).batches())
 
 

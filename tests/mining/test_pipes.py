@@ -162,3 +162,17 @@ def test_gates_and_options_of_a_pipe(digits: Path) -> None:
 
 
 # ---------------------------------------------------------------- consumers of mine_batches
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PAR1" + bytes(40) + b"PAR1", "it is a Parquet file"),
+        (b"ARROW1\0\0" + bytes(40), "it is an Arrow IPC file"),
+        (b"id,label\n0,1\n" * 9, "no Arrow IPC stream: "),
+    ],
+)
+def test_files_in_a_pipe_are_named(content: bytes, what: str) -> None:
+    with pytest.raises(InputError, match=what) as caught:
+        read_pipe(io.BufferedReader(io.BytesIO(content)))  # type: ignore[arg-type]
+    assert ("name the file" in caught.value.hint) == ("it is" in what)
