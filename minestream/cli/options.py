@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import MISSING, Field
 from functools import wraps
 from typing import Any
@@ -27,10 +27,10 @@ class Number(click.types.FloatParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The number."""
-        share = super().convert(value[:-1], param, ctx) if isinstance(value, str) and value.endswith("%") else None
-        return (
-            self.fail(f"write {value} as {share / 100:g}", param, ctx) if share else super().convert(value, param, ctx)
-        )
+        with suppress(ValueError):
+            if isinstance(value, str) and value.endswith("%"):
+                self.fail(f"write {value} as {float(value[:-1]) / 100:g}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 KINDS: dict[str, Any] = {"integer": click.INT, "number": Number()}

@@ -78,9 +78,7 @@ class Driver:
         beside : folder for vectors that do not fit into the memory, unless --scratch names one; None: scratch()
         """
         if compiles_first():
-            self.progress.note(
-                "compiling kernels for this processor, once on this machine: half a minute where it is idle"
-            )
+            self.progress.note("compiling kernels for this processor, once: half a minute if it is idle")
         asked = self.resources.scratch
         scratch = scratch_root(asked) if asked else beside or self.scratch()
         memory, job = memory_budget(self.resources), job_of(sources, self.config, self.resources)

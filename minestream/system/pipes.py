@@ -14,7 +14,7 @@ from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.system.console import give_up, refused
 
 STANDARD_INPUT = "<standard input>"
-FILES = {b"PAR1": "a Parquet file", b"ARROW1": "an Arrow IPC file, which is no stream"}
+FILES = {b"PAR1": "a Parquet file", b"ARRO": "an Arrow IPC file, which is no stream"}
 END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
 
 
@@ -60,11 +60,11 @@ def read_pipe(file: BinaryIO | None = None) -> pa.RecordBatchReader:
     try:
         stream = pa.ipc.open_stream(pa.PythonFile(marked, mode="r"))
     except (pa.ArrowException, OSError) as error:
-        file = next((kind for magic, kind in FILES.items() if marked.head.startswith(magic)), None)
-        why = " ".join(str(error).split())[:200] if file is None else f"it is {file}"
+        named = next((kind for magic, kind in FILES.items() if marked.head.startswith(magic)), None)
+        why = " ".join(str(error).split())[:200] if named is None else f"it is {named}"
         raise InputError(
             f"{STANDARD_INPUT}: no Arrow IPC stream: {why}",
-            "write one with pyarrow.ipc.new_stream" if file is None else "name the file instead of piping it",
+            "write one with pyarrow.ipc.new_stream" if named is None else "name the file instead of piping it",
         ) from error
 
     def batches() -> Iterator[pa.RecordBatch]:

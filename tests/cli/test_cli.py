@@ -564,7 +564,8 @@ def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == (
-        "error: interrupted: parts that were finished are kept\nhint: the same command with --resume goes on from there\n"
+        "error: interrupted: parts that were finished are kept\n"
+        "hint: the same command with --resume goes on from there\n"
     )
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"in.parquet"}
     work = {"", "/lock", "/manifest.json", "/parts", "/parts/part-00000.parquet", "/part-00000.json"}

@@ -134,7 +134,7 @@ def test_many_columns_are_looked_at_soon(folder: Path) -> None:
     rows = pa.table({"embedding": vectors(), "id": NUMBERS} | {f"c{i}": LABELS for i in range(10_000)})
     pq.write_table(rows, "wide.parquet")
     began = time.monotonic()
-    with pytest.raises(MinestreamError, match="and at least 9988 more"):
+    with pytest.raises(MinestreamError, match="and 9988 more"):
         minestream.mine("wide.parquet", "out.parquet", progress="none")
     assert time.monotonic() - began < SECONDS
 
