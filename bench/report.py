@@ -165,9 +165,13 @@ def memory(results: Results) -> str:
         jobs.setdefault(f"{row['data']} ({row['rows']:,} x {row['dimension']}, {row['options']})", []).append(row)
     budgets = [row["memory"] for row in next(iter(jobs.values()))]
     peaks = {
-        job: ", ".join(f"{megabytes(row['peak_bytes'])}{'' if row['within'] else ' (over)'}" for row in own)
+        job: ", ".join(
+            f"refused, needs {row['needs']}" if "needs" in row
+            else f"{megabytes(row['peak_bytes'])}{'' if row['within'] else ' (over)'}"
+            for row in own
+        )
         for job, own in jobs.items()
-    }
+    }  # fmt: skip
     same = "the same bytes at every budget" if results["same_bytes"] else "OTHER BYTES"
     return (
         f"**Memory**: peaks of the process with `--memory` {', '.join(budgets)}; {same}; (over): above that and "

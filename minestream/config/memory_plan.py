@@ -27,21 +27,24 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "blocks": ("rows that are multiplied at a time", (SEARCHING,)),
     "survivors": ("pairs that the screen lets through, at a time", (SEARCHING,)),
     "answers": ("gates and answers of the anchors mined together", (SEARCHING,)),
-    "parts": ("the part that is being written", (SEARCHING,)),
+    "parts": ("the answers of one part, and its rows as they are written", (SEARCHING,)),
     "room": ("rows put in order at a time, at most", (FINISHING,)),
 }
 
-LIBRARY_BYTES = 270 << 20  # Python, its libraries and the kernels: beside --memory, whatever the job
-ROW_BYTES = 96  # of every row: label, id, order, its place in the search
+LIBRARY_BYTES = 260_000_000  # Python, its libraries and the kernels: beside --memory, whatever the job
+ROW_BYTES = 120  # of every row: label, id, order (74), its place in the search
 CARRIED_ROW_BYTES = 8  # and its place among the carried columns
 TERMS_BYTES = 36  # of every row and screen, beside its code
 ANCHOR_BYTES, PAIR_BYTES, ANSWER_BYTES = 256, 160, 20  # gates, edges, places and answers
-PART_ROW_BYTES = 64
-ORDERED_ROW_BYTES = 160  # of a row put in order, which is there twice
+FOUND_BYTES = 36  # of every negative of a part: taken from its list, put together, and once more while it is written
+PAIR_ROW_BYTES = 64  # and where pairs are emitted, which are put in order
+PART_ROW_BYTES = 128  # of a row as it is stored; while it is made it takes three times that
+ORDERED_TIMES, ORDERED_ROW_BYTES = 4, 16  # a row put in order: gathered, sorted, merged, and the last; its place
 MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
 SWEPT_ROWS = (256, 2_048, 16_384)  # at least, where a quarter of what is left is enough for it, and at most
 WORKING_SHARES = {"blocks": 8, "survivors": 16, "answers": 8}  # 1/16 of what the rows leave, ...: what a search needs
-READ_TIMES = 4  # a batch as it is stored, decoded, checked, and the next
+READ_TIMES, PAGE_BYTES = 3, 8 << 20  # a batch as it is decoded, checked, and the next; pages of the file
+LEAST_BATCH_ROWS, MOST_BATCH_ROWS = 64, 8_192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,8 @@ class Job:
         Where the vectors are; None: not known yet.
     id_bytes : int
         What ids take beyond eight bytes a row.
-    answer_bytes, part_rows : int
-        Of the part that takes most: its anchors and pairs while they are mined, and its rows.
+    answer_bytes, part_bytes : int
+        Of the part that takes most: its anchors and pairs while they are mined; what its answers and rows take then.
     """
 
     rows: int | None
@@ -76,7 +79,7 @@ class Job:
     in_memory: bool | None = None
     id_bytes: int = 0
     answer_bytes: int = 0
-    part_rows: int = 0
+    part_bytes: int = 0
 
     @property
     def row_bytes(self) -> int:
@@ -103,8 +106,8 @@ class MemoryPlan:
         Rows whose vectors may be in memory: more go to scratch, all of them.
     carried_bytes : int
         Of the carried columns of one table.
-    batch_rows, block_rows, ordered_rows : int
-        How many rows are read, swept, and put in order at a time, at most.
+    batch_rows, block_rows : int
+        How many rows are read, and swept, at a time, at most.
     code_bytes : tuple of int
         What the codes of each screen may take in memory: more go to scratch.
     """
@@ -115,7 +118,6 @@ class MemoryPlan:
     carried_bytes: int
     batch_rows: int
     block_rows: int
-    ordered_rows: int
     code_bytes: tuple[int, ...]
 
     def held(self, phase: str) -> int:
@@ -130,16 +132,15 @@ class MemoryPlan:
             if self.bytes[name]
         ]
 
-    def check(self) -> None:
-        """Raise CapacityError where a phase takes more than there is."""
+    def check(self, relief: str = "") -> None:
+        """Raise CapacityError where a phase takes more than there is; `relief`: what else helps than more memory."""
         most = max(map(self.held, ALWAYS))
         if most > self.memory:
             phase = max(ALWAYS, key=self.held)
             told = ", ".join(f"{TABLE[n][0]} {s:,}" for n, s in self.bytes.items() if s and phase in TABLE[n][1])
             raise CapacityError(
                 f"--memory of {self.memory:,} bytes is too small: {phase} takes {most:,} bytes ({told})",
-                f"raise --memory to {-(-most // 2**20)}MiB or more, or take fewer pairs: --positives-per-anchor, "
-                "--negatives, --skip",
+                f"raise --memory to {-(-most // 2**20)}MiB or more{relief}",
             )
 
 
@@ -148,14 +149,15 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     rows = job.rows or 0
     state = rows * job.row_bytes + job.id_bytes
     left = max(0, memory - state)
-    survivors = max(LEAST_SURVIVOR_BYTES * job.threads, left // WORKING_SHARES["survivors"])
+    working = max(0, left - job.part_bytes)
+    survivors = max(LEAST_SURVIVOR_BYTES * job.threads, working // WORKING_SHARES["survivors"])
     least, usual, most = (each * job.block_row_bytes(False, False) for each in SWEPT_ROWS)
-    blocks = max(least, min(usual, left // 4), left // WORKING_SHARES["blocks"])
+    blocks = max(least, min(usual, working // 4), working // WORKING_SHARES["blocks"])
     sizes = {
         "blocks": min(most, blocks),
         "survivors": min(MOST_SURVIVOR_BYTES * job.threads, survivors),
-        "answers": max(job.answer_bytes, left // WORKING_SHARES["answers"]),
-        "parts": job.part_rows * PART_ROW_BYTES,
+        "answers": max(job.answer_bytes, working // WORKING_SHARES["answers"]),
+        "parts": job.part_bytes,
     }
     spare = left - sum(sizes.values())
     # Of rows that are not counted yet their state comes beside their vectors.
@@ -167,7 +169,8 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     given = rows * job.given_bytes if in_memory else 0
     spare = max(0, spare - (sizes["vectors"] if job.rows is not None else most_vectors))
     read_row = READ_TIMES * (job.vector_bytes + 64)
-    reading = left - sizes["vectors"] - given - 64 * read_row  # what the smallest batches leave while rows are read
+    smallest = PAGE_BYTES + LEAST_BATCH_ROWS * read_row
+    reading = left - sizes["vectors"] - given - smallest  # what the smallest batches leave while rows are read
     sizes["carried"] = max(0, min(spare // 2, reading)) if job.carried else 0
     spare -= sizes["carried"]
     codes = []
@@ -176,7 +179,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         spare -= codes[-1]
     sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
     free = max(0, left - sizes["vectors"] - sizes["carried"])
-    batches = min(8192 * read_row, max(free - given, 64 * read_row))
+    batches = min(PAGE_BYTES + MOST_BATCH_ROWS * read_row, max(free - given, smallest))
     room = max(0, free - sum(codes))
     swept = job.block_row_bytes(in_memory, all(codes))
     return MemoryPlan(
@@ -185,8 +188,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         | {"rows": state, "given": given, "codes": sum(codes), "batches": batches, "room": room},
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),
-        batch_rows=batches // read_row,
+        batch_rows=(batches - PAGE_BYTES) // read_row,
         block_rows=min(SWEPT_ROWS[2], max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
-        ordered_rows=max(1, room // ORDERED_ROW_BYTES),
         code_bytes=tuple(codes),
     )  # fmt: skip

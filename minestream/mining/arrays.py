@@ -225,7 +225,7 @@ def _finished_in_memory(
     with scratch_errors(folder):
         for path, (table, _) in zip(paths, parts, strict=True):
             write_rows(path, table.schema, [table], {})
-    found = list(finished_rows(mining.config, paths, mining.keys(), total, mining.searcher.plan.ordered_rows) or ())
+    found = list(finished_rows(mining.config, paths, mining.keys(), total, mining.searcher.plan.bytes["room"]) or ())
     return pa.concat_tables(found) if found else parts[0][0].slice(0, 0)
 
 

@@ -132,10 +132,10 @@ def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
     given = [(source.dimension, source.dtype) for source in sources.guides[:1]]
     each = [coordinates * max(4, dtype.itemsize) for coordinates, dtype in [(dimension, sources.dtype), *given]]
     unit = 8 * (dimension + sum(coordinates for coordinates, _ in given))
-    answers, part_rows = largest_part(config, expected)
+    answers, part = largest_part(config, expected)
     return Job(
         rows=rows, vector_bytes=unit if config.normalize else sum(each), threads=thread_count(resources),
         given_bytes=sum(each) if config.normalize else 0,
         code_bytes=tuple(code_bytes(screen, dimension) for screen in screens_of(resources, expected, dimension)),
-        carried=sum(bool(source.columns.carry) for source in sources), answer_bytes=answers, part_rows=part_rows,
+        carried=sum(bool(source.columns.carry) for source in sources), answer_bytes=answers, part_bytes=part,
     )  # fmt: skip

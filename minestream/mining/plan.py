@@ -9,10 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.derived import reserve
-from minestream.config.memory_plan import ANCHOR_BYTES, ANSWER_BYTES, PAIR_BYTES
+from minestream.config.memory_plan import (
+    ANCHOR_BYTES,
+    ANSWER_BYTES,
+    FOUND_BYTES,
+    PAIR_BYTES,
+    PAIR_ROW_BYTES,
+    PART_ROW_BYTES,
+)
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
 from minestream.errors import CapacityError
+from minestream.outputs.parquet import ROW_GROUP_BYTES
+from minestream.outputs.rows import PIECE_ROWS
 from minestream.search.searcher import Searcher
 from minestream.system import ragged
 
@@ -20,6 +29,8 @@ PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: with more it is halved
 ALL_NEGATIVES = 1_024  # negatives of a pair to plan for with -k 0; few pairs have so many
 ALL_PART_ROWS = 8 * PART_ROWS  # with -k 0
+CARRIED_BYTES = 1_024  # what a row is taken to carry before it is read
+FEWER = ", or take fewer pairs: --positives-per-anchor, --negatives, --skip"
 
 
 def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
@@ -28,13 +39,25 @@ def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
     return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
 
 
+def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
+    """What a part of so many pairs takes when they are mined, of an output of so many rows.
+
+    Its answers, a row group of the output, and the rows that are made at a time; `carried`: bytes of an input row.
+    """
+    each = FOUND_BYTES + (PAIR_ROW_BYTES if config.emit == "pairs" else 0)
+    row = PART_ROW_BYTES + 3 * carried
+    group = min(rows * row, ROW_GROUP_BYTES * 5 // 4)
+    return pairs * reserve(config) * each + group + 2 * min(rows, PIECE_ROWS) * row
+
+
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
-    """The most that a part of a dataset of `rows` rows can take: answer_bytes, and output rows; see cut_shards."""
+    """The most that a part of a dataset of `rows` rows can take: answer_bytes and part_bytes; see cut_shards."""
     anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
     every = config.positives == "all" and config.emit != "pairs"
     each = rows if every else 1 if config.emit == "pairs" else config.positives_per_anchor
     pairs = min(anchors * each, max(1, PART_ROWS // negatives))
-    return answer_bytes(config, anchors, pairs), min(PART_ROWS, pairs * negatives)
+    written = rows * pairs // max(1, anchors) * negatives
+    return answer_bytes(config, anchors, pairs), part_bytes(config, pairs, written, CARRIED_BYTES * bool(config.carry))
 
 
 @dataclass(frozen=True)
@@ -103,7 +126,7 @@ def make_plan(
             "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
         )
     memory, store, screens = searcher.plan, searcher.loaded.store, searcher.limits.screens
-    memory.check()
+    memory.check(FEWER)
     return Plan(
         shards,
         {

@@ -24,7 +24,7 @@ def publish(mining: Mining, run: Run) -> Report:
     paths = [run.part_path(index) for index in run.indices]
     rows = None
     if mining.resources.shard is None:  # the finishing pass of slices is left to merge
-        rows = finished_rows(config, paths, mining.keys(), total, mining.searcher.plan.ordered_rows)
+        rows = finished_rows(config, paths, mining.keys(), total, mining.searcher.plan.bytes["room"])
     if not (config.emit == "pairs" or config.max_uses is not None):  # these are counted by the finishing pass
         check_gates(mining.resources, total)
 

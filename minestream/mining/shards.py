@@ -21,7 +21,7 @@ from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors, without_positive
 from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
-from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, projected_rows
+from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, part_bytes, projected_rows
 from minestream.mining.rates import keep_rate
 from minestream.outputs.rows import schema_of
 from minestream.search.order import GROUP_ROWS
@@ -163,17 +163,22 @@ class Mining:
 
     def _answer_bytes(self, anchors: NDArray[np.int32]) -> int:
         """The bytes that these anchors and their pairs take while they are mined."""
+        return answer_bytes(self.config, anchors.size, self._pair_count(anchors))
+
+    def _pair_count(self, anchors: NDArray[np.int32]) -> int:
+        """The most pairs that these anchors can have."""
         config = self.config
-        each = 1 if config.emit == "pairs" else max(1, config.positives_per_anchor)
-        every = config.positives == "all" and config.emit != "pairs"
-        pairs = int(self.loaded.positives[anchors].sum()) if every else anchors.size * each
-        return answer_bytes(config, anchors.size, pairs)
+        if config.positives == "all" and config.emit != "pairs":
+            return int(self.loaded.positives[anchors].sum())
+        return anchors.size * (1 if config.emit == "pairs" else max(1, config.positives_per_anchor))
 
     def _largest_shard(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
-        """The bytes of the results of the shard that takes most, and the rows of the one with most rows."""
-        rows = projected_rows(self.config, self.loaded.positives[self.anchors]) * bool(self.config.negatives)
-        each = [(self._answer_bytes(self.anchors[first:end]), int(rows[first:end].sum())) for first, end in shards]
-        return max(answers for answers, _ in each), max(count for _, count in each)
+        """The bytes of the answers of the shard that takes most, and those of writing one; see part_bytes."""
+        pairs = [self._pair_count(self.anchors[first:end]) for first, end in shards]
+        answers = [self._answer_bytes(self.anchors[first:end]) for first, end in shards]
+        rows = sum(pairs) * (self.config.negatives or 1)
+        carried = max(table.carried_row_bytes for table in self.loaded.each_table())
+        return max(answers), part_bytes(self.config, max(pairs), rows, carried)
 
     def pairs_of(self, index: int) -> int:
         """The number of pairs of rows to compare for a shard."""

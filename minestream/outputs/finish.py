@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream.config.derived import needs_finishing
+from minestream.config.memory_plan import ORDERED_ROW_BYTES, ORDERED_TIMES
 from minestream.config.mine_config import MineConfig
 from minestream.inputs.dataset.draws import Keys, prefixes
 from minestream.kernels import draw
@@ -28,9 +29,9 @@ from minestream.outputs.rows import tuples_of
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
-ROWS_BUDGET = 2**20
+ROWS_BUDGET, ROOM_BYTES = 2**20, 2**28
 BINS = 2**16
-BATCH_ROWS = 65_536
+BATCH_ROWS, LEAST_ROWS = 65_536, 1_024
 TAG_SHUFFLED = 4
 
 
@@ -57,7 +58,7 @@ class Parts:
     last = 2**64 - 1  # no position is larger
 
     def __init__(self, paths: Iterable[Path], masks: Masks = None) -> None:
-        self.paths = tuple(paths)
+        self.paths, self.batch_rows = tuple(paths), BATCH_ROWS
         self.masks = masks  # with these, all row groups must be read
 
     def positions(self, table: pa.Table) -> Words:
@@ -79,7 +80,7 @@ class Parts:
             with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
                 every = range(file.num_row_groups)
                 groups = [group for group in every if self.may_hold(file.metadata.row_group(group), low, high)]
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=groups, columns=names, use_threads=False):
+                for batch in file.iter_batches(self.batch_rows, row_groups=groups, columns=names, use_threads=False):
                     table = pa.Table.from_batches([batch])
                     positions = self.positions(table)
                     inside = (positions >= np.uint64(low)) & (positions <= np.uint64(high))
@@ -111,9 +112,13 @@ class Parts:
 
     def in_order(self, rows_budget: int) -> Iterator[pa.Table]:
         """All rows in output order, one interval at a time."""
+        self.batch_rows = min(BATCH_ROWS, max(LEAST_ROWS, rows_budget // 4))
         for low, high in self.intervals(rows_budget, 0, self.last):
-            table = pa.concat_tables(list(self.tables(None, low, high)))
-            yield table.take(pa.array(self.order(table)))
+            yield self._sorted(low, high)
+
+    def _sorted(self, low: int, high: int) -> pa.Table:
+        table = pa.concat_tables(list(self.tables(None, low, high)))
+        return table.take(pa.array(self.order(table)))
 
 
 class ByPair(Parts):
@@ -169,13 +174,22 @@ def statistics_of(group: Any, name: str) -> Any:
     return next(column.statistics for column in columns if column.path_in_schema == name)
 
 
+def rows_within(room: int, paths: Sequence[Path]) -> int:
+    """How many rows of these parts may be put in order at a time, in so many bytes."""
+    footers = [pq.read_metadata(path) for path in paths]
+    groups = (footer.row_group(group) for footer in footers for group in range(footer.num_row_groups))
+    stored = sum(group.total_byte_size for group in groups)
+    row_bytes = stored // max(1, sum(footer.num_rows for footer in footers)) + ORDERED_ROW_BYTES
+    return int(max(1, min(ROWS_BUDGET, room // (ORDERED_TIMES * row_bytes))))
+
+
 def without_repeats(pairs: pa.Table) -> pa.Table:
     """Pairs whose copies stand together, each once."""
     return pairs.take(pa.array(ragged.runs(words(pairs, "left_row"), words(pairs, "right_row"))))
 
 
 def finished_rows(
-    config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], total: ShardStats, rows_budget: int = ROWS_BUDGET
+    config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], total: ShardStats, room: int = ROOM_BYTES
 ) -> Iterator[pa.Table] | None:
     """The rows of the finished output, or None when the parts already hold them in order.
 
@@ -184,13 +198,13 @@ def finished_rows(
     keys : of anchors and of candidates
     total : ShardStats
         What a finishing pass counts anew is set here, for pairs when the last row has been read.
-    rows_budget : int
-        Rows held at a time, in about twice their bytes, and ROWS_BUDGET at most. An order reads the parts once for each
+    room : int
+        Bytes of the rows put in order at a time, which are ROWS_BUDGET at most. An order reads the parts once for each
         such table.
     """
-    rows_budget = min(rows_budget, ROWS_BUDGET)
     if not needs_finishing(config):
         return None
+    rows_budget = rows_within(room, paths)
     if config.emit == "pairs":
         parts = ByDraw(paths, config, keys, None) if config.order == "shuffled" else ByPair(paths)
         # The copies of a pair that two parts hold have one position, so they stand together.

@@ -75,9 +75,13 @@ class RowsFile:
             first = end
 
     def _write_group(self) -> None:
-        # One chunk a column: pages would otherwise follow the caller's batches.
-        self._parquet.write_table(pa.concat_tables(self._pending).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
-        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
+        # One chunk a column: pages would otherwise follow the caller's batches. The tables let go of each column as it
+        # is joined, so that the group is not in memory twice.
+        tables, self._pending, self._pending_rows, self._pending_bytes = self._pending, [], 0, 0
+        columns = [[chunk for table in tables for chunk in table.column(at).chunks] for at in range(len(self.schema))]
+        tables.clear()
+        joined = [pa.concat_arrays(columns.pop(0)) for _ in self.schema]
+        self._parquet.write_table(pa.table(joined, self.schema), row_group_size=ROW_GROUP_ROWS)
 
     def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
         """Write what is left and the footer, flush the file to the disk, and return its {rows, bytes, crc32}.

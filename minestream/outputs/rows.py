@@ -27,7 +27,7 @@ from minestream.system.stats import ShardStats
 Slots = NDArray[np.int32]
 Distances = NDArray[np.float64]
 TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
-PIECE_ROWS = 16_384  # made at a time
+PIECE_ROWS = 8_192  # made at a time
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.memory_plan import ANCHOR_BYTES, ANSWER_BYTES, PAIR_BYTES
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.search.results import joined, one_pair_each
 from minestream.search.search import search
@@ -45,7 +46,14 @@ def nearest(
         The relation of the neighbors to the anchor; each kind is a search.
     progress : Progress, optional
         Advanced by the anchors done.
+
+    Raises
+    ------
+    CapacityError
+        When the answers do not fit the memory beside the rows.
     """
+    searcher.settle(anchors.size * (ANCHOR_BYTES + PAIR_BYTES + (ANSWER_BYTES + 12 * (len(kinds) + 2)) * k), 0)
+    searcher.plan.check()
     rules = [Rule(kind, NEAREST, k, 0, IGNORE, IGNORE, 0.0, False, searcher.metric.code) for kind in kinds]
     swept = bool(searcher.limits.screens)
     works = [sum(search_work(searcher.loaded, anchors, anchors.size, rule, swept)) for rule in rules]

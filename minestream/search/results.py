@@ -72,18 +72,17 @@ def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
         pair, entry = np.nonzero(filled)
         order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
         pair, entry = pair[order], entry[order]
+        return Found(ragged.grouped(pair, best.found.size), best.slot[pair, entry], best.x[pair, entry], best.nearer)
+    sort_lists(rank, best)
+    if best.near_key.shape[1]:
+        for near in range(best.near_key.shape[1]):
+            listed = near < best.near_count
+            filled &= ~(listed[:, None] & (best.slot == best.near_slot[:, near, None]))
+        filled &= np.cumsum(filled, axis=1) <= rule.take
     else:
-        sort_lists(rank, best)
-        if best.near_key.shape[1]:
-            for near in range(best.near_key.shape[1]):
-                listed = near < best.near_count
-                filled &= ~(listed[:, None] & (best.slot == best.near_slot[:, near, None]))
-            filled &= np.cumsum(filled, axis=1) <= rule.take
-        else:
-            filled[:, : rule.skip] = False
-            filled[:, rule.skip + rule.take :] = False
-        pair, entry = np.nonzero(filled)
-    return Found(ragged.grouped(pair, best.found.size), best.slot[pair, entry], best.x[pair, entry], best.nearer)
+        filled[:, : rule.skip] = False
+        filled[:, rule.skip + rule.take :] = False
+    return Found(ragged.starts(filled.sum(axis=1)), best.slot[filled], best.x[filled], best.nearer)
 
 
 def taken_of(

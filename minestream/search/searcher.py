@@ -58,13 +58,13 @@ class Searcher:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def settle(self, answer_bytes: int, part_rows: int) -> None:
+    def settle(self, answer_bytes: int, part_bytes: int) -> None:
         """Plan the memory again, for the part that takes most; see Job."""
         loaded, store = self.loaded, self.loaded.store
         ids = sum(table.ids.nbytes for table in loaded.each_table() if table.ids is not None)
         self.job = replace(
             self.job, rows=store.rows, in_memory=store.in_memory, id_bytes=max(0, ids - 8 * store.rows),
-            answer_bytes=answer_bytes, part_rows=part_rows,
+            answer_bytes=answer_bytes, part_bytes=part_bytes,
         )  # fmt: skip
         self.plan = memory_plan(self.memory, self.job)
         answers, (least, most) = self.plan.bytes["answers"], SCAN_ANCHORS

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import gates, refine, sweep
-from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Pairs, Problem, Rule
+from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Best, Pairs, Problem, Rule
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import Setting
 from minestream.search.order import Order, Span
-from minestream.search.results import Found, count_tally, empty_best, found_of, sub_pairs, taken_of
+from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
 from minestream.search.work import search_work, survivor_work
 from minestream.system import ragged
@@ -37,6 +37,7 @@ TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 TAKEN_ENTRIES = 1 << 18
+ANSWERED_PAIRS = 2_048  # whose lists are sorted together
 
 
 class Sweeping:
@@ -156,7 +157,7 @@ class Sweeping:
         An anchor has as many survivors each time that the rows seen grow by the same factor.
         """
         sample, shares = self.order.slot.size - self.order.rows, np.zeros((2, len(strides)))
-        kind = np.unique(self.loaded.rows.label[self.order.slot[: self.order.rows]], return_inverse=True)[1]
+        kind = self.lanes.code[: self.order.rows] + 1  # 0: without a label
         kinds = int(kind.max(initial=0)) + 1
         for number, (first, end, _, _, candidates) in enumerate(strides):
             own, met = np.bincount(kind[first:end], minlength=kinds), np.zeros(kinds)
@@ -393,13 +394,16 @@ class Sweeping:
         """The answers of a group, in the order of its pairs."""
         lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
         _, pair = ragged.take(self.pairs.start, lanes)
-        best = self.best._replace(
-            **{name: getattr(self.best, name)[pair] for name in self.best._fields if name != "tally"}
-        )
-        if self.rule.take:
-            return found_of(self.rule, self.loaded.rows.rank, best)
+        rank = self.loaded.rows.rank
+        if self.rule.take:  # the lists are copied few at a time
+            return joined([found_of(self.rule, rank, self._best_of(some)) for some in groups_of(pair, ANSWERED_PAIRS)])
         pieces, self.taken[group] = self.taken[group], []
-        return taken_of(self.loaded.rows.rank, pair, pieces, best.nearer)
+        return taken_of(rank, pair, pieces, self.best.nearer[pair])
+
+    def _best_of(self, pair: NDArray[np.int64]) -> Best:
+        """The lists of some pairs."""
+        fields = {name: field[pair] for name, field in self.best._asdict().items() if name != "tally"}
+        return self.best._replace(**fields)
 
     def report(self) -> None:
         """Add the counters since the last report to the effort; those of tiles only where stages are timed."""

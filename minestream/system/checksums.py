@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 from numpy.typing import NDArray
 
+LEVEL_BYTES = 6
+
 
 class Checksum:
     """A running CRC-32 of a column."""
@@ -58,7 +60,10 @@ class RowsCrc:
 
 
 def bytes_of_rows(table: pa.Table) -> NDArray[np.int64]:
-    """What every row takes, int64[rows], which does not depend on how the rows are cut into pieces."""
+    """What every row takes, int64[rows], which does not depend on how the rows are cut into pieces.
+
+    An element of a list takes LEVEL_BYTES more, as it does while Parquet is written.
+    """
     total = np.zeros(table.num_rows, np.int64)
     for column in table.columns:
         first = 0
@@ -77,7 +82,7 @@ def _bytes_of_values(array: pa.Array) -> Any:
     if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
         values = array.flatten()
         ends = np.cumsum(pc.list_value_length(array).fill_null(0).to_numpy(), dtype=np.int64)
-        total = np.append(0, np.cumsum(np.broadcast_to(_bytes_of_values(values), len(values))))
+        total = np.append(0, np.cumsum(np.broadcast_to(_bytes_of_values(values) + LEVEL_BYTES, len(values))))
         return np.diff(total[ends], prepend=0) + 4
     if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
         return pc.binary_length(array).fill_null(0).to_numpy().astype(np.int64) + 4

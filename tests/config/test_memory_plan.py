@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 import minestream
 from minestream.config.memory_plan import (
     ALWAYS,
+    LEAST_BATCH_ROWS,
     LEAST_SURVIVOR_BYTES,
-    PART_ROW_BYTES,
+    PAGE_BYTES,
     READ_TIMES,
     READING,
     SEARCHING,
@@ -39,7 +40,7 @@ jobs = st.builds(
     in_memory=st.one_of(st.none(), st.booleans()),
     id_bytes=st.integers(0, 2**26),
     answer_bytes=st.integers(0, 2**27),
-    part_rows=st.integers(0, 2**18),
+    part_bytes=st.integers(0, 2**26),
 )
 
 
@@ -57,8 +58,9 @@ def test_no_phase_takes_more_than_there_is(memory: int, job: Job) -> None:
     with suppress(CapacityError):
         plan.check()
         assert max(map(plan.held, ALWAYS)) <= memory
-    least = plan.bytes["rows"] + job.answer_bytes + job.part_rows * PART_ROW_BYTES + job.threads * LEAST_SURVIVOR_BYTES
-    least += max(SWEPT_ROWS[0] * job.block_row_bytes(False, False), 64 * READ_TIMES * (job.vector_bytes + 64))
+    least = plan.bytes["rows"] + job.answer_bytes + job.part_bytes + job.threads * LEAST_SURVIVOR_BYTES
+    smallest = PAGE_BYTES + LEAST_BATCH_ROWS * READ_TIMES * (job.vector_bytes + 64)
+    least += max(SWEPT_ROWS[0] * job.block_row_bytes(False, False), smallest)
     if job.in_memory is not True and memory >= 2 * least:
         plan.check()  # nothing is refused that would go from scratch
 

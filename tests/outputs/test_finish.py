@@ -32,7 +32,9 @@ def finished(
     paths: list[Path], keys: Keys | None = None, budget: int = finish.ROWS_BUDGET, **config: Any
 ) -> Iterator[pa.Table] | None:
     both = {} if keys is None else {"anchor": keys, "candidate": keys}
-    return finish.finished_rows(MineConfig(**config), paths, both, ShardStats(), rows_budget=budget)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finish, "ROWS_BUDGET", budget)
+        return finish.finished_rows(MineConfig(**config), paths, both, ShardStats(), 2**40)
 
 
 def merge(paths: list[Path], budget: int = finish.ROWS_BUDGET) -> Iterator[pa.Table]:

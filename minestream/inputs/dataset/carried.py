@@ -33,6 +33,11 @@ class CarriedColumns:
         self._writer: pa.RecordBatchFileWriter | None = None
         self._reader: pa.RecordBatchFileReader | None = None
 
+    @property
+    def row_bytes(self) -> int:
+        """What a row takes, on average."""
+        return self._bytes // max(1, self._starts[-1])
+
     def append(self, batch: pa.RecordBatch) -> None:
         """Add rows."""
         self._starts.append(self._starts[-1] + batch.num_rows)

@@ -137,6 +137,11 @@ class Table:
         """The ids of slots."""
         return None if self.ids is None else self.ids.take(pa.array(slots - self.first))
 
+    @property
+    def carried_row_bytes(self) -> int:
+        """What is carried of a row, on average."""
+        return 0 if self.carried is None else self.carried.row_bytes
+
     def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
         """The carried columns of slots."""
         return None if self.carried is None else self.carried.take(self.carried_place[slots - self.first])

@@ -1,0 +1,182 @@
+"""The plan of the memory beside what is really held, by tracemalloc and Arrow's pool, row by row of its table."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import minestream
+from minestream.config.memory_plan import ALWAYS, FINISHING, READING, SEARCHING, TABLE, Job
+from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import split_options
+from minestream.config.resources import Tables
+from minestream.mining.driver import Driver
+from minestream.outputs.finish import finished_rows
+from minestream.search.nearest import nearest
+from minestream.search.screens import code_bytes
+from minestream.search.sweep import Sweeping
+from minestream.system.progress import Event, StageStarted
+from minestream.system.stats import ShardStats
+
+PHASES = {"read": READING, "mine": SEARCHING, "publish": FINISHING}
+POOLS: list[pa.MemoryPool] = []  # what Arrow made in one must not outlive it
+
+
+class Peaks:
+    """The most bytes of each phase of a run, beyond what there was before."""
+
+    def __init__(self) -> None:
+        self.of: dict[str, int] = {}
+        self.before = self._arrow = pa.default_memory_pool().bytes_allocated()
+        self.base, self.phase = tracemalloc.get_traced_memory()[0], ""
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            self.turn_to(PHASES.get(event.stage, ""))
+
+    def turn_to(self, phase: str) -> None:
+        if self.phase:
+            numpy = tracemalloc.get_traced_memory()[1] - self.base
+            self.of[self.phase] = numpy + self._arrow - self.before + (POOLS[-1].max_memory() or 0)
+        self._arrow = pa.default_memory_pool().bytes_allocated()
+        POOLS.append(pa.proxy_memory_pool(pa.system_memory_pool()))
+        pa.set_memory_pool(POOLS[-1])
+        tracemalloc.reset_peak()
+        self.phase = phase
+
+
+@contextmanager
+def peaks() -> Iterator[Peaks]:
+    """What is allocated in the block."""
+    pool = pa.default_memory_pool()
+    tracemalloc.start(1)
+    try:
+        yield Peaks()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(pool)
+
+
+def table(rows: int, dimension: int) -> pa.Table:
+    vectors = np.random.default_rng(0).standard_normal(rows * dimension).astype(np.float32)
+    embedding = pa.FixedSizeListArray.from_arrays(pa.array(vectors), dimension)
+    return pa.table({"embedding": embedding, "label": np.arange(rows) % (rows // 10)})
+
+
+def measured(
+    folder: Path, rows: int, dimension: int, given: Any = None, **options: Any
+) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
+    """The peaks of a run by phase, and the bytes of its plan by row of TABLE."""
+    fixed = {"progress": "none", "overwrite": True, "threads": 2} | options
+    minestream.mine(table(5_000, dimension), folder / "out.parquet", **fixed | {"memory": "1GiB"})  # loads the kernels
+    given = given or table(rows, dimension)
+    with peaks() as found:
+        report = minestream.mine(given, folder / "out.parquet", progress_callback=found, **fixed)
+        found.turn_to("")
+    told = {each["what"]: each["bytes"] for each in report.effort["memory"]}
+    return found.of, {name: told.get(what, 0) for name, (what, _) in TABLE.items()}
+
+
+def held(plan: dict[str, int], phase: str) -> int:
+    return sum(size for name, size in plan.items() if phase in TABLE[name][1])
+
+
+def test_answers_and_parts(tmp_path: Path) -> None:
+    """Were either half of what it is, the peak would be above the plan."""
+    of, plan = measured(tmp_path, 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
+    for phase in ALWAYS:
+        assert of[phase] <= held(plan, phase)
+    for name in ("answers", "parts"):
+        assert of[SEARCHING] > held(plan, SEARCHING) - plan[name] / 2
+
+
+def test_answers_of_a_search(tmp_path: Path) -> None:
+    """Lists of a hundred take what the plan reckons with beyond lists of one."""
+    config, resources, _ = split_options({"memory": "256MiB", "scratch": str(tmp_path), "band": "any", "threads": 2})
+    with Driver(config, resources) as driver:
+        loaded, searcher = driver.dataset(driver.open(table(8_000, 2), Tables()))
+        anchors, seen = np.arange(loaded.store.rows, dtype=np.int32), []
+        for k in (1, 1, 100):  # the first loads the kernels
+            with peaks() as found:
+                found.turn_to(SEARCHING)
+                nearest(searcher, anchors, k)
+                found.turn_to("")
+            seen.append((found.of[SEARCHING], searcher.job.answer_bytes))
+    (_, (peak, planned), (more, plan)) = seen
+    assert 0.6 * (plan - planned) < more - peak <= plan - planned
+
+
+GROWING: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int], float, dict[str, Any]]] = {
+    "rows": (SEARCHING, ("rows",), 2, (60_000, 2), 1.1, {"memory": "64MiB"}),
+    "vectors": (READING, ("vectors",), 16, (20_000, 256), 1.3, {"memory": "128MiB"}),
+    "given": (READING, ("given", "vectors"), 16, (20_000, 256), 1.3, {"memory": "256MiB", "normalize": True}),
+    "codes": (SEARCHING, ("codes", "vectors"), 16, (20_000, 512), 1.3, {"memory": "512MiB", "screen": "f32"}),
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_what_grows_with_the_rows(name: str, tmp_path: Path) -> None:
+    """From a small table to a large one the peak grows as the plan says; were the row half of what it is, by more."""
+    phase, rows, dimension, large, most, options = GROWING[name]
+    options = options | {"anchors": "50", "band": "any", "block_rows": 256}
+    (peak, plan), (more, planned) = (measured(tmp_path, *size, **options) for size in ((20_000, dimension), large))
+    grown, expected = more[phase] - peak[phase], sum(planned[row] - plan[row] for row in rows)
+    assert 0.75 * expected < grown < most * expected
+
+
+def test_batches(tmp_path: Path) -> None:
+    """Of a file with one large row group, read into scratch."""
+    pq.write_table(table(20_000, 256), tmp_path / "in.parquet")
+    options = {"memory": "16MiB", "anchors": "50", "band": "any", "screen": "f32"}
+    of, plan = measured(tmp_path, 20_000, 256, given=tmp_path / "in.parquet", **options)
+    assert held(plan, READING) - plan["batches"] / 2 < of[READING] <= held(plan, READING)
+
+
+def test_blocks(tmp_path: Path) -> None:
+    """Of vectors and codes in scratch, a row that is multiplied takes what the plan reckons with."""
+    rows, dimension, few, many = 20_000, 256, 512, 4_096
+    options = {"memory": "16MiB", "anchors": "4500", "band": "any", "screen": "f32"}
+    peak, more = (measured(tmp_path, rows, dimension, block_rows=size, **options)[0] for size in (few, many))
+    job = Job(rows=rows, vector_bytes=4 * dimension, threads=2, code_bytes=(code_bytes("f32", dimension),))
+    grown, expected = more[SEARCHING] - peak[SEARCHING], (many - few) * job.block_row_bytes(False, False)
+    assert expected / 2 < grown < 1.1 * expected
+
+
+def test_survivors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buffers take what the plan says, all threads together."""
+    seen, use = [], Sweeping.use
+
+    def using(self: Sweeping, codes: Any) -> None:
+        use(self, codes)
+        seen.append(sum(field.nbytes for field in self.found))
+
+    monkeypatch.setattr(Sweeping, "use", using)
+    _, plan = measured(tmp_path, 9_000, 2, memory="64MiB", anchors="50")
+    assert plan["survivors"] / 2 < seen[-1] <= plan["survivors"]
+
+
+def test_rows_put_in_order(tmp_path: Path) -> None:
+    """Pairs with every column there is: a row put in order takes what the plan reckons with."""
+    rows, room = 400_000, 48 << 20
+    left = np.sort(np.random.default_rng(0).integers(0, 50_000, rows))
+    ids = pa.array([f"document {row:08d}" for row in range(rows)])
+    pairs = pa.table({
+        "left_id": ids, "right_id": ids, "left_row": left, "right_row": left + 1 + np.arange(rows) % 40_000,
+        "label": left % 2, "distance": left.astype(np.float32), "loss": left.astype(np.float32),
+    })  # fmt: skip
+    pq.write_table(pairs, tmp_path / "part.parquet", row_group_size=16_384)
+    config = MineConfig(emit="pairs")
+    with peaks() as found:
+        found.turn_to(FINISHING)
+        for _ in finished_rows(config, [tmp_path / "part.parquet"], {}, ShardStats(), room) or ():
+            pass
+        found.turn_to("")
+    assert room / 2 < found.of[FINISHING] <= room
