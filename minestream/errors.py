@@ -19,7 +19,7 @@ EXIT_CODES: dict[int, str] = {
     1: "verify found a difference",
     2: "usage: an option or a combination of options",
     3: "input: a file, a column or a row",
-    4: "capacity: memory, scratch or output space",
+    4: "capacity: memory, scratch or output space, or --max-rows",
     5: "output: exists, is an input, cannot be written; or a resume differs",
     6: "a gate was missed (--require-rows, --max-short)",
     70: "a defect of minestream: please report it",

@@ -100,6 +100,8 @@ def usage_error(error: click.UsageError) -> UsageError:
     hint = f"{command} {'--help-all' if command.endswith(' mine') else '--help'} lists what there is"
     if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
         hint = GONE.get(f"{error.param.name}=several", hint)
+    elif isinstance(error, click.BadParameter) and (spec := getattr(error.param, "spec", None)):
+        hint = "; ".join(filter(None, (spec.metadata["within"].hint, hint)))
     return UsageError(error.format_message(), hint)
 
 

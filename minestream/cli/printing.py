@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from minestream.cli.report import CHOICES, config_rows, hardness_rows, left_out_rows, listed_rows, once
+from minestream.cli.report import CHOICES, columns_rows, config_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
@@ -27,6 +27,7 @@ def describe_text(result: Mapping[str, Any]) -> str:
             ("rows", f"{result['rows']:,} in {files} of {size_text(result['bytes'])}, minestream {result['version']}"),
             *config_rows(config),
             *other_options(config),
+            *columns_rows(result["columns"]),
             ("labels", result["labels"]),
             ("loss", result["loss"]),
             ("source", origin + more),

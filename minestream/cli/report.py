@@ -111,6 +111,7 @@ def _outcome(report: Report) -> Iterator[Row]:
     if "corpus" in source:
         of = f"{source['queries']:,} queries, in a corpus of {source['corpus']:,} rows"
     yield "anchors", f"{stats['anchors']:,} of {of}, each {source['dimension']} values of {source['dtype']}"
+    yield from columns_rows(report.columns)
     yield from listed_rows(source)
     yield from left_out_rows(source, stats, config, report.columns)
     if emit != "pairs":
@@ -137,6 +138,18 @@ def once(rows: Iterable[Row]) -> list[Row]:
 def _in_a_file(report: Report) -> bool:
     """Whether the rows were written to a file or folder, not to standard output or to nowhere."""
     return report.output not in (None, PIPE)
+
+
+def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
+    """Which columns were read for what, of each table that has others."""
+    told = {}
+    for table, found in (("", columns), (", of the corpus ", columns.get("corpus") or columns)):
+        roles = {role: name for role, name in found.items() if role != "corpus" and name}
+        told[table] = ", ".join(f"{role} {', '.join(n) if isinstance(n, list) else n}" for role, n in roles.items())
+    if len({*told.values()}) == 1:
+        told.popitem()
+    if text := "".join(f"{table}{names}" for table, names in told.items()):
+        yield "columns", text
 
 
 def _of_each(source: Mapping[str, Any]) -> dict[str, int]:

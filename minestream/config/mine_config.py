@@ -122,14 +122,14 @@ class MineConfig:
     metric: str = option("cosine", "choice", "What is mined", "Distance.", choices=METRICS, use=FIRST)
     margin: float | None = option(
         None, "number", "What is mined",
-        "Margin m, in units of the metric. Default for cosine: 0.2 (pairs 0.5); the others have no principled default.",
+        "Margin m, a distance. Default: cosine 0.2 (pairs 0.5; --corpus: if the band needs one); other metrics: none.",
         metavar="M",
         within=Range(0, inside=True, hint="cosine distances run from 0 to 2; 0.2 is the default for triplets"),
         use=FIRST
     )  # fmt: skip
     band: str = option(
         None, "choice", "What is mined",
-        "Which negatives, by distance x, the positive's p and the margin m. Default: semi-hard (pairs: violating).",
+        "Which negatives, by distance x, the positive's p and m. Default: semi-hard (pairs: violating; --qrels: any).",
         choices=BANDS, use=FIRST
     )  # fmt: skip
     negatives: int = option(

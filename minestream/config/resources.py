@@ -58,14 +58,16 @@ class Resources:
         metavar="PATH"
     )  # fmt: skip
     max_rows: int | None = option(
-        None, "integer", "Balance", "Refuse a run that would write more than N rows (never truncates).", metavar="N",
+        None, "integer", "Balance",
+        "Refuse a run that could write more than N rows: the most there can be counts (never truncates).", metavar="N",
         within=COUNT
     )  # fmt: skip
     require_rows: int | None = option(
         None, "integer", "Output", "Gate: exit 6 when fewer than N rows come out.", metavar="N", within=Range(0)
     )  # fmt: skip
     max_short: str | None = option(
-        None, "share", "Output", "Gate: exit 6 when more than P% of the pairs are short.", metavar="P%"
+        None, "share", "Output", "Gate: exit 6 when more than P% of the pairs have fewer than k negatives, or none.",
+        metavar="P%"
     )  # fmt: skip
     memory: str = option(
         "auto", "size", "Resources", "Bound on what is allocated for data. auto (default): 60 % of what is free.",

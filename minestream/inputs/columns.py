@@ -198,7 +198,7 @@ _ROLES = {
         "a version is a number, a date, a time or a string: what is largest is newest",
     ),
     "carry": _Role(
-        "--carry or --text", (), _is_carried, (),
+        "", (), _is_carried, (),
         "carry plain columns: numbers, strings, lists; take single fields out of a struct",
     ),
     "image": _Role(
@@ -234,7 +234,8 @@ class Candidates:
         """`name`, if exactly one column has it and its type fits `role`; else InputError."""
         rule, count = _ROLES[role], self.schema.names.count(name)
         if count == 0:
-            raise InputError(f"{self.file}: no column {name!r} ({rule.option})", nearest_name(name, self.schema.names))
+            option = f" ({rule.option})" if rule.option else f" to {role}"
+            raise InputError(f"{self.file}: no column {name!r}{option}", nearest_name(name, self.schema.names))
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
         untyped = rule.may_be_null and rule.fits(typed(plain(self._kind(name))))
@@ -268,7 +269,9 @@ class Candidates:
             return self.checked(role, free[0])
         none = f"no {role} column found; {'candidates' if free else 'columns'}"
         what = f"several columns may be the {role}" if len(free) > 1 else none
-        remedy = f"name one: {_ROLES[role].option} {(likely or free)[0]}" if free else self._remedy(role, rest)
+        best = [name for name in likely or free if role != "label" or not self._mostly_differs(name)]
+        named = f"name one: {_ROLES[role].option} {best[0]}" if best else ""
+        remedy = named if free else self._remedy(role, rest)
         hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
         hint = _ALONE.get((role, *self.schema.names), hint)
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
@@ -305,6 +308,11 @@ class Candidates:
         if role in ("embedding", "guide"):
             return holds_vectors(kind, self.declared, self.as_text)
         return _ROLES[role].fits(kind)
+
+    def _mostly_differs(self, name: str) -> bool:
+        """Whether most rows have a value of their own, or all one value: a poor label."""
+        rows, values = self.distinct(name) or (0, 0)
+        return 2 * values > rows or values == 1
 
     def _all_differ(self, name: str) -> bool:
         counted = self.distinct(name)

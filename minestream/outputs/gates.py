@@ -18,6 +18,7 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
     looked_for = total.full + total.short + total.empty
     if share is not None and looked_for and (total.short + total.empty) / looked_for > share:
         raise GateMissedError(
-            f"{(total.short + total.empty) / looked_for:.2%} of the pairs are short, --max-short allows {share:.2%}",
+            f"{(total.short + total.empty) / looked_for:.2%} of the pairs are short (fewer than k negatives, or none), "
+            f"--max-short allows {share:.2%}",
             hint,
         )

@@ -288,6 +288,7 @@ def test_keywords_of_other_tools_are_answered_with_keywords() -> None:
         (["mine", "x", "--margin"], "--margin"),
         (["mne", "x"], "mne"),
         (["verify", "x", "--sample", "few"], "--sample"),
+        (["mine", "x", "--relative-margin", "5%"], "hint: a share of the reference: 0.05 is 5 %"),
         (["describe"], "OUT"),
     ],
 )
@@ -472,6 +473,21 @@ def test_the_report_tells_why_an_anchor_has_no_positive() -> None:
         one = a_report(config=about | options, columns=columns, source=source | {"dropped": {}} | more)
         line = next(line for line in report.report_text(one).splitlines() if "9 rows as" in line or "9 queries" in line)
         assert line.endswith(told), line
+
+
+def test_the_report_names_the_columns_that_were_read() -> None:
+    columns = {
+        "embedding": "vector",
+        "label": None,
+        "id": "id",
+        "carry": ["text", "title"],
+        "corpus": {"embedding": "v"},
+    }
+    told = [line.split(maxsplit=1) for line in report.report_text(a_report(columns=columns)).splitlines()]
+    assert ["columns", "embedding vector, id id, carry text, title, of the corpus embedding v"] in told
+    del columns["corpus"]
+    told = [line.split(maxsplit=1) for line in report.report_text(a_report(columns=columns)).splitlines()]
+    assert ["columns", "embedding vector, id id, carry text, title"] in told
 
 
 def test_the_report_names_the_rules_that_were_asked_for() -> None:

@@ -227,6 +227,8 @@ SPARK = pa.array(
          ["several columns may be the embedding", "a .*float", 'embedding="a"']),
         ({"embedding": FLOATS, "a": WORDS, "b": NUMBERS}, {},
          ["several columns may be the label", r"a \(string, 2 distinct values in 4 rows", 'label="a"']),
+        ({"embedding": FLOATS, "a": pa.array(list("abca")), "b": WORDS}, {},
+         ["several columns may be the label", 'name one: label="b"']),
         ({"embedding": FLOATS, "title": pa.array(list("abcd"))}, {},
          ["no label", "title .*4 distinct values in 4 rows"]),
         ({"embedding": FLOATS}, {}, ["no label column found", "embedding"]),

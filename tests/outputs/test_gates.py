@@ -22,7 +22,11 @@ HALF_SHORT = ShardStats(rows=10, full=4, short=3, empty=1)
         ({"require_rows": 11}, HALF_SHORT, "10 rows came out, --require-rows asks for 11"),
         ({"require_rows": 1}, ShardStats(), "0 rows came out"),
         ({"max_short": "50%"}, HALF_SHORT, ""),
-        ({"max_short": "49%"}, HALF_SHORT, "50.00% of the pairs are short, --max-short allows 49.00%"),
+        (
+            {"max_short": "49%"},
+            HALF_SHORT,
+            "50.00% of the pairs are short (fewer than k negatives, or none), --max-short allows 49",
+        ),
         ({"max_short": "0%"}, ShardStats(full=9), ""),
         ({"max_short": "99%"}, ShardStats(empty=3), "100.00% of the pairs are short"),
         ({"max_short": "99%"}, ShardStats(short=3), "100.00% of the pairs are short"),
