@@ -55,7 +55,8 @@ def plan_of(work: dict[str, Any]) -> dict[str, Any]:
 
 
 def facts(manifest: dict[str, Any]) -> dict[str, Any]:
-    """What must be equal for two runs to do the same work, under the names that users know."""
+    """What must be equal for two runs to do the same work, under the names that users know, as JSON holds it."""
+    manifest = json.loads(json.dumps(manifest))
     files: dict[str, dict[str, Any]] = {}
     for file in [*manifest.get("source", []), *(manifest.get("others") or [])]:
         name = f"{file.get('role') or 'source'} file {file['name']}"
@@ -67,8 +68,7 @@ def facts(manifest: dict[str, Any]) -> dict[str, Any]:
 
 def work_digest(plan: dict[str, Any]) -> str:
     """A short digest of these facts, which the records of parts hold."""
-    as_stored = json.loads(json.dumps(facts(plan)))
-    return hashlib.sha256(json.dumps(as_stored, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(facts(plan), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ class PartWriter:
         folder = self._work if isinstance(self._work, Path) else self.target.scratch
         with disk_errors(folder), tempfile.TemporaryDirectory(prefix="part-", dir=folder) as own:
             part = Path(own) / f"part-{index:05d}.parquet"
-            record = self._write(part, iter(tables), stats)
+            record = self._write(part, tables, stats)
             self.check()
             for work in dict.fromkeys((self.target.partial, self._work)):
                 place = work / "parts" / part.name

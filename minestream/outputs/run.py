@@ -9,7 +9,6 @@ has its final name is whole: every file is written under another name, flushed t
 from __future__ import annotations
 
 import glob
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ import pyarrow as pa
 from minestream.config.rules import finished_late
 from minestream.errors import OutputError
 from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
-from minestream.outputs.manifest import plan_of, read_json, refuse_differences
+from minestream.outputs.manifest import plan_of, read_json
 from minestream.outputs.metadata import metadata_of
 from minestream.outputs.mined import holds
 from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_rows
@@ -94,20 +93,17 @@ class Output(Target):
         self.check_unfinished(resume=resume, overwrite=overwrite)
         with disk_errors(self.partial):
             lock = self._lock()
-            unfinished = self.unfinished() if resume else None
+            kept = resume and self.unfinished() is not None
             try:
-                if unfinished:
-                    as_stored = json.loads(json.dumps(plan))
-                    refuse_differences(
-                        f"the unfinished work in {self.partial} was begun otherwise", unfinished, as_stored
-                    )
+                if kept:
+                    self.resumable(plan)
                     self._forget_damaged()
-                self.clear(keep_parts=unfinished is not None)
+                self.clear(keep_parts=kept)
                 (self.partial / "parts").mkdir(exist_ok=True)
                 write_json(self.partial / "manifest.json", plan)
             except BaseException:
-                with suppress(OSError):  # what was refused is told of
-                    self.clear(keep_parts=True) if unfinished else self.discard()
+                with suppress(OSError):  # the first error is raised
+                    self.clear(keep_parts=True) if kept else self.discard()
                 os.close(lock)
                 raise
         return Run(self, lock, plan, may_replace=resume or overwrite)

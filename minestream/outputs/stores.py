@@ -9,7 +9,6 @@ run may write, see parts.py.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 from minestream.errors import MinestreamError, OutputError
 from minestream.outputs.atomic import disk_errors, take_lock, write_json
 from minestream.outputs.card import MARK, card
-from minestream.outputs.manifest import plan_of, refuse_differences
+from minestream.outputs.manifest import plan_of
 from minestream.outputs.run import Output, Run
 from minestream.outputs.target import Target, refuse_ending
 from minestream.system import interrupts
@@ -105,12 +104,10 @@ class RemoteOutput(Target):
     def begin(self, *, resume: bool, overwrite: bool, **work: Any) -> Run:
         """Put the token of this run there, which takes the output over, and go on with the finished parts."""
         self.check_unfinished(resume=resume, overwrite=overwrite)
-        plan, unfinished = plan_of(work), self.unfinished() if resume else None
+        plan = plan_of(work)
+        unfinished = self.resumable(plan) if resume else None
         if unfinished is None:
             self.partial.remove_all()
-        else:
-            as_stored = json.loads(json.dumps(plan))
-            refuse_differences(f"the unfinished work in {self.partial} was begun otherwise", unfinished, as_stored)
         with ExitStack() as failed:
             failed.callback(self.leave, plan)
             write_json(self.partial / "manifest.json", plan)

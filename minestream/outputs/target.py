@@ -156,6 +156,13 @@ class Target:
         """The manifest of unfinished work, if there is any."""
         return read_manifest(self.partial / "manifest.json")
 
+    def resumable(self, plan: dict[str, Any]) -> dict[str, Any] | None:
+        """As unfinished(); OutputError when that work was begun with other options, input or versions than `plan`."""
+        found = self.unfinished()
+        if found is not None:
+            refuse_differences(f"the unfinished work in {self.partial} was begun otherwise", found, plan)
+        return found
+
     def occupied(self) -> bool:
         """Whether something other than an empty folder stands under OUT's name."""
         return self.final.exists() and not (self.final.is_dir() and not any(self.final.iterdir()))
