@@ -17,7 +17,7 @@ from minestream.errors import UsageError
 COMMANDS = {
     "mine": ("Mine triplets, pairs or tuples.", "mining", "mine"),
     "merge": ("Make one output of slices mined with --shard.", "mining", "merge"),
-    "repeat": ("Run again what made a mined file.", "mining", "repeat"),
+    "repeat": ("Run again the mine, merge or profile that made an output.", "mining", "repeat"),
     "describe": ("Say what is in a mined file.", "insight", "describe"),
     "verify": ("Check a mined file against its source.", "insight", "verify"),
     "compare": ("Say what two splits share.", "insight", "compare"),

@@ -85,9 +85,9 @@ class TableOption(click.Option):
         shape: dict[str, Any] = {"is_flag": True}
         if about["kind"] != "flag":
             shape = {
-                "default": None, "metavar": about["metavar"] or "NAME", "multiple": about["kind"] == "repeat",
+                "metavar": about["metavar"] or "NAME", "multiple": about["kind"] == "repeat",
                 "type": KINDS.get(about["kind"]) or Text(about["metavar"], about["choices"]),
-                "required": spec.default is MISSING,
+                **({"required": True} if spec.default is MISSING else {"default": None}),
             }  # fmt: skip
         super().__init__([spec.name, *flags_of(spec)], help=_of_command(help_of(spec), flags), **shape)
         self.spec = spec

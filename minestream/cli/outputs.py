@@ -30,7 +30,7 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
 
     suffix = FORMATS[emit].suffix if emit in FORMATS else ""
     path = out or f"{Path(shown(mined)).stem}{f'.{emit}'.removesuffix(suffix)}{suffix}"
-    show_result(minestream.export(mined, path, emit=emit, **given_only(options)), as_json, printing.verify_text)
+    show_result(minestream.export(mined, path, emit=emit, **given_only(options)), as_json, printing.export_text)
 
 
 @click.command(cls=Command)
@@ -49,7 +49,7 @@ def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
       minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
     """
     found = minestream.refilter(mined, out, **given_only(options))
-    show_result(found, as_json, printing.verify_text, sizes={"MINED": {"rows": found.get("candidates")}})
+    show_result(found, as_json, printing.refilter_text, sizes={"MINED": {"rows": found.get("candidates")}})
 
 
 @click.command(cls=Command)

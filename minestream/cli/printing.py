@@ -6,13 +6,62 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from minestream.cli.report import CHOICES, columns_rows, config_rows, hardness_rows, left_out_rows, listed_rows, once
+from minestream.cli.report import (
+    CHOICES,
+    ROWS_HOLD,
+    columns_rows,
+    config_rows,
+    hardness_rows,
+    left_out_rows,
+    listed_rows,
+    once,
+)
 from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
+from minestream.config.trainer_formats import FORMATS
 from minestream.system.values import Row, given_of, size_text, value_rows
 
 SHOWN_FILES = 3
+# What export and refilter count, in words: where it is not 0, a label and a text.
+EXPORTED = {
+    "empty": ("left out", "{} pairs: they have no negative left"),
+    "short_drop": ("left out", "{} pairs: they have fewer than {k} negatives (--short-rows drop)"),
+    "same_text": ("left out", "{} negatives: they have the text of their anchor or of one of its positives"),
+    "short_keep": ("short", "{} pairs have fewer than {k} negatives"),
+    "short_repeat": ("short", "{} pairs have fewer than {k} negatives: they are written again"),
+    "repeated": ("repeated", "{} negatives, to fill the rows of short pairs"),
+    "joined": ("joined", "{} anchors have the negatives of several positives together"),
+    "repeated_texts": ("equal texts", "{} negatives have the text of another negative beside them"),
+    "same_text_positives": ("equal texts", "{} pairs have one text as anchor and as positive"),
+}
+UNSCORED = ("pairs_without_score", "without_positive_score", "without_score")
+REFILTERED = {
+    "short": ("short", "{} pairs have fewer than {k} negatives: no more pass"),
+    "pairs_without_score_keep": ("unscored", "{} pairs: their positive has no score"),
+    "without_positive_score_keep": ("unscored", "{} mined rows: their positive has no score"),
+    "without_score_keep": (
+        "unscored",
+        "{} mined rows: their negative has no score; such rows stand last in their pair",
+    ),
+    "empty": ("left out", "{} pairs: none of their negatives passes"),
+    "pairs_without_score_drop": ("left out", "{} pairs: their positive has no score"),
+    "without_positive_score_drop": ("left out", "{} mined rows: their positive has no score"),
+    "without_score_drop": ("left out", "{} mined rows: their negative has no score"),
+    "beyond_k": ("left out", "{} mined rows: they pass, but behind the {k} best of their pair"),
+}
+# What verify counts, likewise.
+DERIVED = {
+    "anchors": ("anchors", "{:,}, whose rows were derived again from the source"),
+    "anchors_absent": (
+        "  without rows",
+        "{:,}, rightly: a quarter of the sample is drawn from such, to find lost rows",
+    ),
+    "rows_compared": ("rows compared", "{:,}"),
+    "partners": ("other ends", "{:,} of the pairs of these anchors were derived, too"),
+    "pairs_not_checked": ("not checked", "{:,} pairs: their other end was not derived"),
+    "uses_of_the_most_used": ("most used", "{:,} times one negative"),
+}
 
 
 def describe_text(result: Mapping[str, Any]) -> str:
@@ -60,10 +109,50 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 
 
 def verify_text(result: Mapping[str, Any]) -> str:
-    """What `verify`, `export` and `refilter` counted; a difference is an error and never comes here."""
-    title = "verify: no difference" if "differences" in result else f"wrote {result['output']}"
-    counted = {name: value for name, value in result.items() if name not in ("notes", "written", "stages")}
-    return sections({title: value_rows(counted)}, result.get("notes", ()))
+    """What `verify` checked; a difference is an error and never comes here."""
+    files = "1 file" if result["files"] == 1 else f"{result['files']:,} files"
+    rows: list[Row] = [("checksums", f"right: {files}, {result['rows']:,} rows")]
+    told = {name: result[name] for name in DERIVED if result.get(name) or (name in result and name == "rows_compared")}
+    rows += [(DERIVED[name][0], DERIVED[name][1].format(count)) for name, count in told.items()]
+    return sections({"verify: no difference": rows}, result["notes"])
+
+
+def export_text(result: Mapping[str, Any]) -> str:
+    """What `export` wrote, what it left out and why."""
+    counts = {**result, f"short_{result['short_rows']}": result["short"]}
+    rows: list[Row] = [
+        ("rows", f"{result['rows']:,}: {FORMATS[result['emit']].help}"),
+        ("pairs", f"{result['pairs']:,} of anchor and positive in {result['mined']}"),
+        *_counted(EXPORTED, counts, result["negatives"]),
+        ("scores", result["scores"]),
+    ]
+    return sections({f"wrote {result['output']}": once(rows)}, result["notes"])
+
+
+def refilter_text(result: Mapping[str, Any]) -> str:
+    """What `refilter` wrote, what it left out and why."""
+    k, missing, dropped = result["rule"]["negatives"], result["missing_scores"], result["dropped"]
+    unsaid = {"negatives"} | (
+        {"reference"} if dropped.keys().isdisjoint(("relative_margin", "absolute_margin")) else set()
+    )
+    rules = given_of({name: value for name, value in result["rule"].items() if name not in unsaid})
+    words = REFILTERED | {name: ("left out", f"{{}} mined rows: {name.replace('_', ' ')}") for name in dropped}
+    counts = {**result, **dropped, **{f"{name}_{missing}": result[name] for name in UNSCORED}}
+    rows: list[Row] = [
+        ("triplets", f"{result['rows']:,} of {result['candidates']:,}: each is {ROWS_HOLD['triplets']}"),
+        ("pairs", f"{result['pairs']:,} of {result['anchors']:,} anchors, {result['full']:,} with {k:,} negatives"),
+        ("scores", f"{result['table']['rows']:,} in {result['table']['name']}"),
+        ("rule", f"the {k:,} best-scored of each pair{''.join(f', {n} {v}' for n, v, *_ in value_rows(rules))}"),
+        *_counted(words, counts, k),
+        ("next", f"minestream describe {result['output']}"),
+    ]
+    return sections({f"wrote {result['output']}": once(rows)}, result["notes"])
+
+
+def _counted(words: Mapping[str, tuple[str, str]], counts: Mapping[str, Any], k: int) -> list[Row]:
+    """The counts that are not 0, in words."""
+    said = ((label, text, counts.get(name)) for name, (label, text) in words.items())
+    return [(label, text.format(f"{count:,}", k=f"{k:,}")) for label, text, count in said if count]
 
 
 def compare_text(result: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ class Format:
         The roles whose texts it holds.
     scores, short_rows : tuple of str
         What it can carry; the first is the default.
+    joins : bool
+        Whether the negatives of all positives of an anchor stand together.
     """
 
     help: str
@@ -40,6 +42,7 @@ class Format:
     texts: tuple[str, ...]
     scores: tuple[str, ...]
     short_rows: tuple[str, ...]
+    joins: bool = False
 
     def takes(self, rescored: bool) -> tuple[str, ...]:
         """The scores that it can carry, the default first; rows that refilter chose have those of its table, too."""
@@ -61,23 +64,23 @@ FORMATS: dict[str, Format] = {
     ),
     "st-labeled-pairs": Format(
         "sentence-transformers: anchor, document, label 1 or 0; with --scores a score instead",
-        ".parquet", ROLES, ("none", *MEANT), _RAGGED,
+        ".parquet", ROLES, ("none", *MEANT), _RAGGED, True,
     ),
     "st-labeled-lists": Format(
         "sentence-transformers: query, documents, labels; with --scores their scores instead",
-        ".parquet", ROLES, ("none", *MEANT), _RAGGED,
+        ".parquet", ROLES, ("none", *MEANT), _RAGGED, True,
     ),
     "flagembedding": Format(
         "FlagEmbedding, JSON lines: query, pos, neg, pos_scores, neg_scores",
-        ".jsonl", ROLES, (*MEANT, "none"), _RAGGED,
+        ".jsonl", ROLES, (*MEANT, "none"), _RAGGED, True,
     ),
     "tevatron": Format(
         "Tevatron: query_id, query_text, positive_document_ids, negative_document_ids",
-        ".parquet", ("anchor",), ("none",), _RAGGED,
+        ".parquet", ("anchor",), ("none",), _RAGGED, True,
     ),
     "trec": Format(
         "lines of qid, docid, score of the negatives, the highest score first",
-        ".trec", (), MEANT, _RAGGED,
+        ".trec", (), MEANT, _RAGGED, True,
     ),
     "pylate": Format(
         "PyLate distillation: query_id, document_ids and scores, the positive first",

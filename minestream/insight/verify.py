@@ -9,7 +9,6 @@ import inspect
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +23,7 @@ from minestream.config.effects import idle
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, VerifyMismatchError
 from minestream.insight.verify_tables import read_recorded
-from minestream.outputs.mined import MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
+from minestream.outputs.mined import DAMAGED, MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.outputs.origin import is_split
 from minestream.system.paths import AnyPath, readable
 
@@ -32,6 +31,7 @@ ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "l
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # with --max-uses a pair chooses from its 4 k + 32 best negatives
 OTHER_ENDS = 4  # with --emit pairs: partners that are derived, too, for each sampled anchor
 BATCH_ROWS = 65_536
+UNLIKE = "this is not what the source gives: mine it again"
 UNDERIVED = "checksums alone are compared: a trainer's rows do not say where they come from"
 Rows = NDArray[np.int64]
 
@@ -77,11 +77,11 @@ def verify(
     """
     check_own(Verifying, sample=sample)
     mined = mined_output(path)
-    if "refilter" in mined.about and sample > 0:
-        raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
-    found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     config, every_anchor = mined.about["config"], False
     trainer = config["emit"] in FORMATS
+    if "refilter" in mined.about and sample > 0 and not trainer:
+        raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
+    found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     if sample > 0 and not trainer:
         derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
@@ -98,30 +98,34 @@ def verify(
     return {**found, "notes": [*notes, *[UNDERIVED] * (trainer and not notes)], "differences": []}
 
 
-def expect(place: str, expected: Any, found: Any) -> None:
+def expect(place: str, expected: Any, found: Any, hint: str = UNLIKE) -> None:
     """Raise VerifyMismatchError unless the two values are equal."""
     if expected != found:
-        raise VerifyMismatchError(
-            f"{place}: expected {expected!r}, found {found!r}", "this is not what the source gives: mine it again"
-        )
+        raise VerifyMismatchError(f"{place}: expected {expected!r}, found {found!r}", hint)
 
 
 def check_files(mined: MinedOutput) -> int:
-    """Compare every file with its checksum and counts, then all with the manifest; returns the number of rows."""
-    found: list[dict[str, Any]] = []
-    for index, file in enumerate(mined.files):
-        if mined.path.is_dir():
-            expect(f"{mined.path}: a part is missing", f"part-{index:05d}.parquet", file.name)
+    """Compare every file with its checksum and counts, and with the manifest; returns the number of rows."""
+    names, total, manifest = [file.name for file in mined.files], 0, mined.manifest or {}
+    parts = [f"part-{index:05d}.parquet" for index in range(len(names))] if mined.path.is_dir() else names
+    listed = {entry["name"]: entry for entry in manifest.get("files", [{"name": name} for name in parts])}
+    for name in [*listed, *names]:
+        if name not in names:
+            raise VerifyMismatchError(f"{mined.path}: {name} is missing", DAMAGED)
+        if name not in listed:
+            raise VerifyMismatchError(f"{mined.path}: {name} is not in the manifest", DAMAGED)
+    for file in mined.files:
         about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatchError)
-        expect(f"{file}: rows and their CRC-32", (about["counts"]["rows"], about["rows_crc32"]), (rows, crc))
-        expect(f"{file}: fingerprint", mined.about["fingerprint"], about["fingerprint"])
-        found.append({"name": file.name, "rows": rows, "bytes": file.stat().st_size, "crc32": crc})
-    total: int = sum(entry["rows"] for entry in found)
-    if mined.manifest:
-        for listed, entry in zip_longest(mined.manifest["files"], found):
-            expect(f"{mined.path}: file by the manifest", listed, entry)
-        by_manifest = mined.manifest["fingerprint"], mined.manifest["counts"]["rows"]
-        expect(f"{mined.path}: fingerprint and rows by the manifest", by_manifest, (mined.about["fingerprint"], total))
+        found = {"rows": rows, "crc32": crc, "bytes": file.stat().st_size, "fingerprint": about["fingerprint"]}
+        own = {"rows": about["counts"]["rows"], "crc32": about["rows_crc32"], "fingerprint": mined.about["fingerprint"]}
+        by_manifest = listed[file.name] | {"fingerprint": manifest.get("fingerprint", about["fingerprint"])}
+        for says, facts in (("its metadata", own), ("the manifest", by_manifest)):
+            for fact in (fact for fact in found if fact in facts):
+                what = "CRC-32 of its rows" if fact == "crc32" else fact
+                expect(f"{file}: {what}, by {says}", facts[fact], found[fact], DAMAGED)
+        total += rows
+    if manifest:
+        expect(f"{mined.path}: rows, by the manifest", manifest["counts"]["rows"], total, DAMAGED)
     return total
 
 

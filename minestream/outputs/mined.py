@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, MinestreamError
 from minestream.outputs.manifest import ABOUT, config_of, fits, read_manifest
 from minestream.system.checksums import RowsCrc
@@ -23,6 +24,8 @@ JSON_FIELDS = ("config", "columns", "source", "counts")
 RESCORING = "refilter"  # in JSON too, of rows that were chosen again
 MANIFEST = ".manifest.json"
 WHAT_TO_GIVE = "give a mined file or folder"
+LINES = {form.suffix for form in FORMATS.values()} - {".parquet"}
+DAMAGED = "it is damaged, or was changed after it was written: mine it again"
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,8 @@ class MinedOutput:
 
 
 @contextmanager
-def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
-    """Turn what goes wrong while a Parquet file is read into `failure`."""
+def reading(path: AnyPath, failure: type[MinestreamError], hint: str = DAMAGED) -> Iterator[None]:
+    """Turn what goes wrong while a Parquet file is read into `failure`; `hint` where it may be no mined file."""
     try:
         yield
     except MinestreamError:
@@ -46,7 +49,7 @@ def reading(path: AnyPath, failure: type[MinestreamError]) -> Iterator[None]:
         of_store = known_failure(str(path), error) if isinstance(path, RemotePath) else None
         if of_store is not None:
             raise of_store from error
-        raise failure(f"{path} cannot be read as Parquet: {error}", WHAT_TO_GIVE) from error
+        raise failure(f"{path} cannot be read as Parquet: {error}", hint) from error
 
 
 def open_parquet(path: AnyPath) -> pq.ParquetFile:
@@ -54,9 +57,9 @@ def open_parquet(path: AnyPath) -> pq.ParquetFile:
     return pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
 
 
-def file_metadata(path: AnyPath) -> dict[str, Any]:
-    """The metadata of a file that minestream wrote, its keys without the prefix minestream."""
-    with reading(path, InputError):
+def file_metadata(path: AnyPath, hint: str = WHAT_TO_GIVE) -> dict[str, Any]:
+    """The metadata of a file that minestream wrote, its keys without the prefix minestream; `hint` if it is damaged."""
+    with reading(path, InputError, hint):
         found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:
         raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
@@ -96,7 +99,10 @@ def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
         raise InputError(f"{out} does not exist", hint)
     if manifest is None and out.match("part-*.parquet"):
         raise InputError(f"{out} is one part of a folder", f"give the folder: {out.parent}")
-    return MinedOutput(out, (out,), manifest, file_metadata(out))
+    if manifest is not None and out.suffix in LINES:
+        what = f"{out} holds lines for a trainer ({manifest['config'].get('emit')}), which are not read again"
+        raise InputError(what, "give the mined file that it was exported from")
+    return MinedOutput(out, (out,), manifest, file_metadata(out, DAMAGED if manifest else WHAT_TO_GIVE))
 
 
 def rows_crc(path: AnyPath, failure: type[MinestreamError]) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.tables import Sources
 from minestream.inputs.where import joint
-from minestream.outputs.manifest import refuse_differences
+from minestream.outputs.manifest import changed, refuse_differences
 from minestream.outputs.mined import MinedOutput
 from minestream.outputs.target import AGAIN
 from minestream.system.paths import AnyPath, place_of, text_of
@@ -105,18 +105,20 @@ def open_recorded(mined: MinedOutput, role: str, paths: list[Any], carry: tuple[
 def same(what: str, recorded: Any, found: Any, option: str = "--source") -> None:
     """Raise InputError unless a fact about a table is as recorded."""
     if recorded != found:
-        raise InputError(
-            f"the source is not what was mined: {what}: {found}, recorded {recorded}",
-            f"give the mined input with {option}, or mine again",
-        )
+        raise _another(f"{what}: {found}, recorded {recorded}", option)
+
+
+def _another(difference: str, option: str) -> InputError:
+    hint = f"give the mined input with {option}, or mine again"
+    return InputError(f"the source is not what was mined: {difference}", hint)
 
 
 def same_files(recorded: list[dict[str, Any]], found: list[dict[str, Any]], option: str) -> None:
     """Raise InputError unless all files of a table are as recorded."""
     same("files", len(recorded), len(found), option)
     for old, new in zip(recorded, found, strict=True):
-        for fact in ("rows", "crc32"):
-            same(f"{fact} of {new['name']}", old[fact], new[fact], option)
+        if (old["rows"], old["crc32"]) != (new["rows"], new["crc32"]):
+            raise _another(f"{new['name']}: {changed(old, new)}", option)
 
 
 def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progress: Progress) -> None:

@@ -8,6 +8,7 @@ import re
 import shlex
 import tomllib
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from minestream.config.names import unknown_option
 from minestream.config.option import check_value
 from minestream.config.parse import PIPE
 from minestream.config.resolve import OPTION_FIELDS, held, split_options
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.outputs.manifest import read_json, read_manifest
-from minestream.outputs.mined import MANIFEST
-from minestream.system.paths import place_of
+from minestream.outputs.mined import MANIFEST, RESCORING, mined_output
+from minestream.system.paths import AnyPath, place_of, text_of
 from minestream.system.stores import shown
 
 HEAD = re.compile(r"# minestream \S+ ([0-9a-f]{8}): .*\n")  # of what was written here, with the CRC-32 of the rest
@@ -135,6 +137,17 @@ def _refuse_precious(place: Path, replace_edited: bool) -> None:
         )
 
 
+def _unrecorded(place: AnyPath, about: dict[str, Any]) -> InputError:
+    """The error for what no recorded command made; `about` is its manifest, if any, else it may say who wrote it."""
+    with suppress(InputError):
+        about = about or mined_output(text_of(place)).about
+    by = "export" if about.get("config", {}).get("emit") in FORMATS else "refilter" if RESCORING in about else ""
+    if by:
+        what = f"{place} was written by {by}, whose command is not recorded: repeat knows mine, merge and profile only"
+        return InputError(what, f"repeat the mined file that it was made of, then {by} that again")
+    return InputError(f"{place} has no manifest of a complete run", MINE_AGAIN if about else "mine it first")
+
+
 def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str]:
     """The command that made an output, to be run again to where that is, or to `new`; and the folder it ran in.
 
@@ -149,7 +162,7 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
     manifest = read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
     report = manifest.get("report") or read_json(place / PROFILE) or {}
     if not report:
-        raise InputError(f"{place} has no manifest of a complete run", "mine it first")
+        raise _unrecorded(place, manifest)
     command, folder = report.get("command"), report.get("folder")
     if not (isinstance(command, str) and isinstance(folder, str)):
         what = "it was mined by an older version, or from tables in memory"

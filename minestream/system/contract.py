@@ -103,7 +103,7 @@ CONTRACT = (
         f"{MINED} export refilter describe"),
     Key("counters.full", "integer", "pairs with k negatives", f"{MINED} refilter describe"),
     Key("counters.short", "integer", "pairs with fewer, but at least one", f"{MINED} export refilter describe"),
-    Key("counters.empty", "integer", "pairs with none", f"{MINED} refilter describe"),
+    Key("counters.empty", "integer", "pairs with none", f"{MINED} export refilter describe"),
     Key("counters.losses", "integer", "loss values: one a row, in tuples one a negative", MINED),
     Key("counters.active_rows", "integer or null", "loss values inside the margin", f"{MINED} describe"),
     Key("counters.loss_sum", "number", "the sum of the losses", MINED),
@@ -118,7 +118,12 @@ CONTRACT = (
         f"{MINED} export"),
     Key("counters.nearer_passed_over", "integer", "negatives nearer than the first that was taken, where known", MINED),
     Key("counters.nearer_pairs", "integer", "pairs where that is known", MINED),
-    Key("counters.dropped", "integer", "pairs left out", "export"),
+    Key("counters.same_text_positives", "integer", "pairs whose positive has the text of its anchor", "export"),
+    Key("counters.repeated_texts", "integer", "negatives with the text of another of their pair, or, in a format that "
+        "joins pairs, of their anchor", "export"),
+    Key("counters.joined", "integer", "anchors with the negatives of several positives, in a format that joins them",
+        "export"),
+    Key("counters.dropped", "integer", "pairs left out, the empty among them", "export"),
     Key("counters.repeated", "integer", "negatives written again to fill a row", "export"),
     Key("counters.candidates", "integer", "mined rows that were looked at", "refilter"),
     Key("counters.pairs_without_score", "integer", "pairs whose positive has no score", "refilter"),
@@ -190,7 +195,7 @@ CONTRACT = (
     Key("result.environment", "object", "variables that change what is done", "doctor"),
 )  # fmt: skip
 # What the dictionaries that functions return hold beside counters and results.
-CONFIGURED = ("config", "options", "rule", "emit", "scores", "short_rows")
+CONFIGURED = ("config", "options", "rule", "emit", "scores", "short_rows", "negatives", "missing_scores")
 ABOUT = ("command", "folder", "inputs", "notes")
 ELSEWHERE = (*ABOUT, "output", "path", "written", "bytes", "seconds", "stages", "mined", "dropped", "counts", "version")
 READ_ONLY = ("describe", "verify")  # their "output" is what they look at

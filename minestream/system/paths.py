@@ -287,7 +287,8 @@ class PatientFile:
 def checked_path(given: Any) -> str:
     """A path as text; UsageError for other objects, and for an empty path, which elsewhere means this folder."""
     if not isinstance(given, str | os.PathLike):
-        raise UsageError(f"a {type(given).__name__} is no path", "name a file or a folder by a text or a Path")
+        what = "None" if given is None else f"an object of type {type(given).__name__}"
+        raise UsageError(f"{what} is no path", "name a file or a folder by a text or a Path")
     text = os.fspath(given)
     if not text.strip():
         raise UsageError("an empty path", "name a file or a folder: is a variable of the shell not set?")

@@ -299,6 +299,24 @@ def test_usage_errors(capsys: pytest.CaptureFixture[str], given: list[str], expe
     assert "--help" in err
 
 
+MUST = [
+    (name, option.opts[0])
+    for name, command in cli.commands.items()
+    for option in command.params
+    if isinstance(option, click.Option) and option.required
+]
+
+
+@pytest.mark.parametrize(("command", "flag"), MUST)
+def test_an_option_that_must_be_given(capsys: pytest.CaptureFixture[str], command: str, flag: str) -> None:
+    places = [each.name for each in cli.commands[command].params if isinstance(each, click.Argument)]
+    rest = [
+        word for name, other in MUST if (name, other) != (command, flag) and name == command for word in (other, "1")
+    ]
+    code, _, err = output_of(capsys, command, *map(str, places), *rest)
+    assert (code, f"Missing option '{flag}'" in err) == (2, True), err
+
+
 def test_a_mistaken_option_leads_to_the_help_that_has_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert "hint: minestream mine --help-all lists" in output_of(capsys, "mine", "x", "--lable", "y")[2]
     assert "hint: minestream verify --help lists" in output_of(capsys, "verify", "x", "--lable", "y")[2]
@@ -327,10 +345,14 @@ def test_errors_are_json_too(capsys: pytest.CaptureFixture[str], given: list[str
 
 
 def test_verify_passes_its_options_on(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
-    calls = library("verify", {"anchors": 5, "differences": []})
+    calls = library(
+        "verify", {"files": 2, "rows": 1234, "anchors": 5, "anchors_absent": 1, "notes": [], "differences": []}
+    )
     code, out, _ = output_of(capsys, "verify", "x", "--sample", "5", "--source", "s", "--corpus", "c", "--seed", "9")
     assert code == 0
     assert "no difference" in out
+    assert "2 files, 1,234 rows" in out
+    assert "1, rightly" in out
     assert main(["verify", "x"]) == 0
     assert calls == [
         (("x",), {"sample": 5, "source": "s", "seed": 9, "corpus": "c"}),
@@ -607,7 +629,7 @@ def test_options_of_mine_are_the_same_everywhere(command: str) -> None:
     shared = ours.keys() & OPTION_FIELDS.keys()
     for name in shared - ({"margin", "overwrite", "seed", "scores", "negatives"} if command != "mine" else set()):
         spec, found = OPTION_FIELDS[name], ours[name]
-        assert found.default is None or found.is_flag, name  # only what was given is passed on
+        assert found.required or found.default is None or found.is_flag, name  # only what was given is passed on
         assert set(found.opts) == set(flags_of(spec)), name
         asides = re.compile(r" \([^()]*\)") if command != "mine" else re.compile("(?!)")  # of options it does not have
         assert asides.sub("", spec.metadata["help"]) in asides.sub("", found.help or ""), name

@@ -121,7 +121,7 @@ def test_what_is_no_path(given: Any) -> None:
         lambda: minestream.apply("model.npz", "in.parquet", given),
     ]
     for call in calls:
-        with pytest.raises(UsageError, match="is no path"):
+        with pytest.raises(UsageError, match="^None is no path" if given is None else "^an object of .* is no path"):
             call()
     if given is not None:
         with pytest.raises(UsageError, match="vectors takes paths of"):

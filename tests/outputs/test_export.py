@@ -195,7 +195,7 @@ def test_texts_of_two_tables_are_joined_from_each(tmp_path: Path) -> None:
         export(path, out, **options)
     export(path, out, **options, corpus=tmp_path / "elsewhere")
     pq.write_table(pq.read_table(tmp_path / "elsewhere").slice(0, 20), tmp_path / "corpus.parquet")
-    with pytest.raises(InputError, match="not what was mined: rows"):
+    with pytest.raises(InputError, match=r"not what was mined: .*rows 20, recorded"):
         export(path, out, **options)
 
 
@@ -271,7 +271,7 @@ def test_another_source_is_refused(mined: Path, tmp_path: Path) -> None:
         table = pq.read_table(mined / "data" / name)
         labels = pa.array([label + (name == "b.parquet") for label in table["label"].to_pylist()])
         pq.write_table(table.set_column(table.column_names.index("label"), "label", labels), tmp_path / "data" / name)
-    with pytest.raises(InputError, match=r"not what was mined: crc32 of b\.parquet"):
+    with pytest.raises(InputError, match=r"not what was mined: b\.parquet: its contents changed \(labels\)"):
         export(mined / "plain.parquet", tmp_path / "x.parquet", emit="tevatron", text="body", source=tmp_path / "data")
     assert not (tmp_path / "x.parquet").exists()
 
@@ -286,6 +286,37 @@ def test_the_default_name_has_the_suffix_of_the_format_once(
     assert main(["export", str(mined / "carried.parquet"), "--emit", emit]) == 0
     beside = {f"{name}.manifest.json"} if not name.endswith(".parquet") else set()
     assert {path.name for path in tmp_path.iterdir()} == {name, *beside}
+
+
+def test_a_report_says_what_is_left_out(
+    mined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """Tuples without negatives are pairs too; a margin kept pair by pair is not kept where pairs are joined."""
+    options: dict[str, Any] = {
+        "negatives": 3, "positives": "all", "band": "any", "emit": "tuples", "short_rows": "keep", "carry": ["body"],
+        "progress": "none",
+    }  # fmt: skip
+    margins: list[dict[str, Any]] = [{"relative_margin": 0.9}, {"absolute_margin": 0.6, "reference": "min"}]
+    for name, more in zip(("pair", "min"), margins, strict=True):
+        minestream.mine(mined / "data", tmp_path / name, **options | more)
+    lengths = [len(row["negative_rows"]) for row in pq.read_table(tmp_path / "pair").to_pylist()]
+    empty, short = lengths.count(0), sum(0 < length < 3 for length in lengths)
+    assert 0 < empty < len(lengths)
+    assert short
+    found = export(tmp_path / "pair", tmp_path / "x.jsonl", emit="flagembedding")
+    assert (found["pairs"], found["empty"], found["dropped"], found["short"]) == (len(lengths), empty, empty, short)
+    assert f"{found['joined']:,} anchors have several positives" in found["notes"][0]
+    assert 'reference="min"' in found["notes"][0]
+    assert not export(tmp_path / "min", tmp_path / "y.jsonl", emit="flagembedding")["notes"]
+    assert not export(tmp_path / "pair", tmp_path / "z.parquet", emit="st-triplets")["notes"]
+    capsys.readouterr()
+    words = {"keep": f"{short} pairs have fewer than 3", "drop": f"{short} pairs: they have fewer than 3"}
+    for rule, expected in words.items():
+        out = str(tmp_path / f"{rule}.jsonl")
+        assert main(["export", str(tmp_path / "pair"), "--emit", "flagembedding", "-o", out, "--short-rows", rule]) == 0
+        said = " ".join(capsys.readouterr().out.split())
+        assert expected in said
+        assert f"left out {empty} pairs: they have no negative left" in said
 
 
 def test_copies_of_a_text_are_not_negatives_of_each_other(tmp_path: Path) -> None:

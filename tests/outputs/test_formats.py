@@ -214,9 +214,27 @@ def test_formats_are_those_of_loops_however_the_rows_are_cut(
     meaning = "negative-distance" if metric == "dot" and scores == "similarity" else scores
     assert found.to_pylist() == expected(name, fitted(left, k, rule), k, meaning, ids, same)
     short, gone = [k - len(many) for *_, many in left if len(many) < k], len(pairs) - len(left)
-    assert (counts.rows, counts.pairs, counts.short) == (found.num_rows, len(pairs), len(short) + gone)
+    assert (counts.rows, counts.pairs, counts.short) == (found.num_rows, len(pairs), len(short))
+    assert counts.empty == gone
     assert (counts.dropped, counts.repeated) == (len(short) * (rule == "drop") + gone, sum(short) * (rule == "repeat"))
     assert counts.same_text == sum(len(many) for *_, many in pairs) - sum(len(many) for *_, many in left)
+    assert_equal_texts_are_counted(
+        name, pairs, fitted([(a, p, many[:k]) for a, p, many in left], k, rule), same, counts
+    )
+
+
+def assert_equal_texts_are_counted(name: str, read: Pairs, written: Pairs, same: int, counts: Counts) -> None:
+    """By loops: negatives beside another of their text, positives with the text of their anchor."""
+    joins, holds = FORMATS[name].joins, "negative" in FORMATS[name].texts
+    beside: dict[Any, set[int]] = {}
+    positives: dict[int, set[int]] = {}
+    for a, p, many in written:
+        beside.setdefault(a if joins else (a, p), set()).update(many)
+        positives.setdefault(a, set()).add(p)
+    repeated = sum(len(many) - len({n % same for n in many}) for many in beside.values())
+    assert counts.repeated_texts == repeated * holds
+    assert counts.same_text_positives == sum(a % same == p % same for a, p, _ in read) * holds
+    assert counts.joined == sum(len(each) > 1 for each in positives.values()) * joins
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -302,12 +320,12 @@ def test_a_null_text_is_named_where_it_is_needed(tmp_path: Path) -> None:
     texts[8] = None  # a negative of 0 and 6
     held = text_column(pa.table({"t": texts}), "t", 2**20, tmp_path)
     assert converted("tevatron", native(PAIRS), texts={"anchor": held}).num_rows == 3
-    with pytest.raises(InputError, match="row 8, needed as negative"):
+    with pytest.raises(InputError, match=r"negative 1008 \(row 8\) is null"):
         converted("st-triplets", native(PAIRS), texts=dict.fromkeys(ROLES, held))
     table = native(PAIRS, carry=True)
     column = pa.array([None if t == "text 8" else t for t in table["negative_text"].to_pylist()], pa.string())
     table = table.set_column(table.column_names.index("negative_text"), "negative_text", column)
-    with pytest.raises(InputError, match="row 8, needed as negative"):
+    with pytest.raises(InputError, match=r"negative 1008 \(row 8\) is null"):
         converted("flagembedding", table, texts=carried("anchor"))
 
 

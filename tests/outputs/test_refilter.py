@@ -19,6 +19,8 @@ from minestream.cli.main import main
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.insight import describe
+from minestream.insight.verify import verify
+from minestream.outputs.recipes import recorded_command
 from minestream.outputs.trainers import refilter as module
 from minestream.outputs.trainers.export import export
 from minestream.outputs.trainers.refilter import refilter
@@ -281,6 +283,23 @@ def refiltered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "kept.parquet"
 
 
+def test_what_is_not_mined_is_not_repeated_verified_or_described(
+    refiltered: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    """It says who wrote it, and what to give instead."""
+    export(refiltered, tmp_path / "x.parquet", emit="st-triplets")
+    export(refiltered, tmp_path / "x.jsonl", emit="flagembedding")
+    for path, by in ((refiltered, "refilter"), (tmp_path / "x.parquet", "export"), (tmp_path / "x.jsonl", "export")):
+        with pytest.raises(InputError, match=f"written by {by}, whose command is not recorded"):
+            recorded_command(str(path))
+    with pytest.raises(InputError, match="filtered again"):
+        verify(refiltered)
+    assert "checksums alone" in verify(tmp_path / "x.parquet")["notes"][0]
+    for read in (describe.describe, verify):
+        with pytest.raises(InputError, match=r"holds lines for a trainer \(flagembedding\)"):
+            read(tmp_path / "x.jsonl")
+
+
 @pytest.mark.parametrize("emit", sorted(FORMATS))
 def test_exports_carry_the_scores_by_which_rows_were_chosen(refiltered: Path, tmp_path: Path, emit: str) -> None:
     out = tmp_path / f"x{FORMATS[emit].suffix}"
@@ -380,7 +399,7 @@ def test_rows_kept_without_a_score_are_not_exported_as_scored(mined: Path, tmp_p
     kept, out = tmp_path / "kept.parquet", tmp_path / "x.parquet"
     refilter(mined, kept, scores=scores_of(mined, missing=0.5), negatives=6, missing_scores="keep")
     assert pq.read_table(kept)["score_an"].null_count
-    with pytest.raises(InputError, match="has no score"):
+    with pytest.raises(InputError, match=r"^positive .* \(row \d+\) of anchor .* \(row \d+\) has no score"):
         export(kept, out, emit="pylate")
     assert not out.exists()
     export(kept, out, emit="pylate", scores="similarity")
@@ -454,4 +473,11 @@ def test_the_command_line_asks_for_every_score(mined: Path, tmp_path: Path, caps
     assert "--missing-scores drop" in capsys.readouterr().err
     assert main([*command, "--missing-scores", "drop", "--max-short", "1%"]) == 6
     assert main([*command, "--missing-scores", "drop"]) == 0
-    assert "without score" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("the 2 best-scored of each pair", "pairs: their positive has no score", "behind the 2 best"):
+        assert words in said
+    assert "reference" not in said
+    assert main([*command, "--missing-scores", "keep", "--relative-margin", "0.05", "--overwrite"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("reference pair", "unscored", "mined rows: relative margin", f"next minestream describe {out}"):
+        assert words in said

@@ -121,6 +121,13 @@ class Block:
         """Ids as strings."""
         return self.ids(role, at).cast(pa.string())
 
+    def _called(self, role: str, at: int) -> str:
+        """What messages call a row of a table: its role, its id where it has one, its number."""
+        name, row = self.anchor if role == "anchor" else role, self.rows[role][at]
+        if f"{name}_id" not in self.table.column_names:
+            return f"{name} in row {row}"
+        return f"{name} {self.table[f'{name}_id'][at].as_py()!r} (row {row})"
+
     def text(self, role: str, at: Rows) -> pa.Array:
         """Texts, none of them null."""
         rows, column = self.rows[role][at], self.texts[role]
@@ -131,8 +138,8 @@ class Block:
         if found.type != pa.string():
             raise no_text(f"the text of the {role}", found.type)
         if found.null_count:
-            row = rows[np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))[0]]
-            raise InputError(f"the text of row {row}, needed as {role}, is null", "fill it, or mine without such rows")
+            first = at[np.flatnonzero(found.is_null().to_numpy(zero_copy_only=False))[0]]
+            raise InputError(f"the text of {self._called(role, first)} is null", "fill it, or mine without such rows")
         return found
 
     def score(self, role: str, at: Rows) -> pa.Array:
@@ -144,8 +151,8 @@ class Block:
         elif np.isnan(values).any():
             first = at[np.flatnonzero(np.isnan(values))[0]]
             raise InputError(
-                f"row {self.rows[role][first]}, {role} of row {self.rows['anchor'][first]}, has no score: it was kept "
-                "by --missing-scores keep",
+                f"{self._called(role, first)} of {self._called('anchor', first)} has no score: it was kept by "
+                "--missing-scores keep",
                 "refilter with --missing-scores drop, or export with other --scores",
             )
         return pa.array(values).cast(self.scoring.kind, safe=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from minestream.config.trainer_formats import FORMATS, ROLES
 from minestream.errors import UsageError
@@ -18,6 +19,7 @@ from minestream.outputs.trainers.columns import SHAPES, Block, Scoring, anchor_r
 from minestream.outputs.trainers.texts import Texts
 from minestream.system import ragged
 
+TEXT_CODE = "text_code"  # a column of blocks: equal numbers for negatives of equal texts
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
 
 
@@ -27,14 +29,22 @@ class Counts:
 
     rows: int = 0  # written
     pairs: int = 0  # read
-    short: int = 0  # pairs with fewer than k negatives
-    dropped: int = 0  # pairs left out
+    short: int = 0  # pairs with fewer than k negatives, but some
+    empty: int = 0  # pairs with none, which are left out
+    dropped: int = 0  # pairs left out: the empty ones, and by the rule the short ones
     repeated: int = 0  # negatives written again to fill a row
     same_text: int = 0  # negatives left out: they have the text of their anchor or of one of its positives
+    same_text_positives: int = 0  # pairs whose positive has the text of the anchor
+    repeated_texts: int = 0  # negatives written with the text of another of their pair, or, joined, of their anchor
+    joined: int = 0  # anchors with the negatives of several positives, where the format joins them
+
+    def leave_out_empty(self, count: int) -> None:
+        """Count pairs that have no negative."""
+        self.pairs, self.empty, self.dropped = self.pairs + count, self.empty + count, self.dropped + count
 
 
 def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
-    """The rows without negatives that have the text of their anchor or of one of its positives.
+    """The rows without negatives that have the text of their anchor or of one of its positives; with codes of texts.
 
     They are the same item under another id, and as a trainer reads them they say the opposite of the other rows.
     """
@@ -45,14 +55,23 @@ def without_equal_texts(block: Block, counts: Counts) -> pa.Table:
     codes = np.split(np.concatenate([*each, np.empty(0, np.int64)]), np.cumsum([at.size for at in places])[:-1])
     count = max((int(code.max()) for code in codes if code.size), default=0) + 1
     anchor, positive, negative = (block.owners(at) * count + code for at, code in zip(places, codes, strict=True))
+    counts.same_text_positives += int((anchor[block.owners(block.pairs)] == positive).sum())
     same = np.isin(negative, np.concatenate([anchor, positive]))
+    table = block.table.append_column(TEXT_CODE, pa.array(codes[2]))
     if not same.any():
-        return block.table
+        return table
     pair = np.searchsorted(block.pairs, block.all, side="right")
     gone = block.pairs.size - np.unique(pair[~same]).size  # whose negatives all go
     counts.same_text += int(same.sum())
-    counts.pairs, counts.short, counts.dropped = counts.pairs + gone, counts.short + gone, counts.dropped + gone
-    return block.table.filter(pa.array(~same))
+    counts.leave_out_empty(gone)
+    return table.filter(pa.array(~same))
+
+
+def repeated_texts(block: Block, unit: NDArray[np.int64]) -> int:
+    """How many negatives of `unit`s, numbered from 0 row by row, have a text that another of its negatives has."""
+    rows, codes = block.rows["negative"], block.table[TEXT_CODE].to_numpy()
+    of_rows, of_texts = (np.unique(unit * (each.max(initial=0) + 1) + each).size for each in (rows, codes))
+    return of_rows - of_texts
 
 
 def fitted(block: Block, rule: str, counts: Counts) -> pa.Table:
@@ -139,8 +158,13 @@ def convert(
             raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
         if "negative" in FORMATS[name].texts:
             table = without_equal_texts(Block(table, texts, scoring, k), counts)
-        table = fitted(Block(table, texts, scoring, k), short_rows, counts)
-        shaped = pa.table(SHAPES[name](Block(table, texts, scoring, k)))
+        block = Block(fitted(Block(table, texts, scoring, k), short_rows, counts), texts, scoring, k)
+        if FORMATS[name].joins:
+            counts.joined += int((block.of_anchor(block.pairs) > 1).sum())
+        if TEXT_CODE in block.table.column_names:
+            starts = block.anchors if FORMATS[name].joins else block.pairs
+            counts.repeated_texts += repeated_texts(block, np.searchsorted(starts, block.all, side="right"))
+        shaped = pa.table(SHAPES[name](block))
         counts.rows += shaped.num_rows
         yield shaped
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from minestream.config.border import public
 from minestream.config.commands import Exporting, check_own
 from minestream.config.effects import idle
+from minestream.config.option import flag_of
 from minestream.config.resources import Resources, memory_budget
 from minestream.config.trainer_formats import FORMATS, ROLES, SCORES_MEAN, chosen
 from minestream.errors import InputError, UsageError
@@ -85,17 +86,17 @@ def export(
         texts = texts_of(found, form.texts, given, memory, draft) if form.texts else {}
         scoring = Scoring.of(scores, config["metric"], config["float64"])
         tables = convert(
-            emit, triplets(found), k=config["negatives"], scoring=scoring, short_rows=short_rows, texts=texts,
+            emit, triplets(found, counts), k=config["negatives"], scoring=scoring, short_rows=short_rows, texts=texts,
             counts=counts,
         )  # fmt: skip
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
         with draft.spent.stage("rows"):
             record = _written(draft, found, tables, said)
-    notes = idle(
+    notes = _margins_by_pair(found, emit, counts.joined) + idle(
         "export", given, texts=form.texts, carried=any(isinstance(each, str) for each in texts.values()),
         two_tables=config["two_tables"], query_text=query_text,
     )  # fmt: skip
-    counted = asdict(counts) | {"bytes": record["bytes"], "notes": notes}
+    counted = {"negatives": config["negatives"]} | asdict(counts) | {"bytes": record["bytes"], "notes": notes}
     return draft.told(record) | {"mined": str(found.path), **said, **counted}
 
 
@@ -115,6 +116,22 @@ def _written(draft: Draft, found: MinedOutput, tables: Iterator[pa.Table], said:
         changed["scores"] = SCORES_MEAN[said["scores"]]
     first = next(tables)  # there is at least one
     return write_rows(draft.path, first.schema, chain([first], tables), metadata_like(found, **changed))
+
+
+def _margins_by_pair(found: MinedOutput, emit: str, joined: int) -> list[str]:
+    """A note on the margins that were kept by pair, where the negatives of the pairs of `joined` anchors are joined."""
+    rules = [found.about["config"], found.about.get(RESCORING, {}).get("rule", {})]
+    margins = ", ".join(
+        f"{flag_of(name)} {rule[name]:g}"
+        for rule in rules
+        for name in ("relative_margin", "absolute_margin")
+        if rule.get(name) is not None and rule.get("reference") == "pair"
+    )
+    note = (
+        f"{joined:,} anchors have several positives, and {emit} joins their negatives: {margins} was kept between each "
+        "negative and its own positive alone (mine or refilter with --reference min: with all of them)"
+    )
+    return [note] if joined and margins else []
 
 
 def refuse(found: MinedOutput) -> None:
@@ -157,8 +174,8 @@ NATIVE: dict[str, Callable[[pa.Table, dict[str, Any]], pa.Table]] = {
 }
 
 
-def triplets(found: MinedOutput) -> Iterator[pa.Table]:
-    """The rows of a mined output as triplets: an empty table first, for its schema."""
+def triplets(found: MinedOutput, counts: Counts | None = None) -> Iterator[pa.Table]:
+    """The rows of a mined output as triplets: an empty table first, for its schema; `counts` gets tuples with none."""
     config = found.about["config"]
     native = NATIVE[config["emit"]]
     with reading(found.files[0], InputError):
@@ -166,6 +183,9 @@ def triplets(found: MinedOutput) -> Iterator[pa.Table]:
     for path in found.files:
         with reading(path, InputError), open_parquet(path) as file:
             for batch in file.iter_batches(BATCH_ROWS, use_threads=False):
+                if counts is not None and "negative_rows" in batch.schema.names:
+                    lengths = batch.column("negative_rows").value_lengths()
+                    counts.leave_out_empty(int((lengths.to_numpy() == 0).sum()))
                 yield native(pa.Table.from_batches([batch]), config)
 
 

@@ -116,8 +116,8 @@ def refilter(
         with draft.spent.stage("rows"):
             record = _written(draft.path, found, funnel, _metadata(found, rule, table, missing_scores))
         check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
-    said = {"mined": str(found.path), "rule": asdict(rule), "table": table.about, "notes": table.notes}
-    return draft.told(record) | said | funnel.counts
+    said = {"mined": str(found.path), "rule": asdict(rule), "missing_scores": missing_scores, "table": table.about}
+    return draft.told(record) | said | {"notes": table.notes} | funnel.counts
 
 
 def _written(path: Path, found: MinedOutput, funnel: Funnel, metadata: dict[str, str]) -> dict[str, Any]:
