@@ -217,7 +217,7 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
             lines.append(f"slices: {first.own.count} -> {other.own.count}")
         if lines:
             raise OutputError(
-                f"{first.place} and {other.place} are not of one job:\n  " + "\n  ".join(lines),
+                f"{first.place} and {other.place} do not belong to one job:\n  " + "\n  ".join(lines),
                 "mine all slices with the same options, input and versions",
             )
     numbers, count = [each.own.number for each in every], first.own.count

@@ -109,7 +109,7 @@ class Output(Target):
         return Run(self, lock, plan, may_replace=resume or overwrite)
 
     def _forget_damaged(self) -> None:
-        """Let parts be mined again that are not what was written. Cost: one pass over the parts."""
+        """Forget damaged parts, so that they are mined again. Cost: one pass over the parts."""
         for path in self.partial.glob("part-*.json"):
             if not holds(self.partial / "parts" / f"{path.stem}.parquet", read_json(path) or {}):
                 path.unlink()
@@ -180,7 +180,7 @@ class Run(PartWriter):
         with interrupts.held():
             self._drop_single()
             if self.lock is not None:
-                with suppress(OSError):  # what ended the run is told of
+                with suppress(OSError):  # the error that ended the run is raised
                     self.output.clear(keep_parts=True) if self.parts() else self.output.discard()
                 self._release()
 
@@ -242,11 +242,11 @@ class Run(PartWriter):
     def _drop_single(self) -> None:
         single, self._single = self._single, None
         if single is not None:
-            with suppress(OSError), single:  # it is thrown away, and a full disk has been told of
+            with suppress(OSError), single:  # it is thrown away; a full disk was reported already
                 pass
 
     def ended(self, **read: list[dict[str, Any]]) -> None:
-        """Note what was read, where that is not known before the end: of a stream. Parts written so far do not say."""
+        """Record what was read, which of a stream is known at its end only; parts written before do not hold it."""
         self.plan.update(read)
         self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
 
@@ -272,12 +272,12 @@ class Run(PartWriter):
                 ready, files = self._one_file(replace_parts, counts)
             elif replace_parts is not None:
                 ready, files = self._finished_parts(replace_parts)
-            told = ("name", "rows", "bytes", "crc32", *(("stats",) if "slice" in self.plan else ()))
+            recorded = ("name", "rows", "bytes", "crc32", *(("stats",) if "slice" in self.plan else ()))
             manifest = {
                 **{name: value for name, value in self.plan.items() if name != "run"},
                 "state": "complete",
                 "counts": {**counts(), "rows": sum(file["rows"] for file in files)},
-                "files": [{name: file[name] for name in told} for file in files],
+                "files": [{name: file[name] for name in recorded} for file in files],
                 "report": extra(),
             }
             with interrupts.held():
