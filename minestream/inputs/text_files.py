@@ -23,7 +23,7 @@ BLOCK_BYTES = 4 << 20  # read at a time; no row of CSV may be longer
 PACKED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
 _KINDS = (pa.int64(), pa.float64(), pa.bool_(), _INTS, _FLOATS)  # what texts are read as: the first that fits all
-_LIST = r"^\s*[\[({][-+\d.,;\seEnaifNAIFty]*[\])}]\s*$"
+_LIST = r"^\s*[\[({][-+\d.,\seEnaifNAIFty]*[\])}]\s*$"
 _NUMBER = r"^[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|[nN]a[nN]|[iI]nf(inity)?)$"
 _NUMBERED = re.compile(r"(.*?)[_. -]?(\d+)")  # the name of a coordinate's column: e0, dim_1, 2
 _COLUMN, _NAMED = r"Column\(/([^/)]*)[^)]*\)", r"column '\1'"  # as Arrow names one, and as we do
@@ -146,7 +146,7 @@ def _most(texts: pa.Array, pattern: str) -> bool:
 def _reads(texts: pa.Array, kind: pa.DataType) -> bool:
     """Whether all texts can be read as `kind`; of lists, whether whole numbers are enough."""
     if is_list(kind):
-        return kind != _INTS or not pc.any(pc.match_substring_regex(texts, r"[^-\d,;\s\[\](){}]")).as_py()
+        return kind != _INTS or not pc.any(pc.match_substring_regex(texts, r"[^-\d,\s\[\](){}]")).as_py()
     try:
         _typed(texts, kind)
     except pa.ArrowInvalid:
@@ -164,7 +164,8 @@ def _typed(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 def _lists(texts: pa.Array, kind: pa.DataType) -> pa.Array:
     """Lists from texts such as "[0.1, 0.2]", "[0.1 0.2]" or "{0.1,0.2}"; what is no number in them is null."""
     bare = pc.utf8_trim(texts, " \t\r\n[](){}")
-    pieces = pc.ascii_split_whitespace(pc.replace_substring_regex(bare, "[,;]", " "))
+    commas = pc.any(pc.match_substring(bare, ",")).as_py()
+    pieces = pc.split_pattern(bare, ",") if commas else pc.ascii_split_whitespace(bare)
     lengths = np.where(pc.fill_null(pc.binary_length(bare), 0), pc.fill_null(pc.list_value_length(pieces), 0), 0)
     flat = as_array(pieces.filter(pa.array(lengths > 0))).flatten()
     return lists_from(lengths, _numbers(flat, kind.value_type), texts.is_null())

@@ -211,6 +211,11 @@ def _scores(drawing: Drawing) -> str | None:
     return drawing.one_of("none", "negative-distance")
 
 
+def _dims(drawing: Drawing) -> int | None:
+    width = drawing.world.queries.vectors.shape[1]
+    return drawing.now_and_then(0.15, 1, min(3, width), width)
+
+
 def _emit(drawing: Drawing) -> str | None:
     if drawing.mode in ("epsilon", "far pairs"):
         return "pairs"
@@ -318,7 +323,7 @@ FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_marg
 RULES: dict[str, Callable[[Drawing], Any]] = {
     "window": lambda d: int(d.rng.integers(1, len(d.world.queries) + 2)) if d.way == "window" else None,
     "preset": _preset,
-    "dims": lambda d: d.now_and_then(0.15, 1, 3, d.world.queries.vectors.shape[1]),
+    "dims": _dims,
     "embedding": _column("guide", "embedding", 1.0),  # else there are two columns of vectors
     "label": _column("labels", "label", 0.5),
     "id": _column("ids", "id", 0.3),
