@@ -187,7 +187,7 @@ def mine_arrays(
     notes: list[str] = []
     known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
-    unlabeled = replace(reading, require_label=None)
+    unlabeled = replace(reading, require_label=None, dims=None)
     guides = [arrays_source(each, None, unlabeled, name="guide") for each in (guide, corpus_guide) if each is not None]
     sources = Sources(
         arrays_source(embeddings, labels, reading, ids=numbered(embeddings, ids), groups=groups),

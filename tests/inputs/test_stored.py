@@ -246,7 +246,8 @@ def test_other_commands_honour_dims(digits: pa.Table) -> None:
     assert reports[0]["margins"] == reports[1]["margins"]
     found = [minestream.compare(each, each, **more, on_bad_rows="drop")
              for each, more in (("digits.parquet", {"dims": 12}), ("short.parquet", {}))]  # fmt: skip
-    assert found[0] == found[1]
+    for key in ("labels", "ids", "near_duplicates", "nearest_distance"):
+        assert found[0][key] == found[1][key]
     fits = [minestream.fit(each, f"{name}.npz", epochs=1, **more, **quiet)
             for name, each, more in (("a", "digits.parquet", {"dims": 12}), ("b", "short.parquet", {}))]  # fmt: skip
     assert fits[0].epochs == fits[1].epochs
@@ -280,3 +281,18 @@ def test_dims_are_recorded_and_noted(digits: pa.Table) -> None:
     assert [note for note in noted if note.startswith("dims takes the first values as they are: normalize=True")]
     noted = minestream.mine("digits.parquet", "o.parquet", dims=8, normalize=True, on_bad_rows="drop", **options).notes
     assert not any("dims" in note for note in noted)
+
+
+@pytest.mark.parametrize("way", ["arrays", "tables"])
+def test_dims_are_not_of_the_guide(way: str) -> None:
+    rows = RNG.standard_normal((60, 8)).astype(np.float32)
+    guide, labels = rows[:, :2] + 0.1, np.arange(60) % 4
+    rules: dict[str, Any] = {"absolute_margin": 0.0, "band": "any"}
+
+    def found(values: np.ndarray[Any, Any], **more: Any) -> list[int]:
+        if way == "arrays":
+            return list(minestream.mine_arrays(values, labels, guide=guide, **rules, **more).negative)
+        given = pa.table({"embedding": lists(values), "guide": lists(guide), "label": labels})
+        return list(mined(given, embedding="embedding", guide="guide", **rules, **more)["negative_row"].to_pylist())
+
+    assert found(rows, dims=5) == found(np.ascontiguousarray(rows[:, :5]))
