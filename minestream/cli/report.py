@@ -89,12 +89,14 @@ def plan_text(report: Report) -> str:
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
     rows = {"rows read": source["rows"], **_of_each(source), "rows that take part": source["rows_taking_part"]}
     tables: dict[str, list[Row]] = {
-        "plan (nothing was mined)": [
-            *value_rows(rows),
-            *listed_rows(source),
-            *left_out_rows(source, {}, report.config, report.columns),
-            *value_rows(plan),
-        ]
+        "plan (nothing was mined)": once(
+            [
+                *value_rows(rows),
+                *listed_rows(source),
+                *left_out_rows(source, {}, report.config, report.columns),
+                *value_rows(plan),
+            ]
+        )
     }
     if memory:
         tables[f"memory: what takes how much of {size_text(plan['memory_bytes'])}"] = [

@@ -139,6 +139,7 @@ def _instead(flag: str, value: object) -> str:
     if isinstance(value, list | tuple):
         return GONE.get(f"{flag.lstrip('-')}=several", "")
     try:
-        return f"without quotes: {float(value):g}" if isinstance(value, str) else ""
+        share = 100 if isinstance(value, str) and value.endswith("%") else 1
+        return f"without quotes: {float(value.rstrip('%')) / share:g}" if isinstance(value, str) else ""
     except ValueError:
         return ""

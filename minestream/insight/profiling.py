@@ -118,7 +118,7 @@ def profile(
         found, files = made.result(near, suspects_above)
         if folder is not None:
             sight = sight_of(made.loaded, sources.anchors, rows_shown(found, files), made.names, image)
-    found |= recorded(again) | {"inputs": list(driver.inputs(found["source"]["rows"])), "options": own}
+    found |= recorded(again) | {"inputs": list(driver.inputs(found["source"])), "options": own}
     found["stages"] = driver.progress.seconds
     found["seconds"] = round(time.perf_counter() - driver.began, 3)
     found["output"] = None if folder is None else str(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -111,17 +112,18 @@ class Driver:
     def report(self, output: object, recorded: dict[str, Any], stats: ShardStats, **more: Any) -> Report:
         """The report of the run so far; see Report.of."""
         asked: dict[str, Any] = {"command": self.resources.command, "folder": self.resources.folder}
-        asked["inputs"] = self.inputs(recorded["source"].get("rows"))
+        asked["inputs"] = self.inputs(recorded["source"])
         return Report.of(output, recorded, stats, seconds=time.perf_counter() - self.began, **asked, **more)
 
-    def inputs(self, rows: int | None) -> tuple[dict[str, Any], ...]:
-        """The tables read, as --json lists them; `rows` of INPUT where its source does not know them: of a stream."""
+    def inputs(self, read: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+        """The tables read, as --json lists them; `read`: the rows where a source, a stream, does not know them."""
         sizes = {
             name: {"rows": each.rows, "dimension": each.dimension, "dtype": str(each.dtype)}
             for name, each in zip(("INPUT", "--corpus"), self._sources or (), strict=False)
         }
-        if "INPUT" in sizes and sizes["INPUT"]["rows"] is None:
-            sizes["INPUT"]["rows"] = rows
+        counted = {"INPUT": read.get("queries", read.get("rows")), "--corpus": read.get("corpus")}
+        for name, size in sizes.items():
+            size["rows"] = counted[name] if size["rows"] is None else size["rows"]
         return tables_read(self._given, sizes)
 
 

@@ -122,7 +122,8 @@ def make_plan(
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:
         raise CapacityError(
-            f"up to {most_rows:,} rows would be written, more than --max-rows {resources.max_rows:,}",
+            f"up to {most_rows:,} rows would be written (the rules may leave fewer), more than --max-rows "
+            f"{resources.max_rows:,}",
             "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
         )
     memory, store, screens = searcher.plan, searcher.loaded.store, searcher.limits.screens

@@ -62,6 +62,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a text for a whole number": ({"negatives": "4"}, "negatives takes a whole number, not '4'\nwithout quotes: 4"),
     "a number with a point": ({"negatives": 4.0}, "negatives takes a whole number, not 4.0"),
     "true for a number": ({"negatives": True}, "negatives takes a whole number, not True"),
+    "a share as a text": ({"relative_margin": "5%"}, "takes a number, not '5%'\nwithout quotes: 0.05"),
     "a text for a number": ({"margin": "0.2"}, "margin takes a number, not '0.2'\nwithout quotes: 0.2"),
     "several margins": ({"margin": [0.2, 0.3]}, "margin takes a number, not a list"),
     "a text for a flag": ({"normalize": "yes"}, "normalize takes True or False, not 'yes'"),

@@ -696,5 +696,9 @@ def test_ids_of_two_tables_with_labels_are_one_space_and_that_is_said() -> None:
     rows = pa.table({"id": range(20), "embedding": vectors(20), "label": [n % 10 for n in range(20)]})
     notes = minestream.mine(rows.slice(0, 5), "l.parquet", corpus=rows, progress="none").notes
     assert any(note.startswith("5 of 5 queries have an id that the corpus has too: without qrels") for note in notes)
-    notes = minestream.mine(rows.slice(0, 5), "m.parquet", corpus=rows, progress="none", shared_ids=True).notes
-    assert not any("queries have an id" in note for note in notes)
+    streams = (pa.RecordBatchReader.from_batches(each.schema, each.to_batches()) for each in (rows.slice(0, 5), rows))
+    read, corpus = streams
+    report = minestream.mine(read, "m.parquet", corpus=corpus, progress="none", shared_ids=True)
+    assert not any("queries have an id" in note for note in report.notes)
+    assert [each["rows"] for each in report.to_dict()["inputs"]] == [5, 20]  # known when they were read
+    assert (report.source["queries"], report.source["corpus"]) == (5, 20)
