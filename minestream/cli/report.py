@@ -238,8 +238,11 @@ def hardness_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
             text += f"; {100 * share:.1f} % of the losses are above 0"
         yield "hardness", text
     if pairs := stats.get("nearer_pairs"):
-        passed = stats["nearer_passed_over"] / pairs
-        yield "passed over", f"{passed:,.1f} nearer negatives a pair, which the rules leave out"
+        from minestream.kernels.types import NEARER_CAP  # not loaded for --help
+
+        passed = stats["nearer_passed_over"]
+        most = f", of each pair {NEARER_CAP:,} at most counted" if passed >= NEARER_CAP else ""
+        yield "passed over", f"{passed / pairs:,.1f} nearer negatives a pair, which the rules leave out{most}"
 
 
 def _search_rows(report: Report) -> Iterator[Row]:

@@ -56,7 +56,7 @@ class Mined:
     effort : Effort
         How much work the search was.
     notes : tuple of str
-        Notes about the options and the rows, one line each.
+        What was left out, and notes about the options and the rows, one line each.
     """
 
     _table: pa.Table
@@ -87,11 +87,12 @@ class Mined:
         return f"Mined({len(self):,} rows of {self.stats.pairs:,} pairs: {', '.join(self._table.column_names)})"
 
     def _repr_html_(self) -> str:
-        """The first rows as a table, for a notebook."""
+        """The first rows as a table, and the notes, for a notebook."""
         names = self._table.column_names
         rows = [names, *(map(str, row.values()) for row in self._table.slice(0, ROWS_SHOWN).to_pylist())]
         cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
-        return f"<p>{escape(repr(self))}</p><table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
+        return "".join([f"<p>{escape(repr(self))}</p>", table, *(f"<p>{escape(note)}</p>" for note in self.notes)])
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame; pandas is imported when this is called.
@@ -206,7 +207,8 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(mining, parts, total, driver.scratch())
-        return Mined(table, total, mining.searcher.effort, (*mining.notes(), *total.notes()))
+        left_out = (f"left out: {count:,} rows: {cause}" for cause, count in mining.loaded.dropped.items())
+        return Mined(table, total, mining.searcher.effort, (*left_out, *mining.notes(), *total.notes()))
 
 
 def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:

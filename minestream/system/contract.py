@@ -116,7 +116,8 @@ CONTRACT = (
     Key("counters.at_anchor", "integer", "negatives at distance 0 from their anchor", MINED),
     Key("counters.same_text", "integer", "negatives with the text of their anchor or positive; export leaves them out",
         f"{MINED} export"),
-    Key("counters.nearer_passed_over", "integer", "negatives nearer than the first that was taken, where known", MINED),
+    Key("counters.nearer_passed_over", "integer", "negatives nearer than the first that was taken, where known; "
+        "up to 1,000 of each pair", MINED),
     Key("counters.nearer_pairs", "integer", "pairs where that is known", MINED),
     Key("counters.same_text_positives", "integer", "pairs whose positive has the text of its anchor", "export"),
     Key("counters.repeated_texts", "integer", "negatives with the text of another of their pair, or, in a format that "

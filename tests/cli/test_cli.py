@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -421,6 +422,14 @@ def test_the_closing_report() -> None:
     assert lines[-1] == "a note"
     assert "\x1b" not in text
     assert "screening" not in text
+
+
+@pytest.mark.parametrize(("passed", "cut"), [(999, False), (1_000, True)])
+def test_a_mean_of_counts_that_may_be_cut_says_so(passed: int, cut: bool) -> None:
+    stats = replace(a_report().stats, nearer_passed_over=passed, nearer_pairs=1_000)
+    text = report.report_text(a_report(stats=stats))
+    assert "1.0 nearer negatives a pair" in text
+    assert ("of each pair 1,000 at most counted" in text) == cut
 
 
 def test_the_closing_report_with_all_details() -> None:

@@ -72,8 +72,9 @@ def test_a_miner_of_the_parent_is_refused_in_a_fork() -> None:
     rows = np.tile(ROWS, (60, 1)) + RNG.standard_normal((24_000, 12)).astype(np.float32)
     vectors = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 12)
     reader = minestream.mine_batches(pa.table({"label": np.tile(LABELS, 60), "embedding": vectors}), anchors=20_000)
-    for _ in range(2):  # the rows of the first shard, which need no more mining
-        reader.read_next_batch()
+    first_shard = 16_384  # anchors, of one row each: handing them out needs no more mining
+    while first_shard > 0:
+        first_shard -= reader.read_next_batch().num_rows
     assert _forked(reader.read_next_batch) == ForkedProcessError.__name__
 
 
@@ -166,6 +167,16 @@ def test_a_mask_that_hides_nothing_is_fine() -> None:
     assert (
         minestream.mine_arrays(np.ma.array(ROWS), LABELS).table().equals(minestream.mine_arrays(ROWS, LABELS).table())
     )
+
+
+def test_rows_of_arrays_that_are_left_out_are_noted() -> None:
+    vectors, labels = np.random.default_rng(0).normal(size=(30, 4)), [None, *[0, 1] * 14, 2]
+    vectors[3] = np.nan
+    found = minestream.mine_arrays(vectors, labels, on_bad_rows="drop")
+    assert [note for note in found.notes if note.startswith("left out")] == [
+        "left out: 1 rows: bad: not finite", "left out: 1 rows: unlabelled"
+    ]  # fmt: skip
+    assert "left out: 1 rows: unlabelled" in found._repr_html_()
 
 
 def test_what_is_mined_shows_itself() -> None:
