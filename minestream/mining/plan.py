@@ -21,7 +21,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
 from minestream.errors import CapacityError
 from minestream.outputs.parquet import ROW_GROUP_BYTES
-from minestream.outputs.rows import PIECE_ROWS
+from minestream.outputs.rows import piece_rows
 from minestream.search.searcher import Searcher
 from minestream.system import ragged
 
@@ -47,7 +47,7 @@ def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
     each = FOUND_BYTES + (PAIR_ROW_BYTES if config.emit == "pairs" else 0)
     row = PART_ROW_BYTES + 3 * carried
     group = min(rows * row, ROW_GROUP_BYTES * 5 // 4)
-    return pairs * reserve(config) * each + group + 2 * min(rows, PIECE_ROWS) * row
+    return pairs * reserve(config) * each + group + 2 * min(rows, piece_rows(carried)) * row
 
 
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:

@@ -177,8 +177,7 @@ class Mining:
         pairs = [self._pair_count(self.anchors[first:end]) for first, end in shards]
         answers = [self._answer_bytes(self.anchors[first:end]) for first, end in shards]
         rows = sum(pairs) * (self.config.negatives or 1)
-        carried = max(table.carried_row_bytes for table in self.loaded.each_table())
-        return max(answers), part_bytes(self.config, max(pairs), rows, carried)
+        return max(answers), part_bytes(self.config, max(pairs), rows, self.loaded.carried_row_bytes)
 
     def pairs_of(self, index: int) -> int:
         """The number of pairs of rows to compare for a shard."""

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.config.derived import counts_nearer, knows_harder, part_emit
+from minestream.config.memory_plan import PART_ROW_BYTES
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import BANDS, NEVER_EDGE
 from minestream.inputs.dataset.dataset import Loaded
@@ -27,7 +28,12 @@ from minestream.system.stats import ShardStats
 Slots = NDArray[np.int32]
 Distances = NDArray[np.float64]
 TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # of carried columns that say what a row is
-PIECE_ROWS = 8_192  # made at a time
+PIECE_ROWS, LEAST_ROWS, PIECE_BYTES = 8_192, 256, 4 << 20  # made at a time: fewer rows where much is carried
+
+
+def piece_rows(carried: int) -> int:
+    """How many rows are made at a time where so many bytes of an input row are carried."""
+    return min(PIECE_ROWS, max(LEAST_ROWS, PIECE_BYTES // (PART_ROW_BYTES + 3 * carried)))
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,12 @@ class ShardResult:
         return pa.float64() if self.config.float64 or self.config.max_uses is not None else pa.float32()
 
     def pieces(self) -> Iterator[ShardResult]:
-        """The same answer for few anchors at a time, of PIECE_ROWS rows or one anchor; at least one."""
+        """The same answer for few anchors at a time, of piece_rows() or one anchor; at least one."""
         pairs, start = self.chosen.start, self.found.start
         rows = pairs + start[pairs]  # before each anchor, at most: a pair without negatives may be a row
-        first = 0
+        first, most = 0, piece_rows(self.loaded.carried_row_bytes)
         while first < self.anchors.size or not first:
-            end = max(first + 1, int(np.searchsorted(rows, rows[first] + PIECE_ROWS, side="right")) - 1)
+            end = max(first + 1, int(np.searchsorted(rows, rows[first] + most, side="right")) - 1)
             end = min(end, self.anchors.size)
             found = self.found.of(np.arange(pairs[first], pairs[end]))
             yield replace(self, anchors=self.anchors[first:end], chosen=self.chosen.of_anchors(first, end), found=found)
@@ -322,8 +328,9 @@ def _emit_pairs(result: ShardResult) -> Iterator[pa.Table]:
     left, right = np.minimum(this, other), np.maximum(this, other)  # slots are in row order
     order = np.lexsort((right, left))
     order = order[ragged.runs(left[order], right[order])]
-    for first in range(0, max(1, order.size), PIECE_ROWS):
-        at = order[first : first + PIECE_ROWS]
+    most = piece_rows(loaded.carried_row_bytes)
+    for first in range(0, max(1, order.size), most):
+        at = order[first : first + most]
         roles = {"left": left[at], "right": right[at]}
         columns = _ends(loaded, roles)
         columns["label"] = pa.array(similar[at].astype(np.int64))

@@ -76,7 +76,8 @@ def measured(
 ) -> tuple[dict[str, int], dict[str, int]]:  # fmt: skip
     """The peaks of a run by phase, and the bytes of its plan by row of TABLE."""
     fixed = {"progress": "none", "overwrite": True, "threads": 2} | options
-    minestream.mine(table(5_000, dimension), folder / "out.parquet", **fixed | {"memory": "1GiB"})  # loads the kernels
+    kernels = {name: value for name, value in fixed.items() if name != "carry"} | {"memory": "1GiB"}
+    minestream.mine(table(5_000, dimension), folder / "out.parquet", **kernels)  # loads them
     given = given or table(rows, dimension)
     with peaks() as found:
         report = minestream.mine(given, folder / "out.parquet", progress_callback=found, **fixed)
@@ -112,6 +113,14 @@ def test_answers_of_a_search(tmp_path: Path) -> None:
             seen.append((found.of[SEARCHING], searcher.job.answer_bytes))
     (_, (peak, planned), (more, plan)) = seen
     assert 0.6 * (plan - planned) < more - peak <= plan - planned
+
+
+def test_long_texts_are_written_few_rows_at_a_time(tmp_path: Path) -> None:
+    """What is made and written of rows that carry 8 KB each stays within the plan."""
+    given = table(5_000, 2).append_column("text", pa.array(["words " * 1_365] * 5_000))
+    options = {"memory": "96MiB", "carry": "text", "anchors": "1000", "negatives": 4, "band": "any"}
+    of, plan = measured(tmp_path, 5_000, 2, given=given, **options)
+    assert of[SEARCHING] <= held(plan, SEARCHING) < 96 << 20
 
 
 GROWING: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int], float, dict[str, Any]]] = {

@@ -115,6 +115,11 @@ class Loaded:
         """The tables, one or two."""
         return list(self.tables[: 1 if self.tables[0] is self.tables[1] else 2])
 
+    @property
+    def carried_row_bytes(self) -> int:
+        """What is carried of a row, on average, in the table that carries most."""
+        return max(table.carried_row_bytes for table in self.each_table())
+
     def gather(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
         """The vectors of slots in any order, as float64 (m, d)."""
         unique, inverse = np.unique(slots, return_inverse=True)
