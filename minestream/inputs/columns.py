@@ -161,7 +161,10 @@ _TAKE_FIELD = 'take what is meant out of it: pyarrow.compute.struct_field(column
 _TAKE_FIRST = "one value a row is meant: pyarrow.compute.list_element(column, 0) takes the first"
 _ROLES = {
     "embedding": _EMBEDDING,
-    "guide": replace(_EMBEDDING, option="--guide"),
+    "guide": replace(  # of which no type can be declared
+        _EMBEDDING, option="--guide",
+        remedies=tuple(each for each in _EMBEDDING.remedies if "--vector-type" not in each[1]),
+    ),
     "label": _Role(
         "--label",
         ("label", "labels", "class", "target", "y"),

@@ -296,3 +296,10 @@ def test_dims_are_not_of_the_guide(way: str) -> None:
         return list(mined(given, embedding="embedding", guide="guide", **rules, **more)["negative_row"].to_pylist())
 
     assert found(rows, dims=5) == found(np.ascontiguousarray(rows[:, :5]))
+
+
+def test_a_guide_of_bytes_is_not_answered_with_an_option_that_it_has_not() -> None:
+    given = pa.table({"embedding": lists(WIDE), "guide": BF16["binary"], "label": LABELS})
+    with pytest.raises(InputError, match="'guide' cannot be the guide: its type is binary") as raised:
+        mined(given, embedding="embedding", guide="guide", absolute_margin=0.0, band="any")
+    assert "vector_type" not in str(raised.value)
