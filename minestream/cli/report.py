@@ -222,7 +222,8 @@ def negatives_text(config: Mapping[str, Any]) -> str:
     band, margin, k = BANDS[config["band"]], config["margin"], config["negatives"]
     within = f", {margin:g} in {config['metric']} distance" if band.needs_margin and margin is not None else ""
     how_many = f"{PICKS[config['pick']]} {k:,}" if k else "all of them"
-    return f"{config['band']}, {how_many}: {band.help}{within}"
+    what = band.help if config["emit"] == "pairs" else band.help.partition(" (pairs:")[0]
+    return f"{config['band']}, {how_many}: {what}{within}"
 
 
 def hardness_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:

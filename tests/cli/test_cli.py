@@ -424,6 +424,14 @@ def test_the_closing_report() -> None:
     assert "screening" not in text
 
 
+@pytest.mark.parametrize(("emit", "aside"), [("triplets", False), ("pairs", True)])
+def test_what_a_band_means_for_pairs_is_said_of_pairs_alone(emit: str, aside: bool) -> None:
+    config, *_ = split_options({"band": "violating", "emit": emit})
+    text = report.report_text(a_report(config=config.to_dict()))
+    assert "everything within the margin" in text
+    assert ("(pairs: x < m)" in text) == aside
+
+
 @pytest.mark.parametrize(("passed", "cut"), [(999, False), (1_000, True)])
 def test_a_mean_of_counts_that_may_be_cut_says_so(passed: int, cut: bool) -> None:
     stats = replace(a_report().stats, nearer_passed_over=passed, nearer_pairs=1_000)
