@@ -11,7 +11,6 @@ from minestream.cli import printing
 from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.profile_text import profile_text
-from minestream.config.command_line import line_after_profile
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying
 from minestream.config.keywords import ProfileOptions
 from minestream.config.parse import parse_margins
@@ -34,7 +33,9 @@ def profile(inputs: tuple[str, ...], out: str | None, margins: str | None, as_js
     """
     given = given_only(options)
     found = minestream.profile(list(inputs), out, margins=parse_margins(margins), **given)
-    show_result(found, as_json, lambda _: profile_text(found, line_after_profile(found, inputs, given)))
+    from minestream.insight.profiling import next_command  # not loaded for --help
+
+    show_result(found, as_json, lambda _: profile_text(found, next_command(found, inputs, given)))
 
 
 @click.command(cls=Command)

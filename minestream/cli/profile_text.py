@@ -21,7 +21,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
     """A profile on one screen or two; `following` is the next command."""
     source, histograms, recall, hubs = profile["source"], profile["histograms"], profile["recall_at"], profile["hubs"]
     chosen, twins = profile["recommended"], profile["duplicates"]
-    ratio = profile["negatives_per_positive"]
+    ratio, cut = profile["negatives_per_positive"], profile["suspects"].get("listed_above")
     rows: list[Row] = [
         ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
         *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
@@ -50,9 +50,10 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
             for each in profile["per_label"]["table"][:SHOWN]
         ],
         "suspects": [
-            ("rows", f"{profile['suspects']['rows']:,}", "whose neighbours say another label: minestream help hygiene"),
+            ("rows", f"{profile['suspects']['rows']:,}", f"{_above(cut)}whose neighbours say another label: "
+             "minestream help hygiene"),
             *(
-                (f"  of suspicion {name.removeprefix(ABOVE)} and above", f"{count:,}")
+                (f"  {'in all, ' if cut else ''}of suspicion {name.removeprefix(ABOVE)} and above", f"{count:,}")
                 for name, count in profile["suspects"].items()
                 if name.startswith(ABOVE)
             ),
@@ -68,7 +69,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
     else:
         notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
         listed = shlex.quote(f"{profile['output']}/suspects.parquet")
-        notes.append(suspects_note(listed, profile["suspects"].get("listed_above")))
+        notes.append(suspects_note(listed, cut))
     return sections(tables, notes)
 
 
@@ -83,11 +84,13 @@ def suspects_note(table: str, cut: float | None) -> str:
 
 
 def margin_rows(profile: Mapping[str, Any]) -> list[Row]:
-    """A line for each margin: counts of triplets, and shares."""
+    """A line for each margin: counts of triplets, and shares; then what the columns of shares are."""
+    from minestream.insight.pages import MARGIN_COLUMNS  # not loaded for --help
+
     equal = [name for name in ("cosine", "squared_euclidean_of_unit_rows") if name in profile["margins"][0]]
     units = "".join(f"{name:>10}" for name in ("cosine", "sq. Eucl.")[: len(equal)])
     counts = "".join(f"{head:>10}" for head in HEADS.values())
-    lines: list[Row] = [("margin", f"{units}{counts}{'active':>9}{'pairs':>9}{'served':>9}{'mean loss':>11}")]
+    lines: list[Row] = [("margin", f"{units}{counts}{'active':>9}{'in reach':>9}{'served':>9}{'mean loss':>11}")]
     for entry in profile["margins"]:
         cells = "".join(f"{entry[name]:10g}" for name in equal)
         cells += "".join(f"{short_number(entry[name]):>10}" for name in HEADS)
@@ -96,7 +99,11 @@ def margin_rows(profile: Mapping[str, Any]) -> list[Row]:
         lines.append((f"{entry['margin']:g}", cells + ("" if loss is None else f"{loss:11.4g}")))
         if "active_fraction_95" in entry:
             lines.append(("", f"   95 %: active ± {entry['active_fraction_95'] or 0:.3%}"))
-    return lines
+    return [*lines, *MARGIN_COLUMNS.items()]
+
+
+def _above(cut: float | None) -> str:
+    return "" if cut is None else f"of suspicion {cut:g} and above, "
 
 
 def _of_which(twins: Mapping[str, Any]) -> str:

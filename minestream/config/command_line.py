@@ -51,7 +51,9 @@ def command_line(
     return None
 
 
-def line_after_profile(profile: Mapping[str, Any], inputs: Any, options: Mapping[str, Any]) -> str | None:
+def line_after_profile(
+    profile: Mapping[str, Any], inputs: Any, options: Mapping[str, Any], out: str | None
+) -> str | None:  # fmt: skip
     """The command line that mines what was profiled, at the recommended margin; None where there is nothing to mine.
 
     options : those that profile was given; what mine does not have is left out
@@ -62,7 +64,7 @@ def line_after_profile(profile: Mapping[str, Any], inputs: Any, options: Mapping
     rule = {"band": chosen["band"], "positives": chosen["positives"]}
     rule["margin"] = int(margin) if margin.is_integer() else margin  # 880 rather than 880.0
     seed = {"seed": profile["config"]["seed"] or None}
-    return command_line("mine", inputs, None, kept | rule | seed) if profile["triplets"] else None
+    return command_line("mine", inputs, out, kept | rule | seed) if profile["triplets"] else None
 
 
 class _NotSayableError(UsageError):

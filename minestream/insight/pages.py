@@ -51,6 +51,10 @@ LINES = {
     "semi-hard": "semi_hard_fraction", "active": "active_fraction", "served": "served_fraction",
     "in reach": "active_pairs_fraction",
 }  # fmt: skip
+MARGIN_COLUMNS = {
+    "active": "triplets that are hard or semi-hard", "in reach": "negatives nearer than the margin",
+    "served": "anchors with a positive whose nearest one has a semi-hard negative",
+}  # fmt: skip
 SUSPICION = (
     f"Of the {K} rows nearest to each of these at least {LEAST_VOTES:.0%} are of one other label and at most "
     f"{MOST_SCORE:.0%} of its own, which is not the nearer one either; the most doubtful come first. "
@@ -116,7 +120,7 @@ def profile_page(
         "Labels": _labels(found),
         "Hubs": _hubs(found, sight),
         "Suspects": _suspects(found, tables["suspects"].slice(0, FOLDED_ROWS).to_pylist(), sight),
-        "Duplicates across labels": duplicates_note(found["duplicates"])
+        "Duplicates across labels": duplicates_note(found["duplicates"], SHOWN_PAIRS)
         + _duplicates(tables["duplicates"].slice(0, SHOWN_PAIRS).to_pylist(), sight),
     }  # fmt: skip
     lead = _recommended(found, following) + _figures(found)
@@ -192,9 +196,8 @@ def _margins(found: Mapping[str, Any]) -> str:
     triplets = (
         bars({"hard": hard, "semi-hard": active - hard, "easy": 1 - active}, share)
         + note(f"Triplets at margin {chosen:.12g}; there are {short_number(found['triplets'])} in all.")
-        + note("Served: anchors with a positive whose nearest one has a semi-hard negative. Active: triplets that are "
-               "hard or semi-hard. In reach: negatives nearer than the margin.")
-    )  # fmt: skip
+        + note(" ".join(f"{name.capitalize()}: {what}." for name, what in MARGIN_COLUMNS.items()))
+    )
     return two(chart, triplets) + table(heads, rows, margins.index(best))
 
 
@@ -207,7 +210,8 @@ def _labels(found: Mapping[str, Any]) -> str:
     half, more = (min(len(rows), SHOWN_LABELS) + 1) // 2, len(rows) - SHOWN_LABELS
     shown = two(table(heads, rows[:half]), table(heads, rows[half:SHOWN_LABELS]) if len(rows) > 1 else "")
     rest = folded(f"{more:,} more labels", table(heads, rows[SHOWN_LABELS:])) if more > 0 else ""
-    return note(f"{labels['labels']:,} labels, the worst recall@1 first.") + shown + rest
+    part = _part(len(rows), labels["labels"], labels["listed"], "labels", "profile.json")
+    return note(f"{labels['labels']:,} labels, the worst recall@1 first.{part}") + shown + rest
 
 
 def _hubs(found: Mapping[str, Any], sight: Sight) -> str:
@@ -226,6 +230,11 @@ def _suspects(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sight
     every, plain = found["suspects"], [row for row in rows if row["suspicion"] is None]
     above = {name.rpartition("_")[2]: count for name, count in every.items() if name.startswith("rows_above_")}
     counts = ", ".join(f"{count:,} of suspicion {cut} and above" for cut, count in above.items() if count)
+    least = every.get("listed_above")
+    told = f"{every['rows']:,} rows" + (f": {counts}." if counts else ".")
+    if least is not None:
+        counts = f" In all there are {counts}." if counts else ""
+        told = f"{every['rows']:,} rows of suspicion {least:g} and above are listed.{counts}"
 
     def card(row: Mapping[str, Any]) -> Card:
         own, other = sight.label(row["given_label"]), sight.label(row["predicted_label"])
@@ -234,14 +243,20 @@ def _suspects(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sight
         return _card(sight, row, f"{own} → {other}?", doubt + votes)
 
     return (
-        note(f"{every['rows']:,} rows" + (f": {counts}." if counts else "."))
+        note(told + _part(len(rows), every["rows"], every["rows"], "suspects", "suspects.parquet"))
         + note(SUSPICION + ("" if plain else EXPECTED))
         + _some([card(row) for row in rows], SHOWN_ROWS, "suspects")
         + (note(f"{sight.missing:,} pictures are not shown: no PNG or JPEG, or too large.") if sight.missing else "")
     )
 
 
-def duplicates_note(counts: Mapping[str, Any]) -> str:
+def _part(shown: int, every: int, listed: int, what: str, file: str) -> str:
+    """How many the page shows, and where there are more; empty where it shows all."""
+    place = f"{'all' if listed == every else f'the first {listed:,}'} are in {file}"
+    return f" {shown:,} of {every:,} {what} are shown; {place}." if shown < every else ""
+
+
+def duplicates_note(counts: Mapping[str, Any], shown: int) -> str:
     """How many rows are equal or nearly so, under different labels."""
     if not counts["pairs"]:
         return note("No rows of different labels are equal, or nearly so.")
@@ -250,6 +265,7 @@ def duplicates_note(counts: Mapping[str, Any]) -> str:
     return note(
         f"{counts['pairs']:,} pairs of rows of different labels are duplicates: {counts['exact_pairs']:,} are "
         f"equal{within}."
+        + _part(min(shown, counts["listed"]), counts["pairs"], counts["listed"], "pairs", "duplicates.parquet")
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
@@ -33,6 +34,7 @@ from minestream.insight.pages import rows_shown
 from minestream.insight.sight import label_names, sight_of
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.driver import Driver
+from minestream.outputs.run import default_output
 from minestream.system.paths import place_of
 from minestream.system.progress import Callback
 
@@ -127,8 +129,18 @@ def profile(
         seed=seed or None,
     )  # fmt: skip
     if folder is not None:
-        write_profile(folder, found, files, sight, again, line_after_profile(found, inputs, options))
+        write_profile(folder, found, files, sight, again, next_command(found, inputs, options))
     return found
+
+
+def next_command(found: Mapping[str, Any], inputs: Any, options: Mapping[str, Any]) -> str | None:
+    """The command that mines what was profiled; it names an output where the one that mine would choose is there."""
+    usual, out = default_output(inputs, "triplets"), None
+    if os.path.lexists(usual):
+        stem, margin = usual.name.removesuffix(".triplets.parquet"), found["recommended"]["margin"]
+        names = (f"{stem}.m{margin:.12g}{more}.triplets.parquet" for more in ("", *map("-{}".format, range(2, 1000))))
+        out = next((name for name in names if not os.path.lexists(name)), None)
+    return line_after_profile(found, inputs, options, out)
 
 
 def _idle(found: dict[str, Any], out: object, **asked: Any) -> list[str]:
@@ -289,12 +301,12 @@ class _Profile:
         best = enough[0] if enough else max(served, key=lambda each: each[0])[1]
         share, active = best["served_fraction"] or 0.0, best["active_fraction"] or 0.0
         some = f"{SERVED:.0%} of the anchors that have a positive"
-        least = f"the smallest listed margin at which at least {some} have a semi-hard negative"
-        most = f"no listed margin gives {some} a semi-hard negative; at this one the most have one"
+        beside = "a semi-hard negative beside their nearest positive"
+        least = f"the smallest listed margin at which at least {some} have {beside} ({share:.1%} have)"
+        most = f"no listed margin gives {some} {beside}; at this one the most have it ({share:.1%})"
         return {
             "margin": best["margin"], "band": "semi-hard", "positives": "easiest",
-            "reason": f"{least if enough else most}, with their nearest positive: {share:.1%}; of all triplets "
-            f"{active:.1%} are active at it",
+            "reason": f"{least if enough else most}; of all triplets {active:.1%} are active at it",
         }  # fmt: skip
 
     def _per_label(self, able: NDArray[np.bool_]) -> dict[str, Any]:

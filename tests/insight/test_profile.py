@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from collections import Counter
 from functools import cache
 from importlib.resources import as_file, files
@@ -304,6 +305,8 @@ def test_the_text_says_every_margin(metric: str) -> None:
     text = profile_text(found)
     assert all(f"\n{entry['margin']:g}" in text for entry in found["margins"])
     assert "30 of 150 anchors" in text
+    assert "active in reach   served" in text
+    assert "in reach  negatives nearer than the margin" in text
 
 
 def test_the_library_takes_a_table_and_gives_json(tmp_path: Path) -> None:
@@ -409,6 +412,12 @@ def test_suspects_above_a_cut_are_mostly_wrong(tmp_path: Path) -> None:
     assert set(rows["cut"]["row"].to_pylist()) <= planted
     assert cut["suspects"]["rows_above_0.5"] == whole["suspects"]["rows_above_0.5"]
     told = profile_text(cut)
+    listed = rows["cut"].num_rows
+    assert re.search(rf"\nrows +{listed} +of suspicion 0.9 and above, whose neighbours", told)
+    assert re.search(rf"in all, of suspicion 0.5 and above +{cut['suspects']['rows_above_0.5']}\n", told)
+    page = (tmp_path / "cut" / "report.html").read_text()
+    assert f"{listed} rows of suspicion 0.9 and above are listed. In all there are" in page
+    assert f"{listed} of {listed} suspects" not in page
     assert f"--exclude-rows {tmp_path / 'cut'}/suspects.parquet" in told
     for options, words in (
         ({"suspects_above": 1.5}, "between 0 and 1"),

@@ -31,7 +31,7 @@ from minestream.cli.insight import profile as command
 from minestream.cli.main import cli
 from minestream.cli.profile_text import profile_text
 from minestream.errors import InputError, OutputError, UsageError
-from minestream.insight import sight
+from minestream.insight import neighbors, pages, sight
 from minestream.insight.html import (
     MOST_TICKS,
     Card,
@@ -129,6 +129,35 @@ def test_the_report_shows_everything_and_no_text_is_markup(nasty: pa.Table, tmp_
     headings = ["Distances", "Margins", "Labels", "Hubs", "Suspects", "Duplicates across labels"]
     assert [each for each in seen.texts if each in headings] == headings * 2, "a line of contents, then the sections"
     assert not re.search(r"[a-z]_[a-z]", re.sub(r"\.box.*?</style>", "", shown)), "no name of a field"
+
+
+def test_a_page_says_how_much_of_a_list_it_shows_and_where_the_rest_is(
+    nasty: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbors, "MOST_DUPLICATES", 30)
+    profile(nasty, tmp_path / "all", near=0.0, progress="none")
+    assert "are shown" not in (tmp_path / "all" / "report.html").read_text()
+    for name in ("FOLDED_ROWS", "FOLDED_LABELS", "SHOWN_PAIRS"):
+        monkeypatch.setattr(pages, name, 1)
+    found = profile(nasty, tmp_path / "few", near=1.0, progress="none")
+    text = (tmp_path / "few" / "report.html").read_text()
+    assert f"1 of {found['labels']} labels are shown; all are in profile.json." in text
+    assert f"1 of {found['suspects']['rows']} suspects are shown; all are in suspects.parquet." in text
+    assert f"1 of {found['duplicates']['pairs']:,} pairs are shown; the first 30 are in duplicates.parquet." in text
+
+
+def test_the_next_command_names_an_output_where_that_of_mine_is_there(
+    nasty: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(nasty, tmp_path / "in.parquet")
+    lines = []
+    for _ in range(3):
+        told = CliRunner().invoke(cli, ["profile", "in.parquet", "--progress", "none"], catch_exceptions=False).stdout
+        lines.append(next(line.removeprefix("next: ") for line in told.splitlines() if line.startswith("next: ")))
+        assert CliRunner().invoke(cli, shlex.split(lines[-1])[1:], catch_exceptions=False).exit_code == 0
+    margin = shlex.split(lines[0])[-1]
+    assert lines[1:] == [f"{lines[0]} -o in.m{margin}{more}.triplets.parquet" for more in ("", "-2")]
 
 
 JPEG, PNG = b"\xff\xd8\xff\xe0 a photo", b"\x89PNG\r\n\x1a\n a drawing"
