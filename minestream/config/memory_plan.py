@@ -102,6 +102,7 @@ class MemoryPlan:
     ----------
     memory : int
         --memory.
+    job : Job
     vector_rows : int
         Rows whose vectors may be in memory: more go to scratch, all of them.
     carried_bytes : int
@@ -113,6 +114,7 @@ class MemoryPlan:
     """
 
     memory: int
+    job: Job
     bytes: dict[str, int]
     vector_rows: int
     carried_bytes: int
@@ -124,6 +126,17 @@ class MemoryPlan:
         """The bytes of one phase together."""
         return sum(size for name, size in self.bytes.items() if phase in TABLE[name][1])
 
+    def most(self) -> int:
+        """The bytes of the phase that takes most."""
+        return max(map(self.held, ALWAYS))
+
+    def enough(self) -> int:
+        """A --memory whose plan fits, in whole MiB: what a plan takes grows a little with what it is given."""
+        plan = self
+        while plan.most() > plan.memory:
+            plan = memory_plan(-(-plan.most() // 2**20) * 2**20, plan.job)
+        return plan.memory
+
     def facts(self) -> list[dict[str, Any]]:
         """The table: what takes how many bytes, when."""
         return [
@@ -134,13 +147,13 @@ class MemoryPlan:
 
     def check(self, relief: str = "") -> None:
         """Raise CapacityError where a phase takes more than there is; `relief`: what else helps than more memory."""
-        most = max(map(self.held, ALWAYS))
+        most = self.most()
         if most > self.memory:
             phase = max(ALWAYS, key=self.held)
             told = ", ".join(f"{TABLE[n][0]} {s:,}" for n, s in self.bytes.items() if s and phase in TABLE[n][1])
             raise CapacityError(
                 f"--memory of {self.memory:,} bytes is too small: {phase} takes {most:,} bytes ({told})",
-                f"raise --memory to {-(-most // 2**20)}MiB or more{relief}",
+                f"raise --memory to {self.enough() // 2**20}MiB or more{relief}",
             )
 
 
@@ -183,7 +196,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     room = max(0, free - sum(codes))
     swept = job.block_row_bytes(in_memory, all(codes))
     return MemoryPlan(
-        memory=memory,
+        memory=memory, job=job,
         bytes=dict.fromkeys(TABLE, 0) | sizes
         | {"rows": state, "given": given, "codes": sum(codes), "batches": batches, "room": room},
         vector_rows=vector_rows,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,7 @@ def test_no_phase_takes_more_than_there_is(memory: int, job: Job) -> None:
     with suppress(CapacityError):
         plan.check()
         assert max(map(plan.held, ALWAYS)) <= memory
+    memory_plan(plan.enough(), job).check()
     least = plan.bytes["rows"] + job.answer_bytes + job.part_bytes + job.threads * LEAST_SURVIVOR_BYTES
     smallest = PAGE_BYTES + LEAST_BATCH_ROWS * READ_TIMES * (job.vector_bytes + 64)
     least += max(SWEPT_ROWS[0] * job.block_row_bytes(False, False), smallest)
@@ -84,6 +86,16 @@ def test_a_plan_that_cannot_fit_is_refused() -> None:
     job = Job(rows=1_000_000, vector_bytes=100, threads=2, code_bytes=(100,))
     with pytest.raises(CapacityError, match=r"memory of 67,108,864 bytes is too small: .*labels, ids and order"):
         memory_plan(64 << 20, job).check()
+
+
+@pytest.mark.parametrize("memory", [1 << 20, 8 << 20, 16 << 20])
+def test_the_memory_that_the_hint_names_is_enough(memory: int) -> None:
+    job = Job(rows=60_000, vector_bytes=256, threads=2, code_bytes=(64, 256), answer_bytes=7_143_424, part_bytes=10**7)
+    with pytest.raises(CapacityError) as caught:
+        memory_plan(memory, job).check()
+    named = re.search(r"memory to (\d+)MiB", caught.value.hint)
+    assert named is not None
+    memory_plan(int(named[1]) << 20, job).check()
 
 
 @pytest.fixture(scope="module")
