@@ -58,9 +58,9 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     ),
     "FitOptions": (
         "fit",
-        {"embedding", "label", "id", "vectors", "labels", "vector_type", "dims", "on_bad_rows", "metric", "normalize",
-         "margin", "band", "pick", "negatives", "positives", "positives_per_anchor", "memory", "threads", "overwrite",
-         "progress"},
+        {"embedding", "label", "id", "vectors", "labels", "vector_type", "dims", "unlabeled_value", "on_bad_rows",
+         "metric", "normalize", "margin", "band", "pick", "negatives", "positives", "positives_per_anchor", "memory",
+         "threads", "overwrite", "progress"},
     ),
     "CompareOptions": (
         "compare",

@@ -37,18 +37,26 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     again = ["minestream", "apply", report.path, *inputs, "-o", "projected.parquet"]
     if options["embedding"]:
         again += ["--embedding", options["embedding"]]
+    following = f"next: {shlex.join(again)}"
+    if not options["dimension"] and report.epochs[report.best_epoch].recall_at_1 <= report.raw_recall_at_1:
+        following = f"recall@1 is not above that of the rows as given: no reason to apply {report.path}"
     rows = report.held_out_rows + report.training_rows + report.dropped_rows
     show_result(
-        report.to_dict(), as_json, lambda _: fit_text(report, heard, shlex.join(again)), sizes={"INPUT": {"rows": rows}}
+        report.to_dict(), as_json, lambda _: fit_text(report, heard, following, rows), sizes={"INPUT": {"rows": rows}}
     )
 
 
-def fit_text(report: FitReport, heard: Heard, following: str) -> str:
-    """What `fit` learned; the epochs that progress showed already are not repeated. `following` is the next command."""
+def fit_text(report: FitReport, heard: Heard, following: str, read: int) -> str:
+    """What `fit` learned of so many rows `read`; the epochs that progress showed already are not repeated.
+
+    `following` is the last line: what to do next.
+    """
     best, start = report.epochs[report.best_epoch], report.epochs[0]
     names, more = ", ".join(report.held_out_examples), report.held_out_labels - len(report.held_out_examples)
     rows: list[Row] = [
         ("weights", f"of epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates"),
+        ("read", f"{read:,} rows"),
+        *(("left out", f"{count:,} rows: {why}") for why, count in report.left_out.items()),
         ("trained on", f"{report.training_rows:,} rows"),
         ("held out", f"{report.held_out_rows:,} rows, those of {report.held_out_labels:,} labels: {names}"
             + (f" and {more:,} more" if more else "")),
@@ -56,7 +64,7 @@ def fit_text(report: FitReport, heard: Heard, following: str) -> str:
         ("", f"{start.recall_at_1:.4f} before training, {report.raw_recall_at_1:.4f} of the rows as given"),
         ("time", short_time(report.seconds)),
     ]  # fmt: skip
-    notes = [*heard.rest_of(report.notes), f"next: {following}"]
+    notes = [*heard.rest_of(report.notes), following]
     if not best.epoch and report.raw_recall_at_1 < 1:
         notes.insert(0, "no epoch was better than the start: try a smaller --learning-rate or another --margin")
     epochs = heard.rest_of(epoch.line() for epoch in report.epochs)

@@ -116,9 +116,9 @@ ProfileOptions = TypedDict("ProfileOptions", {
 # Of fit.
 FitOptions = TypedDict("FitOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "on_bad_rows": str, "metric": str, "margin": float | None, "band": str | None, "negatives": int | None, "pick": str,
-    "positives": str | None, "positives_per_anchor": int, "normalize": bool, "vectors": Any, "labels": Any,
-    "memory": str | int, "threads": int | None, "overwrite": bool, "progress": str,
+    "unlabeled_value": str | int | None, "on_bad_rows": str, "metric": str, "margin": float | None, "band": str | None,
+    "negatives": int | None, "pick": str, "positives": str | None, "positives_per_anchor": int, "normalize": bool,
+    "vectors": Any, "labels": Any, "memory": str | int, "threads": int | None, "overwrite": bool, "progress": str,
 }, total=False)
 
 # Of compare.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,6 +22,7 @@ from minestream.config.keywords import FitOptions
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources
 from minestream.errors import InputError
+from minestream.inputs.dataset.labels import LabelReader
 from minestream.inputs.files import rows_and_vectors
 from minestream.inputs.given import given_tables
 from minestream.inputs.source import Source, open_source
@@ -56,14 +58,16 @@ class FitReport:
     raw_recall_at_1 : float
         Recall@1 of the held-out rows as given.
     held_out_labels, held_out_rows, training_rows, dropped_rows : int
-        Dropped rows have no label, or a bad embedding.
+        Dropped rows have no label, or a bad embedding. The rows of all three are those that were read.
     dimension : int
         Of the learned embedding.
     seconds : float
     held_out_examples : tuple of str
         The first of the labels held out.
     notes : tuple of str
-        That there is nothing to gain; options that have no effect.
+        That a label may mean unlabelled; that there is nothing to gain; options that have no effect.
+    left_out : dict of str to int
+        The dropped rows by cause, as mine() names it.
     """
 
     path: str
@@ -78,10 +82,12 @@ class FitReport:
     seconds: float
     held_out_examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, ready for JSON."""
-        return asdict(self) | {"epochs": [asdict(each) for each in self.epochs]}
+        """All fields, ready for JSON; the rows held out are among those left out."""
+        left_out = {**self.left_out, "held out": self.held_out_rows}
+        return asdict(self) | {"epochs": [asdict(each) for each in self.epochs], "left_out": left_out}
 
 
 @public(FitOptions)
@@ -95,7 +101,7 @@ def fit(
     Parameters
     ----------
     inputs : path, Arrow object, or list of them
-        As for mine(), with one label for each row. Rows without a label are left out.
+        As for mine(), with one label for each row. Rows without a label are left out, counted.
     out : path
         The .npz file to write; `apply` uses it.
     dimension : int, optional
@@ -151,39 +157,47 @@ def fit(
     ):
         rows, vectors = rows_and_vectors(inputs, resources)
         source = open_source(rows, vectors=vectors, **{name: getattr(rule, name) for name in READ})
-        report = _trained(config, resources, source, shown, draft.path)
+        report = _trained(config, resources, source, rule.unlabeled_value, shown, draft.path)
     return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=(*report.notes, *notes))
 
 
-def _trained(config: FitConfig, resources: Resources, source: Source, shown: Progress, path: Path) -> FitReport:
+def _trained(
+    config: FitConfig, resources: Resources, source: Source, unlabeled_value: str | None, shown: Progress, path: Path
+) -> FitReport:
     """Train, write the embedding of the best epoch to `path`, and report."""
-    with closing(Trainer(config, resources, *_read(source))) as trainer:
+    vectors, reader = _read(source, unlabeled_value)
+    labels = reader.finish()
+    notes = reader.notes("ignore", labels)
+    for note in notes:
+        shown.note(note)
+    with closing(Trainer(config, resources, vectors, labels.values.take(pa.array(labels.code)))) as trainer:
         epochs, best = trainer.run(shown)
     about: dict[str, Any] = {
         "version": VERSION, "config": asdict(config), "source": source.identity(),
         "epochs": [asdict(each) for each in epochs], "best_epoch": best,
-        "dims": source.options.dims, "vector_type": source.options.vector_type,
+        "dims": source.options.dims, "vector_type": source.options.vector_type, "unlabeled_value": unlabeled_value,
     }  # fmt: skip
     replace(trainer.best, about=about).save(path)
-    held, trained = len(trainer.held_rows), len(trainer.rows)
+    dropped = {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | {"unlabelled": reader.unlabeled}
     return FitReport(
         path=str(path), epochs=tuple(epochs), best_epoch=best, raw_recall_at_1=trainer.raw_recall,
-        held_out_labels=len(trainer.held_labels), held_out_rows=held, training_rows=trained,
-        dropped_rows=sum(entry["rows"] for entry in about["source"]) - held - trained,
-        dimension=len(trainer.best.weights), seconds=0.0, notes=trainer.notes(),
+        held_out_labels=len(trainer.held_labels), held_out_rows=len(trainer.held_rows),
+        training_rows=len(trainer.rows), dropped_rows=sum(dropped.values()),
+        dimension=len(trainer.best.weights), seconds=0.0, notes=(*notes, *trainer.notes()),
         held_out_examples=tuple(map(str, trainer.held_labels[:EXAMPLES])),
+        left_out={why: count for why, count in dropped.items() if count},
     )  # fmt: skip
 
 
-def _read(source: Source) -> tuple[NDArray[Any], pa.Array]:
-    """The good rows that have a label, and their labels."""
+def _read(source: Source, unlabeled_value: str | None) -> tuple[NDArray[Any], LabelReader]:
+    """The good rows that have a label, and what read their labels."""
     kind = source.label_type
     if kind is None or pat.is_nested(kind):
         raise InputError(f"labels of type {kind}: fit needs one label a row", "name another column with --label")
-    vectors, labels = [], []
+    vectors, reader = [], LabelReader(kind, unlabeled_value)
     for each in source.batches():
         assert each.labels is not None
-        kept = ~each.bad & each.labels.is_valid().to_numpy(zero_copy_only=False)
-        vectors.append(plain_floats(each.vectors[kept]))
-        labels.append(each.labels.filter(pa.array(kept)))
-    return np.concatenate(vectors), pa.concat_arrays(labels)
+        labels, kept = reader.labeled(each.labels.filter(pa.array(~each.bad)))
+        vectors.append(plain_floats(each.vectors[~each.bad][kept]))
+        reader.add(labels.filter(pa.array(kept)))
+    return np.concatenate(vectors), reader

@@ -38,7 +38,7 @@ TASK_ROWS = 1024
 ROW_GROUP_ROWS = 16_384
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Linear:
     """x -> W (x - mean).
 
@@ -54,6 +54,10 @@ class Linear:
     weights: NDArray[np.float64]
     mean: NDArray[np.float64]
     about: dict[str, Any]
+
+    def __repr__(self) -> str:
+        e, d = self.weights.shape
+        return f"Linear({d} coordinates to {e}{', centred' if self.mean.any() else ''}: weights, mean, about)"
 
     def transform(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
         """The projected rows, float64 (m, e), of float32 or float64 rows (m, d); threads do not change the bits."""

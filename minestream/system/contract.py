@@ -198,7 +198,10 @@ CONTRACT = (
 # What the dictionaries that functions return hold beside counters and results.
 CONFIGURED = ("config", "options", "rule", "emit", "scores", "short_rows", "negatives", "missing_scores")
 ABOUT = ("command", "folder", "inputs", "notes")
-ELSEWHERE = (*ABOUT, "output", "path", "written", "bytes", "seconds", "stages", "mined", "dropped", "counts", "version")
+ELSEWHERE = (
+    *ABOUT, "output", "path", "written", "bytes", "seconds", "stages", "mined", "dropped", "counts", "left_out",
+    "version",
+)  # fmt: skip
 READ_ONLY = ("describe", "verify")  # their "output" is what they look at
 
 
@@ -240,7 +243,7 @@ def findings(subcommand: str, found: Mapping[str, Any], **told: Any) -> dict[str
             parts[places.get(name, "counters")][name] = value
     dropped, source = found.get("dropped"), found.get("source")
     causes = left_out("candidates", dropped) if isinstance(dropped, Mapping) else []
-    causes += left_out("rows", source["dropped"]) if isinstance(source, Mapping) else []
+    causes += left_out("rows", source["dropped"] if isinstance(source, Mapping) else found.get("left_out", {}))
     path = None if subcommand in READ_ONLY else found.get("output", found.get("path"))
     outputs = [] if path is None else [output_entry(path, found.get("written", ()))]
     if outputs and "written" not in found:

@@ -183,9 +183,68 @@ def test_rows_without_labels_and_bad_rows_are_left_out(table: pa.Table, tmp_path
     given = pa.table({"label": labels, "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 4)})
     report = fit(given, tmp_path / "l.npz", **{**QUICK, "epochs": 1}, on_bad_rows="drop")
     assert report.dropped_rows == 61
+    assert report.left_out == {"bad: zero norm": 1, "unlabelled": 60}
     with pytest.raises(InputError, match="zero norm"):
         fit(given, tmp_path / "m.npz", **QUICK)
     assert not (tmp_path / "m.npz").exists()
+
+
+def minus_one_for(table: pa.Table, *classes: int) -> pa.Table:
+    """The table with integer labels, -1 in place of some classes."""
+    labels = [int(name.split()[1]) for name in table["label"].to_pylist()]
+    return table.set_column(1, "label", pa.array([-1 if label in classes else label for label in labels]))
+
+
+@pytest.mark.parametrize("classes", [(0,), (0, 1), (0, 1, 2)])
+def test_a_label_of_minus_one_is_noted_as_by_mine(table: pa.Table, tmp_path: Path, classes: tuple[int, ...]) -> None:
+    given, events = minus_one_for(table, *classes), []
+    report = fit(given, tmp_path / "l.npz", **{**QUICK, "epochs": 1}, progress_callback=events.append)
+    noted = [note for note in report.notes if "-1" in note]
+    assert noted == [note for note in mine_arrays(vectors_of(given), given["label"]).notes if "-1" in note]
+    assert len(noted) == (len(classes) > 1)
+    shown = [event.text.partition(": ")[0] for event in events if isinstance(event, Note)]
+    assert shown[: len(noted)] == [note.partition(": ")[0] for note in noted]
+
+
+def test_an_unlabelled_value_is_as_a_null(table: pa.Table, tmp_path: Path) -> None:
+    given = minus_one_for(table, 0, 1)
+    nulls = [None if label == -1 else label for label in given["label"].to_pylist()]
+    unlabelled = nulls.count(None)
+    told = fit(given, tmp_path / "a.npz", **{**QUICK, "epochs": 1}, unlabeled_value=-1)
+    read = fit(given.set_column(1, "label", pa.array(nulls)), tmp_path / "b.npz", **{**QUICK, "epochs": 1})
+    one, two = (Linear.load(tmp_path / name) for name in ("a.npz", "b.npz"))
+    assert (told.left_out, told.notes, one.crc32()) == ({"unlabelled": unlabelled}, (), two.crc32())
+    assert (one.about["unlabeled_value"], read.left_out) == ("-1", told.left_out)
+
+
+def test_the_command_accounts_for_every_row(table: pa.Table, tmp_path: Path) -> None:
+    source, model = tmp_path / "in.parquet", str(tmp_path / "l.npz")
+    given = minus_one_for(table, 0, 1)
+    pq.write_table(given, source)
+    asked = [str(source), "-o", model, "--epochs", "1", "--progress", "none", "--unlabeled-value", "-1", "--overwrite"]
+    answer = json.loads(CliRunner().invoke(learn.fit, [*asked, "--json"], catch_exceptions=False).output)
+    left, unlabelled = {each["why"]: each["count"] for each in answer["left_out"]}, given["label"].to_pylist().count(-1)
+    assert left == {"unlabelled": unlabelled, "held out": answer["counters"]["held_out_rows"]}
+    assert {each["what"] for each in answer["left_out"]} == {"rows"}
+    assert sum(left.values()) + answer["counters"]["training_rows"] == answer["inputs"][0]["rows"] == 600
+    lines = CliRunner().invoke(learn.fit, asked, catch_exceptions=False).output.splitlines()
+    assert "read        600 rows" in lines
+    assert f"left out    {unlabelled} rows: unlabelled" in lines
+
+
+@pytest.mark.parametrize("wanted", [(), ("--dimension", "3")], ids=["as many", "fewer"])
+def test_apply_is_not_recommended_where_nothing_is_gained(
+    table: pa.Table, tmp_path: Path, wanted: tuple[str, ...]
+) -> None:
+    """Fewer coordinates may be what was wanted: then a recall no higher is no reason against them."""
+    source, model = tmp_path / "in.parquet", str(tmp_path / "l.npz")
+    pq.write_table(table, source)
+    asked = [str(source), "-o", model, "--epochs", "1", "--progress", "none", "--learning-rate", "1e-300", *wanted]
+    last = CliRunner().invoke(learn.fit, asked, catch_exceptions=False).output.splitlines()[-1]
+    if wanted:
+        assert last.startswith("next: minestream apply")
+    else:
+        assert last == f"recall@1 is not above that of the rows as given: no reason to apply {model}"
 
 
 def test_progress_tells_each_epoch(table: pa.Table, tmp_path: Path) -> None:
@@ -257,6 +316,7 @@ def test_the_commands(table: pa.Table, tmp_path: Path) -> None:
     pq.write_table(table, source)
     runner = CliRunner()
     given = [source, "-o", model, "--epochs", "2", "--progress", "none", "--margin", "0.3", "--positives", "random"]
+    given += ["--learning-rate", "0.02"]
     told = runner.invoke(learn.fit, [*given, "--json"], catch_exceptions=False)
     assert len(json.loads(told.output)["result"]["epochs"]) == 3
     assert Linear.load(model).about["config"]["mining"]["margin"] == 0.3
@@ -275,7 +335,7 @@ def test_the_command_shows_each_epoch_once_and_which_labels_judge(table: pa.Tabl
     names = [f"class {label:02}" for label in np.arange(600) % 16]
     given = table.drop_columns("embedding").append_column("v", table["embedding"]).drop_columns("label")
     pq.write_table(given.append_column("name", pa.array(names)), source)
-    asked = [str(source), "-o", str(model), "--epochs", "2", "--embedding", "v", "--label", "name"]
+    asked = [str(source), "-o", str(model), "--epochs", "2", "--embedding", "v", "--label", "name", "--dimension", "3"]
     told = CliRunner().invoke(learn.fit, [*asked, "--validation", "0.5", "--progress", "lines"], catch_exceptions=False)
     assert [told.stderr.count(f"epoch {number}: ") for number in range(3)] == [1, 1, 1]
     assert "epoch 0:" not in told.stdout
@@ -284,6 +344,13 @@ def test_the_command_shows_each_epoch_once_and_which_labels_judge(table: pa.Tabl
     assert f"those of 8 labels: {first} and 3 more" in told.stdout
     following = f"next: minestream apply {model} '{source}' -o projected.parquet --embedding v"
     assert told.stdout.splitlines()[-1] == following
+
+
+def test_a_model_prints_as_one_line(learned: tuple[Path, FitReport]) -> None:
+    model = Linear.load(learned[0])
+    assert repr(model) == "Linear(4 coordinates to 4: weights, mean, about)"
+    moved = Linear(model.weights[:2], np.ones(4), {})
+    assert repr(moved) == "Linear(4 coordinates to 2, centred: weights, mean, about)"
 
 
 def test_the_file_holds_no_pickle(learned: tuple[Path, FitReport]) -> None:
