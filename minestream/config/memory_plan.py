@@ -162,14 +162,14 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     rows = job.rows or 0
     state = rows * job.row_bytes + job.id_bytes
     left = max(0, memory - state)
-    working = max(0, left - job.part_bytes)
+    working = max(0, left - job.part_bytes - job.answer_bytes)
     survivors = max(LEAST_SURVIVOR_BYTES * job.threads, working // WORKING_SHARES["survivors"])
     least, usual, most = (each * job.block_row_bytes(False, False) for each in SWEPT_ROWS)
     blocks = max(least, min(usual, working // 4), working // WORKING_SHARES["blocks"])
     sizes = {
         "blocks": min(most, blocks),
         "survivors": min(MOST_SURVIVOR_BYTES * job.threads, survivors),
-        "answers": max(job.answer_bytes, working // WORKING_SHARES["answers"]),
+        "answers": job.answer_bytes + working // WORKING_SHARES["answers"],
         "parts": job.part_bytes,
     }
     spare = left - sum(sizes.values())
