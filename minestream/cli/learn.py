@@ -53,11 +53,12 @@ def fit_text(report: FitReport, heard: Heard, following: str, read: int) -> str:
     """
     best, start = report.epochs[report.best_epoch], report.epochs[0]
     names, more = ", ".join(report.held_out_examples), report.held_out_labels - len(report.held_out_examples)
+    few = f", {report.training_anchors:,} of them as anchors: the labels of the others stand once"
     rows: list[Row] = [
         ("weights", f"of epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates"),
         ("read", f"{read:,} rows"),
         *(("left out", f"{count:,} rows: {why}") for why, count in report.left_out.items()),
-        ("trained on", f"{report.training_rows:,} rows"),
+        ("trained on", f"{report.training_rows:,} rows" + few * (report.training_anchors < report.training_rows)),
         ("held out", f"{report.held_out_rows:,} rows, those of {report.held_out_labels:,} labels: {names}"
             + (f" and {more:,} more" if more else "")),
         ("recall@1", f"{best.recall_at_1:.4f}: the share of held-out rows whose nearest one has their label"),

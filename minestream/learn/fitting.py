@@ -68,6 +68,8 @@ class FitReport:
         That a label may mean unlabelled; that there is nothing to gain; options that have no effect.
     left_out : dict of str to int
         The dropped rows by cause, as mine() names it.
+    training_anchors : int
+        Rows trained on whose label another of them has; the rest can only be negatives.
     """
 
     path: str
@@ -83,6 +85,7 @@ class FitReport:
     held_out_examples: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    training_anchors: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """All fields, ready for JSON; the rows held out are among those left out."""
@@ -186,6 +189,7 @@ def _trained(
         dimension=len(trainer.best.weights), seconds=0.0, notes=(*notes, *trainer.notes()),
         held_out_examples=tuple(map(str, trainer.held_labels[:EXAMPLES])),
         left_out={why: count for why, count in dropped.items() if count},
+        training_anchors=int((np.bincount(trainer.codes)[trainer.codes] > 1).sum()),
     )  # fmt: skip
 
 

@@ -153,6 +153,7 @@ CONTRACT = (
     Key("counters.held_out_labels", "integer", "labels held out", "fit"),
     Key("counters.held_out_rows", "integer", "their rows", "fit"),
     Key("counters.training_rows", "integer", "rows trained on", "fit"),
+    Key("counters.training_anchors", "integer", "those of them whose label another one has", "fit"),
     Key("counters.dropped_rows", "integer", "rows without a label, or with a bad embedding", "fit"),
     Key("counters.dimension", "integer", "coordinates of the learned embedding", "fit apply"),
 

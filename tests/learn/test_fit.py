@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -220,6 +221,8 @@ def test_an_unlabelled_value_is_as_a_null(table: pa.Table, tmp_path: Path) -> No
 def test_the_command_accounts_for_every_row(table: pa.Table, tmp_path: Path) -> None:
     source, model = tmp_path / "in.parquet", str(tmp_path / "l.npz")
     given = minus_one_for(table, 0, 1)
+    labels = given["label"].to_pylist()
+    given = given.set_column(1, "label", pa.array([99, *labels[1:]]))  # a label of one row
     pq.write_table(given, source)
     asked = [str(source), "-o", model, "--epochs", "1", "--progress", "none", "--unlabeled-value", "-1", "--overwrite"]
     answer = json.loads(CliRunner().invoke(learn.fit, [*asked, "--json"], catch_exceptions=False).output)
@@ -227,12 +230,17 @@ def test_the_command_accounts_for_every_row(table: pa.Table, tmp_path: Path) -> 
     assert left == {"unlabelled": unlabelled, "held out": answer["counters"]["held_out_rows"]}
     assert {each["what"] for each in answer["left_out"]} == {"rows"}
     assert sum(left.values()) + answer["counters"]["training_rows"] == answer["inputs"][0]["rows"] == 600
+    labels = given["label"].filter(pc.not_equal(given["label"], -1)).combine_chunks()
+    codes, held = held_out(labels, 0.2, 0)
+    trained, anchors = int((~held).sum()), int((np.bincount(codes[~held])[codes[~held]] > 1).sum())
+    assert answer["counters"]["training_anchors"] == anchors == trained - 1
     lines = CliRunner().invoke(learn.fit, asked, catch_exceptions=False).output.splitlines()
+    assert f"trained on  {trained} rows, {anchors} of them as anchors: the labels of the others stand once" in lines
     assert "read        600 rows" in lines
     assert f"left out    {unlabelled} rows: unlabelled" in lines
 
 
-@pytest.mark.parametrize("wanted", [(), ("--dimension", "3")], ids=["as many", "fewer"])
+@pytest.mark.parametrize("wanted", [(), ("--dimension", "2")], ids=["as many", "fewer"])
 def test_apply_is_not_recommended_where_nothing_is_gained(
     table: pa.Table, tmp_path: Path, wanted: tuple[str, ...]
 ) -> None:
