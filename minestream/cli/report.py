@@ -57,6 +57,10 @@ RULES = {
     "max_uses": "no row is a negative more often in the whole run",
     "negatives_per_anchor": "no anchor has more rows",
 }
+READ_AS = {
+    "embedding": "vectors from", "label": "labels from", "id": "ids from", "group": "groups from",
+    "version": "versions from", "carry": "carried:",
+}  # fmt: skip
 STAGES = {
     "read": "reading",
     WAITED: "  waiting for input",
@@ -147,7 +151,9 @@ def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
     told = {}
     for table, found in (("", columns), (", of the corpus ", columns.get("corpus") or columns)):
         roles = {role: name for role, name in found.items() if role != "corpus" and name}
-        told[table] = ", ".join(f"{role} {', '.join(n) if isinstance(n, list) else n}" for role, n in roles.items())
+        told[table] = ", ".join(
+            f"{READ_AS[role]} {', '.join(name) if isinstance(name, list) else name}" for role, name in roles.items()
+        )
     if len({*told.values()}) == 1:
         told.popitem()
     if text := "".join(f"{table}{names}" for table, names in told.items()):

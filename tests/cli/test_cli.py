@@ -523,10 +523,10 @@ def test_the_report_names_the_columns_that_were_read() -> None:
         "corpus": {"embedding": "v"},
     }
     told = [line.split(maxsplit=1) for line in report.report_text(a_report(columns=columns)).splitlines()]
-    assert ["columns", "embedding vector, id id, carry text, title, of the corpus embedding v"] in told
+    assert ["columns", "vectors from vector, ids from id, carried: text, title, of the corpus vectors from v"] in told
     del columns["corpus"]
     told = [line.split(maxsplit=1) for line in report.report_text(a_report(columns=columns)).splitlines()]
-    assert ["columns", "embedding vector, id id, carry text, title"] in told
+    assert ["columns", "vectors from vector, ids from id, carried: text, title"] in told
 
 
 def test_the_report_names_the_rules_that_were_asked_for() -> None:
