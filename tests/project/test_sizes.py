@@ -11,12 +11,6 @@ SELF_CONTAINED = {"reference.py"}  # the oracle, read beside the contract from t
 
 # What is larger today, as file and name. An entry goes as soon as its function fits.
 TOO_MANY_PARAMETERS = {"kernels/tile.py tile"}  # the operands of one instruction
-TOO_LONG = {
-    "insight/profiling.py profile",
-    "kernels/tile.py tile",
-    "learn/fitting.py fit",
-    "mining/arrays.py mine_arrays",
-}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -42,7 +36,10 @@ def parameters(function: Function) -> int:
 
 
 def lines(function: Function) -> int:
-    return (function.end_lineno or function.lineno) - function.lineno + 1
+    """Lines of a function beside its docstring, which is as long as its parameters need."""
+    first = function.body[0] if ast.get_docstring(function) else None
+    said = (first.end_lineno or first.lineno) - first.lineno + 1 if first else 0
+    return (function.end_lineno or function.lineno) - function.lineno + 1 - said
 
 
 def test_functions_have_few_parameters() -> None:
@@ -50,9 +47,9 @@ def test_functions_have_few_parameters() -> None:
     assert {name for name, each in found.items() if parameters(each) > MOST_PARAMETERS} == TOO_MANY_PARAMETERS
 
 
-def test_functions_fit_on_a_screen() -> None:
+def test_functions_fit_on_a_screen_beside_their_docstrings() -> None:
     found = functions(PACKAGE)
-    assert {name for name, each in found.items() if lines(each) > MOST_LINES} == TOO_LONG
+    assert [name for name, each in found.items() if lines(each) > MOST_LINES] == []
 
 
 def test_what_is_too_large_is_found(tmp_path: Path) -> None:
