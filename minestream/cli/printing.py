@@ -20,7 +20,7 @@ from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
-from minestream.system.values import Row, given_of, size_text, value_rows
+from minestream.system.values import Row, given_of, many, size_text, value_rows
 
 SHOWN_FILES = 3
 # What export and refilter count, in words: where it is not 0, a label and a text.
@@ -55,7 +55,7 @@ DERIVED = {
     "anchors": ("anchors", "{:,}, whose rows were derived again from the source"),
     "anchors_absent": (
         "  without rows",
-        "{:,}, rightly: a quarter of the sample is drawn from such, to find lost rows",
+        "{:,}, rightly: anchors without rows are drawn too, so that lost rows are found",
     ),
     "rows_compared": ("rows compared", "{:,}"),
     "partners": ("other ends", "{:,} of the pairs of these anchors were derived, too"),
@@ -68,12 +68,12 @@ def describe_text(result: Mapping[str, Any]) -> str:
     """What `describe` found, on one screen."""
     config, source, report = result["config"], result["source"], result.get("report", {})
     counts = report.get("stats", {}) | result["counts"]
-    files = "1 file" if result["files"] == 1 else f"{result['files']:,} files"
-    origin = ", ".join(f"{file['name']} ({file['rows']:,} rows)" for file in source[:SHOWN_FILES])
+    origin = ", ".join(f"{file['name']} ({many(file['rows'], 'row')})" for file in source[:SHOWN_FILES])
+    size = f"{many(result['files'], 'file')} of {size_text(result['bytes'])}"
     more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
     tables: dict[str, list[Row]] = {
         result["output"]: [
-            ("rows", f"{result['rows']:,} in {files} of {size_text(result['bytes'])}, minestream {result['version']}"),
+            ("rows", f"{result['rows']:,} in {size}, minestream {result['version']}"),
             *config_rows(config),
             *other_options(config),
             *columns_rows(result["columns"]),
@@ -110,8 +110,7 @@ def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:
 
 def verify_text(result: Mapping[str, Any]) -> str:
     """What `verify` checked; a difference is an error and never comes here."""
-    files = "1 file" if result["files"] == 1 else f"{result['files']:,} files"
-    rows: list[Row] = [("checksums", f"right: {files}, {result['rows']:,} rows")]
+    rows: list[Row] = [("checksums", f"right: {many(result['files'], 'file')}, {many(result['rows'], 'row')}")]
     told = {name: result[name] for name in DERIVED if result.get(name) or (name in result and name == "rows_compared")}
     rows += [(DERIVED[name][0], DERIVED[name][1].format(count)) for name, count in told.items()]
     return sections({"verify: no difference": rows}, result["notes"])

@@ -15,7 +15,7 @@ from minestream.config.parse import PIPE
 from minestream.config.rules import BANDS
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report, short_left_out
-from minestream.system.values import Row, size_text, value_rows
+from minestream.system.values import Row, many, size_text, value_rows
 
 CHOICES = (
     "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
@@ -178,12 +178,12 @@ def left_out_rows(
 ) -> Iterator[Row]:
     """What gave no row, and what gave another than was asked for: how many, and why; `stats`: as far as counted."""
     for cause, count in source.get("dropped", {}).items():
-        yield "left out", f"{count:,} rows: {cause}"
+        yield "left out", f"{many(count, 'row')}: {cause}"
     if alone := source.get("without_positive"):
         what = "queries" if config["two_tables"] else "rows as anchors"
         yield "left out", f"{alone:,} {what}: {_why_alone(source, config, columns)}"
     for rule, count in stats.get("dropped", {}).items():
-        yield "left out", f"{count:,} candidates: {rule} (of those looked at, which are not all)"
+        yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
     one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
     subject = "anchors" if one_each else "pairs of anchor and positive"
     every = sum(stats.get(name, 0) for name in ("full", "short", "empty"))

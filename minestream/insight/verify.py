@@ -76,7 +76,7 @@ def verify(
     source for carried columns. With emit pairs up to 4 partners of each anchor are derived, too: either end may pick.
     """
     check_own(Verifying, sample=sample)
-    mined = mined_output(path)
+    mined = mined_output(path, VerifyMismatchError)
     config, every_anchor = mined.about["config"], False
     trainer = config["emit"] in FORMATS
     if "refilter" in mined.about and sample > 0 and not trainer:
@@ -106,19 +106,14 @@ def expect(place: str, expected: Any, found: Any, hint: str = UNLIKE) -> None:
 
 def check_files(mined: MinedOutput) -> int:
     """Compare every file with its checksum and counts, and with the manifest; returns the number of rows."""
-    names, total, manifest = [file.name for file in mined.files], 0, mined.manifest or {}
-    parts = [f"part-{index:05d}.parquet" for index in range(len(names))] if mined.path.is_dir() else names
-    listed = {entry["name"]: entry for entry in manifest.get("files", [{"name": name} for name in parts])}
-    for name in [*listed, *names]:
-        if name not in names:
+    total, manifest = 0, mined.manifest or {}
+    for index, file in enumerate(mined.files):
+        if mined.path.is_dir() and not manifest and file.name != (name := f"part-{index:05d}.parquet"):
             raise VerifyMismatchError(f"{mined.path}: {name} is missing", DAMAGED)
-        if name not in listed:
-            raise VerifyMismatchError(f"{mined.path}: {name} is not in the manifest", DAMAGED)
-    for file in mined.files:
         about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatchError)
         found = {"rows": rows, "crc32": crc, "bytes": file.stat().st_size, "fingerprint": about["fingerprint"]}
         own = {"rows": about["counts"]["rows"], "crc32": about["rows_crc32"], "fingerprint": mined.about["fingerprint"]}
-        by_manifest = listed[file.name] | {"fingerprint": manifest.get("fingerprint", about["fingerprint"])}
+        by_manifest = {**manifest["files"][index], "fingerprint": manifest["fingerprint"]} if manifest else {}
         for says, facts in (("its metadata", own), ("the manifest", by_manifest)):
             for fact in (fact for fact in found if fact in facts):
                 what = "CRC-32 of its rows" if fact == "crc32" else fact

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from minestream.config.mine_config import MineConfig
 from minestream.inputs.given import Given, tables_read
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_notes
@@ -44,6 +45,8 @@ def publish(mining: Mining, run: Run) -> Report:
 def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:
     """The report of an output that --resume found complete; `given` are the tables that would be read."""
     recorded = report_of(manifest, output.final)
+    config = recorded["config"]  # a file of JSON has it in the order of the alphabet
+    recorded |= {"config": {name: config[name] for name in MineConfig.__dataclass_fields__ if name in config} | config}
     kept = {name: recorded.get(name) for name in ("seconds", "command", "folder")}
     source = recorded["source"]
     theirs = sum(file["rows"] or 0 for file in manifest["source"] if file.get("role") == "corpus")

@@ -73,13 +73,15 @@ def file_metadata(path: AnyPath, hint: str = WHAT_TO_GIVE) -> dict[str, Any]:
     return about | {"config": config_of(about["config"], path, InputError).to_dict()}
 
 
-def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
+def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = InputError) -> MinedOutput:
     """The mined output at `path`: a file, a folder of parts, or the manifest of either.
 
     Raises
     ------
     InputError
         When there is none, or `path` is one part of a folder.
+    `failure`
+        When the parts in a folder are not those that its manifest lists.
     """
     out = place_of(path)
     out = out.with_name(out.name.removesuffix(MANIFEST)) if out.name.endswith(MANIFEST) else out
@@ -92,6 +94,10 @@ def mined_output(path: str | os.PathLike[str]) -> MinedOutput:
             raise InputError(f"{out} holds no part-*.parquet", WHAT_TO_GIVE)
         if manifest is None and isinstance(out, RemotePath):  # its files come one by one, and the manifest last
             raise InputError(f"{out} is not complete: it has no manifest", "mine with --resume")
+        names = {file.name for file in files}
+        listed = names if manifest is None else {entry["name"] for entry in manifest["files"]}
+        for name in sorted(names ^ listed):
+            raise failure(f"{out}: {name} is {'missing' if name in listed else 'not in the manifest'}", DAMAGED)
         return MinedOutput(out, files, manifest, file_metadata(files[0]))
     if not out.exists():
         unfinished = (out.parent / f"{out.name}.partial").exists()

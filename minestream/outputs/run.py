@@ -62,6 +62,9 @@ class Output(Target):
             raise OutputError(
                 f"cannot write {self.final}: it is a folder that is there", "name a file, or a new folder"
             )
+        if self.final.exists() and not (self.final.is_file() or self.final.is_dir()):
+            what = f"cannot write {self.final}: it is a device or a pipe, no file"
+            raise OutputError(what, "-o - writes an Arrow stream to standard output: minestream mine ... -o - > PLACE")
         if not parent.is_dir():
             raise OutputError(
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"

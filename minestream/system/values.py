@@ -43,6 +43,11 @@ def plain_value(name: str, value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and name != "seed" else f"{value:g}"
 
 
+def many(count: int, noun: str) -> str:
+    """A count of things, whose plural ends in s: 1 row, 1,234 rows."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def size_text(size: float) -> str:
     """The text of a size in bytes: 512 B, 80.1 KiB, 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

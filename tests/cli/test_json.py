@@ -185,6 +185,7 @@ def test_inputs_and_outputs_are_what_was_read_and_written(answers: dict[str, dic
     assert answers["mine, two tables"]["inputs"] == [source, source | {"name": "--corpus"}]
     for name in ("mine, two tables", "mine, arrays", "mine, vectors"):
         assert answers[f"{name}, again"]["inputs"] == answers[name]["inputs"], name
+        assert [*answers[f"{name}, again"]["configuration"]] == [*answers[name]["configuration"]], "the same order"
         assert answers[name]["inputs"][0]["rows"] == 120
     rows = sum(answers[name]["counters"]["rows"] for name in ("mine, a slice", "mine, the other slice"))
     assert answers["merge"]["inputs"] == [

@@ -245,6 +245,8 @@ def test_parts_are_compared_with_the_manifest(tmp_path: Path) -> None:
     os.rename(path / "part-00002.parquet", tmp_path / "kept")
     with pytest.raises(VerifyMismatchError, match=r"mined: part-00002\.parquet is missing"):
         verify.verify(path, sample=0)
+    with pytest.raises(InputError, match=r"part-00002\.parquet is missing"):  # else what it holds would be less
+        describe.describe(path)
     os.rename(path / "part-00001.parquet", path / "part-00002.parquet")
     (tmp_path / "mined.manifest.json").unlink()
     with pytest.raises(VerifyMismatchError, match=r"part-00001\.parquet is missing"):

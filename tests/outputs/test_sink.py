@@ -285,6 +285,14 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_device_or_pipe_is_refused(tmp_path: Path, overwrite: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="a device or a pipe, no file"):
+        sink.Output(tmp_path / "pipe").check(resume=False, overwrite=overwrite)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 # ---------------------------------------------------------------- resume
 
 
