@@ -52,7 +52,8 @@ def describe(path: str, html: str | None, as_json: bool) -> None:
     if html:
         minestream.describe_html(path, html)
     sizes = {"OUT": {"rows": found.get("rows")}}
-    show_result(found, as_json, printing.describe_text, sizes=sizes, outputs=(html,) if html else ())
+    written = (html,) if html else ()
+    show_result(found, as_json, lambda _: printing.describe_text(found, written), sizes=sizes, outputs=written)
 
 
 @click.command(cls=Command)

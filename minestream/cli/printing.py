@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from minestream.cli.report import (
-    CHOICES,
-    ROWS_HOLD,
-    columns_rows,
-    config_rows,
-    hardness_rows,
-    left_out_rows,
-    listed_rows,
-    once,
-)
+from minestream.cli.report import CHOICES, ROWS_HOLD, config_rows
 from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
+from minestream.insight.outcome import once, outcome_rows, source_rows
 from minestream.system.values import Row, given_of, many, size_text, value_rows
 
-SHOWN_FILES = 3
 # What export and refilter count, in words: where it is not 0, a label and a text.
 EXPORTED = {
     "empty": ("left out", "{} pairs: they have no negative left"),
@@ -64,38 +55,29 @@ DERIVED = {
 }
 
 
-def describe_text(result: Mapping[str, Any]) -> str:
-    """What `describe` found, on one screen."""
-    config, source, report = result["config"], result["source"], result.get("report", {})
+def describe_text(result: Mapping[str, Any], written: Iterable[str] = ()) -> str:
+    """What `describe` found, on one screen, and the files it wrote."""
+    config, report = result["config"], result.get("report", {})
     counts = report.get("stats", {}) | result["counts"]
-    origin = ", ".join(f"{file['name']} ({many(file['rows'], 'row')})" for file in source[:SHOWN_FILES])
     size = f"{many(result['files'], 'file')} of {size_text(result['bytes'])}"
-    more = f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else ""
     tables: dict[str, list[Row]] = {
         result["output"]: [
             ("rows", f"{result['rows']:,} in {size}, minestream {result['version']}"),
             *config_rows(config),
             *other_options(config),
-            *columns_rows(result["columns"]),
+            *source_rows(result),
             ("labels", result["labels"]),
             ("loss", result["loss"]),
-            ("source", origin + more),
             *value_rows(given_of({"command": report.get("command")})),
         ],
         "rescoring": value_rows(given_of(result.get("rescoring", {}))),
         "mined": [
             *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
-            *once(
-                [
-                    *listed_rows(report.get("source", {}), why=True),
-                    *left_out_rows(report.get("source", {}), counts, config, result.get("columns", {})),
-                ]
-            ),
-            *hardness_rows(counts | result, config),
+            *outcome_rows(result),
         ],
         f"quantiles, of {result['quantiles_of']}": quantile_rows(result["quantiles"]),
     }
-    return sections(tables)
+    return sections(tables, [f"wrote {path}" for path in written])
 
 
 def quantile_rows(quantiles: Mapping[str, Mapping[str, float]]) -> list[Row]:

@@ -5,7 +5,7 @@ Eight lines or so that a newcomer understands; with --verbose also the options t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from minestream.cli.tables import sections
@@ -13,9 +13,10 @@ from minestream.config.memory_plan import LIBRARY_BYTES
 from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.rules import BANDS
+from minestream.insight.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.system.progress import short_number, short_time
-from minestream.system.stats import WAITED, Report, short_left_out
-from minestream.system.values import Row, many, size_text, value_rows
+from minestream.system.stats import WAITED, Report
+from minestream.system.values import Row, size_text, value_rows
 
 CHOICES = (
     "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
@@ -33,14 +34,6 @@ POSITIVES = {
     "all": "all of each anchor",
 }
 PICKS = {"nearest": "the nearest", "random": "at random", "weighted": "by distance weighting"}
-# Counters of what happened to pairs of anchor and positive (with --emit pairs: to anchors), in words.
-HAPPENED = (
-    ("empty", "{count} ({share}): the rules leave no {negative}"),
-    ("short", "{count} ({share}) have fewer than {k} {negative}s: the rules leave no more"),
-    ("fallbacks", "{count} took the farthest negative: none lies in the band"),
-    ("duplicate_positives", "{count} have a positive that equals the anchor: there is no other"),
-)
-LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
 REFERENCES = {
     "pair": "the pair's positive", "min": "the anchor's farthest positive", "max": "the anchor's nearest positive",
     "mean": "the mean of the anchor's positives",
@@ -57,10 +50,6 @@ RULES = {
     "max_uses": "no row is a negative more often in the whole run",
     "negatives_per_anchor": "no anchor has more rows",
 }
-READ_AS = {
-    "embedding": "vectors from", "label": "labels from", "id": "ids from", "group": "groups from",
-    "version": "versions from", "carry": "carried:",
-}  # fmt: skip
 STAGES = {
     "read": "reading",
     WAITED: "  waiting for input",
@@ -132,87 +121,14 @@ def _outcome(report: Report) -> Iterator[Row]:
         yield "next", f"minestream describe {report.output}"
 
 
-def once(rows: Iterable[Row]) -> list[Row]:
-    """Rows of a table in which a name that repeats stands only in the first of its rows."""
-    table = list(rows)
-    names = [row[0] for row in table]
-    return [
-        ("", row[1]) if name == before else row for row, name, before in zip(table, names, ["", *names], strict=False)
-    ]
-
-
 def _in_a_file(report: Report) -> bool:
     """Whether the rows were written to a file or folder, not to standard output or to nowhere."""
     return report.output not in (None, PIPE)
 
 
-def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
-    """Which columns were read for what, of each table that has others."""
-    told = {}
-    for table, found in (("", columns), (", of the corpus ", columns.get("corpus") or columns)):
-        roles = {role: name for role, name in found.items() if role != "corpus" and name}
-        told[table] = ", ".join(
-            f"{READ_AS[role]} {', '.join(name) if isinstance(name, list) else name}" for role, name in roles.items()
-        )
-    if len({*told.values()}) == 1:
-        told.popitem()
-    if text := "".join(f"{table}{names}" for table, names in told.items()):
-        yield "columns", text
-
-
 def _of_each(source: Mapping[str, Any]) -> dict[str, int]:
     """The rows of each table, where there are two."""
     return {f"rows of the {name}": source[name] for name in ("queries", "corpus") if name in source}
-
-
-def listed_rows(source: Mapping[str, Any], why: bool = False) -> Iterator[Row]:
-    """How many pairs the lists have, and how many of them are used; `why`: also what becomes of the others."""
-    for option, found in source.get("listed", {}).items():
-        yield "listed", f"{found['pairs']:,} pairs in {option}, {found['used']:,} of them used"
-        for cause, count in found["left_out"].items() if why else ():
-            yield "listed", f"{count:,} not used: {cause}"
-
-
-def left_out_rows(
-    source: Mapping[str, Any], stats: Mapping[str, Any], config: Mapping[str, Any], columns: Mapping[str, Any]
-) -> Iterator[Row]:
-    """What gave no row, and what gave another than was asked for: how many, and why; `stats`: as far as counted."""
-    for cause, count in source.get("dropped", {}).items():
-        yield "left out", f"{many(count, 'row')}: {cause}"
-    if alone := source.get("without_positive"):
-        what = "queries" if config["two_tables"] else "rows as anchors"
-        yield "left out", f"{alone:,} {what}: {_why_alone(source, config, columns)}"
-    for rule, count in stats.get("dropped", {}).items():
-        yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
-    one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
-    subject = "anchors" if one_each else "pairs of anchor and positive"
-    every = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
-    leaves_out = dict(zip(("empty", "short"), short_left_out(config), strict=True))
-    negative = "dissimilar row" if config["emit"] == "pairs" else "negative"
-    for name, text in HAPPENED:
-        if count := stats.get(name):
-            share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
-            label = LABELS.get(name) or ("left out" if leaves_out[name] else "short")
-            told = text.format(count=f"{count:,} {subject}", share=share, k=config["negatives"], negative=negative)
-            yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
-
-
-def _why_alone(source: Mapping[str, Any], config: Mapping[str, Any], columns: Mapping[str, Any]) -> str:
-    """Why rows have no positive, by what was asked for."""
-    listed, label = config["listed_positives"], columns.get("label") or not config["listed_positives"]
-    lost = source.get("listed", {}).get("--qrels", {}).get("left_out")
-    told = ["no positive that takes part is listed for them" if lost else "no positive is listed for them"] * listed
-    if label:
-        groups = config["group_column"] and config["group_rule"] != "negatives"
-        shared = config["two_tables"] and (config["shared_ids"] or not listed) and columns.get("id")
-        has = ["their label", *["another group"] * bool(groups), *["another id"] * bool(shared)]
-        row = "row of the corpus" if config["two_tables"] else "row" if config["window"] else "other row"
-        part = " that takes part" if set(source.get("dropped", {})) - {"unlabelled"} else ""
-        part = " that may be a candidate" if config["candidate_where"] else part
-        place = " in the window before them" if config["window"] else ""
-        aside = " (pairs of --exclude do not count)" if "--exclude" in source.get("listed", {}) else ""
-        told.append(f"no {row}{part}{place} has {' and '.join(has)}{aside}")
-    return ", and ".join(told)
 
 
 def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
@@ -230,26 +146,6 @@ def negatives_text(config: Mapping[str, Any]) -> str:
     how_many = f"{PICKS[config['pick']]} {k:,}" if k else "all of them"
     what = band.help if config["emit"] == "pairs" else band.help.partition(" (pairs:")[0]
     return f"{config['band']}, {how_many}: {what}{within}"
-
-
-def hardness_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:
-    """How hard the negatives are, by `mean_loss` and `active_fraction`, and by the nearer ones the rules pass over."""
-    loss, share = stats.get("mean_loss"), stats.get("active_fraction")
-    if loss is not None:
-        text = f"mean loss {loss:.4g}"
-        if share == 1 and config["loss"] == "triplet" and not config["swap"]:
-            gap = config["margin"] - loss
-            side = "farther" if gap > 0 else "nearer"
-            text += f": the negative is {abs(gap):.4g} {side} than the positive, on average"
-        elif share is not None:
-            text += f"; {100 * share:.1f} % of the losses are above 0"
-        yield "hardness", text
-    if pairs := stats.get("nearer_pairs"):
-        from minestream.kernels.types import NEARER_CAP  # not loaded for --help
-
-        passed = stats["nearer_passed_over"]
-        most = f", of each pair {NEARER_CAP:,} at most counted" if passed >= NEARER_CAP else ""
-        yield "passed over", f"{passed / pairs:,.1f} nearer negatives a pair, which the rules leave out{most}"
 
 
 def _search_rows(report: Report) -> Iterator[Row]:

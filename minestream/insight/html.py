@@ -110,9 +110,10 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]], marked: int | 
     return _scrolling("n1", f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>") if body else note("none")
 
 
-def values(found: Mapping[str, object]) -> str:
+def values(found: Mapping[str, object] | Iterable[tuple[object, ...]]) -> str:
     """Names and values as a table of two columns."""
-    rows = "".join(f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value in found.items())
+    pairs = found.items() if isinstance(found, Mapping) else found
+    rows = "".join(f"<tr><th>{escaped(name)}</th><td>{escaped(value)}</td></tr>" for name, value, *_ in pairs)
     return _scrolling("n2", f"<tbody>{rows}</tbody>")
 
 

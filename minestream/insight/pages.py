@@ -31,6 +31,7 @@ from minestream.insight.html import (
     values,
 )
 from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
+from minestream.insight.outcome import outcome_rows, source_rows
 from minestream.insight.sight import Sight
 from minestream.outputs.mined import mined_output
 from minestream.outputs.single_file import ending_in, publishing
@@ -328,7 +329,8 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
         "How it was mined": two(
             values({name: config[name] for name in chosen if config.get(name) is not None}),
             bars({FUNNEL[name]: count for name, count in counts.items() if count}),
-        ),
+        )
+        + values([*source_rows(found), *outcome_rows(found)]),
         **rescoring_section(found.get("rescoring")),
     }
     command = found.get("report", {}).get("command")

@@ -236,6 +236,26 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
         describe_html(tmp_path / "out.parquet", tmp_path / "notes.html")
 
 
+def test_the_page_of_a_mined_file_says_what_was_read_and_left_out_as_the_terminal_does(
+    nasty: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = [None if row < 9 else "alone" if row == 9 else name for row, name in enumerate(nasty["label"].to_pylist())]
+    at = nasty.column_names.index("label")
+    write(nasty.set_column(at, "kind <b>", pa.array(labels)), tmp_path / "in.parquet")
+    mine("in.parquet", "out.parquet", label="kind <b>", progress="none")
+    told = CliRunner().invoke(cli, ["describe", "out.parquet", "--html", "out.html"], catch_exceptions=False).stdout
+    assert told.endswith("wrote out.html\n")
+    text = (tmp_path / "out.html").read_text()
+    assert_self_contained(text)
+    shown = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
+    assert "columns vectors from embedding, ids from id, labels from kind <b> source in.parquet (160 rows)" in shown
+    left_out = "left out 9 rows: unlabelled 1 rows as anchors: no other row has their label"
+    assert left_out in shown
+    assert left_out in " ".join(told.split())
+    assert shown.count("hardness mean loss") == told.count("hardness") == 1
+
+
 def test_charts_are_drawn_to_scale() -> None:
     drawn = histogram("h", "x", [0.0, 1.0, 2.0, 3.0], {"a": [(0.25, 0.05), (0.75, None), (0, 0)], "b": [(0, 0)] * 3})
     heights = [float(y) for y in re.findall(r"V([\d.]+)", drawn)]
