@@ -206,8 +206,8 @@ def test_nothing_says_what_belongs_together(refused: Callable[..., str]) -> None
     for name in ("queries", "corpus"):
         write(Path(f"{name}.parquet"), {"embedding": vectors(), "id": list(range(ROWS)), "text": texts})
     for tables in (["queries.parquet", "--corpus", "corpus.parquet"], ["queries.parquet"]):
-        said = refused(INPUT, *tables, words=["text (string, 30 distinct values", "--label text"])
-        assert 0 < said.index("--qrels PAIRS") < said.index("--label text")
+        said = refused(INPUT, *tables, words=["text (string, 30 distinct values", "--label COL"])
+        assert 0 < said.index("--qrels PAIRS") < said.index("--label COL")
     with pytest.raises(InputError, match="qrels="):
         minestream.mine_arrays(ONES, corpus=ONES)
 

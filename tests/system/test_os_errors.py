@@ -44,7 +44,7 @@ def _within(context: Any, error: MinestreamError) -> None:
 
 
 def _stamped(error: MinestreamError, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_stamp", Refusing(error).refuse)
+    monkeypatch.setattr(files, "stamp_of", Refusing(error).refuse)
     files.open_inputs("digits.parquet")
 
 
