@@ -181,7 +181,8 @@ def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options:
     flags = {"--overwrite": options["overwrite"], "--json": as_json, "--verbose": verbose}
     words += [flag for flag, wanted in flags.items() if wanted]
     words += ["--progress", options["progress"]] if options["progress"] else []
-    tell(printable(f"in {folder}: {shlex.join(['minestream', name, *words])}"))
+    if options["progress"] != "none":
+        tell(printable(f"in {folder}: {shlex.join(['minestream', name, *words])}"))
     again = {"mine": mine, "merge": merge, "profile": profile}[name]
     with chdir(folder), again.make_context(f"minestream {name}", words) as context:
         again.invoke(context)

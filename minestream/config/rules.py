@@ -193,6 +193,7 @@ VECTOR_TYPES: dict[str, str] = {
     "uint8": "1 byte each, or whole numbers from 0 to 255; compared as float32",
     "bf16": "2 bytes each, or a uint16 each; compared as float32",
 }
+REPEATED = "listed before, or of a row with itself"  # why a listed pair is not used, without harm
 HERE = "local"
 
 

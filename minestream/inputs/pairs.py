@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,16 +304,8 @@ def one_of(ids: pa.Array | None) -> str:
     return "none" if ids is None or not len(ids) else f"{ids.type} like {ids[0].as_py()!r}"
 
 
-def places_of(
-    values: pa.Array,
-    ids: pa.Array | None,
-    name: str,
-    what: str,
-    policy: str,
-    notes: list[str],
-    count: Callable[[int], None],
-) -> Places:
-    """The position of each value in `ids`, -1 for unknown ones, which are refused or passed to `count`.
+def places_of(values: pa.Array, ids: pa.Array | None, name: str, what: str, policy: str, notes: list[str]) -> Places:
+    """The position of each value in `ids`, -1 for unknown ones where these are not refused.
 
     Raises
     ------
@@ -324,18 +316,20 @@ def places_of(
         raise InputError(f"{name}: it names {what} by id, and these have no id column", "name one with --id")
     places = np.asarray(pc.index_in(like_ids(values, ids.type, name, notes), value_set=ids).fill_null(-1), np.int64)
     unknown = np.flatnonzero(places < 0)
+    none, check = unknown.size == places.size, "check that it belongs to this input"
+    if none and what == "the rows":
+        check += "; --corpus TABLE gives the rows that INPUT's are paired with, where these are others"
     if unknown.size and policy == "error":
         raise InputError(
             f"{name}: {unknown.size:,} of {places.size:,} ids are not among {what}, the first is "
             f"{values[int(unknown[0])].as_py()!r}; these are {one_of(ids)}",
-            "check that it belongs to this input, or leave such pairs out with --on-missing-ids drop",
+            check if none else f"{check}, or leave such pairs out with --on-missing-ids drop",
         )
-    if unknown.size == places.size:
+    if none:
         raise InputError(
             f"{name}: none of its {places.size:,} ids, {one_of(values)}, is among {what}: these are {one_of(ids)}",
-            "check that it belongs to this input",
+            check,
         )
-    count(int(unknown.size))
     return places
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from minestream.config.rules import REPEATED
 from minestream.system.stats import short_left_out
 from minestream.system.values import Row, many
 
@@ -50,11 +51,12 @@ def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
 
 
 def listed_rows(source: Mapping[str, Any], why: bool = False) -> Iterator[Row]:
-    """How many pairs the lists have, and how many of them are used; `why`: also what becomes of the others."""
+    """How many pairs the lists have, and how many are used; `why`: also what becomes of others that notes tell of."""
     for option, found in source.get("listed", {}).items():
         yield "listed", f"{found['pairs']:,} pairs in {option}, {found['used']:,} of them used"
-        for cause, count in found["left_out"].items() if why else ():
-            yield "listed", f"{count:,} not used: {cause}"
+        for cause, count in found["left_out"].items():
+            if why or cause == REPEATED:
+                yield "listed", f"{count:,} not used: {cause}"
 
 
 def left_out_rows(

@@ -27,6 +27,7 @@ from minestream.cli.main import cli, main
 from minestream.cli.options import flags_of, visible_fields
 from minestream.config.names import FOREIGN_OPTIONS
 from minestream.config.resolve import OPTION_FIELDS, split_options
+from minestream.config.rules import REPEATED
 from minestream.system import interrupts
 from minestream.system.stats import Report, ShardStats
 
@@ -422,6 +423,13 @@ def test_the_closing_report() -> None:
     assert lines[-1] == "a note"
     assert "\x1b" not in text
     assert "screening" not in text
+
+
+def test_repeated_pairs_are_named_where_they_are_not_used() -> None:
+    listed = {"--qrels": {"pairs": 10, "used": 6, "left_out": {REPEATED: 3, "graded low": 1}}}
+    text = " ".join(report.report_text(a_report(source=a_report().source | {"listed": listed})).split())
+    assert f"listed 10 pairs in --qrels, 6 of them used 3 not used: {REPEATED}" in text
+    assert "graded low" not in text, "a note says so"
 
 
 @pytest.mark.parametrize(("emit", "aside"), [("triplets", False), ("pairs", True)])

@@ -197,6 +197,15 @@ def test_repeat_runs_it_again(out: str, here: Path, monkeypatch: pytest.MonkeyPa
     assert not (here / out).exists(), "an output that was moved is made where it is now"
 
 
+def test_a_quiet_repetition_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    run("mine", "in.parquet", "-o", "a.parquet", *QUIET)
+    capsys.readouterr()
+    run("repeat", "a.parquet", "-o", "b.parquet", "-q")
+    assert capsys.readouterr() == ("", "")
+    run("repeat", "a.parquet", "-o", "c.parquet")
+    assert "minestream mine in.parquet" in capsys.readouterr().err
+
+
 def test_slices_and_their_merge_are_repeated() -> None:
     for number in "12":
         run("mine", "in.parquet", "-o", "m", "--shard", f"{number}/2", *QUIET)

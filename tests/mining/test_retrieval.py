@@ -466,6 +466,15 @@ def test_rows_outside_a_condition_are_known_and_take_no_part() -> None:
 
 
 @pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("policy", ["error", "drop"])
+def test_a_corpus_that_was_forgotten_is_asked_for(policy: str) -> None:
+    with pytest.raises(InputError) as caught:
+        mine_batches("c.parquet", qrels="p.parquet", on_missing_ids=policy)
+    assert "corpus" in caught.value.hint
+    assert "drop" not in caught.value.hint
+
+
+@pytest.mark.usefixtures("tables")
 def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
     write_pairs([("q0", "d1"), ("q1", "x"), ("y", "d2")])
     report = mine(
@@ -473,7 +482,8 @@ def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
     )
     assert report.stats.pairs == 1
     notes = "\n".join(report.notes)
-    assert "1 pairs left out, their ids are not among the queries" in notes
+    assert "--qrels: 2 pairs left out, an id of theirs is in no row" in notes
+    assert notes.count("pairs left out") == 1
     assert "4 queries have no positive and are skipped" in notes
 
 

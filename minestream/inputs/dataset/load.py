@@ -15,6 +15,7 @@ from minestream.config.effects import lacking
 from minestream.config.memory_plan import MemoryPlan
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
+from minestream.config.rules import REPEATED
 from minestream.errors import InputError
 from minestream.inputs.dataset.dataset import FORBIDS, Loaded, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
@@ -43,7 +44,6 @@ from minestream.system.stats import WAITED, ShardStats
 
 NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
 OF_NO_PART = "a row of theirs takes no part: a condition, --exclude-rows or a bad row leaves it out"
-REPEATED = "listed before, or of a row with itself"
 EXCLUDED = "--exclude names them, or both ids are one item"
 SAME_ITEM = (  # what equal ids of two tables mean: with --qrels, and without
     "--shared-ids says that it is the same item, which is then never its own negative",
@@ -247,11 +247,8 @@ class _Joined:
         what = "the rows" if self.sources.one_input or len(self.readers) == 1 else ("the queries", "the corpus")[role]
         readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
         known = [each for reader in readers if (each := reader.every_id()) is not None]
-        unknown: list[int] = []
         every = pa.concat_arrays(known) if known else None
-        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, unknown.append)
-        if any(unknown):
-            notes.append(f"{name.split()[0]}: {unknown[0]:,} pairs left out, their ids are not among {what}")
+        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes)
         return np.where(at < 0, UNKNOWN, np.where(at < table.end - table.first, at + table.first, NO_PART))
 
     def _count_listed(
@@ -264,6 +261,8 @@ class _Joined:
             "pairs": taken.size + low, "used": taken.size - int(unknown.sum()),
             "left_out": {why: count for why, count in causes.items() if count},
         }  # fmt: skip
+        if unknown.any():
+            self.notes.append(f"{option}: {int(unknown.sum()):,} pairs left out, an id of theirs is in no row")
         self._leave_out(option, OF_NO_PART, int((~taken & ~unknown).sum()))
         self._leave_out(option, REPEATED, int(taken.sum()) - used)
 
