@@ -91,17 +91,12 @@ def held(plan: dict[str, int], phase: str) -> int:
 
 
 def test_answers_and_parts(tmp_path: Path) -> None:
-    """Were either half of what it is, the peak would be above the plan: of some run, as a part is written beside."""
-    highest = 0.0
-    for run in range(5):
-        (tmp_path / str(run)).mkdir()
-        of, plan = measured(tmp_path / str(run), 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
-        for phase in ALWAYS:
-            assert of[phase] <= held(plan, phase)
-        highest = max(highest, of[SEARCHING])
-        if highest > held(plan, SEARCHING) - min(plan["answers"], plan["parts"]) / 2:
-            return
-    pytest.fail(f"the plan counts {held(plan, SEARCHING):,} bytes, of which {highest:,} were taken")
+    """Were either left out, the peak would be above the plan; how far writing overlaps is a matter of timing."""
+    of, plan = measured(tmp_path, 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
+    for phase in ALWAYS:
+        assert of[phase] <= held(plan, phase)
+    for name in ("answers", "parts"):
+        assert of[SEARCHING] > held(plan, SEARCHING) - plan[name]
 
 
 def test_answers_of_a_search(tmp_path: Path) -> None:

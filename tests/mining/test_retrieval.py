@@ -482,7 +482,7 @@ def test_unknown_ids_can_be_dropped_and_are_counted() -> None:
     )
     assert report.stats.pairs == 1
     notes = "\n".join(report.notes)
-    assert "--qrels: 2 pairs left out, an id of theirs is in no row" in notes
+    assert "qrels: 2 pairs left out, an id of theirs is in no row" in notes
     assert notes.count("pairs left out") == 1
     assert "4 queries have no positive and are skipped" in notes
 
