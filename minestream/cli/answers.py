@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from minestream.cli.options import BEGAN, TableOption
+from minestream.cli.table_option import BEGAN, TableOption
 from minestream.config.command_line import PLACES, command_line, recorded
 from minestream.config.commands import Printing, own_options
 from minestream.config.option import flag_of

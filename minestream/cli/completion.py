@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import (
@@ -20,9 +19,6 @@ from click.shell_completion import (
 )
 
 from minestream.errors import printable
-
-if TYPE_CHECKING:
-    from minestream.cli.help import Text
 
 Item = CompletionItem[str]
 # What a word is, by the metavar of its option.
@@ -85,12 +81,12 @@ def answer(cli: click.Command, variable: str) -> int:
         return 1
 
 
-def offers(text: Text, context: click.Context, incomplete: str) -> list[Item]:
+def offers(metavar: str, choices: Mapping[str, object], context: click.Context, incomplete: str) -> list[Item]:
     """What an option's value may be."""
-    if text.metavar in FILES:
+    if metavar in FILES:
         return [CompletionItem(incomplete, type="file")]
-    known = {name: str(getattr(choice, "help", choice)) for name, choice in (text.choices or {}).items()}
-    if text.metavar in COLUMNS:
+    known = {name: str(getattr(choice, "help", choice)) for name, choice in choices.items()}
+    if metavar in COLUMNS:
         known = columns(context)
     return [CompletionItem(name, help=about) for name, about in known.items() if name.startswith(incomplete)]
 

@@ -66,7 +66,7 @@ class Text(click.types.StringParamType):
         """What the shell offers."""
         from minestream.cli.completion import offers
 
-        return offers(self, ctx, incomplete)
+        return offers(self.metavar, self.choices or {}, ctx, incomplete)
 
 
 class Command(click.Command):

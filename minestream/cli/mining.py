@@ -13,8 +13,9 @@ import click
 
 import minestream
 from minestream.cli.help import Command, show_help
-from minestream.cli.options import given_only, in_groups, names_of, option_rows, options_of, show_result
+from minestream.cli.options import given_only, in_groups, option_rows, options_of, show_result
 from minestream.cli.report import plan_text, report_text
+from minestream.cli.table_option import names_of
 from minestream.config.commands import Merging, Mining, Repeating
 from minestream.config.keywords import MergeOptions, MineOptions
 from minestream.config.option import FIRST, help_of

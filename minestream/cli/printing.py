@@ -9,6 +9,7 @@ from typing import Any
 from minestream.cli.report import CHOICES, ROWS_HOLD, config_rows
 from minestream.cli.tables import sections
 from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import resolved
 from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
 from minestream.insight.outcome import once, outcome_rows, source_rows
@@ -159,7 +160,7 @@ def compare_text(result: Mapping[str, Any]) -> str:
 
 def other_options(config: Mapping[str, Any]) -> list[Row]:
     """The other options that differ from their defaults, in one line; no line if none does."""
-    defaults = MineConfig(emit=config["emit"] if config["emit"] in EMITS else "triplets").resolved().to_dict()
+    defaults = resolved(MineConfig(emit=config["emit"] if config["emit"] in EMITS else "triplets")).to_dict()
     shown = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
     changed = {name: value for name, value in config.items() if name not in shown and value != defaults.get(name)}
     return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []

@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.resources import DERIVED, Resources
 from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
 from minestream.errors import UsageError
-
-if TYPE_CHECKING:
-    from minestream.config.mine_config import MineConfig
 
 Seen = TypeVar("Seen")
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from minestream.config.metrics import METRICS
+from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
+from minestream.config.resources import Resources
 from minestream.config.rules import EMITS
 from minestream.errors import UsageError
-
-if TYPE_CHECKING:
-    from minestream.config.mine_config import MineConfig
-    from minestream.config.resources import Resources
 
 
 @dataclass(frozen=True, slots=True)

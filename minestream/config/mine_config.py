@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from minestream.config.checks import VALID, refuse
 from minestream.config.metrics import METRICS
-from minestream.config.option import COUNT, FIRST, OFTEN, Range, check_value, option
-from minestream.config.parse import anchor_share
+from minestream.config.option import COUNT, FIRST, OFTEN, Range, option
 from minestream.config.rules import (
-    BAND_ALIASES,
     BANDS,
     DUPLICATES_OF,
     EMITS,
@@ -259,37 +256,6 @@ class MineConfig:
     def anchor_role(self) -> str:
         """What column names call the anchor."""
         return "query" if self.two_tables else "anchor"
-
-    def resolved(self) -> MineConfig:
-        """This configuration with every default filled in and every combination checked.
-
-        Raises
-        ------
-        UsageError
-            For an unknown name, a value out of range, or a combination VALID refuses.
-        """
-        config = replace(self, band=BAND_ALIASES.get(self.band or "", self.band))
-        for spec in fields(config):
-            check_value(spec, getattr(config, spec.name))
-        emit, metric = EMITS[config.emit], METRICS[config.metric]
-        band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
-        # With two tables there is a margin, and so a loss, only where the band needs one.
-        margin = metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
-        defaults: dict[str, Any] = {
-            "negatives": emit.negatives,
-            "band": band,
-            "loss": emit.losses[0] if emit.losses else None,
-            "short_rows": emit.short_rows,
-            "margin": emit.cosine_margin if margin else None,
-            "scores": emit.scores if metric.similarity or emit.scores == "none" else None,
-            "positives": "all" if config.listed_positives and config.emit != "pairs" else "easiest",
-            "drop_duplicates_of": "positive" if config.two_tables else "both",
-            "group_rule": "negatives" if config.listed_positives else "both",
-        }
-        config = replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
-        anchor_share(config.anchors, 1)
-        refuse(VALID, config)
-        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Every field by name, as JSON holds it."""

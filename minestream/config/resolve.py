@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from minestream.config.checks import MACHINES, refuse
+from minestream.config.checks import MACHINES, VALID, refuse
 from minestream.config.effects import Asked, given_options, remarks
+from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.names import refuse_gone, unknown_option
 from minestream.config.option import check_value, flag_of, of_type
-from minestream.config.parse import parse_memory, parse_slice, parse_threshold, short_share
+from minestream.config.parse import anchor_share, parse_memory, parse_slice, parse_threshold, short_share
 from minestream.config.resources import Resources, Tables
-from minestream.config.rules import PRESETS
+from minestream.config.rules import BAND_ALIASES, BANDS, EMITS, PRESETS
 from minestream.errors import UsageError
 
 OPTION_FIELDS: dict[str, Field[Any]] = {
@@ -81,7 +82,39 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     if resources.shard is not None:
         parse_slice(resources.shard)
     refuse(MACHINES, resources)
-    return MineConfig(**chosen(MineConfig) | tables.derived()).resolved(), resources, tables
+    return resolved(MineConfig(**chosen(MineConfig) | tables.derived())), resources, tables
+
+
+def resolved(config: MineConfig) -> MineConfig:
+    """A configuration with every default filled in and every combination checked.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name, a value out of range, or a combination VALID refuses.
+    """
+    config = replace(config, band=BAND_ALIASES.get(config.band or "", config.band))
+    for spec in fields(config):
+        check_value(spec, getattr(config, spec.name))
+    emit, metric = EMITS[config.emit], METRICS[config.metric]
+    band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
+    # With two tables there is a margin, and so a loss, only where the band needs one.
+    margin = metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
+    defaults: dict[str, Any] = {
+        "negatives": emit.negatives,
+        "band": band,
+        "loss": emit.losses[0] if emit.losses else None,
+        "short_rows": emit.short_rows,
+        "margin": emit.cosine_margin if margin else None,
+        "scores": emit.scores if metric.similarity or emit.scores == "none" else None,
+        "positives": "all" if config.listed_positives and config.emit != "pairs" else "easiest",
+        "drop_duplicates_of": "positive" if config.two_tables else "both",
+        "group_rule": "negatives" if config.listed_positives else "both",
+    }
+    config = replace(config, **{name: value for name, value in defaults.items() if getattr(config, name) is None})
+    anchor_share(config.anchors, 1)
+    refuse(VALID, config)
+    return config
 
 
 def _is_default(name: str, value: object) -> bool:

@@ -19,7 +19,7 @@ import pytest
 import minestream
 from minestream.cli.main import main
 from minestream.config.border import accepted, in_python
-from minestream.config.resolve import OPTION_FIELDS
+from minestream.config.resolve import OPTION_FIELDS, resolved
 from minestream.errors import InputError, MinestreamError, UsageError, speaking_options
 
 ROOT = Path(__file__).parents[2]
@@ -197,7 +197,7 @@ BAD: list[tuple[Callable[[], Any], list[str] | None, str, str]] = [
     (lambda: minestream.Miner(5, resume=True), ["--window", "5", "--resume"], "resume=True is not for window",
      ""),
     (lambda: minestream.profile("a.parquet", sample=0), None, "sample must be at least 1", ""),
-    (lambda: minestream.MineConfig(skip=-1).resolved(), ["--skip", "-1"], "skip", "--skip"),
+    (lambda: resolved(minestream.MineConfig(skip=-1)), ["--skip", "-1"], "skip", "--skip"),
     (lambda: minestream.mine("a.parquet", short_rows="pad-random"), None, 'minestream.export(short_rows="repeat")', ""),
 ]  # fmt: skip
 

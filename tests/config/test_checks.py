@@ -9,21 +9,21 @@ from typing import Any
 import pytest
 
 import minestream
-from minestream.config import checks, mine_config
+from minestream.config import checks, resolve
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import Range, flag_of
-from minestream.config.resolve import OPTION_FIELDS, split_options
+from minestream.config.resolve import OPTION_FIELDS, resolved, split_options
 from minestream.config.resources import DERIVED, Resources
 from minestream.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("as_written")
 
 TABLES: dict[str, tuple[tuple[checks.Check[Any], ...], Any]] = {
-    "VALID": (checks.VALID, MineConfig().resolved()),
+    "VALID": (checks.VALID, resolved(MineConfig())),
     "MACHINES": (checks.MACHINES, Resources()),
     "UNCUT": (checks.UNCUT, Resources()),
     "IN_WINDOWS": (checks.IN_WINDOWS, Resources()),
-    "HANDED_OUT": (checks.HANDED_OUT, MineConfig().resolved()),
+    "HANDED_OUT": (checks.HANDED_OUT, resolved(MineConfig())),
 }
 
 
@@ -163,7 +163,7 @@ COMBINATIONS = [
 
 def seen_by(name: str, kind: type[Any], given: Options) -> Any:
     """What a table of checks looks at: VALID a resolved configuration."""
-    return kind(**given).resolved() if name == "VALID" else kind(**given)
+    return resolved(kind(**given)) if name == "VALID" else kind(**given)
 
 
 @pytest.mark.parametrize(("name", "kind", "says", "refused", "passes"), COMBINATIONS)
@@ -179,7 +179,7 @@ def test_a_combination_is_refused_and_its_neighbour_is_not(
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_row_of_a_table_is_the_first_to_refuse_something(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mine_config, "refuse", lambda *_: None)
+    monkeypatch.setattr(resolve, "refuse", lambda *_: None)
     (table, _), (kind, cases) = TABLES[name], WHERE_REFUSED[name]
     seen = [seen_by(name, kind, refused) for _, refused, _ in cases]
     first = {next(place for place, check in enumerate(table) if check.refuses(each)) for each in seen}

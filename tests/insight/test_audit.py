@@ -19,6 +19,7 @@ import pytest
 from minestream import reference
 from minestream.cli import printing
 from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import resolved
 from minestream.errors import InputError, VerifyMismatchError
 from minestream.inputs.source import open_source
 from minestream.insight import describe, verify
@@ -84,7 +85,7 @@ def mine_output(
     """Write a source and its output, with the reference as the engine."""
     data = source_table() if data is None else data
     pq.write_table(data, folder / "in.parquet")
-    config = MineConfig(**options).resolved()
+    config = resolved(MineConfig(**options))
     opened = open_source(folder / "in.parquet", on_bad_rows=config.on_bad_rows)
     list(opened.batches())
     table, counts = output_columns(config, data, **dict(only))

@@ -13,6 +13,7 @@ from support import AXES, CELLS, allowed, assert_sides_agree, reference_rows
 from worlds import WORLDS
 
 from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import resolved
 
 
 def columns() -> dict[str, list[Any]]:
@@ -95,7 +96,7 @@ def test_both_sides_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """assert_sides_agree fails when the sides are not asked the same thing."""
     world = WORLDS["blobs"]()
     assert assert_sides_agree(world, negatives=2) > 0
-    wrong = reference_rows(world, MineConfig(negatives=3).resolved())
+    wrong = reference_rows(world, resolved(MineConfig(negatives=3)))
     monkeypatch.setattr("support.reference_rules", lambda config: {**config_rules(config), "negatives": 3})
     assert wrong
     with pytest.raises(AssertionError):

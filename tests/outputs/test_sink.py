@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import resolved
 from minestream.errors import CapacityError, OutputError, TransientError
 from minestream.outputs import parquet
 from minestream.outputs import run as sink
 from minestream.outputs import run as writer
 from minestream.system import checksums
 
-CONFIG = MineConfig().resolved()
+CONFIG = resolved(MineConfig())
 SOURCE = [{"name": "in.parquet", "rows": 9, "crc32": {"vectors": 1}}]
 COUNTS = {"anchors": 9, "pairs": 9, "full": 9, "short": 0, "empty": 0}
 

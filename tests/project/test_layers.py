@@ -37,6 +37,9 @@ def module_of(path: Path, package: Path = PACKAGE) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+# By one annotation: a target begins a run, which knows its target.
+IN_CIRCLE = {f"{OURS}.outputs.{name}" for name in ("target", "parts", "run")}
+
 MODULES = {module_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
@@ -122,10 +125,10 @@ def test_a_planted_violation_is_found(line: str, tmp_path: Path) -> None:
 
 
 def test_nothing_runs_in_a_circle() -> None:
-    """No module needs itself in order to be imported."""
+    """No module reaches itself by its imports, be they within functions or for types only, but for IN_CIRCLE."""
     for module, path in MODULES.items():
-        for name in imports(path, deferred=False) & set(MODULES):
-            assert module not in reachable(name, deferred=False), f"{module} <-> {name}"
+        for name in imports(path) & set(MODULES):
+            assert module not in reachable(name) or {module, name} <= IN_CIRCLE, f"{module} <-> {name}"
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if room(name) == "kernels"))

@@ -14,6 +14,7 @@ import pytest
 
 import minestream
 from minestream.config.mine_config import MineConfig
+from minestream.config.resolve import resolved
 from minestream.outputs import atomic
 from minestream.outputs import run as sink
 from minestream.system import interrupts
@@ -106,7 +107,7 @@ def test_an_interrupt_while_a_place_is_given_back_leaves_nothing(
     monkeypatch.setattr(shutil, "rmtree", interrupted)
     output = sink.Output(tmp_path / "out.parquet")
     run = output.begin(
-        resume=False, overwrite=False, config=MineConfig().resolved().to_dict(), fingerprint="f" * 16, parts=1,
+        resume=False, overwrite=False, config=resolved(MineConfig()).to_dict(), fingerprint="f" * 16, parts=1,
         source=[], columns={},
     )  # fmt: skip
     with pytest.raises(KeyboardInterrupt), run:
