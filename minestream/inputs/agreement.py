@@ -38,7 +38,8 @@ def _first_rows(inputs: list[Input], column: str, where: Where | None) -> Genera
         with closing(each.read(names, FIRST_ROWS if where is None else _SEARCHED_ROWS, look=True)) as batches:
             for batch in batches:
                 kept = np.flatnonzero(np.ones(batch.num_rows, bool) if where is None else where.mask(batch))
-                yield Place(each.name, start, start, kept), lists_of(batch.column(column)).take(pa.array(kept))
+                place = Place(each.name, start, start, kept, each.cell)
+                yield place, lists_of(batch.column(column)).take(pa.array(kept))
                 start += batch.num_rows
 
 

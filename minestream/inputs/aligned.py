@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -106,7 +107,7 @@ class Lane:
         """The place and the batch of the next `count` rows, which must be ready."""
         assert self._current is not None
         place, batch = self._current
-        left = Place(place.file, place.row + count, place.start_row + count), batch.slice(count)
+        left = replace(place, row=place.row + count, start_row=place.start_row + count), batch.slice(count)
         self._current = left if left[1].num_rows else None
         return place, batch.slice(0, count)
 
@@ -121,7 +122,7 @@ def _placed(inputs: list[Input], names: list[str], batch_rows: int) -> Iterator[
         row = 0
         start_row = start_row if each.start_row is None else each.start_row
         for batch in each.read(names, batch_rows):
-            yield Place(each.name, each.row + row, start_row + row), batch
+            yield Place(each.name, each.row + row, start_row + row, cell=each.cell), batch
             row += batch.num_rows
         if each.rows is not None and row != each.rows:
             raise InputError(f"{each.name}: {row} rows read, {each.rows} expected", "it has changed meanwhile")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import os
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from minestream.errors import InputError, nearest_name
 ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa.float32(), pa.float64(), pa.int8())}
 SPARK_FIELDS = ("type", "size", "indices", "values")
 _LISTED_COLUMNS = 12
+_NUMBERED = re.compile(r"(.*?)[_. -]?(\d+)")  # the name of a coordinate's column: e0, dim_1, 2
 Test = Callable[[pa.DataType], bool]
 
 
@@ -34,6 +37,15 @@ class Columns:
         roles = {self.label: "label", self.id: "id", self.group: "group", self.version: "version"}
         carried = {name: "carry" for name in self.carry if name not in roles}
         return {name: role for name, role in (roles | carried).items() if name is not None}
+
+
+def numbered(names: Iterable[str]) -> dict[str, dict[int, str]]:
+    """Columns that differ in a number at the end: by what stands before it, then by the number."""
+    groups: dict[str, dict[int, str]] = {}
+    for each in names:
+        if found := _NUMBERED.fullmatch(each):
+            groups.setdefault(found[1] or "embedding", {})[int(found[2])] = each
+    return groups
 
 
 def _any_of(*tests: Test) -> Test:
@@ -238,6 +250,8 @@ class Candidates:
         rule, count = _ROLES[role], self.schema.names.count(name)
         if count == 0:
             option = f" ({rule.option})" if rule.option else f" to {role}"
+            if role == "label" and self.schema.names == [VECTORS] and (name.endswith(".npy") or os.path.isfile(name)):
+                raise InputError(f"{self.file}: no column {name!r}{option}", f"did you mean --labels {name}?")
             raise InputError(f"{self.file}: no column {name!r}{option}", nearest_name(name, self.schema.names))
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
@@ -297,6 +311,18 @@ class Candidates:
         """The hint that says how to convert one of the columns `names`, none of which fits."""
         kinds = [plain(self._kind(name)) for name in names]
         floats = sum(pat.is_floating(kind) for kind in kinds)
+        if role == "embedding" and self.as_text:
+            ours = (
+                name for name, kind in zip(names, kinds, strict=True) if pat.is_integer(kind) or pat.is_floating(kind)
+            )
+            for of in numbered(ours).values():
+                gap = next(number for number in range(min(1, *of), max(of) + 2) if number not in of)
+                if len(of) > 1 and gap < max(of):
+                    last = of[max(of)]
+                    absent = re.sub(r"\d+$", str(gap), last)
+                    return (
+                        f"{absent} is missing before {last}: columns of CSV are one vector where no number is missing"
+                    )
         if role == "embedding" and floats > 1:
             return f"{floats} columns hold one float each: {_COMBINE}"
         convertible = [kind for kind in kinds if pat.is_nested(kind) or _is_binary(kind)]

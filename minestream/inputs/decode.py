@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ class Place:
     row: int
     start_row: int
     kept: np.ndarray | None = None  # positions in the run; None: all of it
+    cell: Callable[[str, int], str] | None = None  # see `Input`
 
     def source_rows(self, count: int) -> np.ndarray:
         """The source rows of the first `count` kept rows, int64."""
@@ -46,6 +47,11 @@ class Place:
 
     def refusal(self, column: str, what: str, positions: Sequence[int] | np.ndarray, hint: str) -> InputError:
         """The error that `what` is wrong in the rows at `positions`."""
+        first = int(positions[0] if self.kept is None else self.kept[positions[0]])
+        cell = self.cell(column, self.row + first) if self.cell and what == NULL_ELEMENTS else ""
+        if cell:
+            more = f", and more in {self.rows(positions[1:])}" if len(positions) > 1 else ""
+            return InputError(f"{self.file}: {cell} in {self.rows(positions[:1])}{more}", hint)
         return InputError(f"{self.file}: column {column!r}: {what} in {self.rows(positions)}", hint)
 
 
@@ -125,7 +131,7 @@ def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:
     return array.cast(pa.int64())
 
 
-EMPTY = "empty embedding"
+EMPTY, NULL_ELEMENTS = "empty embedding", "null elements"
 
 
 def without_vector(array: pa.Array, length: int | None = None) -> dict[str, np.ndarray]:
@@ -141,7 +147,7 @@ def without_vector(array: pa.Array, length: int | None = None) -> dict[str, np.n
         partly = np.unique(np.repeat(np.arange(len(array)), np.maximum(lengths, 0))[_nulls(flat)])
     other = np.flatnonzero((lengths > 0) & (lengths != (length or lengths)))
     found = {"null embedding": np.flatnonzero(lengths < 0), EMPTY: np.flatnonzero(lengths == 0),
-             "null elements": partly, "another length": np.setdiff1d(other, partly)}  # fmt: skip
+             NULL_ELEMENTS: partly, "another length": np.setdiff1d(other, partly)}  # fmt: skip
     return {kind: rows for kind, rows in found.items() if rows.size}
 
 

@@ -232,11 +232,16 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
     return pa.table({name: vectors_array(matrix), **named})
 
 
-_OF_COLUMNS = "; of one column: array.ravel(); one-hot: array.argmax(axis=1); multi-labels: array.tolist()"
+def _one_dimension(shape: Any, name: str, given: str, several: str) -> None:
+    """InputError for values of two dimensions; `several` is what to give where a row has several."""
+    if len(shape) == 2:
+        what = f"{name}s have one dimension: {given} has shape {tuple(shape)}"
+        raise InputError(what, f"of one column: array.ravel(); one-hot: array.argmax(axis=1); multi-labels: {several}")
 
 
 def _column(values: Any, name: str, rows: int) -> pa.Array:
     given = _to_numpy(values)
+    _one_dimension(getattr(given, "shape", ()), name, f"this {type(values).__name__}", "array.tolist()")
     if isinstance(given, list | tuple):
         given = [value.tolist() if isinstance(value, np.ndarray) else value for value in map(_to_numpy, given)]
     try:
@@ -245,8 +250,7 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
         raise InputError(
             f"{MEMORY}: {name}: a {type(values).__name__} cannot be read as one value or list a row: "
             f"{' '.join(str(error).split())[:200]}",
-            "pass ints, strings, bools, or for multi-labels one list of them a row"
-            + (_OF_COLUMNS if getattr(given, "ndim", 1) == 2 else ""),
+            "pass ints, strings, bools, or for multi-labels one list of them a row",
         ) from error
     if len(array) != rows:
         raise InputError(f"{MEMORY}: {name}: {len(array)} values for {rows} embeddings", "pass one a row")
@@ -295,7 +299,7 @@ def open_inputs(given: Any) -> list[Input]:
             raise UsageError("- is standard input, and nothing else can be read with it", "give it alone")
         items = [read_pipe()]
     if all(isinstance(item, str | os.PathLike) for item in items):
-        return [_open_file(path, name) for path, name in _resolve(items, ".parquet").items()]
+        return _open_files(items, ".parquet")
     for item in items:
         refuse_splits(item)
         if not _is_arrow(item):
@@ -313,9 +317,14 @@ def open_inputs(given: Any) -> list[Input]:
         raise unreadable(STREAM, error) from error
 
 
+def _open_files(items: list[Any], suffix: str) -> list[Input]:
+    files = _resolve(items, suffix)
+    return [replace(_open_file(path, name), times=times) for path, (name, times) in files.items()]
+
+
 def open_vectors(given: Any) -> list[Input]:
     """Open .npy files, by path, folder, glob pattern, or a list of them, as inputs with the one column "vectors"."""
-    found = [_open_file(path, name) for path, name in _resolve(listed(given), ".npy").items()]
+    found = _open_files(listed(given), ".npy")
     for each in found:
         if each.schema.names != [VECTORS]:
             flat = "an array of one dimension, not 2-D" if each.schema.names == [LABELS] else "no .npy array"
@@ -344,8 +353,14 @@ def rows_and_vectors(inputs: Any, resources: Resources) -> tuple[Any, Any]:
     foreign += [each for each in listed(inputs) if Path(str(each)).suffix not in ("", ".npy")]
     if foreign:
         what = foreign[0] if isinstance(foreign[0], str | os.PathLike) else f"a {type(foreign[0]).__name__}"
-        column = f": a column is named by --label {labels}" if isinstance(labels, str) else ""
-        raise UsageError(f"--labels stands beside an INPUT of .npy vectors, not {what}", f"leave it out{column}")
+        column = labels if isinstance(labels, str) and not Path(labels).suffix else "COLUMN"
+        hint = f"the labels of a table are one of its columns: --label {column}"
+        raise UsageError(f"--labels stands beside an INPUT of .npy vectors, not {what}", hint)
+    for path in (each for each in listed(labels) if str(each).endswith(".npy")):
+        for each in open_inputs(path):
+            if each.schema.names == [VECTORS]:
+                shape = each.rows, each.schema.field(0).type.list_size
+                _one_dimension(shape, LABELS, each.name, "a table with lists")
     flat = isinstance(labels, pa.Array | pa.ChunkedArray) or len(getattr(labels, "shape", ())) == 1
     if flat or not is_readable(labels):
         labels = pa.table({LABELS: _column(labels, LABELS, len(labels))})

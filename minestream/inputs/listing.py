@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -111,8 +112,8 @@ def is_hidden(path: str) -> bool:
     return any(piece[0] in "._" and piece != ".." for piece in Path(path).parts)
 
 
-def _resolve(inputs: list[Any], suffix: str) -> dict[AnyFile, str]:
-    """The files of all `inputs`, absolute, sorted, each once, and how messages show them: as they were typed.
+def _resolve(inputs: list[Any], suffix: str) -> dict[AnyFile, tuple[str, int]]:
+    """The files of all `inputs`, absolute, sorted, each once: how messages show them, as typed, and how often named.
 
     Links are not resolved: download caches link to files whose names are hashes.
     """
@@ -121,7 +122,9 @@ def _resolve(inputs: list[Any], suffix: str) -> dict[AnyFile, str]:
     there = {str(file): file for file in found if isinstance(file, RemotePath)}
     if here and there:
         raise InputError(f"{min(there)} and {here[min(here)]}: files of a store and local ones", MIXED)
-    return {name: here[name] for name in sorted(here)} | {there[name]: name for name in sorted(there)}
+    times = Counter(os.path.abspath(file) if isinstance(file, str) else str(file) for file in found)
+    local = {name: (here[name], times[name]) for name in sorted(here)}
+    return local | {there[name]: (name, times[name]) for name in sorted(there)}
 
 
 def listed(given: Any) -> list[Any]:

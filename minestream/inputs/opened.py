@@ -33,10 +33,12 @@ class Input:
     path: AnyFile = ""  # of what is on disk: absolute, while `name` is as it was typed
     row: int = 0  # the first row in the file
     start_row: int | None = None  # in the whole source; None: right behind the input before
+    times: int = 1  # how often it was named; it is read once
     stamp: tuple[int, ...] = ()  # of a local file when it was opened, to notice a change
     constants: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns of one value, from hive folders
     as_text: bool = False  # numbers in it are written out, so that their types are a guess
     converted: Mapping[str, Converter] = field(default_factory=dict)  # columns that are read as another type
+    cell: Callable[[str, int], str] | None = None  # what no number a row of a column of vectors holds, in words; or ""
     looker: Reader | None = None  # of a stream: reads ahead, so that `reader` yields the same rows again
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_schema, common_vectors, no_rows
 from minestream.inputs.aligned import Lane, paired
-from minestream.inputs.columns import VECTORS, Candidates, Columns, typed
+from minestream.inputs.columns import LABELS, VECTORS, Candidates, Columns, typed
 from minestream.inputs.decode import (
     Place,
     Vectors,
@@ -34,6 +34,7 @@ from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.inputs.stored import declared_as
 from minestream.system.checksums import Checksum
 from minestream.system.stores import output_as_input, unreadable
+from minestream.system.values import many
 
 WRITTEN_BY = b"minestream.version"
 NO_ROWS = np.zeros(0, np.int64)
@@ -104,14 +105,16 @@ class Source:
     ) -> None:
         self.columns = columns
         self.notes = [*notes, *(paired(inputs, npys) if npys else [])]
+        repeated = [each.name for each in (*inputs, *npys) if each.times > 1]
+        if repeated:
+            more = f", {many(len(repeated) - 1, 'other file')} too" if len(repeated) > 1 else ""
+            self.notes.append(f"{repeated[0]} is named more than once{more}: each file is read once")
         self.bad_rows: dict[str, int] = {}
         counts = [each.rows for each in inputs if each.rows is not None]
         self.rows = sum(counts) if len(counts) == len(inputs) else None
         self.options, where = options, options.where
         self._drop_bad = options.on_bad_rows == "drop"
         self._zero_is_bad = options.metric == "cosine" or options.normalize
-        if self.rows == 0 and not options.may_be_empty:
-            raise no_rows(inputs)
         self.kinds = common_schema(inputs, columns)  # null for a column without any value, which is read as ints
         self.schema = pa.schema([field.with_type(typed(field.type)) for field in self.kinds])
         self.label_type = None if columns.label is None else self.schema.field(columns.label).type
@@ -167,9 +170,10 @@ class Source:
     def _check_aligned(self, rows: int) -> None:
         vectors = sum(each.rows or 0 for each in self._npys)
         if vectors != rows:
+            what = "labels" if self._inputs[0].schema.names == [LABELS] else "rows"
             raise InputError(
-                f"{self._npys[0].name}: the vectors have {vectors} rows, {self._inputs[0].name}: the input has {rows}",
-                "vectors and rows are aligned by position over all files: their numbers must be equal",
+                f"{self._npys[0].name}: {vectors:,} vectors, {self._inputs[0].name}: {rows:,} {what}",
+                f"vectors and {what} are aligned by position over all files: their numbers must be equal",
             )
 
     def batches(self, most_rows: int | None = None) -> Iterator[RowBatch]:
@@ -411,6 +415,8 @@ def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -
     for each in opened:
         if WRITTEN_BY in (each.schema.metadata or {}):
             raise output_as_input(each.name, each.schema.metadata)
+    if not options.may_be_empty and all(each.rows == 0 for each in opened):
+        raise no_rows(opened)
     npys = [] if options.vectors is None else open_vectors(options.vectors)
     first, declared = opened[0], options.vector_type
     seen = Candidates(first.name, first.schema, first.distinct, declared, first.as_text)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pat
 
 from minestream.errors import InputError
-from minestream.inputs.columns import is_list
+from minestream.inputs.columns import is_list, numbered
 from minestream.inputs.decode import as_array, lists_from
 from minestream.inputs.listing import AnyFile
 from minestream.inputs.opened import Input, opened
@@ -25,10 +25,10 @@ _INTS, _FLOATS = pa.list_(pa.int64()), pa.list_(pa.float64())
 _KINDS = (pa.int64(), pa.float64(), pa.bool_(), _INTS, _FLOATS)  # what texts are read as: the first that fits all
 _LIST = r"^\s*[\[({][-+\d.,\seEnaifNAIFty]*[\])}]\s*$"
 _NUMBER = r"^[-+]?(\d+\.?\d*([eE][-+]?\d+)?|\.\d+([eE][-+]?\d+)?|[nN]a[nN]|[iI]nf(inity)?)$"
-_NUMBERED = re.compile(r"(.*?)[_. -]?(\d+)")  # the name of a coordinate's column: e0, dim_1, 2
 _COLUMN, _NAMED = r"Column\(/([^/)]*)[^)]*\)", r"column '\1'"  # as Arrow names one, and as we do
 _ONE_KIND = "write values of one kind in a column, or null"
-_LINES = "write one object a line, without a list around them: jq -c '.[]' in.json > out.jsonl"
+_LINES = "write one object a line"
+_LISTED = f"{_LINES}, without a list around them: jq -c '.[]' in.json > out.jsonl"
 
 
 def _unpacked(path: AnyFile) -> Any:
@@ -67,7 +67,14 @@ def open_csv(path: AnyFile, name: str, delimiter: str = ",") -> Input:
                  else _typed(batch.column(each), schema.field(each).type) for each in names], names
             )  # fmt: skip
 
-    return Input(name, schema, rows, reader, as_text=True)
+    def cell(column: str, row: int) -> str:
+        for batch in texts.blocks(combined.get(column, [column])):
+            if row < batch.num_rows:
+                return _no_number(batch.slice(row, 1), column not in combined)
+            row -= batch.num_rows
+        return ""
+
+    return Input(name, schema, rows, reader, as_text=True, cell=cell)
 
 
 class _Texts:
@@ -173,14 +180,9 @@ def _lists(texts: pa.Array, kind: pa.DataType) -> pa.Array:
 
 def _coordinates(header: list[str], seen: dict[str, _Seen]) -> dict[str, list[str]]:
     """The columns that are coordinates of one vector each, in order, by the name that they have in common."""
-    groups: dict[str, dict[int, str]] = {}
-    for each in header:
-        found = _NUMBERED.fullmatch(each)
-        if found and seen[each].numeric:
-            groups.setdefault(found[1] or "embedding", {})[int(found[2])] = each
     return {
         prefix: [of[number] for number in sorted(of)]
-        for prefix, of in groups.items()
+        for prefix, of in numbered(each for each in header if seen[each].numeric).items()
         if prefix not in header and len(of) > 1 and sorted(of) in ([*range(len(of))], [*range(1, len(of) + 1)])
     }
 
@@ -195,6 +197,17 @@ def _joined(coordinates: list[pa.Array]) -> pa.Array:
         matrix[:, at] = values.to_numpy(zero_copy_only=False)
         absent[:, at] = values.is_null().to_numpy(zero_copy_only=False)
     return pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel(), mask=absent.ravel()), width)
+
+
+def _no_number(row: pa.RecordBatch, lists: bool) -> str:
+    """The first text of a row, or the first within a list, that is no number, in words; "" where there is none."""
+    for name, (text,) in row.to_pydict().items():
+        bare = (text or "").strip(" \t\r\n[](){}") if lists else text or ""
+        for piece in bare.split("," if "," in bare else None) if lists else [bare]:
+            if not re.match(_NUMBER, piece.strip()):
+                what = f"{piece.strip()[:40]!r}, no number," if piece.strip() else "no number"
+                return f"column {name!r} holds {what}"
+    return ""
 
 
 def _numbers(texts: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -250,7 +263,8 @@ def _tables(path: AnyFile, name: str, schema: pa.Schema | None = None) -> Iterat
         try:
             table = json.read_json(pa.BufferReader(block), reading, parsing)
         except pa.ArrowInvalid as error:
-            raise _no_object(name, first, str(error)) from error
+            listed = first == 0 and re.match(rb"\s*\[\s*\{", block)
+            raise _no_object(name, first, str(error), _LISTED if listed else _LINES) from error
         yield first, table
         first += len(table)
 
@@ -267,13 +281,13 @@ def _lines(path: AnyFile) -> Iterator[bytes]:
         yield rest
 
 
-def _no_object(name: str, first: int, message: str) -> InputError:
+def _no_object(name: str, first: int, message: str, hint: str) -> InputError:
     """The error for what Arrow says of a block of lines that begins at row `first`."""
     text = " ".join(message.removeprefix("JSON parse error: ").split())
     text = re.sub(r"in row (\d+)", lambda found: f"in row {first + int(found[1])}", text)
     if "Column(/" in text:
         return InputError(f"{name}: {re.sub(_COLUMN, _NAMED, text)}", _ONE_KIND)
-    return InputError(f"{name}: a line is no object: {text}", _LINES)
+    return InputError(f"{name}: a line is no object: {text}", hint)
 
 
 def _as_written(kind: pa.DataType) -> pa.DataType:

@@ -170,7 +170,7 @@ def _trained(
     """Train, write the embedding of the best epoch to `path`, and report."""
     vectors, reader = _read(source, unlabeled_value)
     labels = reader.finish()
-    notes = reader.notes("ignore", labels)
+    notes = [*source.notes, *reader.notes("ignore", labels)]
     for note in notes:
         shown.note(note)
     with closing(Trainer(config, resources, vectors, labels.values.take(pa.array(labels.code)))) as trainer:

@@ -92,7 +92,7 @@ class Driver:
     def notes(self, sources: Sources, searcher: Searcher) -> list[str]:
         """Notes for the user, one line each."""
         config = self.config
-        notes = [note for source in sources for note in source.notes] + searcher.loaded.notes
+        notes = list(dict.fromkeys(note for source in sources for note in source.notes)) + searcher.loaded.notes
         notes += self.resources.remarks
         if all(source.columns.id is None for source in sources):
             notes += lacking("there are no ids", config)

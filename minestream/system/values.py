@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,8 +45,8 @@ def plain_value(name: str, value: object) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """A count of things, whose plural ends in s: 1 row, 1,234 rows."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """A count of things, whose plural ends in s: 1 row, 1,234 rows, 2 queries."""
+    return f"{count:,} {noun if count == 1 else re.sub('y$', 'ie', noun) + 's'}"
 
 
 def size_text(size: float) -> str:

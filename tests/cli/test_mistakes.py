@@ -32,6 +32,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = {"query_id": np.repeat(range(40), 40), "document_id": np.tile(range(40), 40), "score": np.arange(1600.0)}
     pq.write_table(pa.table(scores), folder / "scores.parquet")
     np.save(folder / "v.npy", ROWS)
+    np.save(folder / "y.npy", LABELS)
+    np.save(folder / "y2.npy", np.stack([LABELS, LABELS], axis=1))
     queries, documents = ([f"{letter}{row}" for row in range(40)] for letter in "qd")
     pq.write_table(pa.table({"embedding": vectors, "title": queries}), folder / "plain.parquet")
     pq.write_table(pa.table({"embedding": vectors, "id": queries}), folder / "q.parquet")
@@ -82,7 +84,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pairs in a dict": ({"exclude": {0: 1}}, "exclude: a dict is no table"),
     "rows in a list": ({"exclude_rows": [1, 2]}, r'exclude_rows: a list is no table\n.*\{"row": \['),
     "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'exclude_rows: a list is no table\n.*\{"id": \['),
-    "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"label: a ndarray .*one-hot: array.argmax\(axis=1\)"),
+    "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"labels have one dimension: .* shape \(40, 4\).*one-hot: "),
     "a label beyond 64 bits": ({"labels": [2**70] * 40}, "label: a list cannot be read"),
 }  # fmt: skip
 
@@ -249,6 +251,9 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "in.parquet", "-o", "in.parquet", "--overwrite"], OUTPUT, "cannot write in.parquet: it is INPUT"),
     (["mine", "half", "-o", "half", "--overwrite"], OUTPUT, "holds half/a.parquet of INPUT, which is read"),
     (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist"),
+    (["mine", "v.npy", "--labels", "y2.npy"], INPUT, "labels have one dimension: y2.npy has shape (40, 2)\nhint: "),
+    (["mine", "v.npy", "--label", "y.npy"], INPUT, "no column 'y.npy' (--label)\nhint: did you mean --labels y.npy?"),
+    ([*MINE, "--labels", "y.npy"], USAGE, "not in.parquet\nhint: the labels of a table are one of its columns: "),
     (["mine", "in.parquet", "--vectors", "half"], INPUT, "half: no *.npy in this folder"),
     *((["profile", "in.parquet", "--near", value], USAGE, f"--near {words}") for value, words in
       (("-1", "must be a distance of 0 or more, not -1"), ("inf", "must be a distance"), ("5", "5 is more than"))),
@@ -267,6 +272,21 @@ def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: 
 def test_a_value_that_no_row_has_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["mine", "in.parquet", "-o", "none.parquet", "--unlabeled-value", "77"]) == 0
     assert "no row has the label '77'" in "".join(capsys.readouterr())
+
+
+def test_a_file_that_is_named_twice_is_read_once_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    twice = ["mine", "in.parquet", "./in.parquet", "-o", "twice.parquet", "--anchor-where", "label < 2"]
+    assert main(twice) == 0
+    said = "".join(capsys.readouterr())
+    assert said.count("in.parquet is named more than once: each file is read once") == 1
+    assert "20 of 40 rows" in said
+    Path("both").mkdir()
+    for name in "ab":
+        pq.write_table(pq.read_table("in.parquet").slice(20 * (name == "b"), 20), f"both/{name}.parquet")
+    assert main(["mine", "both", "both/*.parquet", "-o", "twice.parquet", "--overwrite"]) == 0
+    assert "both/a.parquet is named more than once, 1 other file too: each" in "".join(capsys.readouterr())
+    assert main(["mine", "v.npy", "v.npy", "--labels", "y.npy", "-o", "twice.parquet", "--overwrite"]) == 0
+    assert "v.npy is named more than once:" in "".join(capsys.readouterr())
 
 
 def test_scores_may_name_documents_as_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,12 +135,12 @@ def test_what_cannot_be_mined_is_answered(digits: pa.Table) -> None:
     Path("text.npy").write_text("hello")
     Path("text.npz").write_text("hello")
     cases: list[tuple[Any, dict[str, Any], type[MinestreamError], str]] = [
-        ("v.npy", {"labels": "short.npy"}, InputError, r"v\.npy: .* 1797 rows, short\.npy: the input has 100"),
+        ("v.npy", {"labels": "short.npy"}, InputError, r"v\.npy: 1,797 vectors, short\.npy: 100 labels"),
         ("v.npy", {}, InputError, r'v\.npy: no label column found.*name the file of its labels with labels="FILE"'),
         ("y.npy", {}, InputError, r"y\.npy: no embedding column .*labels without vectors"),
-        ("y.npy", {"labels": "v.npy"}, InputError, r"y\.npy: an array of one dimension, not 2-D"),
+        ("y.npy", {"labels": "v.npy"}, InputError, r"one dimension: v\.npy has shape \(1797, 64\)"),
         ("v.npy", {"labels": "v.npy", "vectors": "v.npy"}, UsageError, "labels and vectors exclude each other"),
-        ("digits.parquet", {"labels": "label"}, UsageError, 'not digits.parquet.*named by label="label"'),
+        ("digits.parquet", {"labels": "label"}, UsageError, 'not digits.parquet.*its columns: label="label"'),
         (digits, {"labels": "y.npy"}, UsageError, "beside an INPUT of .npy vectors, not a Table"),
         ("v.npy", {"labels": "objects.npy"}, InputError, r"objects\.npy: an array of Python objects.*astype\(str\)"),
         ("v.npy", {"labels": "dates.npy"}, InputError, r"dates\.npy: values of type \[\('a'"),
@@ -149,7 +149,7 @@ def test_what_cannot_be_mined_is_answered(digits: pa.Table) -> None:
         ("text.npy", {}, InputError, r"text\.npy: no \.npy array"),
         ("text.npz", {}, InputError, r"text\.npz: unreadable or truncated: no archive"),
         ("gone.npy", {"labels": "y.npy"}, InputError, r"gone\.npy: does not exist"),
-        ("v.npy", {"labels": [1] * 5}, InputError, "1797 rows.*has 5"),
+        ("v.npy", {"labels": [1] * 5}, InputError, "1,797 vectors.* 5 labels"),
     ]  # fmt: skip
     for inputs, options, kind, words in cases:
         with pytest.raises(kind, match=f"(?s){words}"):

@@ -632,7 +632,7 @@ def test_npy_that_is_refused(tmp_path: Path) -> None:
     rows = write(tmp_path / "a.parquet", table().drop_columns("embedding"))
     values = matrix()
     cases: dict[str, tuple[Any, list[str]]] = {
-        "long": (matrix(13), ["long.npy", "13 rows", "a.parquet", "has 12", "aligned"]),
+        "long": (matrix(13), ["long.npy", "13 vectors", "a.parquet", "12 rows", "aligned"]),
         "flat": (values[:, 0], ["flat.npy", "2-D"]),
         "ints": (values.astype("int64"), ["ints.npy", "int64", "float32"]),
         "order": (np.asfortranarray(values), ["order.npy", "Fortran"]),
@@ -648,7 +648,7 @@ def test_npy_that_is_refused(tmp_path: Path) -> None:
     stream = table().drop_columns("embedding")
     for count in (11, 13):
         np.save(tmp_path / "n.npy", matrix(count))
-        with refused("n.npy", f"{count} rows", "has 12"):
+        with refused("n.npy", f"{count} vectors", "12 rows"):
             list(open_source(stream.to_reader(), vectors=tmp_path / "n.npy", batch_rows=5).batches())
 
 
@@ -704,7 +704,7 @@ def test_arrays() -> None:
         (np.ones((4, 2), "f4"), [0] * 3, ["label", "3 values for 4"]),
         (np.ones((4, 2), "f4"), None, ["no labels"]),
         (np.ones((4, 2), "f4"), np.zeros(4), ["cannot be the label", "float labels"]),
-        (np.ones((4, 2), "f4"), np.zeros((4, 2), int), ["label", "one list of them a row"]),
+        (np.ones((4, 2), "f4"), np.zeros((4, 2), int), ["labels have one dimension", "multi-labels: "]),
         (np.ones((4, 2), "f4"), [0, "a", 1, 2], ["label", "cannot be read"]),
     ],
 )
