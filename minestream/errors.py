@@ -16,7 +16,7 @@ from typing import ClassVar
 _CONTROL = re.compile("[\0-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 EXIT_CODES: dict[int, str] = {
     0: "done",
-    1: "verify found a difference",
+    1: "verify found a difference, or a damaged file",
     2: "usage: an option or a combination of options",
     3: "input: a file, a column or a row",
     4: "capacity: memory, scratch or output space, or --max-rows",
@@ -120,7 +120,7 @@ class TransientError(MinestreamError, OSError):
 
 
 class RunInterruptedError(MinestreamError):
-    """The run was interrupted: finished parts are kept."""
+    """The run was interrupted: finished parts are kept, if there are any."""
 
     exit_code = 130
 

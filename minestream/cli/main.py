@@ -126,12 +126,13 @@ def refuse_gone_formats(given: Sequence[str]) -> None:
 
 def fail(error: MinestreamError, given: Sequence[str], spent: float) -> int:
     """Print the error that ended a command line after so many seconds; the exit code."""
+    hint = "; ".join(filter(None, (error.hint, *getattr(error, "__notes__", ()))))
     tell(printable(f"error: {error.message}"))
-    if error.hint:
-        tell(printable(f"hint: {error.hint}"))
+    if hint:
+        tell(printable(f"hint: {hint}"))
     # Looked up by hand: a command line that click refuses is answered in JSON, too.
     if "--json" in given:
-        said = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        said = {"kind": type(error).__name__, "message": error.message, "hint": hint}
         about = said | {"exit_code": error.exit_code}
         name = given[0] if given[0] in SUBCOMMANDS else None
         with suppress(MinestreamError):
@@ -169,7 +170,8 @@ def as_ours(error: BaseException) -> MinestreamError:
     if isinstance(error, MemoryError):
         return CapacityError("out of memory", "give a smaller --memory, or fewer --threads")
     if isinstance(error, KeyboardInterrupt | click.Abort):
-        return RunInterruptedError("interrupted")
+        notes = getattr(error, "__notes__", ["run the same command again"])
+        return RunInterruptedError("interrupted", "; ".join(notes))
     if str(error) == "can't start new thread":
         hint = "give fewer --threads, or raise the limits on memory and processes (ulimit -v, ulimit -u)"
         return CapacityError("no thread can be started", hint)

@@ -20,7 +20,7 @@ from minestream.config.commands import Merging, Mining, Repeating
 from minestream.config.keywords import MergeOptions, MineOptions
 from minestream.config.option import FIRST, help_of
 from minestream.config.parse import PIPE
-from minestream.errors import RunInterruptedError, UsageError, printable
+from minestream.errors import UsageError, printable
 from minestream.system.console import show, tell
 from minestream.system.contract import printed
 from minestream.system.progress import Event, Note
@@ -122,17 +122,10 @@ def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | No
     inputs, out, heard = given.pop("inputs"), given.pop("out"), Heard(given.get("progress"))
     if inputs == [PIPE] and out is None:
         raise UsageError("standard input has no name to make one of", "say where the rows go with -o")
-    try:
-        if out == PIPE:
-            report = minestream.mine_pipe(inputs, **given)
-        else:
-            report = minestream.mine(inputs, out, progress_callback=heard.listen, **given)
-    except KeyboardInterrupt:
-        if "window" in given:
-            raise RunInterruptedError("interrupted: a stream is not resumed", "run the same command again") from None
-        raise RunInterruptedError(
-            "interrupted: parts that were finished are kept", "the same command with --resume goes on from there"
-        ) from None
+    if out == PIPE:
+        report = minestream.mine_pipe(inputs, **given)
+    else:
+        report = minestream.mine(inputs, out, progress_callback=heard.listen, **given)
     say = tell if out == PIPE else show  # where the rows went
     if as_json:
         told = report.to_dict()

@@ -9,7 +9,7 @@ from typing import Any
 from minestream.cli.printing import quantile_rows
 from minestream.cli.tables import sections
 from minestream.system.progress import short_number
-from minestream.system.values import Row
+from minestream.system.values import Row, many
 
 HEADS = {"hard": "hard", "semi_hard": "semi-hard", "easy": "easy"}
 SHARES = ("active_fraction", "active_pairs_fraction", "served_fraction")
@@ -68,19 +68,19 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
         notes.append("-o DIR writes this with charts as report.html, and lists doubtful labels and duplicates")
     else:
         notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
-        listed = shlex.quote(f"{profile['output']}/suspects.parquet")
-        notes.append(suspects_note(listed, cut))
+        notes.append(suspects_note(profile["suspects"], shlex.quote(f"{profile['output']}/suspects.parquet")))
     return sections(tables, notes)
 
 
-def suspects_note(table: str, cut: float | None) -> str:
+def suspects_note(suspects: Mapping[str, Any], table: str) -> str:
     """What to do with the suspects: leave out those above a cut; without one, look through them."""
+    rows, cut, sure = suspects["rows"], suspects.get("listed_above"), suspects.get(f"{ABOVE}0.9")
+    if not rows:
+        return f"{table} is empty: no label is{f' of suspicion {cut:g} or above' if cut else ' doubtful'}"
     if cut:
-        return f"--exclude-rows {table} leaves out the rows of suspicion {cut:g} and above"
-    return (
-        f"look through {table}, the most doubtful labels first: most of them may be right; --suspects-above 0.9 lists "
-        "only rows of which most are wrong"
-    )
+        return f"--exclude-rows {table} leaves out {many(rows, 'row')} of suspicion {cut:g} and above"
+    few = "; --suspects-above 0.9 lists only rows of which most are wrong" if sure else ""
+    return f"look through {table}, the most doubtful labels first: most of them may be right{few}"
 
 
 def margin_rows(profile: Mapping[str, Any]) -> list[Row]:

@@ -56,6 +56,7 @@ def line_after_profile(
 ) -> str | None:  # fmt: skip
     """The command line that mines what was profiled, at the recommended margin; None where there is nothing to mine.
 
+    It leaves out the suspects where the profile lists them above a cut, so that most of them are wrong.
     options : those that profile was given; what mine does not have is left out
     """
     chosen, shared = profile["recommended"], ProfileOptions.__annotations__.keys()
@@ -63,6 +64,9 @@ def line_after_profile(
     margin = chosen["margin"]
     rule = {"band": chosen["band"], "positives": chosen["positives"]}
     rule["margin"] = int(margin) if margin.is_integer() else margin  # 880 rather than 880.0
+    suspects = profile["suspects"]
+    if profile["output"] and suspects["rows"] and suspects.get("listed_above") and not kept.get("exclude_rows"):
+        rule["exclude_rows"] = f"{profile['output']}/suspects.parquet"
     seed = {"seed": profile["config"]["seed"] or None}
     return command_line("mine", inputs, out, kept | rule | seed) if profile["triplets"] else None
 

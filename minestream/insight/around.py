@@ -16,14 +16,16 @@ SUM_BITS = 62  # sums are of whole units, which add up to the same in any order
 
 
 def count_anchor(
-    x: Floats, kind: NDArray[np.int8], rank: NDArray[np.int64], edges: Floats, margins: Floats, a: int, out: Counts
-) -> None:
+    x: Floats, kind: NDArray[np.int8], rank: NDArray[np.int64], equal: NDArray[np.bool_], edges: Floats,
+    margins: Floats, a: int, out: Counts,
+) -> None:  # fmt: skip
     """Count what lies around the anchor at place `a` of a batch.
 
     Parameters
     ----------
-    x, kind, rank : float64[n], int8[n], int64[n]
-        Of all rows: the distance to the anchor, what they are to it, and their places in key order.
+    x, kind, rank, equal : float64[n], int8[n], int64[n], bool[n]
+        Of all rows: the distance to the anchor, what they are to it, their places in key order, and whether they equal
+        it: mining takes such a positive only if there is no other.
     edges : float64[B + 1]
         Ascending.
     margins : float64[M]
@@ -43,7 +45,9 @@ def count_anchor(
         nearer[: before.size] = before
     out.precision[a] = _precision(nearer)
     low, unit, total = _sums(x, negatives, float(positives[-1] + margins.max()) if positives.size else -math.inf)
-    count_margins(positives, negatives, hard, total, (low, unit), margins, a, out)
+    taken = x[(kind == POSITIVE) & ~equal]
+    easiest = int(np.searchsorted(positives, taken.min())) if taken.size else 0
+    count_margins(positives, negatives, hard, total, (low, unit), margins, (a, easiest), out)
 
 
 def _bins(values: Floats, edges: Floats) -> NDArray[np.int64]:

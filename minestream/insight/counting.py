@@ -160,10 +160,11 @@ class Counting:
             def count(first: int, batch: NDArray[np.int32] = batch, counts: kernels.Counts = counts) -> None:
                 strip = batch[first : first + self.strip]
                 with self._scratch_of_a_task() as (out_x, kind):
-                    x = self.distances(strip, out_x)
+                    x, rows = self.distances(strip, out_x), self.loaded.rows
                     for i, slot in enumerate(strip.tolist()):
-                        relations(self.loaded.rows, slot, kind)
-                        count_anchor(x[i], kind, self.loaded.rows.rank, edges, margins, first + i, counts)
+                        relations(rows, slot, kind)
+                        equal = rows.twin == rows.twin[slot]
+                        count_anchor(x[i], kind, rows.rank, equal, edges, margins, first + i, counts)
                 self.progress.advance(x.size)
 
             self.workers.run([partial(count, first) for first in range(0, batch.size, self.strip)])

@@ -79,7 +79,9 @@ def left_out_rows(
         if count := stats.get(name):
             share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
             label = LABELS.get(name) or ("left out" if leaves_out[name] else "short")
-            told = text.format(count=f"{count:,} {subject}", share=share, k=config["negatives"], negative=negative)
+            told = text.format(
+                count=f"{count:,} of the {every:,} {subject}", share=share, k=config["negatives"], negative=negative
+            )
             yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
 
 

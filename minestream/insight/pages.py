@@ -54,7 +54,7 @@ LINES = {
 }  # fmt: skip
 MARGIN_COLUMNS = {
     "active": "triplets that are hard or semi-hard", "in reach": "negatives nearer than the margin",
-    "served": "anchors with a positive whose nearest one has a semi-hard negative",
+    "served": "anchors with a positive whose nearest one, passing over equal ones, has a semi-hard negative",
 }  # fmt: skip
 SUSPICION = (
     f"Of the {K} rows nearest to each of these at least {LEAST_VOTES:.0%} are of one other label and at most "

@@ -110,7 +110,8 @@ def check_files(mined: MinedOutput) -> int:
     for index, file in enumerate(mined.files):
         if mined.path.is_dir() and not manifest and file.name != (name := f"part-{index:05d}.parquet"):
             raise VerifyMismatchError(f"{mined.path}: {name} is missing", DAMAGED)
-        about, (rows, crc) = file_metadata(file), rows_crc(file, VerifyMismatchError)
+        about = file_metadata(file, VerifyMismatchError, DAMAGED)
+        rows, crc = rows_crc(file, VerifyMismatchError)
         found = {"rows": rows, "crc32": crc, "bytes": file.stat().st_size, "fingerprint": about["fingerprint"]}
         own = {"rows": about["counts"]["rows"], "crc32": about["rows_crc32"], "fingerprint": mined.about["fingerprint"]}
         by_manifest = {**manifest["files"][index], "fingerprint": manifest["fingerprint"]} if manifest else {}

@@ -34,7 +34,7 @@ class Counts(NamedTuple):
     semi_hard: NDArray[np.int64]  # [A, M] p < x < p + m
     loss: NDArray[np.float64]  # [A, M] sums of max(0, p + m - x)
     within: NDArray[np.int64]  # [A, M] negatives nearer than m
-    served: NDArray[np.int64]  # [A, M] semi-hard negatives of the nearest positive
+    served: NDArray[np.int64]  # [A, M] semi-hard negatives of the positive that mining takes
 
 
 @kernel
@@ -129,7 +129,7 @@ def _count_below(values: np.ndarray, at: int, bound: float) -> int:
 @kernel
 def count_margins(
     positives: np.ndarray, negatives: np.ndarray, hard: np.ndarray, total: np.ndarray, scale: tuple[float, float],
-    margins: np.ndarray, a: int, out: Counts,
+    margins: np.ndarray, at: tuple[int, int], out: Counts,
 ) -> None:  # fmt: skip
     """Count the triplets of one anchor at every margin. Cost: log2 n a positive and margin.
 
@@ -140,9 +140,10 @@ def count_margins(
     total : int64[n + 1], sums of the first i of min(negative, a bound no positive reaches by a margin) - low, in units
     scale : low, the least distance; unit, how many units are a distance of 1, or 0 where there are no sums
     margins : float64[M], above 0
-    out : Counts, written at `a`
+    at : the place of the anchor in `out`, and that of the positive among `positives` that mining would take
+    out : Counts
     """
-    low, unit = scale
+    (low, unit), (a, easiest) = scale, at
     for k in range(margins.size):
         loss, semi_hard, beyond = 0.0, 0, 0
         for i in range(positives.size):
@@ -151,7 +152,7 @@ def count_margins(
             inside = max(0, beyond - hard[i])
             semi_hard += inside
             loss += beyond * (bound - low) - (total[beyond] / unit if unit else 0.0)
-            if i == 0:
+            if i == easiest:
                 out.served[a, k] = inside
         out.semi_hard[a, k], out.loss[a, k] = semi_hard, max(0.0, loss)
         out.within[a, k] = _count_below(negatives, 0, margins[k])

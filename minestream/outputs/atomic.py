@@ -29,14 +29,13 @@ def disk_errors(path: Path, needed_bytes: int | None = None) -> Iterator[None]:
             needed = "" if needed_bytes is None else f"about {needed_bytes:,} bytes are needed, "
             free = shutil.disk_usage(path.parent).free
             raise CapacityError(
-                f"{what} while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}",
-                "free some space; finished parts are kept, --resume goes on with them",
+                f"{what} while writing {path.name}: {needed}{free:,} bytes are free in {path.parent}", "free some space"
             ) from error
         if error.errno in PASSING:
-            raise TransientError(f"writing {path} failed: {error.strerror}", "try again with --resume") from error
+            raise TransientError(f"writing {path} failed: {error.strerror}", "try again") from error
         if error.errno is None:  # not of the system: a reader's, or one of ours
             raise
-        hint = "check its folder, then try again with --resume"
+        hint = "check its folder, then try again"
         raise OutputError(f"writing {path} failed: {error.strerror}", hint) from error
 
 

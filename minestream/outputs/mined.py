@@ -57,19 +57,21 @@ def open_parquet(path: AnyPath) -> pq.ParquetFile:
     return pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
 
 
-def file_metadata(path: AnyPath, hint: str = WHAT_TO_GIVE) -> dict[str, Any]:
-    """The metadata of a file that minestream wrote, its keys without the prefix minestream; `hint` if it is damaged."""
-    with reading(path, InputError, hint):
+def file_metadata(
+    path: AnyPath, failure: type[MinestreamError] = InputError, hint: str = WHAT_TO_GIVE
+) -> dict[str, Any]:
+    """The metadata of a file that minestream wrote, its keys without the prefix minestream; else `failure`, `hint`."""
+    with reading(path, failure, hint):
         found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:
-        raise InputError(f"{path} was not written by minestream", WHAT_TO_GIVE)
+        raise failure(f"{path} was not written by minestream", hint)
     try:
         about: dict[str, Any] = {n.decode().removeprefix("minestream."): value.decode() for n, value in found.items()}
         about |= {name: json.loads(about[name]) for name in (*JSON_FIELDS, *({RESCORING} & about.keys()))}
     except (KeyError, ValueError, RecursionError):
         about = {}
     if not fits(about, ABOUT):
-        raise InputError(f"{path} says of itself what minestream does not write", WHAT_TO_GIVE)
+        raise failure(f"{path} says of itself what minestream does not write", hint)
     return about | {"config": config_of(about["config"], path, InputError).to_dict()}
 
 
@@ -81,16 +83,17 @@ def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = 
     InputError
         When there is none, or `path` is one part of a folder.
     `failure`
-        When the parts in a folder are not those that its manifest lists.
+        When the file, or the parts in a folder, are not those that the manifest lists.
     """
     out = place_of(path)
     out = out.with_name(out.name.removesuffix(MANIFEST)) if out.name.endswith(MANIFEST) else out
     manifest = read_manifest(out.parent / f"{out.name}{MANIFEST}")
     if manifest is not None and manifest.get("state") != "complete":
         manifest = None
+    as_listed = (InputError, WHAT_TO_GIVE) if manifest is None else (failure, DAMAGED)
     if out.is_dir():
         files = tuple(sorted(file for file in out.iterdir() if file.match("part-*.parquet")))
-        if not files:
+        if not (files or (manifest and manifest["files"])):
             raise InputError(f"{out} holds no part-*.parquet", WHAT_TO_GIVE)
         if manifest is None and isinstance(out, RemotePath):  # its files come one by one, and the manifest last
             raise InputError(f"{out} is not complete: it has no manifest", "mine with --resume")
@@ -98,7 +101,7 @@ def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = 
         listed = names if manifest is None else {entry["name"] for entry in manifest["files"]}
         for name in sorted(names ^ listed):
             raise failure(f"{out}: {name} is {'missing' if name in listed else 'not in the manifest'}", DAMAGED)
-        return MinedOutput(out, files, manifest, file_metadata(files[0]))
+        return MinedOutput(out, files, manifest, file_metadata(files[0], *as_listed))
     if not out.exists():
         unfinished = (out.parent / f"{out.name}.partial").exists()
         hint = "it is unfinished: mine with --resume" if unfinished else WHAT_TO_GIVE
@@ -108,7 +111,7 @@ def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = 
     if manifest is not None and out.suffix in LINES:
         what = f"{out} holds lines for a trainer ({manifest['config'].get('emit')}), which are not read again"
         raise InputError(what, "give the mined file that it was exported from")
-    return MinedOutput(out, (out,), manifest, file_metadata(out, DAMAGED if manifest else WHAT_TO_GIVE))
+    return MinedOutput(out, (out,), manifest, file_metadata(out, *as_listed))
 
 
 def rows_crc(path: AnyPath, failure: type[MinestreamError]) -> tuple[int, str]:

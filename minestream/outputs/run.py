@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from minestream.config.rules import finished_late
-from minestream.errors import OutputError
+from minestream.errors import CapacityError, MinestreamError, OutputError, TransientError
 from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
 from minestream.outputs.manifest import plan_of, read_json
 from minestream.outputs.metadata import metadata_of
@@ -179,13 +179,24 @@ class Run(PartWriter):
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Release the lock; finished parts stay for --resume, and without any nothing stays."""
+        """Release the lock; finished parts stay for --resume, and without any nothing stays. The error says which."""
         with interrupts.held():
             self._drop_single()
             if self.lock is not None:
+                kept = bool(self.parts())
                 with suppress(OSError):  # the error that ended the run is raised
-                    self.output.clear(keep_parts=True) if self.parts() else self.output.discard()
+                    self.output.clear(keep_parts=True) if kept else self.output.discard()
                 self._release()
+                if isinstance(end := error[1], KeyboardInterrupt | CapacityError | TransientError):
+                    end.add_note(MinestreamError.spelled(self._to_go_on(kept and self.target.shared)))
+
+    def _to_go_on(self, kept: bool) -> str:
+        """What to do after an end that is nobody's mistake."""
+        if not kept:
+            return "no part was finished: the next run begins again"
+        if self.plan["config"]["window"] is not None:
+            return "a stream is not resumed: --overwrite begins again"
+        return "finished parts are kept: --resume goes on from there"
 
     def _release(self) -> None:
         if self.lock is not None:

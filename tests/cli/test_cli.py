@@ -135,14 +135,13 @@ def test_an_error_is_words_and_its_exit_code(
     assert code in errors.EXIT_CODES
 
 
-def test_interrupt_names_resume(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
-    library("mine", KeyboardInterrupt())
-    code, out, err = output_of(capsys, "mine", "in.parquet")
-    assert (code, out) == (130, "")
-    assert "parts that were finished are kept" in err
-    assert "--resume" in err
-    library("describe", KeyboardInterrupt())
-    assert output_of(capsys, "describe", "x.parquet") == (130, "", "error: interrupted\n")
+@pytest.mark.parametrize("command", ["mine", "describe"])
+def test_an_interrupt_before_there_is_work_is_answered(
+    capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]], command: str
+) -> None:
+    library(command, KeyboardInterrupt())
+    said = (130, "", "error: interrupted\nhint: run the same command again\n")
+    assert output_of(capsys, command, "in.parquet") == said
 
 
 def test_no_memory_is_a_lack_of_capacity(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
@@ -413,7 +412,7 @@ def test_the_closing_report() -> None:
         "wrote x.triplets.parquet", "triplets 95: each is an anchor", "anchors 100 of 110 rows, each 8 values of float",
         "left out 10 rows: no label 9 rows as anchors: no other row that takes part has their label",
         "7 candidates: equal vectors (of those looked at, which are not all)",
-        "5 anchors (5.0 %): the rules leave no negative",
+        "5 of the 100 anchors (5.0 %): the rules leave no negative",
         "positives the nearest of each anchor (--positives random --positives-per-anchor 4",
         "negatives semi-hard, the nearest 1: farther than the positive, within the margin, 0.2 in cosine distance",
         "hardness mean loss 0.2; 94.7 % of the losses are above 0", "passed over 0.5 nearer negatives a pair",
@@ -475,22 +474,23 @@ def test_the_closing_report_of_other_runs() -> None:
     near = counted(losses=100, active_rows=100, loss_sum=15.0)
     assert "mean loss 0.15: the negative is 0.05 farther than the positive, on average" in near
     assert "the negative is 0.05 nearer" in counted(losses=100, active_rows=100, loss_sum=25.0)
-    assert "short 10 anchors (9.1 %) have fewer than 1 negatives" in counted(short=10)
-    assert "equal 3 anchors have a positive that equals the anchor" in counted(duplicate_positives=3)
+    assert "short 10 of the 110 anchors (9.1 %) have fewer than 1 negatives" in counted(short=10)
+    assert "equal 3 of the 100 anchors have a positive that equals the anchor" in counted(duplicate_positives=3)
     every = text(config=about | {"positives": "all"})
-    assert "5 pairs of anchor and positive (5.0 %): the rules leave no negative" in every
+    assert "5 of the 100 pairs of anchor and positive (5.0 %): the rules leave no negative" in every
     assert text(already=True).startswith("already complete: x.triplets.parquet")
 
 
 def test_the_report_tells_what_became_of_pairs() -> None:
     about = a_report().config
     stats = ShardStats(anchors=100, pairs=100, rows=90, full=90, short=6, empty=4)
+    of = "of the 100 anchors"
     for emit, short_rows, told, entries in (
-        ("triplets", "keep", "left out 4 anchors (4.0 %): the rules leave no negative short 6 anchors", 1),
-        ("triplets", "drop", "6 anchors (6.0 %) have fewer than 3 negatives: the rules leave no more (--short-rows", 2),
-        ("tuples", "drop", "left out 4 anchors (4.0 %): the rules leave no negative 6 anchors (6.0 %) have fewer", 2),
-        ("tuples", "keep", "short 4 anchors (4.0 %): the rules leave no negative 6 anchors", 0),
-        ("pairs", "keep", "short 4 anchors (4.0 %): the rules leave no dissimilar row 6 anchors", 0),
+        ("triplets", "keep", f"left out 4 {of} (4.0 %): the rules leave no negative short 6 {of}", 1),
+        ("triplets", "drop", f"6 {of} (6.0 %) have fewer than 3 negatives: the rules leave no more (--short-rows", 2),
+        ("tuples", "drop", f"left out 4 {of} (4.0 %): the rules leave no negative 6 {of} (6.0 %) have fewer", 2),
+        ("tuples", "keep", f"short 4 {of} (4.0 %): the rules leave no negative 6 {of}", 0),
+        ("pairs", "keep", f"short 4 {of} (4.0 %): the rules leave no dissimilar row 6 {of}", 0),
     ):
         config = about | {"emit": emit, "short_rows": short_rows, "negatives": 3}
         one = a_report(config=config, stats=stats, source=a_report().source | {"dropped": {}, "without_positive": 0})
@@ -596,7 +596,7 @@ def test_describe_text_is_one_screen_of_what_matters() -> None:
         "a[b].parquet", "rows 1,234 in 2 files of 2.0 KiB, minestream 1", "band semi-hard",
         "others skip 2, swap yes", "loss a formula",
         "source 0.parquet (1,000 rows), 1.parquet (1,000 rows), 2.parquet (1,000 rows) and 2 more",
-        "short 10 anchors (11.1 %) have fewer than 1 negatives: the rules leave no more", "distance_ap loss",
+        "short 10 of the 90 anchors (11.1 %) have fewer than 1 negatives: the rules leave no more", "distance_ap loss",
         "min 0.125 1e-09", "hardness mean loss 0.25; 50.0 % of the losses are above 0",
     ):  # fmt: skip
         assert expected in lines, expected
@@ -626,10 +626,7 @@ def test_ctrl_c_and_sigterm_keep_finished_parts_only(tmp_path: Path, name: str, 
     script = INTERRUPTED.format(moment=moment, name=name, source=source, out=out)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (130, "")
-    assert done.stderr == (
-        "error: interrupted: parts that were finished are kept\n"
-        "hint: the same command with --resume goes on from there\n"
-    )
+    assert done.stderr == ("error: interrupted\nhint: finished parts are kept: --resume goes on from there\n")
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")} - {"in.parquet"}
     work = {"", "/lock", "/manifest.json", "/parts", "/parts/part-00000.parquet", "/part-00000.json"}
     assert left == {f"out.parquet.partial{name}" for name in work}

@@ -234,7 +234,7 @@ def test_flipped_bytes_are_found(tmp_path: Path) -> None:
         verify.verify(path, sample=0)
     assert "it is damaged" in caught.value.hint
     path.write_bytes(raw[:-20])
-    with pytest.raises(InputError) as caught:
+    with pytest.raises(VerifyMismatchError) as caught:  # cut or changed: one exit code
         verify.verify(path, sample=0)
     assert "it is damaged" in caught.value.hint
 
@@ -248,6 +248,12 @@ def test_parts_are_compared_with_the_manifest(tmp_path: Path) -> None:
         verify.verify(path, sample=0)
     with pytest.raises(InputError, match=r"part-00002\.parquet is missing"):  # else what it holds would be less
         describe.describe(path)
+    for name in ("part-00000.parquet", "part-00001.parquet"):
+        (path / name).rename(tmp_path / name)
+    with pytest.raises(VerifyMismatchError, match=r"mined: part-00000\.parquet is missing"):
+        verify.verify(path, sample=0)
+    for name in ("part-00000.parquet", "part-00001.parquet"):
+        (tmp_path / name).rename(path / name)
     os.rename(path / "part-00001.parquet", path / "part-00002.parquet")
     (tmp_path / "mined.manifest.json").unlink()
     with pytest.raises(VerifyMismatchError, match=r"part-00001\.parquet is missing"):

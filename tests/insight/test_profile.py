@@ -95,6 +95,8 @@ def brute(world: World, metric: str, margins: tuple[float, ...] = MARGINS) -> An
         out["n"].append(n)
         r = int(same.sum())
         hits = same[:r]
+        unlike = [not np.array_equal(world.embeddings[a], world.embeddings[b]) for b in others]
+        other = np.flatnonzero(np.array(unlike, bool)[same] if metric == "dot" else p > 1e-9)
         out["ap"].append(float((hits.cumsum() / np.arange(1, r + 1) * hits).sum() / r) if r else None)
         out["first"].append(int(same.argmax()) if r else None)
         for m in margins:
@@ -104,7 +106,7 @@ def brute(world: World, metric: str, margins: tuple[float, ...] = MARGINS) -> An
             triplets[m].update(hard=int(hard.sum()), semi_hard=int(semi.sum()), easy=int((~hard & ~semi).sum()))
             loss[m] += float(np.maximum(0.0, both - n[None]).sum())
             within[m] += int((n < m).sum())
-            served[m] += bool(r and n.size and semi[0].any())
+            served[m] += bool(r and n.size and semi[other[0] if other.size else 0].any())
     return SimpleNamespace(**out, triplets=triplets, loss=loss, within=within, served=served, rows=taking_part)
 
 
@@ -256,7 +258,8 @@ def test_what_is_counted_around_an_anchor(values: str) -> None:
     kind[-1] = NEITHER
     rank, edges, margins = rng.permutation(x.size), np.linspace(0.0, 2.0, 5), np.array([0.1, 0.5])
     out = empty_counts(2, 4, 2)
-    count_anchor(x, kind, rank, edges, margins, 1, out)
+    equal = x == x[kind == POSITIVE].min() if values in ("ties", "denormal") else np.zeros(x.size, bool)
+    count_anchor(x, kind, rank, equal, edges, margins, 1, out)
     order = [row for row in np.lexsort((rank, x)).tolist() if kind[row] != NEITHER]
     p, n = (sorted(x[kind == each].tolist()) for each in (POSITIVE, NEGATIVE))
     hits = [place for place, row in enumerate(order[: len(p)], 1) if kind[row] == POSITIVE]
@@ -270,7 +273,8 @@ def test_what_is_counted_around_an_anchor(values: str) -> None:
     for k, margin in enumerate(margins.tolist()):
         semi_hard = [[each for each in n if near < each < near + margin] for near in p]
         assert out.semi_hard[1, k] == sum(map(len, semi_hard))
-        assert out.served[1, k] == (len(semi_hard[0]) if p else 0)
+        easiest = p.index(min(x[(kind == POSITIVE) & ~equal])) if p else 0
+        assert out.served[1, k] == (len(semi_hard[easiest]) if p else 0)
         assert out.within[1, k] == sum(each < margin for each in n)
         loss = math.fsum(max(0.0, near + margin - each) for near in p for each in n)
         assert out.loss[1, k] == pytest.approx(loss, rel=1e-9)
@@ -443,10 +447,16 @@ def test_suspicion_is_of_the_same_rows_whatever_the_unit_of_the_metric(tmp_path:
 
 
 def test_nobody_is_told_to_leave_all_suspects_out(tmp_path: Path) -> None:
-    found = look(digits(), out=tmp_path / "look")
-    text = profile_text(found)
+    world = digits()
+    text = profile_text(look(world, out=tmp_path / "clean"))
+    assert "--exclude-rows" not in text
+    assert "--suspects-above" not in text  # no label is so doubtful
+    text = profile_text(look(World(world.embeddings, swapped(world.labels, 0.02, 1)[0]), out=tmp_path / "look"))
     assert "--exclude-rows" not in text
     assert "--suspects-above 0.9" in text
+    text = profile_text(look(world, out=tmp_path / "none", suspects_above=0.9))
+    assert "--exclude-rows" not in text
+    assert "suspects.parquet is empty: no label is of suspicion 0.9 or above" in text
 
 
 def test_duplicates_across_labels(tmp_path: Path) -> None:

@@ -346,7 +346,10 @@ GIVEN = [
     ["--label=-number", "--metric", "sqeuclidean", "--normalize", "--unlabeled-value=-1", "--carry", "text"],
     ["--label", "kind of thing", "--metric", "euclidean", "--exclude-rows", "my rows.parquet"],
 ]  # fmt: skip
-OWN = [["--sample", "90"], ["--seed", "7", "--sample", "80"], ["--near", "0.5"], ["--margin", "0.1234567,7"]]
+OWN = [
+    ["--sample", "90", "--suspects-above", "0.001"], ["--seed", "7", "--sample", "80"], ["--near", "0.5"],
+    ["--margin", "0.1234567,7", "--suspects-above", "0.001"],
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("given", "own"), [*zip(GIVEN, OWN, strict=True)])
@@ -370,6 +373,8 @@ def test_the_next_command_runs_as_it_stands(
     assert sorted(shlex.split(foot)) == sorted(["minestream", *asked])
     assert set(given) <= set(shlex.split(line))
     assert ("--seed" in shlex.split(line)) == ("--seed" in own)
+    left_out = "--suspects-above" in own and "--exclude-rows" not in given
+    assert ("my look/suspects.parquet" in shlex.split(line)) == left_out
     subprocess.run(line.replace("minestream", f"{sys.executable} -m minestream", 1), shell=True, check=True)
     found = json.loads((tmp_path / "my look" / "profile.json").read_text())
     config = minestream.describe("it's mine.triplets.parquet")["config"]

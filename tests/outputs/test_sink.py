@@ -442,17 +442,16 @@ def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytes
             run.write_part(index, [rows_table(5)], dict)
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", failing(errno.ENOSPC, 0))
-            with pytest.raises(CapacityError, match=r"no space left .* bytes are free") as caught:
+            with pytest.raises(CapacityError, match=r"no space left .* bytes are free"):
                 run.write_part(2, [rows_table(5)], dict)
-            assert "resume=True" in caught.value.hint
             patched.setattr(os, "fsync", failing(errno.EIO, 0))
-            with pytest.raises(TransientError, match="resume=True"):
+            with pytest.raises(TransientError, match="try again"):
                 run.write_part(2, [rows_table(5)], dict)
             patched.setattr(os, "fsync", failing(errno.EFBIG, 0))
             with pytest.raises(CapacityError, match="ulimit"):
                 run.write_part(2, [rows_table(5)], dict)
             patched.setattr(os, "fsync", failing(errno.ESTALE, 0))
-            with pytest.raises(OutputError, match="resume=True"):
+            with pytest.raises(OutputError, match="check its folder"):
                 run.write_part(2, [rows_table(5)], dict)
         run.write_part(2, [rows_table(5)], dict)
         with monkeypatch.context() as patched:
@@ -462,6 +461,26 @@ def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytes
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet.partial"]
     mine_all(tmp_path / "out.parquet", resume=True)
     assert pq.read_table(tmp_path / "out.parquet").num_rows == 15
+
+
+@pytest.mark.parametrize("error", [CapacityError("no space left"), TransientError("it failed"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        (0, "no part was finished: the next run begins again"),
+        (1, "finished parts are kept: resume=True goes on from there"),
+    ],
+)
+def test_what_ends_a_run_says_whether_parts_are_kept(
+    tmp_path: Path, error: BaseException, parts: int, said: str
+) -> None:
+    error = type(error)(*error.args)
+    run = begin(tmp_path / "out.parquet")
+    for index in range(parts):
+        run.write_part(index, [rows_table(5)], dict)
+    run.__exit__(type(error), error, None)
+    assert error.__notes__ == [said]
+    assert (tmp_path / "out.parquet.partial").exists() == (parts > 0)
 
 
 @pytest.mark.parametrize(

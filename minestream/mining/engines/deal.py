@@ -132,8 +132,7 @@ def _result(future: Future[Unit], lost: type[Exception], engine: str, typed: dic
         return future.result()
     except (lost, CancelledError) as error:
         raise TransientError(
-            f"workers of {engine} died while they mined: {error}",
-            "look at their logs, give less --memory; finished parts are kept, --resume goes on with them",
+            f"workers of {engine} died while they mined: {error}", "look at their logs, give less --memory"
         ) from error
     except Exception as error:  # Ray raises an error of its own, whose cause is the worker's
         found = getattr(error, "cause", None) or error
