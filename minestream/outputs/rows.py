@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class ShardResult:
     chosen: Chosen
     found: Found
     stats: ShardStats
-    losses: list[tuple[Distances, NDArray[np.bool_]]] = field(default_factory=list)
+    losses: list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]] = field(default_factory=list)
 
     @property
     def decimals(self) -> pa.DataType:
@@ -87,11 +88,9 @@ def emitted(result: ShardResult) -> Iterator[pa.Table]:
         if table is None:
             break
         yield table
-    if result.losses:
-        values, active = (np.concatenate(column) for column in zip(*result.losses, strict=True))
-        total = math.fsum(values.tolist())
-        stats.loss_sum += total
-        stats.active_loss_sum += total if active.all() else math.fsum(values[active].tolist())
+    # fsum rounds once, whatever the order; of few at a time, since a number of Python's takes 32 bytes.
+    stats.loss_sum += math.fsum(chain.from_iterable(values.tolist() for values, _ in result.losses))
+    stats.active_loss_sum += math.fsum(chain.from_iterable(values[active].tolist() for values, active in result.losses))
 
 
 def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
@@ -191,9 +190,10 @@ def _losses(result: ShardResult, flat: _Flat, nearest_to: Distances) -> dict[str
     if config.margin is None or config.loss is None:
         return {}
     stored = _decimals(TRIPLET_LOSSES[config.loss](flat.p, nearest_to, config.margin), result.decimals)
-    values = np.asarray(stored, np.float64)
-    real = ~np.isnan(values)
-    values, active = values[real], (flat.x < flat.p + config.margin)[real]
+    if config.max_uses is not None:  # these are reserves
+        return {"loss": stored}
+    real = ~np.isnan(stored)
+    values, active = np.asarray(stored)[real], (flat.x < flat.p + config.margin)[real]
     stats.losses += values.size
     stats.active_rows += int(active.sum())
     result.losses.append((values, active))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,13 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
 from minestream.mining.driver import Driver
+from minestream.mining.pipeline import mine_shards
+from minestream.mining.shards import Mining
 from minestream.outputs.finish import finished_rows
+from minestream.outputs.parquet import RowsFile, write_rows
+from minestream.outputs.rows import emitted
 from minestream.search.nearest import nearest
+from minestream.search.results import Found
 from minestream.search.screens import code_bytes
 from minestream.search.sweep import Sweeping
 from minestream.system.progress import Event, StageStarted
@@ -35,8 +40,7 @@ class Peaks:
 
     def __init__(self) -> None:
         self.of: dict[str, int] = {}
-        self.before = self._arrow = pa.default_memory_pool().bytes_allocated()
-        self.base, self.phase = tracemalloc.get_traced_memory()[0], ""
+        self.base, self.phase, self._first, self._arrow = tracemalloc.get_traced_memory()[0], "", len(POOLS), 0
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, StageStarted):
@@ -44,13 +48,24 @@ class Peaks:
 
     def turn_to(self, phase: str) -> None:
         if self.phase:
-            numpy = tracemalloc.get_traced_memory()[1] - self.base
-            self.of[self.phase] = numpy + self._arrow - self.before + (POOLS[-1].max_memory() or 0)
-        self._arrow = pa.default_memory_pool().bytes_allocated()
+            most = tracemalloc.get_traced_memory()[1] - self.base + self._arrow + (POOLS[-1].max_memory() or 0)
+            self.of[self.phase] = max(most, self.of.get(self.phase, 0))
+        self._arrow = sum(pool.bytes_allocated() for pool in POOLS[self._first :])
         POOLS.append(pa.proxy_memory_pool(pa.system_memory_pool()))
         pa.set_memory_pool(POOLS[-1])
         tracemalloc.reset_peak()
         self.phase = phase
+
+    def turning(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function: the most of NumPy and of Arrow before, within and after it are added up one by one."""
+
+        def called(*given: Any) -> Any:
+            self.turn_to(self.phase)
+            result = function(*given)
+            self.turn_to(self.phase)
+            return result
+
+        return called
 
 
 @contextmanager
@@ -63,6 +78,26 @@ def peaks() -> Iterator[Peaks]:
     finally:
         tracemalloc.stop()
         pa.set_memory_pool(pool)
+
+
+def alone(call: Callable[[], Any]) -> tuple[Any, int]:
+    """What a call returns, and the most bytes that it takes beyond what there was."""
+    with peaks() as found, pytest.MonkeyPatch.context() as patch:
+        for of, name in ((RowsFile, "write"), (pa, "concat_arrays")):  # rows move from NumPy to Arrow there
+            patch.setattr(of, name, found.turning(getattr(of, name)))
+        found.turn_to("alone")
+        result = call()
+        found.turn_to("")
+    return result, found.of["alone"]
+
+
+@contextmanager
+def opened(given: pa.Table, folder: Path, **options: Any) -> Iterator[Mining]:
+    """A run that has read its rows and mined nothing yet."""
+    options = {"scratch": str(folder), "threads": 2, "progress": "none", "band": "any", "screen": "f32"} | options
+    config, resources, _ = split_options(options)
+    with Driver(config, resources) as driver:
+        yield Mining(driver, driver.open(given, Tables()))
 
 
 def table(rows: int, dimension: int) -> pa.Table:
@@ -95,6 +130,42 @@ def test_answers_and_parts(tmp_path: Path) -> None:
     of, plan = measured(tmp_path, 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
     for phase in ALWAYS:
         assert of[phase] <= held(plan, phase)
+
+
+PARTS: dict[str, tuple[int, int, dict[str, Any]]] = {  # the lengths of ids and of carried texts, and options
+    "triplets": (0, 0, {"negatives": 12, "margin": 0.1, "swap": True, "float64": True}),
+    "ids": (45, 0, {"negatives": 16}),
+    "texts": (17, 120, {"negatives": 28}),
+    "tuples": (0, 1_200, {"negatives": 60, "emit": "tuples", "anchors": "1000"}),
+    "pairs": (45, 0, {"negatives": 100, "emit": "pairs", "anchors": "1500"}),
+    "reserves": (17, 0, {"negatives": 28, "max_uses": 1_000}),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part is written while the answers of the next are taken: both are measured alone, and added up."""
+    *lengths, options = PARTS[name]
+    given = table(9_000, 8)
+    for column, length in zip(("id", "text"), lengths, strict=True):
+        if length:
+            given = given.append_column(column, pa.array([f"{row:0{length}d}" for row in range(9_000)]))
+    options = options | ({"carry": "text"} if lengths[1] else {})
+    answers, seen = Sweeping.answers, []
+
+    def taking(self: Sweeping, group: int) -> Found:
+        found, taken = alone(lambda: answers(self, group))
+        seen.append(taken)
+        return found
+
+    monkeypatch.setattr(Sweeping, "answers", taking)
+    with opened(given, tmp_path, memory="256MiB", **options) as mining:
+        _, result = next(mine_shards(mining, [0]))
+        found = sum(field.nbytes for field in (result.found.start, result.found.slot, result.found.x))
+        rows = emitted(result)
+        _, written = alone(lambda: write_rows(tmp_path / "part.parquet", mining.schema, rows, {}))
+        planned = mining.searcher.plan.bytes["parts"]
+    assert 0.6 * planned < seen[-1] + found + written <= planned
 
 
 def test_answers_of_a_search(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Loaded:
 
     @property
     def carried_row_bytes(self) -> int:
-        """What is carried of a row, on average, in the table that carries most."""
+        """What is carried of a row, and its id, on average, in the table where that is most."""
         return max(table.carried_row_bytes for table in self.each_table())
 
     def gather(self, slots: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -144,8 +144,9 @@ class Table:
 
     @property
     def carried_row_bytes(self) -> int:
-        """What is carried of a row, on average."""
-        return 0 if self.carried is None else self.carried.row_bytes
+        """What is carried of a row, and its id, on average."""
+        ids = 0 if self.ids is None else self.ids.nbytes // max(1, len(self.ids))
+        return ids + (0 if self.carried is None else self.carried.row_bytes)
 
     def take_carried(self, slots: NDArray[np.int32]) -> pa.Table | None:
         """The carried columns of slots."""
