@@ -163,9 +163,14 @@ def is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
+def is_near(flag: str, other: str) -> bool:
+    """Whether one option may be meant by another: it begins so, or looks so without its dashes."""
+    return other.startswith(flag) or bool(get_close_matches(flag.lstrip("-"), [other.lstrip("-")]))
+
+
 def nearest(name: str, known: list[str]) -> str:
     """The question whether the nearest of `known` is meant, with a space behind it; "" where none is near."""
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
+    close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}? " if close else ""
 
 

@@ -27,6 +27,7 @@ from minestream.errors import (
     RunInterruptedError,
     UsageError,
     defect,
+    is_near,
     nearest_name,
     printable,
     speaking_options,
@@ -97,6 +98,8 @@ def usage_error(error: click.UsageError) -> UsageError:
         ours = foreign_option(command.rpartition(" ")[2], plain, flags)
         if plain in GONE or ours:
             return unknown_option(error.option_name, ours=ours)
+        near = [each for each in error.possibilities or () if is_near(error.option_name, each)]
+        error = click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx)
     hint = f"{command} {'--help-all' if command.endswith(' mine') else '--help'} lists what there is"
     if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:
         hint = GONE.get(f"{error.param.name}=several", hint)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Iterable
 
 from minestream.config.trainer_formats import FORMATS
-from minestream.errors import UsageError, nearest_name
+from minestream.errors import UsageError, nearest, nearest_name
 
 _NIGHTLY = "mine again, or only new rows: minestream mine NEW --corpus ALL --shared-ids (or --anchor-where)"
 _MARGINS = "mine once for each margin, each to an output of its own"
@@ -31,6 +31,11 @@ FOREIGN_VALUES: dict[tuple[str, str], str] = {
     ("metric", "euclid"): "euclidean", ("metric", "squared_euclidean"): "sqeuclidean",
     ("metric", "squared_l2"): "sqeuclidean", ("metric", "l2sqr"): "sqeuclidean",
 }  # fmt: skip
+_NOT_WRITTEN = {
+    "mine_arrays": "it returns the rows and writes nothing: pyarrow.parquet.write_table(found.table(), 'out.parquet')",
+    "mine_batches": "it returns a reader and writes nothing; minestream.mine(table, 'out.parquet') writes",
+    "Miner": "feed() returns the rows of a batch and writes nothing: pyarrow.parquet.ParquetWriter takes them",
+}
 # Options of other tools.
 _NO_DEVICE = (
     "there is none: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run of "
@@ -49,6 +54,8 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "profile limit": "--sample 1000 to look at fewer anchors", "verify limit": "--sample 20 to check fewer anchors",
     "format": "--emit", "output_file": "-o", "output_dir": "-o",
+    **{f"{call} {name}": told for call, told in _NOT_WRITTEN.items()
+       for name in ("out", "output", "output_file", "output_dir")},
     "gpu": _NO_DEVICE, "cuda": _NO_DEVICE, "device": _NO_DEVICE, "use_gpu": _NO_DEVICE, "fp16": _NO_DEVICE,
 }  # fmt: skip
 
@@ -82,7 +89,8 @@ def unknown_option(name: str, value: object = None, known: Iterable[str] = (), o
         if isinstance(value, str | int | float) and re.fullmatch(r"--[a-z-]+( \(-k\))?", ours):
             ours = f"{ours.removesuffix(' (-k)')} {value!r}"
         return UsageError(f"no option {name!r}", meaning(ours))
-    return UsageError(f"no option {name!r}", nearest_name(plain, list(known)))
+    near = nearest(plain, list(known))
+    return UsageError(f"no option {name!r}", f"{near}minestream help options lists those of mine")
 
 
 def nearest_value(option: str, value: str, known: list[str]) -> str:

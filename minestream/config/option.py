@@ -106,10 +106,10 @@ _TYPES: dict[str, tuple[type | tuple[type, ...], str]] = {
 }  # fmt: skip
 
 
-def of_type(flag: str, annotation: str, value: Any) -> Any:
+def of_type(flag: str, annotation: str, value: Any, hint: str = "") -> Any:
     """A value as its annotation says: a scalar of NumPy or torch becomes a number, a path a text.
 
-    Values whose annotation names other types are returned as they are.
+    Values whose annotation names other types are returned as they are; `hint` is for a value of another type.
 
     Raises
     ------
@@ -128,7 +128,9 @@ def of_type(flag: str, annotation: str, value: Any) -> Any:
         value = os.fspath(value)
     if not any(isinstance(value, types) for types, _ in kinds) or (isinstance(value, bool) and "bool" not in names):
         shown = f"{value!r}" if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-        raise UsageError(f"{flag} takes {' or '.join(what for _, what in kinds)}, not {shown}", _instead(flag, value))
+        raise UsageError(
+            f"{flag} takes {' or '.join(what for _, what in kinds)}, not {shown}", _instead(flag, value) or hint
+        )
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise UsageError(f"{flag} {value} is beyond what 64 bits hold", "give a smaller number")
     return value

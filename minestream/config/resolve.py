@@ -11,7 +11,7 @@ from minestream.config.checks import MACHINES, VALID, refuse
 from minestream.config.effects import Asked, given_options, remarks
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
-from minestream.config.names import refuse_gone, unknown_option
+from minestream.config.names import FOREIGN_OPTIONS, refuse_gone, unknown_option
 from minestream.config.option import check_value, flag_of, of_type
 from minestream.config.parse import anchor_share, parse_memory, parse_slice, parse_threshold, short_share
 from minestream.config.resources import Resources, Tables
@@ -43,19 +43,22 @@ def refuse_without_tables(options: Mapping[str, Any]) -> None:
             raise UsageError(f"{flag_of(name)} is not for arrays", f"pass them as {array}=" if array else hint)
 
 
-def asked_options(options: Mapping[str, Any], *beside: str, **defaults: Any) -> tuple[MineConfig, Resources, Tables]:
+def asked_options(
+    options: Mapping[str, Any], *beside: str, function: str = "mine", **defaults: Any
+) -> tuple[MineConfig, Resources, Tables]:  # fmt: skip
     """As split_options, of what a user gave: `remarks` of the Resources name the options that have no effect.
 
     beside : the options that given arrays stand for
+    function : what they were given to
     defaults : what the command sets where the user does not
     """
-    config, resources, tables = split_options({**defaults, **options})
+    config, resources, tables = split_options({**defaults, **options}, function)
     names = given_options(options) | {*beside}
     return config, replace(resources, remarks=remarks(Asked(config, resources, names))), tables
 
 
-def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Tables]:
-    """Keywords as (resolved MineConfig, Resources, Tables).
+def split_options(options: Mapping[str, Any], function: str = "mine") -> tuple[MineConfig, Resources, Tables]:
+    """Keywords that a function was given as (resolved MineConfig, Resources, Tables).
 
     Raises
     ------
@@ -65,7 +68,7 @@ def split_options(options: Mapping[str, Any]) -> tuple[MineConfig, Resources, Ta
     refuse_gone("emit", options.get("emit"))  # before the text= that was given beside it
     for name in options:
         if name not in OPTION_FIELDS:
-            raise unknown_option(name, options[name], OPTION_FIELDS)
+            raise unknown_option(name, options[name], OPTION_FIELDS, FOREIGN_OPTIONS.get(f"{function} {name}", ""))
     preset = options.get("preset")
     check_value(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}
@@ -140,4 +143,4 @@ def held(name: str, value: Any) -> Any:
         return parse_threshold(value)
     if kind in ("share", "size") or name == "unlabeled_value":
         value = str(value)
-    return of_type(flag_of(name), str(spec.type), value)
+    return of_type(flag_of(name), str(spec.type), value, spec.metadata["within"].hint)

@@ -137,9 +137,14 @@ def common_schema(inputs: list[Input], columns: Columns) -> pa.Schema:
     return pa.schema(list(kinds.items()))
 
 
+def names_of(inputs: list[Input]) -> str:
+    """The names of inputs, of three at most."""
+    return ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+
+
 def no_rows(inputs: list[Input], where: Where | None = None) -> InputError:
     """The error for inputs without rows, or without rows that meet the condition."""
-    names = ", ".join(each.name for each in inputs[:3]) + (", ..." if len(inputs) > 3 else "")
+    names = names_of(inputs)
     if where is not None:
         return InputError(f"{names}: no row meets {where.option} {where.text!r}", "check the condition")
     return InputError(f"{names}: no rows", f"there is nothing to mine: {_HINT}")

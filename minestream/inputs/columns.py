@@ -182,7 +182,8 @@ _ROLES = {
         ("label", "labels", "class", "target", "y"),
         _any_of(_is_group, _list_of(_is_group)),
         (
-            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()), or bin them"),
+            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()) or, in NumPy, "
+                              "array.astype(int), or bin them"),
             (_list_of(pat.is_floating),
              "float labels compare badly: cast them, column.cast(pyarrow.list_(pyarrow.int64())), or bin them"),
             (pat.is_struct, _TAKE_FIELD),
@@ -273,8 +274,11 @@ class Candidates:
             notes.append(f"column {name!r} is {self._kind(name)}: not used as {role}s")
         return None
 
-    def required(self, role: str, taken: set[str], carry: Collection[str]) -> str:
-        """The column with a known name, or else the only one that fits (as a label: with repeated values)."""
+    def required(self, role: str, taken: set[str], carry: Collection[str], listable: bool = True) -> str:
+        """The column with a known name, or else the only one that fits (as a label: with repeated values).
+
+        listable : whether positives can be listed instead
+        """
         known = self._known(role, taken)
         if known:
             return self.checked(role, next((name for name in known if self._fits(role, name)), known[0]))
@@ -289,8 +293,9 @@ class Candidates:
         best = [name for name in likely or free if role != "label" or not self._mostly_differs(name)]
         named = f"name one: {_ROLES[role].option} {best[0]}" if best else ""
         remedy = named if free else self._remedy(role, rest)
-        hint = "; ".join(filter(None, (_ROLES[role].instead, remedy)))
-        hint = _ALONE.get((role, *self.schema.names), hint)
+        instead = _ROLES[role].instead if listable else _ROLES[role].instead.rpartition(", or ")[2]
+        hint = "; ".join(filter(None, (instead, remedy)))
+        hint = _ALONE.get((role, *self.schema.names), hint) if listable else hint
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:

@@ -262,6 +262,9 @@ def read_rows(given: Any, by_id: bool) -> ListedRows:
     wanted = ROW_ID if by_id else (ROW_NUMBER,)
     column = next((name for name in wanted if name in names), None)
     if column is None:
+        suspects = [each.name for each in opened if Path(each.name).name == "suspects.parquet"]
+        if suspects and len(opened) > 1:
+            raise InputError(f"--exclude-rows {shown(given)}: a folder of several tables", f"name one: {suspects[0]}")
         raise InputError(
             f"{opened[0].name}: no column {wanted[0]!r} (--exclude-rows)",
             f"{nearest_name(wanted[0], names)}; rows are named by {'id' if by_id else 'position'}",

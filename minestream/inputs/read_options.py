@@ -41,6 +41,8 @@ class ReadOptions:
         Only rows that meet it are decoded, checked and returned.
     may_be_empty : bool
         Whether a source without rows is accepted.
+    window : int, optional
+        That of a stream, in which no positives can be listed.
     every_id : bool
         Whether the ids of rows that do not meet `where` are needed too; then whole files are read.
     """
@@ -61,6 +63,7 @@ class ReadOptions:
     require_label: bool | None = True
     where: Where | None = None
     may_be_empty: bool = False
+    window: int | None = None
     every_id: bool = False
 
     def __post_init__(self) -> None:
@@ -105,7 +108,9 @@ def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = Non
             notes += seen.unwanted(role, taken | {*carry}) if role not in chosen else []
         elif role not in chosen:
             must = role == "label" and asked.require_label
-            found = seen.required(role, taken, carry) if must else seen.by_name(role, taken, notes)
+            found = (
+                seen.required(role, taken, carry, asked.window is None) if must else seen.by_name(role, taken, notes)
+            )
             chosen |= {role: found} if found is not None else {}
     label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
     return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from minestream.errors import InputError, UsageError
-from minestream.inputs.agreement import common_schema, common_vectors, no_rows
+from minestream.inputs.agreement import common_schema, common_vectors, names_of, no_rows
 from minestream.inputs.aligned import Lane, paired
 from minestream.inputs.columns import LABELS, VECTORS, Candidates, Columns, typed
 from minestream.inputs.decode import (
@@ -149,6 +149,11 @@ class Source:
             what = f"column {self.columns.embedding!r}: --dims {dims} of vectors of {length} values"
             raise InputError(f"{self._vectors.file}: {what}", f"--dims takes a number up to {length}")
         return dims
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return names_of(self._inputs)
 
     @property
     def condition(self) -> str:

@@ -17,7 +17,7 @@ from minestream.insight.sight import Sight
 from minestream.outputs.atomic import disk_errors
 from minestream.outputs.foreign import as_recorded, text_crc
 from minestream.outputs.manifest import Maybe, fits, read_json
-from minestream.outputs.recipes import PROFILE
+from minestream.outputs.mined import PROFILE
 from minestream.outputs.stores import target_at
 from minestream.outputs.target import ENDINGS
 from minestream.system.contract import findings, printed

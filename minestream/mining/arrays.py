@@ -175,7 +175,9 @@ def mine_arrays(
     listed = {name: pairs_table(each) for name, each in pairs.items() if each is not None}
     asked: dict[str, Any] = {"progress": "none", **options, **listed}
     asked |= ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
-    config, resources, tables = asked_options(asked, *(["group_column"] if groups is not None else []))
+    config, resources, tables = asked_options(
+        asked, *(["group_column"] if groups is not None else []), function="mine_arrays"
+    )
     refuse(UNCUT, resources, what="arrays")
 
     reading = ReadOptions.of(

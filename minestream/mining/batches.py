@@ -77,7 +77,7 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
 def _opened(
     inputs: Any, options: Mapping[str, Any], progress_callback: Callback | None
 ) -> Batches | Stream:  # fmt: skip
-    config, resources, tables = asked_options(options)
+    config, resources, tables = asked_options(options, function="mine_batches")
     resources = with_command(resources, "mine", inputs, PIPE, options)
     refuse(UNCUT, resources, what="a stream of rows")
     refuse(HANDED_OUT, config)

@@ -108,7 +108,8 @@ def _mine_tables(
     """Mine tables, all of their shards or those of a slice, into an output."""
     driver = Driver(config, resources, progress_callback)
     given = given_tables(inputs, tables, resources)
-    finished = None if resources.dry_run else checked(output, config, resources, given)
+    look = partial(driver.open, inputs, tables)
+    finished = None if resources.dry_run else checked(output, config, resources, given, look)
     read = [] if resources.dry_run else marks_of(given)
     if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
         return finished_report(output, finished, given)

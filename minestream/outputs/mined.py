@@ -24,6 +24,7 @@ JSON_FIELDS = ("config", "columns", "source", "counts")
 RESCORING = "refilter"  # in JSON too, of rows that were chosen again
 MANIFEST = ".manifest.json"
 WHAT_TO_GIVE = "give a mined file or folder"
+PROFILE = "profile.json"  # in the folder of a profile: it says how that was made
 LINES = {form.suffix for form in FORMATS.values()} - {".parquet"}
 DAMAGED = "it is damaged, or was changed after it was written: mine it again"
 
@@ -93,6 +94,9 @@ def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = 
     as_listed = (InputError, WHAT_TO_GIVE) if manifest is None else (failure, DAMAGED)
     if out.is_dir():
         files = tuple(sorted(file for file in out.iterdir() if file.match("part-*.parquet")))
+        if not files and (out / PROFILE).exists():
+            hint = f"read {out / 'report.html'}, or {out / PROFILE} in programs"
+            raise InputError(f"{out} is the folder of a profile, not of mined rows", hint)
         if not (files or (manifest and manifest["files"])):
             raise InputError(f"{out} holds no part-*.parquet", WHAT_TO_GIVE)
         if manifest is None and isinstance(out, RemotePath):  # its files come one by one, and the manifest last
@@ -102,6 +106,8 @@ def mined_output(path: str | os.PathLike[str], failure: type[MinestreamError] = 
         for name in sorted(names ^ listed):
             raise failure(f"{out}: {name} is {'missing' if name in listed else 'not in the manifest'}", DAMAGED)
         return MinedOutput(out, files, manifest, file_metadata(files[0], *as_listed))
+    if not out.exists() and manifest is not None and manifest["files"]:
+        raise failure(f"{out} is missing, and its manifest is there", DAMAGED)
     if not out.exists():
         unfinished = (out.parent / f"{out.name}.partial").exists()
         hint = "it is unfinished: mine with --resume" if unfinished else WHAT_TO_GIVE

@@ -21,13 +21,12 @@ from minestream.config.resolve import OPTION_FIELDS, held, split_options
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.outputs.manifest import read_json, read_manifest
-from minestream.outputs.mined import MANIFEST, RESCORING, mined_output
+from minestream.outputs.mined import MANIFEST, PROFILE, RESCORING, mined_output
 from minestream.system.paths import AnyPath, place_of, text_of
 from minestream.system.stores import shown
 
 HEAD = re.compile(r"# minestream \S+ ([0-9a-f]{8}): .*\n")  # of what was written here, with the CRC-32 of the rest
 BESIDE = ("inputs", "out")  # what a recipe holds beside the options
-PROFILE = "profile.json"  # in the folder of a profile: it says how that was made
 MINE_AGAIN = "mine it again: minestream describe shows its options"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,7 +80,7 @@ class Target:
         self.refuse_foreign_output()
         if not overwrite and not (resume and unfinished):
             also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
-            raise OutputError(f"{self.final} exists", f"--overwrite replaces it{also}")
+            raise OutputError(f"{self.final} exists", f"--overwrite replaces it, another -o leaves it as it is{also}")
         return None
 
     def check_unfinished(self, *, resume: bool, overwrite: bool) -> None:
@@ -206,12 +206,26 @@ class Target:
         raise NotImplementedError
 
 
-def checked(output: Target, config: MineConfig, resources: Resources, given: Sequence[Given]) -> dict[str, Any] | None:
-    """Check that the output can be written; returns its manifest where --resume finds it complete."""
+def checked(
+    output: Target, config: MineConfig, resources: Resources, given: Sequence[Given], look: Callable[[], object]
+) -> dict[str, Any] | None:
+    """Check that the output can be written; returns its manifest where --resume finds it complete.
+
+    look : opens what would be mined; where the output exists, an error of that comes first
+    """
     if resources.engine != HERE and not output.shared:
         raise UsageError(f"--engine {resources.engine} is not for {output.final}", "mine to a folder, and upload that")
     output.refuse_inputs(given)
-    manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
+    try:
+        manifest = output.check(resume=resources.resume, overwrite=resources.overwrite)
+    except OutputError as error:
+        done = read_manifest(output.manifest)
+        if error.args[0] != f"{output.final} exists" or done is None:
+            raise
+        look()
+        lines = differences(done, {**done, "config": config.to_dict()})
+        otherwise = f", mined with other options: {'; '.join(lines[:3])}" if lines else ""
+        raise OutputError(error.args[0] + otherwise, error.args[1]) from None
     if manifest is not None:
         what = f"{output.final} was mined otherwise"
         refuse_differences(what, manifest, {**manifest, "config": config.to_dict()}, AGAIN)

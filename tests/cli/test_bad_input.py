@@ -90,7 +90,7 @@ TABLES: dict[str, tuple[Table, list[str], list[str]]] = {
     "no label has two rows": (good(label=list(range(ROWS))), [], ["label", "two rows"]),
     "one label": (good(label=[5] * ROWS), [], ["label", "one label"]),
     "no label at all": (good(label=pa.array([None] * ROWS, pa.int64())), [], ["label", "--unlabeled-value"]),
-    "duplicate ids": (good(id=[0, *range(ROWS - 1)]), [], ["id", "[0, 1]", "--on-duplicate-ids"]),
+    "duplicate ids": (good(id=[0, *range(ROWS - 1)]), [], ["column 'id'", "0 in rows 0 and 1", "--on-duplicate-ids"]),
     "weighted in two dimensions": (
         good(embedding=vectors(np.arange(1, 61).reshape(ROWS, 2))), ["--pick", "weighted"], ["--pick weighted", "3"]
     ),

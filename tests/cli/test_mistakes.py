@@ -47,6 +47,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, head in FOREIGN_FILES.items():
         (folder / name).write_bytes(head)
     minestream.mine(folder / "in.parquet", folder / "m.parquet", progress="none")
+    minestream.profile(folder / "in.parquet", folder / "prof", progress="none")
+    for name in ("parts", "gone"):
+        minestream.mine(folder / "in.parquet", folder / name, progress="none")
+        (folder / name / "part-00000.parquet").unlink()
+    (folder / "gone").rmdir()
     minestream.mine(folder / "in.parquet", folder / "cut.parquet", progress="none", shard="1/1")
     minestream.fit(folder / "in.parquet", folder / "model.npz", progress="none", epochs=1, step_rows=9)
     return folder
@@ -84,6 +89,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pairs in a dict": ({"exclude": {0: 1}}, "exclude: a dict is no table"),
     "rows in a list": ({"exclude_rows": [1, 2]}, r'exclude_rows: a list is no table\n.*\{"row": \['),
     "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'exclude_rows: a list is no table\n.*\{"id": \['),
+    "float labels": ({"labels": LABELS.astype(float)}, r"float labels compare badly: .*array.astype\(int\)"),
+    "a margin in words": ({"margin": "x"}, r"margin takes a number, not 'x'\ncosine distances run from 0 to 2"),
+    "an output": ({"output": "x.parquet"}, r"no option 'output'\nit returns the rows and writes .*write_table"),
+    "an output, again": ({"out": "x.parquet"}, r"no option 'out'\nit returns the rows and writes nothing: "),
+    "no option": ({"bogus": 1}, "no option 'bogus'\nminestream help options lists those of mine$"),
     "one-hot labels": ({"labels": np.eye(4)[LABELS]}, r"labels have one dimension: .* shape \(40, 4\).*one-hot: "),
     "a label beyond 64 bits": ({"labels": [2**70] * 40}, "label: a list cannot be read"),
 }  # fmt: skip
@@ -156,6 +166,8 @@ KEYWORDS: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no slices": (lambda: minestream.merge([]), "no slice is named"),
     "window": (lambda: minestream.Miner("9"), "window takes a whole number, not '9'"),  # type: ignore[arg-type]
+    "window, output": (lambda: minestream.Miner(9, out="x"), r"no option 'out'\nfeed\(\) returns the rows"),  # type: ignore[call-arg]
+    "batches, output": (lambda: mine_batches("in.parquet", output="x"), "no option 'output'\nit returns a reader"),  # type: ignore[call-arg]
     "names of a batch": (lambda: minestream.Miner(9).feed({1: ROWS, "label": LABELS}), "a dict of arrays by column"),
 }  # fmt: skip
 
@@ -165,6 +177,11 @@ def test_mistaken_keywords(name: str) -> None:
     call, words = KEYWORDS[name]
     with pytest.raises(UsageError, match=words):
         call()
+
+
+def test_a_window_without_labels_is_not_told_to_list_pairs() -> None:
+    with pytest.raises(InputError, match=r'no label column found(?s:.*)\nsay which rows belong .* label="COL"'):
+        minestream.Miner(9).feed({"embedding": ROWS})
 
 
 def test_one_margin_may_stand_alone() -> None:
@@ -251,6 +268,16 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "in.parquet", "-o", "in.parquet", "--overwrite"], OUTPUT, "cannot write in.parquet: it is INPUT"),
     (["mine", "half", "-o", "half", "--overwrite"], OUTPUT, "holds half/a.parquet of INPUT, which is read"),
     (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist"),
+    ([*MINE, "--bogus"], USAGE, "No such option '--bogus'.\nhint: minestream mine --help-all lists"),
+    ([*MINE, "--neg", "3"], USAGE, "Did you mean '--negatives'?"),
+    (["describe", "prof"], INPUT, "prof is the folder of a profile, not of mined rows\nhint: read prof/report.html"),
+    ([*MINE, "--exclude-rows", "prof"], INPUT, "several tables\nhint: name one: prof/suspects.parquet"),
+    (["describe", "parts"], INPUT, "parts: part-00000.parquet is missing\nhint: it is damaged"),
+    (["describe", "gone"], INPUT, "gone is missing, and its manifest is there\nhint: it is damaged"),
+    (["mine", "in.parquet", "-o", "m.parquet", "--label", "lable"], INPUT, "no column 'lable' (--label)"),
+    (["mine", "in.parquet", "-o", "m.parquet", "-k", "2"], OUTPUT, "error: m.parquet exists, mined with other options: "
+     "negatives: 1 -> 2\nhint: --overwrite replaces it, another -o leaves it as it is\n"),
+    (["mine", "in.parquet", "-o", "m.parquet"], OUTPUT, "error: m.parquet exists\nhint: --overwrite"),
     (["mine", "v.npy", "--labels", "y2.npy"], INPUT, "labels have one dimension: y2.npy has shape (40, 2)\nhint: "),
     (["mine", "v.npy", "--label", "y.npy"], INPUT, "no column 'y.npy' (--label)\nhint: did you mean --labels y.npy?"),
     ([*MINE, "--labels", "y.npy"], USAGE, "not in.parquet\nhint: the labels of a table are one of its columns: "),

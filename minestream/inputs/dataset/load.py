@@ -155,7 +155,7 @@ class _Joined:
         """Drop excluded rows, and rows that another row with the same id replaces."""
         masks = []
         if self.sources.one_input and self.config.on_duplicate_ids == "error":
-            refuse_shared(*ids_of_all(self.readers), self.sources.columns.id)
+            refuse_shared(*ids_of_all(self.readers), self.sources.anchors)
         excluded = excluded_rows(self.sources.excluded, self.readers, self.config.on_missing_ids, self.notes)
         for reader, out in zip(self.readers, excluded, strict=True):
             replaced = np.isin(reader.source_row, reader.replaced())

@@ -89,7 +89,7 @@ class TableReader:
         if self.known_ids is None:
             return NO_ROWS
         if policy == "error":
-            refuse_shared(self.known_ids, self.known_rows, self.source.columns.id)
+            refuse_shared(self.known_ids, self.known_rows, self.source)
             return NO_ROWS
         others = self.others
         rows = np.concatenate([self.known_rows, *(each.rows for each in others)])
@@ -146,17 +146,23 @@ def _named(batch: RowBatch, ids: pa.Array, mask: NDArray[np.bool_]) -> Named:
     return Named(batch.rows[mask], ids.filter(among), None if versions is None else versions.filter(among))
 
 
-def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], column: str | None) -> None:
+def refuse_shared(ids: pa.Array, rows: NDArray[np.int64], source: Source) -> None:
     """InputError if more than one of the source rows has the same id."""
     if _all_differ(ids):
         return
     code = np.asarray(pc.dictionary_encode(ids).indices, np.int64)
     many = np.bincount(code)
     at = np.flatnonzero(many[code] > 1)
-    first = [f"{ids[int(i)].as_py()!r} in rows {rows[np.flatnonzero(code == code[i])][:3].tolist()}"
-             for i in at[np.unique(code[at], return_index=True)[1][:3]]]  # fmt: skip
+    first = []
+    for i in at[np.unique(code[at], return_index=True)[1][:3]]:
+        shown = [f"{row:,}" for row in rows[np.flatnonzero(code == code[i])]]
+        shown[3:] = ["more"] * (len(shown) > 3)
+        first.append(f"{ids[int(i)].as_py()!r} in rows {', '.join(shown[:-1])} and {shown[-1]}")
+    stand = (
+        f"{(many > 1).sum():,} ids stand in more than one row:" if len(first) > 1 else "one id stands in several rows:"
+    )
     raise InputError(
-        f"column {column!r}: {(many > 1).sum():,} ids stand in more than one row: {'; '.join(first)}",
+        f"{source.name}: column {source.columns.id!r}: {stand} {'; '.join(first)}",
         "add --on-duplicate-ids last (or first), or name another --id",
     )
 

@@ -226,7 +226,7 @@ class Miner:
 
     @public(WindowOptions)
     def __init__(self, window: int, **options: Unpack[WindowOptions]) -> None:
-        self._config, self._resources, _ = asked_options({**options, "window": window})
+        self._config, self._resources, _ = asked_options({**options, "window": window}, function="Miner")
         refuse(IN_WINDOWS, self._resources, what="--window")
         self._reading = ReadOptions.of(self._config.to_dict(), version_column=None)
         self._miner: StreamMiner | None = None
