@@ -12,7 +12,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import resolved
 from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
-from minestream.insight.outcome import once, outcome_rows, source_rows
+from minestream.insight.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
 from minestream.system.values import Row, given_of, many, size_text, value_rows
 
 # What export and refilter count, in words: where it is not 0, a label and a text.
@@ -71,7 +71,7 @@ def describe_text(result: Mapping[str, Any], written: Iterable[str] = ()) -> str
             ("loss", result["loss"]),
             *value_rows(given_of({"command": report.get("command")})),
         ],
-        "rescoring": value_rows(given_of(result.get("rescoring", {}))),
+        "rescoring": [*rescoring_rows(result["rescoring"])] if "rescoring" in result else [],
         "mined": [
             *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
             *outcome_rows(result),
@@ -114,17 +114,13 @@ def export_text(result: Mapping[str, Any]) -> str:
 def refilter_text(result: Mapping[str, Any]) -> str:
     """What `refilter` wrote, what it left out and why."""
     k, missing, dropped = result["rule"]["negatives"], result["missing_scores"], result["dropped"]
-    unsaid = {"negatives"} | (
-        {"reference"} if dropped.keys().isdisjoint(("relative_margin", "absolute_margin")) else set()
-    )
-    rules = given_of({name: value for name, value in result["rule"].items() if name not in unsaid})
     words = REFILTERED | {name: ("left out", f"{{}} mined rows: {name.replace('_', ' ')}") for name in dropped}
     counts = {**result, **dropped, **{f"{name}_{missing}": result[name] for name in UNSCORED}}
     rows: list[Row] = [
         ("triplets", f"{result['rows']:,} of {result['candidates']:,}: each is {ROWS_HOLD['triplets']}"),
         ("pairs", f"{result['pairs']:,} of {result['anchors']:,} anchors, {result['full']:,} with {k:,} negatives"),
         ("scores", f"{result['table']['rows']:,} in {result['table']['name']}"),
-        ("rule", f"the {k:,} best-scored of each pair{''.join(f', {n} {v}' for n, v, *_ in value_rows(rules))}"),
+        ("rule", rescoring_rule(result["rule"])),
         *_counted(words, counts, k),
         ("next", f"minestream describe {result['output']}"),
     ]

@@ -59,6 +59,15 @@ STAGES = {
     "refine": "finding negatives: exact distances of what the screen lets through",
     "rows": "making rows",
 }
+# Numbers of a plan: what they are called, and what is said beside them.
+PLANNED = {
+    "pairs to compute": ("distances to compute", ": of each anchor to every candidate, and once more to its positives"),
+    "shards": ("parts", ": each is kept for --resume once it is finished"),
+    "rows at most": ("rows written, at most", ""),
+    "vectors bytes": ("vectors", ""),
+    "memory bytes": ("memory, at most", ""),
+    "projected seconds": ("time, about", ""),
+}
 SCREENS = {"i8": "int8", "f32": "float32", "scan": "none: every distance is exact"}
 
 
@@ -80,6 +89,12 @@ def plan_text(report: Report) -> str:
     """The plan of a dry run."""
     plan, source = dict(report.plan), report.source
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
+    plan.pop("rows", None)  # those that take part
+    if "screen" in plan:
+        plan["screen"] = SCREENS[plan["screen"]] + ": finds what may count, exact distances decide" * (
+            plan["screen"] != "scan"
+        )
+    planned = ((*PLANNED.get(name, (name, "")), value) for name, value, *_ in value_rows(plan))
     rows = {"rows read": source["rows"], **_of_each(source), "rows that take part": source["rows_taking_part"]}
     tables: dict[str, list[Row]] = {
         "plan (nothing was mined)": once(
@@ -87,12 +102,12 @@ def plan_text(report: Report) -> str:
                 *value_rows(rows),
                 *listed_rows(source),
                 *left_out_rows(source, {}, report.config, report.columns),
-                *value_rows(plan),
+                *((name, f"{value}{more}") for name, more, value in planned),
             ]
         )
     }
     if memory:
-        tables[f"memory: what takes how much of {size_text(plan['memory_bytes'])}"] = [
+        tables[f"memory: what takes how much of {size_text(report.plan['memory_bytes'])}"] = [
             *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
         ]  # fmt: skip
     return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
@@ -118,7 +133,9 @@ def _outcome(report: Report) -> Iterator[Row]:
     yield "time", short_time(report.seconds)
     yield from latency_rows(report.plan)
     if _in_a_file(report):
-        yield "next", f"minestream describe {report.output}"
+        from minestream.mining.slices import after_slice  # not loaded for --help
+
+        yield "next", after_slice(report) or f"minestream describe {report.output}"
 
 
 def _in_a_file(report: Report) -> bool:
@@ -182,4 +199,6 @@ def latency_rows(plan: Mapping[str, Any]) -> list[Row]:
     if "batches" not in plan:
         return []
     median, late, most = (f"{1e3 * plan[f'latency_{name}_seconds']:,.1f} ms" for name in ("median", "p99", "max"))
+    if plan["batches"] == 1:
+        return [("batches", f"1: {most}")]
     return [("batches", f"{plan['batches']:,}: {median} each (median), 99 % within {late}, all within {most}")]

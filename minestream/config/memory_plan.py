@@ -26,7 +26,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "batches": ("rows on their way in, at most", (READING,)),
     "blocks": ("rows that are multiplied at a time", (SEARCHING,)),
     "survivors": ("pairs that the screen lets through, at a time", (SEARCHING,)),
-    "answers": ("gates and answers of the anchors mined together", (SEARCHING,)),
+    "answers": ("answers of the anchors mined together, and how far each still looks", (SEARCHING,)),
     "parts": ("the answers of one part, and its rows as they are written", (SEARCHING,)),
     "room": ("rows put in order at a time, at most", (FINISHING,)),
 }

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
 from minestream.system.stats import short_left_out
-from minestream.system.values import Row, many
+from minestream.system.values import Row, given_of, many, value_rows
 
 SHOWN_FILES = 3
 # Counters of what happened to pairs of anchor and positive (with --emit pairs: to anchors), in words.
@@ -40,7 +41,7 @@ def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
     """Which columns were read for what, of each table that has others."""
     told = {}
     for table, found in (("", columns), (", of the corpus ", columns.get("corpus") or columns)):
-        roles = {role: name for role, name in found.items() if role != "corpus" and name}
+        roles = {role: found[role] for role in READ_AS if found.get(role)}
         told[table] = ", ".join(
             f"{READ_AS[role]} {', '.join(name) if isinstance(name, list) else name}" for role, name in roles.items()
         )
@@ -121,6 +122,23 @@ def hardness_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterat
         passed = stats["nearer_passed_over"]
         most = f", of each pair {NEARER_CAP:,} at most counted" if passed >= NEARER_CAP else ""
         yield "passed over", f"{passed / pairs:,.1f} nearer negatives a pair, which the rules leave out{most}"
+
+
+def rescoring_rows(rescoring: Mapping[str, Any]) -> Iterator[Row]:
+    """By which table and rule refilter chose the rows."""
+    table, missing = rescoring["table"], rescoring["missing_scores"]
+    yield "scores", f"{table['rows']:,} in {table['name']}: {rescoring['scores']}"
+    yield "rule", rescoring_rule(rescoring["rule"])
+    yield "unscored", f"--missing-scores {missing}: {MISSING_SCORES.get(missing, '')}"
+    if rescoring.get("before"):
+        yield "before", "refilter had chosen among the mined rows already, by another rule or table"
+
+
+def rescoring_rule(rule: Mapping[str, Any]) -> str:
+    """The rule of refilter, in words."""
+    unsaid = {"negatives"} | ({"reference"} if rule["relative_margin"] is rule["absolute_margin"] is None else set())
+    rules = value_rows(given_of({name: value for name, value in rule.items() if name not in unsaid}))
+    return f"the {rule['negatives']:,} best-scored of each pair{''.join(f', {name} {to}' for name, to, *_ in rules)}"
 
 
 def source_rows(result: Mapping[str, Any]) -> Iterator[Row]:

@@ -31,13 +31,13 @@ from minestream.insight.html import (
     values,
 )
 from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
-from minestream.insight.outcome import outcome_rows, source_rows
+from minestream.insight.outcome import outcome_rows, rescoring_rows, source_rows
 from minestream.insight.sight import Sight
 from minestream.outputs.mined import mined_output
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.paths import text_of
 from minestream.system.progress import short_number
-from minestream.system.values import given_of, size_text, value_rows
+from minestream.system.values import given_of, size_text
 
 SHOWN_ROWS, FOLDED_ROWS = 20, 200  # suspects on the page, and with those that unfold
 SHOWN_LABELS, FOLDED_LABELS = 20, 100
@@ -331,7 +331,7 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
             bars({FUNNEL[name]: count for name, count in counts.items() if count}),
         )
         + values([*source_rows(found), *outcome_rows(found)]),
-        **rescoring_section(found.get("rescoring")),
+        **({"Rescoring": values([*rescoring_rows(found["rescoring"])])} if "rescoring" in found else {}),
     }
     command = found.get("report", {}).get("command")
     return page(f"Mined: {output.path.name}", lead, sections, foot(found["version"], command))
@@ -364,13 +364,6 @@ def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str
         )
         for kind, names in drawn.items()
     ]  # fmt: skip
-
-
-def rescoring_section(rescoring: Mapping[str, Any] | None) -> dict[str, str]:
-    """The table and rule by which refilter chose the rows; no section for rows that were mined."""
-    if rescoring is None:
-        return {}
-    return {"Rescoring": values({name: text for name, text, *_ in value_rows(given_of(rescoring))})}
 
 
 @public()

@@ -27,7 +27,7 @@ from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.mining.driver import Driver
 from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
-from minestream.mining.slices import SLICES, slices_of
+from minestream.mining.slices import SLICES, names_in, slices_of
 from minestream.outputs.atomic import disk_errors
 from minestream.outputs.gates import check_gates
 from minestream.outputs.manifest import (
@@ -185,8 +185,7 @@ def found_at(place: AnyPath) -> list[MinedSlice]:
     if is_slice(place):
         return [MinedSlice(place, _manifest(place))]
     folder = slices_of(place)
-    names = sorted(each.name for each in folder.iterdir()) if folder.exists() else []
-    every = [folder / name.removesuffix(MANIFEST) for name in names if name.endswith(MANIFEST)]
+    every = [folder / name.removesuffix(MANIFEST) for name in names_in(folder) if name.endswith(MANIFEST)]
     found = [MinedSlice(each, _manifest(each)) for each in every if is_slice(each)]
     if not found:
         hint = "mine them first: --shard 1/8 and so on"

@@ -131,7 +131,10 @@ COMPLETE = WORK | {
 ABOUT = {
     "version": str, "fingerprint": str, "labels": str, "loss": str, "rows_crc32": str, "config": dict, "columns": dict,
     "source": [{"name": str, "role": Maybe(str), "rows": int, "crc32": {str: int}}], "counts": {"rows": int, str: int},
-    "refilter": Maybe(dict),
+    "refilter": Maybe({
+        "table": {"name": str, "rows": int}, "missing_scores": str, "scores": str, "before": Maybe(dict),
+        "rule": {"negatives": int, "relative_margin": Maybe(NUMBER), "absolute_margin": Maybe(NUMBER)},
+    }),
 }  # fmt: skip
 OF_KINDS: dict[str, Any] = {  # of options; the others are text
     "integer": int, "number": NUMBER, "threshold": NUMBER, "flag": bool, "derived": bool,

@@ -158,7 +158,7 @@ CONTRACT = (
     Key("counters.dimension", "integer", "coordinates of the learned embedding", "fit apply"),
 
     Key("result.columns", "object", "the input columns used, by role", f"{MINED} profile describe"),
-    Key("result.plan", "object", "pairs to compute, parts, bytes; of a plan also memory and seconds", MINED),
+    Key("result.plan", "object", "pairs to compute, shards (parts), bytes; of a plan also memory and seconds", MINED),
     Key("result.effort", "object", "with MINESTREAM_EFFORT=1: the work of the search, which varies", "mine"),
     Key("result.table", "object", "the table of scores: its name and checksum", "refilter"),
     Key("result.source", ANY, "what was read: files with rows and checksums", "profile describe"),

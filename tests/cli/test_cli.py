@@ -481,6 +481,19 @@ def test_the_closing_report_of_other_runs() -> None:
     assert text(already=True).startswith("already complete: x.triplets.parquet")
 
 
+def test_columns_are_told_in_one_order() -> None:
+    """Also of a merge, which has them from a file of JSON, in the order of the alphabet."""
+    columns = {"carry": [], "embedding": "e", "group": None, "id": "i", "label": "l", "corpus": {"id": "i"}}
+    told = " ".join(report.report_text(a_report(columns=columns)).split())
+    assert "columns vectors from e, labels from l, ids from i, of the corpus ids from i" in told
+
+
+def test_one_batch_has_one_time() -> None:
+    plan = {"batches": 1, "latency_median_seconds": 0.1, "latency_p99_seconds": 0.1, "latency_max_seconds": 0.1}
+    assert report.latency_rows(plan) == [("batches", "1: 100.0 ms")]
+    assert "(median)" in report.latency_rows(plan | {"batches": 2})[0][1]
+
+
 def test_the_report_tells_what_became_of_pairs() -> None:
     about = a_report().config
     stats = ShardStats(anchors=100, pairs=100, rows=90, full=90, short=6, empty=4)
@@ -567,13 +580,18 @@ def test_notes_are_printed_once(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 
 
 def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
-    plan = {"pairs_to_compute": 9900, "projected_bytes": 3 << 20, "projected_seconds": 90.0, "new_thing": {"a_rows": 7}}
+    plan = {
+        "rows": 100, "pairs_to_compute": 9900, "shards": 2, "screen": "i8", "projected_bytes": 3 << 20,
+        "projected_seconds": 90.0, "new_thing": {"a_rows": 7},
+    }  # fmt: skip
     library("mine", a_report(plan=plan, complete=False))
     _, out, _ = output_of(capsys, "mine", "x", "--dry-run")
     text = " ".join(out.split())
     for expected in (
         "nothing was mined",
-        "pairs to compute 9,900",
+        "distances to compute 9,900: of each anchor",
+        "parts 2: each is kept",
+        "screen int8: finds what may count",
         "projected bytes 3.0 MiB",
         "1 min 30 s",
         "a rows 7",

@@ -129,7 +129,7 @@ def test_a_dry_run_says_who_gets_what(name: str, memory: str, table: pa.Table, t
     if "window" not in options:
         options["screen"] = options.get("screen", "f32")
     if name == "all positives" and memory == "16MiB":  # the pairs of one part take more
-        with pytest.raises(CapacityError, match="gates and answers"):
+        with pytest.raises(CapacityError, match="answers of the anchors mined together"):
             minestream.mine(table, tmp_path / "out.parquet", memory=memory, dry_run=True, progress="none", **options)
         return
     report = minestream.mine(
