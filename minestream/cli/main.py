@@ -7,6 +7,8 @@ loaded when it is asked for, so that `--help` answers at once.
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import sys
 import time
 import traceback
@@ -37,6 +39,7 @@ from minestream.system.contract import SUBCOMMANDS, contract, printed
 
 COMPLETE = "_MINESTREAM_COMPLETE"  # what shells set
 ROWS_OUT = {("-o", "-"), ("--out", "-")}  # standard output is for rows
+SECRETS = re.compile(r"(?<=://)[^/]*@|\?.*")  # of a URI: who asks, and its query
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -138,9 +141,13 @@ def fail(error: MinestreamError, given: Sequence[str], spent: float) -> int:
         said = {"kind": type(error).__name__, "message": error.message, "hint": hint}
         about = said | {"exit_code": error.exit_code}
         name = given[0] if given[0] in SUBCOMMANDS else None
+        from minestream.config.command_line import recorded  # not loaded for --help
+
+        line = shlex.join(["minestream", *(SECRETS.sub("", word) if "://" in word else word for word in given)])
+        ran = {"seconds": {"total": spent, "stages": {}}, **recorded(line)}
         with suppress(MinestreamError):
             say = tell if ROWS_OUT & {*pairwise("=".join(given).split("="))} else show
-            say(printed(contract(name, state="failed", error=about, seconds={"total": spent, "stages": {}})))
+            say(printed(contract(name, state="failed", error=about, **ran)))
     return error.exit_code
 
 

@@ -35,8 +35,10 @@ from minestream.outputs.rows import emit
 from minestream.search.screens import usable_screens
 from minestream.system.memory import scratch_errors
 from minestream.system.stats import Effort, ShardStats, merged
+from minestream.system.values import many
 
 ROWS_SHOWN = 10  # in a notebook
+LEFT_OUT = "left out: "  # how the notes on rows that take no part begin
 SHORT_NAMES = {
     "anchor": "anchor_row", "query": "query_row", "positive": "positive_row", "negative": "negative_row",
     "left": "left_row", "right": "right_row",
@@ -84,7 +86,9 @@ class Mined:
         return int(self._table.num_rows)
 
     def __repr__(self) -> str:
-        return f"Mined({len(self):,} rows of {self.stats.pairs:,} pairs: {', '.join(self._table.column_names)})"
+        left_out = "".join(f"; {note}" for note in self.notes if note.startswith(LEFT_OUT))
+        columns = ", ".join(self._table.column_names)
+        return f"Mined({len(self):,} rows of {self.stats.pairs:,} pairs: {columns}{left_out})"
 
     def _repr_html_(self) -> str:
         """The first rows as a table, and the notes, for a notebook."""
@@ -209,7 +213,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(mining, parts, total, driver.scratch())
-        left_out = (f"left out: {count:,} rows: {cause}" for cause, count in mining.loaded.dropped.items())
+        left_out = (f"{LEFT_OUT}{many(count, 'row')}: {cause}" for cause, count in mining.loaded.dropped.items())
         return Mined(table, total, mining.searcher.effort, (*left_out, *mining.notes(), *total.notes()))
 
 

@@ -51,8 +51,8 @@ CONTRACT = (
     Key("minestream", "string", "the version of minestream"),
     Key("subcommand", "string or null", "what ran: mine, merge, ...; null where the command line names none"),
     Key("state", "string", "; ".join(f"`{name}`: {text}" for name, text in STATES.items())),
-    Key("command", "string or null", "the command line that does the same, with every option and -o; null for tables "
-        "in memory"),
+    Key("command", "string or null", "the command line that does the same, with every option and -o; of a failure "
+        "as it was typed, URIs without credentials; null for tables in memory"),
     Key("folder", "string or null", "the folder that its relative paths start from"),
     Key("inputs", "array", "what was read, a table each"),
     Key("inputs[].name", "string", "as help calls it: INPUT, --corpus, ..."),

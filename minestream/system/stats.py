@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from minestream.system.contract import contract, left_out, output_entry, stages
+from minestream.system.values import many
 
 WAITED = "read: waiting for input"  # a stage within another
 NOT_RECORDED = ("effort", "inputs", "files", "subcommand")  # in a manifest: it lists files and what was read
@@ -186,7 +187,9 @@ class Report:
 
     def __repr__(self) -> str:
         done = "already complete" if self.already else f"{self.seconds:.1f} s" if self.complete else "a dry run"
-        return f"Report({self.output}: {self.stats.rows:,} rows of {self.stats.pairs:,} pairs, {done})"
+        dropped = sum(self.source.get("dropped", {}).values())
+        left_out = f" ({many(dropped, 'row')} of the input left out)" if dropped else ""
+        return f"Report({self.output}: {self.stats.rows:,} rows of {self.stats.pairs:,} pairs{left_out}, {done})"
 
     def _repr_html_(self) -> str:
         """What was written, from what, how hard it is, what was left out, and the notes, for a notebook."""

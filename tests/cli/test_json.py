@@ -130,6 +130,14 @@ def test_an_error_keeps_to_the_schema_too(folder: Path, answers: dict[str, dict[
     assert (code, told["subcommand"]) == MISTAKES[line]
     assert (told["state"], told["error"]["exit_code"]) == ("failed", code)
     assert told["error"]["message"]
+    assert shlex.split(told["command"]) == ["minestream", *shlex.split(line), "--json"]
+    assert told["folder"] == str(folder)
+
+
+def test_a_failed_command_is_told_without_what_a_uri_says_of_its_user(folder: Path) -> None:
+    secret = "s3://KEY:SECRET@bucket"
+    _, told = answer(f"mine {secret}/x.parquet?token=S --corpus={secret}/c -o p?.parquet", folder)
+    assert told["command"] == "minestream mine s3://bucket/x.parquet --corpus=s3://bucket/c -o 'p?.parquet' --json"
 
 
 def test_the_table_holds_nothing_that_no_command_prints(answers: dict[str, dict[str, Any]]) -> None:

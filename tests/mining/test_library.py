@@ -174,9 +174,10 @@ def test_rows_of_arrays_that_are_left_out_are_noted() -> None:
     vectors[3] = np.nan
     found = minestream.mine_arrays(vectors, labels, on_bad_rows="drop")
     assert [note for note in found.notes if note.startswith("left out")] == [
-        "left out: 1 rows: bad: not finite", "left out: 1 rows: unlabelled"
+        "left out: 1 row: bad: not finite", "left out: 1 row: unlabelled"
     ]  # fmt: skip
-    assert "left out: 1 rows: unlabelled" in found._repr_html_()
+    assert "left out: 1 row: unlabelled" in found._repr_html_()
+    assert repr(found).endswith("; left out: 1 row: bad: not finite; left out: 1 row: unlabelled)")
 
 
 def test_what_is_mined_shows_itself() -> None:

@@ -90,3 +90,6 @@ def test_a_report_in_a_manifest_has_means_and_nothing_of_the_machine() -> None:
 )
 def test_a_report_says_how_the_run_ended(how: dict[str, Any], end: str) -> None:
     assert repr(Report.of("out", RECORDED, STATS, **how)) == f"Report(out: 3 rows of 4 pairs, {end})"
+    less = RECORDED | {"source": {"dropped": {"unlabelled": 1_000, "bad: not finite": 1}}}
+    said = f"Report(out: 3 rows of 4 pairs (1,001 rows of the input left out), {end})"
+    assert repr(Report.of("out", less, STATS, **how)) == said
