@@ -15,7 +15,7 @@ from minestream.cli.tables import sections
 from minestream.config.commands import Applying, Fitting
 from minestream.config.keywords import FitOptions
 from minestream.system.progress import short_time
-from minestream.system.values import Row
+from minestream.system.values import Row, many
 
 if TYPE_CHECKING:
     from minestream.learn.fitting import FitReport
@@ -56,10 +56,10 @@ def fit_text(report: FitReport, heard: Heard, following: str, read: int) -> str:
     few = f", {report.training_anchors:,} of them as anchors: the labels of the others stand once"
     rows: list[Row] = [
         ("weights", f"of epoch {best.epoch} of {len(report.epochs) - 1}, {report.dimension} coordinates"),
-        ("read", f"{read:,} rows"),
-        *(("left out", f"{count:,} rows: {why}") for why, count in report.left_out.items()),
-        ("trained on", f"{report.training_rows:,} rows" + few * (report.training_anchors < report.training_rows)),
-        ("held out", f"{report.held_out_rows:,} rows, those of {report.held_out_labels:,} labels: {names}"
+        ("read", many(read, "row")),
+        *(("left out", f"{many(count, 'row')}: {why}") for why, count in report.left_out.items()),
+        ("trained on", many(report.training_rows, "row") + few * (report.training_anchors < report.training_rows)),
+        ("held out", f"{many(report.held_out_rows, 'row')}, those of {many(report.held_out_labels, 'label')}: {names}"
             + (f" and {more:,} more" if more else "")),
         ("recall@1", f"{best.recall_at_1:.4f}: the share of held-out rows whose nearest one has their label"),
         ("", f"{start.recall_at_1:.4f} before training, {report.raw_recall_at_1:.4f} of the rows as given"),
@@ -84,5 +84,5 @@ def apply_linear(model: str, inputs: tuple[str, ...], out: str, as_json: bool, *
       minestream apply linear.npz digits.parquet -o projected.parquet
     """
     found = minestream.apply(model, list(inputs), out, **given_only(options))
-    text = f"wrote {found['path']}: {found['rows']:,} rows of {found['dimension']} coordinates"
+    text = f"wrote {found['path']}: {many(found['rows'], 'row')} of {many(found['dimension'], 'coordinate')}"
     show_result(found, as_json, lambda _: text, sizes={"INPUT": {"rows": found["rows"]}})

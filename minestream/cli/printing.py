@@ -13,46 +13,43 @@ from minestream.config.resolve import resolved
 from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
 from minestream.insight.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
-from minestream.system.values import Row, given_of, many, size_text, value_rows
+from minestream.system.values import Row, given_of, many, size_text, value_rows, verb
 
 # What export and refilter count, in words: where it is not 0, a label and a text.
 EXPORTED = {
-    "empty": ("left out", "{} pairs: they have no negative left"),
-    "short_drop": ("left out", "{} pairs: they have fewer than {k} negatives (--short-rows drop)"),
-    "same_text": ("left out", "{} negatives: they have the text of their anchor or of one of its positives"),
-    "short_keep": ("short", "{} pairs have fewer than {k} negatives"),
-    "short_repeat": ("short", "{} pairs have fewer than {k} negatives: they are written again"),
-    "repeated": ("repeated", "{} negatives, to fill the rows of short pairs"),
-    "joined": ("joined", "{} anchors have the negatives of several positives together"),
-    "repeated_texts": ("equal texts", "{} negatives have the text of another negative beside them"),
-    "same_text_positives": ("equal texts", "{} pairs have one text as anchor and as positive"),
+    "empty": ("left out", "{pair}: they have no negative left"),
+    "short_drop": ("left out", "{pair}: they have fewer than {k} negatives (--short-rows drop)"),
+    "same_text": ("left out", "{negative}: they have the text of their anchor or of one of its positives"),
+    "short_keep": ("short", "{pair} {have} fewer than {k} negatives"),
+    "short_repeat": ("short", "{pair} {have} fewer than {k} negatives: they are written again"),
+    "repeated": ("repeated", "{negative}, to fill the rows of short pairs"),
+    "joined": ("joined", "{anchor} {have} the negatives of several positives together"),
+    "repeated_texts": ("equal texts", "{negative} {have} the text of another negative beside them"),
+    "same_text_positives": ("equal texts", "{pair} {have} one text as anchor and as positive"),
 }
 UNSCORED = ("pairs_without_score", "without_positive_score", "without_score")
 REFILTERED = {
-    "short": ("short", "{} pairs have fewer than {k} negatives: no more pass"),
-    "pairs_without_score_keep": ("unscored", "{} pairs: their positive has no score"),
-    "without_positive_score_keep": ("unscored", "{} mined rows: their positive has no score"),
-    "without_score_keep": (
-        "unscored",
-        "{} mined rows: their negative has no score; such rows stand last in their pair",
-    ),
-    "empty": ("left out", "{} pairs: none of their negatives passes"),
-    "pairs_without_score_drop": ("left out", "{} pairs: their positive has no score"),
-    "without_positive_score_drop": ("left out", "{} mined rows: their positive has no score"),
-    "without_score_drop": ("left out", "{} mined rows: their negative has no score"),
-    "beyond_k": ("left out", "{} mined rows: they pass, but behind the {k} best of their pair"),
+    "short": ("short", "{pair} {have} fewer than {k} negatives: no more pass"),
+    "pairs_without_score_keep": ("unscored", "{pair}: their positive has no score"),
+    "without_positive_score_keep": ("unscored", "{mined_row}: their positive has no score"),
+    "without_score_keep": ("unscored", "{mined_row}: their negative has no score; such rows stand last in their pair"),
+    "empty": ("left out", "{pair}: none of their negatives passes"),
+    "pairs_without_score_drop": ("left out", "{pair}: their positive has no score"),
+    "without_positive_score_drop": ("left out", "{mined_row}: their positive has no score"),
+    "without_score_drop": ("left out", "{mined_row}: their negative has no score"),
+    "beyond_k": ("left out", "{mined_row}: they pass, but behind the {k} best of their pair"),
 }
 # What verify counts, likewise.
 DERIVED = {
-    "anchors": ("anchors", "{:,}, whose rows were derived again from the source"),
+    "anchors": ("anchors", "{}, whose rows were derived again from the source"),
     "anchors_absent": (
         "  without rows",
-        "{:,}, rightly: anchors without rows are drawn too, so that lost rows are found",
+        "{}, rightly: anchors without rows are drawn too, so that lost rows are found",
     ),
-    "rows_compared": ("rows compared", "{:,}"),
-    "partners": ("other ends", "{:,} of the pairs of these anchors were derived, too"),
-    "pairs_not_checked": ("not checked", "{:,} pairs: their other end was not derived"),
-    "uses_of_the_most_used": ("most used", "{:,} times one negative"),
+    "rows_compared": ("rows compared", "{}"),
+    "partners": ("other ends", "{} of the pairs of these anchors were derived, too"),
+    "pairs_not_checked": ("not checked", "{pair}: their other end was not derived"),
+    "uses_of_the_most_used": ("most used", "{} times one negative"),
 }
 
 
@@ -95,7 +92,7 @@ def verify_text(result: Mapping[str, Any]) -> str:
     """What `verify` checked; a difference is an error and never comes here."""
     rows: list[Row] = [("checksums", f"right: {many(result['files'], 'file')}, {many(result['rows'], 'row')}")]
     told = {name: result[name] for name in DERIVED if result.get(name) or (name in result and name == "rows_compared")}
-    rows += [(DERIVED[name][0], DERIVED[name][1].format(count)) for name, count in told.items()]
+    rows += [(DERIVED[name][0], in_words(DERIVED[name][1], count)) for name, count in told.items()]
     return sections({"verify: no difference": rows}, result["notes"])
 
 
@@ -114,7 +111,7 @@ def export_text(result: Mapping[str, Any]) -> str:
 def refilter_text(result: Mapping[str, Any]) -> str:
     """What `refilter` wrote, what it left out and why."""
     k, missing, dropped = result["rule"]["negatives"], result["missing_scores"], result["dropped"]
-    words = REFILTERED | {name: ("left out", f"{{}} mined rows: {name.replace('_', ' ')}") for name in dropped}
+    words = REFILTERED | {name: ("left out", f"{{mined_row}}: {name.replace('_', ' ')}") for name in dropped}
     counts = {**result, **dropped, **{f"{name}_{missing}": result[name] for name in UNSCORED}}
     rows: list[Row] = [
         ("triplets", f"{result['rows']:,} of {result['candidates']:,}: each is {ROWS_HOLD['triplets']}"),
@@ -127,10 +124,16 @@ def refilter_text(result: Mapping[str, Any]) -> str:
     return sections({f"wrote {result['output']}": once(rows)}, result["notes"])
 
 
+def in_words(text: str, count: int, k: int = 0) -> str:
+    """A text whose gaps say how many there are of what: {pair}, and what these {have}."""
+    nouns = {noun.replace(" ", "_"): many(count, noun) for noun in ("pair", "negative", "anchor", "mined row")}
+    return text.format(f"{count:,}", k=f"{k:,}", have=verb(count, "have"), **nouns)
+
+
 def _counted(words: Mapping[str, tuple[str, str]], counts: Mapping[str, Any], k: int) -> list[Row]:
     """The counts that are not 0, in words."""
     said = ((label, text, counts.get(name)) for name, (label, text) in words.items())
-    return [(label, text.format(f"{count:,}", k=f"{k:,}")) for label, text, count in said if count]
+    return [(label, in_words(text, count, k)) for label, text, count in said if count]
 
 
 def compare_text(result: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
     rows: list[Row] = [
         ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
         *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
-        ("labels", f"{profile['labels']:,}", f"{profile['rows_without_positive']:,} rows without a positive"),
+        ("labels", f"{profile['labels']:,}", f"{many(profile['rows_without_positive'], 'row')} without a positive"),
         ("positive pairs", f"{profile['positive_pairs']:,}"),
         ("negative pairs", f"{profile['negative_pairs']:,}", "" if ratio is None else f"{ratio:,.1f} to one positive"),
         ("zero rows", f"{profile['zero_rows']:,}"),
@@ -46,7 +46,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
             ("rows that never are", f"{hubs['never_used_rows']:,}"),
         ],
         "worst labels by recall@1": [
-            (each.get("name", str(each["label"])), _share(each["recall_at_1"]), f"{each['rows']:,} rows")
+            (each.get("name", str(each["label"])), _share(each["recall_at_1"]), many(each["rows"], "row"))
             for each in profile["per_label"]["table"][:SHOWN]
         ],
         "suspects": [

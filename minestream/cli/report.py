@@ -16,7 +16,7 @@ from minestream.config.rules import BANDS
 from minestream.insight.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report
-from minestream.system.values import Row, size_text, value_rows
+from minestream.system.values import Row, many, size_text, value_rows
 
 CHOICES = (
     "preset", "emit", "metric", "margin", "band", "negatives", "pick", "positives", "max_similarity", "min_similarity",
@@ -117,15 +117,15 @@ def _outcome(report: Report) -> Iterator[Row]:
     stats, config, source = report.stats.with_means(), report.config, report.source
     emit = config["emit"]
     yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
-    of = f"{source['rows']:,} rows"
+    of = many(source["rows"], "row")
     if "corpus" in source:
-        of = f"{source['queries']:,} queries, in a corpus of {source['corpus']:,} rows"
+        of = f"{many(source['queries'], 'query')}, in a corpus of {many(source['corpus'], 'row')}"
     yield "anchors", f"{stats['anchors']:,} of {of}, each {source['dimension']} values of {source['dtype']}"
     yield from columns_rows(report.columns)
     yield from listed_rows(source)
     yield from left_out_rows(source, stats, config, report.columns)
     if emit != "pairs":
-        pairs = f": {stats['pairs']:,} pairs" if stats["pairs"] != stats["anchors"] else ""
+        pairs = f": {many(stats['pairs'], 'pair')}" if stats["pairs"] != stats["anchors"] else ""
         yield "positives", f"{POSITIVES[config['positives']]}{pairs}"
     yield "negatives", negatives_text(config)
     yield from rule_rows(config)

@@ -13,6 +13,7 @@ from minestream.errors import InputError
 from minestream.inputs.decode import Place
 from minestream.inputs.listing import MIXED
 from minestream.inputs.opened import Input
+from minestream.system.values import many
 
 SHOWN_PAIRS = 8
 _SAME_DIGITS = "write the numbers with as many digits everywhere, as in part_002 and part_010"
@@ -82,7 +83,7 @@ def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
     for vectors, rows in pairs:
         if rows.rows is not None and vectors.rows != rows.rows:
             raise InputError(
-                f"{vectors.name}: {vectors.rows:,} vectors, {rows.name}: {rows.rows:,} rows",
+                f"{vectors.name}: {many(vectors.rows or 0, 'vector')}, {rows.name}: {many(rows.rows, 'row')}",
                 "files that go together have a vector for each row: check that none is missing",
             )
     shown = [f"{os.path.basename(v.name)} with {os.path.basename(r.name)}" for v, r in pairs[:SHOWN_PAIRS]]

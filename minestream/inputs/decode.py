@@ -14,6 +14,7 @@ import pyarrow.types as pat
 from minestream.errors import InputError
 from minestream.inputs.columns import ELEMENTS, is_list, plain
 from minestream.system import ragged
+from minestream.system.values import verb
 
 NORM_LIMITS = (1e-150, 1e150)
 # A float32 sum of squares within these proves that the float64 one is within NORM_LIMITS.
@@ -186,7 +187,7 @@ def one_length(lengths: np.ndarray, name: str, place: Place, hint: str = "leave 
         shown = ", ".join(str(length) for length in lengths[other[:_SHOWN_ROWS]])
         raise InputError(
             f"{place.file}: column {name!r}: vectors of different lengths: {place.rows([0])} has {lengths[0]}, "
-            f"{place.rows(other)} have {shown}",
+            f"{place.rows(other)} {verb(len(other), 'have')} {shown}",
             f"every row needs the same length: fix these rows, or {hint}",
         )
     return int(lengths[0])

@@ -27,6 +27,7 @@ from minestream.system.paths import readable
 from minestream.system.pipes import read_pipe
 from minestream.system.stores import READ_ERRORS, how_to_bring, unreadable
 from minestream.system.threads import ahead
+from minestream.system.values import many
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
 _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # from a store each buffer is one request
@@ -253,7 +254,9 @@ def _column(values: Any, name: str, rows: int) -> pa.Array:
             "pass ints, strings, bools, or for multi-labels one list of them a row",
         ) from error
     if len(array) != rows:
-        raise InputError(f"{MEMORY}: {name}: {len(array)} values for {rows} embeddings", "pass one a row")
+        raise InputError(
+            f"{MEMORY}: {name}: {many(len(array), 'value')} for {many(rows, 'embedding')}", "pass one a row"
+        )
     return array
 
 

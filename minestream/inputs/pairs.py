@@ -24,6 +24,7 @@ from minestream.system import ragged
 from minestream.system.checksums import Checksum
 from minestream.system.paths import open_text
 from minestream.system.stores import shown, unreadable
+from minestream.system.values import many, verb
 
 LEFT = ("query_id", "query-id", "qid", "query", "anchor_id", "left_id", "id_1", "id1")
 RIGHT = ("positive_id", "corpus-id", "corpus_id", "document_id", "docid", "doc_id", "pid", "right_id", "id_2", "id2")
@@ -215,7 +216,7 @@ def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
             f"{name}: ids of type {kind}", f"ids are ints or strings: cast them, column.cast(pyarrow.{to}())"
         )
     if values.null_count:
-        raise InputError(f"{name}: {values.null_count:,} pairs have a null id", "drop these pairs")
+        raise InputError(f"{name}: {many(values.null_count, 'pair')} with a null id", "drop these pairs")
     try:
         return values.cast(pa.int64() if pa.types.is_integer(kind) else pa.string())
     except pa.ArrowInvalid as error:
@@ -236,7 +237,8 @@ def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
     bad = np.flatnonzero(np.isnan(grades))
     if bad.size:
         raise InputError(
-            f"{name}: {bad.size:,} grades are NaN or null, the first in pair {bad[0]}", "fill or drop them"
+            f"{name}: {many(bad.size, 'grade')} {verb(bad.size, 'are')} NaN or null, the first in pair {bad[0]}",
+            "fill or drop them",
         )
     return grades
 
@@ -324,8 +326,8 @@ def places_of(values: pa.Array, ids: pa.Array | None, name: str, what: str, poli
         check += "; --corpus TABLE gives the rows that INPUT's are paired with, where these are others"
     if unknown.size and policy == "error":
         raise InputError(
-            f"{name}: {unknown.size:,} of {places.size:,} ids are not among {what}, the first is "
-            f"{values[int(unknown[0])].as_py()!r}; these are {one_of(ids)}",
+            f"{name}: {unknown.size:,} of {many(places.size, 'id')} {verb(unknown.size, 'are')} not among {what}, the "
+            f"first is {values[int(unknown[0])].as_py()!r}; these are {one_of(ids)}",
             check if none else f"{check}, or leave such pairs out with --on-missing-ids drop",
         )
     if none:

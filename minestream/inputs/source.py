@@ -175,10 +175,10 @@ class Source:
     def _check_aligned(self, rows: int) -> None:
         vectors = sum(each.rows or 0 for each in self._npys)
         if vectors != rows:
-            what = "labels" if self._inputs[0].schema.names == [LABELS] else "rows"
+            what = "label" if self._inputs[0].schema.names == [LABELS] else "row"
             raise InputError(
-                f"{self._npys[0].name}: {vectors:,} vectors, {self._inputs[0].name}: {rows:,} {what}",
-                f"vectors and {what} are aligned by position over all files: their numbers must be equal",
+                f"{self._npys[0].name}: {many(vectors, 'vector')}, {self._inputs[0].name}: {many(rows, what)}",
+                f"vectors and {what}s are aligned by position over all files: their numbers must be equal",
             )
 
     def batches(self, most_rows: int | None = None) -> Iterator[RowBatch]:

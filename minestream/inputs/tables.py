@@ -21,6 +21,7 @@ from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_ro
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.where import Where, joint
+from minestream.system.values import many, verb
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def listed_pairs(
     if known.grade is None:
         notes += lacking("the pairs of --qrels have no grades", config)
     if low:
-        notes.append(f"{low:,} pairs of --qrels are graded below --min-grade {config.min_grade:g}")
+        notes.append(f"{many(low, 'pair')} of --qrels {verb(low, 'are')} graded below --min-grade {config.min_grade:g}")
     if not len(known.left):
         raise InputError(f"{known.name}: all {low:,} pairs are graded below {config.min_grade:g}", "lower --min-grade")
     return known, barred

@@ -11,15 +11,15 @@ from typing import Any
 from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
 from minestream.system.stats import short_left_out
-from minestream.system.values import Row, given_of, many, value_rows
+from minestream.system.values import Row, given_of, many, value_rows, verb
 
 SHOWN_FILES = 3
 # Counters of what happened to pairs of anchor and positive (with --emit pairs: to anchors), in words.
 HAPPENED = (
     ("empty", "{count} ({share}): the rules leave no {negative}"),
-    ("short", "{count} ({share}) have fewer than {k} {negative}s: the rules leave no more"),
+    ("short", "{count} ({share}) {have} fewer than {k} {negative}s: the rules leave no more"),
     ("fallbacks", "{count} took the farthest negative: none lies in the band"),
-    ("duplicate_positives", "{count} have a positive that equals the anchor: there is no other"),
+    ("duplicate_positives", "{count} {have} a positive that equals the anchor: there is no other"),
 )
 LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
 READ_AS = {
@@ -54,7 +54,7 @@ def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
 def listed_rows(source: Mapping[str, Any], why: bool = False) -> Iterator[Row]:
     """How many pairs the lists have, and how many are used; `why`: also what becomes of others that notes tell of."""
     for option, found in source.get("listed", {}).items():
-        yield "listed", f"{found['pairs']:,} pairs in {option}, {found['used']:,} of them used"
+        yield "listed", f"{many(found['pairs'], 'pair')} in {option}, {found['used']:,} of them used"
         for cause, count in found["left_out"].items():
             if why or cause == REPEATED:
                 yield "listed", f"{count:,} not used: {cause}"
@@ -67,8 +67,8 @@ def left_out_rows(
     for cause, count in source.get("dropped", {}).items():
         yield "left out", f"{many(count, 'row')}: {cause}"
     if alone := source.get("without_positive"):
-        what = "queries" if config["two_tables"] else "rows as anchors"
-        yield "left out", f"{alone:,} {what}: {_why_alone(source, config, columns)}"
+        what = many(alone, "query") if config["two_tables"] else many(alone, "row") + " as anchor" + "s" * (alone > 1)
+        yield "left out", f"{what}: {_why_alone(source, config, columns)}"
     for rule, count in stats.get("dropped", {}).items():
         yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
     one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
@@ -81,7 +81,11 @@ def left_out_rows(
             share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
             label = LABELS.get(name) or ("left out" if leaves_out[name] else "short")
             told = text.format(
-                count=f"{count:,} of the {every:,} {subject}", share=share, k=config["negatives"], negative=negative
+                count=f"{count:,} of the {every:,} {subject}",
+                share=share,
+                k=config["negatives"],
+                negative=negative,
+                have=verb(count, "have"),
             )
             yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
 

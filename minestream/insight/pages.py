@@ -37,7 +37,7 @@ from minestream.outputs.mined import mined_output
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.paths import text_of
 from minestream.system.progress import short_number
-from minestream.system.values import given_of, size_text
+from minestream.system.values import given_of, many, size_text, verb
 
 SHOWN_ROWS, FOLDED_ROWS = 20, 200  # suspects on the page, and with those that unfold
 SHOWN_LABELS, FOLDED_LABELS = 20, 100
@@ -212,17 +212,17 @@ def _labels(found: Mapping[str, Any]) -> str:
     shown = two(table(heads, rows[:half]), table(heads, rows[half:SHOWN_LABELS]) if len(rows) > 1 else "")
     rest = folded(f"{more:,} more labels", table(heads, rows[SHOWN_LABELS:])) if more > 0 else ""
     part = _part(len(rows), labels["labels"], labels["listed"], "labels", "profile.json")
-    return note(f"{labels['labels']:,} labels, the worst recall@1 first.{part}") + shown + rest
+    return note(f"{many(labels['labels'], 'label')}, the worst recall@1 first.{part}") + shown + rest
 
 
 def _hubs(found: Mapping[str, Any], sight: Sight) -> str:
     hubs = found["hubs"]
 
     def card(row: Mapping[str, Any]) -> Card:
-        return _card(sight, row, sight.label(row["label"]), f"nearest negative of {row['uses']:,} rows")
+        return _card(sight, row, sight.label(row["label"]), f"nearest negative of {many(row['uses'], 'row')}")
 
     return note(
-        f"{hubs['never_used_rows']:,} rows are never the nearest negative of another row; those below are it most "
+        f"Never the nearest negative of another row: {many(hubs['never_used_rows'], 'row')}; those below are it most "
         f"often (skew {hubs['skew']:.3g})."
     ) + _some([card(row) for row in hubs["top"]], SHOWN_HUBS, "hubs")
 
@@ -232,10 +232,13 @@ def _suspects(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sight
     above = {name.rpartition("_")[2]: count for name, count in every.items() if name.startswith("rows_above_")}
     counts = ", ".join(f"{count:,} of suspicion {cut} and above" for cut, count in above.items() if count)
     least = every.get("listed_above")
-    told = f"{every['rows']:,} rows" + (f": {counts}." if counts else ".")
+    told = many(every["rows"], "row") + (f": {counts}." if counts else ".")
     if least is not None:
         counts = f" In all there are {counts}." if counts else ""
-        told = f"{every['rows']:,} rows of suspicion {least:g} and above are listed.{counts}"
+        listed = f"{verb(every['rows'], 'are')} listed.{counts}"
+        told = f"{many(every['rows'], 'row')} of suspicion {least:g} and above {listed}"
+
+    hidden = f"{many(sight.missing, 'picture')} {verb(sight.missing, 'are')}"
 
     def card(row: Mapping[str, Any]) -> Card:
         own, other = sight.label(row["given_label"]), sight.label(row["predicted_label"])
@@ -247,7 +250,7 @@ def _suspects(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], sight
         note(told + _part(len(rows), every["rows"], every["rows"], "suspects", "suspects.parquet"))
         + note(SUSPICION + ("" if plain else EXPECTED))
         + _some([card(row) for row in rows], SHOWN_ROWS, "suspects")
-        + (note(f"{sight.missing:,} pictures are not shown: no PNG or JPEG, or too large.") if sight.missing else "")
+        + (note(f"{hidden} not shown: no PNG or JPEG, or too large.") if sight.missing else "")
     )
 
 
@@ -264,8 +267,8 @@ def duplicates_note(counts: Mapping[str, Any], shown: int) -> str:
     near = counts["near_distance"]
     within = "" if near is None else f", the others nearer than {near:.3g}"
     return note(
-        f"{counts['pairs']:,} pairs of rows of different labels are duplicates: {counts['exact_pairs']:,} are "
-        f"equal{within}."
+        f"Duplicates are {many(counts['pairs'], 'pair')} of rows of different labels: {counts['exact_pairs']:,} of "
+        f"them equal{within}."
         + _part(min(shown, counts["listed"]), counts["pairs"], counts["listed"], "pairs", "duplicates.parquet")
     )
 

@@ -23,6 +23,7 @@ from minestream.learn.losses import triplet_loss
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.system.progress import Progress
 from minestream.system.threads import Workers, slices
+from minestream.system.values import many, verb
 
 FIRST_DECAY, SECOND_DECAY, TINY = 0.9, 0.999, 1e-8
 PRINCIPAL_ROUNDS = 30
@@ -64,7 +65,7 @@ class Epoch:
         """The figures in one line."""
         trained = "before training"
         if self.loss is not None:
-            trained = f"{self.triplets:,} triplets, loss {self.loss:.4f}, {self.active:.0%} active"
+            trained = f"{many(self.triplets, 'triplet')}, loss {self.loss:.4f}, {self.active:.0%} active"
         return f"epoch {self.epoch}: {trained}; held-out loss {self.held_out_loss:.4f}, recall@1 {self.recall_at_1:.4f}"
 
 
@@ -96,7 +97,8 @@ def held_out(labels: pa.Array, share: float, seed: int) -> tuple[Codes, NDArray[
     able = np.flatnonzero(np.bincount(codes, minlength=len(distinct)) > 1)
     if able.size < 2 * LEAST_LABELS:
         raise InputError(
-            f"{able.size} labels have two rows: fit holds some out and needs {LEAST_LABELS} on either side",
+            f"{many(able.size, 'label')} {verb(able.size, 'have')} two rows: fit holds some out and needs "
+            f"{LEAST_LABELS} on either side",
             f"give at least {2 * LEAST_LABELS} such labels",
         )
     keyed = distinct if pat.is_string(distinct.type) else distinct.cast(pa.int64())

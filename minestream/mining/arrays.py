@@ -88,7 +88,7 @@ class Mined:
     def __repr__(self) -> str:
         left_out = "".join(f"; {note}" for note in self.notes if note.startswith(LEFT_OUT))
         columns = ", ".join(self._table.column_names)
-        return f"Mined({len(self):,} rows of {self.stats.pairs:,} pairs: {columns}{left_out})"
+        return f"Mined({many(len(self), 'row')} of {many(self.stats.pairs, 'pair')}: {columns}{left_out})"
 
     def _repr_html_(self) -> str:
         """The first rows as a table, and the notes, for a notebook."""

@@ -27,6 +27,7 @@ from minestream.outputs.rows import emit
 from minestream.system.pipes import write_pipe
 from minestream.system.progress import Callback
 from minestream.system.stats import Report, ShardStats, merged
+from minestream.system.values import many
 
 UNMARKED = "the rows are written, but the stream has no end mark: its reader sees that it is not complete"
 
@@ -70,7 +71,7 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
             return estimated(batches.mining, plan, mine_shards) if isinstance(batches, Batches) else plan
         end = write_pipe(_reader(batches), lambda: check_gates(driver.resources, batches.total(), UNMARKED))
         if end.reader_left:
-            batches.notes.append(f"the reader left after {end.rows:,} rows: what it did not read is not mined")
+            batches.notes.append(f"the reader left after {many(end.rows, 'row')}: what it did not read is not mined")
         return batches.report(complete=True)
 
 

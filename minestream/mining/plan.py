@@ -24,6 +24,7 @@ from minestream.outputs.parquet import ROW_GROUP_BYTES
 from minestream.outputs.rows import piece_rows
 from minestream.search.searcher import Searcher
 from minestream.system import ragged
+from minestream.system.values import many
 
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: with more it is halved
@@ -122,7 +123,7 @@ def make_plan(
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:
         raise CapacityError(
-            f"up to {most_rows:,} rows would be written (the rules may leave fewer), more than --max-rows "
+            f"up to {many(most_rows, 'row')} would be written (the rules may leave fewer), more than --max-rows "
             f"{resources.max_rows:,}",
             "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
         )

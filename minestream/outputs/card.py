@@ -10,6 +10,7 @@ import pyarrow as pa
 from minestream.config.option import flag_of
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.outputs.metadata import label_convention, loss_formula
+from minestream.system.values import many
 
 MARK = "<!-- written by minestream for "  # and the name of the output: how a card begins that may be replaced
 SIZES = {"n<1K": 10**3, "1K<n<10K": 10**4, "10K<n<100K": 10**5, "100K<n<1M": 10**6, "1M<n<10M": 10**7,
@@ -34,12 +35,12 @@ def card(name: str, manifest: dict[str, Any], schema: pa.Schema) -> str:
     head = ["---", "tags:", "- minestream", f"- {emit}", "size_categories:", f"- {size}", "configs:",
             "- config_name: default", f"  data_files: {json.dumps(files)}", "---"]  # fmt: skip
     source = [
-        f"- {entry['name']}" + (f" ({entry['role']})" if entry.get("role") else "") + f": {entry['rows']:,} rows"
+        f"- {entry['name']}" + (f" ({entry['role']})" if entry.get("role") else "") + f": {many(entry['rows'], 'row')}"
         for entry in manifest["source"]
     ]
     asked = [f"| `{flag_of(option)}` | `{_cell(value)}` |" for option, value in _given(config)]
     columns = [f"| `{_cell(field.name)}` | {_cell(field.type)} |" for field in schema]
-    made = f"{rows:,} {emit} of {counts['anchors']:,} anchors, mined by minestream {manifest['version']} from"
+    made = f"{rows:,} {emit} of {many(counts['anchors'], 'anchor')}, mined by minestream {manifest['version']} from"
     known = f"Fingerprint `{manifest['fingerprint']}`; `minestream describe` and `minestream verify` take the output."
     return "\n".join([
         *head, f"{MARK}{name} -->", "", f"# {name}", "", made, "", *source, "",

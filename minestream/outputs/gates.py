@@ -6,6 +6,7 @@ from minestream.config.parse import short_share
 from minestream.config.resources import Resources
 from minestream.errors import GateMissedError
 from minestream.system.stats import ShardStats
+from minestream.system.values import many
 
 KEPT = "nothing was published; the parts are kept: --resume with another gate publishes them"
 
@@ -13,7 +14,9 @@ KEPT = "nothing was published; the parts are kept: --resume with another gate pu
 def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> None:
     """Raise GateMissedError when too few rows came out, or too many pairs are short."""
     if resources.require_rows is not None and total.rows < resources.require_rows:
-        raise GateMissedError(f"{total.rows:,} rows came out, --require-rows asks for {resources.require_rows:,}", hint)
+        raise GateMissedError(
+            f"{many(total.rows, 'row')} came out, --require-rows asks for {resources.require_rows:,}", hint
+        )
     share = short_share(resources.max_short)
     looked_for = total.full + total.short + total.empty
     if share is not None and looked_for and (total.short + total.empty) / looked_for > share:

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from minestream.system.contract import contract, left_out, output_entry, stages
-from minestream.system.values import many
+from minestream.system.values import many, verb
 
 WAITED = "read: waiting for input"  # a stage within another
 NOT_RECORDED = ("effort", "inputs", "files", "subcommand")  # in a manifest: it lists files and what was read
@@ -48,12 +48,12 @@ class ShardStats:
 
     def notes(self) -> list[str]:
         """Warnings about rows that may harm a training, one line each."""
-        warnings = {
-            "lie at distance 0 from their anchor: where those are the same item, "
-            "--drop-duplicates-within 0 --drop-duplicates-of both leaves them out": self.at_anchor,
-            "carry the same text as their anchor or positive: export leaves them out": self.same_text,
-        }
-        return [f"{count:,} negatives {what}" for what, count in warnings.items() if count]
+        warnings = (
+            ("lie", self.at_anchor, "at distance 0 from their anchor: where those are the same item, "
+             "--drop-duplicates-within 0 --drop-duplicates-of both leaves them out"),
+            ("carry", self.same_text, "the same text as their anchor or positive: export leaves them out"),
+        )  # fmt: skip
+        return [f"{many(count, 'negative')} {verb(count, does)} {what}" for does, count, what in warnings if count]
 
     def drop(self, rule: str, count: int) -> None:
         """Count `count` candidates dropped by `rule`."""
@@ -189,7 +189,8 @@ class Report:
         done = "already complete" if self.already else f"{self.seconds:.1f} s" if self.complete else "a dry run"
         dropped = sum(self.source.get("dropped", {}).values())
         left_out = f" ({many(dropped, 'row')} of the input left out)" if dropped else ""
-        return f"Report({self.output}: {self.stats.rows:,} rows of {self.stats.pairs:,} pairs{left_out}, {done})"
+        made = f"{many(self.stats.rows, 'row')} of {many(self.stats.pairs, 'pair')}"
+        return f"Report({self.output}: {made}{left_out}, {done})"
 
     def _repr_html_(self) -> str:
         """What was written, from what, how hard it is, what was left out, and the notes, for a notebook."""

@@ -49,6 +49,12 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else re.sub('y$', 'ie', noun) + 's'}"
 
 
+def verb(count: int, plural: str) -> str:
+    """The verb of so many things: of one is for are, has for have, does for do, lies for lie, carries for carry."""
+    one = {"are": "is", "have": "has", "do": "does"}.get(plural, re.sub("y$", "ie", plural) + "s")
+    return one if count == 1 else plural
+
+
 def size_text(size: float) -> str:
     """The text of a size in bytes: 512 B, 80.1 KiB, 1.5 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):

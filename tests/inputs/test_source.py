@@ -699,7 +699,7 @@ def test_arrays() -> None:
         (np.ones((4, 0), "f4"), [0] * 4, ["length 0"]),
         (np.ones((0, 4), "f4"), [], ["no rows"]),
         ([], [], ["no rows"]),
-        ([[1.0], [1.0, 2.0]], [0, 0], ["different lengths", "row 1 have 2"]),
+        ([[1.0], [1.0, 2.0]], [0, 0], ["different lengths", "row 1 has 2"]),
         (np.ones((4, 2), "i8"), [0] * 4, ["int64", "astype\\(numpy.float32\\)"]),
         (np.ones((4, 2), "f4"), [0] * 3, ["label", "3 values for 4"]),
         (np.ones((4, 2), "f4"), None, ["no labels"]),

@@ -262,7 +262,7 @@ def test_dims_beyond_the_vectors_and_other_lengths_are_refused(digits: pa.Table)
     with pytest.raises(UsageError, match="dims must be at least 1"):
         mined("digits.parquet", dims=0)
     ragged = pa.table({"embedding": [[1.0, 2.0, 3.0]] * 8 + [[1.0, 2.0]], "label": [0, 1, 2] * 3})
-    with pytest.raises(InputError, match="row 0 has 3, row 8 have 2"):
+    with pytest.raises(InputError, match="row 0 has 3, row 8 has 2"):
         mined(ragged, dims=2)
     late = pa.table({"embedding": [[1.0, 2.0, np.nan], [3.0, 1.0, 2.0], [1.0, 2.5, 0.0]], "label": [0, 0, 1]})
     assert mined(late, dims=2, band="any").num_rows == 2  # what is cut off may be anything

@@ -184,7 +184,7 @@ REFUSED: dict[str, tuple[Callable[[str], Any], str]] = {
                   r"column 'embedding' holds 'a', no number, in row 5(, and more in row 7)?\n"),
     "text.csv": (lambda p: cells(p, changed(embedding=["hello"])),
                  "column 'embedding' holds 'hello', no number, in row 5"),
-    "short.csv": (lambda p: cells(p, changed(embedding=["[1, 2]"])), r"row \d has 3, row 5 have 2"),
+    "short.csv": (lambda p: cells(p, changed(embedding=["[1, 2]"])), r"row \d has 3, row 5 has 2"),
     "nan.csv": (lambda p: cells(p, changed(embedding=["[nan, 1, 2]"])), "not finite in row 5"),
     "cells.csv": (lambda p: Path(p).write_text("id,label,embedding\n" + '1,2,"[1,2]"\n' * 5 + "1,2\n"),
                   "Expected 3 columns, got 2: 1,2 in row 5"),

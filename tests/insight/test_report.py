@@ -250,7 +250,7 @@ def test_the_page_of_a_mined_file_says_what_was_read_and_left_out_as_the_termina
     assert_self_contained(text)
     shown = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", text)).split())
     assert "columns vectors from embedding, labels from kind <b>, ids from id source in.parquet (160 rows)" in shown
-    left_out = "left out 9 rows: unlabelled 1 rows as anchors: no other row has their label"
+    left_out = "left out 9 rows: unlabelled 1 row as anchor: no other row has their label"
     assert left_out in shown
     assert left_out in " ".join(told.split())
     assert shown.count("hardness mean loss") == told.count("hardness") == 1

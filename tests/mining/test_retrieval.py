@@ -430,8 +430,8 @@ def test_a_column_that_cannot_be_the_guide() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda: write_pairs([("q0", "x1")]), "1 of 1 ids are not among the corpus, the first is 'x1'"),
-        (lambda: write_pairs([("x0", "d1"), ("q1", "d2")]), "1 of 2 ids are not among the queries"),
+        (lambda: write_pairs([("q0", "x1")]), "1 of 1 id is not among the corpus, the first is 'x1'"),
+        (lambda: write_pairs([("x0", "d1"), ("q1", "d2")]), "1 of 2 ids is not among the queries"),
         (lambda: pq.write_table(pq.read_table("p.parquet").slice(0, 0), "p.parquet"), "no pairs"),
         (lambda: pq.write_table(pa.table({"query_id": ["q0"], "other": ["d1"]}), "p.parquet"), "positive_id"),
         (lambda: write_pairs([("q0", "d1")], score=["good"]), "not all are numbers"),
@@ -612,7 +612,7 @@ def test_lists_are_looked_at_where_no_query_takes_part() -> None:
     write_pairs([("q0", "d1")])
     run(anchor_where="year > 2020")
     write_pairs([("q0", "unknown")])
-    with pytest.raises(InputError, match="1 of 1 ids are not among the corpus, the first is 'unknown'"):
+    with pytest.raises(InputError, match="1 of 1 id is not among the corpus, the first is 'unknown'"):
         run(anchor_where="year > 2020")
 
 

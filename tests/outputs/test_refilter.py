@@ -192,7 +192,7 @@ def changed(scores: pa.Table, name: str, values: Any) -> pa.Table:
         (lambda t: t.slice(0, 0), "has a score"),
         (lambda t: changed(t, "query_id", [0.5] * len(t)), "an int or a string"),
         (lambda t: pa.concat_tables([t, changed(t, "score", [9.0] * len(t)).slice(0, 1)]), "two scores, in rows [0"),
-        (lambda t: t.slice(1), "6 of 1,308 mined rows lack a score (1 of 218 positives do); the first is that of"),
+        (lambda t: t.slice(1), "6 of 1,308 mined rows lack a score (1 of 218 positives does); the first is that of"),
         (lambda t: t.slice(0, len(t) - 1), "of 1,308 mined rows lack a score"),
     ],
 )  # fmt: skip

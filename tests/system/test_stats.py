@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from minestream.system.stats import Report, ShardStats, mean, merged
+from minestream.system.values import many, verb
 
 RECORDED: dict[str, Any] = {
     "config": {"emit": "triplets"}, "columns": {"embedding": "e"}, "source": {"rows": 9}, "plan": {"pairs": 4},
@@ -25,6 +26,18 @@ def filled(start: int) -> ShardStats:
     for place, spec in enumerate(fields(ShardStats), start):
         setattr(own, spec.name, {"both": place, f"only {start}": 1} if "dict" in str(spec.type) else place)
     return own
+
+
+def test_counts_agree_with_their_nouns_and_verbs() -> None:
+    assert [many(count, noun) for count, noun in ((1, "row"), (0, "row"), (1234, "query"))] == [
+        "1 row", "0 rows", "1,234 queries"
+    ]  # fmt: skip
+    verbs = ("are", "have", "do", "lie", "carry")
+    assert [verb(1, each) for each in verbs] == ["is", "has", "does", "lies", "carries"]
+    assert tuple(verb(2, each) for each in verbs) == verbs
+    one = ShardStats(at_anchor=1, same_text=1, rows=1, pairs=1)
+    assert [note.partition(" the")[0][:15] for note in one.notes()] == ["1 negative lies", "1 negative carr"]
+    assert repr(Report.of("out", RECORDED, one)).startswith("Report(out: 1 row of 1 pair, ")
 
 
 def test_every_counter_is_added() -> None:

@@ -13,6 +13,7 @@ from minestream.errors import InputError
 from minestream.inputs.dataset.labels import NO_ROWS
 from minestream.inputs.dataset.table_reader import TableReader
 from minestream.inputs.pairs import ListedRows, cast_ids, one_of
+from minestream.system.values import many, verb
 
 
 def excluded_rows(
@@ -47,13 +48,13 @@ def excluded_rows(
         every = pa.concat_arrays([own, *(each.ids for each in reader.others)])
         unknown &= np.asarray(pc.is_null(pc.index_in(values, value_set=every)))
         found.append(reader.known_rows[np.asarray(pc.is_in(own, value_set=values))])
-    if unknown.any():
+    if lost := int(unknown.sum()):
         if on_missing_ids == "error":
             first = listed.ids[int(np.flatnonzero(unknown)[0])].as_py() if listed.ids is not None else None
             raise InputError(
-                f"{listed.name}: {int(unknown.sum()):,} of {unknown.size:,} ids are not among the rows, the first "
-                f"is {first!r}; these are {one_of(readers[0].known_ids)}",
+                f"{listed.name}: {lost:,} of {many(unknown.size, 'id')} {verb(lost, 'are')} not among the rows, the "
+                f"first is {first!r}; these are {one_of(readers[0].known_ids)}",
                 "leave such rows out with --on-missing-ids drop",
             )
-        notes.append(f"{int(unknown.sum()):,} ids of --exclude-rows are unknown")
+        notes.append(f"{many(lost, 'id')} of --exclude-rows {verb(lost, 'are')} unknown")
     return found

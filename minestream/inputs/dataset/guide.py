@@ -17,6 +17,7 @@ from minestream.inputs.dataset.dataset import Guide
 from minestream.inputs.dataset.labels import NO_ROWS
 from minestream.inputs.dataset.prepare import prepared
 from minestream.inputs.dataset.vectors import Store
+from minestream.system.values import many
 
 if TYPE_CHECKING:
     from minestream.inputs.dataset.dataset import Table
@@ -89,7 +90,7 @@ class GuideReader:
         for read, table, of_slot in zip(self._tables, tables, source_rows, strict=True):
             if read.count != table.source_rows:
                 raise InputError(
-                    f"the guide has {read.count:,} vectors for {table.source_rows:,} rows", "give one a row"
+                    f"the guide has {many(read.count, 'vector')} for {many(table.source_rows, 'row')}", "give one a row"
                 )
             places.append(read.first + np.searchsorted(read.rows, of_slot))
         store, square = prepared(self._store, self._config.normalize)

@@ -41,6 +41,7 @@ from minestream.kernels.types import Rows
 from minestream.system.memory import release_memory
 from minestream.system.progress import Progress
 from minestream.system.stats import WAITED, ShardStats
+from minestream.system.values import many, verb
 
 NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
 OF_NO_PART = "a row of theirs takes no part: a condition, --exclude-rows or a bad row leaves it out"
@@ -143,7 +144,8 @@ class _Joined:
             return True
         without = int((self.labels.code == UNLABELED).sum())
         if without:
-            self.notes.append(f"{without:,} rows without a label are no negatives; --unlabeled negative makes them so")
+            rows = f"{many(without, 'row')} without a label {verb(without, 'are')}"
+            self.notes.append(f"{rows} no negatives; --unlabeled negative makes them so")
         return False
 
     def _count(self, causes: dict[str, int]) -> None:
@@ -213,7 +215,8 @@ class _Joined:
         query = np.flatnonzero(at >= 0)
         if query.size and not self.config.shared_ids:
             means = SAME_ITEM[not self.config.listed_positives]
-            self.notes.append(f"{query.size:,} of {len(at):,} queries have an id that the corpus has too: {means}")
+            some = f"{query.size:,} of {len(at):,} queries {verb(query.size, 'have')}"
+            self.notes.append(f"{some} an id that the corpus has too: {means}")
         if self.config.listed_positives and not self.config.shared_ids:
             return nothing
         return query + queries.first, at[query] + corpus.first
@@ -262,7 +265,7 @@ class _Joined:
             "left_out": {why: count for why, count in causes.items() if count},
         }  # fmt: skip
         if unknown.any():
-            self.notes.append(f"{option}: {int(unknown.sum()):,} pairs left out, an id of theirs is in no row")
+            self.notes.append(f"{option}: {many(int(unknown.sum()), 'pair')} left out, an id of theirs is in no row")
         self._leave_out(option, OF_NO_PART, int((~taken & ~unknown).sum()))
         self._leave_out(option, REPEATED, int(taken.sum()) - used)
 
@@ -272,7 +275,7 @@ class _Joined:
             self.listed[option]["used"] -= count
             self.listed[option]["left_out"][why] = count
             if option == "--qrels" and why != REPEATED:
-                self.notes.append(f"--qrels: {count:,} pairs left out, {why}")
+                self.notes.append(f"--qrels: {many(count, 'pair')} left out, {why}")
 
     def _distinct(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> int:
         """How many different pairs of slots these are; in one input without order, or rows with themselves."""
@@ -302,7 +305,8 @@ class _Joined:
             self._refuse_labels(positives, tables)
         without = int((positives[: tables[0].end] == 0).sum())
         if without and config.two_tables:
-            self.notes.append(f"{without:,} queries have no positive and are skipped")
+            have, are = verb(without, "have"), verb(without, "are")
+            self.notes.append(f"{many(without, 'query')} {have} no positive and {are} skipped")
         return positives
 
     def _refuse_labels(self, positives: NDArray[np.int64], tables: tuple[Table, Table]) -> None:

@@ -33,6 +33,7 @@ from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import Texts, text_column
 from minestream.system import ragged
 from minestream.system.paths import readable, text_of
+from minestream.system.values import many, verb
 
 BATCH_ROWS = 16_384
 
@@ -128,8 +129,9 @@ def _margins_by_pair(found: MinedOutput, emit: str, joined: int) -> list[str]:
         if rule.get(name) is not None and rule.get("reference") == "pair"
     )
     note = (
-        f"{joined:,} anchors have several positives, and {emit} joins their negatives: {margins} was kept between each "
-        "negative and its own positive alone (mine or refilter with --reference min: with all of them)"
+        f"{many(joined, 'anchor')} {verb(joined, 'have')} several positives, and {emit} joins their negatives: "
+        f"{margins} was kept between each negative and its own positive alone (mine or refilter with --reference min: "
+        "with all of them)"
     )
     return [note] if joined and margins else []
 

@@ -32,6 +32,7 @@ from minestream.search.similarity import bounds, references
 from minestream.system import ragged
 from minestream.system.paths import AnyPath, text_of
 from minestream.system.stats import ShardStats
+from minestream.system.values import many, verb
 
 BLOCK_ROWS = 131_072
 SCORES = ("score_ap", "score_an")
@@ -197,10 +198,11 @@ class Funnel:
         lost = counts["without_positive_score"] + counts["without_score"]
         if lost and self._missing == "error":
             query, document = self._first_missing
-            positives = f"{counts['pairs_without_score']:,} of {counts['pairs']:,} positives do"
+            alone = counts["pairs_without_score"]
+            positives = f"{alone:,} of {counts['pairs']:,} positives {verb(alone, 'do')}"
             raise InputError(
-                f"{name}: {lost:,} of {counts['candidates']:,} mined rows lack a score ({positives}); the first is "
-                f"that of query {query!r} with document {document!r}",
+                f"{name}: {lost:,} of {many(counts['candidates'], 'mined row')} {verb(lost, 'lack')} a score "
+                f"({positives}); the first is that of query {query!r} with document {document!r}",
                 "score every mined anchor with its positives and negatives, or --missing-scores drop or keep",
             )
         if counts["pairs"] == counts["pairs_without_score"] > 0 and self._missing == "drop":
