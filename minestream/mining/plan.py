@@ -36,7 +36,8 @@ FEWER = ", or take fewer pairs: --positives-per-anchor, --negatives, --skip"
 
 def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
     """The bytes that anchors and their pairs take while they are mined, or 0 if that cannot be known: with -k 0."""
-    each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + config.skip)
+    skipped = config.skip * (2 if config.pick in ("random", "weighted") else 1)  # what is skipped has lists of its own
+    each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + skipped)
     return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
 
 

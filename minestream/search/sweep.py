@@ -122,6 +122,7 @@ class Sweeping:
         codes = self.setting.codes(self.screens.popleft())
         move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
         self.effort.screens_changed += 1
+        del self.screening  # its edges, before there are others
         self.use(codes)
 
     def run(self) -> Iterator[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 
 import minestream
-from minestream.config.memory_plan import ALWAYS, FINISHING, READING, SEARCHING, TABLE, Job
+from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, Job
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
+from minestream.kernels.types import NEGATIVE
 from minestream.mining.driver import Driver
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.parquet import RowsFile, write_rows
 from minestream.outputs.rows import emitted
-from minestream.search.nearest import nearest
 from minestream.search.results import Found
 from minestream.search.screens import code_bytes
 from minestream.search.sweep import Sweeping
@@ -125,13 +126,6 @@ def held(plan: dict[str, int], phase: str) -> int:
     return sum(size for name, size in plan.items() if phase in TABLE[name][1])
 
 
-def test_answers_and_parts(tmp_path: Path) -> None:
-    """Where a part is written while the next is mined, both beside each other stay within the plan."""
-    of, plan = measured(tmp_path, 9_000, 2, memory="64MiB", negatives=60, emit="tuples", band="any")
-    for phase in ALWAYS:
-        assert of[phase] <= held(plan, phase)
-
-
 PARTS: dict[str, tuple[int, int, dict[str, Any]]] = {  # the lengths of ids and of carried texts, and options
     "triplets": (0, 0, {"negatives": 12, "margin": 0.1, "swap": True, "float64": True}),
     "ids": (45, 0, {"negatives": 16}),
@@ -168,20 +162,36 @@ def test_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert 0.6 * planned < seen[-1] + found + written <= planned
 
 
-def test_answers_of_a_search(tmp_path: Path) -> None:
-    """Lists of a hundred take what the plan reckons with beyond lists of one."""
-    config, resources, _ = split_options({"memory": "256MiB", "scratch": str(tmp_path), "band": "any", "threads": 2})
-    with Driver(config, resources) as driver:
-        loaded, searcher = driver.dataset(driver.open(table(8_000, 2), Tables()))
-        anchors, seen = np.arange(loaded.store.rows, dtype=np.int32), []
-        for k in (1, 1, 100):  # the first loads the kernels
-            with peaks() as found:
-                found.turn_to(SEARCHING)
-                nearest(searcher, anchors, k)
-                found.turn_to("")
-            seen.append((found.of[SEARCHING], searcher.job.answer_bytes))
-    (_, (peak, planned), (more, plan)) = seen
-    assert 0.6 * (plan - planned) < more - peak <= plan - planned
+ANSWERS: dict[str, dict[str, Any]] = {
+    "anchors": {},
+    "pairs": {"positives": "random", "positives_per_anchor": 9, "band": "semihard", "screen": "auto"},
+    "answers": {"negatives": 40},
+    "skipped": {"skip": 40, "pick": "random"},
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to where answers are taken, mining more anchors takes what the plan reckons with for them."""
+    answers, given, seen = Sweeping.answers, table(9_000, 8), []
+
+    def taking(self: Sweeping, group: int) -> Found:
+        if self.rule.wanted == NEGATIVE:
+            raise InterruptedError
+        return answers(self, group)
+
+    def mine(mining: Mining) -> None:
+        with pytest.raises(InterruptedError):
+            next(mine_shards(mining, [0]))
+
+    monkeypatch.setattr(Sweeping, "answers", taking)
+    options = {"negatives": 1, "memory": "2GiB", "block_rows": 256} | ANSWERS[name]
+    for anchors in (1_000, 1_000, 4_000):  # the first loads the kernels
+        with opened(given, tmp_path, anchors=str(anchors), **options) as mining:
+            _, taken = alone(partial(mine, mining))
+            seen.append((taken, mining.searcher.job.answer_bytes))
+    (_, (less, few), (more, many)) = seen
+    assert 0.6 * (many - few) < more - less <= many - few
 
 
 def test_long_texts_are_written_few_rows_at_a_time(tmp_path: Path) -> None:
