@@ -25,6 +25,7 @@ EXPORTED = {
     "repeated": ("repeated", "{negative}, to fill the rows of short pairs"),
     "joined": ("joined", "{anchor} {have} the negatives of several positives together"),
     "repeated_texts": ("equal texts", "{negative} {have} the text of another negative beside them"),
+    "equal_rows": ("equal texts", "{row} {have} the texts of an earlier row: the same items under other ids"),
     "same_text_positives": ("equal texts", "{pair} {have} one text as anchor and as positive"),
 }
 UNSCORED = ("pairs_without_score", "without_positive_score", "without_score")

@@ -122,6 +122,8 @@ CONTRACT = (
     Key("counters.same_text_positives", "integer", "pairs whose positive has the text of its anchor", "export"),
     Key("counters.repeated_texts", "integer", "negatives with the text of another of their pair, or, in a format that "
         "joins pairs, of their anchor", "export"),
+    Key("counters.equal_rows", "integer", "rows with the texts and the label of an earlier one, whatever the scores; "
+        "of the first 8,388,608, and in formats without lists of texts", "export"),
     Key("counters.joined", "integer", "anchors with the negatives of several positives, in a format that joins them",
         "export"),
     Key("counters.dropped", "integer", "pairs left out, the empty among them", "export"),

@@ -218,6 +218,9 @@ def test_formats_are_those_of_loops_however_the_rows_are_cut(
     assert counts.empty == gone
     assert (counts.dropped, counts.repeated) == (len(short) * (rule == "drop") + gone, sum(short) * (rule == "repeat"))
     assert counts.same_text == sum(len(many) for *_, many in pairs) - sum(len(many) for *_, many in left)
+    seen = [tuple(v for v in row.values() if not isinstance(v, list | float)) for row in found.to_pylist()]
+    equal = len(seen) - len(set(seen)) if name in ("st-triplets", "st-tuples", "st-labeled-pairs") else 0
+    assert counts.equal_rows == equal
     assert_equal_texts_are_counted(
         name, pairs, fitted([(a, p, many[:k]) for a, p, many in left], k, rule), same, counts
     )

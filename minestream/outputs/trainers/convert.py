@@ -21,6 +21,7 @@ from minestream.system import ragged
 
 TEXT_CODE = "text_code"  # a column of blocks: equal numbers for negatives of equal texts
 BLOCK_ROWS = 16_384  # triplets shaped at once: their texts are in memory, a role in one Arrow array of at most 2 GiB
+COMPARED_ROWS = 2**23  # 64 MiB of hashes
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Counts:
     same_text: int = 0  # negatives left out: they have the text of their anchor or of one of its positives
     same_text_positives: int = 0  # pairs whose positive has the text of the anchor
     repeated_texts: int = 0  # negatives written with the text of another of their pair, or, joined, of their anchor
+    equal_rows: int = 0  # rows that have the texts and the label of an earlier one, of the first COMPARED_ROWS
     joined: int = 0  # anchors with the negatives of several positives, where the format joins them
 
     def leave_out_empty(self, count: int) -> None:
@@ -72,6 +74,22 @@ def repeated_texts(block: Block, unit: NDArray[np.int64]) -> int:
     rows, codes = block.rows["negative"], block.table[TEXT_CODE].to_numpy()
     of_rows, of_texts = (np.unique(unit * (each.max(initial=0) + 1) + each).size for each in (rows, codes))
     return of_rows - of_texts
+
+
+def row_hashes(table: pa.Table) -> NDArray[np.uint64]:
+    """A hash of the texts and the label of every row, whatever its scores; none where rows hold lists of texts."""
+    found = np.zeros(table.num_rows, np.uint64)
+    for column in map(as_array, table.columns):
+        listed = pa.types.is_list(column.type)
+        if pa.types.is_floating(column.type.value_type if listed else column.type):
+            continue
+        if listed:
+            return found[:0]
+        if not pa.types.is_integer(column.type):
+            encoded = column.dictionary_encode()
+            column = pa.array([*map(hash, encoded.dictionary.to_pylist())], pa.int64()).take(encoded.indices)
+        found = found * np.uint64(0x9E3779B97F4A7C15) + column.to_numpy().astype(np.uint64)
+    return found
 
 
 def fitted(block: Block, rule: str, counts: Counts) -> pa.Table:
@@ -153,6 +171,7 @@ def convert(
     -----
     Holds the triplets and texts of about 16,384 rows, or of one anchor if it has more.
     """
+    hashes = [np.empty(0, np.uint64)]
     for table in whole_anchors(_needed(table, texts) for table in tables):
         if scoring is not None and scoring.column("positive") not in table.column_names:
             raise UsageError("the mined rows hold no distances to score by", "--scores none, or mine triplets")
@@ -165,8 +184,12 @@ def convert(
             starts = block.anchors if FORMATS[name].joins else block.pairs
             counts.repeated_texts += repeated_texts(block, np.searchsorted(starts, block.all, side="right"))
         shaped = pa.table(SHAPES[name](block))
+        if "negative" in FORMATS[name].texts and counts.rows < COMPARED_ROWS:
+            hashes.append(row_hashes(shaped))
         counts.rows += shaped.num_rows
         yield shaped
+    every = np.concatenate(hashes)
+    counts.equal_rows = every.size - np.unique(every).size
 
 
 def _needed(table: pa.Table, texts: Texts) -> pa.Table:
