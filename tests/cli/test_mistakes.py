@@ -270,6 +270,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist"),
     ([*MINE, "--bogus"], USAGE, "No such option '--bogus'.\nhint: minestream mine --help-all lists"),
     ([*MINE, "--neg", "3"], USAGE, "Did you mean '--negatives'?"),
+    (["fit", "in.parquet", "-o", "x.npz", "--exclude-rows", "prof"], USAGE, "hint: make the label of such rows null"),
     (["describe", "prof"], INPUT, "prof is the folder of a profile, not of mined rows\nhint: read prof/report.html"),
     ([*MINE, "--exclude-rows", "prof"], INPUT, "several tables\nhint: name one: prof/suspects.parquet"),
     (["describe", "parts"], INPUT, "parts: part-00000.parquet is missing\nhint: it is damaged"),
