@@ -211,7 +211,7 @@ def checked(
 ) -> dict[str, Any] | None:
     """Check that the output can be written; returns its manifest where --resume finds it complete.
 
-    look : opens what would be mined; where the output exists, an error of that comes first
+    look : opens what would be mined; where the output exists, an error of files comes first
     """
     if resources.engine != HERE and not output.shared:
         raise UsageError(f"--engine {resources.engine} is not for {output.final}", "mine to a folder, and upload that")
@@ -222,7 +222,8 @@ def checked(
         done = read_manifest(output.manifest)
         if error.args[0] != f"{output.final} exists" or done is None:
             raise
-        look()
+        if all(each.in_files for each in given):  # a stream would lose the rows that are looked at
+            look()
         lines = differences(done, {**done, "config": config.to_dict()})
         otherwise = f", mined with other options: {'; '.join(lines[:3])}" if lines else ""
         raise OutputError(error.args[0] + otherwise, error.args[1]) from None

@@ -13,7 +13,7 @@ import pytest
 
 import minestream
 from minestream.cli.main import main
-from minestream.errors import InputError, MinestreamError, UsageError
+from minestream.errors import InputError, MinestreamError, OutputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 
@@ -315,6 +315,13 @@ def test_a_file_that_is_named_twice_is_read_once_and_said(capsys: pytest.Capture
     assert "both/a.parquet is named more than once, 1 other file too: each" in "".join(capsys.readouterr())
     assert main(["mine", "v.npy", "v.npy", "--labels", "y.npy", "-o", "twice.parquet", "--overwrite"]) == 0
     assert "v.npy is named more than once:" in "".join(capsys.readouterr())
+
+
+def test_a_stream_is_not_looked_at_where_the_output_exists() -> None:
+    stream = pq.read_table("in.parquet").to_reader(10)
+    with pytest.raises(OutputError, match=r"m\.parquet exists, mined with other options: label: "):
+        minestream.mine(stream, "m.parquet", label="lable", progress="none")
+    assert stream.read_all().num_rows == 40
 
 
 def test_scores_may_name_documents_as_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:
