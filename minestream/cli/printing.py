@@ -127,7 +127,7 @@ def refilter_text(result: Mapping[str, Any]) -> str:
 
 def in_words(text: str, count: int, k: int = 0) -> str:
     """A text whose gaps say how many there are of what: {pair}, and what these {have}."""
-    nouns = {noun.replace(" ", "_"): many(count, noun) for noun in ("pair", "negative", "anchor", "mined row")}
+    nouns = {noun.replace(" ", "_"): many(count, noun) for noun in ("row", "pair", "negative", "anchor", "mined row")}
     return text.format(f"{count:,}", k=f"{k:,}", have=verb(count, "have"), **nouns)
 
 

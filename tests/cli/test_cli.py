@@ -675,3 +675,12 @@ def test_options_of_mine_are_the_same_everywhere(command: str) -> None:
         assert asides.sub("", spec.metadata["help"]) in asides.sub("", found.help or ""), name
         if spec.metadata["choices"] and spec.default is not None:
             assert f"Default: {spec.default}." in (found.help or ""), name
+
+
+@pytest.mark.parametrize("table", [printing.EXPORTED, printing.REFILTERED, printing.DERIVED])
+def test_every_text_of_a_count_has_words_for_its_gaps(table: dict[str, tuple[str, str]]) -> None:
+    for name, (_, text) in table.items():
+        for count in (1, 1_234):
+            told = printing.in_words(text, count, 7)
+            assert "{" not in told, name
+            assert f"{count:,}" in told, name
