@@ -683,7 +683,7 @@ def test_a_run_that_another_took_over_stops_and_leaves_everything_to_it(store: s
             assert second.finished(0)
             with pytest.raises(OutputError, match="took over"):
                 first.collect(0)
-            first.__exit__()
+            first.__exit__(None, None, None)
             for index in (1, 2):
                 write_part(second, index)
             second.publish(counts=lambda: COUNTS, extra=dict)
@@ -701,7 +701,7 @@ def test_a_run_without_parts_removes_nothing_of_the_run_that_took_over(store: st
         second = begin(f"{store}/out", overwrite=True)
     assert list(objects(store)) == ["out.partial/manifest.json"]
     second.check()
-    second.__exit__()
+    second.__exit__(None, None, None)
     assert objects(store) == {}
 
 
@@ -781,7 +781,7 @@ def test_what_a_run_that_was_taken_over_wrote_last_counts_for_the_same_work_alon
     write_part(second, 1)
     worker = PartWriter(out, second.plan)
     assert (worker.finished(0), worker.finished(1) is not None) == (None, True)
-    second.__exit__()
+    second.__exit__(None, None, None)
     with begin(f"{store}/out", resume=True) as third:
         assert (third.finished(0), third.finished(1) is not None) == (None, True)
         out.partial.remove_all()  # another run has published meanwhile
