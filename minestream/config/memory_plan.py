@@ -91,7 +91,7 @@ class Job:
         """Of a row of a block, and one of the rows that meet it, by whether vectors, and codes, are in memory."""
         code = max(self.code_bytes, default=0)
         packed, read = 2 * code, 0 if codes else 2 * code
-        return packed + read + (0 if vectors else 2 * self.vector_bytes) + 128
+        return packed + read + (0 if vectors else 2 * self.vector_bytes) + 176
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,6 +205,7 @@ class Sweeping:
             self._step(left, right, looking=block.candidates, looked_for=block.anchors and candidates)
             own = max(0, min(end, block.end) - block.first)
             self.setting.meter.advance(each * (block.end - block.first - own / 2))
+            del right  # before the next is made
 
     def _blocks(
         self, first: int, candidates: bool

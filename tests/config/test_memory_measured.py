@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,20 +17,21 @@ import pyarrow.parquet as pq
 import pytest
 
 import minestream
-from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, Job
+from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
-from minestream.kernels.types import NEGATIVE
+from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.driver import Driver
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.parquet import RowsFile, write_rows
 from minestream.outputs.rows import emitted
-from minestream.search.results import Found
-from minestream.search.screens import code_bytes
+from minestream.search.results import Found, one_pair_each
+from minestream.search.screens import Codes
 from minestream.search.sweep import Sweeping
+from minestream.search.work import WorkMeter
 from minestream.system.progress import Event, StageStarted
 from minestream.system.stats import ShardStats
 
@@ -228,14 +231,32 @@ def test_batches(tmp_path: Path) -> None:
     assert held(plan, READING) - plan["batches"] / 2 < of[READING] <= held(plan, READING)
 
 
-def test_blocks(tmp_path: Path) -> None:
-    """Of vectors and codes in scratch, a row that is multiplied takes what the plan reckons with."""
-    rows, dimension, few, many = 20_000, 256, 512, 4_096
-    options = {"memory": "16MiB", "anchors": "4500", "band": "any", "screen": "f32"}
-    peak, more = (measured(tmp_path, rows, dimension, block_rows=size, **options)[0] for size in (few, many))
-    job = Job(rows=rows, vector_bytes=4 * dimension, threads=2, code_bytes=(code_bytes("f32", dimension),))
-    grown, expected = more[SEARCHING] - peak[SEARCHING], (many - few) * job.block_row_bytes(False, False)
-    assert expected / 2 < grown < 1.1 * expected
+BLOCKS = {  # the dimension, pairs of an anchor, whether vectors are in memory, whether codes are
+    "rows": (4, 8, True, True),
+    "codes": (256, 1, True, True),
+    "vectors read": (256, 1, False, True),
+    "both read": (256, 1, False, False),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks(name: str, tmp_path: Path) -> None:
+    """Sweeping with larger blocks takes what the plan reckons with for their rows."""
+    dimension, each, in_memory, codes_in_memory = BLOCKS[name]
+    given, rule, seen = table(17_500, dimension), Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, 0), []
+    for size, count in ((2_048, 600), (2_048, 9_000), (4_096, 9_000)):  # the first loads the kernels
+        anchors, single = np.arange(count, dtype=np.int32), one_pair_each(count * each)
+        pairs = single._replace(start=single.start[::each], positive=np.zeros(count * each, np.int32))
+        with opened(given, tmp_path, memory="1GiB" if in_memory else "16MiB", block_rows=size) as mining:
+            searcher = mining.searcher
+            assert searcher.loaded.store.in_memory == in_memory
+            codes = Codes(mining.loaded, "f32", searcher.workers, 2, 1 << 40 if codes_in_memory else 1, tmp_path)
+            setting = replace(searcher.setting(ShardStats(), WorkMeter()), codes=lambda _, codes=codes: codes)
+            _, taken = alone(lambda: deque(Sweeping(setting, [anchors], pairs, rule).run()))  # noqa: B023
+            codes.close()
+        seen.append((taken, size * searcher.job.block_row_bytes(in_memory, codes_in_memory)))
+    (_, (less, few), (more, many)) = seen
+    assert 0.6 * (many - few) < more - less <= many - few
 
 
 def test_survivors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

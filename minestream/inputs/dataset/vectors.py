@@ -135,10 +135,11 @@ class Store:
         out = np.empty((len(slots), self.dimension), self.dtype)
         span = max(1, READ_BYTES // self.row_bytes)
         breaks = np.flatnonzero(np.diff(slots) > max(1, span // 16)) + 1
+        buffer = np.empty((span, self.dimension), self.dtype)
         for first, end in _runs(slots, breaks, span):
-            run = np.empty((int(slots[end - 1]) - int(slots[first]) + 1, self.dimension), self.dtype)
+            run = buffer[: int(slots[end - 1]) - int(slots[first]) + 1]
             self._read(int(slots[first]), run)
-            out[first:end] = run[slots[first:end] - slots[first]]
+            np.take(run, slots[first:end] - slots[first], axis=0, out=out[first:end], mode="clip")  # without a copy
         return out
 
     def whole(self) -> NDArray[Any] | None:
