@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import minestream
-from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE
+from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, TERMS_BYTES
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
@@ -25,6 +25,7 @@ from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.driver import Driver
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
+from minestream.mining.stream.miner import window_bytes
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.parquet import RowsFile, write_rows
 from minestream.outputs.rows import emitted
@@ -209,7 +210,6 @@ GROWING: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int], float, dict
     "rows": (SEARCHING, ("rows",), 2, (60_000, 2), 1.1, {"memory": "64MiB"}),
     "vectors": (READING, ("vectors",), 16, (20_000, 256), 1.3, {"memory": "128MiB"}),
     "given": (READING, ("given", "vectors"), 16, (20_000, 256), 1.3, {"memory": "256MiB", "normalize": True}),
-    "codes": (SEARCHING, ("codes", "vectors"), 16, (20_000, 512), 1.3, {"memory": "512MiB", "screen": "f32"}),
 }
 
 
@@ -255,6 +255,29 @@ def test_blocks(name: str, tmp_path: Path) -> None:
             _, taken = alone(lambda: deque(Sweeping(setting, [anchors], pairs, rule).run()))  # noqa: B023
             codes.close()
         seen.append((taken, size * searcher.job.block_row_bytes(in_memory, codes_in_memory)))
+    (_, (less, few), (more, many)) = seen
+    assert 0.6 * (many - few) < more - less <= many - few
+
+
+def test_codes(tmp_path: Path) -> None:
+    """They are in memory where the plan has room for them, with the terms that are reckoned with for every row."""
+    with opened(table(9_000, 64), tmp_path, memory="256MiB") as mining:
+        codes = mining.searcher.setting(ShardStats(), WorkMeter()).codes("f32")
+        assert sum(field.nbytes for field in codes.terms) == 9_000 * TERMS_BYTES
+        assert codes.store.in_memory
+        assert 9_000 * codes.store.row_bytes == mining.searcher.plan.bytes["codes"]
+
+
+@pytest.mark.parametrize("dimension", [4, 64])
+def test_window(dimension: int) -> None:
+    """A longer window takes what is reckoned with for its rows."""
+    seen = []
+    for window in (256, 2_048, 6_144):  # the first loads the kernels
+        given = table(3 * window, dimension)
+        with minestream.Miner(window=window, threads=2, band="any", negatives=1, positives="hardest") as miner:
+            _, taken = alone(lambda: [miner.feed(batch) for batch in given.to_batches(2_048)])  # noqa: B023
+            assert miner._like is not None
+            seen.append((taken, window_bytes(miner._config, miner._like)))
     (_, (less, few), (more, many)) = seen
     assert 0.6 * (many - few) < more - less <= many - few
 

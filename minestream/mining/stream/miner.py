@@ -41,7 +41,7 @@ from minestream.system.threads import Workers
 
 PIECE_ROWS = 2_048  # rows mined at a time, cut at multiples of it: so a large batch does not need more memory
 GROUP_ANCHORS = 512
-ROW_BYTES = 128  # of a row in the window, besides its vector, id, label and carried columns
+ROW_BYTES = 352  # of a row in the window, besides its vector, id and carried columns; half of it for equal vectors
 
 
 class StreamMiner:
