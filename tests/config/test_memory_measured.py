@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -15,85 +14,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from most_held import alone, peaks
 
 import minestream
-from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, TERMS_BYTES
+from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, TERMS_BYTES, memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
-from minestream.mining.driver import Driver
+from minestream.mining.driver import Driver, job_of
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import window_bytes
 from minestream.outputs.finish import finished_rows
-from minestream.outputs.parquet import RowsFile, write_rows
+from minestream.outputs.parquet import write_rows
 from minestream.outputs.rows import emitted
 from minestream.search.results import Found, one_pair_each
 from minestream.search.screens import Codes
 from minestream.search.sweep import Sweeping
 from minestream.search.work import WorkMeter
-from minestream.system.progress import Event, StageStarted
 from minestream.system.stats import ShardStats
-
-PHASES = {"read": READING, "mine": SEARCHING, "publish": FINISHING}
-POOLS: list[pa.MemoryPool] = []  # what Arrow made in one must not outlive it
-
-
-class Peaks:
-    """The most bytes of each phase of a run, beyond what there was before."""
-
-    def __init__(self) -> None:
-        self.of: dict[str, int] = {}
-        self.base, self.phase, self._first, self._arrow = tracemalloc.get_traced_memory()[0], "", len(POOLS), 0
-
-    def __call__(self, event: Event) -> None:
-        if isinstance(event, StageStarted):
-            self.turn_to(PHASES.get(event.stage, ""))
-
-    def turn_to(self, phase: str) -> None:
-        if self.phase:
-            most = tracemalloc.get_traced_memory()[1] - self.base + self._arrow + (POOLS[-1].max_memory() or 0)
-            self.of[self.phase] = max(most, self.of.get(self.phase, 0))
-        self._arrow = sum(pool.bytes_allocated() for pool in POOLS[self._first :])
-        POOLS.append(pa.proxy_memory_pool(pa.system_memory_pool()))
-        pa.set_memory_pool(POOLS[-1])
-        tracemalloc.reset_peak()
-        self.phase = phase
-
-    def turning(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function: the most of NumPy and of Arrow before, within and after it are added up one by one."""
-
-        def called(*given: Any) -> Any:
-            self.turn_to(self.phase)
-            result = function(*given)
-            self.turn_to(self.phase)
-            return result
-
-        return called
-
-
-@contextmanager
-def peaks() -> Iterator[Peaks]:
-    """What is allocated in the block."""
-    pool = pa.default_memory_pool()
-    tracemalloc.start(1)
-    try:
-        yield Peaks()
-    finally:
-        tracemalloc.stop()
-        pa.set_memory_pool(pool)
-
-
-def alone(call: Callable[[], Any]) -> tuple[Any, int]:
-    """What a call returns, and the most bytes that it takes beyond what there was."""
-    with peaks() as found, pytest.MonkeyPatch.context() as patch:
-        for of, name in ((RowsFile, "write"), (pa, "concat_arrays")):  # rows move from NumPy to Arrow there
-            patch.setattr(of, name, found.turning(getattr(of, name)))
-        found.turn_to("alone")
-        result = call()
-        found.turn_to("")
-    return result, found.of["alone"]
 
 
 @contextmanager
@@ -280,6 +220,27 @@ def test_window(dimension: int) -> None:
             seen.append((taken, window_bytes(miner._config, miner._like)))
     (_, (less, few), (more, many)) = seen
     assert 0.6 * (many - few) < more - less <= many - few
+
+
+@pytest.mark.parametrize(("tables", "share"), [(1, 0.9), (2, 0.9), (2, 1.5)])
+def test_carried(tables: int, share: float, tmp_path: Path) -> None:
+    """What is carried stays in memory up to what the plan has for it, of all tables together."""
+
+    def read(length: int) -> tuple[int, int]:
+        given = table(5_000, 2).append_column("text", pa.array([f"{row:0{length}d}" for row in range(5_000)]))
+        options = {"memory": "64MiB", "scratch": str(tmp_path), "carry": "text", "threads": 2, "progress": "none"}
+        config, resources, others = split_options(options | ({"corpus": given} if tables == 2 else {}))
+        with Driver(config, resources) as driver:
+            sources = driver.open(given, others)
+            plan = memory_plan(64 << 20, job_of(sources, config, resources))
+            loaded, _ = driver.dataset(sources)
+            batches = [batch for each in loaded.each_table() if each.carried for batch in each.carried._batches]
+            return plan.bytes["carried"], sum(batch.nbytes for batch in batches)
+
+    planned, _ = read(10)
+    planned, held = read(int(share * planned / tables / 5_000))
+    assert held <= planned
+    assert held > 0.8 * planned or share > 1
 
 
 def test_survivors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
