@@ -85,4 +85,4 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     """
     found = minestream.compare(train, validation, **given_only(options))
     sizes = {"TRAIN": {"rows": found.get("train_rows")}, "VALIDATION": {"rows": found.get("validation_rows")}}
-    show_result(found, as_json, printing.compare_text, sizes=sizes)
+    show_result(found, as_json, lambda _: printing.compare_text(found, validation), sizes=sizes)

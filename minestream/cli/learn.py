@@ -14,6 +14,7 @@ from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.tables import sections
 from minestream.config.commands import Applying, Fitting
 from minestream.config.keywords import FitOptions
+from minestream.system.paths import free_name
 from minestream.system.progress import short_time
 from minestream.system.values import Row, many
 
@@ -34,7 +35,7 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     """
     heard = Heard(options["progress"])
     report = minestream.fit(list(inputs), out, progress_callback=heard.listen, **given_only(options))
-    again = ["minestream", "apply", report.path, *inputs, "-o", "projected.parquet"]
+    again = ["minestream", "apply", report.path, *inputs, "-o", free_name("projected", ".parquet")]
     if options["embedding"]:
         again += ["--embedding", options["embedding"]]
     following = f"next: {shlex.join(again)}"

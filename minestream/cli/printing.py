@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
-from minestream.cli.report import CHOICES, ROWS_HOLD, config_rows
+from minestream.cli.report import ROWS_HOLD, config_rows
 from minestream.cli.tables import sections
-from minestream.config.mine_config import MineConfig
-from minestream.config.resolve import resolved
-from minestream.config.rules import EMITS
 from minestream.config.trainer_formats import FORMATS
 from minestream.insight.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
 from minestream.system.values import Row, given_of, many, size_text, value_rows, verb
@@ -63,7 +60,6 @@ def describe_text(result: Mapping[str, Any], written: Iterable[str] = ()) -> str
         result["output"]: [
             ("rows", f"{result['rows']:,} in {size}, minestream {result['version']}"),
             *config_rows(config),
-            *other_options(config),
             *source_rows(result),
             ("labels", result["labels"]),
             ("loss", result["loss"]),
@@ -137,8 +133,8 @@ def _counted(words: Mapping[str, tuple[str, str]], counts: Mapping[str, Any], k:
     return [(label, in_words(text, count, k)) for label, text, count in said if count]
 
 
-def compare_text(result: Mapping[str, Any]) -> str:
-    """What two tables share, and how to leave it out."""
+def compare_text(result: Mapping[str, Any], validation: str) -> str:
+    """What two tables share, and how to leave it out of `validation`."""
     shared = {name: result[name] for name in ("labels", "ids", "near_duplicates") if result[name] is not None}
     counts = {name: {key: value for key, value in part.items() if key != "examples"} for name, part in shared.items()}
     rows = {name: result[name] for name in ("train_rows", "validation_rows")}
@@ -154,13 +150,6 @@ def compare_text(result: Mapping[str, Any]) -> str:
         count = f"{near['near']:,} of {result['validation_rows']:,} validation rows"
         notes.append(f"{count} lie within {near['within']:g} of a training row: they make a model look too good")
         listed = "" if leaks else "-o leaks.parquet lists them, then "
-        notes.append(f"next: {listed}minestream mine VALIDATION --exclude-rows {leaks or 'leaks.parquet'}")
+        again = ["minestream", "mine", validation, "--exclude-rows", leaks or "leaks.parquet"]
+        notes.append(f"next: {listed}{shlex.join(again)}")
     return sections(tables, [*notes, *result["notes"]])
-
-
-def other_options(config: Mapping[str, Any]) -> list[Row]:
-    """The other options that differ from their defaults, in one line; no line if none does."""
-    defaults = resolved(MineConfig(emit=config["emit"] if config["emit"] in EMITS else "triplets")).to_dict()
-    shown = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
-    changed = {name: value for name, value in config.items() if name not in shown and value != defaults.get(name)}
-    return [("others", ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed)))] if changed else []

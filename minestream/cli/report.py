@@ -6,13 +6,16 @@ Eight lines or so that a newcomer understands; with --verbose also the options t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from minestream.cli.tables import sections
 from minestream.config.memory_plan import LIBRARY_BYTES
+from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
-from minestream.config.rules import BANDS
+from minestream.config.resolve import resolved
+from minestream.config.rules import BANDS, EMITS, PRESETS
 from minestream.insight.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report
@@ -38,8 +41,11 @@ REFERENCES = {
     "pair": "the pair's positive", "min": "the anchor's farthest positive", "max": "the anchor's nearest positive",
     "mean": "the mean of the anchor's positives",
 }  # fmt: skip
-# What options beside the band say of negatives; {reference} is what margins are measured from.
+# What options beside the band say of the rows; {reference} is what margins are measured from.
 RULES = {
+    "epsilon": "similar pairs less than this above the nearest negative, others less below the farthest positive",
+    "positive_margin": "similar pairs farther apart than this only",
+    "drop_duplicates_within": "no negative lies within this of {duplicates_of}",
     "max_similarity": "similarity to the anchor at most this",
     "min_similarity": "similarity to the anchor at least this",
     "absolute_margin": "less similar to the anchor than {reference}, by this or more",
@@ -50,6 +56,7 @@ RULES = {
     "max_uses": "no row is a negative more often in the whole run",
     "negatives_per_anchor": "no anchor has more rows",
 }
+DUPLICATES_OF = {"both": "its anchor or its positive", "positive": "its positive", "anchor": "its anchor"}
 STAGES = {
     "read": "reading",
     WAITED: "  waiting for input",
@@ -65,7 +72,8 @@ PLANNED = {
     "shards": ("parts", ": each is kept for --resume once it is finished"),
     "rows at most": ("rows written, at most", ""),
     "vectors bytes": ("vectors", ""),
-    "memory bytes": ("memory, at most", ""),
+    "memory bytes": ("--memory", ": the sizes below are shares of it, at most"),
+    "enough bytes": ("memory, enough", ": as --memory, with vectors and codes in scratch where they do not fit"),
     "projected seconds": ("time, about", ""),
 }
 SCREENS = {"i8": "int8", "f32": "float32", "scan": "none: every distance is exact"}
@@ -107,7 +115,7 @@ def plan_text(report: Report) -> str:
         )
     }
     if memory:
-        tables[f"memory: what takes how much of {size_text(report.plan['memory_bytes'])}"] = [
+        tables[f"memory: what takes how much, at most, of {size_text(report.plan['memory_bytes'])}"] = [
             *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
         ]  # fmt: skip
     return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
@@ -115,7 +123,7 @@ def plan_text(report: Report) -> str:
 
 def _outcome(report: Report) -> Iterator[Row]:
     stats, config, source = report.stats.with_means(), report.config, report.source
-    emit = config["emit"]
+    emit, preset = config["emit"], config["preset"]
     yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
     of = many(source["rows"], "row")
     if "corpus" in source:
@@ -124,6 +132,9 @@ def _outcome(report: Report) -> Iterator[Row]:
     yield from columns_rows(report.columns)
     yield from listed_rows(source)
     yield from left_out_rows(source, stats, config, report.columns)
+    if preset:
+        named = value_rows({name: config[name] for name in PRESETS[preset].options})
+        yield "preset", f"{preset}: {', '.join(f'{name} {value}' for name, value, *_ in named)}"
     if emit != "pairs":
         pairs = f": {many(stats['pairs'], 'pair')}" if stats["pairs"] != stats["anchors"] else ""
         yield "positives", f"{POSITIVES[config['positives']]}{pairs}"
@@ -149,11 +160,14 @@ def _of_each(source: Mapping[str, Any]) -> dict[str, int]:
 
 
 def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
-    """The rules beside the band that negatives must meet, one line each."""
-    percent, reference = 100 * (config["relative_margin"] or 0), REFERENCES[config["reference"]]
+    """The rules beside the band, one line each."""
+    gaps = {
+        "percent": 100 * (config["relative_margin"] or 0), "reference": REFERENCES[config["reference"]],
+        "duplicates_of": DUPLICATES_OF["anchor" if config["emit"] == "pairs" else config["drop_duplicates_of"]],
+    }  # fmt: skip
     for name, text in RULES.items():
-        if config[name] is not None and (config[name] or name != "skip"):
-            yield "rules", f"{flag_of(name)} {config[name]}: {text.format(reference=reference, percent=percent)}"
+        if config[name] is not None and (config[name] or name not in ("skip", "drop_duplicates_within")):
+            yield "rules", f"{flag_of(name)} {config[name]}: {text.format(**gaps)}"
 
 
 def negatives_text(config: Mapping[str, Any]) -> str:
@@ -179,9 +193,16 @@ def _search_rows(report: Report) -> Iterator[Row]:
 
 
 def config_rows(config: Mapping[str, Any]) -> list[Row]:
-    """The choices that decide most, and the margin in other units."""
+    """The choices that decide most, the margin in other units, and in one line the others that are no defaults."""
     rows = value_rows({name: config[name] for name in CHOICES if config.get(name) is not None})
-    return [(name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows]
+    defaults = resolved(MineConfig(emit=config["emit"] if config["emit"] in EMITS else "triplets")).to_dict()
+    shown = {*CHOICES, "loss", *(spec.name for spec in fields(MineConfig) if spec.metadata["kind"] == "derived")}
+    changed = {name: value for name, value in config.items() if name not in shown and value != defaults.get(name)}
+    others = ", ".join(f"{name} {value}" for name, value, *_ in value_rows(changed))
+    return [
+        *((name, f"{value}{margin_equivalent(config)}" if name == "margin" else value) for name, value, *_ in rows),
+        *([("others", others)] if others else []),
+    ]
 
 
 def margin_equivalent(config: Mapping[str, Any]) -> str:

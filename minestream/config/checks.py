@@ -34,7 +34,7 @@ def refuse(table: tuple[Check[Any], ...], seen: Any, **more: object) -> None:
     for check in table:
         if check.refuses(seen):
             values = {spec.name: getattr(seen, spec.name) for spec in fields(seen)}
-            raise UsageError(check.message.format(**values, **more), check.hint)
+            raise UsageError(check.message.format(**values, **more), check.hint.format(**values, **more))
 
 
 def _asked(option: str, seen: Any) -> bool:
@@ -213,7 +213,7 @@ VALID: tuple[Check[MineConfig], ...] = (
           "--preset pair-margin sets it"),
     Check(_margin_missing,
           "--metric {metric} has no principled default margin: give --margin",
-          "minestream mine --band any needs none; distances of the data are in `minestream describe` of such a run"),
+          "minestream profile INPUT --metric {metric} recommends one; --band any needs none"),
     Check(lambda c: c.metric == "dot" and bool(c.drop_duplicates_within),
           "--drop-duplicates-within above 0 is not for --metric dot",
           "dot is not a distance; 0 drops equal vectors"),

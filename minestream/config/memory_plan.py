@@ -7,7 +7,7 @@ blocks, survivors, answers and parts while they are searched; intervals of rows 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from minestream.errors import CapacityError
@@ -31,6 +31,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "room": ("rows put in order at a time, at most", (FINISHING,)),
 }
 
+LEAST_BYTES = 16 << 20  # that any run needs
 LIBRARY_BYTES = 260_000_000  # Python, its libraries and the kernels: beside --memory, whatever the job
 ROW_BYTES = 120  # of every row: label, id, order (74), its place in the search
 CARRIED_ROW_BYTES = 8  # and its place among the carried columns
@@ -136,6 +137,10 @@ class MemoryPlan:
         while plan.most() > plan.memory:
             plan = memory_plan(-(-plan.most() // 2**20) * 2**20, plan.job)
         return plan.memory
+
+    def least(self) -> int:
+        """A --memory that is enough, where vectors and codes may go to scratch."""
+        return memory_plan(LEAST_BYTES, replace(self.job, in_memory=None)).enough()
 
     def facts(self) -> list[dict[str, Any]]:
         """The table: what takes how many bytes, when."""

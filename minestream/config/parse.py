@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from minestream.config.memory_plan import LEAST_BYTES
 from minestream.errors import UsageError
 
 PIPE = "-"  # standard input, or output, in place of a path
@@ -34,7 +35,7 @@ def parse_memory(text: str) -> int | None:
         size = int(float(digits) * UNITS[unit])
     except (ValueError, KeyError, OverflowError):
         raise UsageError(f"--memory takes auto or a size such as 256MiB or 8GB, not {text!r}") from None
-    if size < 16 * 2**20:
+    if size < LEAST_BYTES:
         raise UsageError(f"--memory {text} is below the 16 MiB that any run needs")
     return size
 

@@ -35,7 +35,7 @@ from minestream.insight.sight import label_names, sight_of
 from minestream.mining.anchors import choose_anchors
 from minestream.mining.driver import Driver
 from minestream.outputs.run import default_output
-from minestream.system.paths import place_of
+from minestream.system.paths import free_name, place_of
 from minestream.system.progress import Callback
 
 EVERY_ROWS = 20_000  # with at most so many rows, every row is an anchor of the counts
@@ -138,8 +138,7 @@ def next_command(found: Mapping[str, Any], inputs: Any, options: Mapping[str, An
     usual, out = default_output(inputs, "triplets"), None
     if os.path.lexists(usual):
         stem, margin = usual.name.removesuffix(".triplets.parquet"), found["recommended"]["margin"]
-        names = (f"{stem}.m{margin:.12g}{more}.triplets.parquet" for more in ("", *map("-{}".format, range(2, 1000))))
-        out = next((name for name in names if not os.path.lexists(name)), None)
+        out = free_name(f"{stem}.m{margin:.12g}", ".triplets.parquet")
     return line_after_profile(found, inputs, options, out)
 
 

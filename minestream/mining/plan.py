@@ -139,6 +139,7 @@ def make_plan(
         },
         {
             "vectors_in": "memory" if store.in_memory else "scratch", "memory_bytes": memory.memory,
+            "enough_bytes": memory.least(),
             "threads": searcher.limits.threads, "screen": screens[0] if screens else "scan", "memory": memory.facts(),
         },
     )  # fmt: skip

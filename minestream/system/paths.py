@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TypeVar
 
@@ -304,6 +305,12 @@ def place_of(given: str | os.PathLike[str] | RemotePath, refusal: type[Minestrea
         return Path(local_text(text))
     system, key = file_system(text)
     return RemotePath(text, system, key.rstrip("/"), refusal)
+
+
+def free_name(stem: str, ending: str) -> str:
+    """A name in the working directory that is free: the stem and the ending, or with -2, -3 and so on between them."""
+    names = (f"{stem}{more}{ending}" for more in chain([""], map("-{}".format, count(2))))
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def text_of(place: AnyPath) -> str:

@@ -564,6 +564,32 @@ def test_the_report_names_the_rules_that_were_asked_for() -> None:
     ):  # fmt: skip
         assert expected in text, expected
     assert "--skip" not in text
+    assert "--drop-duplicates-within" not in text
+
+
+RULE_OF_PAIRS = "--drop-duplicates-within 0.1: no negative lies within this of its anchor hardness"
+
+
+@pytest.mark.parametrize(("options", "expected"), [
+    ({"preset": "multi-similarity"}, "--epsilon 0.1: similar pairs less than this above the nearest negative"),
+    ({"preset": "pair-margin"}, "--positive-margin 0.2: similar pairs farther apart than this only"),
+    ({"drop_duplicates_within": 0.1}, "within 0.1: no negative lies within this of its anchor or its positive"),
+    ({"drop_duplicates_within": 0.1, "emit": "pairs"}, RULE_OF_PAIRS),
+])  # fmt: skip
+def test_the_report_names_the_rules_of_pairs_and_duplicates(options: dict[str, Any], expected: str) -> None:
+    text = " ".join(report.report_text(a_report(config=split_options(options)[0].to_dict())).split())
+    assert expected in text
+
+
+def test_a_report_says_what_a_preset_stands_for() -> None:
+    config = split_options({"preset": "facenet", "margin": 0.3, "anchors": "50%"})[0].to_dict()
+    told = report.report_text(a_report(config=config))
+    means = "facenet: metric sqeuclidean, normalize yes, margin 0.3, positives all, band semi-hard"
+    assert ["preset", means] in [line.split(maxsplit=1) for line in told.splitlines()]
+    details = report.report_text(a_report(config=config), verbose=True)
+    for text in (details, report.plan_text(a_report(config=config, complete=False))):
+        assert ["others", "normalize yes, anchors 50%"] in [line.split(maxsplit=1) for line in text.splitlines()]
+    assert not any(name in report.report_text(a_report(), verbose=True) for name in ("preset", "others"))
 
 
 def test_notes_are_printed_once(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -238,6 +238,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
       (("l2", "euclidean"), ("L2", "euclidean"), ("ip", "dot"), ("inner_product", "dot"), ("angular", "cosine"))),
     ([*MINE, "--metric", "manhattan"], USAGE, "known: cosine, euclidean, sqeuclidean, dot"),
     ([*MINE, "--anchors", "0.1"], USAGE, "did you mean 10%?"),
+    ([*MINE, "--metric", "euclidean"], USAGE, "hint: minestream profile INPUT --metric euclidean recommends one"),
     ([*MINE, "--margin", "5"], USAGE, "cosine and euclidean end at 2"),
     ([*MINE, "--relative-margin", "5%"], USAGE, "write 5% as 0.05"),
     ([*MINE, "--relative-margin", "5"], USAGE, "a share of the reference: 0.05 is 5 %"),

@@ -137,6 +137,8 @@ def test_a_dry_run_says_who_gets_what(name: str, memory: str, table: pa.Table, t
     )
     told = report.plan["memory"]
     assert told
+    if "window" not in options:
+        assert 16 << 20 <= report.plan["enough_bytes"] <= report.plan["memory_bytes"]
     for phase in ALWAYS:
         taken = sum(each["bytes"] for each in told if each["when"] == "always" or phase in each["when"])
         assert 0 < taken <= report.plan["memory_bytes"]
@@ -144,3 +146,17 @@ def test_a_dry_run_says_who_gets_what(name: str, memory: str, table: pa.Table, t
         assert any("carried" in each["what"] for each in told)
     if "window" not in options:
         assert {READING, SEARCHING} <= {each["when"] for each in told}
+
+
+@pytest.mark.parametrize("name", ["plain", "all positives"])
+def test_what_a_dry_run_says_is_enough_is_the_least(name: str, table: pa.Table, tmp_path: Path) -> None:
+    def mined(memory: int, dry: bool) -> Any:
+        asked = {**JOBS[name], "memory": str(memory), "screen": "f32", "dry_run": dry}
+        return minestream.mine(table, tmp_path / "out.parquet", threads=2, progress="none", **asked)
+
+    enough = mined(1 << 30, dry=True).plan["enough_bytes"]
+    assert enough % 2**20 == 0
+    assert mined(enough, dry=False).stats.rows
+    if enough > 16 << 20:
+        with pytest.raises(CapacityError, match=f"raise memory to {enough >> 20}MiB"):
+            mined(enough - 2**20, dry=True)

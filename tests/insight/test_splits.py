@@ -98,7 +98,9 @@ def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert "validation rows of shared 8" in " ".join(text.split())
     assert "2 of 20 validation rows lie within 0.02 of a training row" in text
-    assert "mine VALIDATION --exclude-rows leaks.parquet" in text
+    assert "next: -o leaks.parquet lists them, then minestream mine validation.parquet --exclude-rows leaks" in text
+    assert main(["compare", "train.parquet", "validation.parquet", "-o", "le aks.parquet"]) == 0
+    assert "\nnext: minestream mine validation.parquet --exclude-rows 'le aks.parquet'\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("splits")

@@ -319,7 +319,8 @@ def test_an_output_is_not_replaced_unasked(table: pa.Table, learned: tuple[Path,
 # ---------------------------------------------------------------- the model and apply
 
 
-def test_the_commands(table: pa.Table, tmp_path: Path) -> None:
+def test_the_commands(table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     source, model, out = (str(tmp_path / name) for name in ("in.parquet", "linear.npz", "out.parquet"))
     pq.write_table(table, source)
     runner = CliRunner()
@@ -332,6 +333,10 @@ def test_the_commands(table: pa.Table, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in lines[:3]] == ["epoch 0", "epoch 1", "epoch 2"]
     assert lines[3] == f"wrote {model}"
     assert lines[-1] == f"next: minestream apply {model} {source} -o projected.parquet"
+    Path("projected.parquet").touch()
+    Path("projected-2.parquet").touch()
+    again = runner.invoke(learn.fit, [*given, "--overwrite"], catch_exceptions=False).output
+    assert again.endswith(f"next: minestream apply {model} {source} -o projected-3.parquet\n")
     told = runner.invoke(learn.apply_linear, [model, source, "-o", out], catch_exceptions=False)
     assert told.output == f"wrote {out}: 600 rows of 4 coordinates\n"
     assert runner.invoke(learn.apply_linear, [model, source, "-o", out]).exception.exit_code == 5
