@@ -9,7 +9,7 @@ from typing import Any
 from minestream.cli.report import ROWS_HOLD, config_rows
 from minestream.cli.tables import sections
 from minestream.config.trainer_formats import FORMATS
-from minestream.insight.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
+from minestream.mining.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
 from minestream.system.values import Row, given_of, many, size_text, value_rows, verb
 
 # What export and refilter count, in words: where it is not 0, a label and a text.

@@ -16,7 +16,7 @@ from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resolve import resolved
 from minestream.config.rules import BANDS, EMITS, PRESETS
-from minestream.insight.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
+from minestream.mining.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report
 from minestream.system.values import Row, many, size_text, value_rows

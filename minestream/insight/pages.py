@@ -31,8 +31,8 @@ from minestream.insight.html import (
     values,
 )
 from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
-from minestream.insight.outcome import outcome_rows, rescoring_rows, source_rows
 from minestream.insight.sight import Sight
+from minestream.mining.outcome import outcome_rows, rescoring_rows, source_rows
 from minestream.outputs.mined import mined_output
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.paths import text_of

@@ -26,6 +26,7 @@ from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
 from minestream.mining.driver import Driver
+from minestream.mining.outcome import with_left_out
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import Miner
@@ -96,7 +97,8 @@ class Mined:
         rows = [names, *(map(str, row.values()) for row in self._table.slice(0, ROWS_SHOWN).to_pylist())]
         cells = ("".join(f"<td>{escape(cell)}</td>" for cell in row) for row in rows)
         table = f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
-        return "".join([f"<p>{escape(repr(self))}</p>", table, *(f"<p>{escape(note)}</p>" for note in self.notes)])
+        notes = (note for note in self.notes if not note.startswith(LEFT_OUT))  # those stand in the line above
+        return "".join([f"<p>{escape(repr(self))}</p>", table, *(f"<p>{escape(note)}</p>" for note in notes)])
 
     def to_pandas(self) -> Any:
         """The rows as a pandas DataFrame; pandas is imported when this is called.
@@ -213,8 +215,7 @@ def mine_arrays(
         table = pa.concat_tables([table for table, _ in parts])
         if needs_finishing(config):
             table = _finished_in_memory(mining, parts, total, driver.scratch())
-        left_out = (f"{LEFT_OUT}{many(count, 'row')}: {cause}" for cause, count in mining.loaded.dropped.items())
-        return Mined(table, total, mining.searcher.effort, (*left_out, *mining.notes(), *total.notes()))
+        return Mined(table, total, mining.searcher.effort, with_left_out(mining.report(None, [total])).notes)
 
 
 def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:

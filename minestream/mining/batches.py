@@ -19,6 +19,7 @@ from minestream.errors import UsageError
 from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
 from minestream.mining.estimates import estimated
+from minestream.mining.outcome import with_left_out
 from minestream.mining.pipeline import mine_shards
 from minestream.mining.shards import Mining
 from minestream.mining.stream.run import BATCH_ROWS, Stream
@@ -68,11 +69,12 @@ def mine_pipe(inputs: Any, *, progress_callback: Callback | None = None, **optio
     with driver.held:
         if driver.resources.dry_run:
             plan = batches.report(complete=False)
-            return estimated(batches.mining, plan, mine_shards) if isinstance(batches, Batches) else plan
+            plan = estimated(batches.mining, plan, mine_shards) if isinstance(batches, Batches) else plan
+            return with_left_out(plan)
         end = write_pipe(_reader(batches), lambda: check_gates(driver.resources, batches.total(), UNMARKED))
         if end.reader_left:
             batches.notes.append(f"the reader left after {many(end.rows, 'row')}: what it did not read is not mined")
-        return batches.report(complete=True)
+        return with_left_out(batches.report(complete=True))
 
 
 def _opened(

@@ -25,6 +25,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.mining.driver import Driver
+from minestream.mining.outcome import with_left_out
 from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import SLICES, names_in, slices_of
@@ -122,7 +123,7 @@ def _merged(report: Report, slices: Any, every: Sequence[MinedSlice]) -> Report:
     rows = sum(file["rows"] for each in every for file in each.manifest["files"])
     own = tables_read([Given("SLICE", slices)], {"SLICE": {"rows": rows}})
     source = (each | ({"name": "--source"} if each["name"] == "INPUT" else {}) for each in report.inputs)
-    return replace(report, subcommand="merge", inputs=(*own, *source))
+    return with_left_out(replace(report, subcommand="merge", inputs=(*own, *source)))
 
 
 def _places(slices: Any, out: Any) -> list[AnyPath]:

@@ -36,6 +36,7 @@ from minestream.mining.driver import Driver
 from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
+from minestream.mining.outcome import with_left_out
 from minestream.mining.positives import choose_positives, count_duplicate_positives
 from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
@@ -95,10 +96,10 @@ def mine(
     output = target_of(place, resources.scratch)
     resources = replace(resources, remarks=(*resources.remarks, *output.remarks()))
     if config.window is not None:
-        return mine_stream(inputs, output, config, resources, tables, progress_callback)
+        return with_left_out(mine_stream(inputs, output, config, resources, tables, progress_callback))
     if resources.shard is not None:
         output = slice_target(output, parse_slice(resources.shard), resources)
-    return _mine_tables(inputs, output, config, resources, tables, progress_callback)
+    return with_left_out(_mine_tables(inputs, output, config, resources, tables, progress_callback))
 
 
 def _mine_tables(

@@ -150,7 +150,7 @@ class Report:
     stats : ShardStats
         The funnel and the seconds by stage.
     notes : tuple of str
-        What the user should know, one line each.
+        What the user should know, one line each; in Python also what was left out.
     seconds : float
         Wall-clock seconds of the whole run.
     complete : bool
@@ -193,15 +193,13 @@ class Report:
         return f"Report({self.output}: {made}{left_out}, {done})"
 
     def _repr_html_(self) -> str:
-        """What was written, from what, how hard it is, what was left out, and the notes, for a notebook."""
+        """What was written, from what, how hard it is, and the notes, for a notebook."""
         stats, given = self.stats, self.source.get("rows", 0)
         loss = mean(stats.loss_sum, stats.losses)
-        left_out = {**self.source.get("dropped", {}), "no negative": stats.empty, "too few negatives": stats.short}
         rows = {
             self.config.get("emit", "rows"): f"{stats.rows:,}",
             "anchors": f"{stats.anchors:,} of {self.source.get('queries', given):,} rows",
             "mean loss": "" if loss is None else f"{loss:.4g}",
-            **{f"{why}": f"{count:,}" for why, count in left_out.items() if count},
             "time": f"{self.seconds:.1f} s",
         }
         cells = "".join(f"<tr><td>{escape(name)}</td><td>{text}</td></tr>" for name, text in rows.items() if text)

@@ -475,7 +475,9 @@ def test_the_closing_report_of_other_runs() -> None:
     assert "mean loss 0.15: the negative is 0.05 farther than the positive, on average" in near
     assert "the negative is 0.05 nearer" in counted(losses=100, active_rows=100, loss_sum=25.0)
     assert "short 10 of the 110 anchors (9.1 %) have fewer than 1 negatives" in counted(short=10)
-    assert "equal 3 of the 100 anchors have a positive that equals the anchor" in counted(duplicate_positives=3)
+    assert "equal 3 of the 100 anchors have a positive that equals the anchor: there" in counted(duplicate_positives=3)
+    loose = text(config=about | {"drop_duplicates_within": 0.05}, stats=ShardStats(full=9, duplicate_positives=3))
+    assert "a positive that equals the anchor, or lies within 0.05 of it: there is no other" in loose
     every = text(config=about | {"positives": "all"})
     assert "5 of the 100 pairs of anchor and positive (5.0 %): the rules leave no negative" in every
     assert text(already=True).startswith("already complete: x.triplets.parquet")

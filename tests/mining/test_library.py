@@ -15,7 +15,7 @@ import pytest
 
 import minestream
 from minestream import errors
-from minestream.errors import ForkedProcessError, GateMissedError, InputError, UsageError
+from minestream.errors import ForkedProcessError, GateMissedError, InputError, UsageError, speaking_options
 from minestream.kernels.jit import compile_counts
 
 RNG = np.random.default_rng(5)
@@ -173,11 +173,39 @@ def test_rows_of_arrays_that_are_left_out_are_noted() -> None:
     vectors, labels = np.random.default_rng(0).normal(size=(30, 4)), [None, *[0, 1] * 14, 2]
     vectors[3] = np.nan
     found = minestream.mine_arrays(vectors, labels, on_bad_rows="drop")
-    assert [note for note in found.notes if note.startswith("left out")] == [
-        "left out: 1 row: bad: not finite", "left out: 1 row: unlabelled"
-    ]  # fmt: skip
+    assert found.notes[:2] == ("left out: 1 row: bad: not finite", "left out: 1 row: unlabelled")
     assert "left out: 1 row: unlabelled" in found._repr_html_()
-    assert repr(found).endswith("; left out: 1 row: bad: not finite; left out: 1 row: unlabelled)")
+    assert "; left out: 1 row: bad: not finite; left out: 1 row: unlabelled; left out: 1 row as anchor" in repr(found)
+
+
+def test_notes_say_what_was_left_out_as_the_command_line_does(table_file: Path) -> None:
+    rows, out, slices = pq.read_table(table_file), table_file.with_name("out.parquet"), table_file.with_name("slices")
+    labels = pa.array([None, *[0] * 20, *[1] * 20, 2])
+    pq.write_table(rows.slice(0, 42).set_column(1, "label", labels), table_file)
+    rules: dict[str, Any] = {"band": "violating", "margin": 0.01, "negatives": 3, "short_rows": "drop"}
+
+    def left_out(found: Any) -> list[str]:
+        return sorted(note for note in found.notes if note.startswith("left out: "))
+
+    stream = minestream.mine(table_file, table_file.with_name("w.parquet"), window=50, **rules)
+    assert "left out: 1 row: unlabelled" in left_out(stream)
+    rules |= {"exclude_rows": pa.table({"id": [4, 5]})}
+    told = left_out(minestream.mine(table_file, out, **rules))
+    assert told[:2] == [
+        "left out: 1 row as anchor: no other row that takes part has their label", "left out: 1 row: unlabelled"
+    ]  # fmt: skip
+    assert told[2].endswith("of the 38 anchors (36.8 %): the rules leave no negative")
+    assert told[3].endswith('fewer than 3 negatives: the rules leave no more (short_rows="keep" keeps them)')
+    assert told[4] == "left out: 2 rows: excluded"
+    assert left_out(minestream.mine(table_file, out, resume=True, **rules)) == told
+    plan = minestream.mine(table_file, out, overwrite=True, dry_run=True, **rules)
+    assert left_out(plan) == [told[0], told[1], told[4]]
+    assert left_out(minestream.mine_arrays(ROWS[:42], labels, ids=range(42), **rules)) == told
+    for index in (1, 2):
+        minestream.mine(table_file, slices, shard=f"{index}/2", **rules)
+    assert left_out(minestream.merge(slices, progress="none")) == told
+    with speaking_options():
+        assert not left_out(minestream.mine(table_file, out, overwrite=True, **rules))
 
 
 def test_what_is_mined_shows_itself() -> None:
@@ -213,11 +241,11 @@ def test_a_report_is_short(table_file: Path, tmp_path: Path) -> None:
     assert len(repr(report)) < 300
     rows = dict(re.findall("<tr><td>(.*?)</td><td>(.*?)</td></tr>", report._repr_html_()))
     stats = report.stats
-    assert stats.empty
+    assert f"<p>left out: {stats.empty} of the " in report._repr_html_()
     assert rows.pop("time").endswith(" s")
     assert rows == {
         "triplets": f"{stats.rows:,}", "anchors": f"{stats.anchors:,} of {report.source['rows']:,} rows",
-        "mean loss": f"{stats.loss_sum / stats.losses:.4g}", "no negative": f"{stats.empty:,}",
+        "mean loss": f"{stats.loss_sum / stats.losses:.4g}",
     }  # fmt: skip
     assert "seed has no effect" in report._repr_html_()
 

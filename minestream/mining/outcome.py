@@ -1,16 +1,18 @@
 """What became of the rows of an input, in words: what was read, what was left out and why, how hard the rest is.
 
-The closing report, `describe` and its page say it alike.
+The closing report, `describe` and its page, and the notes of a Report say it alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
-from minestream.system.stats import short_left_out
+from minestream.errors import SPEAKS_OPTIONS
+from minestream.system.stats import Report, short_left_out
 from minestream.system.values import Row, given_of, many, value_rows, verb
 
 SHOWN_FILES = 3
@@ -19,7 +21,7 @@ HAPPENED = (
     ("empty", "{count} ({share}): the rules leave no {negative}"),
     ("short", "{count} ({share}) {have} fewer than {k} {negative}s: the rules leave no more"),
     ("fallbacks", "{count} took the farthest negative: none lies in the band"),
-    ("duplicate_positives", "{count} {have} a positive that equals the anchor: there is no other"),
+    ("duplicate_positives", "{count} {have} a positive that equals the anchor{or_near}: there is no other"),
 )
 LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
 READ_AS = {
@@ -86,8 +88,19 @@ def left_out_rows(
                 k=config["negatives"],
                 negative=negative,
                 have=verb(count, "have"),
+                or_near=f", or lies within {near:g} of it" if (near := config["drop_duplicates_within"]) else "",
             )
             yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
+
+
+def with_left_out(report: Report) -> Report:
+    """The report with what was left out among its notes, for the library: the command line prints tables of it."""
+    if SPEAKS_OPTIONS.get():
+        return report
+    stats = report.stats.with_means() if report.complete else {}  # those of a plan are of a few shards
+    rows = left_out_rows(report.source, stats, report.config, report.columns)
+    said = (f"{name}: {text}" for name, text, *_ in rows)
+    return replace(report, notes=(*said, *report.notes))
 
 
 def _why_alone(source: Mapping[str, Any], config: Mapping[str, Any], columns: Mapping[str, Any]) -> str:
