@@ -36,10 +36,11 @@ def accepted(spec: Field[Any]) -> str:
     return named if spec.default is not None or named == "Any" or "None" in named else f"{named} | None"
 
 
-def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Call], Call]:
+def public(options: type[Any] | None = None, refuses: bool = False, **defaults: object) -> Callable[[Call], Call]:
     """Decorate a function of the library: its keywords are checked, and its notes are in the caller's words.
 
-    An unknown keyword, or one of another type than its annotation names, is a UsageError.
+    An unknown keyword, or one of another type than its annotation names, is a UsageError; `refuses`: also where there
+    are `options`, else the function answers for it.
 
     options : the TypedDict (keywords.py) of the options that it takes as keywords; its signature and help name each
     defaults : those that differ from the table's
@@ -50,14 +51,15 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
         named = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         known = {each.name: str(each.annotation) for each in named}
         typed = [each.name for each in named if each.kind is each.KEYWORD_ONLY]
+        names = [*known, *(options.__annotations__ if options else ())]
 
         @wraps(function)
         def call(*args: Any, **given: Any) -> Any:
             for name in given:
                 if name in typed:
                     given[name] = of_type(flag_of(name), known[name], given[name])
-                elif name not in known and options is None:
-                    refuse_unknown(function.__name__, [name], typed or known)
+                elif name not in names and (refuses or options is None):
+                    raise unknown_keyword(function.__name__, name, names)
             return _with_notes(function(*args, **given))
 
         if options is not None:
@@ -74,14 +76,12 @@ def public(options: type[Any] | None = None, **defaults: object) -> Callable[[Ca
     return decorated
 
 
-def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raise UsageError for a keyword that a function does not take."""
-    for name in given:
-        if name not in known:
-            ours = foreign_option(function, name, {"-k", *map(flag_of, known)})
-            raise UsageError(
-                f"{function} has no option {name!r}", meaning(ours) if ours else nearest_name(name, list(known))
-            )
+def unknown_keyword(function: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a keyword that a function does not take; `known`: those that it does."""
+    hidden = {each for each, spec in OPTION_FIELDS.items() if spec.metadata["kind"] == "hidden"}
+    shown = [each for each in known if each not in hidden]
+    ours = foreign_option(function, name, {"-k", "-o" if "out" in shown else "", *map(flag_of, shown)})
+    return UsageError(f"{function} has no option {name!r}", meaning(ours) if ours else nearest_name(name, shown))
 
 
 def _parameter(spec: Field[Any], default: object) -> inspect.Parameter:

@@ -53,6 +53,7 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
     "fit exclude_rows": "make the label of such rows null, or leave them out of the file: minestream help learn",
+    "describe html": "minestream.describe_html('OUT', 'page.html') writes the page",
     "profile limit": "--sample 1000 to look at fewer anchors", "verify limit": "--sample 20 to check fewer anchors",
     "format": "--emit", "output_file": "-o", "output_dir": "-o",
     **{f"{call} {name}": told for call, told in _NOT_WRITTEN.items()

@@ -36,7 +36,8 @@ def parse_memory(text: str) -> int | None:
     except (ValueError, KeyError, OverflowError):
         raise UsageError(f"--memory takes auto or a size such as 256MiB or 8GB, not {text!r}") from None
     if size < LEAST_BYTES:
-        raise UsageError(f"--memory {text} is below the 16 MiB that any run needs")
+        hint = "" if unit else f"{digits} is bytes: --memory {digits}MiB"
+        raise UsageError(f"--memory {text} is below the 16 MiB that any run needs", hint)
     return size
 
 

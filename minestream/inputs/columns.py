@@ -182,8 +182,9 @@ _ROLES = {
         ("label", "labels", "class", "target", "y"),
         _any_of(_is_group, _list_of(_is_group)),
         (
-            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()) or, in NumPy, "
-                              "array.astype(int), or bin them"),
+            (pat.is_floating, "float labels compare badly: cast them, column.cast(pyarrow.int64()), .astype('Int64') "
+                              "in pandas (NaN becomes null: unlabelled), array.astype(int) where none is NaN, or bin "
+                              "them"),
             (_list_of(pat.is_floating),
              "float labels compare badly: cast them, column.cast(pyarrow.list_(pyarrow.int64())), or bin them"),
             (pat.is_struct, _TAKE_FIELD),
@@ -253,7 +254,10 @@ class Candidates:
             option = f" ({rule.option})" if rule.option else f" to {role}"
             if role == "label" and self.schema.names == [VECTORS] and (name.endswith(".npy") or os.path.isfile(name)):
                 raise InputError(f"{self.file}: no column {name!r}{option}", f"did you mean --labels {name}?")
-            raise InputError(f"{self.file}: no column {name!r}{option}", nearest_name(name, self.schema.names))
+            several, hint = name.split(","), nearest_name(name, self.schema.names)
+            if role == "carry" and {*several} <= {*self.schema.names}:
+                hint = f"each column by itself: {' '.join(f'--carry {each!r}' for each in several)}"
+            raise InputError(f"{self.file}: no column {name!r}{option}", hint)
         if count > 1:
             raise InputError(f"{self.file}: {count} columns are named {name!r}", "rename all but one of them")
         untyped = rule.may_be_null and rule.fits(typed(plain(self._kind(name))))
@@ -295,7 +299,8 @@ class Candidates:
         remedy = named if free else self._remedy(role, rest)
         instead = _ROLES[role].instead if listable else _ROLES[role].instead.rpartition(", or ")[2]
         hint = "; ".join(filter(None, (instead, remedy)))
-        hint = _ALONE.get((role, *self.schema.names), hint) if listable else hint
+        alone = _ALONE.get((role, *self.schema.names), hint)
+        hint = alone if listable else alone.partition("; one with")[0]
         raise InputError(f"{self.file}: {what}: {self._listed(free or self.schema.names)}", hint)
 
     def unwanted(self, role: str, taken: set[str]) -> list[str]:

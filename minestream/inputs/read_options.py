@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from minestream.config.option import check_value
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import UsageError
 from minestream.inputs.columns import Candidates, Columns
 from minestream.inputs.where import Where
+
+Needed = bool | Literal["only"] | None  # whether labels are: see require_label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +37,9 @@ class ReadOptions:
         Whether bad rows raise an error, or are marked and counted.
     batch_rows : int
         Most rows of a batch.
-    require_label : bool or None
-        Whether a label must be found; False: only by a known name; None: only if `label` is given.
+    require_label : bool, "only" or None
+        Whether a label must be found, "only" where positives cannot be listed instead; False: only by a known name;
+        None: only if `label` is given.
     where : Where, optional
         Only rows that meet it are decoded, checked and returned.
     may_be_empty : bool
@@ -60,7 +63,7 @@ class ReadOptions:
     normalize: bool = False
     on_bad_rows: str = "error"
     batch_rows: int = 8192
-    require_label: bool | None = True
+    require_label: Needed = True
     where: Where | None = None
     may_be_empty: bool = False
     window: int | None = None
@@ -109,7 +112,9 @@ def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = Non
         elif role not in chosen:
             must = role == "label" and asked.require_label
             found = (
-                seen.required(role, taken, carry, asked.window is None) if must else seen.by_name(role, taken, notes)
+                seen.required(role, taken, carry, asked.window is None and must is True)
+                if must
+                else seen.by_name(role, taken, notes)
             )
             chosen |= {role: found} if found is not None else {}
     label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))

@@ -18,7 +18,7 @@ from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import Candidates, Columns, in_one_type
 from minestream.inputs.files import open_inputs, rows_and_vectors
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
-from minestream.inputs.read_options import ReadOptions
+from minestream.inputs.read_options import Needed, ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.where import Where, joint
 from minestream.system.values import many, verb
@@ -128,7 +128,7 @@ class Sources:
 
 
 def open_sources(
-    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: bool | None = True
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: Needed = True
 ) -> Sources:
     """Open the tables of a run, and read the lists.
 
@@ -203,7 +203,7 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
 
 
 def _open(
-    inputs: Any, config: MineConfig, resources: Resources, label: bool | None, where: Where | None,
+    inputs: Any, config: MineConfig, resources: Resources, label: Needed, where: Where | None,
     may_be_empty: bool = False,
 ) -> Source:  # fmt: skip
     options = ReadOptions.of(
@@ -217,8 +217,10 @@ def _open(
 def _agree(anchors: Source, corpus: Source) -> None:
     """Read labels and groups of two tables as one type; InputError if the tables do not fit together."""
     if anchors.dimension not in (0, corpus.dimension):  # 0: there are no rows
+        one, two = anchors.name, corpus.name
+        one, two = ("the queries", "the corpus") if one == two else (one, two)  # in memory
         raise InputError(
-            f"the queries have vectors of {anchors.dimension} coordinates, the corpus of {corpus.dimension}",
+            f"the vectors of {one} have {anchors.dimension} coordinates, those of {two} {corpus.dimension}",
             "embed both with one model",
         )
     for what in ("label", "group"):

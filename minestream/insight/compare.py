@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from minestream.config.border import public, refuse_unknown
+from minestream.config.border import public
 from minestream.config.checks import check_distance
 from minestream.config.effects import idle, lacking
 from minestream.config.keywords import CompareOptions
@@ -36,7 +36,7 @@ SHOWN = 5
 DIGESTED_ROWS = 16_384  # read at a time
 
 
-@public(CompareOptions, progress="none")
+@public(CompareOptions, refuses=True, progress="none")
 def compare(
     train: Any, validation: Any, *, within: float | None = None, out: str | os.PathLike[str] | None = None,
     overwrite: bool = False, **options: Unpack[CompareOptions],
@@ -74,7 +74,6 @@ def compare(
     -----
     Cost: one exact search of the validation rows among the training rows.
     """
-    refuse_unknown("compare", options, ("within", "out", "overwrite", *CompareOptions.__annotations__))
     config, resources, _ = asked_options(options, progress="none", band="any")
     check_distance("--within", within, config)
     limit = NEAR.get(config.metric) if within is None else within

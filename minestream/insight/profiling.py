@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config.border import public, refuse_unknown
+from minestream.config.border import public
 from minestream.config.checks import check_distance
 from minestream.config.command_line import command_line, line_after_profile, recorded
 from minestream.config.commands import Profiling, check_own
@@ -47,7 +47,7 @@ MARGIN_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the typical distance
 LABELS_LISTED = 1_000
 
 
-@public(ProfileOptions)
+@public(ProfileOptions, refuses=True)
 def profile(
     inputs: Any, out: str | os.PathLike[str] | None = None, *, margins: tuple[float, ...] | None = None,
     sample: int | None = None, full: bool = False, near: float | None = None, seed: int = 0, overwrite: bool = False,
@@ -98,7 +98,6 @@ def profile(
     Everything but histograms, margins and MAP@R is exact and covers all rows: neighbours come from the search that
     mines. Cost: two such searches, and A n d operations in float64 for A anchors.
     """
-    refuse_unknown("profile", options, ("margins", *ProfileOptions.__annotations__))
     given = _checked_margins(margins)
     check_own(Profiling, sample=sample, suspects_above=suspects_above)
     config, resources, tables = asked_options(options, band="any", margin=max(given or (1.0,)), seed=seed)
@@ -113,7 +112,7 @@ def profile(
     own["suspects_above"] = suspects_above
     again = command_line("profile", inputs, out, {**options, **own, "seed": seed or None, "progress": None})
     with Driver(config, resources, progress_callback) as driver:
-        sources = driver.open(inputs, tables)
+        sources = driver.open(inputs, tables, "only")
         if image is not None:
             sources.anchors.has_pictures(image)
         made = _Profile(driver, sources, given, sample, full)

@@ -15,7 +15,7 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
-from minestream.config.border import public, refuse_unknown
+from minestream.config.border import public
 from minestream.config.commands import Learning, own_options
 from minestream.config.effects import idle
 from minestream.config.keywords import FitOptions
@@ -93,7 +93,7 @@ class FitReport:
         return asdict(self) | {"epochs": [asdict(each) for each in self.epochs], "left_out": left_out}
 
 
-@public(FitOptions)
+@public(FitOptions, refuses=True)
 def fit(
     inputs: Any, out: str | Path, *, dimension: int | None = None, center: bool = False, epochs: int = 20,
     optimizer: str = "adam", learning_rate: float = 1e-3, step_rows: int = 512, validation: float = 0.2,
@@ -143,7 +143,6 @@ def fit(
     and one over the held-out rows, and 18 d e operations for each triplet.
     """
     began = time.perf_counter()
-    refuse_unknown("fit", options, (*own_options(Learning), *FitOptions.__annotations__))
     rule, resources, tables = asked_options(options, seed=seed)
     config = FitConfig(
         dimension=dimension, center=center, epochs=epochs, optimizer=optimizer, learning_rate=learning_rate,
@@ -159,7 +158,8 @@ def fit(
         reporter(resources.progress, progress_callback) as shown,
     ):
         rows, vectors = rows_and_vectors(inputs, resources)
-        source = open_source(rows, vectors=vectors, **{name: getattr(rule, name) for name in READ})
+        reading = {name: getattr(rule, name) for name in READ}
+        source = open_source(rows, vectors=vectors, require_label="only", **reading)
         report = _trained(config, resources, source, rule.unlabeled_value, shown, draft.path)
     return replace(report, path=str(place), seconds=time.perf_counter() - began, notes=(*report.notes, *notes))
 

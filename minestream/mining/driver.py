@@ -15,6 +15,7 @@ from minestream.config.resources import Resources, Tables, memory_budget, thread
 from minestream.inputs.dataset.dataset import Loaded
 from minestream.inputs.dataset.load import load
 from minestream.inputs.given import Given, given_tables, tables_read
+from minestream.inputs.read_options import Needed
 from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note
 from minestream.kernels.jit import compiles_first
@@ -63,7 +64,7 @@ class Driver:
     def __exit__(self, *error: Any) -> bool | None:
         return self.held.__exit__(*error)
 
-    def open(self, inputs: Any, tables: Tables, label: bool | None = True) -> Sources:
+    def open(self, inputs: Any, tables: Tables, label: Needed = True) -> Sources:
         """Open the input and find its columns; raises as open_sources."""
         self._given = given_tables(inputs, tables, self.resources)
         self._sources = open_sources(inputs, self.config, tables, self.resources, label)

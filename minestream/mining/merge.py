@@ -51,7 +51,7 @@ from minestream.system.stats import Report, ShardStats, merged
 MANIFEST = ".manifest.json"
 SHOWN = 8
 OF_THE_WORK = ("fingerprint", "source", "columns", "parts", "others", "read")  # the last two may be missing
-AGAIN_MERGED = "--overwrite merges again, another -o leaves it as it is"
+AGAIN_MERGED = "--overwrite in place of --resume merges again, another -o leaves it as it is"
 KEPT = "nothing was published; the slices are kept: merge them with another gate"
 
 

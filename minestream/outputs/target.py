@@ -28,7 +28,7 @@ ENDINGS = frozenset(  # of files: a folder of such a name would be taken for one
      ".db", ".sqlite", ".duckdb", ".md", ".log",
      ".orc", ".avro", ".lance", ".xml", ".yaml", ".pdf", ".safetensors", ".index", ".faiss")
 )  # fmt: skip
-AGAIN = "--overwrite mines it again, another -o leaves it as it is"
+AGAIN = "--overwrite in place of --resume mines it again, another -o leaves it as it is"
 
 
 def refuse_ending(place: AnyPath) -> None:

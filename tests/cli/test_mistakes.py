@@ -40,6 +40,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(pa.table({"embedding": vectors, "id": documents}), folder / "c.parquet")
     pq.write_table(pa.table({"query_id": queries, "corpus_id": documents}), folder / "rels.parquet")
     pq.write_table(pa.table({"query_id": range(40), "corpus_id": range(40)}), folder / "numbers.parquet")
+    wide = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(ROWS.ravel(), 2)), 8)
+    pq.write_table(pa.table({"embedding": wide, "label": LABELS, "id": range(40)}), folder / "wide.parquet")
+    pq.write_table(pa.table({"id": [0, 99]}), folder / "few.parquet")
     pq.write_table(pa.table({"embedding": ["[0.1, 0.2]"], "label": [1]}), folder / "strings.parquet")
     (folder / "half").mkdir()
     (folder / "half" / "a.parquet").write_bytes((folder / "in.parquet").read_bytes())
@@ -89,7 +92,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pairs in a dict": ({"exclude": {0: 1}}, "exclude: a dict is no table"),
     "rows in a list": ({"exclude_rows": [1, 2]}, r'exclude_rows: a list is no table\n.*\{"row": \['),
     "rows by id": ({"exclude_rows": [1], "ids": range(40)}, r'exclude_rows: a list is no table\n.*\{"id": \['),
-    "float labels": ({"labels": LABELS.astype(float)}, r"float labels compare badly: .*array.astype\(int\)"),
+    "float labels": ({"labels": LABELS.astype(float)}, r"badly: .*\.astype\('Int64'\) in pandas \(NaN becomes null"),
     "a margin in words": ({"margin": "x"}, r"margin takes a number, not 'x'\ncosine distances run from 0 to 2"),
     "an output": ({"output": "x.parquet"}, r"no option 'output'\nit returns the rows and writes .*write_table"),
     "an output, again": ({"out": "x.parquet"}, r"no option 'out'\nit returns the rows and writes nothing: "),
@@ -243,6 +246,21 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     ([*MINE, "--relative-margin", "5%"], USAGE, "write 5% as 0.05"),
     ([*MINE, "--relative-margin", "5"], USAGE, "a share of the reference: 0.05 is 5 %"),
     ([*TWO, "--qrels", "rels.parquet", "--positives-per-anchor", "1"], USAGE, "--positives easiest (or hardest"),
+    *(([*command, "plain.parquet"], INPUT, "hint: say which rows belong together with --label COL")
+      for command in (["fit", "-o", "x.npz"], ["profile"])),
+    *(([*command, "v.npy"], INPUT, "hint: name the file of its labels with --labels FILE\n")
+      for command in (["fit", "-o", "x.npz"], ["profile"])),
+    (["mine", "in.parquet", "--resume", "-o", "m.parquet", "--overwrite", "-k", "2"], OUTPUT,
+     "hint: --overwrite in place of --resume mines it again"),
+    (["compare", "in.parquet", "wide.parquet"], INPUT, "the vectors of wide.parquet have 8 coordinates, those of "
+     "in.parquet 4"),
+    ([*MINE, "--exclude-rows", "few.parquet"], INPUT, "hint: check that it belongs to this input, or leave such rows"),
+    (["mine", "plain.parquet", "--label", "title", "--carry", "title,embedding", "-o", "o.parquet"], INPUT,
+     "hint: each column by itself: --carry 'title' --carry 'embedding'"),
+    ([*MINE, "--carry", "label,idd"], INPUT, "did you mean 'label'? known: "),
+    ([*MINE, "--memory", "64"], USAGE, "hint: 64 is bytes: --memory 64MiB"),
+    ([*MINE, "--memory", "64KiB"], USAGE, "--memory 64KiB is below the 16 MiB that any run needs\n"),
+    ([*MINE, "--where", "label == 3"], INPUT, "--anchor-where says which rows are anchors"),
     (TWO, INPUT, "hint: list the positives with --qrels PAIRS, or say which rows belong together with --label COL"),
     ([*TWO, "--qrels", "numbers.parquet"], INPUT, "the first is 0; these are string like 'q0'"),
     (["mine", "m.parquet"], INPUT, "m.parquet: mined triplets, written by minestream: an output, no embeddings\n"

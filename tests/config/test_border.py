@@ -122,6 +122,11 @@ def test_type_checkers_know_the_options(tmp_path: Path) -> None:
         (lambda: minestream.refilter("a.parquet", "b.parquet", score="s"), "did you mean 'scores'"),
         (lambda: minestream.fit("a.parquet", "b.npz", learning_rates=1.0), "did you mean 'learning_rate'"),
         (lambda: minestream.profile("a.parquet", bands="x"), "profile has no option 'bands'"),
+        (lambda: minestream.profile("a.parquet", output="x"), "profile has no option 'output'\nhere that is out"),
+        (lambda: minestream.fit("a.parquet", "b.npz", output="x"), "fit has no option 'output'\nhere that is out"),
+        (lambda: minestream.compare("a.parquet", "b.parquet", margn=1), "known: train, validation, within, out"),
+        (lambda: minestream.profile("a.parquet", margin=1), "did you mean 'margins'? known: inputs, out, margins"),
+        (lambda: minestream.describe("a", html="x"), "minestream.describe_html('OUT', 'page.html') writes the page"),
     ],
 )
 def test_a_keyword_that_there_is_not_is_answered(call: Callable[[], Any], words: str) -> None:
@@ -266,3 +271,11 @@ def test_errors_speak_python_whichever_module_was_loaded_first() -> None:
     code = "import minestream.config.metrics\nfrom minestream.errors import InputError\nprint(InputError('--id X'))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == 'id="X"\n'
     assert str(InputError("--id X")) == 'id="X"'
+
+
+@pytest.mark.parametrize("name", ["profile", "fit", "compare"])
+def test_an_unknown_keyword_is_answered_with_those_of_the_function(name: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        getattr(minestream, name)("a", "b", bnds=1)
+    listed = caught.value.hint.rpartition("known: ")[2].split(", ")
+    assert sorted(listed) == sorted({*parameters(getattr(minestream, name))} - {"screen", "block_rows", "batch_rows"})

@@ -54,7 +54,7 @@ def excluded_rows(
             raise InputError(
                 f"{listed.name}: {lost:,} of {many(unknown.size, 'id')} {verb(lost, 'are')} not among the rows, the "
                 f"first is {first!r}; these are {one_of(readers[0].known_ids)}",
-                "leave such rows out with --on-missing-ids drop",
+                "check that it belongs to this input, or leave such rows out with --on-missing-ids drop",
             )
         notes.append(f"{many(lost, 'id')} of --exclude-rows {verb(lost, 'are')} unknown")
     return found

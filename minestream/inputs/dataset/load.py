@@ -322,7 +322,9 @@ class _Joined:
         if used.size == 1 and not (labels.code == UNLABELED).any():
             raise InputError(
                 f"column {column!r}: all {labels.code.size:,} rows carry one label, so there is no negative",
-                "name another --label",
+                "name another --label"
+                if self.config.where is None
+                else "--where leaves rows out as negatives too: --anchor-where says which rows are anchors",
             )
         if self.config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
             grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
