@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from minestream.cli.report import ROWS_HOLD, config_rows
+from minestream.cli.report import ROWS_HOLD, config_rows, similar_text
 from minestream.cli.tables import sections
 from minestream.config.trainer_formats import FORMATS
 from minestream.mining.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
@@ -68,6 +68,7 @@ def describe_text(result: Mapping[str, Any], written: Iterable[str] = ()) -> str
         "rescoring": [*rescoring_rows(result["rescoring"])] if "rescoring" in result else [],
         "mined": [
             *value_rows({name: counts[name] for name in ("anchors", "pairs") if name in counts}),
+            *([("each", similar_text(counts))] if "similar_pairs" in result["counts"] else []),
             *outcome_rows(result),
         ],
         f"quantiles, of {result['quantiles_of']}": quantile_rows(result["quantiles"]),

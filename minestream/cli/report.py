@@ -30,6 +30,14 @@ ROWS_HOLD = {
     "tuples": "an anchor, a positive and the list of its negatives",
     "pairs": "two rows, similar or dissimilar",
 }
+
+
+def similar_text(counts: Mapping[str, Any]) -> str:
+    """How many of the pairs are of two similar rows, and how many of two dissimilar ones."""
+    similar = counts["similar_pairs"]
+    return f"two rows, similar ({similar:,}) or dissimilar ({counts['rows'] - similar:,})"
+
+
 POSITIVES = {
     "easiest": "the nearest of each anchor (--positives random --positives-per-anchor 4 draws them as a batch does)",
     "hardest": "the farthest of each anchor",
@@ -124,7 +132,13 @@ def plan_text(report: Report) -> str:
 def _outcome(report: Report) -> Iterator[Row]:
     stats, config, source = report.stats.with_means(), report.config, report.source
     emit, preset = config["emit"], config["preset"]
-    yield emit, f"{stats['rows']:,}: each is {ROWS_HOLD[emit]}"
+    held = ROWS_HOLD[emit] if emit != "pairs" or not stats["rows"] else similar_text(stats)
+    yield emit, f"{stats['rows']:,}: each is {held}"
+    if stats["anchors"] and not stats["rows"]:
+        rules = [f"--band {config['band']}"] if config["band"] != "any" else []
+        rules += [text.partition(": ")[0] for _, text, *_ in rule_rows(config)]
+        rules += ["--short-rows drop"] if stats["short"] else []
+        yield "no rows", f"no {'pair' if emit == 'pairs' else 'negative'} passes {' and '.join(rules) or 'the rules'}"
     of = many(source["rows"], "row")
     if "corpus" in source:
         of = f"{many(source['queries'], 'query')}, in a corpus of {many(source['corpus'], 'row')}"

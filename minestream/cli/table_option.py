@@ -11,6 +11,7 @@ import click
 
 from minestream.cli.help import Text
 from minestream.config.option import flag_of, help_of
+from minestream.config.parse import kept_by
 
 
 class Number(click.types.FloatParamType):
@@ -20,7 +21,9 @@ class Number(click.types.FloatParamType):
         """The number."""
         with suppress(ValueError):
             if isinstance(value, str) and value.endswith("%"):
-                self.fail(f"write {value} as {float(value[:-1]) / 100:g}", param, ctx)
+                share = float(value[:-1]) / 100
+                relative = param is not None and param.name == "relative_margin"
+                self.fail(f"write a share: {kept_by(share)}" if relative else f"write {value} as {share:g}", param, ctx)
         return super().convert(value, param, ctx)
 
 

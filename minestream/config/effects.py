@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
+from minestream.config.parse import kept_by
 from minestream.config.resources import Resources
 from minestream.config.rules import EMITS
 from minestream.errors import UsageError
@@ -152,7 +153,8 @@ def remarks(asked: Asked) -> tuple[str, ...]:
     UsageError
         For an option without effect that can only be a mistake.
     """
-    config, notes = asked.config, _without_effect(IDLE, asked, asked.names)
+    config = asked.config
+    notes = [*_without_effect(IDLE, asked, asked.names), *turned_round(config.relative_margin)]
     if config.split_roles and config.where is None and config.candidate_where is None:
         notes.append(
             "--anchor-where limits anchors alone: positives and negatives come from all rows; --where limits both"
@@ -165,6 +167,11 @@ def remarks(asked: Asked) -> tuple[str, ...]:
     if config.dims is not None and not directed:
         notes.append("--dims takes the first values as they are: --normalize divides each row by the norm of these")
     return tuple(notes)
+
+
+def turned_round(relative_margin: float | None) -> list[str]:
+    """A line for a --relative-margin that may have been meant as the share that is kept."""
+    return [f"--relative-margin {kept_by(relative_margin)}"] if relative_margin and relative_margin > 0.5 else []
 
 
 def idle(command: str, options: Mapping[str, Any], **facts: Any) -> list[str]:

@@ -9,6 +9,7 @@ from math import inf, isfinite
 from typing import Any
 
 from minestream.config.names import GONE, nearest_value, refuse_gone
+from minestream.config.parse import kept_by
 from minestream.errors import UsageError, is_text
 
 OFTEN, FIRST = 1, 2  # how much an option is used: often; first, so that the short help of mine shows it
@@ -141,7 +142,9 @@ def _instead(flag: str, value: object) -> str:
     if isinstance(value, list | tuple):
         return GONE.get(f"{flag.lstrip('-')}=several", "")
     try:
-        share = 100 if isinstance(value, str) and value.endswith("%") else 1
-        return f"without quotes: {float(value.rstrip('%')) / share:g}" if isinstance(value, str) else ""
+        if not isinstance(value, str):
+            return ""
+        share = float(value.rstrip("%")) / (100 if value.endswith("%") else 1)
+        return f"without quotes: {kept_by(share) if flag == '--relative-margin' else f'{share:g}'}"
     except ValueError:
         return ""

@@ -72,6 +72,12 @@ def short_share(text: str | None) -> float | None:
     return share
 
 
+def kept_by(share: float) -> str:
+    """What a --relative-margin of so much keeps, and which one keeps what this one leaves out: the two are confused."""
+    most = f"{share:g} keeps what is at most {100 * (1 - share):g} % as similar"
+    return f"{most}; for up to {100 * share:g} % write {1 - share:g}"
+
+
 def parse_margins(text: str | None) -> tuple[float, ...] | None:
     """The margins in `0.1` or `0.1,0.2,0.3`, or None."""
     try:

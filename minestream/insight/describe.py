@@ -67,7 +67,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         **{name: mined.about[name] for name in ("columns", "source", "config")},
     }
     if mined.manifest:
-        found |= {"counts": mined.manifest["counts"], "report": mined.manifest.get("report", {})}
+        found |= {"counts": dict(mined.manifest["counts"]), "report": mined.manifest.get("report", {})}
+        similar = found["report"].get("stats", {}).get("similar_pairs")
+        if mined.about["config"]["emit"] == "pairs" and similar is not None:
+            found["counts"]["similar_pairs"] = similar
     return found
 
 

@@ -228,16 +228,17 @@ def summed(pairs: Iterable[pa.Table], total: ShardStats) -> Iterator[pa.Table]:
     of each row group of the finished files, then over those; a row is active when its loss is above 0.
     """
     sums: list[float] = []
-    rows = active_rows = count = 0
+    rows = similar = active_rows = count = 0
     for pieces in stretches(pairs, ROW_GROUP_ROWS):
         losses: list[float] = []
         for piece in pieces:
             rows += piece.num_rows
+            similar += int(words(piece, "label").sum())
             losses += piece.column("loss").to_pylist() if "loss" in piece.column_names else []
             yield piece
         sums.append(math.fsum(losses))
         active_rows += sum(loss > 0 for loss in losses)
         count += len(losses)
-    total.rows = total.pairs = rows
+    total.rows, total.pairs, total.similar_pairs = rows, rows, similar
     total.losses, total.active_rows = count, active_rows
     total.loss_sum = total.active_loss_sum = math.fsum(sums)

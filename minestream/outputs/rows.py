@@ -339,6 +339,7 @@ def _emit_pairs(result: ShardResult) -> Iterator[pa.Table]:
             columns["loss"] = _decimals(contrastive(distance[at], similar[at], config.margin), result.decimals)
         columns |= _carried(result, roles)
         result.stats.rows += at.size
+        result.stats.similar_pairs += int(similar[at].sum())
         yield _table(columns)
 
 

@@ -101,6 +101,8 @@ CONTRACT = (
         f"{MINED} refilter describe verify"),
     Key("counters.pairs", "integer", "pairs of anchor and positive; with `--emit pairs` rows",
         f"{MINED} export refilter describe"),
+    Key("counters.similar_pairs", "integer", "with `--emit pairs` rows of two similar rows; the others are dissimilar",
+        f"{MINED} describe"),
     Key("counters.full", "integer", "pairs with k negatives", f"{MINED} refilter describe"),
     Key("counters.short", "integer", "pairs with fewer, but at least one", f"{MINED} export refilter describe"),
     Key("counters.empty", "integer", "pairs with none", f"{MINED} export refilter describe"),

@@ -25,6 +25,7 @@ class ShardStats:
     anchors: int = 0
     pairs: int = 0  # (anchor, positive) pairs mined for; --emit pairs: rows
     rows: int = 0
+    similar_pairs: int = 0  # of --emit pairs: rows of two similar rows
     full: int = 0
     short: int = 0
     empty: int = 0

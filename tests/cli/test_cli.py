@@ -583,6 +583,28 @@ def test_the_report_names_the_rules_of_pairs_and_duplicates(options: dict[str, A
     assert expected in text
 
 
+def test_a_run_without_rows_says_which_rules_left_none() -> None:
+    def told(stats: ShardStats, **options: Any) -> str:
+        config = split_options(options)[0].to_dict()
+        return " ".join(report.report_text(a_report(config=config, stats=stats)).split())
+
+    none = ShardStats(anchors=100, pairs=100, empty=100)
+    filtered = told(none, relative_margin=0.95, max_similarity=0.5)
+    assert "no rows no negative passes --band semi-hard and --max-similarity 0.5 and --relative-margin 0.95" in filtered
+    assert "no negative passes --relative-margin 0.95 anchors" in told(none, relative_margin=0.95, band="any")
+    assert "no pair passes --band violating anchors" in told(none, emit="pairs")
+    short = ShardStats(anchors=100, pairs=100, short=100)
+    assert "passes --band semi-hard and --short-rows drop anchors" in told(short, emit="tuples", negatives=7)
+    assert "no negative passes the rules" in told(none, band="any")
+    assert "no rows" not in told(a_report().stats) + told(ShardStats(), band="any")
+
+
+def test_a_report_says_how_many_pairs_are_similar() -> None:
+    config, stats = split_options({"emit": "pairs"})[0].to_dict(), ShardStats(anchors=10, rows=7871, similar_pairs=1425)
+    text = " ".join(report.report_text(a_report(config=config, stats=stats)).split())
+    assert "pairs 7,871: each is two rows, similar (1,425) or dissimilar (6,446) anchors" in text
+
+
 def test_a_report_says_what_a_preset_stands_for() -> None:
     config = split_options({"preset": "facenet", "margin": 0.3, "anchors": "50%"})[0].to_dict()
     told = report.report_text(a_report(config=config))

@@ -106,6 +106,12 @@ def test_conditions_of_one_role_say_what_the_other_takes() -> None:
         assert asked_options({"anchor_where": "a == 1"} | quiet)[1].remarks == ()
 
 
+def test_a_relative_margin_that_may_be_turned_round_is_noted() -> None:
+    (said,) = asked_options({"relative_margin": 0.95})[1].remarks
+    assert said == "--relative-margin 0.95 keeps what is at most 5 % as similar; for up to 95 % write 0.05"
+    assert asked_options({"relative_margin": 0.5})[1].remarks == ()
+
+
 DATA: dict[str, tuple[Any, dict[str, Any], str]] = {
     "no such value": (LABELS, {"unlabeled_value": 77}, "no row has the label '77' (int64)"),
     "a float's text": (LABELS - 1, {"unlabeled_value": "-1.0"}, "no row has the label '-1.0' (int64)"),

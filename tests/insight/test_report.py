@@ -218,6 +218,27 @@ def test_texts_that_a_stream_carries_are_shown(nasty: pa.Table, tmp_path: Path) 
         assert (f"{NASTY} row 5" in shown) == (name == "carried")
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_similar_pairs_are_counted(nasty: pa.Table, tmp_path: Path, shards: int) -> None:
+    out, source = tmp_path / "out.parquet", tmp_path / "in.parquet"
+    pq.write_table(nasty, source)
+    for part in range(shards):
+        more = {"shard": f"{part + 1}/{shards}"} if shards > 1 else {}
+        report = mine(source, out, emit="pairs", progress="none", **more)
+    report = minestream.merge(out, source=source, progress="none") if shards > 1 else report
+    similar = pq.read_table(out)["label"].to_pylist().count(1)
+    assert (
+        report.to_dict()["counters"]["similar_pairs"]
+        == minestream.describe(out)["counts"]["similar_pairs"]
+        == similar
+        > 0
+    )
+    told = CliRunner().invoke(cli, ["describe", str(out)], catch_exceptions=False).output
+    assert f"two rows, similar ({similar:,}) or dissimilar" in told
+    mine(source, tmp_path / "t.parquet", progress="none")
+    assert "similar_pairs" not in minestream.describe(tmp_path / "t.parquet")["counts"]
+
+
 @pytest.mark.parametrize("emit", ["triplets", "pairs", "tuples"])
 def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) -> None:
     mine(nasty, tmp_path / "out.parquet", emit=emit, band="any" if emit == "pairs" else "semi-hard", progress="none")

@@ -60,11 +60,12 @@ def pair_parts(rows: int, hub: bool) -> list[pa.Table]:
         ends = {(min(a, b), max(a, b)) for a in anchors.tolist() for b in picked[a].tolist() if a != b}
         left, right = np.array(sorted(ends), dtype=np.int64).T
         loss = ((left * 31 + right) % 17 / 16).astype(np.float32)
-        tables.append(pa.table({"left_row": left, "right_row": right, "loss": loss}))
+        label = ((left + right) % 3 == 0).astype(np.int64)
+        tables.append(pa.table({"left_row": left, "right_row": right, "label": label, "loss": loss}))
     return [*tables, tables[0].slice(0, 0)]
 
 
-def all_pairs(tables: list[pa.Table]) -> list[tuple[int, int, float]]:
+def all_pairs(tables: list[pa.Table]) -> list[tuple[int, int, int, float]]:
     everything = pa.concat_tables(tables)
     return sorted(set(zip(*(column.to_pylist() for column in everything.columns), strict=True)))
 
@@ -85,8 +86,9 @@ def test_sums_count_a_pair_of_two_parts_once(tmp_path: Path) -> None:
     merged = merge(write_parts(tmp_path, tables), 20)
     expected = all_pairs(tables)
     assert sum(table.num_rows for table in finish.summed(merged, total)) == len(expected) == total.rows
-    assert total.loss_sum == total.active_loss_sum == sum(loss for _, _, loss in expected)
-    assert total.active_rows == sum(loss > 0 for _, _, loss in expected)
+    assert total.loss_sum == total.active_loss_sum == sum(loss for *_, loss in expected)
+    assert total.active_rows == sum(loss > 0 for *_, loss in expected)
+    assert 0 < total.similar_pairs == sum(label for _, _, label, _ in expected) < total.rows
 
 
 @pytest.mark.parametrize("budget", BUDGETS)

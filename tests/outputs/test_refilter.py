@@ -142,6 +142,13 @@ def test_bytes_do_not_depend_on_blocks(mined: Path, tmp_path: Path, monkeypatch:
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
 
 
+def test_a_margin_that_may_be_turned_round_is_noted(mined: Path, tmp_path: Path) -> None:
+    said = "relative_margin=0.95 keeps what is at most 5 % as similar; for up to 95 % write 0.05"
+    for margin, notes in ((0.5, []), (0.95, [said])):
+        out = tmp_path / f"{margin}.parquet"
+        assert refilter(mined, out, scores=scores_of(mined), negatives=2, relative_margin=margin)["notes"] == notes
+
+
 def test_the_output_is_native_and_can_be_exported(mined: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.parquet"
     told = refilter(mined, out, scores=scores_of(mined), negatives=2, max_similarity=0.5)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from minestream.config import checks
 from minestream.config.border import public
 from minestream.config.commands import Refiltering, check_own
+from minestream.config.effects import turned_round
 from minestream.config.option import check_value
 from minestream.config.parse import short_share
 from minestream.config.resolve import OPTION_FIELDS
@@ -118,7 +119,7 @@ def refilter(
             record = _written(draft.path, found, funnel, _metadata(found, rule, table, missing_scores))
         check_gates(gates, funnel.stats(), "nothing was written: score more pairs, or filter less")
     said = {"mined": str(found.path), "rule": asdict(rule), "missing_scores": missing_scores, "table": table.about}
-    return draft.told(record) | said | {"notes": table.notes} | funnel.counts
+    return draft.told(record) | said | {"notes": [*table.notes, *turned_round(relative_margin)]} | funnel.counts
 
 
 def _written(path: Path, found: MinedOutput, funnel: Funnel, metadata: dict[str, str]) -> dict[str, Any]:
