@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -309,8 +309,13 @@ def one_of(ids: pa.Array | None) -> str:
     return "none" if ids is None or not len(ids) else f"{ids.type} like {ids[0].as_py()!r}"
 
 
-def places_of(values: pa.Array, ids: pa.Array | None, name: str, what: str, policy: str, notes: list[str]) -> Places:
+def places_of(
+    values: pa.Array, ids: pa.Array | None, name: str, what: str, policy: str, notes: list[str],
+    others: Callable[[], pa.Array | None],
+) -> Places:  # fmt: skip
     """The position of each value in `ids`, -1 for unknown ones where these are not refused.
+
+    others : makes the ids of the other table, to see whether the two were exchanged
 
     Raises
     ------
@@ -319,11 +324,15 @@ def places_of(values: pa.Array, ids: pa.Array | None, name: str, what: str, poli
     """
     if ids is None:
         raise InputError(f"{name}: it names {what} by id, and these have no id column", "name one with --id")
-    places = np.asarray(pc.index_in(like_ids(values, ids.type, name, notes), value_set=ids).fill_null(-1), np.int64)
+    same = like_ids(values, ids.type, name, notes)
+    places = np.asarray(pc.index_in(same, value_set=ids).fill_null(-1), np.int64)
     unknown = np.flatnonzero(places < 0)
     none, check = unknown.size == places.size, "check that it belongs to this input"
+    theirs = others() if none else None
     if none and what == "the rows":
         check += "; --corpus TABLE gives the rows that INPUT's are paired with, where these are others"
+    elif theirs is not None and theirs.type == ids.type and pc.all(pc.is_in(same, theirs)).as_py():
+        check = "the other table has them: exchange INPUT and --corpus, or the names of the two columns"
     if unknown.size and policy == "error":
         raise InputError(
             f"{name}: {unknown.size:,} of {many(places.size, 'id')} {verb(unknown.size, 'are')} not among {what}, the "

@@ -9,6 +9,8 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -235,6 +237,7 @@ _ARRAYS = "numpy.save its vectors, and its labels for --labels; or use minestrea
 # How to convert other kinds of files, known by their first bytes or suffix. The code behind "it: " runs as it stands.
 _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
     ((), (".manifest.json",), "the manifest of a mined output: minestream describe, verify and export take it"),
+    ((), (".toml",), "a file of options goes with --config {path}, on the command line"),
     ((), (".npy", ".npz", ".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json"), "it is read when it is named"),
     ((b"ORC",), (".orc",), _TO_PARQUET.format(kind="orc", read="orc.read_table({path!r})")),
     ((b"\x89HDF\r\n\x1a\n",), (".h5", ".hdf5"), f"read its arrays with h5py; {_ARRAYS}"),
@@ -256,6 +259,16 @@ def how_to_bring(path: str, head: bytes = b"") -> str:
     return next(chain(by_name, by_magic), "write it as Parquet first").format(path=path, out=f"{stem}.parquet")
 
 
+def near_file(path: str) -> str:
+    """The question whether a file beside `path`, which is not there, is meant; "" where none is near."""
+    folder, name = os.path.split(path)
+    with suppress(OSError):
+        stems = {os.path.splitext(each)[0]: each for each in sorted(os.listdir(folder or os.curdir), reverse=True)}
+        near = get_close_matches(os.path.splitext(name)[0], stems, n=1)  # endings look alike
+        return f"did you mean {os.path.join(folder, stems[near[0]])!r}? " if near else ""
+    return ""
+
+
 def unreadable(name: str, error: BaseException) -> MinestreamError:
     """The error for the user about reading `name`, made from `error`."""
     of_store = known_failure(name, error) if is_remote(name) else None
@@ -263,7 +276,7 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
         return of_store
     for kind, (what, hint) in _REASONS.items():
         if isinstance(error, kind):
-            return InputError(f"{name}: {what}", hint)
+            return InputError(f"{name}: {what}", near_file(name) * (kind is FileNotFoundError) + hint)
     detail = " ".join(str(error).split())[:200]
     if isinstance(error, OSError) and error.errno in _TRANSIENT:
         return TransientError(f"{name}: reading failed: {detail}", "this may pass: try again")

@@ -20,7 +20,13 @@ from minestream.mining.batches import mine_batches
 ROWS = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
 LABELS = np.arange(40) % 4
 USAGE, INPUT, OUTPUT = 2, 3, 5
-FOREIGN_FILES = {"x.pkl": b"\x80\x04\x95", "x.h5": b"\x89HDF\r\n\x1a\n", "x.faiss": b"IxFI", "x.index": b"IxF2"}
+FOREIGN_FILES = {
+    "x.pkl": b"\x80\x04\x95",
+    "x.h5": b"\x89HDF\r\n\x1a\n",
+    "x.faiss": b"IxFI",
+    "x.index": b"IxF2",
+    "run.toml": b"k = 1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -270,7 +276,8 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "strings.parquet"], INPUT, "pyarrow.array([json.loads(text) for text in"),
     (["mine", "half", "-o", "o.parquet"], INPUT, "error: half/b.parquet: unreadable or truncated"),
     *((["mine", name], INPUT, f"error: {name}: neither Parquet nor Arrow IPC\nhint: {hint}") for name, hint in
-      (("x.pkl", "a pickle"), ("x.h5", "read its arrays with h5py"), ("x.faiss", "an index"), ("x.index", "an index"))),
+      (("run.toml", "a file of options goes with --config run.toml"),
+       ("x.pkl", "a pickle"), ("x.h5", "read its arrays with h5py"), ("x.faiss", "an index"), ("x.index", "an index"))),
     *((["mine", "in.parquet", "-o", f"x{ending}"], USAGE, f"is written is Parquet, not {ending}\nhint: -o x.parquet")
       for ending in (".csv", ".html", ".jsonl", ".orc", ".faiss")),
     *(([*start, name], USAGE, f"{what}, not {name}\nhint: {hint}")
@@ -288,7 +295,11 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "in.parquet", "-o", "missing/o.parquet"], OUTPUT, "cannot write missing/o.parquet: no folder missing"),
     (["mine", "in.parquet", "-o", "in.parquet", "--overwrite"], OUTPUT, "cannot write in.parquet: it is INPUT"),
     (["mine", "half", "-o", "half", "--overwrite"], OUTPUT, "holds half/a.parquet of INPUT, which is read"),
-    (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist"),
+    (["mine", "nothing.parquet"], INPUT, "error: nothing.parquet: does not exist\nhint: check the path"),
+    (["mine", "in.parqet"], INPUT, "error: in.parqet: does not exist\nhint: did you mean 'in.parquet'? check the path"),
+    (["mine", "prof/suspect.parquet"], INPUT, "did you mean 'prof/suspects.parquet'? check the path"),
+    (["mine", "c.parquet", "--corpus", "q.parquet", "--qrels", "rels.parquet", "-o", "o.parquet"], INPUT,
+     "hint: the other table has them: exchange INPUT and --corpus, or the names of the two columns"),
     ([*MINE, "--bogus"], USAGE, "No such option '--bogus'.\nhint: minestream mine --help-all lists"),
     ([*MINE, "--neg", "3"], USAGE, "Did you mean '--negatives'?"),
     (["fit", "in.parquet", "-o", "x.npz", "--exclude-rows", "prof"], USAGE, "hint: make the label of such rows null"),

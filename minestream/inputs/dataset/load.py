@@ -251,7 +251,8 @@ class _Joined:
         readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
         known = [each for reader in readers if (each := reader.every_id()) is not None]
         every = pa.concat_arrays(known) if known else None
-        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes)
+        others = self.readers[-1 - role].every_id
+        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, others)
         return np.where(at < 0, UNKNOWN, np.where(at < table.end - table.first, at + table.first, NO_PART))
 
     def _count_listed(
