@@ -178,6 +178,7 @@ def test_rows_of_arrays_that_are_left_out_are_noted() -> None:
     assert "; left out: 1 row: bad: not finite; left out: 1 row: unlabelled; left out: 1 row as anchor" in repr(found)
 
 
+@pytest.mark.usefixtures("capfdbinary")
 def test_notes_say_what_was_left_out_as_the_command_line_does(table_file: Path) -> None:
     rows, out, slices = pq.read_table(table_file), table_file.with_name("out.parquet"), table_file.with_name("slices")
     labels = pa.array([None, *[0] * 20, *[1] * 20, 2])
@@ -201,6 +202,8 @@ def test_notes_say_what_was_left_out_as_the_command_line_does(table_file: Path) 
     plan = minestream.mine(table_file, out, overwrite=True, dry_run=True, **rules)
     assert left_out(plan) == [told[0], told[1], told[4]]
     assert left_out(minestream.mine_arrays(ROWS[:42], labels, ids=range(42), **rules)) == told
+    assert left_out(minestream.mine_pipe(table_file, dry_run=True, **rules)) == left_out(plan)
+    assert left_out(minestream.mine_pipe(table_file, **rules)) == told
     for index in (1, 2):
         minestream.mine(table_file, slices, shard=f"{index}/2", **rules)
     assert left_out(minestream.merge(slices, progress="none")) == told
