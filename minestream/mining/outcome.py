@@ -67,7 +67,10 @@ def left_out_rows(
 ) -> Iterator[Row]:
     """What gave no row, and what gave another than was asked for: how many, and why; `stats`: as far as counted."""
     for cause, count in source.get("dropped", {}).items():
-        yield "left out", f"{many(count, 'row')}: {cause}"
+        queries = (
+            f", {source['dropped_queries'].get(cause, 0):,} of them queries" if "dropped_queries" in source else ""
+        )
+        yield "left out", f"{many(count, 'row')}{queries}: {cause}"
     if alone := source.get("without_positive"):
         what = many(alone, "query") if config["two_tables"] else many(alone, "row") + " as anchor" + "s" * (alone > 1)
         yield "left out", f"{what}: {_why_alone(source, config, columns)}"

@@ -214,6 +214,7 @@ class Mining:
         }  # fmt: skip
         if self.config.two_tables:
             source |= {"queries": loaded.tables[0].source_rows, "corpus": loaded.tables[1].source_rows}
+            source["dropped_queries"] = loaded.dropped_queries
         recorded = {
             "config": self.config.to_dict(), "columns": self.columns(), "source": source,
             "plan": dict(self.plan.facts) if complete else self.plan.facts | self.plan.means,

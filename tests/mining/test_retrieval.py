@@ -17,6 +17,7 @@ from support import SCREENS, set_sizes
 import minestream
 from minestream import reference
 from minestream.cli.main import main
+from minestream.cli.report import report_text
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.mining import pipeline
@@ -263,6 +264,26 @@ def test_exclusions_of_pairs_and_rows(capsys: pytest.CaptureFixture[str]) -> Non
     assert run(exclude_rows="rows.parquet", on_missing_ids="drop").equals(run())
 
 
+def test_rows_left_out_are_told_of_each_table(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name, rows, unlabelled in (("q", 20, 3), ("c", 60, 7)):
+        label = [None if row < unlabelled else row % 4 for row in range(rows)]
+        vectors = rng.standard_normal((rows, 4)).tolist()
+        table = pa.table({"id": [f"{name}{row}" for row in range(rows)], "label": label, "embedding": vectors})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    excluded = pa.table({"id": ["q5", "c30", "c31"]})
+    options: dict[str, Any] = {"band": "any", "exclude_rows": excluded, "progress": "none"}
+    report = mine(tmp_path / "q.parquet", tmp_path / "out.parquet", corpus=str(tmp_path / "c.parquet"), **options)
+    assert report.source["dropped"] == {"unlabelled": 10, "excluded": 3}
+    assert report.source["dropped_queries"] == {"unlabelled": 3, "excluded": 1}
+    assert report.stats.anchors == 20 - 3 - 1
+    told = [" ".join(line.split()) for line in report_text(report).splitlines()]
+    assert "left out 10 rows, 3 of them queries: unlabelled" in told
+    assert "3 rows, 1 of them queries: excluded" in told
+    alone = mine(tmp_path / "q.parquet", tmp_path / "one.parquet", band="any", progress="none")
+    assert "left out 3 rows: unlabelled" in [" ".join(line.split()) for line in report_text(alone).splitlines()]
+
+
 @pytest.mark.usefixtures("tables")
 def test_ids_are_cast_where_nothing_is_lost() -> None:
     rows = pq.read_table("c.parquet")
@@ -372,6 +393,7 @@ def test_rows_whose_guide_is_bad_are_dropped_from_both_tables(tmp_path: Path) ->
         qrels=str(tmp_path / "p.parquet"), id="query", guide="guide", on_bad_rows="drop", progress="none", **GUIDED,
     )  # fmt: skip
     assert report.source["dropped"] == {kind: of_queries[kind] + of_corpus[kind] for kind in of_queries}
+    assert report.source["dropped_queries"] == of_queries
     expected = reference.mine(
         stored(queries, "embedding", good), takes_part=good, guide=stored(queries, "guide", good),
         corpus=stored(corpus, "embedding", fine), corpus_takes_part=fine, corpus_guide=stored(corpus, "guide", fine),

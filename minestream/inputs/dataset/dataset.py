@@ -58,8 +58,8 @@ class Loaded:
     positives : int64[n]
         Number of positives of each slot (see labels.positive_counts); 0 for rows that are no anchors.
     guide : Guide or None
-    dropped : dict of str to int
-        Number of rows that take no part, by cause.
+    dropped, dropped_queries : dict of str to int
+        Number of rows that take no part, by cause: of all tables, and of the first.
     one_input : bool
         Whether both tables are rows of one input.
     notes : list of str
@@ -90,6 +90,7 @@ class Loaded:
     unlabeled_negatives: bool = True
     equal: NDArray[np.int32] | None = None
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dropped_queries: dict[str, int] = field(default_factory=dict)
 
     def table(self, role: str) -> Table:
         """The table that holds the rows of a role."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -42,8 +43,8 @@ class GuideReader:
 
     Attributes
     ----------
-    dropped : dict of str to int
-        Number of rows that `marked` has marked, by cause.
+    dropped : list of Counter
+        Number of rows of each table that `marked` has marked, by cause.
     """
 
     def __init__(self, guides: Sequence[Source], config: MineConfig, plan: MemoryPlan, scratch: Path) -> None:
@@ -53,7 +54,7 @@ class GuideReader:
         self._config, self._batch_rows = config, plan.batch_rows
         self._tables = [self._read(guide) for guide in guides]
         self._store.seal()
-        self.dropped: dict[str, int] = {}
+        self.dropped = [Counter[str]() for _ in guides]
 
     def _read(self, guide: Source) -> _Read:
         first, rows, count = self._store.rows, [NO_ROWS], 0
@@ -74,7 +75,7 @@ class GuideReader:
             for kind, rows in self._tables[side].bad.items():
                 found, cause = np.isin(batch.rows, rows) & ~bad, f"bad guide: {kind}"
                 if found.any():
-                    self.dropped[cause] = self.dropped.get(cause, 0) + int(found.sum())
+                    self.dropped[side][cause] += int(found.sum())
                 bad |= found
             yield replace(batch, bad=bad)
 

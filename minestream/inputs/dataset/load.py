@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,23 +106,25 @@ class _Joined:
         self.sources, self.config, self.store, self.labels, self.group = sources, config, store, labels, group
         self.group_values, self.readers = group_values, readers
         self.notes = [*sources.notes]
-        self.dropped: dict[str, int] = {}
+        self.dropped = [Counter[str]() for _ in readers]  # of each table
         self.listed: dict[str, dict[str, Any]] = {}
 
     def loaded(self, guide: GuideReader | None) -> Loaded:
         """The dataset."""
         config, readers = self.config, self.readers
-        for reader in readers:
+        for side, reader in enumerate(readers):
             reader.finish()
-            self._count({f"bad: {kind}": count for kind, count in reader.source.bad_rows.items()})
-            self._count({f"outside {reader.source.condition}": reader.source.left_out})
+            self._count(side, {f"bad: {kind}": count for kind, count in reader.source.bad_rows.items()})
+            self._count(side, {f"outside {reader.source.condition}": reader.source.left_out})
             if config.unlabeled == "ignore" and not config.listed_positives:
-                self._count({"unlabelled": reader.unlabeled})
-        self._count({} if guide is None else guide.dropped)
+                self._count(side, {"unlabelled": reader.unlabeled})
+        for side, causes in enumerate([] if guide is None else guide.dropped):
+            self._count(side, causes)
         self._drop_rows()
+        dropped = dict(sum(self.dropped, Counter[str]()))
         first, tables = 0, []
         for reader in readers:
-            reader.refuse_none_left(self.sources.side(reader.source), self.dropped)
+            reader.refuse_none_left(self.sources.side(reader.source), dropped)
             tables.append(reader.table(first))
             first = tables[-1].end
         both = tables[0], tables[-1]
@@ -134,8 +137,9 @@ class _Joined:
         return Loaded(
             store, rows, frame_of(store, square, config.metric), both,
             own_rows, self.labels, self.sources.labeled, positives,
-            None if guide is None else guide.guide(tables, source_rows), self.dropped, self.sources.one_input,
+            None if guide is None else guide.guide(tables, source_rows), dropped, self.sources.one_input,
             self.notes, self.group_values, self._unlabeled_negatives(), equal, self.listed,
+            dict(self.dropped[0]),
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -148,10 +152,8 @@ class _Joined:
             self.notes.append(f"{rows} no negatives; --unlabeled negative makes them so")
         return False
 
-    def _count(self, causes: dict[str, int]) -> None:
-        for cause, count in causes.items():
-            if count:
-                self.dropped[cause] = self.dropped.get(cause, 0) + count
+    def _count(self, side: int, causes: Mapping[str, int]) -> None:
+        self.dropped[side].update({cause: count for cause, count in causes.items() if count})
 
     def _drop_rows(self) -> None:
         """Drop excluded rows, and rows that another row with the same id replaces."""
@@ -159,11 +161,11 @@ class _Joined:
         if self.sources.one_input and self.config.on_duplicate_ids == "error":
             refuse_shared(*ids_of_all(self.readers), self.sources.anchors)
         excluded = excluded_rows(self.sources.excluded, self.readers, self.config.on_missing_ids, self.notes)
-        for reader, out in zip(self.readers, excluded, strict=True):
+        for side, (reader, out) in enumerate(zip(self.readers, excluded, strict=True)):
             replaced = np.isin(reader.source_row, reader.replaced())
-            self._count({"replaced: duplicate id": int(replaced.sum())})
+            self._count(side, {"replaced: duplicate id": int(replaced.sum())})
             barred = np.isin(reader.source_row, out) & ~replaced
-            self._count({"excluded": int(barred.sum())})
+            self._count(side, {"excluded": int(barred.sum())})
             masks.append(~(replaced | barred))
         keep = np.concatenate(masks)
         if keep.all():
