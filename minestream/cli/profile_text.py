@@ -63,13 +63,13 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
             ("rows", f"{twins['rows']:,}"),
         ],
     }  # fmt: skip
-    notes = [*profile["notes"], *([f"next: {following}"] if following else [])]
+    notes = [*profile["notes"]]
     if not profile["output"]:
         notes.append("-o DIR writes this with charts as report.html, and lists doubtful labels and duplicates")
     else:
         notes.append(f"wrote {profile['output']}: profile.json, report.html, suspects.parquet, duplicates.parquet")
         notes.append(suspects_note(profile["suspects"], shlex.quote(f"{profile['output']}/suspects.parquet")))
-    return sections(tables, notes)
+    return sections(tables, [*notes, *([f"next: {following}"] if following else [])])
 
 
 def suspects_note(suspects: Mapping[str, Any], table: str) -> str:
