@@ -203,6 +203,9 @@ def _search_rows(report: Report) -> Iterator[Row]:
         yield "distances computed", f"{effort['pairs_computed']:,}, {rate} a second"
         yield "rows that pass the screen", f"{effort['survivors'] / anchors:,.1f} an anchor"
         yield "rows checked exactly", f"{effort['exact_distances'] / anchors:,.1f} an anchor"
+    if duplicates := effort.get("duplicates"):
+        near = ", and not those near the anchor" * bool(report.config["drop_duplicates_within"])  # cut as a distance
+        yield "duplicates dropped", f"{duplicates:,}: of the candidates looked at, which are not all{near}"
     yield from value_rows({name: effort[name] for name in ("threads", "memory_bytes", "vectors_in") if name in effort})
 
 

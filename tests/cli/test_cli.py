@@ -458,6 +458,17 @@ def test_the_closing_report_with_all_details() -> None:
         assert expected in text, expected
 
 
+def test_duplicates_that_the_search_dropped_are_told_as_far_as_it_looked() -> None:
+    def told(within: float, **effort: int) -> str:
+        config = split_options({"drop_duplicates_within": within})[0].to_dict()
+        return " ".join(report.report_text(a_report(config=config, effort=effort), verbose=True).split())
+
+    text = "duplicates dropped 1,234: of the candidates looked at, which are not all"
+    assert f"{text} seconds" in told(0.0, duplicates=1234)
+    assert f"{text}, and not those near the anchor seconds" in told(0.1, duplicates=1234)
+    assert "duplicates dropped" not in told(0.1, duplicates=0) + told(0.1)
+
+
 def test_the_closing_report_of_other_runs() -> None:
     about = a_report().config
 
