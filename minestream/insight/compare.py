@@ -20,7 +20,7 @@ from minestream.config.effects import idle, lacking
 from minestream.config.keywords import CompareOptions
 from minestream.config.resolve import asked_options
 from minestream.config.resources import Tables
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, UNLABELED
 from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.given import Given
@@ -92,7 +92,7 @@ def compare(
 
 def _compared(
     driver: Driver, train: Any, validation: Any, limit: float | None, path: Path | None
-) -> tuple[dict[str, Any], Loaded]:
+) -> tuple[dict[str, Any], Dataset]:
     """What the tables share, and the loaded tables; near duplicates are written to `path`."""
     # Labels are read, if there are any, for the counts; without them every training row is a negative of every row.
     loaded, searcher = driver.dataset(driver.open(validation, Tables(corpus=train), label=False))
@@ -116,7 +116,7 @@ def _compared(
     return shared | ({"written": written} if written else {}), loaded
 
 
-def _labels(loaded: Loaded) -> dict[str, Any] | None:
+def _labels(loaded: Dataset) -> dict[str, Any] | None:
     """How many labels each table has, and how many both; None without labels."""
     if not loaded.labeled:
         return None
@@ -134,7 +134,7 @@ def _labels(loaded: Loaded) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _equal(loaded: Loaded, closest: Neighbors, metric: str) -> dict[str, Any]:
+def _equal(loaded: Dataset, closest: Neighbors, metric: str) -> dict[str, Any]:
     """How many validation rows are at distance 0 from a training row, and how many have the bytes of one."""
     code = loaded.rows.twin if loaded.equal is None else loaded.equal
     validation, train = np.split(np.arange(code.size), [loaded.first_candidate])
@@ -156,7 +156,7 @@ def _digests(store: Store, slots: NDArray[np.int64]) -> Iterator[bytes]:
             yield hashlib.blake2b(row.tobytes(), digest_size=16).digest()
 
 
-def _ids(loaded: Loaded) -> dict[str, Any] | None:
+def _ids(loaded: Dataset) -> dict[str, Any] | None:
     """How many ids both tables have; None without ids, or when their ids have different types."""
     validation, train = (table.ids for table in loaded.tables)
     if validation is None or train is None or validation.type != train.type:
@@ -165,7 +165,7 @@ def _ids(loaded: Loaded) -> dict[str, Any] | None:
     return {"shared": len(shared), "examples": shared.slice(0, SHOWN).to_pylist()}
 
 
-def _rows(loaded: Loaded, closest: Neighbors, near: NDArray[np.bool_]) -> pa.Table:
+def _rows(loaded: Dataset, closest: Neighbors, near: NDArray[np.bool_]) -> pa.Table:
     """The validation rows in `near` with their nearest training rows, nearest first."""
     at = np.flatnonzero(near)
     at = at[np.argsort(closest.x[at], kind="stable")]

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.decode import lists_from
 from minestream.kernels.types import NEGATIVE, POSITIVE
 from minestream.search.nearest import Neighbors, nearest
@@ -89,7 +89,7 @@ class Votes:
     agrees: NDArray[np.bool_]
 
 
-def votes(loaded: Loaded, near: Nearest) -> Votes:
+def votes(loaded: Dataset, near: Nearest) -> Votes:
     """The vote of the neighbours; when labels have equally many votes, the one of the nearest row wins."""
     known = near.slot >= 0
     count = np.maximum(1, known.sum(axis=1))
@@ -163,7 +163,7 @@ def _mean_known(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return mean
 
 
-def rows_table(loaded: Loaded, slots: NDArray[np.int32], prefix: str = "") -> dict[str, pa.Array]:
+def rows_table(loaded: Dataset, slots: NDArray[np.int32], prefix: str = "") -> dict[str, pa.Array]:
     """Columns id (where there are ids), row and label of some slots."""
     ids = loaded.tables[0].take_ids(slots)
     columns = {} if ids is None else {f"{prefix}id": ids}
@@ -172,7 +172,7 @@ def rows_table(loaded: Loaded, slots: NDArray[np.int32], prefix: str = "") -> di
     }  # fmt: skip
 
 
-def suspects_table(loaded: Loaded, near: Nearest, vote: Votes, doubtful: Suspects) -> pa.Table:
+def suspects_table(loaded: Dataset, near: Nearest, vote: Votes, doubtful: Suspects) -> pa.Table:
     """What suspects.parquet holds: one row for each doubtful row."""
     slots = doubtful.slots
     known = near.slot[slots] >= 0
@@ -201,7 +201,7 @@ def near_distance(near: Nearest, bounded: bool) -> float | None:
     return float(NEAR_SHARE * np.median(nearest_x)) if bounded and nearest_x.size else None
 
 
-def duplicates_table(loaded: Loaded, near: Nearest, within: float | None) -> tuple[pa.Table, dict[str, Any]]:
+def duplicates_table(loaded: Dataset, near: Nearest, within: float | None) -> tuple[pa.Table, dict[str, Any]]:
     """Pairs of equal or near rows with different labels, among the K nearest of each row; and how many there are."""
     a = np.repeat(np.arange(len(near.slot), dtype=np.int32), K)
     b, x = near.negative.slot.ravel(), near.negative.x.ravel()
@@ -221,7 +221,7 @@ def duplicates_table(loaded: Loaded, near: Nearest, within: float | None) -> tup
     return pa.table(columns | {"distance": pa.array(x[order]), "exact": pa.array(exact[order])}), counts
 
 
-def hubs(loaded: Loaded, near: Nearest, shown: int = 20) -> dict[str, Any]:
+def hubs(loaded: Dataset, near: Nearest, shown: int = 20) -> dict[str, Any]:
     """How often rows are the nearest negative of another row, and which are so most often."""
     chosen = near.negative.slot[near.negative.slot[:, 0] >= 0, 0]
     uses = np.bincount(chosen, minlength=len(near.slot))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from minestream.inputs.columns import plain
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.source import Source
 from minestream.outputs.rows import TEXT_NAMES
 
@@ -48,7 +48,7 @@ class Sight:
 
 
 def sight_of(
-    loaded: Loaded, source: Source, rows: Iterable[int], names: dict[Any, str], image: str | None
+    loaded: Dataset, source: Source, rows: Iterable[int], names: dict[Any, str], image: str | None
 ) -> Sight:  # fmt: skip
     """What the page shows of `rows` of the source, whose labels have `names`; the first rows get pictures first.
 
@@ -78,7 +78,7 @@ def sight_of(
     return found
 
 
-def label_names(loaded: Loaded, source: Source) -> dict[Any, str]:
+def label_names(loaded: Dataset, source: Source) -> dict[Any, str]:
     """What numbers as labels mean: by the features of a Hugging Face dataset, else by a column beside them.
 
     Cost: one pass over that column. Nothing of a stream.

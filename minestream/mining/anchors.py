@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import anchor_share
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import anchor_draws
 from minestream.inputs.dataset.labels import Labels
 from minestream.system import ragged
 
 
-def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
+def choose_anchors(loaded: Dataset, config: MineConfig) -> NDArray[np.int32]:
     """The slots of the anchors, ascending: rows with a positive (--emit pairs: a label), thinned by the options."""
     able = loaded.positives > 0
     if config.emit == "pairs":  # a row without a similar row still has dissimilar ones
@@ -34,7 +34,7 @@ def choose_anchors(loaded: Loaded, config: MineConfig) -> NDArray[np.int32]:
     return np.sort(kept).astype(np.int32)
 
 
-def without_positive(loaded: Loaded, config: MineConfig) -> int:
+def without_positive(loaded: Dataset, config: MineConfig) -> int:
     """How many rows are no anchors because they have no positive; 0 with --emit pairs, which needs none."""
     table = loaded.table("anchor")
     return 0 if config.emit == "pairs" else int((loaded.positives[table.first : table.end] == 0).sum())

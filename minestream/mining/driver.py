@@ -12,7 +12,7 @@ from minestream.config.effects import lacking
 from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.load import load
 from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.inputs.read_options import Needed
@@ -74,7 +74,7 @@ class Driver:
         """A temporary folder that is removed at the end of the run."""
         return self.held.enter_context(scratch_folder(self.resources.scratch))
 
-    def dataset(self, sources: Sources, beside: Path | None = None) -> tuple[Loaded, Searcher]:
+    def dataset(self, sources: Sources, beside: Path | None = None) -> tuple[Dataset, Searcher]:
         """Read every row once: the dataset, and the object that searches it; raises as load().
 
         beside : folder for vectors that do not fit into the memory, unless --scratch names one; None: scratch()

@@ -12,12 +12,12 @@ from minestream.config.derived import counts_nearer, reserve
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, PICKS
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
 from minestream.mining.positives import Search, choose_positives
 from minestream.search.constraints import Constraints, wider
-from minestream.search.results import Chosen, one_pair_each
+from minestream.search.results import Positives, one_pair_each
 from minestream.search.similarity import Floats, Interval, filter_interval, largest_distance, references, similarity
 from minestream.search.work import search_work
 from minestream.system import ragged
@@ -37,7 +37,7 @@ def negative_rule(config: MineConfig) -> Rule:
 
 
 def negative_pairs(
-    config: MineConfig, loaded: Loaded, anchors: NDArray[np.int32], chosen: Chosen, filtered: Interval
+    config: MineConfig, loaded: Dataset, anchors: NDArray[np.int32], chosen: Positives, filtered: Interval
 ) -> Pairs:
     """A pair for each (anchor, positive), or for each anchor with --emit pairs; its band is a closed interval.
 
@@ -71,7 +71,7 @@ def band_interval(config: MineConfig, p: NDArray[np.float64]) -> tuple[NDArray[n
     )
 
 
-def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: Chosen, every_p: Floats) -> Floats:
+def reference_similarity(config: MineConfig, chosen: Positives, p: Floats, every: Positives, every_p: Floats) -> Floats:
     """The similarity from which the margins of filters are measured, for every chosen pair.
 
     Parameters
@@ -87,14 +87,14 @@ def reference_similarity(config: MineConfig, chosen: Chosen, p: Floats, every: C
 class Task(NamedTuple):
     """The task of a search for negatives: the chosen positives, the pairs, the rule and the constraints."""
 
-    chosen: Chosen
+    chosen: Positives
     pairs: Pairs
     rule: Rule
     constraints: Constraints
 
 
 def make_task(
-    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives, search: Search
 ) -> Task:  # fmt: skip
     """The task of searching negatives for some anchors and their chosen positives.
 
@@ -125,8 +125,8 @@ def make_task(
 
 
 def _multi_similarity(
-    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen, search: Search
-) -> tuple[Chosen, Interval]:
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives, search: Search
+) -> tuple[Positives, Interval]:
     """Multi-similarity (Wang 2019): positives hardly nearer than the nearest negative; the interval of negatives."""
     epsilon = config.epsilon or 0.0
     rule = negative_rule(config)._replace(wanted=NEGATIVE, pick=NEAREST, take=1, skip=0)
@@ -145,7 +145,7 @@ def _multi_similarity(
 
 
 def planned_searches(
-    loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
 ) -> tuple[float, float]:
     """The work of searching the positives of these anchors, and their negatives by `rule`; see search/work.py."""
     each = loaded.positives[anchors]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import TAG_POSITIVES, prefixes
 from minestream.inputs.dataset.labels import usable_known
 from minestream.inputs.dataset.vectors import pair_distances
@@ -29,7 +29,7 @@ from minestream.kernels.types import (
     Problem,
     Rule,
 )
-from minestream.search.results import Chosen, Found, empty_best, found_of, one_pair_each, patched
+from minestream.search.results import Found, Positives, empty_best, found_of, one_pair_each, patched
 from minestream.system import ragged
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
@@ -38,7 +38,7 @@ PASSES_OVER = ("easiest", "random")  # rules that take a duplicate of the anchor
 Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
 
 
-def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Chosen:
+def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Positives:
     """Choose the positives of every anchor.
 
     Parameters
@@ -81,7 +81,7 @@ def choose_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int
     return _appended(found, again, short, take)
 
 
-def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> Chosen:
+def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> Positives:
     """Choose among the listed pairs of every anchor."""
     rows, within = loaded.rows, config.drop_duplicates_within
     left, right = usable_known(rows)
@@ -101,10 +101,12 @@ def _listed(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32]) -> C
     order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
     most = slot.size if config.positives == "all" else config.positives_per_anchor
     order = order[ragged.nth_of_run(anchor[order]) < most]
-    return Chosen(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
+    return Positives(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
 
 
-def count_duplicate_positives(loaded: Loaded, config: MineConfig, anchors: NDArray[np.int32], chosen: Chosen) -> int:
+def count_duplicate_positives(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives
+) -> int:
     """How many of the chosen positives are duplicates of their anchor, which are taken only if there is no other."""
     within = config.drop_duplicates_within
     if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
@@ -113,7 +115,9 @@ def count_duplicate_positives(loaded: Loaded, config: MineConfig, anchors: NDArr
     return int((twin[own] == twin[chosen.slot] if within == 0 else chosen.x <= within).sum())
 
 
-def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search) -> Found:
+def _duplicate_positives(
+    loaded: Dataset, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule, search: Search
+) -> Found:
     """The positives that are duplicates of their anchor; a search is needed only where a twin set has mixed lengths."""
     twin, equal = loaded.rows.twin, loaded.equal
     mixed = np.ones(anchors.size, bool) if equal is None else np.isin(twin[anchors], twin[equal != equal[twin]])
@@ -125,7 +129,7 @@ def _duplicate_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pair
     return patched(found, places, search(anchors[places], near, rule._replace(own_duplicates=ONLY)))
 
 
-def _equal_positives(loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+def _equal_positives(loaded: Dataset, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
     """The positives in the anchor's twin set, without a search: for sets whose rows all have one length."""
     rows = loaded.rows
     members = np.lexsort((rows.rank, rows.twin)).astype(np.int32)
@@ -141,14 +145,14 @@ def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:
     return Pairs._make([np.arange(places.size + 1), *(field[places] for field in pairs[1:])])
 
 
-def _as_chosen(found: Found) -> Chosen:
-    return Chosen(found.start, found.slot, found.x)
+def _as_chosen(found: Found) -> Positives:
+    return Positives(found.start, found.slot, found.x)
 
 
-def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Chosen:
+def _appended(found: Found, again: Found, short: NDArray[np.int64], take: int) -> Positives:
     """`found`, with the positives of `again` appended for the anchors `short`, up to `take` for each."""
     anchor = np.concatenate([ragged.owners(found.start), short[ragged.owners(again.start)]])
     order = np.argsort(anchor, kind="stable")
     order = order[ragged.nth_of_run(anchor[order]) < take]
     slot, x = np.concatenate([found.slot, again.slot]), np.concatenate([found.x, again.x])
-    return Chosen(ragged.grouped(anchor[order], found.nearer.size), slot[order], x[order])
+    return Positives(ragged.grouped(anchor[order], found.nearer.size), slot[order], x[order])

@@ -67,7 +67,7 @@ class Mining:
 
     Attributes
     ----------
-    loaded, searcher : Loaded, Searcher
+    loaded, searcher : Dataset, Searcher
         The dataset, and the object that searches it.
     anchors : int32[A]
         Their slots, ascending.

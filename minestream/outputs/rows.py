@@ -17,12 +17,12 @@ from minestream.config.derived import counts_nearer, knows_harder, part_emit
 from minestream.config.memory_plan import PART_ROW_BYTES
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import BANDS, NEVER_EDGE
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.inputs.decode import as_array, lists_from
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
-from minestream.search.results import Chosen, Found
+from minestream.search.results import Found, Positives
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
@@ -44,10 +44,10 @@ class ShardResult:
     `losses` gathers, of what was made so far, the losses and which are active: one sum goes over those of a shard.
     """
 
-    loaded: Loaded
+    loaded: Dataset
     config: MineConfig
     anchors: Slots
-    chosen: Chosen
+    chosen: Positives
     found: Found
     stats: ShardStats
     losses: list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]] = field(default_factory=list)
@@ -93,15 +93,15 @@ def emitted(result: ShardResult) -> Iterator[pa.Table]:
     stats.active_loss_sum += math.fsum(chain.from_iterable(values[active].tolist() for values, active in result.losses))
 
 
-def schema_of(loaded: Loaded, config: MineConfig) -> pa.Schema:
+def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
     """The schema of a part."""
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = Found(start, nobody, nothing, nobody)
-    return emit(ShardResult(loaded, config, nobody, Chosen(start, nobody, nothing), found, ShardStats())).schema
+    return emit(ShardResult(loaded, config, nobody, Positives(start, nobody, nothing), found, ShardStats())).schema
 
 
-def _ends(loaded: Loaded, roles: dict[str, Slots]) -> dict[str, Any]:
+def _ends(loaded: Dataset, roles: dict[str, Slots]) -> dict[str, Any]:
     """The columns of ids, where the input has some, and of source rows, of every role."""
     ids = {f"{role}_id": loaded.table(role).take_ids(slots) for role, slots in roles.items()}
     rows = {f"{role}_row": pa.array(loaded.source_row[slots], pa.int64()) for role, slots in roles.items()}

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from minestream.kernels import quantize, sweep
 from minestream.kernels.types import FARTHEST, Pairs, Rule
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.system import ragged
 
 BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums are finite
 
 
 def edges_of(
-    setting: Setting, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
+    setting: SearchContext, rule: Rule, pairs: Pairs, h: NDArray[np.float64], own: NDArray[np.float64]
 ) -> sweep.Edges:
     """The bands of all pairs as affinities, widened by the errors; unbounded edges are infinite."""
     metric = setting.metric

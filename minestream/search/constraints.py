@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels.types import FARTHEST, NEAREST, Pairs, Rule
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.search.results import Found, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
 from minestream.search.similarity import Interval
@@ -50,7 +50,7 @@ class Constraints:
 
 
 def limited_search(
-    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints
+    setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints
 ) -> Iterator[Found]:
     """As search(), under constraints. Cost: a search for a few more than wanted, and again for pairs left short."""
     if constraints.guided is None and constraints.per_label is None:
@@ -78,7 +78,7 @@ def wider(rule: Rule, take: int | None = None) -> Rule:
 
 
 def _refined(
-    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
+    setting: SearchContext, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
     constraints: Constraints, found: Found, take: int,
 ) -> Found:  # fmt: skip
     """The answers of a group, from those of a search for `take` candidates: pairs left short are searched again."""
@@ -101,7 +101,7 @@ def _refined(
 
 
 def _all(
-    setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints,
+    setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints,
     of_pair: NDArray[np.int64] | None = None,
 ) -> Iterator[Found]:  # fmt: skip
     """As limited_search(), from all eligible negatives of a few anchors at a time."""
@@ -129,7 +129,7 @@ def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> Non
 
 
 def _cut(
-    loaded: Loaded, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
+    loaded: Dataset, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
     constraints: Constraints, found: Found,
 ) -> tuple[Found, Dropped]:  # fmt: skip
     """The first k eligible negatives, in the pick's order, that guide, skip and cap leave; and how many those drop."""
@@ -154,7 +154,7 @@ def _cut(
     return Found(ragged.grouped(pair[entry], size), found.slot[entry], found.x[entry], found.nearer), dropped
 
 
-def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _capped(loaded: Dataset, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
     """Which negatives, nearest first, are among the first `most` of each of their labels."""
     if loaded.labels.multiple:
         return _capped_sets(loaded, most, pair, slot)
@@ -165,7 +165,7 @@ def _capped(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np
     return keep
 
 
-def _capped_sets(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
+def _capped_sets(loaded: Dataset, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:
     """As _capped(), for rows with several labels: a negative counts for each of them."""
     start, codes = loaded.labels.set_start, loaded.labels.set_code
     keep, uses = np.ones(pair.size, bool), Counter[tuple[int, int]]()
@@ -178,7 +178,7 @@ def _capped_sets(loaded: Loaded, most: int, pair: NDArray[np.int64], slot: NDArr
 
 
 def _with_fallback(
-    setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, places: NDArray[np.int64], rule: Rule,
+    setting: SearchContext, anchors: NDArray[np.int32], pairs: Pairs, places: NDArray[np.int64], rule: Rule,
     constraints: Constraints, found: Found,
 ) -> Found:  # fmt: skip
     """The answers, in which pairs without any negative in their band take the farthest, whatever the band."""

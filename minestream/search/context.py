@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.metrics import Metric
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels.types import NEGATIVE
 from minestream.search.work import WorkMeter
 from minestream.system.stats import Effort, ShardStats
@@ -34,10 +34,10 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Setting:
+class SearchContext:
     """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen."""
 
-    loaded: Loaded
+    loaded: Dataset
     metric: Metric
     limits: Limits
     workers: Workers

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, POSITIVE, Rows, Rule
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.system import ragged
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
@@ -52,7 +52,7 @@ class Order:
     group_start : int64[groups + 1]
     """
 
-    def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], rule: Rule) -> None:
+    def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], rule: Rule) -> None:
         label, twin = setting.loaded.rows.label, setting.loaded.rows.twin
         offered = _offered(setting, rule)
         slots = np.concatenate(groups)
@@ -113,7 +113,7 @@ def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return leg
 
 
-def _offered(setting: Setting, rule: Rule) -> NDArray[np.bool_]:
+def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
     """The slots that the search takes as candidates: of equal rows with one label and group as many as an anchor needs.
 
     Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.

@@ -136,21 +136,21 @@ def patched(found: Found, of_pair: NDArray[np.int64], other: Found) -> Found:
     return joined([found, other]).of(order)
 
 
-class Chosen(NamedTuple):
+class Positives(NamedTuple):
     """Positives by anchor, in the positive rule's order."""
 
     start: NDArray[np.int64]  # [A + 1]
     slot: NDArray[np.int32]
     x: NDArray[np.float64]
 
-    def of_anchors(self, first: int, end: int) -> Chosen:
+    def of_anchors(self, first: int, end: int) -> Positives:
         """Those of the anchors first ... end - 1."""
         own = slice(int(self.start[first]), int(self.start[end]))
-        return Chosen(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own])
+        return Positives(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own])
 
-    def where(self, keep: NDArray[np.bool_]) -> Chosen:
+    def where(self, keep: NDArray[np.bool_]) -> Positives:
         """Some of the positives."""
-        return Chosen(ragged.kept(self.start, keep), self.slot[keep], self.x[keep])
+        return Positives(ragged.kept(self.start, keep), self.slot[keep], self.x[keep])
 
 
 def one_pair_each(anchors: int) -> Pairs:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minestream.config.resources import Resources
 from minestream.errors import UsageError, nearest_name
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import quantize as kernels
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
@@ -80,7 +80,7 @@ class Codes:
 
     Parameters
     ----------
-    loaded : Loaded
+    loaded : Dataset
     name : str
         Key of SCREENS.
     workers : Workers
@@ -90,7 +90,7 @@ class Codes:
     """
 
     def __init__(
-        self, loaded: Loaded, name: str, workers: Workers, threads: int, budget_bytes: int, scratch: Path
+        self, loaded: Dataset, name: str, workers: Workers, threads: int, budget_bytes: int, scratch: Path
     ) -> None:
         self.name, self.screen = name, SCREENS[name]
         self.tile: Tile = host_tile(name)
@@ -111,7 +111,7 @@ class Codes:
         self.store.seal()
 
     def _encoder(
-        self, loaded: Loaded, vectors: NDArray[Any], first: int, rows: slice, out: NDArray[np.uint32]
+        self, loaded: Dataset, vectors: NDArray[Any], first: int, rows: slice, out: NDArray[np.uint32]
     ) -> Callable[[], None]:
         slots = slice(first + rows.start, first + rows.stop)
         terms = kernels.Terms._make(field[slots] for field in self.terms)

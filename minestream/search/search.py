@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels import scan
 from minestream.kernels.types import WITHIN, Pairs, Problem, Rule, Strip
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.windows import search_windows
@@ -22,7 +22,7 @@ from minestream.search.work import search_work
 SCAN_STRIP_ROWS = 64
 
 
-def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+def search(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     """The best candidates of every pair of every anchor.
 
     Parameters
@@ -55,13 +55,13 @@ def search(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, 
         yield sweeping.answers(group)
 
 
-def search_once(setting: Setting, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+def search_once(setting: SearchContext, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
     """The answers of one group."""
     (found,) = search(setting, [anchors], pairs, rule)
     return found
 
 
-def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+def _scanned(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
     anchors = np.concatenate(groups)
     work = sum(search_work(setting.loaded, anchors, pairs.positive.size, rule, swept=False))
     setting.meter.begin(work)
@@ -74,7 +74,7 @@ def _scanned(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs
         first += group.size
 
 
-def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
+def _blocks(setting: SearchContext, rule: Rule) -> Iterator[NDArray[np.int32]]:
     """The candidates among each block_rows slots."""
     slots = np.flatnonzero(setting.candidates(rule.wanted)).astype(np.int32)
     edges = np.arange(setting.loaded.first_candidate, setting.loaded.store.rows, setting.limits.block_rows)
@@ -82,7 +82,7 @@ def _blocks(setting: Setting, rule: Rule) -> Iterator[NDArray[np.int32]]:
 
 
 def _scan_anchors(
-    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], work: float
+    setting: SearchContext, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64], work: float
 ) -> Iterator[Found]:
     """Scan all rows for the anchors at places `group`; `work` is that of one anchor and one row."""
     loaded = setting.loaded

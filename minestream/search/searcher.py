@@ -9,8 +9,8 @@ from pathlib import Path
 from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.metrics import METRICS
 from minestream.config.resources import Resources
-from minestream.inputs.dataset.dataset import Loaded
-from minestream.search.context import Limits, Setting
+from minestream.inputs.dataset.dataset import Dataset
+from minestream.search.context import Limits, SearchContext
 from minestream.search.screens import Codes, screens_of
 from minestream.search.work import CODE, WorkMeter
 from minestream.system.stats import Effort, ShardStats
@@ -24,7 +24,7 @@ class Searcher:
 
     Parameters
     ----------
-    loaded : Loaded
+    loaded : Dataset
     metric : str
     resources : Resources
     scratch : Path
@@ -44,7 +44,9 @@ class Searcher:
         The work of all searches so far.
     """
 
-    def __init__(self, loaded: Loaded, metric: str, resources: Resources, scratch: Path, memory: int, job: Job) -> None:
+    def __init__(
+        self, loaded: Dataset, metric: str, resources: Resources, scratch: Path, memory: int, job: Job
+    ) -> None:
         self.loaded, self.metric, self.resources = loaded, METRICS[metric], resources
         self.memory, self.job = memory, job
         self.settle(0, 0)
@@ -92,9 +94,9 @@ class Searcher:
         store = self.loaded.store
         return float(CODE * store.rows * store.dimension if self.limits.screens and not self._codes else 0)
 
-    def setting(self, stats: ShardStats, meter: WorkMeter, *, timed: bool = True) -> Setting:
+    def setting(self, stats: ShardStats, meter: WorkMeter, *, timed: bool = True) -> SearchContext:
         """The setting of searches that count into `stats` and advance `meter`."""
-        return Setting(
+        return SearchContext(
             self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, meter), timed,
             self.effort, meter,
         )  # fmt: skip

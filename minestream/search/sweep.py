@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from minestream.kernels import gates, refine, sweep
 from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Best, Pairs, Problem, Rule
 from minestream.search.bands import edges_of, move_gates
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
@@ -43,7 +43,7 @@ ANSWERED_PAIRS = 2_048  # whose lists are sorted together
 class Sweeping:
     """One search: the slots of all anchors of all groups, their pairs (CSR by anchor), and the rule."""
 
-    def __init__(self, setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
+    def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
         self.setting, self.rule, self.loaded = setting, rule, setting.loaded
         self.workers, self.effort, self.threads = setting.workers, setting.effort, setting.limits.threads
         self.mirrored = rule.pick == FARTHEST

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels import window
 from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Problem, Rule, Strip
-from minestream.search.context import Setting
+from minestream.search.context import SearchContext
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.screens import packed
 from minestream.system.threads import Workers, apart
@@ -21,7 +21,9 @@ STRIP_ROWS = 64  # anchors that meet the same candidates, which stay in the cach
 NO_PANELS = np.empty((0, 0, 0), np.float32)
 
 
-def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
+def search_windows(
+    setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule
+) -> Iterator[Found]:
     """As search(), among the candidates in each anchor's window. The anchors are the last rows of the data."""
     first = 0
     for group in groups:
@@ -32,11 +34,11 @@ def search_windows(setting: Setting, groups: Sequence[NDArray[np.int32]], pairs:
 
 
 def _search(
-    setting: Setting, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64]
+    setting: SearchContext, rule: Rule, anchors: NDArray[np.int32], pairs: Pairs, group: NDArray[np.int64]
 ) -> Iterator[Found]:
     """The answers of the anchors at places `group`, a few at a time, in order."""
     loaded, threads = setting.loaded, setting.limits.threads
-    assert isinstance(loaded, WindowLoaded)
+    assert isinstance(loaded, WindowDataset)
     vectors, rows = loaded.store.block(0, loaded.store.rows), loaded.rows
     shape = window.shape_of(NO_PANELS)
     screen = None if rule.wanted == POSITIVE else _screen(loaded, anchors[group], shape, setting.workers, threads)
@@ -73,7 +75,7 @@ def _search(
         yield found[place][0]
 
 
-def _most(loaded: WindowLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
+def _most(loaded: WindowDataset, rule: Rule, anchors: NDArray[np.int32]) -> int:
     """The most candidates that a search for all of them may find for one anchor."""
     if rule.wanted == POSITIVE:
         return int(loaded.positives[anchors].max(initial=0))
@@ -81,7 +83,7 @@ def _most(loaded: WindowLoaded, rule: Rule, anchors: NDArray[np.int32]) -> int:
 
 
 def _screen(
-    loaded: WindowLoaded, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
+    loaded: WindowDataset, anchors: NDArray[np.int32], shape: tuple[int, int], workers: Workers, threads: int
 ) -> window.Screen:
     """Packed anchors, and all slots, which are packed once."""
     codes = loaded.codes
@@ -117,7 +119,7 @@ class WindowCodes:
 
 
 @dataclass(kw_only=True)
-class WindowLoaded(Loaded):
+class WindowDataset(Dataset):
     """The rows of a stream that windows may reach, with their codes."""
 
     codes: WindowCodes

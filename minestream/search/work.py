@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels.types import NEGATIVE, Rule
 from minestream.system.progress import Progress
 
@@ -85,7 +85,7 @@ class Work(NamedTuple):
     survivors: float
 
 
-def search_work(loaded: Loaded, anchors: NDArray[np.int32], pairs: int, rule: Rule, swept: bool) -> Work:
+def search_work(loaded: Dataset, anchors: NDArray[np.int32], pairs: int, rule: Rule, swept: bool) -> Work:
     """The work of a search for so many pairs of these anchors. In a sweep one product serves two anchors."""
     dimension, count = loaded.store.dimension, anchors.size
     candidates = loaded.store.rows - loaded.first_candidate
@@ -106,6 +106,6 @@ def search_work(loaded: Loaded, anchors: NDArray[np.int32], pairs: int, rule: Ru
     )
 
 
-def survivor_work(loaded: Loaded) -> float:
+def survivor_work(loaded: Dataset) -> float:
     """The work of one survivor, from its gates to its exact distance."""
     return float(SURVIVOR + SURVIVOR_COORDINATE * loaded.store.dimension)

@@ -22,7 +22,7 @@ from minestream.config.memory_plan import memory_plan
 from minestream.config.metrics import METRICS
 from minestream.config.resolve import split_options
 from minestream.inputs.dataset import prepare
-from minestream.inputs.dataset.dataset import Loaded
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.load import load
 from minestream.inputs.dataset.vectors import Store
 from minestream.inputs.source import arrays_source
@@ -35,7 +35,7 @@ from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.mining.driver import job_of
 from minestream.search import screens, searcher
-from minestream.search.context import Limits, Setting
+from minestream.search.context import Limits, SearchContext
 from minestream.search.results import one_pair_each
 from minestream.search.screens import Codes, usable_screens
 from minestream.search.sweep import Sweeping
@@ -469,7 +469,7 @@ def test_codes_in_scratch(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
 class Swept(NamedTuple):
     """Rows against themselves: what the sweep knows of every pair, and what each row's error may be."""
 
-    ready: Loaded
+    ready: Dataset
     stored: np.ndarray[Any, Any]
     high: np.ndarray[Any, Any]  # float32 (n, n)
     low: np.ndarray[Any, Any]  # float32 (n, n)
@@ -497,7 +497,7 @@ def _products(
     return passed
 
 
-def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Loaded:
+def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Dataset:
     config, resources, _ = split_options({"metric": metric, "band": "any"})
     sources = Sources(arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric))
     with reporter("none", None) as progress:
@@ -506,7 +506,7 @@ def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Loaded:
 
 
 @contextmanager
-def sweeping(ready: Loaded, metric: str, screen: str, mirrored: bool) -> Iterator[Sweeping]:
+def sweeping(ready: Dataset, metric: str, screen: str, mirrored: bool) -> Iterator[Sweeping]:
     """A search for the nearest, or farthest, of all rows."""
     n = ready.store.rows
     rule = Rule(
@@ -514,7 +514,7 @@ def sweeping(ready: Loaded, metric: str, screen: str, mirrored: bool) -> Iterato
     )  # fmt: skip
     with closing(Workers(1)) as workers:
         coded = Codes(ready, screen, workers, 1, 2**30, Path("."))
-        setting = Setting(
+        setting = SearchContext(
             ready, METRICS[metric], Limits(1, 2**20, 2**20, (screen,)), workers, ShardStats(), lambda name: coded,
         )  # fmt: skip
         yield Sweeping(setting, [np.arange(n, dtype=np.int32)], one_pair_each(n), rule)

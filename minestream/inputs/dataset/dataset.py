@@ -38,7 +38,7 @@ FORBIDS = {
 
 
 @dataclass
-class Loaded:
+class Dataset:
     """The rows that take part, by slot: vectors, labels, known and excluded pairs, ids, carried columns.
 
     Attributes

@@ -18,7 +18,7 @@ from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import REPEATED
 from minestream.errors import InputError
-from minestream.inputs.dataset.dataset import FORBIDS, Loaded, Table
+from minestream.inputs.dataset.dataset import FORBIDS, Dataset, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
 from minestream.inputs.dataset.excluded import excluded_rows
 from minestream.inputs.dataset.guide import GuideReader
@@ -62,7 +62,7 @@ def waited(batches: Iterator[RowBatch], stats: ShardStats) -> RowBatch | None:
 
 def load(
     sources: Sources, config: MineConfig, plan: MemoryPlan, scratch: Path, progress: Progress, stats: ShardStats
-) -> Loaded:
+) -> Dataset:
     """Read all sources into a dataset; the time spent waiting for them is added to `stats`.
 
     Raises
@@ -109,7 +109,7 @@ class _Joined:
         self.dropped = [Counter[str]() for _ in readers]  # of each table
         self.listed: dict[str, dict[str, Any]] = {}
 
-    def loaded(self, guide: GuideReader | None) -> Loaded:
+    def loaded(self, guide: GuideReader | None) -> Dataset:
         """The dataset."""
         config, readers = self.config, self.readers
         for side, reader in enumerate(readers):
@@ -134,7 +134,7 @@ class _Joined:
         positives = self._positives(rows, both)
         source_rows = [reader.source_row for reader in readers]
         own_rows = source_rows[0] if len(source_rows) == 1 else np.concatenate(source_rows)
-        return Loaded(
+        return Dataset(
             store, rows, frame_of(store, square, config.metric), both,
             own_rows, self.labels, self.sources.labeled, positives,
             None if guide is None else guide.guide(tables, source_rows), dropped, self.sources.one_input,

@@ -33,7 +33,7 @@ from minestream.mining.stream.latency import Latencies
 from minestream.mining.stream.window import Window
 from minestream.outputs.rows import ShardResult, emit, schema_of
 from minestream.search.constraints import limited_search
-from minestream.search.context import Limits, Setting
+from minestream.search.context import Limits, SearchContext
 from minestream.search.screens import Codes
 from minestream.search.search import search_once
 from minestream.system.stats import ShardStats
@@ -154,7 +154,7 @@ class StreamMiner:
         if not anchors.size:
             return self.schema.empty_table()
         stats = ShardStats()
-        setting = Setting(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
+        setting = SearchContext(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
         with stats.stage("positives"):
             search = partial(search_once, replace(setting, timed=False))
             task = make_task(loaded, config, anchors, choose_positives(loaded, config, anchors, search), search)

@@ -27,7 +27,7 @@ from minestream.inputs.source import RowBatch, Source
 from minestream.kernels import distances, quantize, window
 from minestream.kernels.types import Rows
 from minestream.mining.stream.ring import ArrowRows, Coder, Ring, hashed, value_hashes, vector_hashes
-from minestream.search.windows import WindowCodes, WindowLoaded
+from minestream.search.windows import WindowCodes, WindowDataset
 from minestream.system import ragged
 
 NEVER = np.iinfo(np.int64).max
@@ -278,7 +278,7 @@ class Window:
         self._rings["until"].append(np.full(int(keep.sum()), NEVER))
         self._rings["until"].rows[before[there] - first] = number[there]
 
-    def loaded(self, anchors: int = 0) -> WindowLoaded:
+    def loaded(self, anchors: int = 0) -> WindowDataset:
         """The rows as a search reads them, valid until rows are added; the last `anchors` of them are searched for."""
         rings = {name: ring.rows for name, ring in self._rings.items()}
         n = len(self)
@@ -302,7 +302,7 @@ class Window:
         table = WindowTable(0, n, None, None, NO_ROWS, 0, self._arrow, self._columns.id, self._columns.carry)
         labels = WindowLabels(rings["label"], set_start, set_code, pa.nulls(0), self._arrow)
         own = WindowCodes(self._codes.rows, rings["h"], rings["own"], rings["bias"], rings["slack"])
-        return WindowLoaded(
+        return WindowDataset(
             WindowVectors(vectors), relation, self._frame, (table, table), rows, labels,
             self._columns.label is not None, positives, None, {}, False, codes=own,
         )  # fmt: skip
