@@ -48,7 +48,7 @@ def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
     """
     each = FOUND_BYTES + (PAIR_ROW_BYTES if config.emit == "pairs" else 0)
     row = PART_ROW_BYTES + 3 * carried
-    group = min(rows * row, ROW_GROUP_BYTES * (13 if config.emit == "tuples" else 10) // 8)
+    group = min(rows * row, ROW_GROUP_BYTES * (13 if config.emit == "tuples" and config.carry else 10) // 8)
     return pairs * reserve(config) * each + group + 2 * min(rows, piece_rows(carried)) * row
 
 
