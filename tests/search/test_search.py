@@ -351,13 +351,13 @@ def test_rows_whose_hashes_collide_are_told_apart(by_direction: bool, monkeypatc
     held = Store(3, np.dtype(np.float32), 2**20, Path())
     held.append(rows)
     held.seal()
-    twin, equal = prepare.twins(held, by_direction)
+    twin, equal = prepare.twins(held, by_direction, Workers(1))
     wide = rows.astype(np.float64)
     judged = wide / np.maximum(np.abs(wide).max(axis=1, keepdims=True), 1e-9) if by_direction else wide
     for found, of in ((twin, judged), (equal, wide)):
         assert found.tolist() == [int(np.flatnonzero((of == row).all(axis=1))[0]) for row in of]
     monkeypatch.setattr(prepare.distances, "row_hashes", lambda vectors, by_direction, out: out.fill(7))
-    for found, again in zip((twin, equal), prepare.twins(held, by_direction), strict=True):
+    for found, again in zip((twin, equal), prepare.twins(held, by_direction, Workers(1)), strict=True):
         assert np.array_equal(found, again)
 
 

@@ -18,6 +18,7 @@ from minestream.inputs.dataset.dataset import Guide
 from minestream.inputs.dataset.labels import NO_ROWS
 from minestream.inputs.dataset.prepare import prepared
 from minestream.inputs.dataset.vectors import Store
+from minestream.system.threads import Workers
 from minestream.system.values import many
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ class GuideReader:
                 bad |= found
             yield replace(batch, bad=bad)
 
-    def guide(self, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]]) -> Guide:
+    def guide(
+        self, tables: Sequence[Table], source_rows: Sequence[NDArray[np.int64]], workers: Workers
+    ) -> Guide:  # fmt: skip
         """The guide by slot.
 
         Raises
@@ -94,5 +97,5 @@ class GuideReader:
                     f"the guide has {many(read.count, 'vector')} for {many(table.source_rows, 'row')}", "give one a row"
                 )
             places.append(read.first + np.searchsorted(read.rows, of_slot))
-        store, square = prepared(self._store, self._config.normalize)
+        store, square = prepared(self._store, self._config.normalize, workers)
         return Guide(store, square, np.concatenate(places), self._config.metric)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ from minestream.kernels.types import Rows
 from minestream.system.memory import release_memory
 from minestream.system.progress import Progress
 from minestream.system.stats import WAITED, ShardStats
+from minestream.system.threads import Workers
 from minestream.system.values import many, verb
 
 NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
@@ -89,7 +91,8 @@ def load(
     store.seal()
     release_memory()
     read = labels.finish()
-    loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(guide)
+    with closing(Workers(plan.job.threads)) as workers:
+        loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(guide, workers)
     used = sources.labeled
     loaded.notes.extend(labels.notes(config.unlabeled, read) if used else lacking("no labels are used", config))
     release_memory()
@@ -109,7 +112,7 @@ class _Joined:
         self.dropped = [Counter[str]() for _ in readers]  # of each table
         self.listed: dict[str, dict[str, Any]] = {}
 
-    def loaded(self, guide: GuideReader | None) -> Dataset:
+    def loaded(self, guide: GuideReader | None, workers: Workers) -> Dataset:
         """The dataset."""
         config, readers = self.config, self.readers
         for side, reader in enumerate(readers):
@@ -128,16 +131,16 @@ class _Joined:
             tables.append(reader.table(first))
             first = tables[-1].end
         both = tables[0], tables[-1]
-        store, square = prepared(self.store, config.normalize)
-        twin, equal = twins(store, METRICS[config.metric].unit_rows)
+        store, square = prepared(self.store, config.normalize, workers)
+        twin, equal = twins(store, METRICS[config.metric].unit_rows, workers)
         rows = self._rows(both, twin, square)
         positives = self._positives(rows, both)
         source_rows = [reader.source_row for reader in readers]
         own_rows = source_rows[0] if len(source_rows) == 1 else np.concatenate(source_rows)
         return Dataset(
-            store, rows, frame_of(store, square, config.metric), both,
+            store, rows, frame_of(store, square, config.metric, workers), both,
             own_rows, self.labels, self.sources.labeled, positives,
-            None if guide is None else guide.guide(tables, source_rows), dropped, self.sources.one_input,
+            None if guide is None else guide.guide(tables, source_rows, workers), dropped, self.sources.one_input,
             self.notes, self.group_values, self._unlabeled_negatives(), equal, self.listed,
             dict(self.dropped[0]),
         )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,11 @@ from numpy.typing import NDArray
 from minestream.config.metrics import METRICS
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import distances, quantize
+from minestream.system.threads import Workers, slices
 
 USUAL_TIMES = 4.0  # times the median norm: for the centre, longer rows count as if they had this length
 LEAST_SHARE = 2.0**-60  # of the centre: rows that differ by less differ by rounding, and |centre| must fit a float32
+PARTS = 16  # of the rows that are looked at together, whatever the threads: sums do not depend on them
 LEAST_WIDTH = 2.0**-470  # below, what canonical distances lose to underflow is more than the screens' bound allows for
 
 
@@ -31,23 +35,35 @@ def compared(rows: NDArray[Any], by_direction: bool) -> NDArray[Any]:
     return values / np.where(largest > 0, largest, 1.0) + 0.0
 
 
-def twins(store: Store, by_direction: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _each_part(store: Store, workers: Workers, task: Callable[[NDArray[Any], slice], None]) -> None:
+    """Run a task on all rows, part by part: given vectors and their slots."""
+    for first in range(0, store.rows, store.pass_rows):
+        block = store.block(first, min(store.rows, first + store.pass_rows))
+        parts = ((block[part], slice(first + part.start, first + part.stop)) for part in slices(len(block), PARTS))
+        workers.run([partial(task, *part) for part in parts])
+
+
+def twins(store: Store, by_direction: bool, workers: Workers) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Two int32[n] codes: equal for duplicates, and equal for rows that are equal element by element."""
-    twin = _coded(store, np.arange(store.rows), by_direction)
+    hashes = np.empty(store.rows, np.uint64)
+    _each_part(store, workers, lambda rows, slots: distances.row_hashes(rows, by_direction, hashes[slots]))
+    twin = _coded(store, np.arange(store.rows), by_direction, hashes)
     if not by_direction:
         return twin, twin
     equal = np.arange(store.rows, dtype=np.int32)
     crowded = np.flatnonzero(np.bincount(twin, minlength=store.rows)[twin] > 1)
-    equal[crowded] = _coded(store, crowded, False)
+    hashes = hashes[: crowded.size]
+    for at in range(0, crowded.size, store.pass_rows):
+        part = slice(at, at + store.pass_rows)
+        distances.row_hashes(store.take(crowded[part]), False, hashes[part])
+    equal[crowded] = _coded(store, crowded, False, hashes)
     return twin, equal
 
 
-def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArray[np.int32]:
+def _coded(
+    store: Store, slots: NDArray[np.int64], by_direction: bool, hashes: NDArray[np.uint64]
+) -> NDArray[np.int32]:  # fmt: skip
     """For each of ascending slots the first slot with an equal row, found by hash and then compared."""
-    hashes = np.empty(slots.size, np.uint64)
-    for at in range(0, slots.size, store.pass_rows):
-        part = slice(at, at + store.pass_rows)
-        distances.row_hashes(store.take(slots[part]), by_direction, hashes[part])
     _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     place = first[inverse]  # the first with the hash
     doubtful = np.flatnonzero(counts[inverse] > 1)
@@ -64,12 +80,10 @@ def _coded(store: Store, slots: NDArray[np.int64], by_direction: bool) -> NDArra
     return slots[place].astype(np.int32)
 
 
-def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]:
+def prepared(store: Store, normalize: bool, workers: Workers) -> tuple[Store, NDArray[np.float64]]:
     """The store that distances are computed from, normalised if asked, and dot(a, a) of its rows, float64[n]."""
     square = np.empty(store.rows, np.float64)
-    for first in range(0, store.rows, store.pass_rows):
-        end = min(store.rows, first + store.pass_rows)
-        distances.squares(store.block(first, end), square[first:end])
+    _each_part(store, workers, lambda rows, slots: distances.squares(rows, square[slots]))
     if not normalize:
         return store, square
     unit = store.like(np.dtype(np.float64))
@@ -84,19 +98,23 @@ def prepared(store: Store, normalize: bool) -> tuple[Store, NDArray[np.float64]]
     return unit, square
 
 
-def frame_of(store: Store, square: NDArray[np.float64], metric: str) -> quantize.Frame:
+def frame_of(store: Store, square: NDArray[np.float64], metric: str, workers: Workers) -> quantize.Frame:
     """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
     unit_rows = METRICS[metric].unit_rows
     # Otherwise one very long row would pull the centre away from all others.
     longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
-    total = np.zeros(store.dimension)
-    blocks = [(first, min(store.rows, first + store.pass_rows)) for first in range(0, store.rows, store.pass_rows)]
-    for first, end in blocks:
-        quantize.coordinate_sums(store.block(first, end), square[first:end], unit_rows, longest, total)
-    centre = total / store.rows
-    widest = max(
-        quantize.widest(store.block(first, end), square[first:end], unit_rows, centre) for first, end in blocks
+    sums: dict[int, NDArray[np.float64]] = {}
+    widths: list[float] = []
+
+    def add(rows: NDArray[Any], slots: slice) -> None:
+        sums[slots.start] = np.zeros(store.dimension)
+        quantize.coordinate_sums(rows, square[slots], unit_rows, longest, sums[slots.start])
+
+    _each_part(store, workers, add)
+    centre = np.sum([sums[first] for first in sorted(sums)], axis=0) / store.rows
+    _each_part(
+        store, workers, lambda rows, slots: widths.append(quantize.widest(rows, square[slots], unit_rows, centre))
     )
-    widest = max(widest, LEAST_SHARE * float(np.abs(centre).max()), LEAST_WIDTH)
+    widest = max(*widths, LEAST_SHARE * float(np.abs(centre).max()), LEAST_WIDTH)
     scale = 2.0 ** -math.floor(math.log2(widest))
     return quantize.Frame(centre, scale, unit_rows, not METRICS[metric].translation_invariant)
