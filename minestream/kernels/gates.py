@@ -1,4 +1,4 @@
-"""Gates: how far each anchor still looks, from its bands, from the probe and from the best found so far.
+"""Gates: how far each anchor still looks, from its bands, from the probe (probe.py) and from the best found so far.
 
 A gate is as far as the worst of as many candidates as are looked for, widened by the proven error, so that it never
 turns away a row that the answer needs.
@@ -8,24 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from minestream.kernels.distances import DOT, canonical_distance, linear_distance
-from minestream.kernels.draw import (
-    WEIGHT_END,
-    mix,
-    of_unit_distance,
-    sortable,
-    unit_distance,
-    value_of,
-    weighted_key,
-    weighted_reach,
-)
+from minestream.kernels.distances import DOT, linear_distance
+from minestream.kernels.draw import of_unit_distance, value_of, weighted_reach
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import Frame
-from minestream.kernels.select import insert, passes_duplicates
-from minestream.kernels.sweep import CLOSED, UNGATED, Edges, Screening, Survivors, is_crowded, round_down, round_up
+from minestream.kernels.sweep import CLOSED, UNGATED, Edges, Screening, is_crowded, round_down, round_up
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, RANDOM, WEIGHTED, Problem, Rule
-
-NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 
 
 @kernel(inline=True)
@@ -124,84 +112,3 @@ def set_all_gates(problem: Problem, screening: Screening) -> None:
     """set_gates of every anchor."""
     for i in range(screening.gates.hull_low.size):
         set_gates(problem, screening, True, i)
-
-
-@kernel
-def _largest_key(problem: Problem, screening: Screening, i: int, pair: int, lane: int, low: np.float32) -> np.uint64:
-    """The largest key that a candidate of affinity at least `low` can have: of random picks its draw."""
-    rows, rule, pairs, _ = problem
-    frame, lanes, edges, gates = screening
-    draw = mix(pairs.prefix[pair] + rows.draw_key[lanes.slot[lane]])
-    if rule.pick == RANDOM:
-        return draw
-    t = (gates.nearest[i] + 2 * edges.own[i] - low) / (frame.scale * frame.scale)
-    distance = unit_distance(rule.metric, canonical_distance(rule.metric, t)) * (1 + 1e-12)
-    if distance >= WEIGHT_END:
-        return NO_KEY
-    return sortable(weighted_key(frame.centre.size, distance, draw) + 1e-9)
-
-
-@kernel
-def probe(
-    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int]
-) -> None:
-    """First gates of a range of anchors from survivors among a sample of the rows.
-
-    No distance is made exact: of the rows that are certainly eligible the bounds of the keys are kept, in best.key,
-    and the last of as many as are looked for is a gate. Anchors with many pairs learn nothing: their gates would
-    hardly narrow. Parameters are those of refine().
-    """
-    rows, rule, pairs, best = problem
-    _, lanes, edges, gates = screening
-    for buffer in range(counts.size):
-        for e in range(counts[buffer]):
-            i, lane = int(found.anchor[buffer, e]), int(found.candidate[buffer, e])
-            high = found.high[buffer, e]
-            if i < anchors[0] or i >= anchors[1] or is_crowded(pairs, i):
-                continue
-            low = high - lanes.slack[lane] * np.float32(1.001)
-            near_key, b = sortable(2 * edges.own[i] - np.float64(low)), lanes.slot[lane]
-            for pair in range(pairs.start[i], pairs.start[i + 1]):
-                if low < edges.surely_far[pair] or high > edges.surely_near[pair]:
-                    continue
-                key = near_key
-                if rule.pick in (RANDOM, WEIGHTED):
-                    key = _largest_key(problem, screening, i, pair, lane, low)
-                count = best.found[pair]
-                useless = key == NO_KEY or (count == best.key.shape[1] and key >= best.key[pair, 0])
-                if useless and not best.near_key.shape[1]:
-                    continue
-                if not passes_duplicates(problem, pair, lanes.slot[i], b):
-                    continue
-                if best.near_key.shape[1]:
-                    best.near_count[pair] = insert(
-                        near_key, b, 0.0, rows.rank, best.near_key[pair], best.near_slot[pair], best.near_x[pair],
-                        best.near_count[pair],
-                    )  # fmt: skip
-                if useless:
-                    continue
-                best.found[pair] = insert(key, b, 0.0, rows.rank, best.key[pair], best.slot[pair], best.x[pair], count)
-    for i in range(anchors[0], anchors[1]):
-        for pair in range(pairs.start[i], pairs.start[i + 1]):
-            if rule.skip and best.near_key.shape[1] and best.near_count[pair] == rule.skip:
-                gates.near[pair] = round_down(-value_of(best.near_key[pair, 0]))
-            if best.found[pair] < rule.take + rule.skip:
-                continue
-            key = best.key[pair, 0]
-            if rule.pick == RANDOM:
-                gates.cut[pair] = key
-            elif rule.pick == WEIGHTED:
-                gates.key[pair] = value_of(key)
-            else:
-                gates.reach[pair] = round_down(-value_of(key))
-        set_gates(problem, screening, False, i)
-
-
-@kernel
-def remember(problem: Problem, screening: Screening) -> None:
-    """Narrow gates to the answers so far for good, so that these answers may be dropped."""
-    pairs, gates = problem.pairs, screening.gates
-    for i in range(gates.hull_low.size):
-        for pair in range(pairs.start[i], pairs.start[i + 1]):
-            low, _ = pair_gate(problem, screening, True, i, pair)
-            gates.reach[pair] = max(gates.reach[pair], round_down(low))

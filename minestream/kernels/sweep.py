@@ -137,36 +137,46 @@ def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> No
         out.twins[p, 0], out.twins[p, 1] = least_twin, largest_twin
 
 
-@kernel
-def open_gates(rule: Rule, pairs: Pairs, gates: Gates, looking: bool, other_slack: float, out: Side) -> None:
-    """The gates of a side's lanes as the tile reads them: closed unless the side is `looking` and has anchors.
+@kernel(inline=True)
+def open_gate(
+    rule: Rule, pairs: Pairs, gates: Gates, lane: int, other_slack: float, out: Side, p: int, r: int
+) -> None:  # fmt: skip
+    """The gate of an anchor as the tile reads it, in row r of panel p.
 
-    An anchor's intervals, or their hull where keys decide, go into as many as the side has room for; where there are
-    more, neighbours are joined.
+    Its intervals, or their hull where keys decide, go into as many as the side has room for; where there are more,
+    neighbours are joined.
 
     other_slack : the largest slack of the other side, by which upper ends are widened
     """
-    width = out.terms.shape[2]
     room = (out.terms.shape[1] - LOW) // INTERVAL
+    if room == 1 or rule.pick in (RANDOM, WEIGHTED):
+        out.terms[p, LOW, r] = gates.hull_low[lane]
+        out.terms[p, HIGH, r] = round_up(np.float64(gates.hull_high[lane]) + other_slack * 1.01)
+        return
+    for interval in range(room):
+        out.terms[p, LOW + INTERVAL * interval, r] = CLOSED
+        out.terms[p, HIGH + INTERVAL * interval, r] = UNGATED
+    count = gates.intervals[lane]
+    for place in range(count):
+        interval = INTERVAL * (place if count <= room else place * room // count)
+        pair = pairs.start[lane] + place
+        high = round_up(np.float64(gates.high[pair]) + other_slack * 1.01)
+        out.terms[p, LOW + interval, r] = min(out.terms[p, LOW + interval, r], gates.low[pair])
+        out.terms[p, HIGH + interval, r] = max(out.terms[p, HIGH + interval, r], high)
+
+
+@kernel
+def open_gates(rule: Rule, pairs: Pairs, gates: Gates, looking: bool, other_slack: float, out: Side) -> None:
+    """open_gate() of all anchors of a side that is `looking`; the gates of other lanes are closed."""
+    width = out.terms.shape[2]
     for p in range(out.terms.shape[0]):
         for r in range(width):
             lane = out.first + p * width + r
-            for interval in range(room):
-                out.terms[p, LOW + INTERVAL * interval, r] = CLOSED
-                out.terms[p, HIGH + INTERVAL * interval, r] = UNGATED
-            if not looking or lane >= gates.hull_low.size or lane >= out.first + out.lanes:
+            if looking and lane < gates.hull_low.size and lane < out.first + out.lanes:
+                open_gate(rule, pairs, gates, lane, other_slack, out, p, r)
                 continue
-            count = gates.intervals[lane]
-            if room == 1 or rule.pick in (RANDOM, WEIGHTED):
-                out.terms[p, LOW, r] = gates.hull_low[lane]
-                out.terms[p, HIGH, r] = round_up(np.float64(gates.hull_high[lane]) + other_slack * 1.01)
-                continue
-            for place in range(count):
-                interval = INTERVAL * (place if count <= room else place * room // count)
-                pair = pairs.start[lane] + place
-                high = round_up(np.float64(gates.high[pair]) + other_slack * 1.01)
-                out.terms[p, LOW + interval, r] = min(out.terms[p, LOW + interval, r], gates.low[pair])
-                out.terms[p, HIGH + interval, r] = max(out.terms[p, HIGH + interval, r], high)
+            for interval in range(LOW, out.terms.shape[1], INTERVAL):
+                out.terms[p, interval, r], out.terms[p, interval + HIGH - LOW, r] = CLOSED, UNGATED
 
 
 @kernel(inline=True)
@@ -226,7 +236,7 @@ def _by_label(problem: Problem) -> bool:
 
 
 @kernel(inline=True)
-def _may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) -> bool:
+def may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) -> bool:
     """Whether row panel i and column panel j may hold a pair that is looked for, by their labels and twin sets."""
     if _by_label(problem):
         least, largest = left.labels[i, 0], left.labels[i, 1]
@@ -316,7 +326,7 @@ def sweep(
             column = right.first + j * tile_columns
             for i in range(unit // across * left.unit, min(row_panels, (unit // across + 1) * left.unit)):
                 row = left.first + i * tile_rows
-                if column + tile_columns - 1 <= row or not _may_hold_pairs(problem, left, right, i, j):
+                if column + tile_columns - 1 <= row or not may_hold_pairs(problem, left, right, i, j):
                     continue
                 scratch.tiles[0] += 1
                 passed = tile(

@@ -9,97 +9,117 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, POSITIVE, Rows, Rule
+from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Rows, Rule
 from minestream.search.context import SearchContext
 from minestream.system import ragged
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
-SAMPLE_ROWS = 2_048  # that the probe looks at, at most, and SAMPLE_SHARE of all; more where more is looked for
-SAMPLE_SHARE = 0.04
-POSITIVE_SAMPLE = 4  # times as many for positives: only those of its own label cost an anchor anything
-SAMPLE_STEP = 4  # the first step of the probe, in rows looked for; each further one is as long as all before it
-SAMPLE_LENGTHS = 8  # the sample, in rows looked for, at least
+LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not meet each other
+SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
 
 class Span(NamedTuple):
-    """Lanes first ... end - 1 of one leg (the last of the groups swept together) and one role."""
+    """Lanes first ... end - 1 of one leg (the last of the groups swept together), one role, and one large label."""
 
     first: int
     end: int
     leg: int
     anchors: bool
     candidates: bool
+    label: int  # -1: any but a large one
+
+    def may_meet(self, other: Span) -> bool:
+        """Whether rows of both may form pairs."""
+        same_label = self.label >= 0 and self.label == other.label
+        return not same_label and ((self.anchors and other.candidates) or (self.candidates and other.anchors))
 
 
 class Order:
-    """Lanes: leg by leg the anchors that are candidates too and those that are not; candidates only; the sample again.
+    """Lanes: leg by leg the anchors that are candidates too and those that are not; then candidates only.
 
-    Within each span the lanes are sorted by label, so that tiles of one label can be left out, or are the only ones;
-    and then by twin set, so that tiles of rows that are equal can be left out where such are no candidates.
+    Within each span the lanes of a search for negatives are sorted by cell; a label of many rows has spans of its own,
+    which do not meet. Those of a search for positives are sorted by label, so that tiles of one label are the only
+    ones, and then by cell where the nearest are looked for; else they are scattered. Then by twin set, so that tiles of
+    rows that are equal can be left out where such are no candidates.
+    The probe looks at the candidates that stand around an anchor in this order.
 
     Attributes
     ----------
     slot : int32[lanes]
-    steps : list of (int, int)
-        Parts of the sample that the probe looks at one after another.
+    key : int[slots]
+        By which lanes are sorted; let go after the probe.
     place : int64[anchors]
         Which anchor, of all groups one after another, a lane holds.
     lane_of_place : int64[anchors]
     anchors, rows : int
-        Where the candidates only, and the sample, begin.
+        How many lanes hold anchors, and how many there are.
     spans : list of Span
-        All lanes but the sample.
     group_start : int64[groups + 1]
     """
 
-    def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], rule: Rule) -> None:
-        label, twin = setting.loaded.rows.label, setting.loaded.rows.twin
+    def __init__(
+        self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], rule: Rule, cell: NDArray[np.int32]
+    ) -> None:  # fmt: skip
+        twin = setting.loaded.rows.twin
+        self.key, large = _keys(setting, rule, cell), _large_labels(setting, rule)
         offered = _offered(setting, rule)
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = ragged.starts(sizes)
         leg, alone = ragged.repeat(_legs(sizes), self.group_start), ~offered[slots]
-        self.place = np.lexsort((twin[slots], label[slots], alone, leg))
+        self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
         self.anchors = int(slots.size)
-        candidates = np.flatnonzero(offered)
         offered[slots] = False
         others = np.flatnonzero(offered)
-        others = others[np.lexsort((twin[others], label[others]))]
+        others = others[np.lexsort((twin[others], self.key[others], large[others]))]
         self.rows = self.anchors + others.size
-        self.spans = _spans(leg[self.place], alone[self.place], self.rows)
-        sample = np.random.default_rng(0).permutation(candidates)[: _sample_size(rule, candidates.size)]
-        self.steps = _steps(rule, sample.size)
-        for first, end in self.steps:  # of positives only like labels meet
-            sample[first:end] = sample[first:end][np.argsort(label[sample[first:end]], kind="stable")]
-        self.slot = np.concatenate([slots[self.place], others, sample]).astype(np.int32)
+        self.spans = [
+            *_spans(0, leg[self.place], alone[self.place], large[slots[self.place]]),
+            *_spans(self.anchors, np.full(others.size, -1), None, large[others]),
+        ]
+        self.slot = np.concatenate([slots[self.place], others]).astype(np.int32)
         self.lane_of_place = np.empty(self.anchors, np.int64)
         self.lane_of_place[self.place] = np.arange(self.anchors)
 
-
-def _spans(leg: NDArray[np.int64], alone: NDArray[np.bool_], rows: int) -> list[Span]:
-    """The spans of anchors, by leg and by whether they are candidates too, and the span of candidates only."""
-    edges = [*ragged.runs(leg, alone).tolist(), leg.size]
-    spans = [Span(first, end, int(leg[first]), True, not alone[first]) for first, end in itertools.pairwise(edges)]
-    return [*spans, Span(leg.size, rows, -1, False, True)] if rows > leg.size else spans
-
-
-def _steps(rule: Rule, size: int) -> list[tuple[int, int]]:
-    """The sample in steps of growing length."""
-    steps, end = [], 0
-    while end < size:
-        first = end
-        end = min(size, first + max(first, SAMPLE_STEP * (rule.take + rule.skip)))
-        steps.append((first, end))
-    return steps
+    def around(self, lanes: NDArray[np.int64], span: Span) -> NDArray[np.int64]:
+        """For each of `lanes`, int64, the lane of a span around which rows stand that are near."""
+        if span.first <= lanes[0] < span.end:
+            return lanes
+        keys = self.key[self.slot[span.first : span.end]]
+        found = np.searchsorted(keys, self.key[self.slot[lanes]])
+        return span.first + np.minimum(found, span.end - span.first - 1)
 
 
-def _sample_size(rule: Rule, rows: int) -> int:
-    """How many rows the probe looks at."""
-    if not rule.take:
-        return 0
-    least = SAMPLE_LENGTHS * (rule.take + rule.skip)
-    most = min(SAMPLE_ROWS, int(rows * SAMPLE_SHARE)) * (POSITIVE_SAMPLE if rule.wanted == POSITIVE else 1)
-    return min(rows, max(least, most))
+def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.int32]) -> NDArray[Any]:
+    """By which lanes are sorted, int[n]: the cell, or the label and then the cell or a place by chance."""
+    if rule.wanted == NEGATIVE:
+        return cell
+    rows = setting.loaded.rows
+    within = cell if rule.pick == NEAREST else rows.twin.astype(np.uint32) * SCATTERING
+    return (rows.label.astype(np.int64) << 32) + within
+
+
+def _large_labels(setting: SearchContext, rule: Rule) -> NDArray[np.int32]:
+    """The label of each slot where a search for negatives gains by keeping its rows apart, else -1; int32[n]."""
+    rows = setting.loaded.rows
+    if rule.wanted != NEGATIVE or rows.set_start.size:
+        return np.full(rows.label.size, -1, np.int32)
+    counts = np.bincount(rows.label[rows.label >= 0])
+    large = np.append(counts >= LARGE_LABEL * rows.label.size, False)  # the last: those without a label
+    return np.where(large[rows.label], rows.label, -1).astype(np.int32)
+
+
+def _spans(
+    begin: int, leg: NDArray[np.int64], alone: NDArray[np.bool_] | None, label: NDArray[np.int32]
+) -> list[Span]:  # fmt: skip
+    """The spans of anchors, by leg, whether they are candidates too (not `alone`), and label; None: candidates only."""
+    keys = [leg, label] if alone is None else [leg, alone, label]
+    edges = [*ragged.runs(*keys).tolist(), leg.size] if leg.size else []
+    return [
+        Span(begin + first, begin + end, int(leg[first]), alone is not None, alone is None or not alone[first],
+             int(label[first]))
+        for first, end in itertools.pairwise(edges)
+    ]  # fmt: skip
 
 
 def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,8 +16,10 @@ from minestream.errors import UsageError, nearest_name
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import quantize as kernels
+from minestream.kernels import sweep
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
-from minestream.system.threads import Workers, slices
+from minestream.kernels.types import TALLIES
+from minestream.system.threads import Workers, apart, slices
 
 LARGEST_DIMENSION = 16_384  # an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
@@ -93,6 +95,7 @@ class Codes:
         self, loaded: Dataset, name: str, workers: Workers, threads: int, budget_bytes: int, scratch: Path
     ) -> None:
         self.name, self.screen = name, SCREENS[name]
+        self.cell: NDArray[np.int32] | None = None  # of each slot, once they are found: see cells.py
         self.tile: Tile = host_tile(name)
         store, n = loaded.store, loaded.store.rows
         self.words = code_bytes(name, store.dimension) // 4
@@ -118,7 +121,7 @@ class Codes:
         codes = out[rows].view(self.screen.dtype)
         return lambda: self.screen.encode(loaded.frame, vectors[rows], loaded.rows.square[slots], codes, terms)
 
-    def rows_of(self, slots: NDArray[np.int32]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    def rows_of(self, slots: NDArray[np.integer]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Codes that include those of `slots`, and the row of each slot in them."""
         whole = self.store.whole()
         if whole is not None:
@@ -164,6 +167,14 @@ def packed(
 
     workers.run([task(part) for part in slices(panels, threads)])
     return out
+
+
+def scratch_of(tile: Tile) -> sweep.Scratch:
+    """What one thread works in."""
+    return sweep.Scratch(
+        apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), apart((2,), np.int64),
+        apart((TALLIES,), np.int64),
+    )  # fmt: skip
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:

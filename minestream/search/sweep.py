@@ -1,32 +1,37 @@
 """The search by the sweep: tiles of all lanes in steps that grow, and gates that narrow after each step.
 
-First the probe sweeps a seeded sample of the rows, which gives every anchor a gate. Then each stride of anchors meets
+First the probe looks at the candidates around each anchor, which gives it a gate. Then each stride of anchors meets
 all lanes from itself on, and one product serves both sides. When a group has met all rows, its answers are final.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import gates, refine, sweep
+from minestream.kernels import gates, probe, refine, sweep
 from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Best, Pairs, Problem, Rule
 from minestream.search.bands import edges_of, move_gates
+from minestream.search.cells import cells_of
 from minestream.search.context import SearchContext
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
-from minestream.search.screens import Codes, packed, worth_changing
+from minestream.search.screens import Codes, packed, scratch_of, worth_changing
 from minestream.search.work import search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, apart, slices
+from minestream.system.threads import ahead, slices
 
-PROBE_ROWS = 2_048  # anchors that are probed together: what is known of them stays in the cache
+AROUND_ROWS = 1_024  # candidates that the probe looks at, around each anchor, at most; and AROUND_SHARE of all there
+AROUND_SHARE, AROUND_LENGTHS = 0.06, 8  # are, or as many as are looked for so many times
+AROUND_SPANS = 8  # in which it looks, at most
+AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
+PROBE_PANELS = 64  # of anchors that are probed by one task
 STEP_SHARE = 1.0  # rows of a step, as a share of those seen before it, and at least LEAST_ROWS
 LEAST_ROWS = 2_048
 BLOCK_ROWS = 16_384
@@ -47,8 +52,13 @@ class Sweeping:
         self.setting, self.rule, self.loaded = setting, rule, setting.loaded
         self.workers, self.effort, self.threads = setting.workers, setting.effort, setting.limits.threads
         self.mirrored = rule.pick == FARTHEST
-        self.order = Order(setting, groups, rule)
+        self.screens = deque(setting.limits.screens)
+        codes = setting.codes(self.screens.popleft())
+        self.order = Order(
+            setting, groups, rule, cells_of(codes, self.workers, self.threads, setting.limits.block_rows)
+        )
         self.pairs, _ = sub_pairs(pairs, self.order.place)
+        self.around_rows = self._around_rows(np.concatenate(groups))
         self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
         self.problem = Problem(self.loaded.rows, rule, self.pairs, self.best)
         count, pair_count = self.order.anchors, self.pairs.positive.size
@@ -62,12 +72,12 @@ class Sweeping:
         self.tally = np.zeros(TALLIES, np.int64)
         self.exact = np.zeros(2, np.int64)
         self.tiles = np.zeros(2, np.int64)
+        self.lock = threading.Lock()  # of the counters
         self.survivors = self.refined = 0  # since the last report; and all that were made exact
         self.swept = np.zeros(2, np.int64)  # tiles, and distances made exact in vain
-        self.screens = deque(setting.limits.screens)
         self.work = search_work(self.loaded, np.concatenate(groups), self.pairs.positive.size, rule, swept=True)
         setting.meter.begin(sum(self.work))
-        self.use(setting.codes(self.screens.popleft()))
+        self.use(codes)
 
     def use(self, codes: Codes) -> None:
         """Sweep with the codes of this screen."""
@@ -142,12 +152,12 @@ class Sweeping:
 
     def _strides(self) -> list[Span]:
         """Lanes swept at a time: at most a share of those swept before, so that gates narrow in time."""
-        strides, sample = [], self.order.slot.size - self.order.rows
+        strides = []
         most = min(BLOCK_ROWS, self.setting.limits.block_rows)
         for span in self.order.spans:
             first = span.first
             while span.anchors and first < span.end:
-                end = min(span.end, first + min(most, max(LEAST_ROWS, int(STEP_SHARE * (sample + first)))))
+                end = min(span.end, first + min(most, max(LEAST_ROWS, int(STEP_SHARE * (self.around_rows + first)))))
                 strides.append(span._replace(first=first, end=end))
                 first = end
         return strides
@@ -157,45 +167,106 @@ class Sweeping:
 
         An anchor has as many survivors each time that the rows seen grow by the same factor.
         """
-        sample, shares = self.order.slot.size - self.order.rows, np.zeros((2, len(strides)))
+        shares = np.zeros((2, len(strides)))
         kind = self.lanes.code[: self.order.rows] + 1  # 0: without a label
         kinds = int(kind.max(initial=0)) + 1
-        for number, (first, end, _, _, candidates) in enumerate(strides):
+        for number, stride in enumerate(strides):
+            first, end, candidates = stride.first, stride.end, stride.candidates
             own, met = np.bincount(kind[first:end], minlength=kinds), np.zeros(kinds)
-            for span in self._spans_from(first, candidates):
+            for span in self._spans_from(stride):
                 met += np.bincount(kind[max(first, span.first) : span.end], minlength=kinds)
-            met -= own * candidates / 2  # of two of the stride one product serves both
-            rows, seen, alike = end - first, sample + first + 1, own @ met
+            met -= own * stride.may_meet(stride) / 2  # of two of the stride one product serves both
+            rows, seen, alike = end - first, self.around_rows + first + 1, own @ met
             later = (self.order.anchors - end) * candidates * math.log1p(rows / seen)
             shares[:, number] = (
                 alike if self.rule.wanted == POSITIVE else rows * met.sum() - alike,
-                later + rows * math.log((self.order.slot.size + 1) / seen),
+                later + rows * math.log1p(self.order.rows / seen),
             )
         products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
         return np.stack([self.work.products * products, self.work.survivors * survivors])
 
+    def _around_rows(self, anchors: NDArray[np.int32]) -> int:
+        """How many candidates the probe looks at around each anchor."""
+        loaded, rule = self.loaded, self.rule
+        there = float(loaded.store.rows - loaded.first_candidate)
+        if rule.wanted == POSITIVE and anchors.size:
+            there = float(loaded.positives[anchors].mean())
+        least = AROUND_LENGTHS * (rule.take + rule.skip)
+        return min(AROUND_ROWS, max(least, int(AROUND_SHARE * there)))
+
     def _probe(self) -> None:
-        """First gates of all anchors, from the sample, in steps of growing length."""
-        after = self.order.rows
-        rights = [self._side(after + first, after + end, rows=False) for first, end in self.order.steps]
-        for start in range(0, self.order.anchors, PROBE_ROWS):
-            left = self._side(start, min(start + PROBE_ROWS, self.order.anchors), rows=True)
-            for right in rights:
-                self._step(left, right, looking=True, looked_for=False, probing=True)
-            self.setting.meter.advance(self.work.probe * left.lanes / self.order.anchors)
-        if self.rule.positive_duplicates == WITHIN:  # whether a row counts is known of exact distances only
-            gates.remember(self.problem, self.screening)
+        """First gates of all anchors, from the candidates around each of them."""
+        slack, size = float(self.lanes.slack.max(initial=0)), min(BLOCK_ROWS, self.setting.limits.block_rows)
+        for number, own in enumerate(self.order.spans):
+            others = [*self.order.spans[number:], *self.order.spans[:number]]
+            others = [span for span in others if span.candidates and own.may_meet(span)][:AROUND_SPANS]
+            every = sum(span.end - span.first for span in others)
+            for start in range(own.first, own.end if self.rule.take and own.anchors else own.first, size):
+                left = self._side(start, min(start + size, own.end), rows=True)
+                sweep.open_gates(self.rule, self.pairs, self.gates, True, slack, left)
+                for span in others:
+                    self._probe_span(left, span, self.around_rows * (span.end - span.first) / every, size)
+                self.setting.meter.advance(self.work.probe * left.lanes / self.order.anchors)
         self.best.found[:] = 0
         self.best.near_count[:] = 0
-        self.best.nearer[:] = 0
+        del self.order.key
+
+    def _probe_span(self, left: sweep.Side, span: Span, rows: float, size: int) -> None:
+        """Look at so many candidates of a span around each anchor of the left side, which is of one span, too.
+
+        size : rows packed at a time
+        """
+        tile = self.codes.tile
+        middle = left.first + tile.rows * np.arange(len(left.panels)) + tile.rows // 2
+        at = self.order.around(np.minimum(middle, left.first + left.lanes - 1), span)  # ascending
+        margin, step = min(math.ceil(AROUND_LANES * rows / 2), size // 4), max(1, size // 2)
+        reach = math.ceil(rows / tile.columns)
+        for first in range(span.first, span.end, step):
+            begin, end = np.searchsorted(at, [first, first + step]).tolist()
+            if begin == end:
+                continue
+            first = max(span.first, int(at[begin]) - margin)
+            right = self._side(first, min(span.end, int(at[end - 1]) + margin + 1), rows=False)
+            sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, right)
+            vectors = self._vectors([left, right]) if self.rule.positive_duplicates == WITHIN else self._no_vectors()
+            around = probe.Around((at - first) // tile.columns, reach, np.empty(0))
+            edges = [*range(begin, end, PROBE_PANELS), end]
+            with self.setting.stage("sweep"):
+                tasks = [self._prober(left, right, some, around, vectors) for some in itertools.pairwise(edges)]
+                self.workers.run(tasks)
+            del right, tasks  # before others are made
+
+    def _prober(
+        self,
+        left: sweep.Side,
+        right: sweep.Side,
+        panels: tuple[int, int],
+        around: probe.Around,
+        vectors: refine.Vectors,
+    ) -> Callable[[], None]:
+        """The task of some row panels."""
+        scratch = scratch_of(self.codes.tile)
+        around = around._replace(row=np.empty(self.loaded.store.dimension))
+
+        def task() -> None:
+            probe.probe(self.problem, self.screening, left, right, panels, around, vectors, scratch)
+            with self.lock:
+                self.tiles += scratch.tiles
+
+        return task
+
+    def _no_vectors(self) -> refine.Vectors:
+        store, none = self.loaded.store, np.empty(0, np.int64)
+        return refine.Vectors(np.empty((0, store.dimension), store.dtype), none, none)
 
     def _sweep_rows(self, stride: Span, work: float) -> None:
         """Sweep a stride, which is so much work, against all lanes from its first on."""
         first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
-        itself = (end - first) / 2 if candidates else 0.0  # of two of its rows one product serves both
-        each = work / max(1.0, self._lanes_from(first, candidates) - itself)
-        for block, held in self._blocks(first, candidates):
+        itself = (end - first) / 2 if stride.may_meet(stride) else 0.0  # of two of its rows one product serves both
+        lanes = sum(span.end - max(first, span.first) for span in self._spans_from(stride))
+        each = work / max(1.0, lanes - itself)
+        for block, held in self._blocks(stride):
             if codes is self.codes:
                 right = self._side(block.first, block.end, rows=False, held=held)
             else:  # the screen has changed
@@ -207,30 +278,21 @@ class Sweeping:
             self.setting.meter.advance(each * (block.end - block.first - own / 2))
             del right  # before the next is made
 
-    def _blocks(
-        self, first: int, candidates: bool
-    ) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
-        """Lanes from `first` on in blocks of one role, with their codes, read ahead; without lanes that form no pair.
-
-        candidates : whether the rows that meet them are candidates
-        """
+    def _blocks(self, stride: Span) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
+        """The lanes that a stride meets, in blocks of one span, with their codes, read ahead."""
         size = min(BLOCK_ROWS, self.setting.limits.block_rows)
         blocks = [
             span._replace(first=start, end=min(span.end, start + size))
-            for span in self._spans_from(first, candidates)
-            for start in range(max(first, span.first), span.end, size)
+            for span in self._spans_from(stride)
+            for start in range(max(stride.first, span.first), span.end, size)
         ]
         codes, slot = self.codes, self.order.slot
         held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
         return held if codes.store.in_memory else ahead(held)
 
-    def _spans_from(self, first: int, candidates: bool) -> list[Span]:
-        """The spans, with lanes from `first` on, that can form pairs with rows that are candidates too, or are not."""
-        ahead_of = (span for span in self.order.spans if span.end > first)
-        return [span for span in ahead_of if span.candidates or (span.anchors and candidates)]
-
-    def _lanes_from(self, first: int, candidates: bool) -> int:
-        return sum(span.end - max(first, span.first) for span in self._spans_from(first, candidates))
+    def _spans_from(self, stride: Span) -> list[Span]:
+        """The spans with lanes from the first of a stride on that can form pairs with its rows."""
+        return [span for span in self.order.spans if span.end > stride.first and stride.may_meet(span)]
 
     def _side(
         self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
@@ -249,39 +311,29 @@ class Sweeping:
         sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
         return side
 
-    def _step(
-        self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool, probing: bool = False
-    ) -> None:
+    def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        lock, before = threading.Lock(), (int(self.tiles[0]), self.exact.copy())
+        before = int(self.tiles[0]), self.exact.copy()
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
             self.counts[:] = 0
             with self.setting.stage("sweep"):
-                self.workers.run([self._sweeper(left, right, todo, lock, thread) for thread in range(self.threads)])
+                self.workers.run([self._sweeper(left, right, todo, thread) for thread in range(self.threads)])
             with self.setting.stage("refine"):
-                if probing and self.rule.positive_duplicates != WITHIN:
-                    self._learn(left)
-                else:
-                    self._refine(left, right)
-        if not probing:
-            exact = self.exact - before[1]
-            self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
+                self._refine(left, right)
+        exact = self.exact - before[1]
+        self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
 
     def _sweeper(
-        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], lock: Any, thread: int
+        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], thread: int
     ) -> Callable[[], None]:
         """The task of one thread: unit after unit until none is left or its buffer is full."""
-        tile = self.codes.tile
         out = sweep.Survivors._make(field[thread] for field in self.found)
-        scratch = sweep.Scratch(
-            apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), apart((2,), np.int64),
-            apart((TALLIES,), np.int64),
-        )  # fmt: skip
+        scratch = scratch_of(self.codes.tile)
 
         def task() -> None:
             found = 0
@@ -294,7 +346,7 @@ class Sweeping:
                 if unit < end:
                     todo.append((unit, end))
                     break
-            with lock:
+            with self.lock:
                 self.counts[thread] = found
                 self.tiles += scratch.tiles
                 self.tally += scratch.tally
@@ -317,18 +369,8 @@ class Sweeping:
                 pairs = int(self.pairs.start[end] - self.pairs.start[first])
                 parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
                 cuts += [(first + part.start, first + part.stop) for part in parts]
-        vectors, lock = self._vectors([left, right]), threading.Lock()
-        self.workers.run([self._refiner(cut, vectors, lock) for cut in cuts])
-
-    def _learn(self, left: sweep.Side) -> None:
-        """Narrow the gates of the anchors on the left by the survivors of the probe."""
-        self.survivors += int(self.counts.sum())
-
-        def task(part: slice) -> Callable[[], None]:
-            anchors = left.first + part.start, left.first + part.stop
-            return lambda: gates.probe(self.problem, self.screening, self.found, self.counts, anchors)
-
-        self.workers.run([task(part) for part in slices(left.lanes, self.threads)])
+        vectors = self._vectors([left, right])
+        self.workers.run([self._refiner(cut, vectors) for cut in cuts])
 
     def _vectors(self, sides: list[sweep.Side]) -> refine.Vectors:
         """The vectors of both sides."""
@@ -351,7 +393,7 @@ class Sweeping:
         positive_at[pair] = back[lanes.size :]
         return refine.Vectors(self.loaded.store.take(unique), at, positive_at)
 
-    def _refiner(self, anchors: tuple[int, int], vectors: refine.Vectors, lock: Any) -> Callable[[], None]:
+    def _refiner(self, anchors: tuple[int, int], vectors: refine.Vectors) -> Callable[[], None]:
         exact, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
         own = self.problem._replace(best=self.best._replace(tally=tally))
 
@@ -361,7 +403,7 @@ class Sweeping:
                 refine.refine(own, self.screening, self.found, self.counts, anchors, vectors, exact)
             else:
                 pieces = list(self._collected(own, anchors, vectors, exact))
-            with lock:
+            with self.lock:
                 self.exact += exact
                 self.tally += tally
                 for piece in pieces:

@@ -21,9 +21,9 @@ PRODUCT = 16  # of a product beside its coordinates: the gates
 SCANNED = 60  # of a coordinate in the scan
 CODE = 600  # of a coordinate that is encoded
 PASSED = 4  # of a product that labels rule out
-PROBED, PROBED_COORDINATE = 320_000, 4_000  # of an anchor: its first gates, from the sample
-SURVIVOR, SURVIVOR_COORDINATE = 8_000, 4  # of a candidate that passes the gates, and becomes exact
-SURVIVORS = 3  # for each that a pair takes, and one more, each time that the rows seen grow by e
+PROBED, PROBED_COORDINATE = 450_000, 1_030  # of an anchor: its first gates, from the candidates around it
+SURVIVOR, SURVIVOR_COORDINATE = 37_000, 200  # of a candidate that passes the gates, and becomes exact
+SURVIVORS = 0.7  # for each that a pair takes, and one more, each time that the rows seen grow by e
 SEEN_ROWS = 2_048  # by the probe
 ROW = 20_000  # written
 

@@ -15,12 +15,20 @@ from assertions import assert_same_rows
 from worlds import World
 
 from minestream import reference
+from minestream.config.memory_plan import memory_plan
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.rules import BANDS, EMITS, PICKS, POSITIVE_RULES
+from minestream.inputs.dataset.dataset import Dataset
+from minestream.inputs.dataset.load import load
+from minestream.inputs.source import arrays_source
+from minestream.inputs.tables import Sources
 from minestream.mining.arrays import Mined, mine_arrays
+from minestream.mining.driver import job_of
 from minestream.search.screens import usable_screens
+from minestream.system.progress import reporter
+from minestream.system.stats import ShardStats
 
 SCREENS = ("scan", *reversed(usable_screens(8)))
 REFERENCE_OPTIONS = frozenset(inspect.signature(reference.mine).parameters)
@@ -190,3 +198,11 @@ def written_sample(folder: Path) -> Path:
     path = folder / "digits.parquet"
     path.write_bytes(files("minestream").joinpath("data", "digits.parquet").read_bytes())
     return path
+
+
+def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Dataset:
+    config, resources, _ = split_options({"metric": metric, "band": "any"})
+    sources = Sources(arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric))
+    with reporter("none", None) as progress:
+        plan = memory_plan(2**30, job_of(sources, config, resources))
+        return load(sources, config, plan, Path("."), progress, ShardStats())

@@ -15,31 +15,24 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
-from support import distance_sample, mined, set_sizes
+from support import distance_sample, loaded_rows, mined, set_sizes
 from worlds import World, clustered
 
-from minestream.config.memory_plan import memory_plan
 from minestream.config.metrics import METRICS
-from minestream.config.resolve import split_options
 from minestream.inputs.dataset import prepare
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.inputs.dataset.load import load
 from minestream.inputs.dataset.vectors import Store
-from minestream.inputs.source import arrays_source
-from minestream.inputs.tables import Sources
 from minestream.kernels import distances, quantize, sweep
 from minestream.kernels.jit import kernel
 from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.arrays import Mined, mine_arrays
-from minestream.mining.driver import job_of
 from minestream.search import screens, searcher
 from minestream.search.context import Limits, SearchContext
 from minestream.search.results import one_pair_each
 from minestream.search.screens import Codes, usable_screens
 from minestream.search.sweep import Sweeping
-from minestream.system.progress import reporter
 from minestream.system.stats import ShardStats
 from minestream.system.threads import Workers
 
@@ -411,11 +404,11 @@ def test_buffers_and_steps_of_any_size(case: str, monkeypatch: pytest.MonkeyPatc
     options = {"anchors": "300", **fitted("blobs", case, "euclidean")}
     set_sizes(
         monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TASKS_PER_THREAD=1, TAKEN_ENTRIES=1, GROUP_ROWS=100,
-        PROBE_ROWS=70, SAMPLE_ROWS=3, SAMPLE_SHARE=0.0, MOST_INTERVALS=2, PART_ANCHORS=32,
+        AROUND_ROWS=3, AROUND_LANES=1, PROBE_PANELS=1, MOST_INTERVALS=2, PART_ANCHORS=32,
     )  # fmt: skip
     assert_screens_agree(some, block_rows=131, **options)
-    set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), BLOCK_ROWS=400, SAMPLE_ROWS=900)
-    set_sizes(monkeypatch, TASKS_PER_THREAD=3, SAMPLE_SHARE=1.0, MOST_INTERVALS=30)
+    set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), BLOCK_ROWS=400, AROUND_ROWS=900)
+    set_sizes(monkeypatch, TASKS_PER_THREAD=3, AROUND_LANES=9, MOST_INTERVALS=30)
     assert_screens_agree(some, **{**options, "threads": 3})
 
 
@@ -495,14 +488,6 @@ def _products(
             )  # fmt: skip
             passed += found != 0
     return passed
-
-
-def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Dataset:
-    config, resources, _ = split_options({"metric": metric, "band": "any"})
-    sources = Sources(arrays_source(vectors, np.arange(len(vectors)) % 2, metric=metric))
-    with reporter("none", None) as progress:
-        plan = memory_plan(2**30, job_of(sources, config, resources))
-        return load(sources, config, plan, Path("."), progress, ShardStats())
 
 
 @contextmanager
@@ -782,6 +767,7 @@ def test_sides_suit_every_int8_tile(name: str, mirrored: bool, monkeypatch: pyte
     """Accumulators of unsigned rows start where 128 times the column's codes are taken off, those of others at 0."""
     shape, n = TILES[name], 50
     monkeypatch.setattr(screens, "host_tile", lambda screen: shape)
+    monkeypatch.setattr("minestream.search.sweep.cells_of", lambda *_: np.zeros(n, np.int32))  # with the host's tile
     rows = np.random.default_rng(0).normal(size=(n, 30))
     with sweeping(loaded_rows(rows, "euclidean"), "euclidean", "i8", mirrored) as search:
         left, right = (search._side(0, n, rows=each) for each in (True, False))

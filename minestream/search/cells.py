@@ -1,0 +1,139 @@
+"""Cells: rows that are near each other, by k-means on their codes, and in an order in which neighbours are near.
+
+A search puts its rows in this order and looks around each anchor first (kernels/probe.py). Whatever the cells, its
+answer is the same: they decide how soon gates are narrow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import cells, sweep
+from minestream.kernels.tile import HIGH, INTERVAL, LOW
+from minestream.search.screens import Codes, packed, scratch_of
+from minestream.system.threads import Workers, slices
+
+ROWS_OF_CELL = 32  # of the sample that centres are found with
+TURNS = 3  # of k-means
+MOST_CELLS = 4_096
+PACKED_ROWS = 8_192  # at a time
+LARGEST_CODE = 127
+LEAST_SCALE = 1e-30
+
+
+def cells_of(codes: Codes, workers: Workers, threads: int, most: int) -> NDArray[np.int32]:
+    """The cell of every slot, int32[n], found once: cells whose numbers are near are near, most of them.
+
+    most : rows that may be packed at a time
+    Cost: n^1.5 d operations of the screen.
+    """
+    if codes.cell is None:
+        codes.cell = _found(codes, workers, threads, min(most, PACKED_ROWS))
+    return codes.cell
+
+
+def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArray[np.int32]:
+    rows = codes.terms.scale.size
+    count = min(MOST_CELLS, math.isqrt(rows))
+    sample = np.random.default_rng(0).choice(rows, min(rows, ROWS_OF_CELL * count), replace=False)
+    centres = _values(codes, np.sort(sample[:count]))
+    sample.sort()
+    for _ in range(TURNS):
+        sums, members = np.zeros((count, centres.shape[1])), np.zeros(count, np.int64)
+        side = _centres_side(codes, centres, workers, threads)
+        for first in range(0, sample.size, together):
+            some = sample[first : first + together]
+            cell = _assigned(codes, some, side, workers, threads)
+            words, at = codes.rows_of(some)
+            cells.add_rows(words.view(codes.screen.dtype), at, codes.terms.scale[some], cell, sums, members)
+        centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
+    side, cell = _centres_side(codes, centres[_in_line(centres)], workers, threads), np.empty(rows, np.int32)
+    for first in range(0, rows, together):
+        some = np.arange(first, min(rows, first + together))
+        cell[some] = _assigned(codes, some, side, workers, threads)
+    return cell
+
+
+def _values(codes: Codes, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows as their codes stand for them."""
+    words, at = codes.rows_of(slots)
+    values: NDArray[np.float64] = words.view(codes.screen.dtype)[at] * codes.terms.scale[slots, None].astype(np.float64)
+    return values
+
+
+def _centres_side(codes: Codes, centres: NDArray[np.float64], workers: Workers, threads: int) -> sweep.Side:
+    """Centres, coded anew, as columns whose bias makes the largest affinity that of the nearest."""
+    scale = np.ones(len(centres))
+    if codes.name == "i8":
+        scale = np.maximum(np.abs(centres).max(axis=1), LEAST_SCALE) / LARGEST_CODE
+    coded = np.rint(centres / scale[:, None]) if codes.name == "i8" else centres
+    bias = -np.square(coded * scale[:, None]).sum(axis=1) / 2
+    start = -128 * coded.sum(axis=1) if codes.tile.unsigned_rows else np.zeros(len(centres))
+    words = coded.astype(codes.screen.dtype).view(np.uint32)
+    side = _side(codes, words, np.arange(len(centres)), codes.tile.columns, (scale, bias, start), workers, threads)
+    side.terms[:, LOW], side.terms[:, HIGH] = np.inf, -np.inf
+    return side
+
+
+def _side(
+    codes: Codes, words: NDArray[np.uint32], at: NDArray[np.int64], width: int, terms: Sequence[NDArray[Any]],
+    workers: Workers, threads: int,
+) -> sweep.Side:  # fmt: skip
+    """Some of `words` as one side of the tile, by scale, bias and start of each; without gates."""
+    flip = codes.row_flip(mirrored=False) if width == codes.tile.rows else 0
+    panels = packed(words, at, width, workers, threads, flip).view(codes.screen.word)
+    count, none = len(panels), np.zeros(at.size, np.int32)
+    side = sweep.Side(
+        0, at.size, 1, panels, np.empty((count, 2 + INTERVAL, width), np.float32), np.empty(count * width, np.int32),
+        np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
+    )  # fmt: skip
+    scale, bias = (each.astype(np.float32) for each in terms[:2])
+    lanes = sweep.Lanes(none, none, none, scale, bias, np.zeros_like(scale), terms[2].astype(np.int32))
+    sweep.set_side(lanes, 0, at.size, 1.0, side)
+    return side
+
+
+def _assigned(
+    codes: Codes, slots: NDArray[np.int64], centres: sweep.Side, workers: Workers, threads: int
+) -> NDArray[np.int32]:
+    """The nearest centre of each slot, int32[slots]."""
+    words, at = codes.rows_of(slots)
+    terms = codes.terms.scale[slots], np.zeros(slots.size), codes.terms.start[slots]
+    rows = _side(codes, words, at, codes.tile.rows, terms, workers, threads)
+    rows.terms[:, LOW], rows.terms[:, HIGH] = -np.inf, np.inf
+    affinity, cell = np.full(slots.size, -np.inf, np.float32), np.zeros(slots.size, np.int32)
+
+    def task(part: slice) -> Callable[[], None]:
+        own = slice(part.start * codes.tile.rows, part.stop * codes.tile.rows)
+        some = rows._replace(panels=rows.panels[part], terms=rows.terms[part])
+        scratch = scratch_of(codes.tile)
+        return lambda: cells.nearest_centres(some, centres, scratch, affinity[own], cell[own])
+
+    workers.run([task(part) for part in slices(len(rows.panels), threads)])
+    return cell
+
+
+def _in_line(centres: NDArray[np.float64]) -> NDArray[np.int64]:
+    """An order of the centres: halved along the direction in which they differ most, then each half, and so on.
+
+    Without products of matrices, whose library would take threads of its own.
+    """
+    parts, line = [np.arange(len(centres))], []
+    while parts:
+        part = parts.pop()
+        rows = centres[part] - centres[part].mean(axis=0)
+        direction = rows[np.argmax(np.square(rows).sum(axis=1))]
+        for _ in range(TURNS if part.size > 2 else 0):
+            direction = (rows * (rows * direction).sum(axis=1, keepdims=True)).sum(axis=0)
+            direction = direction / max(math.sqrt(np.square(direction).sum()), LEAST_SCALE)
+        part = part[np.argsort((rows * direction).sum(axis=1), kind="stable")]
+        if part.size <= 2:
+            line += part.tolist()
+        else:
+            parts += [part[part.size // 2 :], part[: part.size // 2]]
+    return np.array(line)
