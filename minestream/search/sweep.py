@@ -221,7 +221,7 @@ class Sweeping:
         at = self.order.around(np.minimum(middle, left.first + left.lanes - 1), span)  # ascending
         margin, step = min(math.ceil(AROUND_LANES * rows / 2), size // 4), max(1, size // 2)
         reach = math.ceil(rows / tile.columns)
-        for first in range(span.first, span.end, step):
+        for first in range(int(at[0]), int(at[-1]) + 1, step):
             begin, end = np.searchsorted(at, [first, first + step]).tolist()
             if begin == end:
                 continue
@@ -237,13 +237,9 @@ class Sweeping:
             del right, tasks  # before others are made
 
     def _prober(
-        self,
-        left: sweep.Side,
-        right: sweep.Side,
-        panels: tuple[int, int],
-        around: probe.Around,
+        self, left: sweep.Side, right: sweep.Side, panels: tuple[int, int], around: probe.Around,
         vectors: refine.Vectors,
-    ) -> Callable[[], None]:
+    ) -> Callable[[], None]:  # fmt: skip
         """The task of some row panels."""
         scratch = scratch_of(self.codes.tile)
         around = around._replace(row=np.empty(self.loaded.store.dimension))
