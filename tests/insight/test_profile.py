@@ -96,7 +96,7 @@ def brute(world: World, metric: str, margins: tuple[float, ...] = MARGINS) -> An
         r = int(same.sum())
         hits = same[:r]
         unlike = [not np.array_equal(world.embeddings[a], world.embeddings[b]) for b in others]
-        other = np.flatnonzero(np.array(unlike, bool)[same] if metric == "dot" else p > 1e-9)
+        other = np.flatnonzero(p > 1e-9 if metric == "cosine" else np.array(unlike, bool)[same])
         out["ap"].append(float((hits.cumsum() / np.arange(1, r + 1) * hits).sum() / r) if r else None)
         out["first"].append(int(same.argmax()) if r else None)
         for m in margins:
