@@ -2,9 +2,10 @@
 
     python bench/bench_peers.py FILE.parquet[:ROWS[:LABELS]] [-k 16] [--runs 3]
 
-Every peer of bench/peers is compared with float64 brute force first, then timed: its search alone, in a process of its
-own, in turn with whole runs of minestream for the k nearest negatives. A usable answer is a row of another label than
-the anchor's. A peer that cannot take all rows gets a seeded sample, and minestream is timed on that too.
+Every exact peer of bench/peers is compared with float64 brute force first, then timed at its fastest setting: its
+search alone, in a process of its own, in turn with whole runs of minestream for the k nearest negatives. A usable
+answer is a row of another label than the anchor's. A peer that cannot take all rows gets a seeded sample, and
+minestream is timed on that too.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ import data
 import mining
 from common import question_parser, rounded, write_results
 from peer import NAMES
+from settings import BREADTHS, Setting
 
 
-def usable_peers(source: Path, k: int) -> tuple[list[str], list[dict[str, Any]]]:
-    """The peers that are installed and compute what they claim; a row of results for each that is missing."""
-    found, missing = [], []
-    for name in NAMES:
+def usable_peers(source: Path, k: int) -> tuple[dict[str, Setting], list[dict[str, Any]]]:
+    """The exact peers that work here, each with its fastest setting; a row of results for each that is missing."""
+    found, missing = {}, []
+    for name in (each for each in NAMES if each not in BREADTHS):
         package = mining.check(name, source, k)
         if package is None:
-            found.append(name)
+            found[name] = mining.need(name, source, k)
         else:
             print(f"{name}: not measured, {package} is not installed")
             missing.append({"contender": name, "missing": package})
@@ -66,8 +68,8 @@ def measure(given: data.DataFile, k: int, runs: int, folder: Path) -> list[dict[
     searched: dict[str, list[mining.Searched]] = {name: [] for name in peers}
     mined: dict[int, list[mining.Mined]] = {}
     for _ in range(runs):
-        for name in peers:
-            searched[name].append(mining.search(name, source, k))
+        for name, setting in peers.items():
+            searched[name].append(mining.search(name, source, k, setting))
         for count in {data.rows_of(source), *(each[-1].report["rows"] for each in searched.values())}:
             sample = data.DataFile(source, count).written(folder)
             mined.setdefault(count, []).append(mining.mine(sample, out, options))

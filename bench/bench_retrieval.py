@@ -28,8 +28,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import BENCH, THREADS, Run, launched, median_ratio, question_parser, rounded, write_results
+from settings import Setting
 
 NEEDED = ("faiss", "torch", "datasets", "sentence_transformers")
+SEARCH = "faiss_flat"  # what it searches with, whose fastest setting it gets
 PEER = "--sentence-transformers"  # this script as the peer's process
 TOLERANCE = 1e-5  # of a similarity computed in float32
 EDGE_SHARE = 0.001  # queries whose answer may hang on the rounding of a similarity beside the threshold
@@ -142,18 +144,18 @@ def own_run(task: Task, case: Case, k: int) -> mining.Mined:
     return mining.mine(task.path("queries"), task.path("own"), options)
 
 
-def peer_run(task: Task, case: Case, k: int) -> tuple[Run, float]:
+def peer_run(task: Task, case: Case, k: int, setting: Setting) -> tuple[Run, float]:
     """One whole run of the peer, and the seconds of the call itself."""
     given = [task.folder, case.option, str(case.value), str(k)]
-    run = launched([BENCH / "bench_retrieval.py", PEER, *given])
+    run = launched([BENCH / "bench_retrieval.py", PEER, *given], variables=setting)
     return run, float(json.loads(run.printed.splitlines()[-1])["seconds"])
 
 
 def peer_main(folder: Path, option: str, value: float, k: int) -> None:
     """The peer's process: read three tables, mine, write one; prints the seconds of the call."""
-    import faiss
     import torch
     from datasets import Dataset, disable_progress_bars
+    from peers.faiss_flat import settle
     from peers.sentence_transformers_miner import StubModel
     from sentence_transformers.util import mine_hard_negatives
 
@@ -164,7 +166,7 @@ def peer_main(folder: Path, option: str, value: float, k: int) -> None:
             rows = np.array(texts, np.int64)
             return corpus if np.array_equal(rows, np.arange(len(corpus))) else corpus[rows]
 
-    faiss.omp_set_num_threads(THREADS)
+    settle(THREADS)
     torch.set_num_threads(THREADS)
     disable_progress_bars()
     corpus, queries = (unit_rows(folder / f"{name}.parquet") for name in ("corpus", "queries"))
@@ -254,12 +256,12 @@ def is_head(some: np.ndarray, more: np.ndarray) -> bool:
     return len(some) <= len(more) and bool(np.abs(more[: len(some)] - some).max(initial=0) <= TOLERANCE)
 
 
-def measure(task: Task, case: Case, k: int, runs: int) -> dict[str, Any]:
+def measure(task: Task, case: Case, k: int, runs: int, setting: Setting) -> dict[str, Any]:
     """One row of results."""
     mined, peers = [], []
     for _ in range(runs):
         mined.append(own_run(task, case, k))
-        peers.append(peer_run(task, case, k))
+        peers.append(peer_run(task, case, k, setting))
     own, peer = answer(task, "own", "query_row", "negative_row"), answer(task, "peer", "query", "negative")
     rounded_otherwise = check(task, case, k, own, peer)
     (rows, short), (peer_rows, peer_short) = (counts(task, found, k) for found in (own, peer))
@@ -290,9 +292,11 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tasks = make_tasks(given.file.written(folder), given.queries, folder)
+        source = given.file.written(folder)
+        setting = mining.need(SEARCH, source, given.k)
+        tasks = make_tasks(source, given.queries, folder)
         for case in CASES:
-            rows.append({"data": given.file.name} | measure(tasks[case.positives], case, given.k, given.runs))
+            rows.append({"data": given.file.name} | measure(tasks[case.positives], case, given.k, given.runs, setting))
             print(rounded(rows[-1]), flush=True)
     write_results(given.results, "retrieval", rows)
 

@@ -4,8 +4,9 @@
 
 One quantity changes at a time, on seeded samples of one file: rows from an eighth of N (default: the file) to N; at
 half of N leading coordinates from an eighth of them to all, threads, and memory; at a quarter k, whose output is long.
-Beside the nearest negatives it times faiss IndexFlatIP's search alone, but not under --memory, which it has not. Writes
-scaling.json, with the exponents in rows by least squares on logarithms, and a picture of each quantity.
+Beside the nearest negatives it times faiss IndexFlatIP's search alone, at the fastest of its settings, but not under
+--memory, which it has not. Writes scaling.json, with the exponents in rows by least squares on logarithms, and a
+picture of each quantity.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import data
 import mining
 from common import THREADS, median_ratio, question_parser, rounded, write_results
+from settings import Setting
 
 PEER = "faiss_flat"
 SHARES = (8, 4, 2, 1)
@@ -79,7 +81,7 @@ def cases(rows: int, dimension: int) -> Iterator[Case]:
         yield replace(half, axis="memory", memory=memory)
 
 
-def measure(case: Case, file: Path, runs: int, folder: Path) -> dict[str, Any]:
+def measure(case: Case, file: Path, runs: int, setting: Setting, folder: Path) -> dict[str, Any]:
     """One row of results."""
     dimension = None if case.dimension == data.dimension_of(file) else case.dimension
     source = data.DataFile(file, case.rows).written(folder, dimension)
@@ -87,7 +89,7 @@ def measure(case: Case, file: Path, runs: int, folder: Path) -> dict[str, Any]:
     mined, peers = [], []
     for _ in range(runs):
         if case.axis != "memory":
-            peers.append(mining.search(PEER, source, case.k, threads=case.threads))
+            peers.append(mining.search(PEER, source, case.k, setting, threads=case.threads))
         mined.append(mining.mine(source, out, options, threads=case.threads))
     source.unlink()
     seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run in peers]
@@ -166,14 +168,14 @@ def main() -> None:
     """Measure every case, write bench/results/scaling.json and the pictures."""
     given = arguments()
     mining.warm_up()
-    mining.need(PEER, given.file, max(COUNTS))
+    setting = mining.need(PEER, given.file, max(COUNTS))
     most = min(given.rows or data.rows_of(given.file), data.rows_of(given.file))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases(most, data.dimension_of(given.file)):
             if case.axis not in given.axes:
                 continue
-            rows.append({"data": given.file.stem} | measure(case, given.file, given.runs, Path(folder)))
+            rows.append({"data": given.file.stem} | measure(case, given.file, given.runs, setting, Path(folder)))
             print(rounded(rows[-1]), flush=True)
     exponents = {what: exponent(rows, name) for what, name in EXPONENTS.items()}
     print("exponents in rows:", rounded(exponents))

@@ -26,10 +26,10 @@ PROMISED_ROWS = 50_000
 def measure(name: str, source: Path, k: int, runs: int, folder: Path) -> dict[str, Any]:
     """One row of results: the k nearest rows of other labels, by both."""
     out, options = folder / "out.parquet", mining.nearest(k)
-    mining.need(PEER, source, k)
+    setting = mining.need(PEER, source, k)
     mined, peers = [], []
     for _ in range(runs):
-        peers.append(mining.search(PEER, source, k))
+        peers.append(mining.search(PEER, source, k, setting))
         mined.append(mining.mine(source, out, options))
     mining.verify(out, source)
     rows, dimension = peers[0].report["rows"], peers[0].report["dimension"]

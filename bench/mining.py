@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import settings
 from common import BENCH, THREADS, Run, launched
 
 TELLING = {"MINESTREAM_EFFORT": "1"}  # the report says how the search went, too
 BESIDE_SEARCH = ("read", "positives", "rows", "write")
 CHECK_ROWS = 5_000
+TRIED_ROWS, TRIED_RUNS = 20_000, 3  # of a trial of settings
 VERIFIED_ANCHORS = 20
 
 
@@ -96,23 +98,47 @@ def verify(out: Path, source: Path) -> None:
     launched(["-m", "minestream", "verify", out, "--sample", str(VERIFIED_ANCHORS), "--source", source])
 
 
-def search(peer: str, path: Path, k: int, *, threads: int = THREADS) -> Searched:
+def search(peer: str, path: Path | str, k: int, setting: settings.Setting, *, threads: int = THREADS) -> Searched:
     """Run a peer on a file."""
-    run = launched([BENCH / "peer.py", peer, path, "-k", str(k), "--threads", str(threads)], threads=threads)
+    command = [BENCH / "peer.py", peer, path, "-k", str(k), "--threads", str(threads)]
+    run = launched(command, threads=threads, variables=setting)
     return Searched(run, json.loads(run.printed.splitlines()[-1]))
 
 
-def check(peer: str, path: Path, k: int) -> str | None:
+def check(peer: str, path: Path, k: int, setting: settings.Setting = settings.PLAIN) -> str | None:
     """Compare a peer with float64 brute force on a sample; the package that it lacks, or None when all is well."""
-    run = launched([BENCH / "peer.py", peer, f"{path}:{CHECK_ROWS}", "-k", str(k), "--check"])
+    run = launched([BENCH / "peer.py", peer, f"{path}:{CHECK_ROWS}", "-k", str(k), "--check"], variables=setting)
     missing: str | None = json.loads(run.printed.splitlines()[-1])["missing"]
     return missing
 
 
-def need(peer: str, path: Path, k: int) -> None:
-    """check(), for a benchmark that is nothing without the peer."""
+def fastest(peer: str, path: Path, k: int, threads: int = THREADS) -> settings.Setting:
+    """The setting of a peer that is fastest on a sample of a file; of equal ones the plainer."""
+
+    def seconds(setting: settings.Setting) -> float:
+        try:
+            sample = f"{path}:{TRIED_ROWS}"
+            return min(search(peer, sample, k, setting, threads=threads).seconds for _ in range(TRIED_RUNS))
+        except SystemExit:  # kernels that this processor cannot run
+            return float("inf")
+
+    best, least = settings.PLAIN, seconds(settings.PLAIN)
+    for variable, values in settings.TRIED.get(peer, {}).items():
+        timed = {value: seconds(best | {variable: value}) for value in values}
+        value = min(timed, key=timed.__getitem__)
+        if timed[value] < least:
+            best, least = best | {variable: value}, timed[value]
+    return best
+
+
+def need(peer: str, path: Path, k: int, threads: int = THREADS) -> settings.Setting:
+    """The fastest setting of a peer, at which its answer is right; ends a benchmark that is nothing without it."""
     if missing := check(peer, path, k):
         raise SystemExit(f"{peer} needs {missing}: pip install -e '.[bench]'")
+    setting = fastest(peer, path, k, threads)
+    check(peer, path, k, setting)
+    print(f"{peer}: fastest with {setting or 'nothing set'}", flush=True)
+    return setting
 
 
 def stage_medians(runs: Sequence[Mined]) -> dict[str, float]:

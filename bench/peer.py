@@ -19,7 +19,10 @@ from typing import Any
 import data
 import numpy as np
 from common import BENCH, THREADS
+from peers import brute
+from settings import BREADTHS
 
+RECALL_ROWS = 1_000
 NAMES = sorted(path.stem for path in (BENCH / "peers").glob("*_*.py") if path.stem != "__init__")
 
 
@@ -42,10 +45,18 @@ def measured(peer: Any, vectors: np.ndarray, labels: np.ndarray, k: int, threads
     found = peer.search(prepared, k)
     seconds = time.perf_counter() - start
     anchors, negatives = peer.pairs(found)
+    approximate = peer.__name__.split(".")[-1] in BREADTHS
     return {
+        "recall": recall(peer, vectors, labels, k, found[1]) if approximate else None,
         "seconds": seconds, "rows": len(vectors), "dimension": vectors.shape[1], "answers": len(anchors),
         "usable": int(np.count_nonzero(labels[anchors] != labels[negatives])), "claim": peer.CLAIM, "missing": None,
     }  # fmt: skip
+
+
+def recall(peer: Any, vectors: np.ndarray, labels: np.ndarray, k: int, rows: Any) -> float:
+    """The share of the nearest rows that an approximate search found, for a sample of the rows."""
+    known = labels if "other labels" in peer.CLAIM else None
+    return brute.recall(vectors, known, k, np.asarray(rows), data.sample_rows(len(vectors), RECALL_ROWS))
 
 
 def main() -> None:

@@ -7,5 +7,7 @@
     check(vectors, labels, k, found)     raises WrongAnswer where the answer is not what it claims
     most_rows(labels)                    optional: more rows than that it cannot take
 
+An approximate one is a key of settings.BREADTHS: `found` is then (similarities, rows), and its recall is measured.
+
 A package that is not installed shows as ModuleNotFoundError when the module is imported.
 """

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import faiss
 import numpy as np
+from settings import FAISS_BLOCK
 
 from peers import brute
 
 CLAIM = "the k rows nearest to every row, itself and its own label included"
 
 
+def settle(threads: int) -> None:
+    """As many threads, and the size of block that was asked for."""
+    faiss.omp_set_num_threads(threads)
+    if FAISS_BLOCK in os.environ:
+        faiss.cvar.distance_compute_blas_database_bs = int(os.environ[FAISS_BLOCK])
+
+
 def prepare(vectors: np.ndarray, labels: np.ndarray, threads: int) -> tuple[Any, np.ndarray]:
     """The index, and the unit rows it is asked for."""
-    faiss.omp_set_num_threads(threads)
+    settle(threads)
     unit = brute.normalised(vectors)
     index = faiss.IndexFlatIP(unit.shape[1])
     index.add(unit)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 import torch
 from datasets import Dataset, disable_progress_bars
 from sentence_transformers.util import mine_hard_negatives
 
-from peers import brute
+from peers import brute, faiss_flat
 
 CLAIM = "k rows at least 5 % less similar than the positive, among the 10 k + 2 nearest; their labels are not looked at"
 MARGIN = 0.05
@@ -62,7 +61,7 @@ class Found(NamedTuple):
 
 def prepare(vectors: np.ndarray, labels: np.ndarray, threads: int) -> Prepared:
     """Texts, and the nearest row with the same label as the positive of each."""
-    faiss.omp_set_num_threads(threads)
+    faiss_flat.settle(threads)
     torch.set_num_threads(threads)
     disable_progress_bars()
     unit = brute.normalised(vectors)

@@ -20,7 +20,7 @@ def prepare(vectors: np.ndarray, labels: np.ndarray, threads: int) -> tuple[torc
 def search(prepared: tuple[torch.Tensor, torch.Tensor], k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Similarities and rows, (n, k); -inf where a row has fewer."""
     unit, labels = prepared
-    similarities = torch.empty(len(unit), k)
+    similarities = torch.empty(len(unit), k, dtype=unit.dtype)
     rows = torch.empty(len(unit), k, dtype=torch.int64)
     for first in range(0, len(unit), BLOCK_ROWS):
         own = slice(first, first + BLOCK_ROWS)
@@ -32,7 +32,7 @@ def search(prepared: tuple[torch.Tensor, torch.Tensor], k: int) -> tuple[torch.T
 
 def pairs(found: tuple[torch.Tensor, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     """Anchors and negatives."""
-    return brute.pairs_of(found[1].numpy(), found[0].numpy() > -np.inf)
+    return brute.pairs_of(found[1].numpy(), (found[0] > -torch.inf).numpy())
 
 
 def check(vectors: np.ndarray, labels: np.ndarray, k: int, found: tuple[torch.Tensor, torch.Tensor]) -> None:
