@@ -25,7 +25,9 @@ RESULTS = BENCH / "results"
 THREADS = len(os.sched_getaffinity(0))
 PAUSE_SECONDS = 0.1  # OpenBLAS's idle threads spin for tens of milliseconds, on the next contender's cores
 THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
-KERNEL_VARIABLES = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # would slow the peers' BLAS where they are set
+UNUSUAL_VARIABLES = (  # the first two change the peers' BLAS, the last makes every process compile its modules anew
+    "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "PYTHONDONTWRITEBYTECODE",
+)  # fmt: skip
 PACKAGES = (
     "minestream", "numpy", "numba", "llvmlite", "pyarrow", "faiss-cpu", "scikit-learn", "torch",
     "sentence-transformers", "datasets", "pytorch-metric-learning",
@@ -52,7 +54,7 @@ class Run:
 
 def settled(threads: int) -> dict[str, str]:
     """The environment for a contender: BLAS and OpenMP with that many threads, and with their own choice of kernels."""
-    kept = {name: value for name, value in os.environ.items() if name not in KERNEL_VARIABLES}
+    kept = {name: value for name, value in os.environ.items() if name not in UNUSUAL_VARIABLES}
     return kept | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
