@@ -274,7 +274,7 @@ def measure(task: Task, case: Case, k: int, runs: int, setting: Setting) -> dict
         "peer_call_seconds": median(call for _, call in peers), "ratio": median_ratio(peer_seconds, seconds),
         "call_ratio": median_ratio([call for _, call in peers], seconds),
         "peak_bytes": max(run.peak_bytes for run in mined), "peer_peak_bytes": max(run.peak_bytes for run, _ in peers),
-        "stages": mining.stage_medians(mined), "runs": runs,
+        "stages": mining.stage_medians(mined), "faiss_setting": setting, "runs": runs,
     }  # fmt: skip
 
 

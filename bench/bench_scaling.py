@@ -99,7 +99,7 @@ def measure(case: Case, file: Path, runs: int, setting: Setting, folder: Path) -
         "threads": case.threads, "k": case.k, "memory": case.memory, "seconds": median(seconds),
         "sweep_seconds": median(run.sweep_seconds for run in mined),
         "search_seconds": median(run.staged_search_seconds for run in mined), "stages": mining.stage_medians(mined),
-        "faiss_seconds": median(peer_seconds) if peers else None,
+        "faiss_setting": setting, "faiss_seconds": median(peer_seconds) if peers else None,
         "ratio": median_ratio(peer_seconds, seconds) if peers else None,
         "peak_bytes": max(run.peak_bytes for run in mined),
         "faiss_peak_bytes": max(run.peak_bytes for run in peers) if peers else None,

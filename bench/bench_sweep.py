@@ -38,7 +38,8 @@ def measure(name: str, source: Path, k: int, runs: int, folder: Path) -> dict[st
     ratios = median_ratio(peer_seconds, staged), median_ratio(peer_seconds, whole)
     return {
         "data": name, "rows": rows, "dimension": dimension, "k": k, "screen": report["result"]["effort"]["screen"],
-        "search_seconds": median(staged), "whole_search_seconds": median(whole), "faiss_seconds": median(peer_seconds),
+        "search_seconds": median(staged), "whole_search_seconds": median(whole),
+        "faiss_setting": setting, "faiss_seconds": median(peer_seconds),
         "ratio": ratios[0], "ratio_whole_search": ratios[1], "stages": mining.stage_medians(mined),
         "gf_eq": mining.billions(rows, dimension, median(staged)),
         "survivors_an_anchor": report["result"]["effort"]["survivors"] / report["counters"]["anchors"],
