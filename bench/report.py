@@ -76,7 +76,8 @@ def short_speed(folder: Path = RESULTS) -> str:
     ] + [
         (f"{row['data']}, {row['queries']:,} queries of {row['queries'] + row['corpus']:,} x {row['dimension']}",
          f"`--{row['option'].replace('_', '-')} {row['value']}`", f"{row['seconds']:.1f} s, {row['rows']:,} negatives",
-         f"sentence-transformers {row['peer_seconds']:.1f} s, {row['peer_rows']:,} negatives", times(row["ratio"]))
+         f"sentence-transformers {row['peer_seconds']:.1f} s, {row['peer_rows']:,} negatives "
+         f"({filtered['environment']['date']}, faiss {as_set(filtered)})", times(row["ratio"]))
         for row in filtered["rows"][:1]
     ]  # fmt: skip
     told = (
