@@ -84,7 +84,7 @@ PLANNED = {
     "enough bytes": ("memory, enough", ": as --memory, with vectors and codes in scratch where they do not fit"),
     "projected seconds": ("time, about", ""),
 }
-SCREENS = {"i8": "int8", "f32": "float32", "scan": "none: every distance is exact"}
+SCREENS = {"i8": "int8", "i16": "int16", "f32": "float32", "scan": "none: every distance is exact"}
 
 
 def report_text(report: Report, verbose: bool = False) -> str:

@@ -110,7 +110,9 @@ class Resources:
     remarks: tuple[str, ...] = option((), "derived", "", "What the user should know of the options given.")
     command: str | None = option(None, "derived", "", "The command line that does the same.")
     folder: str | None = option(None, "derived", "", "The folder that its relative paths start from.")
-    screen: str = option("auto", "hidden", "", "auto, scan, f32 or i8: what proposes rows (also MINESTREAM_SCREEN).")
+    screen: str = option(
+        "auto", "hidden", "", "auto, scan, f32, i16 or i8: what proposes rows (also MINESTREAM_SCREEN)."
+    )
     block_rows: int | None = option(None, "hidden", "", "Candidate rows swept together.", within=COUNT)
     batch_rows: int = option(8192, "hidden", "", "Rows read at a time.", within=COUNT)
 

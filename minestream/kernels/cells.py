@@ -46,7 +46,7 @@ def add_rows(
 ) -> None:
     """Add each row to the sum of its cell.
 
-    codes (m, d) int8 or float32, at int64[rows] which of them, scale float32[rows], cell int32[rows];
+    codes (m, d) int8, int16 or float32, at int64[rows] which of them, scale float32[rows], cell int32[rows];
     out_sum float64 (cells, d), out_count int64[cells]
     """
     for i in range(at.size):

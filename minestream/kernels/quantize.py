@@ -1,4 +1,4 @@
-"""Rows as codes that a tile can multiply, float32 or int8, with a proven error.
+"""Rows as codes that a tile can multiply, float32, int16 or int8, with a proven error.
 
 The affinity of anchor a and column b is `<z_a, z_b> + bias_b`, z = (row - centre) * scale. For the metrics that
 ignore translations bias_b = -|z_b|^2 / 2, and `t = h_a - affinity` with h_a = |z_a|^2 / 2 is half the squared
@@ -17,6 +17,10 @@ AB <= (A^2 + B^2) / 2:
   <= |e_a| B + (A + |e_a|) |e_b|, and for any K > 0, by xy <= (x^2 / K + K y^2) / 2, at most the sum over both of
   (|e|^2 / K + K (|z| + |e|)^2) / 2. K near the usual |e| / |z| makes that tight. The integer sum is exact
   (|sum| <= 2^15 d), and three float32 roundings follow: 4 u (A + |e_a|)(B + |e_b|);
+- int16 codes: likewise, but without the rotation, and s is so large that |q| <= 46340 as well, so that by
+  Cauchy-Schwarz |<q_a, q_b>|, and the sum of any of its products, is at most 46340^2 < 2^31: the integer sum is exact
+  here too. Rounding moves each coordinate by at most 1/2, so |q| <= |z| / s + sqrt(d) / 2, and s >= |z| / (46340 -
+  sqrt d), which leaves another sqrt(d) / 2 for the roundings of s and of z / s, is enough;
 - the sum with the bias: u (|bias_b| + AB), and as much again where a kernel adds it once more;
 - the canonical distance itself, in float64: (d + 8) 2^-52 of 1 (cosine) or of A^2 + B^2;
 - underflow: d 2^-120.
@@ -39,7 +43,7 @@ from minestream.kernels.jit import kernel
 PAD = np.float32(-2e30)  # the bias of a column that is no row: passes no gate
 UNIT_ROUNDOFF = 2.0**-24
 DOUBLE_ROUNDOFF = 2.0**-53
-LARGEST_CODE = 127.0
+LARGEST_CODE, LARGEST_SHORT, LONGEST_SHORT = 127.0, 32_767.0, 46_340.0
 OFFSET = 0x80808080  # added, without carry, to four codes of a row whose tile has unsigned rows
 
 
@@ -60,7 +64,7 @@ class Terms(NamedTuple):
     bias: NDArray[np.float32]  # [m] share of the error included
     mirrored: NDArray[np.float32]  # [m] the bias of the mirrored problem
     slack: NDArray[np.float32]  # [m] twice that share
-    scale: NDArray[np.float32]  # [m] s of int8 codes; 1
+    scale: NDArray[np.float32]  # [m] s of integer codes; 1
     start: NDArray[np.int32]  # [m] -128 * sum of the int8 codes; 0
 
 
@@ -204,35 +208,41 @@ def rotation_signs(d: int) -> np.ndarray:
 
 
 @kernel(allocates=True)
-def byte_codes(frame: Frame, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms) -> None:
-    """Rows (m, d) as int8: out_codes int8 (m, d or more), zeros behind the coordinates. square: float64[m]."""
+def integer_codes(frame: Frame, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms) -> None:
+    """Rows (m, d) as integers: out_codes int8 or int16 (m, d or more), zeros behind. square: float64[m]."""
     m, d = vectors.shape
-    # |e| / |z| of Gaussian rows: s = max|z| / 127, e uniform within s / 2.
-    usual = math.sqrt(2.0 * math.log(2.0 * d) / 12.0) / LARGEST_CODE
+    octets, root = out_codes.itemsize == 1, math.sqrt(float(d))
+    # |e| / |z|, e uniform within s / 2: of Gaussian rows as int8, s = max|z| / 127; as int16, s = |z| / 46340.
+    usual = (
+        math.sqrt(2.0 * math.log(2.0 * d) / 12.0) / LARGEST_CODE if octets else root / math.sqrt(12.0) / LONGEST_SHORT
+    )
     mu = _length_of(frame)
     signs = rotation_signs(d)
     z = np.empty(d, np.float64)
     y = np.empty(d, np.float64)
     # Normalising, centring and at most 2 (log2 d + 2) roundings of the rotation, each relative to |z|.
-    rho_unit = DOUBLE_ROUNDOFF * (8.0 + 2.0 * (math.log2(float(d)) + 3.0) * math.sqrt(float(d)))
+    rho_unit = DOUBLE_ROUNDOFF * (8.0 + 2.0 * (math.log2(float(d)) + 3.0) * root)
     for i in range(m):
         _framed(frame, vectors, i, math.sqrt(square[i]) if frame.unit_rows else 1.0, z)
         y[:] = z
-        rotate(signs, y)
-        largest = 0.0
+        if octets:
+            rotate(signs, y)
+        largest = z_square = 0.0
         for j in range(d):
             largest = max(largest, abs(y[j]))
+            z_square += y[j] * y[j]
+        least = largest / LARGEST_CODE
+        if not octets:
+            least = max(largest / LARGEST_SHORT, math.sqrt(z_square) / (LONGEST_SHORT - root))
         # A scale that is a normal float32: rows of less than 2^-100 are all error, which is a bound like any other.
-        scale = np.float64(np.float32(largest / LARGEST_CODE * (1.0 + 2.0**-22))) if largest > 2.0**-100 else 1.0
+        scale = np.float64(np.float32(least * (1.0 + 2.0**-22))) if largest > 2.0**-100 else 1.0
         code_sum = np.int64(0)
         e_square = 0.0
-        z_square = 0.0
         for j in range(d):
             q = np.rint(y[j] / scale)
-            out_codes[i, j] = np.int8(q)
+            out_codes[i, j] = np.int16(q)
             code_sum += np.int64(q)
             e_square += (y[j] - scale * q) * (y[j] - scale * q)
-            z_square += y[j] * y[j]
         for j in range(d, out_codes.shape[1]):
             out_codes[i, j] = 0
         error = math.sqrt(e_square) * (1.0 + 2.0**-40) + rho_unit * math.sqrt(z_square)
@@ -240,7 +250,7 @@ def byte_codes(frame: Frame, vectors: np.ndarray, square: np.ndarray, out_codes:
         share = (error * error / usual + usual * coded * coded) / 2 + 2.0 * UNIT_ROUNDOFF * coded * coded
         _set_terms(frame, z, rho_unit, share, mu, i, out)
         out.scale[i] = np.float32(scale)
-        out.start[i] = np.int32(-128 * code_sum)
+        out.start[i] = np.int32(-128 * code_sum) if octets else np.int32(0)
 
 
 @kernel

@@ -78,7 +78,7 @@ class Side(NamedTuple):
     first: int
     lanes: int
     unit: int  # panels of a unit of work
-    panels: NDArray[np.float32] | NDArray[np.int32]  # [panels, words, width]
+    panels: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.uint32]  # [panels, words, width]
     terms: NDArray[np.float32]  # [panels, 2 + 2 * intervals, width], see tile()
     start: NDArray[np.int32]  # [panels * width]
     labels: NDArray[np.int32]  # [panels, 2] the least and the largest label

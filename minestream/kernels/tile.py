@@ -130,17 +130,18 @@ class _Builder:
             kind = ir.FunctionType(self.floats, [self.floats] * 3)
             fma = cgutils.get_or_insert_function(self.module, kind, f"llvm.fma.v{shape.lanes}f32")
             return lambda a, b, accumulator: builder.call(fma, [a, b, accumulator])
-        octets = ir.VectorType(I8, 4 * shape.lanes)
-        kind = ir.FunctionType(self.ints, [self.ints, octets, octets])
+        bits = 16 if shape.screen == "i16" else 8
+        codes = ir.VectorType(ir.IntType(bits), 32 // bits * shape.lanes)
+        kind = ir.FunctionType(self.ints, [self.ints, codes, codes])
         dot = cgutils.get_or_insert_function(self.module, kind, f"llvm.{shape.multiply}")
 
         def multiply(a: ir.Value, b: ir.Value, accumulator: ir.Value) -> ir.Value:
-            return builder.call(dot, [accumulator, builder.bitcast(a, octets), builder.bitcast(b, octets)])
+            return builder.call(dot, [accumulator, builder.bitcast(a, codes), builder.bitcast(b, codes)])
 
         return multiply
 
     def _multiply(self, entry: ir.Block, loop: ir.Block, after_loop: ir.Block) -> list[list[ir.Value]]:
-        """The loop over coordinates (int8: over groups of four)."""
+        """The loop over coordinates (int8: over groups of four; int16: of two)."""
         shape, builder = self.shape, self.builder
         f32 = shape.screen == "f32"
         vector, word = (self.floats, F32) if f32 else (self.ints, I32)
@@ -186,7 +187,7 @@ class _Builder:
         return self.builder.add(self.builder.mul(interval, I64(INTERVAL * width)), I64(term * width + at))
 
     def _product(self, row: int, start: int, accumulator: ir.Value) -> ir.Value:
-        """The inner product that an accumulator stands for; of int8 still without the row's scale."""
+        """The inner product that an accumulator stands for; of integers still without the row's scale."""
         if self.shape.screen == "f32":
             return accumulator
         return self.builder.fmul(self.builder.sitofp(accumulator, self.floats), self._column_term(SCALE, start))
@@ -208,7 +209,7 @@ class _Builder:
         self, row: int, accumulators: list[ir.Value], interval: ir.Value
     ) -> tuple[list[ir.Value], list[ir.Value]]:
         """Vectors of i1 of one row: is the column wanted by the row, is the row wanted by the column?"""
-        ends = self.shape.screen == "f32"  # int8 is for gates that end at the nearest: upper ends are not compared
+        ends = self.shape.screen != "i8"  # int8 is for gates that end at the nearest: upper ends are not compared
         low, bias = self._row_term(LOW, row, interval), self._row_term(BIAS, row)
         high = self._row_term(HIGH, row, interval) if ends else None
         of_row, of_column = [], []
@@ -246,7 +247,7 @@ class _Builder:
         for row in range(self.shape.rows):
             for start, accumulator in zip(self.starts, accumulators[row], strict=True):
                 product = self._product(row, start, accumulator)
-                if self.shape.screen == "i8":
+                if self.shape.screen != "f32":
                     product = builder.fmul(product, self._row_term(SCALE, row))
                 where = builder.gep(self.out_products, [I64(row * self.shape.columns + start)], source_etype=F32)
                 builder.store(product, builder.bitcast(where, self.floats.as_pointer()), align=4)
@@ -270,7 +271,7 @@ class _Builder:
 
 def _screen_of(panels: Any) -> str:
     """The screen whose panels an argument points to."""
-    return "f32" if panels.dtype == types.float32 else "i8"
+    return {types.float32: "f32", types.uint32: "i16"}.get(panels.dtype, "i8")
 
 
 @intrinsic
@@ -291,13 +292,13 @@ def tile(
 
     Parameters
     ----------
-    a : float32* or int32*, (k, rows)
+    a : float32*, int32* or uint32*, (k, rows)
         Packed rows, coordinate by coordinate; in int32 four codes of a byte each, 128 added where the tile has
-        unsigned rows.
-    b : float32* or int32*, (k, columns)
-        Packed columns, likewise; codes -127 ... 127.
+        unsigned rows; in uint32 two codes of 16 bits each, signed.
+    b : float32*, int32* or uint32*, (k, columns)
+        Packed columns, likewise; codes of a byte are -127 ... 127.
     k : intp
-        Coordinates, or groups of four, at least 1.
+        Coordinates, or groups of four, or of two, at least 1.
     intervals : intp
         How many intervals a gate has, at least 1; those not needed are closed (low = infinity).
     row_terms : float32*, (2 + 2 * intervals, rows)
@@ -319,19 +320,18 @@ def tile(
     Notes
     -----
     float32: product = sum over i of a[i, r] b[i, c], i ascending, one fused multiply-add each:
-    |error| <= gamma_k sum |a[i, r] b[i, c]| barring underflow. int8: the accumulator is exact, product =
-    accumulator * scale[c] * scale[r] with three roundings.
+    |error| <= gamma_k sum |a[i, r] b[i, c]| barring underflow. int8 and int16: the accumulator is exact (of int16
+    where quantize.py has made the codes), product = accumulator * scale[c] * scale[r] with three roundings.
 
     The row's gate compares product + bias[c] with low[r] (and high[r]), the column's product + bias[r] with low[c]
     (and high[c]); all ends are closed, int8 knows no high, NaN passes nothing. Inputs are contiguous, of any
     alignment, and do not overlap the outputs.
     """
     name = host_tiles()[_screen_of(a)]
-    word = types.float32 if TILES[name].screen == "f32" else types.int32
     outputs = [types.uint64, types.uint64, types.float32]
     pointed = [types.float32, types.float32, types.int32, *outputs]
     signature = types.uint64(
-        types.CPointer(word), types.CPointer(word), types.intp, types.intp, *map(types.CPointer, pointed)
+        types.CPointer(a.dtype), types.CPointer(a.dtype), types.intp, types.intp, *map(types.CPointer, pointed)
     )
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:

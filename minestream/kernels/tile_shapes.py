@@ -27,8 +27,8 @@ class Tile(NamedTuple):
     features : tuple of str
         LLVM's names of the CPU features that the shape needs; none for the shape that fits everywhere.
     multiply : str
-        The instruction: "fma" for float32 panels; else int8 panels and the name of LLVM's dot product of
-        four pairs of bytes a lane.
+        The instruction: "fma" for float32 panels; else the name of LLVM's dot product of four pairs of bytes a
+        lane, for int8 panels, or of two pairs of 16 bits, for int16 panels.
     """
 
     rows: int
@@ -39,13 +39,15 @@ class Tile(NamedTuple):
 
     @property
     def screen(self) -> str:
-        """f32 or i8."""
-        return "f32" if self.multiply == "fma" else "i8"
+        """f32, i16 or i8."""
+        if self.multiply == "fma":
+            return "f32"
+        return "i16" if "vpdpwssd" in self.multiply else "i8"
 
     @property
     def unsigned_rows(self) -> bool:
         """Whether the row side is multiplied as bytes 0 ... 255, so that 128 is added to its codes."""
-        return self.multiply.startswith("x86")
+        return "vpdpbusd" in self.multiply
 
 
 # Of each screen the first whose features the host has is the host's; the order is that of speed.
@@ -55,6 +57,8 @@ TILES: dict[str, Tile] = {
     "generic_8x12": Tile(8, 12, 4, ()),
     "avx512vnni_8x48": Tile(8, 48, 16, ("avx512vnni",), "x86.avx512.vpdpbusd.512"),
     "avxvnni_6x16": Tile(6, 16, 8, ("avxvnni",), "x86.avx512.vpdpbusd.256"),
+    "avx512vnni16_8x48": Tile(8, 48, 16, ("avx512vnni",), "x86.avx512.vpdpwssd.512"),
+    "avxvnni16_6x16": Tile(6, 16, 8, ("avxvnni",), "x86.avx512.vpdpwssd.256"),
     "dotprod_8x12": Tile(8, 12, 4, ("dotprod",), "aarch64.neon.sdot.v4i32.v16i8"),
 }
 
@@ -77,8 +81,8 @@ def host_cpu() -> tuple[str, str]:
 def host_tiles() -> dict[str, str]:
     """The names in `TILES` of the tiles that this process compiles, by screen: asked once, then fixed.
 
-    Every host has an f32 tile; an i8 one only those with dot products of bytes. `$MINESTREAM_TILE` names the
-    tile of its screen instead.
+    Every host has an f32 tile; one of i8, or of i16, only those with such dot products. `$MINESTREAM_TILE` names
+    the tile of its screen instead.
 
     Raises
     ------

@@ -22,7 +22,6 @@ ROWS_OF_CELL = 32  # of the sample that centres are found with
 TURNS = 3  # of k-means
 MOST_CELLS = 4_096
 PACKED_ROWS = 8_192  # at a time
-LARGEST_CODE = 127
 LEAST_SCALE = 1e-30
 
 
@@ -68,10 +67,11 @@ def _values(codes: Codes, slots: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def _centres_side(codes: Codes, centres: NDArray[np.float64], workers: Workers, threads: int) -> sweep.Side:
     """Centres, coded anew, as columns whose bias makes the largest affinity that of the nearest."""
-    scale = np.ones(len(centres))
-    if codes.name == "i8":
-        scale = np.maximum(np.abs(centres).max(axis=1), LEAST_SCALE) / LARGEST_CODE
-    coded = np.rint(centres / scale[:, None]) if codes.name == "i8" else centres
+    scale, kind = np.ones(len(centres)), codes.screen.dtype
+    if kind != np.float32:  # no int16 centre is longer than a coordinate may be: no sum of products overflows
+        size = np.abs(centres).max(axis=1) if kind == np.int8 else np.sqrt(np.square(centres).sum(axis=1))
+        scale = np.maximum(size, LEAST_SCALE) / np.iinfo(kind).max
+    coded = np.rint(centres / scale[:, None]) if kind != np.float32 else centres
     bias = -np.square(coded * scale[:, None]).sum(axis=1) / 2
     start = -128 * coded.sum(axis=1) if codes.tile.unsigned_rows else np.zeros(len(centres))
     words = coded.astype(codes.screen.dtype).view(np.uint32)

@@ -21,7 +21,7 @@ from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.kernels.types import TALLIES
 from minestream.system.threads import Workers, apart, slices
 
-LARGEST_DIMENSION = 16_384  # an int8 accumulator holds that many products
+LARGEST_DIMENSION = 16_384  # of integers: an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
 DOUBT = 2.0  # early steps look worse than the later ones will be
 SIGN_BIT = 0x80000000
@@ -51,7 +51,8 @@ class Screen:
 
 SCREENS: dict[str, Screen] = {
     "f32": Screen(np.float32, np.float32, kernels.float_codes, 1.0e11),
-    "i8": Screen(np.int8, np.int32, kernels.byte_codes, 3.5e11),
+    "i16": Screen(np.int16, np.uint32, kernels.integer_codes, 2.0e11),
+    "i8": Screen(np.int8, np.int32, kernels.integer_codes, 3.5e11),
 }
 
 
@@ -133,11 +134,11 @@ class Codes:
         """The bits by which words of the row side are flipped when they are packed."""
         if self.name == "i8":
             return kernels.OFFSET if self.tile.unsigned_rows else 0
-        return SIGN_BIT if mirrored else 0
+        return SIGN_BIT if mirrored and self.name == "f32" else 0
 
     def row_sign(self, mirrored: bool) -> float:
         """The factor of the scales of the row side."""
-        return -1.0 if mirrored and self.name == "i8" else 1.0
+        return -1.0 if mirrored and self.name != "f32" else 1.0
 
     def close(self) -> None:
         """Release memory and scratch."""

@@ -131,6 +131,7 @@ class Sweeping:
         anchors, before = self.order.slot[: self.order.anchors], self.codes.terms
         codes = self.setting.codes(self.screens.popleft())
         move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
+        self.swept[:] = 0
         self.effort.screens_changed += 1
         del self.screening  # its edges, before there are others
         self.use(codes)

@@ -30,7 +30,7 @@ from minestream.kernels import distances as exact
 from minestream.kernels import quantize
 from minestream.kernels.tile_shapes import host_tiles
 from minestream.mining.arrays import mine_arrays
-from minestream.search.screens import usable_screens
+from minestream.search.screens import SCREENS, code_bytes, usable_screens
 from minestream.system import threads
 
 KIND = "memory beyond an array"
@@ -118,7 +118,7 @@ def distances() -> None:
 
 
 def codes_and_panels() -> None:
-    """Rows, codes, terms and panels of both screens."""
+    """Rows, codes, terms and panels of all screens."""
     for front in (False, True):
         for d in [*range(1, 20), 31, 64, 100, 257]:
             rows = fenced_copy(np.random.default_rng(d).normal(size=(11, d)).astype(np.float32), front)
@@ -126,9 +126,10 @@ def codes_and_panels() -> None:
             exact.squares(rows, square)
             frame = quantize.Frame(fenced_copy(np.zeros(d), front), 1.0, True, False)
             kinds = ("f8", "f8", "f4", "f4", "f4", "f4", "i4")
-            for encode, kind, width in ((quantize.float_codes, "f4", d), (quantize.byte_codes, "i1", -(-d // 4) * 4)):
-                out = fenced((11, width), kind, front)
-                encode(frame, rows, square, out, quantize.Terms(*(fenced((11,), each, front) for each in kinds)))
+            for name, screen in SCREENS.items():
+                kind = np.dtype(screen.dtype)
+                out = fenced((11, code_bytes(name, d) // kind.itemsize), kind, front)
+                screen.encode(frame, rows, square, out, quantize.Terms(*(fenced((11,), each, front) for each in kinds)))
                 words = out.view(np.uint32)
                 for panel in (6, 8, 48):
                     panels = fenced((-(-11 // panel), words.shape[1], panel), np.uint32, front)

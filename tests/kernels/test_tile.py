@@ -1,6 +1,6 @@
 """The register tiles against NumPy, their gates value by value, and their machine code.
 
-The host's tiles run as kernels do; the other shapes are compiled here too, with dot products of bytes in plain
+The host's tiles run as kernels do; the other shapes are compiled here too, with dot products of integers in plain
 arithmetic. Run as a script (`python tests/kernels/test_tile.py TILES NAME`) this file checks the tile NAME of its
 process, whose tiles must be TILES; the tests do that with numba told to compile for another processor.
 """
@@ -27,7 +27,7 @@ from llvmlite import ir
 from minestream.errors import UsageError
 from minestream.kernels import tile_shapes
 from minestream.kernels.jit import kernel
-from minestream.kernels.quantize import OFFSET, PAD
+from minestream.kernels.quantize import LARGEST_SHORT, LONGEST_SHORT, OFFSET, PAD
 from minestream.kernels.sweep import CLOSED, UNGATED
 from minestream.kernels.tile import (
     BIAS,
@@ -50,7 +50,9 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 AVX2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx,+avx2,+fma,+bmi,+bmi2,+popcnt"}
 UNTOUCHED = 7.0
 BYTES = [name for name, shape in TILES.items() if shape.screen == "i8"]
-FLOATS = [name for name in TILES if name not in BYTES]
+FLOATS = [name for name, shape in TILES.items() if shape.screen == "f32"]
+INTEGERS = [name for name in TILES if name not in FLOATS]
+CODES: dict[str, Any] = {"i8": np.int8, "i16": np.int16}
 
 every_tile = pytest.mark.parametrize("name", TILES)
 
@@ -97,18 +99,24 @@ def one_tile(a, b, k, intervals, row_terms, column_terms, start, row_masks, colu
     return found, tile_shape(address(a, 0))
 
 
+def per_word(shape: Tile) -> int:
+    """Codes in a word of 32 bits."""
+    return 4 // np.dtype(CODES[shape.screen]).itemsize
+
+
 def add_plain_dot(module: ir.Module, shape: Tile) -> None:
-    """Sums of four products of bytes as the tile calls them, for hosts without the instruction."""
-    sums, octets = ir.VectorType(ir.IntType(32), shape.lanes), ir.VectorType(ir.IntType(8), 4 * shape.lanes)
-    wide = ir.VectorType(ir.IntType(32), 4 * shape.lanes)
-    function = ir.Function(module, ir.FunctionType(sums, [sums, octets, octets]), "plain_dot")
+    """Sums of the products of a lane's codes as the tile calls them, for hosts without the instruction."""
+    each = per_word(shape)
+    sums, codes = (ir.VectorType(ir.IntType(32 // n), n * shape.lanes) for n in (1, each))
+    wide = ir.VectorType(ir.IntType(32), each * shape.lanes)
+    function = ir.Function(module, ir.FunctionType(sums, [sums, codes, codes]), "plain_dot")
     module.globals[f"llvm.{shape.multiply}"] = module.globals.pop("plain_dot")
     total, a, b = function.args
     builder = ir.IRBuilder(function.append_basic_block())
     left = builder.zext(a, wide) if shape.unsigned_rows else builder.sext(a, wide)
     product = builder.mul(left, builder.sext(b, wide))
-    for octet in range(4):
-        places = ir.Constant(sums, [4 * lane + octet for lane in range(shape.lanes)])
+    for code in range(each):
+        places = ir.Constant(sums, [each * lane + code for lane in range(shape.lanes)])
         total = builder.add(total, builder.shuffle_vector(product, product, places))
     builder.ret(total)
 
@@ -119,7 +127,7 @@ def plain_tile(name: str) -> tuple[Any, Callable[..., int]]:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module = ir.Module()
-    if TILES[name].screen == "i8":
+    if name in INTEGERS:
         add_plain_dot(module, TILES[name])
     build_tile(module, "tile", TILES[name]).linkage = "external"
     cpu, features = host_cpu()
@@ -175,11 +183,12 @@ def run(name: str, inputs: Inputs) -> Outcome:
 
 
 def as_words(codes: Array, flip: int = 0) -> Array:
-    """int8 (m, 4 k) as words (k, m), four codes each."""
-    return np.ascontiguousarray((codes.view(np.uint32) ^ np.uint32(flip)).T).view(np.int32)
+    """int8 (m, 4 k), or int16 (m, 2 k), as words (k, m), four or two codes each, of the dtype of such panels."""
+    words = np.ascontiguousarray((codes.view(np.uint32) ^ np.uint32(flip)).T)
+    return words.view(np.int32) if codes.dtype == np.int8 else words
 
 
-def byte_inputs(shape: Tile, row_codes: Array, column_codes: Array, row_terms: Array, column_terms: Array) -> Inputs:
+def code_inputs(shape: Tile, row_codes: Array, column_codes: Array, row_terms: Array, column_terms: Array) -> Inputs:
     sums = column_codes.astype(np.int32).sum(axis=1, dtype=np.int32)
     start = -128 * sums if shape.unsigned_rows else np.zeros_like(sums)
     a = as_words(row_codes, OFFSET if shape.unsigned_rows else 0)
@@ -187,10 +196,21 @@ def byte_inputs(shape: Tile, row_codes: Array, column_codes: Array, row_terms: A
 
 
 def codes_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
-    """The codes in int8 inputs, as int64 (rows, 4 k) and (columns, 4 k)."""
+    """The codes in inputs of integers, as int64 (rows, 4 k) and (columns, 4 k); of int16 2 k."""
     flip = np.uint32(OFFSET if shape.unsigned_rows else 0)
     a = np.ascontiguousarray(inputs.a.T).view(np.uint32) ^ flip
-    return a.view(np.int8).astype(np.int64), np.ascontiguousarray(inputs.b.T).view(np.int8).astype(np.int64)
+    b, kind = np.ascontiguousarray(inputs.b.T), CODES[shape.screen]
+    return a.view(kind).astype(np.int64), b.view(kind).astype(np.int64)
+
+
+def random_codes(shape: Tile, width: int, k: int, generator: np.random.Generator) -> Array:
+    """Any bytes; or int16 so large that a row is hardly shorter than is allowed, one with a single large one."""
+    if shape.screen == "i8":
+        return generator.integers(-127, 128, (width, 4 * k)).astype(np.int8)
+    codes = generator.normal(size=(width, 2 * k))
+    codes *= (LONGEST_SHORT - (2 * k) ** 0.5) / np.linalg.norm(codes, axis=1, keepdims=True)
+    codes[0], codes[0, 0] = 0, LARGEST_SHORT
+    return np.rint(np.clip(codes, -LARGEST_SHORT, LARGEST_SHORT)).astype(np.int16)
 
 
 def random_inputs(name: str, k: int, seed: int = 0, intervals: int = 1) -> Inputs:
@@ -199,18 +219,19 @@ def random_inputs(name: str, k: int, seed: int = 0, intervals: int = 1) -> Input
     terms = []
     for width in shape[:2]:
         scale, bias = np.exp(generator.normal(size=width)), generator.normal(size=width) * k**0.5
-        bias *= 127.0**2 if shape.screen == "i8" else 1.0
+        bias *= {"f32": 1.0, "i8": 127.0**2, "i16": LONGEST_SHORT**2 / k}[shape.screen]
         terms.append(np.array([scale, bias, *[[-np.inf] * width, [np.inf] * width] * intervals], np.float32))
     if shape.screen == "f32":
         a, b = (generator.normal(size=(k, width)).astype(np.float32) for width in shape[:2])
         return Inputs(a, b, *terms, np.zeros(shape.columns, np.int32))
-    codes = [generator.integers(-127, 128, (width, 4 * k)).astype(np.int8) for width in shape[:2]]
-    return byte_inputs(shape, *codes, *terms)
+    codes = [random_codes(shape, width, k, generator) for width in shape[:2]]
+    return code_inputs(shape, *codes, *terms)
 
 
 def products_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
-    """Products of int8 codes as the tile rounds them: without the row's scale, and with it."""
+    """Products of integers as the tile rounds them: without the row's scale, and with it."""
     a, b = codes_of(inputs, shape)
+    assert np.abs(a @ b.T).max(initial=0) < 2**31
     of_column = (a @ b.T).astype(np.float32) * inputs.column_terms[SCALE]
     return of_column, of_column * inputs.row_terms[SCALE][:, None]
 
@@ -225,13 +246,13 @@ def values_of(inputs: Inputs, shape: Tile, products: Array) -> tuple[Array, Arra
 
 
 def check_products(name: str, k: int) -> None:
-    """float32 within gamma_k, int8 to the bit."""
+    """float32 within gamma_k, integers to the bit."""
     shape, inputs = TILES[name], random_inputs(name, k)
     outcome = run(name, inputs)
     assert outcome.found
     assert outcome.of_row.all()
     assert outcome.of_column.all()
-    if shape.screen == "i8":
+    if name in INTEGERS:
         np.testing.assert_array_equal(outcome.products, products_of(inputs, shape)[1])
         return
     a, b = inputs.a.astype(np.float64), inputs.b.astype(np.float64)
@@ -298,11 +319,28 @@ def test_extreme_codes_overflow_nothing(name: str, k: int) -> None:
     for codes in (row_codes, column_codes):
         codes[0], codes[1] = 127, -127
     terms = [random_inputs(name, k)[at] for at in (2, 3)]
-    inputs = byte_inputs(shape, row_codes, column_codes, *terms)
+    inputs = code_inputs(shape, row_codes, column_codes, *terms)
     outcome = run(name, inputs)
     np.testing.assert_array_equal(outcome.products, products_of(inputs, shape)[1])
     scales = terms[0][SCALE][0].astype(float) * terms[1][SCALE][:2].astype(float)
     np.testing.assert_allclose(outcome.products[0, :2] / scales, [4 * k * 127**2, -4 * k * 127**2], rtol=4 * UNIT)
+
+
+@pytest.mark.parametrize("k", [1, 7, 4096, LARGEST_DIMENSION // 2])
+@pytest.mark.parametrize("name", [name for name in INTEGERS if name not in BYTES])
+def test_the_longest_rows_of_int16_overflow_nothing(name: str, k: int) -> None:
+    """Rows that are equal, or each other's negatives: 46,340 squared is just below 2^31."""
+    shape = TILES[name]
+    codes = random_codes(shape, 2, k, np.random.default_rng(k))[1]
+    while (
+        np.square(codes.astype(np.int64)).sum() < (LONGEST_SHORT - (2 * k) ** 0.5) ** 2 and codes.max() < LARGEST_SHORT
+    ):
+        codes[np.argmax(codes)] += 1
+    row_codes, column_codes = np.tile(codes, (shape.rows, 1)), np.tile(codes, (shape.columns, 1))
+    row_codes[1] = -codes
+    inputs = code_inputs(shape, row_codes, column_codes, *random_inputs(name, k)[2:4])
+    assert codes_of(inputs, shape)[0][0] @ codes > (0.98 if k > 1 else 0.5) * 2**31
+    np.testing.assert_array_equal(run(name, inputs).products, products_of(inputs, shape)[1])
 
 
 @every_tile
@@ -314,10 +352,11 @@ def test_each_value_alone_sets_its_own_bit(name: str) -> None:
     one, other = ((inputs.row_terms, inputs.column_terms)[turn] for turn in (0, 1))
     for row in range(shape.rows):
         for column in range(shape.columns):
-            if shape.screen == "i8":
-                row_codes, column_codes = np.zeros((shape.rows, 4), np.int8), np.zeros((shape.columns, 4), np.int8)
-                row_codes[row, column % 4] = column_codes[column, column % 4] = 1
-                inputs = byte_inputs(shape, row_codes, column_codes, *inputs[2:4])
+            if name in INTEGERS:
+                each, kind = per_word(shape), CODES[shape.screen]
+                row_codes, column_codes = (np.zeros((width, each), kind) for width in shape[:2])
+                row_codes[row, column % each] = column_codes[column, column % each] = 1
+                inputs = code_inputs(shape, row_codes, column_codes, *inputs[2:4])
             else:
                 inputs.a[:], inputs.b[:] = 0, 0
                 inputs.a[0, row] = inputs.b[0, column] = 1
@@ -341,8 +380,8 @@ def test_nothing_is_written_when_nothing_passes(name: str) -> None:
 @every_tile
 def test_nan_passes_no_gate(name: str) -> None:
     inputs = random_inputs(name, 3)
-    floats = TILES[name].screen == "f32"
-    if floats:
+    floats = name not in BYTES
+    if name in FLOATS:
         inputs.a[1, 0] = np.nan
     else:
         inputs.row_terms[SCALE, 0] = np.nan
@@ -360,7 +399,7 @@ def test_nan_passes_no_gate(name: str) -> None:
 
 @every_tile
 def test_pads_pass_no_gate(name: str) -> None:
-    """Rows and columns that are none have words of 0, which as unsigned codes mean -128."""
+    """Rows and columns that are none have words of 0, which as unsigned bytes mean -128."""
     inputs = random_inputs(name, 16, intervals=2)
     for words, terms, first in ((inputs.a, inputs.row_terms, 3), (inputs.b, inputs.column_terms, 5)):
         words[:, first:], terms[SCALE, first:], terms[BIAS, first:] = 0, 0, PAD
@@ -391,9 +430,12 @@ def count_trailing_zeros(value):
 @pytest.mark.parametrize(
     ("features", "names"),
     [
-        ("+avx512f,+avx512vnni,+avxvnni,+avx2,+fma", {"f32": "avx512_8x48", "i8": "avx512vnni_8x48"}),
+        (
+            "+avx512f,+avx512vnni,+avxvnni,+avx2,+fma",
+            {"f32": "avx512_8x48", "i8": "avx512vnni_8x48", "i16": "avx512vnni16_8x48"},
+        ),
         ("+avx512f,-avx512vnni,+avx2,+fma", {"f32": "avx512_8x48"}),
-        ("-avx512f,+avxvnni,+avx2,+fma", {"f32": "avx2_6x16", "i8": "avxvnni_6x16"}),
+        ("-avx512f,+avxvnni,+avx2,+fma", {"f32": "avx2_6x16", "i8": "avxvnni_6x16", "i16": "avxvnni16_6x16"}),
         ("+avx2,-fma", {"f32": "generic_8x12"}),
         ("+neon,+dotprod", {"f32": "generic_8x12", "i8": "dotprod_8x12"}),
         ("+neon", {"f32": "generic_8x12"}),
@@ -419,7 +461,7 @@ def test_an_unknown_tile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         host_tiles.__wrapped__()
 
 
-def test_rows_too_long_for_int8_have_one_screen() -> None:
+def test_rows_too_long_for_integers_have_one_screen() -> None:
     assert set(usable_screens(LARGEST_DIMENSION)) == set(host_tiles())
     assert usable_screens(LARGEST_DIMENSION + 1) == ["f32"]
     assert 255 * 127 * LARGEST_DIMENSION < 2**31
@@ -428,7 +470,7 @@ def test_rows_too_long_for_int8_have_one_screen() -> None:
 def runs_here(name: str) -> bool:
     """Whether this processor has the instructions of a tile; those of AVX-VNNI under either of two names."""
     features = set(host_cpu()[1].split(","))
-    if name == "avxvnni_6x16" and features.issuperset(("+avx512vnni", "+avx512vl")):
+    if name.startswith("avxvnni") and features.issuperset(("+avx512vnni", "+avx512vl")):
         return True
     return features.issuperset(f"+{each}" for each in TILES[name].features)
 
@@ -439,6 +481,7 @@ def runs_here(name: str) -> bool:
         pytest.param("avx2_6x16", AVX2, marks=pytest.mark.skipif(not X86, reason="x86 only")),
         ("generic_8x12", {"MINESTREAM_TILE": "generic_8x12"}),
         ("avxvnni_6x16", {"MINESTREAM_TILE": "avxvnni_6x16"}),
+        ("avxvnni16_6x16", {"MINESTREAM_TILE": "avxvnni16_6x16"}),
     ],
 )
 def test_other_tiles_in_their_own_process(name: str, variables: dict[str, str], tmp_path: Path) -> None:
@@ -489,6 +532,9 @@ LINUX, ARM = "x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"
         (LINUX, "znver4", "avx512vnni_8x48", "vpdpbusd", "(%rsp)"),
         (LINUX, "icelake-server", "avx512vnni_8x48", "vpdpbusd", "(%rsp)"),
         (LINUX, "alderlake", "avxvnni_6x16", "vpdpbusd", "(%rsp)"),
+        (LINUX, "znver4", "avx512vnni16_8x48", "vpdpwssd", "(%rsp)"),
+        (LINUX, "sapphirerapids", "avx512vnni16_8x48", "vpdpwssd", "(%rsp)"),
+        (LINUX, "alderlake", "avxvnni16_6x16", "vpdpwssd", "(%rsp)"),
         (ARM, "neoverse-n1", "dotprod_8x12", "sdot", "[sp"),
     ],
 )
@@ -527,8 +573,8 @@ def main() -> None:
     if name == "avx2_6x16":
         assert "vfmadd" in text
         assert "zmm" not in text
-    if name == "avxvnni_6x16":
-        assert "vpdpbusd" in text
+    if name.startswith("avxvnni"):
+        assert TILES[name].multiply.split(".")[-2] in text
 
 
 if __name__ == "__main__":

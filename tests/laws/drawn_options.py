@@ -379,7 +379,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
 
 # What must change no row, drawn for each run anew.
 HOW: dict[str, Callable[[Drawing], Any]] = {
-    "screen": lambda d: d.one_of("scan", "f32", "i8", "auto"),
+    "screen": lambda d: d.one_of("scan", "f32", "i16", "i8", "auto"),
     "threads": lambda d: d.one_of(1, 1, 2, 3),
     "block_rows": lambda d: d.now_and_then(0.5, 1, 7, 37, 64),
     "batch_rows": lambda d: d.now_and_then(0.15, 3, 13, 64),

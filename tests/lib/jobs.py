@@ -121,6 +121,7 @@ SCANNED: dict[str, Job] = {
 JOBS: dict[str, Job] = SCANNED | {
     "f32": arrays(screen="f32"),
     "i8": arrays(screen="i8", negatives=2),
+    "i16": arrays(screen="i16", positives="hardest"),
     "int8": arrays((ROWS * 20).astype(np.int8), screen="f32", metric="dot", band="any"),
     "normalized": arrays(normalize=True, metric="euclidean", margin=0.5, screen="f32"),
     "file": filed("file.parquet", carry=["text"]),

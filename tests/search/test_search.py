@@ -1,4 +1,4 @@
-"""The sweep on worlds that its screens find hard: the scan's rows, by float32 and by int8; and their proven errors."""
+"""The sweep on worlds that its screens find hard: the scan's rows, by each of them; and their proven errors."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from minestream.search.sweep import Sweeping
 from minestream.system.stats import ShardStats
 from minestream.system.threads import Workers
 
-SWEPT = tuple(reversed(usable_screens(8)))  # f32, and i8 where the host has it
+SWEPT = tuple(reversed(usable_screens(8)))  # f32, and i16 and i8 where the host has them
 
 # ---------------------------------------------------------------- worlds
 
@@ -419,7 +419,7 @@ def test_buffers_and_steps_of_any_size(case: str, monkeypatch: pytest.MonkeyPatc
     ["nearest, 16", "semi-hard, hardest positives", "random, skip", "weighted, skip", "near duplicates", "all pairs"],
 )
 def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the gates have learnt by int8 holds for float32, whose affinities are others."""
+    """What the gates have learnt by one screen holds for the next, whose affinities are others."""
     some, options = world("lognormal_norms", 1000), fitted("lognormal_norms", case, "euclidean")
     expected = mined(some, "scan", **options).table()
     set_sizes(monkeypatch, SCAN_ROWS=0, DOUBT=-1.0, PART_ANCHORS=90, GROUP_ROWS=400, BLOCK_ROWS=333)
@@ -739,7 +739,7 @@ def half_widths(vectors: np.ndarray[Any, Any], metric: str, screen: str) -> np.n
     return shares / swept.ready.frame.scale**2
 
 
-@pytest.mark.parametrize(("screen", "most"), [("f32", 3e-5), ("i8", 0.02)])
+@pytest.mark.parametrize(("screen", "most"), [("f32", 3e-5), ("i16", 4e-4), ("i8", 0.02)])
 def test_the_bound_is_of_use(screen: str, most: float) -> None:
     """Unit rows of 384 coordinates, and such with a coordinate that sticks out, which the rotation takes away."""
     if screen not in SWEPT:
