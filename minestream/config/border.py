@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from minestream.config.commands import Exporting, own_options
 from minestream.config.names import foreign_option, meaning
 from minestream.config.option import flag_of, help_of, of_type
-from minestream.config.resolve import OPTION_FIELDS
+from minestream.config.resolve import ALIASES, OPTION_FIELDS
 from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -80,7 +80,8 @@ def unknown_keyword(function: str, name: str, known: Iterable[str]) -> UsageErro
     """The error for a keyword that a function does not take; `known`: those that it does."""
     hidden = {each for each, spec in OPTION_FIELDS.items() if spec.metadata["kind"] == "hidden"}
     shown = [each for each in known if each not in hidden]
-    ours = foreign_option(function, name, {"-k", "-o" if "out" in shown else "", *map(flag_of, shown)})
+    flags = {"-k", "-o" if "out" in shown else "", *map(flag_of, shown)}
+    ours = flag_of(ALIASES[name]) if ALIASES.get(name) in shown else foreign_option(function, name, flags)
     return UsageError(f"{function} has no option {name!r}", meaning(ours) if ours else nearest_name(name, shown))
 
 

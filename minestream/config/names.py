@@ -46,7 +46,7 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "n_negatives": "--negatives (-k)", "hn_mining": "--band", "type_of_triplets": "--band", "miner": "--band",
     "top_k": "--negatives (-k)", "k": "--negatives (-k)", "alpha": "--margin", "p_positives": "--positives",
     "sampling_strategy": "--pick", "batch_size": "--memory", "num_workers": "--threads", "n_jobs": "--threads",
-    "output_format": "--emit", "output_scores": "--scores", "embedding_column": "--embedding",
+    "output_format": "--emit", "output_scores": "--scores",
     "distance": "--metric", "include_positives": "--emit tuples", "output": "-o", "random_state": "--seed",
     "max_score": "--max-similarity", "min_score": "--min-similarity", "hard_negatives_to_mine": "--negatives (-k)",
     "positive_margin_type": "--relative-margin or --absolute-margin",

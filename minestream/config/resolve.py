@@ -23,6 +23,10 @@ OPTION_FIELDS: dict[str, Field[Any]] = {
     for spec in (*fields(MineConfig), *fields(Tables), *fields(Resources))
     if spec.metadata["kind"] != "derived"
 }
+# What else the command line calls an option, with underscores.
+ALIASES = {
+    flag.lstrip("-").replace("-", "_"): spec.name for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"]
+}
 _TABLES = {"vectors", "labels", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
@@ -68,7 +72,8 @@ def split_options(options: Mapping[str, Any], function: str = "mine") -> tuple[M
     refuse_gone("emit", options.get("emit"))  # before the text= that was given beside it
     for name in options:
         if name not in OPTION_FIELDS:
-            raise unknown_option(name, options[name], OPTION_FIELDS, FOREIGN_OPTIONS.get(f"{function} {name}", ""))
+            ours = flag_of(ALIASES[name]) if name in ALIASES else FOREIGN_OPTIONS.get(f"{function} {name}", "")
+            raise unknown_option(name, options[name], OPTION_FIELDS, ours)
     preset = options.get("preset")
     check_value(OPTION_FIELDS["preset"], preset)
     given = {**(PRESETS[preset].options if preset else {}), **options}

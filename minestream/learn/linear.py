@@ -55,13 +55,23 @@ class Linear:
     mean: NDArray[np.float64]
     about: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        if not _fit(self.weights, self.mean):
+            raise InputError(
+                "a linear embedding has weights (e, d) and a mean of d values, arrays of float64",
+                "convert them: numpy.asarray(weights, numpy.float64)",
+            )
+
     def __repr__(self) -> str:
         e, d = self.weights.shape
         return f"Linear({d} coordinates to {e}{', centred' if self.mean.any() else ''}: weights, mean, about)"
 
     def transform(self, rows: NDArray[Any], workers: Workers | None = None) -> NDArray[np.float64]:
-        """The projected rows, float64 (m, e), of float32 or float64 rows (m, d); threads do not change the bits."""
-        refuse_masked(rows, "rows")
+        """The projected rows, float64 (m, e), of rows (m, d) of any float type, int8 or uint8.
+
+        Threads do not change the bits. InputError for rows of another shape or type.
+        """
+        rows = np.ascontiguousarray(self.taken(matrix_of("rows", rows), "a row"))
         out = np.empty((len(rows), len(self.weights)))
         transposed = np.ascontiguousarray(self.weights.T)
 
@@ -72,6 +82,17 @@ class Linear:
         return out
 
     project = transform  # the former name, for one more version
+
+    def taken(self, rows: NDArray[Any], what: str) -> NDArray[Any]:
+        """The coordinates of rows (m, d) that it takes; InputError, of `what`, where there are not as many."""
+        width = self.weights.shape[1]
+        rows = rows[:, :width] if self.about.get("dims") == width else rows
+        if rows.shape[1] != width:
+            raise InputError(
+                f"{what} has {rows.shape[1]} coordinates, the linear embedding takes {width}",
+                "apply it to embeddings of the model that it was learned from",
+            )
+        return rows
 
     def save(self, path: Path) -> None:
         """Write a .npz file without pickles; equal embeddings give equal bytes."""
@@ -94,20 +115,18 @@ class Linear:
                     raise InputError(f"{path}: no linear embedding", "minestream fit writes one: the model comes first")
             with np.load(path, allow_pickle=False) as found:
                 weights, mean, about = (np.asarray(found[name]) for name in ("weights", "mean", "about"))
-            read = cls(weights, mean, json.loads(about.tobytes()))
+            told = json.loads(about.tobytes())
         except OSError as error:
             raise unreadable(str(path), error) from error
         except InputError:
             raise
         except Exception as error:  # a broken archive: readers of zip, zlib and headers raise many kinds
             raise InputError(f"{path}: not a linear embedding: {error}", "minestream fit writes one") from error
-        fits = weights.ndim == 2 and weights.size and mean.shape == weights.shape[1:]
-        ours = isinstance(read.about, dict) and read.about.get("format") == FORMAT
-        if not fits or not ours or not weights.dtype == mean.dtype == np.float64:
+        if not (isinstance(told, dict) and told.get("format") == FORMAT and _fit(weights, mean)):
             raise InputError(f"{path}: not a linear embedding of format {FORMAT}", "minestream fit writes one")
         if not (np.isfinite(weights).all() and np.isfinite(mean).all()):
             raise InputError(f"{path}: not every number in it is finite", "minestream fit writes one")
-        return read
+        return cls(weights, mean, told)
 
     def crc32(self) -> int:
         """A checksum of the weights and the mean."""
@@ -198,20 +217,38 @@ def _projected(
     while count := lane.ready():
         place, batch = lane.take(count)
         vectors = decode_vectors(batch.column(at), column, place, "leave them out")
-        width = learned.weights.shape[1]
-        vectors = vectors[:, :width] if learned.about.get("dims") == width else vectors
-        if vectors.shape[1] != width:
-            raise InputError(
-                f"{place.file}: column {column!r} has {vectors.shape[1]} coordinates, the linear embedding takes "
-                f"{width}",
-                "apply it to embeddings of the model that it was learned from",
-            )
+        vectors = learned.taken(vectors, f"{place.file}: column {column!r}")
         for kind, bad in bad_rows(vectors, False).items():
             raise place.refusal(column, kind, bad, "leave them out")
         values = learned.transform(plain_floats(vectors), workers).astype(np.float32)
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
         columns = [lists if index == at else each for index, each in enumerate(batch.columns)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _fit(weights: Any, mean: Any) -> bool:
+    """Whether these are the arrays of a linear embedding."""
+    if not (isinstance(weights, np.ndarray) and isinstance(mean, np.ndarray)):
+        return False
+    shapes = weights.ndim == 2 and weights.size > 0 and mean.shape == weights.shape[1:]
+    return shapes and weights.dtype == mean.dtype == np.float64
+
+
+def array_of(name: str, given: Any) -> NDArray[Any]:
+    """What a caller passed as an array; InputError for what is none, and for masked elements."""
+    refuse_masked(given, name)
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError, RuntimeError) as error:  # lists of several lengths; tensors that NumPy cannot read
+        raise InputError(f"{name}: a {type(given).__name__} is no array: {error}", "pass a NumPy array") from error
+
+
+def matrix_of(name: str, given: Any) -> NDArray[Any]:
+    """Rows that a caller passed, as float32 or float64 (m, d) without loss, the types that kernels are made for."""
+    rows = array_of(name, given)
+    if rows.ndim != 2 or not (rows.dtype.kind == "f" or rows.dtype in (np.int8, np.uint8)):
+        raise InputError(f"{name} is {rows.dtype} of shape {rows.shape}", "pass rows of floats, (m, d)")
+    return rows.astype(np.float32 if rows.itemsize <= 4 else np.float64, copy=False)
 
 
 def plain_floats(vectors: NDArray[Any]) -> NDArray[Any]:

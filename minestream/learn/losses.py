@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from minestream.config.border import public
 from minestream.config.metrics import METRICS
 from minestream.config.names import nearest_value
+from minestream.config.option import of_type
 from minestream.errors import InputError, UsageError
-from minestream.inputs.decode import bad_rows, refuse_masked
+from minestream.inputs.decode import bad_rows
 from minestream.kernels import distances, loss
+from minestream.learn.linear import array_of, matrix_of
 from minestream.outputs.losses import Distances
 from minestream.system.threads import Workers, slices
 
@@ -59,7 +61,7 @@ def triplet_loss(
     Parameters
     ----------
     anchor, positive, negative : array (m, d)
-        Row i of each is triplet i. Any float type or int8; computed in float64.
+        Row i of each is triplet i. Any float type, int8 or uint8; computed in float64.
     margin : float
         m, in units of the metric (squared for sqeuclidean); p = d(anchor, positive), x = d(anchor, negative).
     metric : {"sqeuclidean", "euclidean", "cosine", "dot"}
@@ -104,7 +106,7 @@ def contrastive_loss(
     Parameters
     ----------
     left, right : array (m, d)
-        Row i of each is pair i. Any float type or int8; computed in float64.
+        Row i of each is pair i. Any float type, int8 or uint8; computed in float64.
     similar : array of length m
         1 or True: similar; 0 or False: dissimilar. Other values are refused, since some libraries mean the opposite.
     margin : float
@@ -138,14 +140,13 @@ def _check(metric: str, metrics: tuple[str, ...], reduction: str, margin: float)
     for name, value, known in (("metric", metric, metrics), ("reduction", reduction, REDUCTIONS)):
         if value not in known:
             raise UsageError(f"{name}={value!r}", nearest_value(name, str(value), list(known)))
-    if not np.isfinite(margin):
+    if not np.isfinite(of_type("--margin", "float", margin)):
         raise UsageError(f"margin={margin!r}", "it must be a finite number")
 
 
 def _similar(given: Any, count: int) -> NDArray[np.bool_]:
     """The labels of pairs as bools; raises InputError unless they follow the convention."""
-    refuse_masked(given, "similar")
-    labels = np.asarray(given)
+    labels = array_of("similar", given)
     if labels.shape != (count,):
         raise InputError(f"similar has shape {labels.shape}, there are {count} pairs", CONVENTION)
     if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
@@ -165,11 +166,7 @@ def _matrices(given: dict[str, Any], metric: str, normalize: bool) -> tuple[Rows
 
 def _matrix(name: str, given: Any, needs_direction: bool) -> Rows:
     """One table as float64 (m, d), checked."""
-    refuse_masked(given, name)
-    rows = np.asarray(given)
-    if rows.ndim != 2 or not (rows.dtype.kind == "f" or rows.dtype == np.int8):
-        raise InputError(f"{name} is {rows.dtype} of shape {rows.shape}", "pass rows of floats, (m, d)")
-    rows = np.ascontiguousarray(rows, np.float64)
+    rows = np.ascontiguousarray(matrix_of(name, given), np.float64)
     for kind, at in bad_rows(rows, needs_direction).items():
         raise InputError(f"{name}: {kind} in row {int(at[0])} ({len(at)} such rows)", "leave such rows out")
     return rows

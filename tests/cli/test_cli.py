@@ -211,8 +211,7 @@ def test_a_reader_who_left_is_no_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
-    sorted({name for name in FOREIGN_OPTIONS if " " not in name} - set(OPTION_FIELDS) - {"embedding_column", "k"}),
+    "name", sorted({name for name in FOREIGN_OPTIONS if " " not in name} - set(OPTION_FIELDS) - {"k"})
 )
 def test_options_of_other_tools_are_answered_with_ours(capsys: pytest.CaptureFixture[str], name: str) -> None:
     flag = "--" + name.replace("_", "-")

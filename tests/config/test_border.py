@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import pytest
 import minestream
 from minestream.cli.main import main
 from minestream.config.border import accepted, in_python
+from minestream.config.option import flag_of
 from minestream.config.resolve import OPTION_FIELDS, resolved
 from minestream.errors import InputError, MinestreamError, UsageError, speaking_options
 
@@ -109,6 +111,29 @@ def test_type_checkers_know_the_options(tmp_path: Path) -> None:
     where = os.environ | {"MYPYPATH": str(ROOT)}  # an editable install is found by a hook, which mypy does not run
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=where)
     assert [line.split(":")[1] for line in done.stdout.splitlines() if "error:" in line] == ["3", "4", "5"], done.stdout
+
+
+# Every other long name that the command line has for an option, and the functions that take the option.
+OTHER_NAMES = [
+    (flag.lstrip("-").replace("-", "_"), spec.name)
+    for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"] if flag not in ("-k", flag_of(spec.name))
+]  # fmt: skip
+TAKERS: dict[str, Callable[..., Any]] = {
+    "mine": partial(minestream.mine, "a.parquet", "b.parquet"),
+    "mine_arrays": partial(minestream.mine_arrays, ROWS, LABELS),
+    "mine_batches": partial(minestream.mine_batches, "a.parquet"), "Miner": partial(minestream.Miner, 8),
+    "profile": partial(minestream.profile, "a.parquet"), "fit": partial(minestream.fit, "a.parquet", "b.npz"),
+    "compare": partial(minestream.compare, "a.parquet", "b.parquet"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("function", TAKERS)
+@pytest.mark.parametrize(("name", "ours"), OTHER_NAMES)
+def test_other_names_of_the_command_line_are_answered_with_the_keyword(function: str, name: str, ours: str) -> None:
+    if function in ("profile", "fit", "compare") and ours == "qrels":
+        return  # they take no listed pairs
+    with pytest.raises(UsageError, match=f"no option '{name}'\nhere that is {ours}"):
+        TAKERS[function](**{name: "x"})
 
 
 @pytest.mark.parametrize(

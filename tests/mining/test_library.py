@@ -153,6 +153,55 @@ def test_masked_elements_where_nothing_can_be_null_are_refused(given: Any) -> No
         given()
 
 
+# What hands rows of 12 coordinates to kernels, which trust the shapes that they are given.
+KERNEL_CALLS: dict[str, Any] = {
+    "mine_arrays": lambda rows: minestream.mine_arrays(rows, LABELS[:8] % 2),
+    "Miner": lambda rows: minestream.Miner(16).feed({"embedding": rows, "label": LABELS[:8] % 2}),
+    "triplet_loss": lambda rows: minestream.triplet_loss(rows, ROWS[:8], ROWS[:8], 0.2),
+    "contrastive_loss": lambda rows: minestream.contrastive_loss(rows, ROWS[:8], np.ones(8), 0.2),
+    "transform": lambda rows: minestream.Linear(np.eye(2, 12), np.zeros(12), {}).transform(rows),
+}  # fmt: skip
+NO_ROWS: dict[str, Any] = {
+    "one dimension": ROWS[0], "three": ROWS[:8, :, None], "a number": 1.0, "a text": "x", "None": None,
+    "texts": ROWS[:8].astype(str), "objects": ROWS[:8].astype(object), "complex": ROWS[:8].astype(complex),
+    "bools": ROWS[:8] > 0, "lists of several lengths": [[0.0] * 12, [0.0] * 11], "a dict": {"embedding": ROWS[:8]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", NO_ROWS.values(), ids=NO_ROWS)
+@pytest.mark.parametrize("call", KERNEL_CALLS.values(), ids=KERNEL_CALLS)
+def test_what_is_no_matrix_of_numbers_is_refused_in_words(call: Any, rows: Any) -> None:
+    with pytest.raises((InputError, UsageError)):
+        call(rows)
+
+
+@pytest.mark.parametrize("width", [1, 11, 13, 20_000])
+@pytest.mark.parametrize("name", ["triplet_loss", "contrastive_loss", "transform"])
+def test_rows_of_another_length_are_refused(name: str, width: int) -> None:
+    """A kernel would read beyond what is there."""
+    with pytest.raises(InputError, match=f"{width} coordinates, the linear embedding takes 12|different shapes"):
+        KERNEL_CALLS[name](np.ones((8, width), np.float32))
+
+
+@pytest.mark.parametrize(("weights", "mean"), [
+    (np.eye(2, 12), np.zeros(3)), (np.eye(2, 12), np.zeros((12, 1))), (np.ones(12), np.zeros(12)),
+    (np.eye(2, 12), 0.0), ([[1.0] * 12], [0.0] * 12), (np.eye(2, 12, dtype=np.float32), np.zeros(12)),
+])  # fmt: skip
+def test_a_linear_embedding_is_made_of_arrays_that_fit(weights: Any, mean: Any) -> None:
+    with pytest.raises(InputError, match=r"weights \(e, d\) and a mean of d values"):
+        minestream.Linear(weights, mean, {})
+
+
+def test_rows_of_every_type_are_projected_alike() -> None:
+    model = minestream.Linear(np.eye(2, 12) + 0.5, np.ones(12), {})
+    whole = np.arange(36, dtype=np.float64).reshape(3, 12)
+    kinds = [whole.astype(kind) for kind in ("f2", "f4", ">f4", ">f8", np.longdouble, "i1", "u1")]
+    for rows in (*kinds, whole.tolist(), np.asfortranarray(whole), np.repeat(whole, 2, axis=1)[:, ::2]):
+        assert np.array_equal(model.transform(rows), model.transform(whole))
+    first = minestream.Linear(model.weights, model.mean, {"dims": 12})  # learned from the first coordinates
+    assert np.array_equal(first.transform(np.hstack([whole, whole])), model.transform(whole))
+
+
 def test_masked_labels_and_groups_are_null() -> None:
     mined = minestream.mine_arrays(ROWS, masked(LABELS, 0, 7), groups=masked(LABELS % 3, 5)).table()
     labels, groups = [[None if i in at else int(v) for i, v in enumerate(values)]
