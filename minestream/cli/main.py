@@ -94,6 +94,7 @@ def usage_error(error: click.UsageError) -> UsageError:
     command = error.ctx.command_path if error.ctx else "minestream"
     # Not loaded for --help.
     from minestream.config.names import GONE, foreign_option, unknown_option
+    from minestream.config.resolve import OPTION_FIELDS
 
     if isinstance(error, click.NoSuchOption):
         plain = error.option_name.lstrip("-").replace("-", "_")
@@ -102,6 +103,7 @@ def usage_error(error: click.UsageError) -> UsageError:
         if plain in GONE or ours:
             return unknown_option(error.option_name, ours=ours)
         near = [each for each in error.possibilities or () if is_near(error.option_name, each)]
+        near = [] if plain in OPTION_FIELDS else near  # an option of mine is no slip of the pen
         error = click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx)
     hint = f"{command} {'--help-all' if command.endswith(' mine') else '--help'} lists what there is"
     if isinstance(error, click.BadParameter) and error.param is not None and "," in error.message:

@@ -8,6 +8,7 @@ from typing import Any
 
 from minestream.cli.printing import quantile_rows
 from minestream.cli.tables import sections
+from minestream.mining.outcome import columns_rows
 from minestream.system.progress import short_number
 from minestream.system.values import Row, many
 
@@ -24,6 +25,7 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
     ratio, cut = profile["negatives_per_positive"], profile["suspects"].get("listed_above")
     rows: list[Row] = [
         ("rows that take part", f"{profile['rows']:,}", f"of {source['rows']:,}, {source['dimension']} values"),
+        *((name, "", text) for name, text, *_ in columns_rows(profile["columns"])),
         *((f"  dropped: {cause}", f"{count:,}") for cause, count in source["dropped"].items()),
         ("labels", f"{profile['labels']:,}", f"{many(profile['rows_without_positive'], 'row')} without a positive"),
         ("positive pairs", f"{profile['positive_pairs']:,}"),

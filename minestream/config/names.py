@@ -41,6 +41,10 @@ _NO_DEVICE = (
     "there is none: it runs on the processor, a dozen seconds for 100,000 rows of 384 values on 2 cores; --dry-run of "
     "mine says how many it will take here"
 )
+_ONE_PROFILED = (
+    "it looks at one table with labels; queries and a corpus are mined, and minestream describe OUT shows the distances"
+)
+_ONE_FITTED = "it learns from one table: queries and passages in one file, with a label for each query and its answers"
 FOREIGN_OPTIONS: dict[str, str] = {
     "num_negatives": "--negatives (-k)", "range_min": "--skip", "range_max": "leave it out: all are looked at",
     "n_negatives": "--negatives (-k)", "hn_mining": "--band", "type_of_triplets": "--band", "miner": "--band",
@@ -55,6 +59,8 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "fit exclude_rows": "make the label of such rows null, or leave them out of the file: minestream help learn",
     "describe html": "minestream.describe_html('OUT', 'page.html') writes the page",
     "profile limit": "--sample 1000 to look at fewer anchors", "verify limit": "--sample 20 to check fewer anchors",
+    **{f"profile {name}": _ONE_PROFILED for name in ("corpus", "qrels")},
+    **{f"fit {name}": _ONE_FITTED for name in ("corpus", "qrels")},
     "format": "--emit", "output_file": "-o", "output_dir": "-o",
     **{f"{call} {name}": told for call, told in _NOT_WRITTEN.items()
        for name in ("out", "output", "output_file", "output_dir")},

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from minestream.config.border import public
+from minestream.errors import OutputError
 from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
 from minestream.insight.html import (
@@ -32,8 +33,9 @@ from minestream.insight.html import (
 )
 from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
 from minestream.insight.sight import Sight
-from minestream.mining.outcome import outcome_rows, rescoring_rows, source_rows
-from minestream.outputs.mined import mined_output
+from minestream.mining.outcome import columns_rows, outcome_rows, rescoring_rows, source_rows
+from minestream.outputs.foreign import is_titled
+from minestream.outputs.mined import MinedOutput, mined_output
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.paths import text_of
 from minestream.system.progress import short_number
@@ -167,7 +169,8 @@ def _figures(found: Mapping[str, Any]) -> str:
         **{name.replace("_", " "): found[name] for name in ("rows_without_positive", "zero_rows") if found[name]},
         **{f"left out: {cause}": count for cause, count in source["dropped"].items() if count},
     }  # fmt: skip
-    return tiles(figures) + "".join(map(note, found["notes"]))
+    columns = [f"Columns: {text}." for _, text, *_ in columns_rows(found["columns"])]
+    return tiles(figures) + "".join(map(note, [*columns, *found["notes"]]))
 
 
 def _margins(found: Mapping[str, Any]) -> str:
@@ -337,7 +340,12 @@ def describe_page(mined: str | os.PathLike[str]) -> str:
         **({"Rescoring": values([*rescoring_rows(found["rescoring"])])} if "rescoring" in found else {}),
     }
     command = found.get("report", {}).get("command")
-    return page(f"Mined: {output.path.name}", lead, sections, foot(found["version"], command))
+    return page(_title(output), lead, sections, foot(found["version"], command))
+
+
+def _title(output: MinedOutput) -> str:
+    """The title of the page of a mined output."""
+    return f"Mined: {output.path.name}"
 
 
 def _in_words(text: str) -> str:
@@ -371,14 +379,16 @@ def _charts(output: Any, spreads: Mapping[str, Mapping[str, float]], metric: str
 
 @public()
 def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *, overwrite: bool = True) -> str:
-    """Write the page of a mined output to `out`, and return its path; an older page there is replaced.
+    """Write the page of a mined output to `out`, and return its path; a page of this output is replaced.
 
     Raises
     ------
     InputError, UsageError, OutputError
-        When there is no mined output; when `out` does not end in .html, or cannot be written.
+        When there is no mined output; when `out` does not end in .html, is another page, or cannot be written.
     """
-    place = ending_in(".html", out, "describe", "--html ")
-    with publishing(place, overwrite, [Given("OUT", text_of(mined_output(mined).path))]) as draft:
+    place, output = ending_in(".html", out, "describe", "--html "), mined_output(mined)
+    with publishing(place, overwrite, [Given("OUT", text_of(output.path))]) as draft:
+        if place.exists() and not is_titled(place, escaped(_title(output))):
+            raise OutputError(f"{place} exists, and is the page of something else", "choose another --html")
         draft.path.write_text(describe_page(mined), encoding="utf-8")
     return str(place)

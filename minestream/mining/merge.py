@@ -107,7 +107,7 @@ def merge(
     finished = target.check(resume=resources.resume, overwrite=resources.overwrite)
     if finished is not None:
         refuse_differences(f"{target.final} was merged from something else", finished, first, AGAIN_MERGED)
-        return _merged(finished_report(target, finished, beside), slices, every)
+        return _merged(finished_report(target, finished, beside, resources), slices, every)
     with Driver(config, resources, progress_callback) as driver:
         work = {name: first[name] for name in OF_THE_WORK if name in first} | {"config": config.to_dict()}
         run = target.start(driver.held, resume=resources.resume, overwrite=resources.overwrite, **work)

@@ -113,12 +113,12 @@ def _mine_tables(
     finished = None if resources.dry_run else checked(output, config, resources, given, look)
     read = [] if resources.dry_run else marks_of(given)
     if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
-        return finished_report(output, finished, given)
+        return finished_report(output, finished, given, resources)
     with driver:  # closes all that the run opens
         sources = driver.open(inputs, tables)
         if finished is not None:
             refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
-            return finished_report(output, finished, given)
+            return finished_report(output, finished, given, resources)
         mining = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
             return estimated(mining, mining.report(None, [], complete=False), mine_shards)

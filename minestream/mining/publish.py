@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from minestream.config.mine_config import MineConfig
+from minestream.config.resources import Resources
 from minestream.inputs.given import Given, tables_read
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_notes
@@ -42,8 +43,13 @@ def publish(mining: Mining, run: Run) -> Report:
     return replace(found, files=files, notes=(*found.notes, *slice_notes(mining, run.target.final)))
 
 
-def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Given]) -> Report:
-    """The report of an output that --resume found complete; `given` are the tables that would be read."""
+def finished_report(
+    output: Target, manifest: dict[str, Any], given: Iterable[Given], resources: Resources
+) -> Report:  # fmt: skip
+    """The report of an output that --resume found complete; `given` are the tables that would be read.
+
+    Raises GateMissedError where it misses a gate of this run: it may have been published without one.
+    """
     recorded = report_of(manifest, output.final)
     config = recorded["config"]  # a file of JSON has it in the order of the alphabet
     recorded |= {"config": {name: config[name] for name in MineConfig.__dataclass_fields__ if name in config} | config}
@@ -52,4 +58,6 @@ def finished_report(output: Target, manifest: dict[str, Any], given: Iterable[Gi
     theirs = sum(file["rows"] or 0 for file in manifest["source"] if file.get("role") == "corpus")
     sizes = {"INPUT": source | {"rows": source["rows"] - theirs}, "--corpus": source | {"rows": theirs}}
     kept |= {"inputs": tables_read(given, sizes), "files": tuple(manifest["files"])}
-    return Report.of(output.final, recorded, ShardStats.from_dict(recorded["stats"]), already=True, **kept)
+    stats = ShardStats.from_dict(recorded["stats"])
+    check_gates(resources, stats, f"{output.final} was complete before, and stays; mined again it has the same rows")
+    return Report.of(output.final, recorded, stats, already=True, **kept)

@@ -42,6 +42,13 @@ def is_ours(file: AnyPath, record: Record = None) -> bool:
         return False
 
 
+def is_titled(file: AnyPath, title: str) -> bool:
+    """Whether a page of ours has this title, or the file is empty."""
+    with _opened(file) as handle:
+        head = handle.read(HEAD_BYTES)
+    return not head or f"<title>{title}</title>".encode() in head
+
+
 def _opened(file: AnyPath) -> IO[bytes]:
     return file.open() if isinstance(file, RemotePath) else file.open("rb")
 

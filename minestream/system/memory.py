@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import shutil
 import tempfile
@@ -12,7 +13,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from minestream.errors import FULL, CapacityError, UsageError
+from minestream.errors import FULL, CapacityError, OutputError, UsageError
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def scratch_root(asked: str | None) -> Path:
@@ -27,27 +30,21 @@ def scratch_root(asked: str | None) -> Path:
     """
     if asked and not os.path.isdir(asked):
         raise UsageError(f"--scratch {str(asked)!r} is no folder", "make it first")
-    with _refusals():
+    try:
         return Path(asked or tempfile.gettempdir())
+    except OSError as error:
+        what = f"no folder for temporary files can be made: {error.strerror}"
+        raise CapacityError(what, "free some space, or name another by --scratch or TMPDIR") from error
 
 
 @contextmanager
 def scratch_folder(asked: str | None) -> Iterator[Path]:
-    """A new folder in scratch_root(asked), removed at the end; raises what scratch_root raises."""
+    """A new folder in scratch_root(asked), removed at the end; raises what scratch_root and scratch_errors raise."""
     root = scratch_root(asked)
-    with _refusals():
+    with scratch_errors(root):
         folder = tempfile.TemporaryDirectory(dir=root)
     with folder as name:
         yield Path(name)
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        what = f"no folder for temporary files can be made: {error.strerror}"
-        raise CapacityError(what, "free some space, or name another by --scratch or TMPDIR") from error
 
 
 def release_memory() -> None:
@@ -59,10 +56,13 @@ def release_memory() -> None:
 
 @contextmanager
 def scratch_errors(folder: Path) -> Iterator[None]:
-    """Raise CapacityError when the scratch folder cannot be written."""
+    """Raise CapacityError when the scratch folder is full, OutputError when nobody may write there."""
     try:
         yield
     except OSError as error:
+        if error.errno in FORBIDDEN:
+            hint = "--scratch or TMPDIR names another"
+            raise OutputError(f"the scratch folder {folder} cannot be written: {error.strerror}", hint) from error
         free = f"; {shutil.disk_usage(folder).free:,} bytes are free" if folder.exists() else ""
         why = "no space left" if error.errno in FULL else error.strerror or str(error)
         raise CapacityError(

@@ -247,8 +247,10 @@ _KINDS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str], ...] = (
     ((b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"), (".pkl", ".pickle", ".joblib"),
      f"a pickle runs code when it is read: read it yourself if you trust it; {_ARRAYS}"),
     ((), (".pt", ".pth", ".safetensors", ".mat"), f"read its tensors; {_ARRAYS}"),
-    ((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"PK\3\4"), (".gz", ".zst", ".bz2", ".zip", ".xz", ".lz4"),
-     "unpack it: Parquet and Arrow files are packed inside"),
+    ((), (".xlsx", ".xls", ".ods"), "a workbook: save the sheet as CSV, each coordinate in a column"),
+    ((b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh"), (".gz", ".zst", ".bz2", ".zip", ".xz", ".lz4"),
+     "unpack it: what is packed as a whole is not read"),
+    ((b"PK\3\4",), (), f"a zip, as torch.save and Excel write too: unpack it, or read its tensors; {_ARRAYS}"),
 )  # fmt: skip
 
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import minestream
-from minestream.cli.main import main
+from minestream.cli.main import cli, main
+from minestream.config.option import flag_of
+from minestream.config.resolve import OPTION_FIELDS
 from minestream.errors import InputError, MinestreamError, OutputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
@@ -302,6 +305,9 @@ COMMANDS: list[tuple[list[str], int, str]] = [
      "hint: the other table has them: exchange INPUT and --corpus, or the names of the two columns"),
     ([*MINE, "--bogus"], USAGE, "No such option '--bogus'.\nhint: minestream mine --help-all lists"),
     ([*MINE, "--neg", "3"], USAGE, "Did you mean '--negatives'?"),
+    *(([*start, option, "x"], USAGE, f"no option '{option}'\nhint: it {what}") for option in ("--corpus", "--qrels")
+      for start, what in ((["profile", "in.parquet"], "looks at one table with labels"),
+                          (["fit", "in.parquet", "-o", "x.npz"], "learns from one table"))),
     (["fit", "in.parquet", "-o", "x.npz", "--exclude-rows", "prof"], USAGE, "hint: make the label of such rows null"),
     (["describe", "prof"], INPUT, "prof is the folder of a profile, not of mined rows\nhint: read prof/report.html"),
     ([*MINE, "--exclude-rows", "prof"], INPUT, "several tables\nhint: name one: prof/suspects.parquet"),
@@ -327,6 +333,21 @@ def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: 
     assert words in said
     assert "pickle" not in said or ".pkl" in words
     assert str(Path.cwd()) not in said, "a path is shown as it was typed"
+
+
+COMMANDS_OF_TABLES = ("profile", "fit", "compare", "apply", "merge", "describe", "verify", "export", "refilter")
+
+
+@pytest.mark.parametrize("command", COMMANDS_OF_TABLES)
+def test_an_option_of_mine_is_not_taken_for_another_of_the_command(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = cli.get_command(click.Context(cli), command)
+    assert found is not None
+    own = {flag for option in found.params for flag in option.opts}
+    for flag in {flag_of(name) for name in OPTION_FIELDS} - own:
+        assert main([command, "a", flag, "3"]) == USAGE
+        assert "Did you mean" not in capsys.readouterr().err, flag
 
 
 def test_a_value_that_no_row_has_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -266,6 +266,10 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "index.bin": (b"IxFI", "an index"),
     "a.safetensors": (b"{", "numpy.save"),
     "a.parquet.gz": (gzip.compress(b"PAR1"), "unpack it"),
+    "zipped.bin": (b"PK\3\4\0\0", "a zip, as torch.save and Excel write too"),
+    "a.zip": (b"PK\3\4\0\0", "unpack it: what is packed"),
+    "a.xlsx": (b"PK\3\4\0\0", "a workbook: save the sheet as CSV"),
+    "a.pth": (b"PK\3\4\0\0", "read its tensors"),
     "a.txt": (b"hello", "write it as Parquet first"),
 }
 
@@ -277,9 +281,12 @@ def test_other_files_are_known_and_answered(name: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="neither Parquet nor Arrow") as raised:
         open_source(tmp_path / name)
     assert hint in raised.value.hint
+    assert "Parquet and Arrow" not in raised.value.hint, "nobody knows what is in it"
     with pytest.raises(InputError, match=r"no \*.parquet in this folder") as raised:
         open_source(tmp_path)
-    assert (hint in raised.value.hint) == (name not in ("unnamed", "index.bin"))  # what is in a folder is not opened
+    assert (hint in raised.value.hint) == (
+        name not in ("unnamed", "index.bin", "zipped.bin")
+    )  # what is in a folder is not opened
 
 
 def test_lists_of_lists_without_a_value_are_no_labels_or_groups() -> None:

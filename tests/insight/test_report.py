@@ -252,6 +252,15 @@ def test_the_page_of_a_mined_file(nasty: pa.Table, tmp_path: Path, emit: str) ->
     with pytest.raises(OutputError, match="exists"):
         describe_html(tmp_path / "out.parquet", tmp_path / "out.html", overwrite=False)
     assert describe_html(tmp_path / "out.parquet", tmp_path / "out.html") == written, "a page takes the place of a page"
+    mine(nasty, tmp_path / "other.parquet", emit=emit, band="any", progress="none")
+    profile(nasty, tmp_path / "look", progress="none")
+    for out, other in (("other.parquet", "out.html"), ("out.parquet", "look/report.html")):
+        there = (tmp_path / other).read_bytes()
+        with pytest.raises(OutputError, match="is the page of something else\nchoose another"):
+            describe_html(tmp_path / out, tmp_path / other)
+        assert (tmp_path / other).read_bytes() == there
+    (tmp_path / "empty.html").touch()
+    describe_html(tmp_path / "out.parquet", tmp_path / "empty.html")
     (tmp_path / "notes.html").write_text("<html>mine</html>")
     with pytest.raises(OutputError, match="did not write it"):
         describe_html(tmp_path / "out.parquet", tmp_path / "notes.html")
@@ -356,6 +365,9 @@ def test_the_command_prints_json_or_text(nasty: pa.Table, tmp_path: Path) -> Non
     assert {"rows", "positive_pairs", "negative_pairs", "map_at_r"} <= told["counters"].keys()
     text = CliRunner().invoke(command, [source, *options, "-o", str(tmp_path / "look")], catch_exceptions=False).stdout
     assert "50 of 160 anchors" in text
+    columns = "vectors from embedding, labels from label, ids from id"
+    assert re.search(rf"\ncolumns +{columns}\n", text)
+    assert f"Columns: {columns}." in (tmp_path / "look" / "report.html").read_text(encoding="utf-8")
     assert "suspects.parquet" in text
     with pytest.raises(UsageError, match="margin takes a number"):
         CliRunner().invoke(command, [source, "--margin", "few"], catch_exceptions=False)

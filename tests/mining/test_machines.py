@@ -362,6 +362,41 @@ def test_gates_and_existing_outputs(source: Path, tmp_path: Path) -> None:
     minestream.merge(tmp_path / "out", progress="none", overwrite=True)
 
 
+@pytest.mark.usefixtures("parts_of_forty")
+@pytest.mark.parametrize("options", [{}, *FINISHED.values()], ids=["plain", *FINISHED])
+def test_gates_are_looked_at_when_resume_finds_the_output_complete(
+    source: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """An output may have been published before its gate was thought of: mined, merged, one file or a folder."""
+    mine_slices(source, tmp_path / "merged", 2, **options)
+    needed = {"source": source} if options else {}
+    made: dict[Path, Callable[..., Any]] = {
+        tmp_path / "one.parquet": lambda **more: minestream.mine(source, tmp_path / "one.parquet", **options, **more),
+        tmp_path / "parts": lambda **more: minestream.mine(source, tmp_path / "parts", **options, **more),
+        tmp_path / "merged": lambda **more: minestream.merge(tmp_path / "merged", **needed, **more),
+    }
+    for out, call in made.items():
+        rows, whole = call(progress="none").stats.rows, contents(out)
+        with pytest.raises(GateMissedError, match=f"{rows:,} rows came out") as caught:
+            call(progress="none", resume=True, require_rows=rows + 1)
+        assert f"{out} was complete before, and stays" in str(caught.value)
+        assert call(progress="none", resume=True, require_rows=rows, max_short="100%").already
+        assert contents(out) == whole
+
+
+@pytest.mark.usefixtures("parts_of_forty")
+def test_a_gate_missed_by_a_complete_output_ends_the_command_as_any_other(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["mine", str(source), "-o", str(tmp_path / "out.parquet"), "-k", "300", "--resume", "--json"]
+    assert main(given) == 0
+    capsys.readouterr()
+    assert main([*given, "--max-short", "1%"]) == 6
+    said = capsys.readouterr()
+    assert "of the pairs are short" in said.err
+    assert json.loads(said.out)["error"]["exit_code"] == 6
+
+
 def test_nothing_to_merge(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no finished slice"):
         minestream.merge(tmp_path / "out")
