@@ -278,9 +278,12 @@ class Candidates:
             notes.append(f"column {name!r} is {self._kind(name)}: not used as {role}s")
         return None
 
-    def required(self, role: str, taken: set[str], carry: Collection[str], listable: bool = True) -> str:
+    def required(
+        self, role: str, taken: set[str], carry: Collection[str], notes: list[str], listable: bool = True
+    ) -> str:  # fmt: skip
         """The column with a known name, or else the only one that fits (as a label: with repeated values).
 
+        notes : gets one on a label whose values are too many to count
         listable : whether positives can be listed instead
         """
         known = self._known(role, taken)
@@ -289,8 +292,10 @@ class Candidates:
         rest = [name for name in self.schema.names if name not in taken and name not in carry]
         free = [name for name in rest if self._fits(role, name)]
         shown = free[:_LISTED_COLUMNS]  # counting all of thousands would take long
-        likely = [name for name in shown if not (role == "label" and self._all_differ(name))]
+        likely = [name for name in shown if not (role == "label" and self._nearly_all_differ(name))]
         if len(free) == len(likely) == 1:
+            if role == "label" and self.distinct(free[0]) is None:
+                notes.append(f"column {free[0]!r} is taken as the label, as no other can be: --label COL names another")
             return self.checked(role, free[0])
         none = f"no {role} column found; {'candidates' if free else 'columns'}"
         what = f"several columns may be the {role}" if len(free) > 1 else none
@@ -353,9 +358,10 @@ class Candidates:
         rows, values = self.distinct(name) or (0, 0)
         return 2 * values > rows or values == 1
 
-    def _all_differ(self, name: str) -> bool:
-        counted = self.distinct(name)
-        return counted is not None and counted[0] == counted[1] > 1
+    def _nearly_all_differ(self, name: str) -> bool:
+        """Whether four of five rows have a value of their own, as texts and ids have: no label to guess."""
+        rows, values = self.distinct(name) or (0, 0)
+        return values > 1 and 5 * values > 4 * rows
 
     def _listed(self, names: list[str]) -> str:
         shown = []

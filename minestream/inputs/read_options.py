@@ -102,7 +102,7 @@ def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = Non
     for name in carry:
         seen.checked("carry", name)
     if not vectors and "embedding" not in chosen:
-        chosen["embedding"] = seen.required("embedding", set(chosen.values()), ())
+        chosen["embedding"] = seen.required("embedding", set(chosen.values()), (), notes)
     if chosen.get("embedding") in carry:
         raise UsageError(f"--carry {chosen['embedding']}: the embedding cannot be carried", "join it back by row or id")
     for role in ("id", "label"):
@@ -112,7 +112,7 @@ def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = Non
         elif role not in chosen:
             must = role == "label" and asked.require_label
             found = (
-                seen.required(role, taken, carry, asked.window is None and must is True)
+                seen.required(role, taken, carry, notes, asked.window is None and must is True)
                 if must
                 else seen.by_name(role, taken, notes)
             )

@@ -21,6 +21,7 @@ import pytest
 import minestream
 from minestream.cli.main import main
 from minestream.errors import InputError
+from minestream.inputs import opened
 from minestream.inputs.source import open_source
 from minestream.inputs.where import parse_where
 
@@ -61,13 +62,13 @@ def everything_in(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture
 def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run `minestream mine` in a folder; what it said, after its exit code and the untouched folder were checked."""
+    """Run `minestream mine`, or another command; what it said, after its exit code and the folder were checked."""
     monkeypatch.chdir(tmp_path)
 
-    def check(code: int, *arguments: str, words: list[str], out: list[str] | None = None) -> str:
+    def check(code: int, *arguments: str, words: list[str], out: list[str] | None = None, command: str = "mine") -> str:
         before = everything_in(tmp_path)
         for to in (["-o", "out.parquet"], ["-o", "out"], []) if out is None else (out,):
-            assert main(["mine", *arguments, *to, "--progress", "none"]) == code
+            assert main([command, *arguments, *to, "--progress", "none"]) == code
             said = capsys.readouterr()
             assert not said.out
             assert said.err.startswith("error: ")
@@ -210,6 +211,28 @@ def test_nothing_says_what_belongs_together(refused: Callable[..., str]) -> None
         assert 0 < said.index("--qrels PAIRS") < said.index("--label COL")
     with pytest.raises(InputError, match="qrels="):
         minestream.mine_arrays(ONES, corpus=ONES)
+
+
+@pytest.mark.parametrize("command", ["mine", "profile", "fit"])
+def test_free_text_is_no_label_though_a_few_texts_are_repeated(command: str, refused: Callable[..., str]) -> None:
+    """As where none is repeated: a forgotten --qrels or --label, not 26 labels of one row each."""
+    texts = [f"text {min(row, 26)}" for row in range(ROWS)]
+    write(Path("texts.parquet"), {"embedding": vectors(), "id": list(range(ROWS)), "text": texts})
+    words = ["no label column found; candidates: text (string, 27 distinct values in 30 rows)", "--label COL"]
+    out = {"mine": None, "profile": [], "fit": ["-o", "out.npz"]}[command]
+    refused(INPUT, "texts.parquet", words=words, out=out, command=command)
+
+
+@pytest.mark.parametrize("values", [24, 15, 2])
+def test_a_column_with_repeated_values_is_a_label_still(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"embedding": vectors(), "id": range(ROWS), "kind": [f"{row % values}" for row in range(ROWS)]})
+    found = open_source(table)
+    assert (found.columns.label, found.notes) == ("kind", [])
+    monkeypatch.setattr(opened, "_COUNTED_ROWS", ROWS - 1)  # too many to count: it is said
+    many = open_source(table)
+    assert many.columns.label == "kind"
+    assert many.notes == ["column 'kind' is taken as the label, as no other can be: --label COL names another"]
+    assert open_source(table, label="kind").notes == []
 
 
 OPTIONS: dict[str, tuple[list[str], list[str]]] = {
