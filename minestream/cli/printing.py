@@ -10,6 +10,8 @@ from minestream.cli.report import ROWS_HOLD, config_rows, similar_text
 from minestream.cli.tables import sections
 from minestream.config.trainer_formats import FORMATS
 from minestream.mining.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
+from minestream.outputs.run import default_output
+from minestream.system.paths import free_name
 from minestream.system.values import Row, given_of, many, size_text, value_rows, verb
 
 # What export and refilter count, in words: where it is not 0, a label and a text.
@@ -152,5 +154,7 @@ def compare_text(result: Mapping[str, Any], validation: str) -> str:
         notes.append(f"{count} lie within {near['within']:g} of a training row: they make a model look too good")
         listed = "" if leaks else "-o leaks.parquet lists them, then "
         again = ["minestream", "mine", validation, "--exclude-rows", leaks or "leaks.parquet"]
+        if (usual := default_output(validation, "triplets")).exists():
+            again += ["-o", free_name(usual.name.removesuffix(".triplets.parquet") + ".clean", ".triplets.parquet")]
         notes.append(f"next: {listed}{shlex.join(again)}")
     return sections(tables, [*notes, *result["notes"]])

@@ -186,7 +186,7 @@ _ROLES = {
                               "in pandas (NaN becomes null: unlabelled), array.astype(int) where none is NaN, or bin "
                               "them"),
             (_list_of(pat.is_floating),
-             "float labels compare badly: cast them, column.cast(pyarrow.list_(pyarrow.int64())), or bin them"),
+             "vectors are no labels; float labels in lists are cast: column.cast(pyarrow.list_(pyarrow.int64()))"),
             (pat.is_struct, _TAKE_FIELD),
             (_list_of(_is_single), f"{_A_LABEL}: cast it, column.cast(pyarrow.list_(pyarrow.string()))"),
             (pat.is_nested, _A_LABEL),

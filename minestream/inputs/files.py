@@ -228,6 +228,10 @@ def table_of(embeddings: Any, columns: dict[str, Any], may_be_empty: bool = Fals
         raise UsageError(f"{name}s of type {type(given).__name__} are no array of vectors", _OF_TABLES + code)
     if matrix.shape[:1] == (0,) and not may_be_empty:
         raise InputError(f"{MEMORY}: {name}s of no rows", "there is nothing to mine")
+    if matrix.ndim == 1 and len(getattr(columns.get("label"), "shape", ())) == 2:
+        raise UsageError(
+            f"{MEMORY}: {name}s of one dimension and labels of two", "exchange them: the vectors come first"
+        )
     vectors_type(matrix.shape, matrix.dtype, f"{MEMORY}: {name}s")
     named = {each: _column(values, each, len(matrix)) for each, values in columns.items() if values is not None}
     return pa.table({name: vectors_array(matrix), **named})

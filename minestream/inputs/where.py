@@ -28,7 +28,12 @@ GRAMMAR = (
     "== != < <= > >=, in (...), is None, and, or, not"
 )
 MOST_JOINED = 1_000
-_ONE_EQUALS = re.compile("(?<![=!<>:])=(?!=)")
+_OF_SQL = {
+    "(?<![=!<>:])=(?!=)": "==", "<>": "!=", r"(==|\bis\b) *(null|none)\b": "is None",
+    r"(!=|\bis +not\b) *(null|none)\b": "is not None", r"\band\b": "and", r"\bor\b": "or", r"\bnot\b": "not",
+    r"\bin\b": "in",
+}  # fmt: skip
+_TEXTS = re.compile("""('[^']*'|"[^"]*")""")
 UNKNOWN = ""  # a field that no statistics tell of
 Columns = Mapping[str, Any]
 Kinds = Mapping[str, pa.DataType]
@@ -214,13 +219,18 @@ def parse_where(text: str | None, option: str) -> Where | None:
 
 
 def _instead(text: str) -> str:
-    """The hint for text that cannot be parsed: == instead of =, or the grammar."""
-    doubled = _ONE_EQUALS.sub("==", text.strip())
+    """The hint for text that is not understood: the same in the grammar where only its signs are those of SQL."""
+    pieces = _TEXTS.split(text.strip())
+    for theirs, ours in _OF_SQL.items():
+        pieces[::2] = [re.sub(theirs, ours, piece, flags=re.IGNORECASE) for piece in pieces[::2]]
+    here = "".join(pieces)
     try:
-        ast.parse(doubled, mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return GRAMMAR
-    return f"two equal signs compare: {doubled}" if doubled != text.strip() else GRAMMAR
+        if here != text.strip():
+            _Parser(here, "").condition(ast.parse(here, mode="eval").body)
+            return f"here that is {here}"
+    except (SyntaxError, ValueError, RecursionError, MemoryError, UsageError):
+        pass
+    return GRAMMAR
 
 
 class _Parser:
@@ -305,4 +315,6 @@ class _Parser:
             raise UsageError(f"{self.option} {self.text!r}: {error}", GRAMMAR) from error
 
     def _refused(self, node: ast.AST) -> UsageError:
-        return UsageError(f"{self.option}: {ast.unparse(node)!r} is not understood in {self.text!r}", GRAMMAR)
+        return UsageError(
+            f"{self.option}: {ast.unparse(node)!r} is not understood in {self.text!r}", _instead(self.text)
+        )

@@ -32,7 +32,7 @@ def sample(path: str | os.PathLike[str], *, overwrite: bool = False) -> str:
         When its name does not end in .parquet; when it exists, or cannot be written.
     """
     content = files("minestream").joinpath("data", "digits.parquet").read_bytes()
-    place = ending_in(".parquet", path, "sample", "")
+    place = ending_in(".parquet", path, "sample", "minestream sample ")
     there = place.exists() and not place.is_dir() and place.read_bytes() == content
     if there and not overwrite:
         raise OutputError(f"{path} exists", "it is this sample already")

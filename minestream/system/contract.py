@@ -75,8 +75,8 @@ CONTRACT = (
     Key("seconds.stages.*", "number", "of this stage"),
     Key("counters", "object", "counts and means by name: see the page json-keys"),
     Key("left_out", "array", "what was left out, and why"),
-    Key("left_out[].what", "string", "rows, candidates (of those looked at), pairs (of anchor and positive), pairs of "
-        "--qrels, or pairs of --exclude"),
+    Key("left_out[].what", "string", "rows, candidates (of those looked at), anchors (rows as such), pairs (of anchor "
+        "and positive), pairs of --qrels, or pairs of --exclude"),
     Key("left_out[].why", "string", "the cause, or the rule"),
     Key("left_out[].count", "integer", "how many"),
     Key("notes", "array of string", "what the user should know"),

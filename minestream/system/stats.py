@@ -232,6 +232,7 @@ class Report:
         listed = source.get("listed", {})
         counted |= {f"{name}_pairs": listed.get(f"--{name}", {}).get("pairs", 0) for name in ("qrels", "exclude")}
         causes = left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped)
+        causes += left_out("anchors", {"no positive": alone} if (alone := source.get("without_positive")) else {})
         causes += left_out("pairs", self.pairs_left_out())
         for option, found in listed.items():
             causes += left_out(f"pairs of {option}", found["left_out"])

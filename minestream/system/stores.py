@@ -264,6 +264,8 @@ def how_to_bring(path: str, head: bytes = b"") -> str:
 
 def near_file(path: str) -> str:
     """The question whether a file beside `path`, which is not there, is meant; "" where none is near."""
+    if re.fullmatch(r"\d*\.\d+", path):
+        return "several values of one option go with commas: 0.1,0.2; "
     folder, name = os.path.split(path)
     with suppress(OSError):
         names = sorted(os.listdir(folder or os.curdir), reverse=True)[:COMPARED_NAMES]

@@ -523,6 +523,8 @@ def test_the_report_tells_what_became_of_pairs() -> None:
         assert told in text, (emit, short_rows, text)
         assert ("left out" in text) == bool(entries)
         assert [each["what"] for each in one.to_dict()["left_out"]] == ["pairs"] * entries
+    alone = a_report(source=a_report().source | {"dropped": {}, "without_positive": 7}).to_dict()["left_out"]
+    assert {"what": "anchors", "why": "no positive", "count": 7} in alone
 
 
 def test_the_report_tells_why_an_anchor_has_no_positive() -> None:

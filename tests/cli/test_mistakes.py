@@ -180,6 +180,7 @@ KEYWORDS: dict[str, tuple[Callable[[], Any], str]] = {
     "window": (lambda: minestream.Miner("9"), "window takes a whole number, not '9'"),  # type: ignore[arg-type]
     "window, output": (lambda: minestream.Miner(9, out="x"), r"no option 'out'\nfeed\(\) returns the rows"),  # type: ignore[call-arg]
     "batches, output": (lambda: mine_batches("in.parquet", output="x"), "no option 'output'\nit returns a reader"),  # type: ignore[call-arg]
+    "arrays, exchanged": (lambda: mine_arrays(LABELS, ROWS), "labels of two\nexchange them: the vectors come first"),
     "names of a batch": (lambda: minestream.Miner(9).feed({1: ROWS, "label": LABELS}), "a dict of arrays by column"),
 }  # fmt: skip
 
@@ -242,7 +243,15 @@ COMMANDS: list[tuple[list[str], int, str]] = [
       for start in (MINE, ["fit", "in.parquet"]) for flag in (["--gpu"], ["--device", "cuda"])),
     (["mine", "in.parquet", "-out", "x"], USAGE, "with two dashes: --out"),
     ([*MINE, "-positives-per-anchor", "2"], USAGE, "with two dashes: --positives-per-anchor"),
-    ([*MINE, "--anchor-where", "label = 3"], USAGE, "two equal signs compare: label == 3"),
+    *(([*MINE, "--where", theirs], USAGE, f"hint: here that is {ours}\n") for theirs, ours in
+      (("label = 3", "label == 3"), ("label <> 3", "label != 3"), ("label IN (2,3)", "label in (2,3)"),
+       ("id = 'a = b' AND label IS NOT NULL", "id == 'a = b' and label is not None"),
+       ("label == None", "label is None"),
+       ("label is null OR NOT id <> null", "label is None or not id is not None"))),
+    (["profile", "in.parquet", "--margin", "0.1", "0.2"], INPUT, "error: 0.2: does not exist\nhint: several values of "
+     "one option go with commas: 0.1,0.2; check the path"),
+    (["mine", "in.parquet", "-o", "o.parquet", "--label", "embedding"], INPUT, "hint: vectors are no labels; "),
+    *(([*MINE, "--where", theirs], USAGE, "hint: columns, numbers") for theirs in ("label LIKE 3", "f(x) = 3")),
     ([*MINE, "--anchor-where", "label == 'x'"], USAGE, "column 'label' is int64, and it is compared with the text 'x'"),
     (["mine", "plain.parquet", "-o", "o.parquet"], INPUT, "plain.parquet: no label column found; candidates: title"),
     (["mine", "plain.parquet", "-o", "o.parquet"], INPUT, "list the positives with --qrels PAIRS, or say which rows"),
@@ -291,7 +300,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
        ([*COMPARE, "-o"], "compare writes .parquet files", "-o x.parquet"),
        (["fit", "in.parquet", "-o"], "fit writes .npz files", "-o x.npz"),
        (["apply", "model.npz", "in.parquet", "-o"], "apply writes .parquet files", "-o x.parquet"),
-       (["sample"], "sample writes .parquet files", "x.parquet"))),
+       (["sample"], "sample writes .parquet files", "minestream sample x.parquet"))),
     (["describe", "m.parquet", "--html", "page.csv"], USAGE, "writes .html files, not page.csv\nhint: --html page"),
     ([*REFILTER, "--scores", "rels.parquet"], INPUT, "rels.parquet: no column 'score'; there are query_id, corpus_id\n"
      "hint: call it score (also known: "),

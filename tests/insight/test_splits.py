@@ -101,6 +101,9 @@ def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     assert "next: -o leaks.parquet lists them, then minestream mine validation.parquet --exclude-rows leaks" in text
     assert main(["compare", "train.parquet", "validation.parquet", "-o", "le aks.parquet"]) == 0
     assert "\nnext: minestream mine validation.parquet --exclude-rows 'le aks.parquet'\n" in capsys.readouterr().out
+    Path("validation.triplets.parquet").touch()  # the output that mine would choose
+    assert main(["compare", "train.parquet", "validation.parquet"]) == 0
+    assert "leaks.parquet -o validation.clean.triplets.parquet" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.usefixtures("splits")
