@@ -40,7 +40,7 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
     rows = codes.terms.scale.size
     count = min(MOST_CELLS, math.isqrt(rows))
     sample = np.random.default_rng(0).choice(rows, min(rows, ROWS_OF_CELL * count), replace=False)
-    centres = _values(codes, np.sort(sample[:count]))
+    centres = values_of(codes, np.sort(sample[:count]))
     sample.sort()
     for _ in range(TURNS):
         sums, members = np.zeros((count, centres.shape[1])), np.zeros(count, np.int64)
@@ -58,7 +58,7 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
     return cell
 
 
-def _values(codes: Codes, slots: NDArray[np.int64]) -> NDArray[np.float64]:
+def values_of(codes: Codes, slots: NDArray[np.integer]) -> NDArray[np.float64]:
     """Rows as their codes stand for them."""
     words, at = codes.rows_of(slots)
     values: NDArray[np.float64] = words.view(codes.screen.dtype)[at] * codes.terms.scale[slots, None].astype(np.float64)

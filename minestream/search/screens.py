@@ -68,7 +68,7 @@ def usable_screens(dimension: int) -> list[str]:
     return sorted(usable, key=lambda name: -SCREENS[name].rate)
 
 
-def worth_changing(screen: str, sharper: str, dimension: int, values: int, vain: int) -> bool:
+def worth_changing(screen: str, sharper: str, dimension: int, values: float, vain: float) -> bool:
     """Whether a sharper screen is predicted to be faster.
 
     values, vain : so far, products computed, and distances made exact that a sharper screen would not let through

@@ -16,9 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import gates, probe, refine, sweep
-from minestream.kernels.types import FARTHEST, POSITIVE, RANDOM, TALLIES, WEIGHTED, WITHIN, Best, Pairs, Problem, Rule
+from minestream.kernels.types import (
+    FARTHEST,
+    NEAREST,
+    POSITIVE,
+    RANDOM,
+    TALLIES,
+    WEIGHTED,
+    WITHIN,
+    Best,
+    Pairs,
+    Problem,
+    Rule,
+)
 from minestream.search.bands import edges_of, move_gates
-from minestream.search.cells import cells_of
+from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
@@ -42,6 +54,7 @@ TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 TAKEN_ENTRIES = 1 << 18
+SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
 ANSWERED_PAIRS = 2_048  # whose lists are sorted together
 
 
@@ -126,8 +139,33 @@ class Sweeping:
         self.swept += np.array([tiles, vain])
         tiles, vain = self.swept.tolist()
         values = tiles * self.codes.tile.rows * self.codes.tile.columns
-        if not worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, values, vain):
+        if worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, values, vain):
+            self._change()
+
+    def _begin_sharp(self) -> None:
+        """Change to the next screen before the first step where so many products are expected to pass in vain.
+
+        Those are about as many as lie within the error of the near end of a window, which a sample tells. Where anchors
+        have many pairs, all that passes becomes exact whatever the screen.
+        """
+        pairs, slot = self.pairs, self.order.slot
+        each = pairs.positive.size / max(1, self.order.anchors)
+        ends = np.isfinite(self.screening.edges.near).any()
+        if self.rule.pick != NEAREST or not ends or each > MOST_INTERVALS:
             return
+        pair, lane = (np.linspace(0, n - 1, SAMPLE).astype(np.int64) for n in (pairs.positive.size, self.order.rows))
+        anchor = np.searchsorted(pairs.start, pair, side="right") - 1
+        while self.screens:
+            edges, lanes = self.screening.edges, self.lanes
+            rows, others = values_of(self.codes, slot[anchor]), values_of(self.codes, slot[lane])
+            beyond = edges.near[pair, None] - np.einsum("ad,bd->ab", rows, others) - lanes.bias[lane]
+            vain = (np.abs(beyond) < edges.own[anchor, None] + lanes.slack[lane]).mean() * each
+            if not worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, 1, vain):
+                return
+            self._change()
+
+    def _change(self) -> None:
+        """Go on with the next screen."""
         anchors, before = self.order.slot[: self.order.anchors], self.codes.terms
         codes = self.setting.codes(self.screens.popleft())
         move_gates(self.gates, self.pairs, before, codes.terms, anchors, -1.0 if self.mirrored else 1.0)
@@ -138,6 +176,7 @@ class Sweeping:
 
     def run(self) -> Iterator[int]:
         """Sweep; yields the number of each group, in order, when its answers are final."""
+        self._begin_sharp()
         self._probe()
         done, strides = 0, self._strides()
         products, survivors = self._works(strides)

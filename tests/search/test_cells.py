@@ -45,7 +45,7 @@ def test_every_row_is_in_the_cell_of_its_nearest_centre(screen: str) -> None:
     vectors, _ = blobs()
     with coded(vectors, screen) as (codes, workers):
         cell = cells_of(codes, workers, 2, 1_000)
-        rows = cells._values(codes, np.arange(ROWS))
+        rows = cells.values_of(codes, np.arange(ROWS))
     count = int(cell.max()) + 1
     assert 30 < count <= 70  # the square root of the rows
     means = np.stack([rows[cell == each].mean(axis=0) for each in np.unique(cell)])

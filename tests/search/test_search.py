@@ -26,7 +26,7 @@ from minestream.kernels import distances, quantize, sweep
 from minestream.kernels.jit import kernel
 from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
-from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Rule
+from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.search import screens, searcher
 from minestream.search.context import Limits, SearchContext
@@ -431,9 +431,41 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
             original(self, tiles, vain)
 
     monkeypatch.setattr(Sweeping, "_reconsider", late)
+    monkeypatch.setattr(Sweeping, "_begin_sharp", lambda self: None)
     found = mined(some, "auto", **options)
     assert found.table().equals(expected)
     assert found.effort.screens_changed > 0
+
+
+@pytest.mark.skipif(len(SWEPT) < 2, reason="this processor has one screen")
+@pytest.mark.parametrize(
+    ("options", "sharp"),
+    [
+        ({"positives": "random", "positives_per_anchor": 4}, True),
+        ({"positives": "hardest"}, True),
+        ({}, False),
+        ({"positives": "random", "band": "any", "negatives": 5}, False),
+        ({"positives": "random", "pick": "random"}, False),
+        ({"positives": "all"}, False),
+    ],
+)
+def test_windows_among_very_many_negatives_begin_with_a_sharper_screen(
+    options: dict[str, Any], sharp: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a sample of pairs: each row has a positive that is nearer than all negatives, and others by chance."""
+    rows, labels = np.random.default_rng(30).standard_normal((6_000, 64)), np.arange(6_000) // 2 % 150
+    rows[1::2] = rows[::2] + 0.01 * rows[1::2]
+    begun: dict[int, str] = {}
+    probe = Sweeping._probe
+
+    def watched(self: Sweeping) -> None:
+        begun[self.rule.wanted] = self.codes.name
+        probe(self)
+
+    monkeypatch.setattr(Sweeping, "_probe", watched)
+    mine_arrays(rows, labels, screen="auto", **options)
+    first, second = usable_screens(64)[:2]
+    assert begun == {POSITIVE: first, NEGATIVE: second if sharp else first}
 
 
 @pytest.mark.parametrize("screen", SWEPT)
