@@ -2,7 +2,7 @@
 
     python bench/bench_tile.py [--runs 9]
 
-Threads sweep 3,840 x 7,680 Gaussian rows through gates that keep about 0.1 % of the values, once in float32 and once
+Threads sweep 3,840 x 7,680 Gaussian rows through gates that keep about 0.1 % of the values, in float32, in int16 and
 in int8; the peer is numpy's float32 matmul on as many threads, once into one large array and once in blocks of rows
 that reuse a small one (no n x n array to touch, so the kinder figure). Ratios are against the faster of the two.
 """
@@ -29,7 +29,7 @@ GROUP_BYTES = 192 * 1024  # column panels swept together stay in a core's second
 PASSING = 1e-3
 STRIP_ROWS = 320
 BLOCK_ROWS = 480
-LARGEST_CODE = 127
+LARGEST_CODE, LARGEST_SHORT = 127, 32_767
 INTERVALS = 1  # a gate is one interval
 TERMS = 2 + 2 * INTERVALS
 SURVIVORS = 4096  # a power of two
@@ -38,7 +38,7 @@ SURVIVORS = 4096  # a power of two
 class Side(NamedTuple):
     """Packed rows of one side, as `tile` reads them."""
 
-    panels: np.ndarray  # (panels, words, width), float32 or int32
+    panels: np.ndarray  # (panels, words, width), float32, uint32 or int32
     terms: np.ndarray  # float32 (panels, 4, width)
     start: np.ndarray  # int32 (panels * width,)
 
@@ -140,6 +140,16 @@ def byte_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[S
     )
 
 
+def short_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[Side, Side]:
+    """Both sides in int16, two codes a word; the products are those of float32 but for a few that are at the gate."""
+    sides = []
+    for rows, width in ((left, host_tile("i16").rows), (right, host_tile("i16").columns)):
+        scale = np.linalg.norm(rows, axis=1) / LARGEST_SHORT  # no coordinate, and no sum of products, is too large
+        words = np.rint(rows / scale[:, None]).astype(np.int16).view(np.uint32)
+        sides.append(Side(packed(words, width), terms(scale, threshold, width), np.zeros(len(rows), np.int32)))
+    return sides[0], sides[1]
+
+
 def byte_products(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """What the int8 tile computes: sums of codes are below 2^24, so exact in float32 whatever their order."""
     (codes_left, scale_left), (codes_right, scale_right) = quantised(left), quantised(right)
@@ -187,7 +197,11 @@ def measure(d: int, runs: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
             np.matmul(left[start : start + BLOCK_ROWS], right.T, out=block)
 
     contenders: dict[str, Callable[[], object]] = {"matmul": matmul, "blocks": matmul_blocks}
-    made = {"f32": (float_sides, product), "i8": (byte_sides, byte_products(left, right))}
+    made = {
+        "f32": (float_sides, product),
+        "i16": (short_sides, product),
+        "i8": (byte_sides, byte_products(left, right)),
+    }
     for screen, name in host_tiles().items():
         sides, values = made[screen]
         sweep = sweeper(sides(left, right, threshold), host_tile(screen), pool)
@@ -198,7 +212,7 @@ def measure(d: int, runs: int, pool: ThreadPoolExecutor) -> dict[str, Any]:
 
 
 def figures(seconds: dict[str, list[float]], operations: float) -> dict[str, Any]:
-    """Rates, and ratios paired by run; i8 figures are null on a host without such a tile."""
+    """Rates, and ratios paired by run; figures of i16 and i8 are null on a host without such a tile."""
     rates = {name: operations / median(each) / 1e9 for name, each in seconds.items()}
     best = max(("matmul", "blocks"), key=rates.__getitem__)
     return {
@@ -206,6 +220,7 @@ def figures(seconds: dict[str, list[float]], operations: float) -> dict[str, Any
         "matmul_gflops": rates["matmul"],
         "matmul_blocks_gflops": rates["blocks"],
         "f32_gflops": rates["f32"],
+        "i16_gops": rates.get("i16"),
         "i8_gops": rates.get("i8"),
         "f32_over_matmul": common.median_ratio(seconds[best], seconds["f32"]),
         "i8_over_f32": common.median_ratio(seconds["f32"], seconds["i8"]) if "i8" in seconds else None,
