@@ -18,7 +18,7 @@ import common
 import numpy as np
 
 from minestream.kernels.jit import kernel
-from minestream.kernels.tile import BIAS, HIGH, LOW, SCALE, address, tile, tile_shape, trailing_zeros
+from minestream.kernels.tile import HIGH, INTERVAL, LOW, SCALE, address, plan_of, tile, tile_shape, trailing_zeros
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.system.threads import apart
 
@@ -30,8 +30,7 @@ PASSING = 1e-3
 STRIP_ROWS = 320
 BLOCK_ROWS = 480
 LARGEST_CODE, LARGEST_SHORT = 127, 32_767
-INTERVALS = 1  # a gate is one interval
-TERMS = 2 + 2 * INTERVALS
+TERMS = LOW + INTERVAL  # a gate is one interval
 SURVIVORS = 4096  # a power of two
 
 
@@ -39,8 +38,8 @@ class Side(NamedTuple):
     """Packed rows of one side, as `tile` reads them."""
 
     panels: np.ndarray  # (panels, words, width), float32, uint32 or int32
-    terms: np.ndarray  # float32 (panels, 4, width)
-    start: np.ndarray  # int32 (panels * width,)
+    terms: np.ndarray  # float32 (panels, TERMS, width)
+    start: np.ndarray  # int32 (panels, 2, width)
 
 
 @kernel
@@ -50,6 +49,7 @@ def sweep_strip(
     first: int,
     last: int,
     group: int,
+    plan: np.ndarray,
     masks: np.ndarray,
     products: np.ndarray,
     out_row: np.ndarray,
@@ -74,11 +74,10 @@ def sweep_strip(
                 found = tile(
                     address(left.panels, i * words * rows),
                     address(right.panels, j * words * columns),
-                    words,
-                    INTERVALS,
+                    address(plan, 0),
                     address(left.terms, i * TERMS * rows),
                     address(right.terms, j * TERMS * columns),
-                    address(right.start, j * columns),
+                    address(right.start, 2 * j * columns),
                     address(masks, 0),
                     address(masks, rows),
                     address(products, 0),
@@ -104,18 +103,23 @@ def packed(words: np.ndarray, width: int) -> np.ndarray:
 
 
 def terms(scale: np.ndarray, threshold: float, width: int) -> np.ndarray:
-    """Scale, bias and gates of every row, by panel: float32 (panels, 4, width)."""
-    out = np.empty((scale.size // width, TERMS, width), np.float32)
+    """Scale and gates of every row, by panel: float32 (panels, TERMS, width)."""
+    out = np.zeros((scale.size // width, TERMS, width), np.float32)
     out[:, SCALE] = scale.reshape(-1, width)
-    out[:, BIAS], out[:, LOW], out[:, HIGH] = 0, threshold, np.inf
+    out[:, LOW], out[:, HIGH] = threshold, np.inf
     return out
+
+
+def no_start(rows: int, width: int) -> np.ndarray:
+    """Accumulators that start at 0: int32 (panels, 2, width)."""
+    return np.zeros((rows // width, 2, width), np.int32)
 
 
 def float_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[Side, Side]:
     """Both sides in float32."""
     shape = host_tile("f32")
     sides = [
-        Side(packed(rows, width), terms(np.ones(len(rows)), threshold, width), np.zeros(len(rows), np.int32))
+        Side(packed(rows, width), terms(np.ones(len(rows)), threshold, width), no_start(len(rows), width))
         for rows, width in ((left, shape.rows), (right, shape.columns))
     ]
     return sides[0], sides[1]
@@ -133,9 +137,10 @@ def byte_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[S
     (codes_left, scale_left), (codes_right, scale_right) = quantised(left), quantised(right)
     offset = 128 if shape.unsigned_rows else 0
     octets = (codes_left.astype(np.int16) + offset).astype(np.uint8)
-    start = -offset * codes_right.sum(axis=1, dtype=np.int32)
+    start = no_start(len(right), shape.columns)
+    start[:, 0] = -offset * codes_right.sum(axis=1, dtype=np.int32).reshape(-1, shape.columns)
     return (
-        Side(packed(octets.view(np.int32), shape.rows), terms(scale_left, threshold, shape.rows), start[:0]),
+        Side(packed(octets.view(np.int32), shape.rows), terms(scale_left, threshold, shape.rows), start),
         Side(packed(codes_right.view(np.int32), shape.columns), terms(scale_right, threshold, shape.columns), start),
     )
 
@@ -146,7 +151,7 @@ def short_sides(left: np.ndarray, right: np.ndarray, threshold: float) -> tuple[
     for rows, width in ((left, host_tile("i16").rows), (right, host_tile("i16").columns)):
         scale = np.linalg.norm(rows, axis=1) / LARGEST_SHORT  # no coordinate, and no sum of products, is too large
         words = np.rint(rows / scale[:, None]).astype(np.int16).view(np.uint32)
-        sides.append(Side(packed(words, width), terms(scale, threshold, width), np.zeros(len(rows), np.int32)))
+        sides.append(Side(packed(words, width), terms(scale, threshold, width), no_start(len(rows), width)))
     return sides[0], sides[1]
 
 
@@ -166,7 +171,8 @@ def sweeper(sides: tuple[Side, Side], shape: Tile, pool: ThreadPoolExecutor) -> 
     strip_panels = STRIP_ROWS // shape.rows
 
     def strip(first: int) -> int:
-        scratch = apart((2, shape.rows), np.uint64), apart((shape.rows * shape.columns,), np.float32)
+        plan = plan_of(left.panels.shape[1])
+        scratch = plan, apart((2, shape.rows), np.uint64), apart((shape.rows * shape.columns,), np.float32)
         survivors = [np.empty(SURVIVORS, dtype) for dtype in (np.int32, np.int32, np.float32)]
         last = min(first + strip_panels, len(left.panels))
         return int(sweep_strip(left, right, first, last, group, *scratch, *survivors))

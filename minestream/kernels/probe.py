@@ -15,7 +15,7 @@ from minestream.kernels.refine import Vectors
 from minestream.kernels.relation import relation
 from minestream.kernels.select import insert, near_positive, passes_duplicates
 from minestream.kernels.sweep import Scratch, Screening, Side, is_crowded, may_hold_pairs, open_gate, round_down
-from minestream.kernels.tile import INTERVAL, LOW, address, tile, tile_shape, trailing_zeros
+from minestream.kernels.tile import address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import RANDOM, WEIGHTED, WITHIN, Problem
 
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
@@ -135,9 +135,9 @@ def probe(
             seen += 1
             scratch.tiles[0] += 1
             passed = tile(
-                address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns), words,
-                (terms - LOW) // INTERVAL, address(left.terms, i * terms * tile_rows),
-                address(right.terms, j * terms * tile_columns), address(right.start, j * tile_columns),
+                address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
+                address(scratch.plan, 0), address(left.terms, i * terms * tile_rows),
+                address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
                 address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
             )  # fmt: skip
             if passed != 0:

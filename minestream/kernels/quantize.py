@@ -12,15 +12,21 @@ AB <= (A^2 + B^2) / 2:
 - z itself, rounded to float32 (u = 2^-24) or kept in float64 (u = 2^-53): |z - exact z| <= rho = u |z| (1.01) + the
   rounding of the normalisation, which moves t by at most (rho_a + rho_b)(A + B) + (rho_a + rho_b)^2 / 2;
 - float32 codes: d fused multiply-adds, gamma_{d+2} AB, gamma_n = n u / (1 - n u);
-- int8 codes: the row is rotated (no error but float64 rounding, in rho) and quantised, z = s q + e with |q| <= 127
-  and s of its own, so by Cauchy-Schwarz |<z_a, z_b> - s_a s_b <q_a, q_b>| = |<e_a, z_b> + <s_a q_a, e_b>|
-  <= |e_a| B + (A + |e_a|) |e_b|, and for any K > 0, by xy <= (x^2 / K + K y^2) / 2, at most the sum over both of
-  (|e|^2 / K + K (|z| + |e|)^2) / 2. K near the usual |e| / |z| makes that tight. The integer sum is exact
-  (|sum| <= 2^15 d), and three float32 roundings follow: 4 u (A + |e_a|)(B + |e_b|);
-- int16 codes: likewise, but without the rotation, and s is so large that |q| <= 46340 as well, so that by
+- int8 codes: the row is rotated to y and quantised, y = S q + e with |q| <= 127, where S is a scale s of its own, and
+  for coordinates of the prefix s 2^(m/2). By Cauchy-Schwarz |<y_a, y_b> - <S q_a, S q_b>| = |<e_a, y_b> + <S q_a, e_b>|
+  <= |e_a| |y_b| + (|y_a| + |e_a|) |e_b|, and for any K > 0, by xy <= (x^2 / K + K y^2) / 2, at most the sum over both
+  of (|e|^2 / K + K (|y| + |e|)^2) / 2. K near the usual |e| / |y| makes that tight. <S q_a, S q_b> is s_a s_b times a
+  whole number of at most 2^15 (2^m prefix + rest), which the tile has exactly; three float32 roundings follow:
+  4 u (|y_a| + |e_a|)(|y_b| + |e_b|);
+- int16 codes: likewise, but y = z, there is no prefix, and s is so large that |q| <= 46340 as well, so that by
   Cauchy-Schwarz |<q_a, q_b>|, and the sum of any of its products, is at most 46340^2 < 2^31: the integer sum is exact
   here too. Rounding moves each coordinate by at most 1/2, so |q| <= |z| / s + sqrt(d) / 2, and s >= |z| / (46340 -
   sqrt d), which leaves another sqrt(d) / 2 for the roundings of s and of z / s, is enough;
+- the rotation R: y = R z but for at most r |z|, so |<z_a, z_b> - <y_a, y_b>| <= (D + 2 r (1 + D) + r^2) AB, where D =
+  |R'R - I| in the norm of Frobenius, measured in float64. With signs and Walsh-Hadamard matrices, in float64, D = 0
+  and r is a few times d^(1/2) 2^-53. With principal axes, rounded to float32, the f32 tile multiplies BLOCK coordinates
+  at a time, and such sums are added in float64: each coordinate of y errs by gamma_BLOCK |R_i| |z|, so, with the
+  rounding of z to float32, r = gamma_(BLOCK + 4) (d (1 + D))^(1/2);
 - the sum with the bias: u (|bias_b| + AB), and as much again where a kernel adds it once more;
 - the canonical distance itself, in float64: (d + 8) 2^-52 of 1 (cosine) or of A^2 + B^2;
 - underflow: d 2^-120.
@@ -39,11 +45,13 @@ from numpy.typing import NDArray
 
 from minestream.kernels.draw import mix
 from minestream.kernels.jit import kernel
+from minestream.kernels.tile import LOW, PLAN, PREFIX, TAIL_SHARE, WORDS, address, tile, tile_shape
 
 PAD = np.float32(-2e30)  # the bias of a column that is no row: passes no gate
 UNIT_ROUNDOFF = 2.0**-24
 DOUBLE_ROUNDOFF = 2.0**-53
 LARGEST_CODE, LARGEST_SHORT, LONGEST_SHORT = 127.0, 32_767.0, 46_340.0
+BLOCK = 64  # coordinates that the f32 tile multiplies at a time when rows are rotated
 OFFSET = 0x80808080  # added, without carry, to four codes of a row whose tile has unsigned rows
 
 
@@ -56,6 +64,15 @@ class Frame(NamedTuple):
     dot: bool
 
 
+class Turn(NamedTuple):
+    """How rows in the frame are rotated for int8 codes."""
+
+    axes: NDArray[np.float32]  # [panels, d, columns of the f32 tile]; no panels: signs and Walsh-Hadamard matrices
+    defect: float  # D of the proof
+    prefix: int  # coordinates, a multiple of four, or all of them, whose scale is 2^(shift / 2) times that of the row
+    shift: int
+
+
 class Terms(NamedTuple):
     """Values of a row beside its codes."""
 
@@ -65,7 +82,8 @@ class Terms(NamedTuple):
     mirrored: NDArray[np.float32]  # [m] the bias of the mirrored problem
     slack: NDArray[np.float32]  # [m] twice that share
     scale: NDArray[np.float32]  # [m] s of integer codes; 1
-    start: NDArray[np.int32]  # [m] -128 * sum of the int8 codes; 0
+    tail: NDArray[np.float32]  # [m] see tile()
+    start: NDArray[np.int32]  # [m, 2] -128 * sum of the int8 codes of the prefix, and of the rest; 0
 
 
 @kernel
@@ -162,7 +180,8 @@ def float_codes(frame: Frame, vectors: np.ndarray, square: np.ndarray, out_codes
             z_square += z[j] * z[j]
         _set_terms(frame, z, UNIT_ROUNDOFF, gamma * z_square / 2, mu, i, out)
         out.scale[i] = np.float32(1.0)
-        out.start[i] = 0
+        out.tail[i] = np.float32(0.0)
+        out.start[i, 0] = out.start[i, 1] = 0
 
 
 @kernel
@@ -207,50 +226,144 @@ def rotation_signs(d: int) -> np.ndarray:
     return signs
 
 
+@kernel
+def rotate_parts(signs: np.ndarray, prefix: int, rows: np.ndarray) -> None:
+    """rotate() the first `prefix` coordinates of every row float64 (m, d), and the others, each among themselves."""
+    for i in range(rows.shape[0]):
+        rotate(signs[:, :prefix], rows[i, :prefix])
+        rotate(signs[:, prefix:], rows[i, prefix:])
+
+
+class Rotation(NamedTuple):
+    """What a thread works in while it rotates rows."""
+
+    signs: NDArray[np.float64]  # [2, d]
+    z: NDArray[np.float64]  # [rows of the f32 tile, d]
+    y: NDArray[np.float64]  # [rows, d] or more
+    panel: NDArray[np.float32]  # [d, rows]
+    plan: NDArray[np.int64]  # [PLAN]
+    terms: NDArray[np.float32]  # [2, LOW + 2, columns] of rows and of columns: gates that let all pass, and none
+    start: NDArray[np.int32]  # [2, columns]
+    masks: NDArray[np.uint64]  # [2, rows]
+    products: NDArray[np.float32]  # [rows, columns]
+
+
 @kernel(allocates=True)
-def integer_codes(frame: Frame, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms) -> None:
+def _rotation(axes: np.ndarray, d: int) -> Rotation:
+    rows, columns = tile_shape(address(axes, 0))
+    terms = np.zeros((2, LOW + 2, columns), np.float32)
+    flat = terms.reshape(terms.size)
+    flat[LOW * rows : (LOW + 1) * rows] = -np.inf
+    flat[(LOW + 1) * rows : (LOW + 2) * rows] = np.inf
+    terms[1, LOW], terms[1, LOW + 1] = np.inf, -np.inf
+    plan = np.ones(PLAN, np.int64)
+    return Rotation(
+        rotation_signs(d), np.empty((rows, d)), np.empty((rows, max(d, axes.shape[0] * columns))),
+        np.zeros((d, rows), np.float32), plan, terms, np.zeros((2, columns), np.int32),
+        np.empty((2, rows), np.uint64), np.empty((rows, columns), np.float32),
+    )  # fmt: skip
+
+
+@kernel
+def _rotate_rows(axes: np.ndarray, count: int, out: Rotation) -> None:
+    """Rotate the first `count` rows of out.z into out.y."""
+    rows, columns = tile_shape(address(axes, 0))
+    d = out.z.shape[1]
+    if axes.shape[0] == 0:
+        for r in range(count):
+            for j in range(d):
+                out.y[r, j] = out.z[r, j]
+            rotate(out.signs, out.y[r, :d])
+        return
+    for r in range(count):
+        for j in range(d):
+            out.panel[j, r] = np.float32(out.z[r, j])
+    out.y[:] = 0.0
+    for first in range(0, d, BLOCK):
+        out.plan[WORDS] = out.plan[PREFIX] = min(BLOCK, d - first)
+        for p in range(axes.shape[0]):
+            tile(
+                address(out.panel, first * rows), address(axes, (p * d + first) * columns), address(out.plan, 0),
+                address(out.terms, 0), address(out.terms, (LOW + 2) * columns), address(out.start, 0),
+                address(out.masks, 0), address(out.masks, rows), address(out.products, 0),
+            )  # fmt: skip
+            for r in range(count):
+                for c in range(columns):
+                    out.y[r, p * columns + c] += np.float64(out.products[r, c])
+
+
+@kernel
+def _rotation_error(turn: Turn, d: int) -> float:
+    """r of the proof."""
+    if turn.axes.shape[0] == 0:  # at most 2 (log2 d + 2) roundings, each relative to |z|
+        return DOUBLE_ROUNDOFF * (2.0 * (math.log2(float(d)) + 3.0) * math.sqrt(float(d)))
+    gamma = (BLOCK + 4) * UNIT_ROUNDOFF / (1.0 - (BLOCK + 4) * UNIT_ROUNDOFF)
+    return gamma * math.sqrt(d * (1.0 + turn.defect))
+
+
+@kernel
+def _quantize(turn: Turn, y: np.ndarray, i: int, out_codes: np.ndarray, out: Terms) -> tuple[float, float]:
+    """The codes of row i, rotated: float64[d]. Returns |e|^2 and |y|^2."""
+    d, larger, octets = y.size, 2.0 ** (turn.shift / 2.0), out_codes.itemsize == 1
+    largest = y_square = 0.0
+    for j in range(d):
+        largest = max(largest, abs(y[j]) / (larger if j < turn.prefix else 1.0))
+        y_square += y[j] * y[j]
+    least = largest / LARGEST_CODE
+    if not octets:
+        least = max(largest / LARGEST_SHORT, math.sqrt(y_square) / (LONGEST_SHORT - math.sqrt(float(d))))
+    # A scale that is a normal float32: rows of less than 2^-100 are all error, which is a bound like any other.
+    scale = np.float64(np.float32(least * (1.0 + 2.0**-22))) if largest > 2.0**-100 else 1.0
+    coded = tail = e_square = 0.0
+    for part in range(2):
+        first, end = (0, turn.prefix) if part == 0 else (turn.prefix, d)
+        step, code_sum = scale * larger if part == 0 else scale, np.int64(0)
+        tail = 0.0
+        for j in range(first, end):
+            q = np.rint(y[j] / step)
+            out_codes[i, j] = np.int16(q)
+            code_sum += np.int64(q)
+            e_square += (y[j] - step * q) * (y[j] - step * q)
+            tail += step * q * step * q
+        coded += tail
+        out.start[i, part] = np.int32(-128 * code_sum) if octets else np.int32(0)
+    for j in range(d, out_codes.shape[1]):
+        out_codes[i, j] = 0
+    out.tail[i] = np.float32((math.sqrt(tail) + TAIL_SHARE * math.sqrt(coded)) * (1.0 + 2.0**-20))
+    out.scale[i] = np.float32(scale)
+    return e_square, y_square
+
+
+@kernel(allocates=True)
+def integer_codes(
+    frame: Frame, turn: Turn, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms
+) -> None:  # fmt: skip
     """Rows (m, d) as integers: out_codes int8 or int16 (m, d or more), zeros behind. square: float64[m]."""
     m, d = vectors.shape
     octets, root = out_codes.itemsize == 1, math.sqrt(float(d))
-    # |e| / |z|, e uniform within s / 2: of Gaussian rows as int8, s = max|z| / 127; as int16, s = |z| / 46340.
+    # |e| / |y|, e uniform within s / 2: of Gaussian rows as int8, s = max|y| / 127; as int16, s = |y| / 46340.
     usual = (
         math.sqrt(2.0 * math.log(2.0 * d) / 12.0) / LARGEST_CODE if octets else root / math.sqrt(12.0) / LONGEST_SHORT
     )
-    mu = _length_of(frame)
-    signs = rotation_signs(d)
-    z = np.empty(d, np.float64)
-    y = np.empty(d, np.float64)
-    # Normalising, centring and at most 2 (log2 d + 2) roundings of the rotation, each relative to |z|.
-    rho_unit = DOUBLE_ROUNDOFF * (8.0 + 2.0 * (math.log2(float(d)) + 3.0) * root)
-    for i in range(m):
-        _framed(frame, vectors, i, math.sqrt(square[i]) if frame.unit_rows else 1.0, z)
-        y[:] = z
+    mu, turned = _length_of(frame), _rotation_error(turn, d) if octets else 0.0
+    moved = (turn.defect + 2.0 * turned * (1.0 + turn.defect) + turned * turned) * 1.01
+    rho_unit = 8.0 * DOUBLE_ROUNDOFF  # normalising and centring
+    work = _rotation(turn.axes, d)
+    rows = work.z.shape[0]
+    for first in range(0, m, rows):
+        few = min(rows, m - first)
+        for r in range(few):
+            _framed(frame, vectors, first + r, math.sqrt(square[first + r]) if frame.unit_rows else 1.0, work.z[r])
         if octets:
-            rotate(signs, y)
-        largest = z_square = 0.0
-        for j in range(d):
-            largest = max(largest, abs(y[j]))
-            z_square += y[j] * y[j]
-        least = largest / LARGEST_CODE
-        if not octets:
-            least = max(largest / LARGEST_SHORT, math.sqrt(z_square) / (LONGEST_SHORT - root))
-        # A scale that is a normal float32: rows of less than 2^-100 are all error, which is a bound like any other.
-        scale = np.float64(np.float32(least * (1.0 + 2.0**-22))) if largest > 2.0**-100 else 1.0
-        code_sum = np.int64(0)
-        e_square = 0.0
-        for j in range(d):
-            q = np.rint(y[j] / scale)
-            out_codes[i, j] = np.int16(q)
-            code_sum += np.int64(q)
-            e_square += (y[j] - scale * q) * (y[j] - scale * q)
-        for j in range(d, out_codes.shape[1]):
-            out_codes[i, j] = 0
-        error = math.sqrt(e_square) * (1.0 + 2.0**-40) + rho_unit * math.sqrt(z_square)
-        coded = math.sqrt(z_square) * (1.0 + 2.0**-40) + error
-        share = (error * error / usual + usual * coded * coded) / 2 + 2.0 * UNIT_ROUNDOFF * coded * coded
-        _set_terms(frame, z, rho_unit, share, mu, i, out)
-        out.scale[i] = np.float32(scale)
-        out.start[i] = np.int32(-128 * code_sum) if octets else np.int32(0)
+            _rotate_rows(turn.axes, few, work)
+        for r in range(few):
+            i = first + r
+            e_square, y_square = _quantize(turn, work.y[r, :d] if octets else work.z[r], i, out_codes, out)
+            error = math.sqrt(e_square) * (1.0 + 2.0**-40) + 2.0**-50 * math.sqrt(y_square)
+            coded = math.sqrt(y_square) * (1.0 + 2.0**-40) + error
+            share = (error * error / usual + usual * coded * coded) / 2 + 2.0 * UNIT_ROUNDOFF * coded * coded
+            share += moved * y_square * (1.0 + 2.1 * moved) / 2  # |z|^2 may be a little larger than |y|^2
+            _set_terms(frame, work.z[r], rho_unit, share, mu, i, out)
 
 
 @kernel

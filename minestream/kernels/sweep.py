@@ -16,7 +16,7 @@ from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import PAD, Frame
 from minestream.kernels.relation import lost_to_group, relation
-from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, address, tile, tile_shape, trailing_zeros
+from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, TAIL, address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import EXCLUDE, IN_GROUP, POSITIVE, RANDOM, WEIGHTED, Pairs, Problem, Rule
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
@@ -33,7 +33,8 @@ class Lanes(NamedTuple):
     scale: NDArray[np.float32]  # [n] this and what follows as in quantize.Terms
     bias: NDArray[np.float32]
     slack: NDArray[np.float32]
-    start: NDArray[np.int32]
+    tail: NDArray[np.float32]
+    start: NDArray[np.int32]  # [n, 2]
 
 
 class Gates(NamedTuple):
@@ -79,8 +80,8 @@ class Side(NamedTuple):
     lanes: int
     unit: int  # panels of a unit of work
     panels: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.uint32]  # [panels, words, width]
-    terms: NDArray[np.float32]  # [panels, 2 + 2 * intervals, width], see tile()
-    start: NDArray[np.int32]  # [panels * width]
+    terms: NDArray[np.float32]  # [panels, LOW + 2 * intervals, width], see tile()
+    start: NDArray[np.int32]  # [panels, 2, width]
     labels: NDArray[np.int32]  # [panels, 2] the least and the largest label
     twins: NDArray[np.int32]  # [panels, 2] the same of the twin sets
 
@@ -98,6 +99,7 @@ class Scratch(NamedTuple):
 
     masks: NDArray[np.uint64]  # [2, tile rows]
     products: NDArray[np.float32]  # [tile rows, tile columns]
+    plan: NDArray[np.int64]  # [PLAN] see tile()
     tiles: NDArray[np.int64]  # [2] added to: tiles multiplied, tiles with a survivor
     tally: NDArray[np.int64]  # [TALLIES] added to
 
@@ -115,7 +117,7 @@ def round_down(value: float) -> np.float32:
 
 
 @kernel
-def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> None:
+def set_side(lanes: Lanes, out: Side, sign: float) -> None:
     """Set the fields of a side that stay the same from step to step: scales times `sign`, biases, starts, labels."""
     width = out.terms.shape[2]
     for p in range(out.terms.shape[0]):
@@ -123,16 +125,16 @@ def set_side(lanes: Lanes, first: int, count: int, sign: float, out: Side) -> No
         least_twin, largest_twin = least, largest
         for r in range(width):
             at = p * width + r
-            if at < count:
-                lane = first + at
+            if at < out.lanes:
+                lane = out.first + at
                 out.terms[p, SCALE, r] = lanes.scale[lane] * np.float32(sign)
-                out.terms[p, BIAS, r] = lanes.bias[lane]
-                out.start[at] = lanes.start[lane]
+                out.terms[p, BIAS, r], out.terms[p, TAIL, r] = lanes.bias[lane], lanes.tail[lane]
+                out.start[p, 0, r], out.start[p, 1, r] = lanes.start[lane, 0], lanes.start[lane, 1]
                 least, largest = min(least, lanes.code[lane]), max(largest, lanes.code[lane])
                 least_twin, largest_twin = min(least_twin, lanes.twin[lane]), max(largest_twin, lanes.twin[lane])
             else:
-                out.terms[p, SCALE, r], out.terms[p, BIAS, r] = np.float32(0.0), PAD
-                out.start[at] = 0
+                out.terms[p, SCALE, r], out.terms[p, BIAS, r], out.terms[p, TAIL, r] = np.float32(0.0), PAD, 0.0
+                out.start[p, 0, r] = out.start[p, 1, r] = 0
         out.labels[p, 0], out.labels[p, 1] = least, largest
         out.twins[p, 0], out.twins[p, 1] = least_twin, largest_twin
 
@@ -316,7 +318,6 @@ def sweep(
     tile_rows, tile_columns = tile_shape(address(left.panels, 0))
     row_panels, column_panels, words = left.panels.shape[0], right.panels.shape[0], left.panels.shape[1]
     terms = left.terms.shape[1]
-    intervals = (terms - LOW) // INTERVAL
     across = (column_panels + right.unit - 1) // right.unit
     room = 2 * left.unit * right.unit * tile_rows * tile_columns
     for unit in range(units[0], units[1]):
@@ -332,11 +333,10 @@ def sweep(
                 passed = tile(
                     address(left.panels, i * words * tile_rows),
                     address(right.panels, j * words * tile_columns),
-                    words,
-                    intervals,
+                    address(scratch.plan, 0),
                     address(left.terms, i * terms * tile_rows),
                     address(right.terms, j * terms * tile_columns),
-                    address(right.start, j * tile_columns),
+                    address(right.start, 2 * j * tile_columns),
                     address(scratch.masks, 0),
                     address(scratch.masks, tile_rows),
                     address(scratch.products, 0),

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from minestream.kernels.tile_shapes import TILES, Tile, host_tile, host_tiles
 
@@ -24,8 +26,21 @@ F32 = ir.FloatType()
 I8 = ir.IntType(8)
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
-SCALE, BIAS, LOW, HIGH = range(4)  # float32 values a row has beside its coordinates, see `tile`
+SCALE, BIAS, TAIL, LOW, HIGH = range(5)  # float32 values a row has beside its coordinates, see `tile`
 INTERVAL = 2  # LOW and HIGH of an interval
+WORDS, INTERVALS, PREFIX, SHIFT, CHECKED, STOPPED = range(6)  # of a plan, see `tile`
+PLAN = 6  # its entries
+APART = 16  # integers before and behind it
+TAIL_SHARE = 2.0**-10  # of the length of a row, see `tile`
+
+
+def plan_of(
+    words: int, intervals: int = 1, prefix: int | None = None, shift: int = 0, checked: bool = False
+) -> NDArray[np.int64]:
+    """A plan for `tile`, int64[PLAN]: see there. Without a prefix all words are one."""
+    plan = np.zeros(PLAN + 2 * APART, np.int64)[APART : APART + PLAN]  # it is added to: in cache lines of its own
+    plan[[WORDS, INTERVALS, PREFIX, SHIFT, CHECKED]] = words, intervals, prefix or words, shift, checked
+    return plan
 
 
 def build_tile(module: ir.Module, name: str, shape: Tile) -> ir.Function:
@@ -59,19 +74,23 @@ class _Builder:
         self.starts = range(0, shape.columns, shape.lanes)
         word = F32 if shape.screen == "f32" else I32
         pointers = {"w": word, "f": F32, "i": I32, "m": I64}
-        kinds = [I64 if kind == "n" else pointers[kind].as_pointer() for kind in "wwnnffimmf"]
+        kinds = [pointers[kind].as_pointer() for kind in "wwmffimmf"]
         self.function = ir.Function(module, ir.FunctionType(I64, kinds), name)
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
         self.function.attributes.add("nounwind")
-        (self.a, self.b, self.k, self.intervals, self.row_terms, self.column_terms, self.column_start,
-         self.out_row_masks, self.out_column_masks, self.out_products) = self.function.args  # fmt: skip
-        entry, loop, gates, keep, masks, end = (
-            self.function.append_basic_block(label) for label in ("entry", "loop", "gates", "keep", "masks", "end")
+        (self.a, self.b, self.plan, self.row_terms, self.column_terms, self.column_start, self.out_row_masks,
+         self.out_column_masks, self.out_products) = self.function.args  # fmt: skip
+        entry, gates, keep, masks, end = (
+            self.function.append_basic_block(label) for label in ("entry", "gates", "keep", "masks", "end")
         )
         self.builder = ir.IRBuilder(entry)
-        accumulators = self._multiply(entry, loop, gates)
-        found = self._each_interval(loop, gates, accumulators, self._any_passes)
+        self.words = self._load(self.plan, WORDS, I64)
+        self.end, self.stopped = end, None
+        accumulators = self._products()
+        multiplied = self.builder.block
+        self.builder.branch(gates)
+        found = self._each_interval(multiplied, gates, accumulators, self._any_passes)
         none = self.builder.icmp_unsigned("==", found, I64(0))
         passed = self.builder.append_basic_block("passed")
         self.builder.cbranch(none, end, passed)
@@ -86,7 +105,9 @@ class _Builder:
         something = self.builder.block
         self.builder.position_at_end(end)
         answer = self.builder.phi(I64)
-        answer.add_incoming(I64(0), nothing)
+        for block in (nothing, self.stopped):
+            if block is not None:
+                answer.add_incoming(I64(0), block)
         answer.add_incoming(union, something)
         self.builder.ret(answer)
 
@@ -103,7 +124,8 @@ class _Builder:
             phi.add_incoming(first, before)
             phi.add_incoming(value, builder.block)
         done = builder.append_basic_block(f"{block.name}_done")
-        builder.cbranch(builder.icmp_signed("<", following, self.intervals), block, done)
+        more = builder.icmp_signed("<", following, self._load(self.plan, INTERVALS, I64))
+        builder.cbranch(more, block, done)
         builder.position_at_end(done)
         return found
 
@@ -127,9 +149,7 @@ class _Builder:
         """accumulator + a * b, as a function of (a, b, accumulator)."""
         shape, builder = self.shape, self.builder
         if shape.screen == "f32":
-            kind = ir.FunctionType(self.floats, [self.floats] * 3)
-            fma = cgutils.get_or_insert_function(self.module, kind, f"llvm.fma.v{shape.lanes}f32")
-            return lambda a, b, accumulator: builder.call(fma, [a, b, accumulator])
+            return self._fma
         bits = 16 if shape.screen == "i16" else 8
         codes = ir.VectorType(ir.IntType(bits), 32 // bits * shape.lanes)
         kind = ir.FunctionType(self.ints, [self.ints, codes, codes])
@@ -140,14 +160,51 @@ class _Builder:
 
         return multiply
 
-    def _multiply(self, entry: ir.Block, loop: ir.Block, after_loop: ir.Block) -> list[list[ir.Value]]:
-        """The loop over coordinates (int8: over groups of four; int16: of two)."""
+    def _products(self) -> list[list[ir.Value]]:
+        """The sums over all coordinates (int8: over those of the prefix, and then over the rest, unless it ends)."""
+        shape, builder = self.shape, self.builder
+        if shape.screen == "f32":
+            zero = [ir.Constant(self.floats, [0.0] * shape.lanes)] * len(self.starts)
+            return self._multiply(I64(0), self.words, [zero] * shape.rows)
+        prefix = self._load(self.plan, PREFIX, I64)
+        starts = [self._load(self.column_start, start, self.ints) for start in self.starts]
+        first = self._multiply(I64(0), prefix, [starts] * shape.rows)
+        check, rest, whole = (builder.append_basic_block(label) for label in ("check", "rest", "whole"))
+        is_cut = builder.icmp_signed("<", prefix, self.words)
+        asked = builder.and_(is_cut, builder.icmp_signed("!=", self._load(self.plan, CHECKED, I64), I64(0)))
+        later = builder.append_basic_block("unchecked")
+        builder.cbranch(asked, check, later)
+        builder.position_at_end(later)
+        builder.cbranch(is_cut, rest, whole)
+        builder.position_at_end(check)
+        self._check(first, rest)
+        builder.position_at_end(rest)
+        shift = self._spread(builder.trunc(self._load(self.plan, SHIFT, I64), I32))
+        starts = [self._load(self.column_start, shape.columns + start, self.ints) for start in self.starts]
+        going_on = [
+            [builder.add(builder.shl(value, shift), start) for value, start in zip(row, starts, strict=True)]
+            for row in first
+        ]
+        second = self._multiply(prefix, self.words, going_on)
+        multiplied_all = builder.block
+        builder.branch(whole)
+        builder.position_at_end(whole)
+        merged = [[builder.phi(self.ints) for _ in self.starts] for _ in range(shape.rows)]
+        for values, block in ((first, later), (second, multiplied_all)):
+            for row, phis in zip(values, merged, strict=True):
+                for value, phi in zip(row, phis, strict=True):
+                    phi.add_incoming(value, block)
+        return merged
+
+    def _multiply(
+        self, begin: ir.Value, words: ir.Value, starting: list[list[ir.Value]]
+    ) -> list[list[ir.Value]]:  # fmt: skip
+        """The loop over words begin ... words - 1 of all rows, at least one; ends in a block of its own."""
         shape, builder = self.shape, self.builder
         f32 = shape.screen == "f32"
         vector, word = (self.floats, F32) if f32 else (self.ints, I32)
-        zero = ir.Constant(vector, [0.0] * shape.lanes) if f32 else None
-        starting = [zero or self._load(self.column_start, start, vector) for start in self.starts]
-        multiply = self._multiplier()
+        multiply, before_loop = self._multiplier(), builder.block
+        loop, done = builder.append_basic_block("loop"), builder.append_basic_block("multiplied")
         builder.branch(loop)
         builder.position_at_end(loop)
         step = builder.phi(I64)
@@ -165,14 +222,41 @@ class _Builder:
                 a_value = self._spread(self._load(self.a, builder.add(a_offset, I64(row)), word))
             after.append([multiply(a_value, each, acc) for each, acc in zip(b_vectors, before[row], strict=True)])
         next_step = builder.add(step, I64(1))
-        step.add_incoming(I64(0), entry)
+        step.add_incoming(begin, before_loop)
         step.add_incoming(next_step, loop)
         for row in range(shape.rows):
-            for column, start_value in enumerate(starting):
-                before[row][column].add_incoming(start_value, entry)
+            for column, start_value in enumerate(starting[row]):
+                before[row][column].add_incoming(start_value, before_loop)
                 before[row][column].add_incoming(after[row][column], loop)
-        builder.cbranch(builder.icmp_signed("<", next_step, self.k), loop, after_loop)
+        builder.cbranch(builder.icmp_signed("<", next_step, words), loop, done)
+        builder.position_at_end(done)
         return after
+
+    def _check(self, accumulators: list[list[ir.Value]], rest: ir.Block) -> None:
+        """Go on with `rest` if any value could pass a gate when the other coordinates are as alike as can be."""
+        builder = self.builder
+        weight = self._spread(builder.uitofp(builder.shl(I64(1), self._load(self.plan, SHIFT, I64)), F32))
+        found: ir.Value = I64(0)
+        for row in range(self.shape.rows):
+            tail, tests = self._row_term(TAIL, row), []
+            for start, accumulator in zip(self.starts, accumulators[row], strict=True):
+                prefix = builder.fmul(self._product(row, start, accumulator), weight)
+                most = builder.fmul(tail, self._column_term(TAIL, start))
+                most = self._fma(prefix, self._row_term(SCALE, row), most)
+                for_row = builder.fadd(most, self._column_term(BIAS, start))
+                for_column = builder.fadd(most, self._row_term(BIAS, row))
+                tests.append(self._between(for_row, self._row_term(LOW, row), None))
+                tests.append(self._between(for_column, self._column_term(LOW, start), None))
+            any_of_row = self._bits(reduce(builder.or_, tests))
+            self._store_mask(self.out_row_masks, row, any_of_row)
+            found = builder.or_(found, any_of_row)
+        stop = builder.append_basic_block("stop")
+        builder.cbranch(builder.icmp_unsigned("==", found, I64(0)), stop, rest)
+        builder.position_at_end(stop)
+        count = builder.gep(self.plan, [I64(STOPPED)], source_etype=I64)
+        builder.store(builder.add(builder.load(count, typ=I64), I64(1)), count)
+        builder.branch(self.end)
+        self.stopped = stop
 
     def _row_term(self, term: int, row: int, interval: ir.Value | None = None) -> ir.Value:
         return self._spread(self._load(self.row_terms, self._place(term, self.shape.rows, row, interval), F32))
@@ -195,9 +279,12 @@ class _Builder:
     def _sum(self, row: int, product: ir.Value, bias: ir.Value) -> ir.Value:
         if self.shape.screen == "f32":
             return self.builder.fadd(product, bias)
+        return self._fma(product, self._row_term(SCALE, row), bias)
+
+    def _fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         kind = ir.FunctionType(self.floats, [self.floats] * 3)
         fma = cgutils.get_or_insert_function(self.module, kind, f"llvm.fma.v{self.shape.lanes}f32")
-        return self.builder.call(fma, [product, self._row_term(SCALE, row), bias])
+        return self.builder.call(fma, [a, b, c])
 
     def _between(self, value: ir.Value, low: ir.Value, high: ir.Value | None) -> ir.Value:
         above = self.builder.fcmp_ordered(">=", value, low)
@@ -279,8 +366,7 @@ def tile(
     typing_context: Any,
     a: Any,
     b: Any,
-    k: Any,
-    intervals: Any,
+    plan: Any,
     row_terms: Any,
     column_terms: Any,
     column_start: Any,
@@ -292,21 +378,23 @@ def tile(
 
     Parameters
     ----------
-    a : float32*, int32* or uint32*, (k, rows)
-        Packed rows, coordinate by coordinate; in int32 four codes of a byte each, 128 added where the tile has
+    a : float32*, int32* or uint32*, (words, rows)
+        Packed rows, word by word: a coordinate, or in int32 four codes of a byte each, 128 added where the tile has
         unsigned rows; in uint32 two codes of 16 bits each, signed.
-    b : float32*, int32* or uint32*, (k, columns)
+    b : float32*, int32* or uint32*, (words, columns)
         Packed columns, likewise; codes of a byte are -127 ... 127.
-    k : intp
-        Coordinates, or groups of four, or of two, at least 1.
-    intervals : intp
-        How many intervals a gate has, at least 1; those not needed are closed (low = infinity).
-    row_terms : float32*, (2 + 2 * intervals, rows)
-        Scale, bias, then low and high of each interval, of each row.
-    column_terms : float32*, (2 + 2 * intervals, columns)
+    plan : int64*, (PLAN,)
+        WORDS, at least 1; INTERVALS, how many a gate has, at least 1: those not needed are closed (low = infinity). Of
+        int8 besides: PREFIX, the words whose products count 2^SHIFT times, 1 ... WORDS; CHECKED, whether to stop behind
+        them where no value can pass any more; STOPPED, to which such stops are added.
+    row_terms : float32*, (LOW + 2 * intervals, rows)
+        Scale, bias, tail, then low and high of each interval, of each row. Tail, of int8, with S the scale, and in the
+        prefix 2^(SHIFT / 2) times that: at least the length of S q behind the prefix plus TAIL_SHARE of that of S q.
+    column_terms : float32*, (LOW + 2 * intervals, columns)
         The same of each column.
-    column_start : int32*, (columns,)
-        Where int8 accumulators start: -128 * sum of the column's codes where rows are unsigned, else 0.
+    column_start : int32*, (2, columns)
+        Where int8 accumulators start, and what is added to them behind the prefix: where rows are unsigned -128 times
+        the sum of the column's codes there, else 0.
     out_row_masks, out_column_masks : uint64*, (rows,)
         Bit c of element r: value (r, c) passes the gate of row r; of column c. Of no meaning when nothing passed.
     out_products : float32*, (rows * columns,)
@@ -320,19 +408,24 @@ def tile(
     Notes
     -----
     float32: product = sum over i of a[i, r] b[i, c], i ascending, one fused multiply-add each:
-    |error| <= gamma_k sum |a[i, r] b[i, c]| barring underflow. int8 and int16: the accumulator is exact (of int16
-    where quantize.py has made the codes), product = accumulator * scale[c] * scale[r] with three roundings.
+    |error| <= gamma_k sum |a[i, r] b[i, c]| barring underflow. int8 and int16: the
+    accumulator P = 2^SHIFT P1 + P2, of the prefix and the rest, is exact (of int16 where quantize.py has made the
+    codes), product = P * scale[c] * scale[r] with three roundings.
 
     The row's gate compares product + bias[c] with low[r] (and high[r]), the column's product + bias[r] with low[c]
     (and high[c]); all ends are closed, int8 knows no high, NaN passes nothing. Inputs are contiguous, of any
     alignment, and do not overlap the outputs.
+
+    A checked tile finds what an unchecked one does. With Q the length of S q, by Cauchy-Schwarz P2 scale[c] scale[r] is
+    at most what both tails multiply to less TAIL_SHARE^2 Q_r Q_c = 16 u Q_r Q_c, u = 2^-24. The roundings of product
+    take 2.1 u Q_r Q_c of that at most, those of 2^SHIFT P1 scale[c] scale[r] + tail[r] tail[c] 5.3 u Q_r Q_c. So that
+    sum is no less than the unrounded product, and with a bias, by the monotony of rounding, no less than what is
+    compared with the gate.
     """
     name = host_tiles()[_screen_of(a)]
     outputs = [types.uint64, types.uint64, types.float32]
-    pointed = [types.float32, types.float32, types.int32, *outputs]
-    signature = types.uint64(
-        types.CPointer(a.dtype), types.CPointer(a.dtype), types.intp, types.intp, *map(types.CPointer, pointed)
-    )
+    pointed = [a.dtype, a.dtype, types.int64, types.float32, types.float32, types.int32, *outputs]
+    signature = types.uint64(*map(types.CPointer, pointed))
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         function = build_tile(builder.module, f"minestream_tile_{name}", TILES[name])

@@ -47,8 +47,9 @@ class Screen(NamedTuple):
 class Scratch(NamedTuple):
     """Arrays that one thread works in."""
 
-    row_terms: NDArray[np.float32]  # [4 * tile rows] open gates
-    column_terms: NDArray[np.float32]  # [4 * tile columns] closed ones
+    plan: NDArray[np.int64]  # [PLAN] see tile(), as of what follows
+    row_terms: NDArray[np.float32]  # [(LOW + 2) * tile rows] open gates
+    column_terms: NDArray[np.float32]  # [(LOW + 2) * tile columns] closed ones
     column_start: NDArray[np.int32]  # [tile columns]
     masks: NDArray[np.uint64]  # [2 * tile rows]
     products: NDArray[np.float32]  # [tile rows * tile columns]
@@ -206,8 +207,7 @@ def search_windows(
                 tile(
                     address(screen.row_panels, (first_panel + i // tile_rows) * d * tile_rows),
                     address(screen.column_panels, first // tile_columns * d * tile_columns),
-                    d,
-                    1,
+                    address(scratch.plan, 0),
                     address(scratch.row_terms, 0),
                     address(scratch.column_terms, 0),
                     address(scratch.column_start, 0),

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import cells, sweep
-from minestream.kernels.tile import HIGH, INTERVAL, LOW
-from minestream.search.screens import Codes, packed, scratch_of
+from minestream.kernels.tile import HIGH, LOW
+from minestream.search.screens import Codes, packed
 from minestream.system.threads import Workers, slices
 
 ROWS_OF_CELL = 32  # of the sample that centres are found with
@@ -50,7 +50,8 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
             cell = _assigned(codes, some, side, workers, threads)
             words, at = codes.rows_of(some)
             cells.add_rows(words.view(codes.screen.dtype), at, codes.terms.scale[some], cell, sums, members)
-        centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
+        means = sums / np.maximum(members, 1)[:, None] * _steps(codes)
+        centres = np.where(members[:, None] > 0, means, centres)
     side, cell = _centres_side(codes, centres[_in_line(centres)], workers, threads), np.empty(rows, np.int32)
     for first in range(0, rows, together):
         some = np.arange(first, min(rows, first + together))
@@ -61,19 +62,28 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
 def values_of(codes: Codes, slots: NDArray[np.integer]) -> NDArray[np.float64]:
     """Rows as their codes stand for them."""
     words, at = codes.rows_of(slots)
-    values: NDArray[np.float64] = words.view(codes.screen.dtype)[at] * codes.terms.scale[slots, None].astype(np.float64)
+    values: NDArray[np.float64] = words.view(codes.screen.dtype)[at] * codes.terms.scale[slots, None] * _steps(codes)
     return values
+
+
+def _steps(codes: Codes) -> NDArray[np.float64]:
+    """What each value of a code counts beside the scale of its row."""
+    values = 4 * codes.words // np.dtype(codes.screen.dtype).itemsize
+    return np.where(np.arange(values) < codes.prefix, 2.0 ** (codes.shift / 2), 1.0)
 
 
 def _centres_side(codes: Codes, centres: NDArray[np.float64], workers: Workers, threads: int) -> sweep.Side:
     """Centres, coded anew, as columns whose bias makes the largest affinity that of the nearest."""
-    scale, kind = np.ones(len(centres)), codes.screen.dtype
+    bias = -np.square(centres).sum(axis=1) / 2
+    centres, scale, kind = centres / _steps(codes), np.ones(len(centres)), codes.screen.dtype
     if kind != np.float32:  # no int16 centre is longer than a coordinate may be: no sum of products overflows
         size = np.abs(centres).max(axis=1) if kind == np.int8 else np.sqrt(np.square(centres).sum(axis=1))
         scale = np.maximum(size, LEAST_SCALE) / np.iinfo(kind).max
     coded = np.rint(centres / scale[:, None]) if kind != np.float32 else centres
-    bias = -np.square(coded * scale[:, None]).sum(axis=1) / 2
-    start = -128 * coded.sum(axis=1) if codes.tile.unsigned_rows else np.zeros(len(centres))
+    start = np.zeros((len(centres), 2))
+    if codes.tile.unsigned_rows:
+        sums = coded[:, : codes.prefix].sum(axis=1), coded[:, codes.prefix :].sum(axis=1)
+        start = -128 * np.stack(sums, axis=1)
     words = coded.astype(codes.screen.dtype).view(np.uint32)
     side = _side(codes, words, np.arange(len(centres)), codes.tile.columns, (scale, bias, start), workers, threads)
     side.terms[:, LOW], side.terms[:, HIGH] = np.inf, -np.inf
@@ -86,16 +96,11 @@ def _side(
 ) -> sweep.Side:  # fmt: skip
     """Some of `words` as one side of the tile, by scale, bias and start of each; without gates."""
     flip = codes.row_flip(mirrored=False) if width == codes.tile.rows else 0
-    panels = packed(words, at, width, workers, threads, flip).view(codes.screen.word)
-    count, none = len(panels), np.zeros(at.size, np.int32)
-    side = sweep.Side(
-        0, at.size, 1, panels, np.empty((count, 2 + INTERVAL, width), np.float32), np.empty(count * width, np.int32),
-        np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
-    )  # fmt: skip
+    panels, none = packed(words, at, width, workers, threads, flip), np.zeros(at.size, np.int32)
     scale, bias = (each.astype(np.float32) for each in terms[:2])
-    lanes = sweep.Lanes(none, none, none, scale, bias, np.zeros_like(scale), terms[2].astype(np.int32))
-    sweep.set_side(lanes, 0, at.size, 1.0, side)
-    return side
+    nothing = np.zeros_like(scale)
+    lanes = sweep.Lanes(none, none, none, scale, bias, nothing, nothing, terms[2].astype(np.int32))
+    return codes.side(lanes, slice(0, at.size), panels)
 
 
 def _assigned(
@@ -111,7 +116,7 @@ def _assigned(
     def task(part: slice) -> Callable[[], None]:
         own = slice(part.start * codes.tile.rows, part.stop * codes.tile.rows)
         some = rows._replace(panels=rows.panels[part], terms=rows.terms[part])
-        scratch = scratch_of(codes.tile)
+        scratch = codes.scratch()
         return lambda: cells.nearest_centres(some, centres, scratch, affinity[own], cell[own])
 
     workers.run([task(part) for part in slices(len(rows.panels), threads)])

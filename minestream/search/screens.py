@@ -17,12 +17,15 @@ from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import quantize as kernels
 from minestream.kernels import sweep
+from minestream.kernels.tile import INTERVAL, LOW, plan_of
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.kernels.types import TALLIES
+from minestream.search.turn import plain_turn, turn_of
 from minestream.system.threads import Workers, apart, slices
 
 LARGEST_DIMENSION = 16_384  # of integers: an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
+CHECK_WORDS = 8  # which a tile could multiply while it is checked whether to stop
 DOUBT = 2.0  # early steps look worse than the later ones will be
 SIGN_BIT = 0x80000000
 
@@ -38,7 +41,7 @@ class Screen:
     word : numpy dtype
         Of the 32-bit words in which the tile reads the codes.
     encode : function
-        (frame, vectors, square, out_codes, out_terms)
+        (frame, of integers the turn, vectors, square, out_codes, out_terms)
     rate : float
         Operations a second and thread, roughly: for the choice and the projection.
     """
@@ -99,11 +102,14 @@ class Codes:
         self.cell: NDArray[np.int32] | None = None  # of each slot, once they are found: see cells.py
         self.tile: Tile = host_tile(name)
         store, n = loaded.store, loaded.store.rows
+        self.dimension = store.dimension
         self.words = code_bytes(name, store.dimension) // 4
+        self.turn = turn_of(loaded) if name == "i8" else plain_turn(store.dimension)
+        self.prefix, self.shift = self.turn.prefix, self.turn.shift
         self.store = Store(self.words, np.dtype(np.uint32), budget_bytes, scratch, n)
         self.terms = kernels.Terms(
             np.empty(n), np.empty(n), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
-            np.empty(n, np.float32), np.empty(n, np.int32),
+            np.empty(n, np.float32), np.empty(n, np.float32), np.empty((n, 2), np.int32),
         )  # fmt: skip
         for first in range(0, n, store.pass_rows):
             end = min(n, first + store.pass_rows)
@@ -120,7 +126,8 @@ class Codes:
         slots = slice(first + rows.start, first + rows.stop)
         terms = kernels.Terms._make(field[slots] for field in self.terms)
         codes = out[rows].view(self.screen.dtype)
-        return lambda: self.screen.encode(loaded.frame, vectors[rows], loaded.rows.square[slots], codes, terms)
+        how = (loaded.frame,) if self.name == "f32" else (loaded.frame, self.turn)
+        return lambda: self.screen.encode(*how, vectors[rows], loaded.rows.square[slots], codes, terms)
 
     def rows_of(self, slots: NDArray[np.integer]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """Codes that include those of `slots`, and the row of each slot in them."""
@@ -136,9 +143,37 @@ class Codes:
             return kernels.OFFSET if self.tile.unsigned_rows else 0
         return SIGN_BIT if mirrored and self.name == "f32" else 0
 
-    def row_sign(self, mirrored: bool) -> float:
-        """The factor of the scales of the row side."""
-        return -1.0 if mirrored and self.name != "f32" else 1.0
+    def side(
+        self, lanes: sweep.Lanes, own: slice, panels: NDArray[np.uint32], unit: int = 1, intervals: int = 1,
+        mirrored: bool = False,
+    ) -> sweep.Side:  # fmt: skip
+        """A slice of all lanes, packed as `panels`, without gates: rows or columns of the tile by their width."""
+        count, _, width = panels.shape
+        side = sweep.Side(
+            own.start, own.stop - own.start, unit, panels.view(self.screen.word),
+            np.empty((count, LOW + INTERVAL * intervals, width), np.float32), np.empty((count, 2, width), np.int32),
+            np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
+        )  # fmt: skip
+        sign = -1.0 if mirrored and self.name != "f32" and width == self.tile.rows else 1.0
+        sweep.set_side(lanes, side, sign)
+        return side
+
+    def scratch(self, intervals: int = 1, checked: bool = False) -> sweep.Scratch:
+        """What one thread works in, for gates of so many intervals; tiles are `checked` behind the prefix."""
+        tile, plan = self.tile, plan_of(self.words, intervals, self.prefix_words, self.shift, checked)
+        return sweep.Scratch(
+            apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), plan,
+            apart((2,), np.int64), apart((TALLIES,), np.int64),
+        )  # fmt: skip
+
+    @property
+    def prefix_words(self) -> int:
+        """Words of the prefix."""
+        return self.words if self.prefix == self.dimension else self.prefix // 4
+
+    def pays_to_check(self, tiles: int, stopped: int) -> bool:
+        """Whether tiles gain by a check behind the prefix, when so many of them stopped there."""
+        return stopped * (self.words - self.prefix_words) > tiles * CHECK_WORDS
 
     def close(self) -> None:
         """Release memory and scratch."""
@@ -168,14 +203,6 @@ def packed(
 
     workers.run([task(part) for part in slices(panels, threads)])
     return out
-
-
-def scratch_of(tile: Tile) -> sweep.Scratch:
-    """What one thread works in."""
-    return sweep.Scratch(
-        apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), apart((2,), np.int64),
-        apart((TALLIES,), np.int64),
-    )  # fmt: skip
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import gates, probe, refine, sweep
+from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.types import (
     FARTHEST,
     NEAREST,
@@ -34,7 +35,7 @@ from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
 from minestream.search.order import Order, Span
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
-from minestream.search.screens import Codes, packed, scratch_of, worth_changing
+from minestream.search.screens import Codes, packed, worth_changing
 from minestream.search.work import search_work, survivor_work
 from minestream.system import ragged
 from minestream.system.threads import ahead, slices
@@ -96,10 +97,10 @@ class Sweeping:
         """Sweep with the codes of this screen."""
         self.codes, terms, slot = codes, codes.terms, self.order.slot
         bias = terms.mirrored if self.mirrored else terms.bias
-        start = terms.start if codes.tile.unsigned_rows else np.zeros_like(terms.start)
+        start = terms.start[slot] if codes.tile.unsigned_rows else np.zeros((slot.size, 2), np.int32)
         self.lanes = sweep.Lanes(
             slot, self.loaded.rows.label[slot], self.loaded.rows.twin[slot], terms.scale[slot], bias[slot],
-            terms.slack[slot], start[slot],
+            terms.slack[slot], terms.tail[slot], start,
         )  # fmt: skip
         own = slot[: self.order.anchors]
         edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
@@ -281,7 +282,7 @@ class Sweeping:
         vectors: refine.Vectors,
     ) -> Callable[[], None]:  # fmt: skip
         """The task of some row panels."""
-        scratch = scratch_of(self.codes.tile)
+        scratch = self.codes.scratch(self.intervals)
         around = around._replace(row=np.empty(self.loaded.store.dimension))
 
         def task() -> None:
@@ -337,15 +338,9 @@ class Sweeping:
         width = tile.rows if rows else tile.columns
         flip = codes.row_flip(self.mirrored) if rows else 0
         words, at = held or codes.rows_of(self.order.slot[first:end])
-        panels = packed(words, at, width, self.workers, self.threads, flip).view(codes.screen.word)
-        count = len(panels)
-        side = sweep.Side(
-            first, end - first, self.unit_panels[0 if rows else 1], panels,
-            np.empty((count, 2 + 2 * self.intervals, width), np.float32), np.empty(count * width, np.int32),
-            np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
-        )  # fmt: skip
-        sweep.set_side(self.lanes, first, end - first, codes.row_sign(self.mirrored) if rows else 1.0, side)
-        return side
+        panels = packed(words, at, width, self.workers, self.threads, flip)
+        unit = self.unit_panels[0 if rows else 1]
+        return codes.side(self.lanes, slice(first, end), panels, unit, self.intervals, self.mirrored)
 
     def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
@@ -369,7 +364,7 @@ class Sweeping:
     ) -> Callable[[], None]:
         """The task of one thread: unit after unit until none is left or its buffer is full."""
         out = sweep.Survivors._make(field[thread] for field in self.found)
-        scratch = scratch_of(self.codes.tile)
+        scratch = self.codes.scratch(self.intervals, checked=True)
 
         def task() -> None:
             found = 0
@@ -379,6 +374,8 @@ class Sweeping:
                 except IndexError:
                     break
                 unit, found = sweep.sweep(self.problem, self.screening, left, right, (first, end), found, out, scratch)
+                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.plan[STOPPED])):
+                    scratch.plan[CHECKED] = False
                 if unit < end:
                     todo.append((unit, end))
                     break

@@ -28,7 +28,7 @@ import minestream
 from minestream.config.metrics import METRICS
 from minestream.kernels import distances as exact
 from minestream.kernels import quantize
-from minestream.kernels.tile_shapes import host_tiles
+from minestream.kernels.tile_shapes import host_tile, host_tiles
 from minestream.mining.arrays import mine_arrays
 from minestream.search.screens import SCREENS, code_bytes, usable_screens
 from minestream.system import threads
@@ -93,7 +93,7 @@ def tiles() -> None:
                 a, b, *rest = (fenced_copy(each, front) for each in inputs)
                 masks = [fenced((TILES[name].rows,), np.uint64, front) for _ in range(2)]
                 products = fenced((TILES[name].rows * TILES[name].columns,), np.float32, front)
-                assert (call(name, a, b, k, 2, *rest, *masks, products) != 0) == (k != 7)
+                assert (call(name, a, b, *rest, *masks, products) != 0) == (k != 7)
                 check_canaries()
 
 
@@ -125,15 +125,22 @@ def codes_and_panels() -> None:
             square = fenced((11,), np.float64, front)
             exact.squares(rows, square)
             frame = quantize.Frame(fenced_copy(np.zeros(d), front), 1.0, True, False)
-            kinds = ("f8", "f8", "f4", "f4", "f4", "f4", "i4")
-            for name, screen in SCREENS.items():
-                kind = np.dtype(screen.dtype)
+            codes: list[Any] = [("f32", (frame,))]
+            for name, panels, prefix in (
+                ("i16", 0, d), ("i8", 0, d), ("i8", -(-d // host_tile("f32").columns), d // 8 * 4 or d)
+            ):  # fmt: skip
+                axes = fenced_copy(np.ones((panels, d, host_tile("f32").columns), np.float32), front)
+                codes.append((name, (frame, quantize.Turn(axes, 0.0, prefix, 0))))
+            for name, how in codes:
+                kind = np.dtype(SCREENS[name].dtype)
                 out = fenced((11, code_bytes(name, d) // kind.itemsize), kind, front)
-                screen.encode(frame, rows, square, out, quantize.Terms(*(fenced((11,), each, front) for each in kinds)))
+                floats = (fenced((11,), each, front) for each in ("f8", "f8", "f4", "f4", "f4", "f4", "f4"))
+                terms = quantize.Terms(*floats, fenced((11, 2), "i4", front))
+                SCREENS[name].encode(*how, rows, square, out, terms)
                 words = out.view(np.uint32)
                 for panel in (6, 8, 48):
-                    panels = fenced((-(-11 // panel), words.shape[1], panel), np.uint32, front)
-                    quantize.pack(words, fenced_copy(np.arange(11), front), np.uint32(0), panels)
+                    packed = fenced((-(-11 // panel), words.shape[1], panel), np.uint32, front)
+                    quantize.pack(words, fenced_copy(np.arange(11), front), np.uint32(0), packed)
             check_canaries()
 
 

@@ -31,12 +31,19 @@ from minestream.kernels.quantize import LARGEST_SHORT, LONGEST_SHORT, OFFSET, PA
 from minestream.kernels.sweep import CLOSED, UNGATED
 from minestream.kernels.tile import (
     BIAS,
+    CHECKED,
     HIGH,
     INTERVAL,
     LOW,
+    PREFIX,
     SCALE,
+    SHIFT,
+    STOPPED,
+    TAIL,
+    TAIL_SHARE,
     address,
     build_tile,
+    plan_of,
     tile,
     tile_shape,
     trailing_zeros,
@@ -63,13 +70,14 @@ Array = np.ndarray[Any, Any]
 
 
 class Inputs(NamedTuple):
-    """What goes into a tile; terms are scale, bias, and low and high of each interval, of each row or column."""
+    """What goes into a tile; terms are scale, bias, tail, and low and high of each interval, of each row or column."""
 
     a: Array  # (k, rows)
     b: Array  # (k, columns)
-    row_terms: Array  # (2 + 2 * intervals, rows)
-    column_terms: Array  # (2 + 2 * intervals, columns)
-    start: Array  # (columns,)
+    plan: Array  # (PLAN,)
+    row_terms: Array  # (LOW + 2 * intervals, rows)
+    column_terms: Array  # (LOW + 2 * intervals, columns)
+    start: Array  # (2, columns)
 
 
 class Outcome(NamedTuple):
@@ -79,16 +87,16 @@ class Outcome(NamedTuple):
     of_row: Array  # (rows, columns) bool: passes the gate of its row
     of_column: Array
     products: Array  # (rows, columns)
+    stopped: int = 0
 
 
 @kernel
-def one_tile(a, b, k, intervals, row_terms, column_terms, start, row_masks, column_masks, products):
+def one_tile(a, b, plan, row_terms, column_terms, start, row_masks, column_masks, products):
     """One call of the tile, and the shape that this kernel was compiled with."""
     found = tile(
         address(a, 0),
         address(b, 0),
-        k,
-        intervals,
+        address(plan, 0),
         address(row_terms, 0),
         address(column_terms, 0),
         address(start, 0),
@@ -134,9 +142,7 @@ def plain_tile(name: str) -> tuple[Any, Callable[..., int]]:
     machine = llvm.Target.from_default_triple().create_target_machine(cpu=cpu, features=features, opt=2, jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
     engine.finalize_object()
-    pointer = ctypes.c_void_p
-    number = ctypes.c_int64
-    kind = ctypes.CFUNCTYPE(ctypes.c_uint64, pointer, pointer, number, number, *[pointer] * 6)
+    kind = ctypes.CFUNCTYPE(ctypes.c_uint64, *[ctypes.c_void_p] * 9)
     return engine, kind(engine.get_function_address("tile"))
 
 
@@ -146,7 +152,7 @@ def call(name: str, *arguments: Any) -> int:
         found, baked = one_tile(*arguments)
         assert baked == TILES[name][:2]
         return int(found)
-    return plain_tile(name)[1](*(each.ctypes.data if isinstance(each, np.ndarray) else each for each in arguments))
+    return plain_tile(name)[1](*(each.ctypes.data for each in arguments))
 
 
 def anywhere(array: Array) -> Array:
@@ -170,13 +176,13 @@ def run(name: str, inputs: Inputs) -> Outcome:
     row_masks, column_masks = np.zeros((2, rows), np.uint64)
     products = anywhere(np.full(rows * columns, UNTOUCHED, np.float32))
     a, b, *rest = map(anywhere, inputs)
-    intervals = (len(inputs.row_terms) - LOW) // INTERVAL
-    found = call(name, a, b, len(a), intervals, *rest, row_masks, column_masks, products)
+    found = call(name, a, b, *rest, row_masks, column_masks, products)
     if not found:
         assert not column_masks.any()
         row_masks[:] = 0  # of no meaning
     assert found == int(np.bitwise_or.reduce(row_masks | column_masks))
-    return Outcome(found, bits(row_masks, columns), bits(column_masks, columns), products.reshape(rows, columns))
+    masks = (bits(each, columns) for each in (row_masks, column_masks))
+    return Outcome(found, *masks, products.reshape(rows, columns), int(rest[0][STOPPED]))
 
 
 # ---------------------------------------------------------------- inputs, and what is expected of them
@@ -188,11 +194,26 @@ def as_words(codes: Array, flip: int = 0) -> Array:
     return words.view(np.int32) if codes.dtype == np.int8 else words
 
 
-def code_inputs(shape: Tile, row_codes: Array, column_codes: Array, row_terms: Array, column_terms: Array) -> Inputs:
-    sums = column_codes.astype(np.int32).sum(axis=1, dtype=np.int32)
-    start = -128 * sums if shape.unsigned_rows else np.zeros_like(sums)
+def code_inputs(
+    shape: Tile, row_codes: Array, column_codes: Array, row_terms: Array, column_terms: Array,
+    prefix: int | None = None, shift: int = 0,
+) -> Inputs:  # fmt: skip
+    """Codes int8 (rows, 4 k), (columns, 4 k), or int16, 2 k, of which those of `prefix` words weigh 2^shift; tails are
+    set."""
+    k = row_codes.shape[1] // per_word(shape)
+    plan = plan_of(k, (len(row_terms) - LOW) // INTERVAL, prefix, shift)
+    cut = per_word(shape) * int(plan[PREFIX])
+    parts = np.stack(
+        [column_codes[:, :cut].sum(axis=1, dtype=np.int32), column_codes[:, cut:].sum(axis=1, dtype=np.int32)]
+    )
+    start = -128 * parts if shape.unsigned_rows else np.zeros_like(parts)
+    for codes, terms in ((row_codes, row_terms), (column_codes, column_terms)):
+        squares = np.square(codes.astype(float))
+        ahead, behind = 2.0**shift * squares[:, :cut].sum(axis=1), squares[:, cut:].sum(axis=1)
+        tail = np.abs(terms[SCALE].astype(float)) * (np.sqrt(behind) + TAIL_SHARE * np.sqrt(ahead + behind))
+        terms[TAIL] = np.nextafter(tail.astype(np.float32), CLOSED)
     a = as_words(row_codes, OFFSET if shape.unsigned_rows else 0)
-    return Inputs(a, as_words(column_codes), row_terms, column_terms, start)
+    return Inputs(a, as_words(column_codes), plan, row_terms, column_terms, start)
 
 
 def codes_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
@@ -213,24 +234,28 @@ def random_codes(shape: Tile, width: int, k: int, generator: np.random.Generator
     return np.rint(np.clip(codes, -LARGEST_SHORT, LARGEST_SHORT)).astype(np.int16)
 
 
-def random_inputs(name: str, k: int, seed: int = 0, intervals: int = 1) -> Inputs:
+def random_inputs(
+    name: str, k: int, seed: int = 0, intervals: int = 1, prefix: int | None = None, shift: int = 0
+) -> Inputs:
     """Gaussian rows, or any codes; gates that pass everything."""
     generator, shape = np.random.default_rng([seed, k]), TILES[name]
     terms = []
     for width in shape[:2]:
         scale, bias = np.exp(generator.normal(size=width)), generator.normal(size=width) * k**0.5
         bias *= {"f32": 1.0, "i8": 127.0**2, "i16": LONGEST_SHORT**2 / k}[shape.screen]
-        terms.append(np.array([scale, bias, *[[-np.inf] * width, [np.inf] * width] * intervals], np.float32))
+        gates = [[-np.inf] * width, [np.inf] * width] * intervals
+        terms.append(np.array([scale, bias, np.zeros(width), *gates], np.float32))
     if shape.screen == "f32":
         a, b = (generator.normal(size=(k, width)).astype(np.float32) for width in shape[:2])
-        return Inputs(a, b, *terms, np.zeros(shape.columns, np.int32))
+        return Inputs(a, b, plan_of(k, intervals), *terms, np.zeros((2, shape.columns), np.int32))
     codes = [random_codes(shape, width, k, generator) for width in shape[:2]]
-    return code_inputs(shape, *codes, *terms)
+    return code_inputs(shape, *codes, *terms, prefix, shift)
 
 
 def products_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
     """Products of integers as the tile rounds them: without the row's scale, and with it."""
     a, b = codes_of(inputs, shape)
+    a[:, : per_word(shape) * inputs.plan[PREFIX]] <<= inputs.plan[SHIFT]
     assert np.abs(a @ b.T).max(initial=0) < 2**31
     of_column = (a @ b.T).astype(np.float32) * inputs.column_terms[SCALE]
     return of_column, of_column * inputs.row_terms[SCALE][:, None]
@@ -308,6 +333,79 @@ def test_gates_are_closed_and_each_side_has_its_own(name: str, k: int, intervals
     check_gates(name, k, intervals)
 
 
+@pytest.mark.parametrize(("k", "prefix", "shift"), [(2, 1, 0), (5, 2, 3), (96, 45, 3), (196, 26, 5), (512, 320, 5)])
+@pytest.mark.parametrize("name", BYTES)
+def test_the_prefix_counts_more(name: str, k: int, prefix: int, shift: int) -> None:
+    inputs = random_inputs(name, k, prefix=prefix, shift=shift)
+    outcome = run(name, inputs)
+    assert outcome.of_row.all()
+    assert outcome.of_column.all()
+    assert not outcome.stopped
+    np.testing.assert_array_equal(outcome.products, products_of(inputs, TILES[name])[1])
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(("k", "prefix", "shift"), [(2, 1, 0), (3, 1, 5), (96, 45, 3), (96, 3, 0)])
+@pytest.mark.parametrize("name", BYTES)
+def test_a_checked_tile_finds_what_an_unchecked_one_does(
+    name: str, k: int, prefix: int, shift: int, mirrored: bool
+) -> None:
+    """Gates that lie on values, of any rows and of such whose codes behind the prefix are those of a column, so that
+    the check is tight; where nothing passes, the tile may stop or not."""
+    shape, generator, stops = TILES[name], np.random.default_rng([k, prefix, shift]), 0
+    for turn in range(60):
+        inputs = random_inputs(name, k, seed=turn, prefix=prefix, shift=shift)
+        row_codes, column_codes = (each.astype(np.int8) for each in codes_of(inputs, shape))
+        if turn % 3 == 0:  # as alike, or as unlike, as can be
+            row_codes[:, 4 * prefix :] = -column_codes[0, 4 * prefix :] if mirrored else column_codes[0, 4 * prefix :]
+            inputs.column_terms[BIAS, 1:] = PAD
+        if turn % 3 == 1:  # most of the length is ahead
+            row_codes[:, 4 * prefix :] //= 16
+            column_codes[:, 4 * prefix :] //= 16
+        for terms in inputs[3:5]:
+            terms[BIAS] *= 2.0 ** generator.integers(-20, 3)
+        if mirrored:
+            inputs.row_terms[SCALE] *= -1
+        inputs = code_inputs(shape, row_codes, column_codes, *inputs[3:5], prefix, shift)
+        of_row, of_column = values_of(inputs, shape, products_of(inputs, shape)[1])
+        inputs.row_terms[LOW], inputs.column_terms[LOW] = of_row.max(axis=1), of_column.max(axis=0)
+        if turn % 3 == 0:
+            inputs.column_terms[LOW] = CLOSED
+        if turn % 4:  # one gate alone of each side: on a value, just above it, or far above it
+            for terms, at in zip(inputs[3:5], (turn % shape.rows, turn % shape.columns), strict=True):
+                value = terms[LOW, at]
+                terms[LOW] = CLOSED
+                terms[LOW, at] = (value, np.nextafter(value, CLOSED), value + np.abs(value))[turn % 4 - 1]
+        plain = run(name, inputs)
+        inputs.plan[CHECKED] = 1
+        checked = run(name, inputs)
+        assert checked.found == plain.found
+        assert checked.stopped <= (plain.found == 0)
+        if plain.found:
+            for one, other in zip(checked[1:4], plain[1:4], strict=True):
+                np.testing.assert_array_equal(one, other)
+        stops += checked.stopped
+    assert stops or prefix < 45
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_a_tile_stops_as_soon_as_nothing_can_pass(name: str) -> None:
+    """Gates just above, and just below, what the prefix and the tails allow."""
+    inputs = random_inputs(name, 16, prefix=8, shift=2)
+    shape = TILES[name]
+    inputs.row_terms[BIAS] = inputs.column_terms[BIAS] = 0
+    a, b = (each[:, :32] for each in codes_of(inputs, shape))
+    scales, tails = (
+        inputs.row_terms[term][:, None].astype(float) * inputs.column_terms[term] for term in (SCALE, TAIL)
+    )  # fmt: skip
+    most = float((4 * (a @ b.T) * scales + tails).max())
+    inputs.plan[CHECKED] = 1
+    for low, stops in ((most * 1.0001, 1), (most * 0.9999, 0)):
+        inputs.row_terms[LOW], inputs.column_terms[LOW] = low, CLOSED
+        inputs.plan[STOPPED] = 0
+        assert run(name, inputs).stopped == stops
+
+
 @pytest.mark.parametrize("k", [1, 7, 4096])
 @pytest.mark.parametrize("name", BYTES)
 def test_extreme_codes_overflow_nothing(name: str, k: int) -> None:
@@ -318,7 +416,7 @@ def test_extreme_codes_overflow_nothing(name: str, k: int) -> None:
     )  # fmt: skip
     for codes in (row_codes, column_codes):
         codes[0], codes[1] = 127, -127
-    terms = [random_inputs(name, k)[at] for at in (2, 3)]
+    terms = [random_inputs(name, k)[at] for at in (3, 4)]
     inputs = code_inputs(shape, row_codes, column_codes, *terms)
     outcome = run(name, inputs)
     np.testing.assert_array_equal(outcome.products, products_of(inputs, shape)[1])
@@ -338,7 +436,7 @@ def test_the_longest_rows_of_int16_overflow_nothing(name: str, k: int) -> None:
         codes[np.argmax(codes)] += 1
     row_codes, column_codes = np.tile(codes, (shape.rows, 1)), np.tile(codes, (shape.columns, 1))
     row_codes[1] = -codes
-    inputs = code_inputs(shape, row_codes, column_codes, *random_inputs(name, k)[2:4])
+    inputs = code_inputs(shape, row_codes, column_codes, *random_inputs(name, k)[3:5])
     assert codes_of(inputs, shape)[0][0] @ codes > (0.98 if k > 1 else 0.5) * 2**31
     np.testing.assert_array_equal(run(name, inputs).products, products_of(inputs, shape)[1])
 
@@ -356,7 +454,7 @@ def test_each_value_alone_sets_its_own_bit(name: str) -> None:
                 each, kind = per_word(shape), CODES[shape.screen]
                 row_codes, column_codes = (np.zeros((width, each), kind) for width in shape[:2])
                 row_codes[row, column % each] = column_codes[column, column % each] = 1
-                inputs = code_inputs(shape, row_codes, column_codes, *inputs[2:4])
+                inputs = code_inputs(shape, row_codes, column_codes, *inputs[3:5])
             else:
                 inputs.a[:], inputs.b[:] = 0, 0
                 inputs.a[0, row] = inputs.b[0, column] = 1
@@ -405,7 +503,7 @@ def test_pads_pass_no_gate(name: str) -> None:
         words[:, first:], terms[SCALE, first:], terms[BIAS, first:] = 0, 0, PAD
         terms[LOW:] = np.array([[CLOSED], [UNGATED], [CLOSED], [UNGATED]])
         terms[LOW, :first], terms[HIGH, :first] = UNGATED, CLOSED
-    inputs.start[5:] = 0
+    inputs.start[:, 5:] = 0
     outcome = run(name, inputs)
     assert outcome.found == 0b11111
     for passed in (outcome.of_row, outcome.of_column):

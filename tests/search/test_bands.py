@@ -93,7 +93,7 @@ def test_moved_gates_stand_for_the_same_distance(sign: float) -> None:
     start, rng = np.array([0, 2, 3]), np.random.default_rng(2)
     pairs = Pairs(start, *([np.zeros(3)] * 5))  # type: ignore[list-item]
     before, after = (
-        quantize.Terms(rng.normal(size=4), rng.random(4) / 100, *([np.zeros(4, np.float32)] * 5))  # type: ignore[list-item]
+        quantize.Terms(rng.normal(size=4), rng.random(4) / 100, *([np.zeros(4, np.float32)] * 6))  # type: ignore[list-item]
         for _ in range(2)
     )
     anchors, of_pair, t = np.array([3, 1], np.int32), np.array([3, 3, 1]), np.array([0.5, 0.75, 1.5])

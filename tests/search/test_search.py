@@ -503,19 +503,19 @@ class Swept(NamedTuple):
 
 @kernel
 def _products(
-    rows: np.ndarray, columns: np.ndarray, row_terms: np.ndarray, column_terms: np.ndarray, start: np.ndarray,
-    masks: np.ndarray, out: np.ndarray,
+    rows: np.ndarray, columns: np.ndarray, plan: np.ndarray, row_terms: np.ndarray, column_terms: np.ndarray,
+    start: np.ndarray, masks: np.ndarray, out: np.ndarray,
 ) -> int:  # fmt: skip
     """All tiles of two sides: out float32 (row panels, column panels, rows * columns); returns how many passed."""
     passed = 0
     tile_rows, tile_columns = tile_shape(address(rows, 0))
-    words = rows.shape[1]
+    words, terms = rows.shape[1], row_terms.shape[1]
     for i in range(rows.shape[0]):
         for j in range(columns.shape[0]):
             found = tile(
-                address(rows, i * words * tile_rows), address(columns, j * words * tile_columns), words, 1,
-                address(row_terms, i * 4 * tile_rows), address(column_terms, j * 4 * tile_columns),
-                address(start, j * tile_columns), address(masks, 0), address(masks, tile_rows),
+                address(rows, i * words * tile_rows), address(columns, j * words * tile_columns), address(plan, 0),
+                address(row_terms, i * terms * tile_rows), address(column_terms, j * terms * tile_columns),
+                address(start, 2 * j * tile_columns), address(masks, 0), address(masks, tile_rows),
                 address(out, (i * out.shape[1] + j) * tile_rows * tile_columns),
             )  # fmt: skip
             passed += found != 0
@@ -544,11 +544,12 @@ def swept_rows(vectors: np.ndarray[Any, Any], metric: str, screen: str, mirrored
     with sweeping(ready, metric, screen, mirrored) as search:
         left, right = (search._side(0, n, rows=rows) for rows in (True, False))
         lanes, terms, slot = search.lanes, search.codes.terms, search.order.slot[:n]
+        plan = search.codes.scratch().plan
     for side in (left, right):
         side.terms[:, LOW], side.terms[:, HIGH] = -np.inf, np.inf
     out = np.empty((len(left.panels), len(right.panels), shape.rows * shape.columns), np.float32)
     masks = np.zeros((2, shape.rows), np.uint64)
-    passed = _products(left.panels, right.panels, left.terms, right.terms, right.start, masks, out)
+    passed = _products(left.panels, right.panels, plan, left.terms, right.terms, right.start, masks, out)
     assert passed == out.shape[0] * out.shape[1]
     products = out.reshape(*out.shape[:2], shape.rows, shape.columns).swapaxes(1, 2)
     products = products.reshape(len(left.panels) * shape.rows, -1)[:n, :n]
@@ -811,10 +812,10 @@ def test_sides_suit_every_int8_tile(name: str, mirrored: bool, monkeypatch: pyte
         )
         for side, kind in ((left, np.uint8 if shape.unsigned_rows else np.int8), (right, np.int8))
     )
-    products = (a @ b.T + right.start[:n]) * scale_a[:, None] * scale_b
+    products = (a @ b.T + right.start[:, 0].reshape(-1)[:n]) * scale_a[:, None] * scale_b
     expected = (-1 if mirrored else 1) * (z @ z.T)
     np.testing.assert_allclose(products, expected, atol=0.02 * np.abs(expected).max())
-    assert (right.start[n:] == 0).all()
+    assert (right.start[:, 0].reshape(-1)[n:] == 0).all()
 
 
 def test_columns_that_are_no_rows_pass_no_gate() -> None:

@@ -219,7 +219,8 @@ class Window:
         self._rings["square"].append(square)
         n, values = len(vectors), np.empty(vectors.shape, np.float32)
         bias, mirrored, slack, scale = (np.empty(n, np.float32) for _ in range(4))
-        terms = quantize.Terms(np.empty(n), np.empty(n), bias, mirrored, slack, scale, np.empty(n, np.int32))
+        tail, start = np.empty(n, np.float32), np.empty((n, 2), np.int32)
+        terms = quantize.Terms(np.empty(n), np.empty(n), bias, mirrored, slack, scale, tail, start)
         quantize.float_codes(self._frame, vectors, square, values, terms)
         self._codes.append(values)
         for name in ("h", "own", "bias", "slack"):
