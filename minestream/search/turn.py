@@ -64,6 +64,6 @@ def _moments(loaded: Dataset) -> NDArray[np.float64]:
     for first in range(0, slots.size, TOGETHER):
         some = slots[first : first + TOGETHER]
         length = np.sqrt(loaded.rows.square[some])[:, None] if frame.unit_rows else 1.0
-        z = loaded.store.take(some).astype(np.float64) / length - frame.centre
+        z = (loaded.store.take(some).astype(np.float64) / length - frame.centre) * frame.scale
         moments += z.T @ z
     return moments

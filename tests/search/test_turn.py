@@ -88,7 +88,16 @@ def test_rows_that_differ_alike_in_all_directions_are_not_turned() -> None:
     assert turn.turn_of(loaded_rows(steep(15_000, 255), "cosine")).axes.shape[0] == 0
 
 
-@pytest.mark.parametrize("rows", [np.ones((50, 12)), np.zeros((50, 12)), np.full((50, 12), 1e-42)])
+@pytest.mark.parametrize("times", [1e-60, 1e60])
+def test_rows_of_any_size_are_turned_alike(times: float) -> None:
+    """In the frame they are of one size."""
+    with always_turned():
+        plain, other = (turn.turn_of(loaded_rows(steep(600, 48) * each, "euclidean")) for each in (1.0, times))
+    assert (other.prefix, other.shift) == (plain.prefix, plain.shift)
+    assert other.axes.shape == plain.axes.shape
+
+
+@pytest.mark.parametrize("rows", [np.ones((50, 12)), np.zeros((50, 12))])
 def test_rows_that_do_not_differ_are_not_turned(rows: Array) -> None:
     with always_turned():
         assert turn.turn_of(loaded_rows(rows, "euclidean")).axes.shape[0] == 0
