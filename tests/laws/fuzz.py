@@ -9,6 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from assertions import first_difference
 from drawn_options import HOW, Drawing, draw_options, drawing_for
 from drawn_worlds import Side, World, draw_world
 from oracle import Answer, answer_of
+from support import always_turned
 
 from minestream.errors import InputError, UsageError
 from minestream.mining.arrays import mine_arrays
@@ -91,7 +93,11 @@ def _run(drawing: Drawing) -> Options:
         "tables": ("file", "parquet") if late else ("batches", "batches", "batches", "file", "parquet"),
         "window": ("batches", "miner", "miner", "file"),
     }
-    return how | {"into": drawing.one_of(*ways[drawing.way]), "cut": drawing.one_of(*CUTS)}
+    return how | {
+        "into": drawing.one_of(*ways[drawing.way]),
+        "cut": drawing.one_of(*CUTS),
+        "turned": drawing.one_of(True, False),
+    }
 
 
 # ---------------------------------------------------------------- the product
@@ -234,7 +240,8 @@ def check(case: Case, folder: Path) -> Found:
 
 def _check_run(case: Case, run: Options, answer: Answer, folder: Path) -> Found:
     try:
-        table, counts = mined(case, run, folder)
+        with always_turned() if run.get("turned") else nullcontext():  # axes for small worlds, too
+            table, counts = mined(case, {name: value for name, value in run.items() if name != "turned"}, folder)
     except UsageError as error:
         return Found("refused", f"UsageError: {error.message}")
     except InputError as error:
@@ -288,7 +295,7 @@ def smaller(case: Case) -> Iterator[Case]:
             yield replace(case, world=replace(world, **sides))
     for run in runs:
         for name in run:
-            if name not in ("screen", "into", "cut"):
+            if name not in ("screen", "into", "cut", "turned"):
                 kept = {key: value for key, value in run.items() if key != name}
                 yield replace(case, runs=(kept,))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.mining.driver import job_of
+from minestream.search import turn
 from minestream.search.screens import usable_screens
 from minestream.system.progress import reporter
 from minestream.system.stats import ShardStats
@@ -206,3 +209,14 @@ def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Dataset:
     with reporter("none", None) as progress:
         plan = memory_plan(2**30, job_of(sources, config, resources))
         return load(sources, config, plan, Path("."), progress, ShardStats())
+
+
+@contextmanager
+def always_turned(share: float = 0.125) -> Iterator[None]:
+    """Axes for few rows of few coordinates, too, with so much of the squared length behind the prefix."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(turn, "DIMENSIONS", (5, 2_048))
+        patch.setattr(turn, "ROWS_OF_DIMENSION", 0)
+        patch.setattr(turn, "TAIL_SHARE", share)
+        patch.setattr(turn, "LONGEST_PREFIX", 0.99)
+        yield

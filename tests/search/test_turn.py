@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
-from support import loaded_rows
+from support import always_turned, loaded_rows
 from test_search import KINDS, SWEPT, adversarial, sweeping, used_share
 
 import minestream
@@ -32,17 +30,6 @@ def steep(n: int, d: int, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     axes, _ = np.linalg.qr(rng.normal(size=(d, d)))
     return (rng.normal(size=(n, d)) * 0.02 ** (np.arange(d) / d)) @ axes.T + rng.normal(size=d)
-
-
-@contextmanager
-def always_turned(share: float = 0.125) -> Iterator[None]:
-    """Axes for few rows of few coordinates, too, with so much of the squared length behind the prefix."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turn, "DIMENSIONS", (8, 2_048))
-        patch.setattr(turn, "ROWS_OF_DIMENSION", 0)
-        patch.setattr(turn, "TAIL_SHARE", share)
-        patch.setattr(turn, "LONGEST_PREFIX", 0.99)
-        yield
 
 
 def scratches(monkeypatch: pytest.MonkeyPatch) -> list[Scratch]:
