@@ -517,6 +517,15 @@ def limit_uses(pairs: list[Pair], k: int, most: int, relation: Relation, seed: i
     return limited
 
 
+def counted_sizes(pairs: list[Pair], k: int, most: int | None) -> list[int]:
+    """How many negatives each pair counts with: at least k if it has one and its anchor has `most` over all pairs."""
+    found: Counter[int] = Counter()
+    for pair in pairs:
+        found[pair.anchor] += len(pair.negatives)
+    full = {anchor for anchor, size in found.items() if most is not None and size >= most}
+    return [max(len(each.negatives), k * (each.anchor in full and len(each.negatives) > 0)) for each in pairs]
+
+
 def limit_per_anchor(pairs: list[Pair], most: int) -> list[Pair]:
     """The pairs of one anchor with at most `most` negatives: first every positive's first, then every second."""
     rounds = sorted((place, i) for i, pair in enumerate(pairs) for place in range(len(pair.negatives)))
@@ -932,11 +941,11 @@ def mine(
             pairs = limit_uses(pairs, negatives, max_uses, relation, seed)
             returned = set(selected.tolist())
             pairs = [pair for pair in pairs if pair.anchor in returned]
-        for pair in pairs:
-            count(len(pair.negatives))
-        drops_short = (short_rows or ("drop" if emit == "tuples" else "keep")) == "drop"
-        if drops_short:  # before the anchor deals: what that leaves of a pair is not short
-            pairs = [pair for pair in pairs if len(pair.negatives) >= negatives]
+        sizes = counted_sizes(pairs, negatives, negatives_per_anchor)  # before the anchor deals
+        for size in sizes:
+            count(size)
+        if (short_rows or ("drop" if emit == "tuples" else "keep")) == "drop":
+            pairs = [pair for pair, size in zip(pairs, sizes, strict=True) if size >= negatives]
         if negatives_per_anchor is not None:
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
             pairs = [pair for several in by_anchor for pair in limit_per_anchor(several, negatives_per_anchor)]

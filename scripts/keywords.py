@@ -64,7 +64,8 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     ),
     "CompareOptions": (
         "compare",
-        {"embedding", "label", "id", "vector_type", "dims", "metric", "normalize", "on_bad_rows", "on_duplicate_ids"}
+        {"embedding", "label", "id", "unlabeled_value", "vector_type", "dims", "metric", "normalize", "on_bad_rows",
+         "on_duplicate_ids"}
         | HOW | HIDDEN,
     ),
     "MergeOptions": (

@@ -12,7 +12,7 @@ from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.profile_text import profile_text
 from minestream.config.commands import Comparing, Describing, Profiling, Verifying
-from minestream.config.keywords import ProfileOptions
+from minestream.config.keywords import CompareOptions, ProfileOptions
 from minestream.config.parse import parse_margins
 
 
@@ -75,7 +75,7 @@ def verify(path: str, as_json: bool, **options: Any) -> None:
 @click.command(cls=Command)
 @click.argument("train", metavar="TRAIN")
 @click.argument("validation", metavar="VALIDATION")
-@options_of(Comparing, "embedding", "label", "id", "metric", "memory", "threads")
+@options_of(Comparing, also=CompareOptions)
 def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     """Say which labels, ids and (nearly) equal rows TRAIN and VALIDATION share, before a model is judged by them.
 
@@ -83,6 +83,7 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream compare train.parquet validation.parquet
     """
-    found = minestream.compare(train, validation, **given_only(options))
+    given = given_only(options)
+    found = minestream.compare(train, validation, **given)
     sizes = {"TRAIN": {"rows": found.get("train_rows")}, "VALIDATION": {"rows": found.get("validation_rows")}}
-    show_result(found, as_json, lambda _: printing.compare_text(found, validation), sizes=sizes)
+    show_result(found, as_json, lambda _: printing.compare_text(found, validation, given), sizes=sizes)

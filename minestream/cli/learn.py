@@ -14,6 +14,7 @@ from minestream.cli.options import given_only, options_of, show_result
 from minestream.cli.tables import sections
 from minestream.config.commands import Applying, Fitting
 from minestream.config.keywords import FitOptions
+from minestream.config.option import flag_of
 from minestream.system.paths import free_name
 from minestream.system.progress import short_time
 from minestream.system.values import Row, many
@@ -35,9 +36,11 @@ def fit(inputs: tuple[str, ...], out: str, as_json: bool, **options: Any) -> Non
     """
     heard = Heard(options["progress"])
     report = minestream.fit(list(inputs), out, progress_callback=heard.listen, **given_only(options))
-    again = ["minestream", "apply", report.path, *inputs, "-o", free_name("projected", ".parquet")]
-    if options["embedding"]:
-        again += ["--embedding", options["embedding"]]
+    vectors = options["vectors"] or inputs  # what apply reads
+    again = ["minestream", "apply", report.path, *([vectors] if isinstance(vectors, str) else vectors)]
+    again += ["-o", free_name("projected", ".parquet")]
+    for name in ("embedding", "threads"):
+        again += [flag_of(name), str(options[name])] if options[name] else []
     following = f"next: {shlex.join(again)}"
     if not options["dimension"] and report.epochs[report.best_epoch].recall_at_1 <= report.raw_recall_at_1:
         following = f"recall@1 is not above that of the rows as given: no reason to apply {report.path}"

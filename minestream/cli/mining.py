@@ -126,13 +126,13 @@ def mine(as_json: bool, verbose: bool, config: str | None, save_config: str | No
         report = minestream.mine_pipe(inputs, **given)
     else:
         report = minestream.mine(inputs, out, progress_callback=heard.listen, **given)
-    say = tell if out == PIPE else show  # where the rows went
     if as_json:
         told = report.to_dict()
         told["result"] |= {"effort": report.effort} if os.environ.get(EFFORT_VARIABLE) else {}
-        say(printed(told))
+        text = printed(told)
     else:
-        say(report_text(heard.rest(report), verbose) if report.complete else plan_text(heard.rest(report)))
+        text = report_text(heard.rest(report), verbose) if report.complete else plan_text(heard.rest(report))
+    show(text, aside=out == PIPE)  # standard output has the rows
 
 
 @click.command(cls=Command)

@@ -8,6 +8,9 @@ from typing import Any
 
 from minestream.cli.report import ROWS_HOLD, config_rows, similar_text
 from minestream.cli.tables import sections
+from minestream.config.command_line import command_line
+from minestream.config.metrics import METRICS
+from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.trainer_formats import FORMATS
 from minestream.mining.outcome import once, outcome_rows, rescoring_rows, rescoring_rule, source_rows
 from minestream.outputs.run import default_output
@@ -119,7 +122,7 @@ def refilter_text(result: Mapping[str, Any]) -> str:
         ("scores", f"{result['table']['rows']:,} in {result['table']['name']}"),
         ("rule", rescoring_rule(result["rule"])),
         *_counted(words, counts, k),
-        ("next", f"minestream describe {result['output']}"),
+        ("next", shlex.join(["minestream", "describe", result["output"]])),
     ]
     return sections({f"wrote {result['output']}": once(rows)}, result["notes"])
 
@@ -136,8 +139,8 @@ def _counted(words: Mapping[str, tuple[str, str]], counts: Mapping[str, Any], k:
     return [(label, in_words(text, count, k)) for label, text, count in said if count]
 
 
-def compare_text(result: Mapping[str, Any], validation: str) -> str:
-    """What two tables share, and how to leave it out of `validation`."""
+def compare_text(result: Mapping[str, Any], validation: str, given: Mapping[str, Any]) -> str:
+    """What two tables share, and how to leave it out of `validation`, with the options that were `given`."""
     shared = {name: result[name] for name in ("labels", "ids", "near_duplicates") if result[name] is not None}
     counts = {name: {key: value for key, value in part.items() if key != "examples"} for name, part in shared.items()}
     rows = {name: result[name] for name in ("train_rows", "validation_rows")}
@@ -153,8 +156,11 @@ def compare_text(result: Mapping[str, Any], validation: str) -> str:
         count = f"{near['near']:,} of {result['validation_rows']:,} validation rows"
         notes.append(f"{count} lie within {near['within']:g} of a training row: they make a model look too good")
         listed = "" if leaks else "-o leaks.parquet lists them, then "
-        again = ["minestream", "mine", validation, "--exclude-rows", leaks or "leaks.parquet"]
-        if (usual := default_output(validation, "triplets")).exists():
-            again += ["-o", free_name(usual.name.removesuffix(".triplets.parquet") + ".clean", ".triplets.parquet")]
-        notes.append(f"next: {listed}{shlex.join(again)}")
+        usual, out = default_output(validation, "triplets"), None
+        command = "mine" if METRICS[given.get("metric", "cosine")].default_margin else "profile"  # which finds one
+        if command == "mine" and usual.exists():
+            out = free_name(usual.name.removesuffix(".triplets.parquet") + ".clean", ".triplets.parquet")
+        kept = {name: value for name, value in given.items() if name in OPTION_FIELDS}
+        again = command_line(command, validation, out, {**kept, "exclude_rows": leaks or "leaks.parquet"})
+        notes.append(f"next: {listed}{again}")
     return sections(tables, [*notes, *result["notes"]])

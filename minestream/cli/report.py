@@ -5,6 +5,7 @@ Eight lines or so that a newcomer understands; with --verbose also the options t
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -160,7 +161,7 @@ def _outcome(report: Report) -> Iterator[Row]:
     if _in_a_file(report):
         from minestream.mining.slices import after_slice  # not loaded for --help
 
-        yield "next", after_slice(report) or f"minestream describe {report.output}"
+        yield "next", after_slice(report) or shlex.join(["minestream", "describe", report.output or ""])
 
 
 def _in_a_file(report: Report) -> bool:

@@ -168,6 +168,8 @@ class Verifying:
     source: str | None = _mined_table("The mined input, if it is neither where it was nor beside OUT nor here.")
     corpus: str | None = _mined_table("The mined corpus, likewise.")
     qrels: str | None = _mined_table("The known positives, likewise.")
+    exclude: str | None = _mined_table("The excluded pairs, likewise.")
+    exclude_rows: str | None = _mined_table("The excluded rows, likewise.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -124,8 +124,8 @@ FitOptions = TypedDict("FitOptions", {
 # Of compare.
 CompareOptions = TypedDict("CompareOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "on_bad_rows": str, "on_duplicate_ids": str, "metric": str, "normalize": bool, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
+    "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str, "metric": str, "normalize": bool,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
     "block_rows": int | None, "batch_rows": int,
 }, total=False)
 

@@ -36,7 +36,9 @@ def parse_memory(text: str) -> int | None:
     except (ValueError, KeyError, OverflowError):
         raise UsageError(f"--memory takes auto or a size such as 256MiB or 8GB, not {text!r}") from None
     if size < LEAST_BYTES:
-        hint = "" if unit else f"{digits} is bytes: --memory {digits}MiB"
+        units = ("MiB", "GiB", "TiB") if not unit else ()
+        meant = next((each for each in units if float(digits) * UNITS[each.upper()] >= LEAST_BYTES), None)
+        hint = f"{digits} is bytes: --memory {digits}{meant}" if meant else "the least is --memory 16MiB"
         raise UsageError(f"--memory {text} is below the 16 MiB that any run needs", hint)
     return size
 

@@ -31,7 +31,7 @@ class Tables:
     )  # fmt: skip
     exclude: str | None = option(
         None, "text", "Retrieval",
-        "Pairs that are neither positive nor negative: query_id, positive_id (columns as of --qrels).",
+        "Pairs that are neither positive nor negative: query_id, positive_id (columns as of --qrels) or negative_id.",
         metavar="PAIRS", use=OFTEN
     )  # fmt: skip
     exclude_rows: str | None = option(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +19,7 @@ ELEMENTS = {kind: np.dtype(kind.to_pandas_dtype()) for kind in (pa.float16(), pa
 SPARK_FIELDS = ("type", "size", "indices", "values")
 _LISTED_COLUMNS = 12
 _NUMBERED = re.compile(r"(.*?)[_. -]?(\d+)")  # the name of a coordinate's column: e0, dim_1, 2
+_INDEX = re.compile(r"__index_level_\d+__|Unnamed: \d+|")  # what pandas calls an index that has no name
 Test = Callable[[pa.DataType], bool]
 
 
@@ -46,6 +49,14 @@ def numbered(names: Iterable[str]) -> dict[str, dict[int, str]]:
         if found := _NUMBERED.fullmatch(each):
             groups.setdefault(found[1] or "embedding", {})[int(found[2])] = each
     return groups
+
+
+def index_columns(schema: pa.Schema) -> set[str]:
+    """The columns that hold an index of pandas: it numbers rows, and means something only where the user names it."""
+    found = {name for name in schema.names if _INDEX.fullmatch(name)}
+    with suppress(ValueError, LookupError, TypeError, RecursionError):  # whatever may stand there
+        found |= {each for each in json.loads((schema.metadata or {})[b"pandas"])["index_columns"] if type(each) is str}
+    return found
 
 
 def _any_of(*tests: Test) -> Test:
@@ -289,7 +300,8 @@ class Candidates:
         known = self._known(role, taken)
         if known:
             return self.checked(role, next((name for name in known if self._fits(role, name)), known[0]))
-        rest = [name for name in self.schema.names if name not in taken and name not in carry]
+        passed_over = {*taken, *carry, *index_columns(self.schema)}
+        rest = [name for name in self.schema.names if name not in passed_over]
         free = [name for name in rest if self._fits(role, name)]
         shown = free[:_LISTED_COLUMNS]  # counting all of thousands would take long
         likely = [name for name in shown if not (role == "label" and self._nearly_all_differ(name))]

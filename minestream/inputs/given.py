@@ -25,7 +25,7 @@ FOOTER_BYTES = 65_536
 ROLES = {
     "corpus": "corpus", "qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows",
 }  # fmt: skip
-ANOTHER = "choose another -o: what is read is never written over"
+ANOTHER = "choose another name: what is read is never written over"
 
 
 @dataclass(frozen=True)

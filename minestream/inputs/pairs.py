@@ -179,6 +179,12 @@ def _read_columns(opened: list[Input], option: str) -> pa.Table:
     """The columns left, right and, if there is one, grade."""
     names = opened[0].schema.names
     known_right: tuple[str, ...] = (*RIGHT, "negative_id") if option == "--exclude" else RIGHT
+    if option == "--exclude" and "positive_id" in names and {"negative_id", "negative_ids"} & {*names}:
+        raise InputError(
+            f"{opened[0].name}: positives and negatives (--exclude), and one kind of pair is meant",
+            "without the column positive_id the negatives are excluded (negative_id, one a row), else the positives "
+            "without theirs",
+        )
     chosen = {"left": _named(names, LEFT, "left", opened[0].name),
               "right": _named(names, known_right, "right", opened[0].name)}  # fmt: skip
     graded = next((name for name in GRADE if name in names), None)
@@ -330,7 +336,7 @@ def places_of(
     none, check = unknown.size == places.size, "check that it belongs to this input"
     theirs = others() if none else None
     if none and what == "the rows":
-        check += "; --corpus TABLE gives the rows that INPUT's are paired with, where these are others"
+        check += "; where INPUT is paired with other rows: minestream mine INPUT --corpus TABLE"
     elif theirs is not None and theirs.type == ids.type and pc.all(pc.is_in(same, theirs)).as_py():
         check = "the other table has them: exchange INPUT and --corpus, or the names of the two columns"
     if unknown.size and policy == "error":

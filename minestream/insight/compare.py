@@ -86,6 +86,7 @@ def compare(
         found, loaded = _compared(driver, train, validation, limit, None if draft is None else draft.path)
     notes = [*resources.remarks, *idle("compare", {"overwrite": overwrite}, out=out)]
     notes += lacking("there are no ids", config) if loaded.tables[0].ids is None else []
+    notes += [note for note in loaded.notes if "--unlabeled-value" in note]  # the others are about mining
     told = {} if draft is None else draft.told(found.pop("written"))
     return found | told | {"notes": notes, "stages": driver.progress.seconds}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from minestream.config.border import public
-from minestream.errors import OutputError
+from minestream.errors import SPEAKS_OPTIONS, OutputError
 from minestream.inputs.given import Given
 from minestream.insight.describe import MEASURED, describe, flat, row_groups
 from minestream.insight.html import (
@@ -386,9 +386,10 @@ def describe_html(mined: str | os.PathLike[str], out: str | os.PathLike[str], *,
     InputError, UsageError, OutputError
         When there is no mined output; when `out` does not end in .html, is another page, or cannot be written.
     """
-    place, output = ending_in(".html", out, "describe", "--html "), mined_output(mined)
+    option = "--html" if SPEAKS_OPTIONS.get() else "-o"  # `out` of this function
+    place, output = ending_in(".html", out, "describe", f"{option} "), mined_output(mined)
     with publishing(place, overwrite, [Given("OUT", text_of(output.path))]) as draft:
         if place.exists() and not is_titled(place, escaped(_title(output))):
-            raise OutputError(f"{place} exists, and is the page of something else", "choose another --html")
+            raise OutputError(f"{place} exists, and is the page of something else", f"choose another {option}")
         draft.path.write_text(describe_page(mined), encoding="utf-8")
     return str(place)

@@ -22,6 +22,7 @@ from minestream.config.commands import Verifying, check_own, own_options
 from minestream.config.effects import idle
 from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, VerifyMismatchError
+from minestream.inputs.given import ROLES
 from minestream.insight.verify_tables import read_recorded
 from minestream.outputs.mined import DAMAGED, MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.outputs.origin import is_split
@@ -39,7 +40,7 @@ Rows = NDArray[np.int64]
 @public()
 def verify(
     path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0, corpus: Any = None,
-    qrels: Any = None,
+    qrels: Any = None, exclude: Any = None, exclude_rows: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
 
@@ -55,7 +56,7 @@ def verify(
         the output and in the working directory.
     seed : int
         Draws the sample.
-    corpus, qrels : path or Arrow object, optional
+    corpus, qrels, exclude, exclude_rows : path or Arrow object, optional
         The other tables that were mined, when they are not found like the input.
 
     Returns
@@ -78,12 +79,13 @@ def verify(
     check_own(Verifying, sample=sample)
     mined = mined_output(path, VerifyMismatchError)
     config, every_anchor = mined.about["config"], False
+    tables = {"corpus": corpus, "qrels": qrels, "exclude": exclude, "exclude_rows": exclude_rows}
     trainer = config["emit"] in FORMATS
     if "refilter" in mined.about and sample > 0 and not trainer:
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     if sample > 0 and not trainer:
-        derivation = Derivation(mined, {"": source, "corpus": corpus, "known positives": qrels})
+        derivation = Derivation(mined, {"": source} | {role: tables[name] for name, role in ROLES.items()})
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
         every_anchor = sample >= derivation.source.anchors.takes_part.sum()
     asked = {
@@ -92,8 +94,8 @@ def verify(
         "source": source,
     }
     notes = idle(
-        "verify", asked | {"corpus": corpus, "qrels": qrels}, sample=sample, every=every_anchor, trainer=trainer,
-        two_tables=config["two_tables"], listed_positives=config["listed_positives"],
+        "verify", asked | tables, sample=sample, every=every_anchor, trainer=trainer, two_tables=config["two_tables"],
+        roles={each.get("role") for each in mined.about["source"]},
     )  # fmt: skip
     return {**found, "notes": [*notes, *[UNDERIVED] * (trainer and not notes)], "differences": []}
 

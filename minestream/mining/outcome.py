@@ -12,7 +12,7 @@ from typing import Any
 from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
 from minestream.errors import SPEAKS_OPTIONS
-from minestream.system.stats import Report, short_left_out
+from minestream.system.stats import Report, most_negatives, short_left_out
 from minestream.system.values import Row, given_of, many, value_rows, verb
 
 SHOWN_FILES = 3
@@ -88,7 +88,7 @@ def left_out_rows(
             told = text.format(
                 count=f"{count:,} of the {every:,} {subject}",
                 share=share,
-                k=config["negatives"],
+                k=most_negatives(config),
                 negative=negative,
                 have=verb(count, "have"),
                 or_near=f", or lies within {near:g} of it" if (near := config["drop_duplicates_within"]) else "",

@@ -70,4 +70,4 @@ def take_lock(handle: int, final: Path) -> None:
         # A run that ended meanwhile took the folder, and this lock with it, away.
         if os.fstat(handle).st_nlink:
             return
-    raise OutputError(f"another process is writing {final}", "wait for it, or choose another -o")
+    raise OutputError(f"another process is writing {final}", "wait for it, or choose another name")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from minestream.config.mine_config import MineConfig
 from minestream.inputs.dataset.draws import Keys, prefixes
 from minestream.kernels import draw, max_uses
-from minestream.outputs.rows import count_pairs, dealt, keeps_empty
+from minestream.outputs.rows import count_pairs, dealt, full_from, keeps_empty
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
@@ -65,12 +65,13 @@ def kept_uses(config: MineConfig, paths: Sequence[Path], keys: dict[str, Keys], 
     counts = ragged.lengths(ragged.kept(reserves.start, keep))
     without = total.pairs - counts.size
     total.full = total.short = total.empty = 0
-    count_pairs(total, counts, config.negatives)
+    wanted = full_from(config, counts, reserves.anchor)
+    count_pairs(total, counts, wanted)
     total.empty += without
     found = ragged.lengths(ragged.kept(reserves.start, reserves.negative >= 0))
     total.drop("hub cap", int((np.minimum(found, config.negatives) - np.minimum(counts, config.negatives)).sum()))
     if config.short_rows == "drop":
-        keep &= counts[pair] >= config.negatives
+        keep &= (counts >= wanted)[pair]
     if config.negatives_per_anchor is not None:
         at = np.flatnonzero(keep)
         place = ragged.nth_of_run(pair[at])

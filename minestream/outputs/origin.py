@@ -60,7 +60,7 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     what = "the source" if not role else f"the table of {role}"
     raise InputError(
         f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}",
-        f"name the mined input with {PATHS[role]}",
+        f"name {'that table' if role else 'the mined input'} with {PATHS[role]}",
     )
 
 
@@ -109,7 +109,7 @@ def same(what: str, recorded: Any, found: Any, option: str = "--source") -> None
 
 
 def _another(difference: str, option: str) -> InputError:
-    hint = f"give the mined input with {option}, or mine again"
+    hint = f"name what was mined with {option}, or mine again"
     return InputError(f"the source is not what was mined: {difference}", hint)
 
 

@@ -142,8 +142,8 @@ class _Flat:
 def _flat(result: ShardResult) -> _Flat:
     """All triplets that are written; counts full, short and empty pairs."""
     config, chosen, found = result.config, result.chosen, result.found
-    counts = ragged.lengths(found.start)
-    wanted = config.negatives
+    counts, anchor_of_pair = ragged.lengths(found.start), ragged.owners(chosen.start)
+    wanted = full_from(config, counts, anchor_of_pair)
     result.stats.anchors += result.anchors.size
     result.stats.pairs += counts.size
     count_pairs(result.stats, counts, wanted)
@@ -152,11 +152,10 @@ def _flat(result: ShardResult) -> _Flat:
     real = counts[pair] > 0
     negative, x = chosen.slot[pair], np.full(pair.size, np.nan)
     negative[real], x[real] = found.slot, found.x
-    anchor_of_pair = ragged.owners(chosen.start)
     keep = np.ones(pair.size, bool)
     final = config.max_uses is None  # else this is a reserve
     if final and config.short_rows == "drop":
-        keep &= counts[pair] >= wanted
+        keep &= (counts >= wanted)[pair]
     if final and config.negatives_per_anchor is not None:
         keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
@@ -169,7 +168,18 @@ def keeps_empty(config: MineConfig) -> bool:
     return config.emit == "tuples" and config.short_rows == "keep"
 
 
-def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: int) -> None:
+def full_from(config: MineConfig, counts: NDArray[np.int64], anchor: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many negatives make each pair full: k, or some where its anchor has all that --negatives-per-anchor allows.
+
+    counts, anchor : of each pair the number of its negatives, and whose it is
+    """
+    wanted = np.full(counts.size, config.negatives)
+    if config.negatives_per_anchor is not None and counts.size:
+        wanted[np.bincount(anchor, weights=counts)[anchor] >= config.negatives_per_anchor] = 1
+    return wanted
+
+
+def count_pairs(stats: ShardStats, counts: NDArray[np.int64], wanted: NDArray[np.int64] | int) -> None:
     """Count full, short and empty pairs by their numbers of negatives; where none is wanted, all are full."""
     stats.full += int((counts >= wanted).sum())
     stats.empty += int(((counts == 0) & (counts < wanted)).sum())

@@ -57,7 +57,7 @@ class Output(Target):
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
-            raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another -o") from error
+            raise OutputError(f"cannot write {self.final}: {error.strerror}", "choose another name") from error
         if not self.final.name:
             raise OutputError(
                 f"cannot write {self.final}: it is a folder that is there", "name a file, or a new folder"
@@ -67,10 +67,10 @@ class Output(Target):
             raise OutputError(what, "-o - writes an Arrow stream to standard output: minestream mine ... -o - > PLACE")
         if not parent.is_dir():
             raise OutputError(
-                f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another -o"
+                f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another place"
             )
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another -o")
+            raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another name")
 
     def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""
@@ -81,7 +81,9 @@ class Output(Target):
         elif self.partial.is_symlink() or (
             self.partial.exists() and (not self.partial.is_dir() or any(self.partial.iterdir()))
         ):
-            raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
+            raise OutputError(
+                f"{self.partial} is in the way and is not minestream's", "move it, or choose another name"
+            )
 
     def occupied(self) -> bool:
         """Whether something other than an empty folder stands under OUT's name; a broken link is something."""

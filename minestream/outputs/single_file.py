@@ -71,7 +71,7 @@ def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterato
             draft = Draft(out.with_name(f".{out.name}.{os.getpid()}.tmp"), target_at(out))
             stack.callback(draft.path.unlink, missing_ok=True)
         draft.refuse_inputs(given)
-        draft.target.check(resume=False, overwrite=overwrite)
+        draft.target.check(resume=None, overwrite=overwrite)
         if out.is_dir():
             raise OutputError(f"{out} is a folder", "give the name of a file")
         with disk_errors(draft.path if isinstance(out, RemotePath) else out):

@@ -92,7 +92,9 @@ class RemoteOutput(Target):
     def refuse_foreign(self) -> None:
         """Refuse a work folder that no run made; parts alone are what a run that was taken over wrote last."""
         if self.unfinished() is None and not all(map(_may_be_left, self.partial.files())):
-            raise OutputError(f"{self.partial} is in the way and is not minestream's", "move it, or choose another -o")
+            raise OutputError(
+                f"{self.partial} is in the way and is not minestream's", "move it, or choose another name"
+            )
 
     def tidy(self) -> None:
         """Remove what a run killed just after publishing left beside its complete output."""

@@ -55,11 +55,11 @@ class Target:
         self.partial = self.final.parent / f"{self.final.name}.partial"
         self.manifest = self.final.parent / f"{self.final.name}.manifest.json"
 
-    def check(self, *, resume: bool, overwrite: bool) -> dict[str, Any] | None:
+    def check(self, *, resume: bool | None, overwrite: bool) -> dict[str, Any] | None:
         """Look whether OUT can be written, before anything is read; leaves no file.
 
-        Returns the manifest when `resume` finds the output complete; raises OutputError when OUT or unfinished
-        work stands in the way, or the folder it goes to is missing or read-only.
+        Returns the manifest when `resume` finds the output complete (None: nothing is ever resumed); raises
+        OutputError when OUT or unfinished work stands in the way, or the folder is missing or read-only.
         """
         self.refuse_place()
         self.refuse_foreign()
@@ -70,6 +70,7 @@ class Target:
             self.refuse_other_manifest()
             if unfinished and not (resume or overwrite):
                 hint = f"--resume goes on with it, --overwrite starts afresh{self.again}"
+                hint = "choose another name" if resume is None else hint
                 raise OutputError(f"unfinished work lies in {self.partial}", hint)
             return None
         if resume and done and done.get("state") == "complete" and not (unfinished and differences(unfinished, done)):
@@ -79,8 +80,8 @@ class Target:
         self.refuse_other_manifest()
         self.refuse_foreign_output()
         if not overwrite and not (resume and unfinished):
-            also = "; --resume goes on with the unfinished work beside it" if unfinished else ""
-            raise OutputError(f"{self.final} exists", f"--overwrite replaces it, another -o leaves it as it is{also}")
+            also = "; --resume goes on with the unfinished work beside it" if unfinished and resume is not None else ""
+            raise OutputError(f"{self.final} exists", f"--overwrite replaces it, another name leaves it as it is{also}")
         return None
 
     def check_unfinished(self, *, resume: bool, overwrite: bool) -> None:
@@ -129,7 +130,8 @@ class Target:
             self._refuse(self.manifest)
 
     def _refuse(self, path: AnyPath) -> None:
-        raise OutputError(f"{path} exists, and minestream did not write it: it is never replaced", "choose another -o")
+        what = f"{path} exists, and minestream did not write it: it is never replaced"
+        raise OutputError(what, "choose another name")
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Records of the files that stand there: of the manifest, or of a run killed while publishing."""

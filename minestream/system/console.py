@@ -47,10 +47,12 @@ def refused(error: OSError) -> MinestreamError:
     return kind(f"standard output cannot be written: {error.strerror}", "send it somewhere else")
 
 
-def show(text: str) -> None:
-    """Print on standard output; a reader who has left is no error."""
+def show(text: str, aside: bool = False) -> None:
+    """Print on standard output, or `aside` on standard error; a reader who has left is no error."""
     if _SILENT.get():
-        return
+        return None
+    if aside:
+        return tell(text)
     try:
         _print(text, sys.stdout)
     except OSError as error:

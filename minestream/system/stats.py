@@ -252,6 +252,12 @@ def short_left_out(config: Mapping[str, Any]) -> tuple[bool, bool]:
     return drops or config["emit"] == "triplets", drops
 
 
+def most_negatives(config: Mapping[str, Any]) -> int:
+    """How many negatives a pair has at most: k, or the rows of its anchor where these are fewer."""
+    k: int = config["negatives"]
+    return min(k, config.get("negatives_per_anchor") or k)
+
+
 def mean(total: float, count: int) -> float | None:
     """total / count, or None when count is 0."""
     return total / count if count else None

@@ -182,6 +182,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
         here / "in.parquet", here / "m.npz", overwrite=True, progress="none", step_rows=9, **options).notes,
     "merge": lambda here, **options: minestream.merge(here / "merged.parquet", overwrite=True, **options).notes,
 }  # fmt: skip
+MINED_TABLES = ("source", "corpus", "qrels", "exclude", "exclude_rows")
 TEXT = {"text": "text"}
 TREC, TEVATRON, TWO = {"emit": "trec"}, {"emit": "tevatron", "text": "text"}, {"mined": "two.parquet"}
 # Options whose last one has no effect beside the others, and what gives it one; None where nothing can.
@@ -190,7 +191,10 @@ ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("verify", {"sample": 0, "source": "in.parquet"}, {"sample": 20}),
     ("verify", {"sample": 0, **TWO, "corpus": "c.parquet"}, {"sample": 20}),
     ("verify", {"sample": 0, **TWO, "qrels": "p.parquet"}, {"sample": 20}),
-    *(("verify", {"mined": "pml.parquet", name: "c.parquet"}, None) for name in ("source", "corpus", "qrels")),
+    *(("verify", {"mined": "pml.parquet", name: "c.parquet"}, None) for name in MINED_TABLES),
+    *(("verify", {"sample": 0, name: "p.parquet"}, None) for name in ("exclude", "exclude_rows")),
+    ("verify", {"exclude": "p.parquet"}, None),
+    ("verify", {"exclude_rows": "p.parquet"}, None),
     ("verify", {"mined": "pml.parquet", "sample": 7}, {"mined": "out.parquet"}),
     ("verify", {"mined": "pml.parquet", "seed": 7}, {"mined": "out.parquet", "sample": 7}),
     ("verify", {"sample": 40, "seed": 3}, {"sample": 39}),
@@ -208,6 +212,7 @@ ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("compare", {"overwrite": True}, {"out": "near.parquet"}),
     ("compare", {"normalize": True}, {"metric": "euclidean"}),
     ("compare", {"on_duplicate_ids": "last"}, None),
+    ("compare", {"unlabeled_value": "77"}, {"unlabeled_value": "1"}),
     ("profile", {"overwrite": True}, {"out": "look"}),
     ("profile", {"carry": ("text",)}, {"out": "look", "overwrite": True}),
     ("profile", {"image": "picture"}, {"out": "look", "overwrite": True}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +54,11 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wide = pa.FixedSizeListArray.from_arrays(pa.array(np.repeat(ROWS.ravel(), 2)), 8)
     pq.write_table(pa.table({"embedding": wide, "label": LABELS, "id": range(40)}), folder / "wide.parquet")
     pq.write_table(pa.table({"id": [0, 99]}), folder / "few.parquet")
+    pq.write_table(pa.table({"query_id": [100], "positive_id": [101]}), folder / "strangers.parquet")
+    whole = pq.read_table(folder / "in.parquet")
+    pq.write_table(pa.concat_tables([whole, whole]), folder / "repeated.parquet")
+    bad = pa.array([[np.nan] * 4, *ROWS[1:].tolist()], pa.list_(pa.float32()))
+    pq.write_table(whole.set_column(0, "embedding", bad), folder / "bad.parquet")
     pq.write_table(pa.table({"embedding": ["[0.1, 0.2]"], "label": [1]}), folder / "strings.parquet")
     (folder / "half").mkdir()
     (folder / "half" / "a.parquet").write_bytes((folder / "in.parquet").read_bytes())
@@ -278,8 +285,14 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "plain.parquet", "--label", "title", "--carry", "title,embedding", "-o", "o.parquet"], INPUT,
      "hint: each column by itself: --carry 'title' --carry 'embedding'"),
     ([*MINE, "--carry", "label,idd"], INPUT, "did you mean 'label'? known: "),
-    ([*MINE, "--memory", "64"], USAGE, "hint: 64 is bytes: --memory 64MiB"),
-    ([*MINE, "--memory", "64KiB"], USAGE, "--memory 64KiB is below the 16 MiB that any run needs\n"),
+    *(([*MINE, "--memory", given], USAGE, f"--memory {given} is below the 16 MiB that any run needs\nhint: {hint}\n")
+      for given, hint in (("64", "64 is bytes: --memory 64MiB"), ("10", "10 is bytes: --memory 10GiB"),
+                          ("0.5", "0.5 is bytes: --memory 0.5GiB"), ("0", "the least is --memory 16MiB"),
+                          ("64KiB", "the least is --memory 16MiB"))),
+    (["compare", "bad.parquet", "in.parquet"], INPUT, "leave such rows out with --on-bad-rows drop"),
+    (["compare", "repeated.parquet", "in.parquet"], INPUT, "add --on-duplicate-ids last (or first), or name another"),
+    *(([command, "in.parquet", "--exclude", "strangers.parquet"], INPUT, "other rows: minestream mine INPUT --corpus")
+      for command in ("profile", "mine")),
     ([*MINE, "--where", "label == 3"], INPUT, "--anchor-where says which rows are anchors"),
     (TWO, INPUT, "hint: list the positives with --qrels PAIRS, or say which rows belong together with --label COL"),
     ([*TWO, "--qrels", "numbers.parquet"], INPUT, "the first is 0; these are string like 'q0'"),
@@ -324,7 +337,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["describe", "gone"], INPUT, "gone is missing, and its manifest is there\nhint: it is damaged"),
     (["mine", "in.parquet", "-o", "m.parquet", "--label", "lable"], INPUT, "no column 'lable' (--label)"),
     (["mine", "in.parquet", "-o", "m.parquet", "-k", "2"], OUTPUT, "error: m.parquet exists, mined with other options: "
-     "negatives: 1 -> 2\nhint: --overwrite replaces it, another -o leaves it as it is\n"),
+     "negatives: 1 -> 2\nhint: --overwrite replaces it, another name leaves it as it is\n"),
     (["mine", "in.parquet", "-o", "m.parquet"], OUTPUT, "error: m.parquet exists\nhint: --overwrite"),
     (["mine", "v.npy", "--labels", "y2.npy"], INPUT, "labels have one dimension: y2.npy has shape (40, 2)\nhint: "),
     (["mine", "v.npy", "--label", "y.npy"], INPUT, "no column 'y.npy' (--label)\nhint: did you mean --labels y.npy?"),
@@ -335,11 +348,88 @@ COMMANDS: list[tuple[list[str], int, str]] = [
 ]  # fmt: skip
 
 
+def options_of(text: str) -> set[str]:
+    """The options that a text names, with -o and -k."""
+    return {*re.findall(r"(?<![\w/'\"-])(--[a-z][a-z-]*|-[ok]\b)", text)}
+
+
+def known_to(command: str, said: str) -> set[str]:
+    """The options of a command, --help, and the options of every other command that a text names."""
+    names = {command, *re.findall(r"(?:minestream|of) ([a-z]+)", said)} & {*cli.commands}
+    commands = [cli.get_command(click.Context(cli), name) for name in names]
+    return {"--help"} | {
+        flag for each in commands if each is not None for option in each.params for flag in option.opts
+    }
+
+
+@pytest.mark.parametrize("given", ["10", "64", "0.5", "0.001", "0", "1KiB"])
+def test_a_size_that_a_hint_gives_is_taken(given: str) -> None:
+    for value in (given, float(given)) if given[-1] != "B" else (given,):
+        with pytest.raises(UsageError, match="is below the 16 MiB") as raised:
+            mine_arrays(ROWS, LABELS, memory=value)  # type: ignore[arg-type]
+        (size,) = re.findall('memory="(.*?)"', raised.value.hint)
+        assert mine_arrays(ROWS, LABELS, memory=size).table().num_rows
+
+
+# What stands in the way of a file, and the commands that write one, in the library too.
+IN_THE_WAY: dict[str, Callable[[Path], object]] = {
+    "a file of others": lambda out: out.write_text("mine"),
+    "an output": lambda out: out.write_bytes(Path("m.parquet").read_bytes()),
+    "unfinished work": lambda out: unfinished(out),
+    "a folder of others": lambda out: (Path(f"{out}.partial").mkdir(), Path(f"{out}.partial", "x").touch()),
+    "no folder": lambda out: out.parent.rmdir(),
+    "another manifest": lambda out: Path(f"{out}.manifest.json").write_text("[]"),
+    "another ending": lambda out: None,
+}
+WRITERS: dict[str, tuple[str, list[str], Callable[[Path], object]]] = {
+    "mine": (".parquet", ["mine", "in.parquet", "-o"], lambda out: minestream.mine("in.parquet", out)),
+    "sample": (".parquet", ["sample"], lambda out: minestream.sample(out)),
+    "describe": (".html", ["describe", "m.parquet", "--html"],
+                 lambda out: minestream.describe_html("m.parquet", out, overwrite=False)),
+    "export": (".trec", ["export", "m.parquet", "--emit", "trec", "-o"],
+               lambda out: minestream.export("m.parquet", out, emit="trec")),
+    "refilter": (".parquet", [*REFILTER[:-2], "-o"],
+                 lambda out: minestream.refilter("m.parquet", out, scores="scores.parquet", negatives=1)),
+    "compare": (".parquet", [*COMPARE, "-o"], lambda out: minestream.compare("in.parquet", "in.parquet", out=out)),
+    "apply": (".parquet", ["apply", "model.npz", "in.parquet", "-o"],
+              lambda out: minestream.apply("model.npz", "in.parquet", out)),
+    "fit": (".npz", ["fit", "in.parquet", "--epochs", "1", "-o"], lambda out: minestream.fit("in.parquet", out)),
+}  # fmt: skip
+
+
+def unfinished(out: Path) -> None:
+    """Unfinished work of a run that would write `out`."""
+    with pytest.raises(MinestreamError):
+        minestream.mine("in.parquet", "half.parquet", require_rows=10**6, progress="none")
+    Path("half.parquet.partial").rename(f"{out}.partial")
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("obstacle", IN_THE_WAY)
+def test_what_stands_in_the_way_of_a_file_is_answered_with_what_the_command_has(
+    obstacle: str, writer: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suffix, command, call = WRITERS[writer]
+    out = tmp_path / "to" / f"x{'.csv' if obstacle == 'another ending' else suffix}"
+    out.parent.mkdir()
+    IN_THE_WAY[obstacle](out)
+    code = main([*command, str(out)])
+    assert code in ((USAGE,) if obstacle == "another ending" else (0, OUTPUT))
+    hint = capsys.readouterr().err.partition("\nhint: ")[2]
+    assert options_of(hint) <= known_to(command[0], hint)
+    with pytest.raises(MinestreamError) as raised:
+        call(out)
+    known = inspect.signature(getattr(minestream, "describe_html" if writer == "describe" else writer)).parameters
+    named = re.findall(r"\b(\w+)=|(?<![.\w])(resume|out|html)\b", raised.value.hint)
+    assert {word for each in named for word in each if word} <= {*known}, raised.value.hint
+
+
 @pytest.mark.parametrize(("arguments", "code", "words"), COMMANDS, ids=[" ".join(each)[:60] for each, *_ in COMMANDS])
 def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == code
     said = capsys.readouterr().err
     assert words in said
+    assert options_of(said.partition("\nhint: ")[2]) <= known_to(arguments[0], said), "a hint names what there is"
     assert "pickle" not in said or ".pkl" in words
     assert str(Path.cwd()) not in said, "a path is shown as it was typed"
 

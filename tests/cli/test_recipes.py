@@ -206,6 +206,22 @@ def test_a_quiet_repetition_prints_nothing(capsys: pytest.CaptureFixture[str]) -
     assert "minestream mine in.parquet" in capsys.readouterr().err
 
 
+def test_the_next_command_of_a_run_is_quoted(capsys: pytest.CaptureFixture[str]) -> None:
+    run("mine", "in.parquet", "-o", "my rows.parquet", *QUIET)
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.split("next")[1].strip() == "minestream describe 'my rows.parquet'"
+
+
+@pytest.mark.parametrize("out", ["-", "a.parquet"])
+def test_quiet_mining_prints_nothing_but_its_rows(out: str, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    run("mine", "in.parquet", "-o", out, "-q")
+    rows, said = capfdbinary.readouterr()
+    assert said == b""
+    assert bool(rows) == (out == "-")
+    run("mine", "in.parquet", "-o", "-", "-q", "--label", "nothing", code=3)
+    assert b"error: " in capfdbinary.readouterr().err
+
+
 def test_slices_and_their_merge_are_repeated() -> None:
     for number in "12":
         run("mine", "in.parquet", "-o", "m", "--shard", f"{number}/2", *QUIET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,35 @@ def test_an_unusable_column_that_nobody_named_is_noted() -> None:
     assert (unlabelled.columns.label, unlabelled.notes) == (None, ["column 'label' is double: not used as labels"])
     with refused("cannot be the id", "float ids"):
         arrays_source(matrix(4), [0, 0, 1, 1], ids=[1.0, 2.0, 3.0, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("__index_level_0__", None),
+        ("__index_level_0__", {"index_columns": ["__index_level_0__"]}),
+        ("product", {"index_columns": ["product"]}),
+        ("Unnamed: 0", {"index_columns": [{"kind": "range"}]}),
+        ("", {}),
+    ],
+)
+def test_the_index_of_a_frame_is_no_label_unless_it_is_named(name: str, told: Any) -> None:
+    about = None if told is None else {"pandas": json.dumps(told)}
+    both = pa.table({"embedding": FLOATS, name: [0, 0, 1, 1]}).replace_schema_metadata(about)
+    for given in (both, both.to_reader()):
+        with refused("no label column found; columns: embedding", "which rows belong together"):
+            open_source(given)
+    assert open_source(both, label=name).columns.label == name
+    assert open_source(both.append_column("kind", WORDS)).columns.label == "kind"
+
+
+@pytest.mark.parametrize("told", ["", "[]", "{}", "3", '{"index_columns": 3}', '{"index_columns": [3, null]}', "\xff"])
+def test_an_index_that_has_the_name_of_a_role_has_it_whatever_else_is_told(told: str) -> None:
+    columns = {"embedding": FLOATS, "id": NUMBERS, "label": WORDS}
+    about = {"pandas": '{"index_columns": ["id", "label"]}'}
+    for given in (about, {"pandas": told}):
+        found = open_source(pa.table(columns).replace_schema_metadata(given)).columns
+        assert (found.id, found.label) == ("id", "label")
 
 
 def test_two_columns_of_one_name() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,40 @@ def test_labels_and_ids_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     Path("validation.triplets.parquet").touch()  # the output that mine would choose
     assert main(["compare", "train.parquet", "validation.parquet"]) == 0
     assert "leaks.parquet -o validation.clean.triplets.parquet" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.usefixtures("splits")
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_the_next_command_keeps_what_was_asked(metric: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "validation"):
+        given = pq.read_table(f"{name}.parquet")
+        given = given.append_column("kind", pa.array([[-1, 7, 8][row % 3] for row in range(len(given))]))
+        pq.write_table(given.rename_columns({"id": "number", "embedding": "v"}), f"{name}.parquet")
+    asked = ["--label", "kind", "--id", "number", "--embedding", "v", "--unlabeled-value=-1", "--metric", metric]
+    asked += ["--memory", "64MiB", "--threads", "1"]
+    command = ["compare", "train.parquet", "validation.parquet", *asked, "--within", "0.1", "-o", "leaks.parquet"]
+    assert main(command) == 0
+    line = next(each for each in capsys.readouterr().out.splitlines() if each.startswith("next: "))
+    again = shlex.split(line.removeprefix("next: "))
+    assert again[:3] == ["minestream", "mine" if metric == "cosine" else "profile", "validation.parquet"]
+    assert set(again[3:]) == {*asked, "--exclude-rows", "leaks.parquet"}
+    assert main(again[1:]) == 0
+    assert "labels from kind" in capsys.readouterr().out or metric == "euclidean"
+
+
+@pytest.mark.usefixtures("splits")
+def test_a_label_that_means_none_is_told_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("train", "validation"):
+        given = pq.read_table(f"{name}.parquet").drop_columns(["label"])
+        labels = [-1 if row % 2 else row % 5 + 10 * (name == "train") for row in range(len(given))]
+        pq.write_table(given.append_column("label", pa.array(labels)), f"{name}.parquet")
+    found = compare("train.parquet", "validation.parquet")
+    assert found["labels"]["validation_rows_of_shared"] == 10
+    assert any("carry the label -1" in note and "unlabeled_value=-1" in note for note in found["notes"])
+    found = compare("train.parquet", "validation.parquet", unlabeled_value=-1)
+    assert (found["labels"]["shared"], found["labels"]["validation_rows_of_shared"], found["notes"]) == (0, 0, [])
+    assert main(["compare", "train.parquet", "validation.parquet"]) == 0
+    assert "add --unlabeled-value -1" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("splits")

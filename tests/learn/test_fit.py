@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -357,6 +358,19 @@ def test_the_command_shows_each_epoch_once_and_which_labels_judge(table: pa.Tabl
     assert f"those of 8 labels: {first} and 3 more" in told.stdout
     following = f"next: minestream apply {model} '{source}' -o projected.parquet --embedding v"
     assert told.stdout.splitlines()[-1] == following
+
+
+def test_the_next_command_reads_what_was_learned_from(
+    table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("v v.npy", np.array(table["embedding"].to_pylist(), np.float32))
+    pq.write_table(table.select(["label"]), "rows.parquet")
+    asked = ["rows.parquet", "--vectors", "v v.npy", "-o", "l.npz", "--epochs", "1", "--dimension", "3"]
+    told = CliRunner().invoke(learn.fit, [*asked, "--threads", "1", "--progress", "none"], catch_exceptions=False)
+    line = told.stdout.splitlines()[-1].removeprefix("next: ")
+    assert line == "minestream apply l.npz 'v v.npy' -o projected.parquet --threads 1"
+    assert CliRunner().invoke(learn.apply_linear, shlex.split(line)[2:], catch_exceptions=False).exit_code == 0
 
 
 def test_a_model_prints_as_one_line(learned: tuple[Path, FitReport]) -> None:

@@ -264,6 +264,65 @@ def test_exclusions_of_pairs_and_rows(capsys: pytest.CaptureFixture[str]) -> Non
     assert run(exclude_rows="rows.parquet", on_missing_ids="drop").equals(run())
 
 
+@pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize("option", ["corpus", "qrels", "exclude", "exclude_rows"])
+def test_a_table_that_is_elsewhere_is_named_with_the_option_of_the_hint(
+    option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = {"corpus": "c.parquet", "qrels": "p.parquet", "exclude": "e.parquet", "exclude_rows": "rows.parquet"}
+    pq.write_table(pa.table({"query_id": ["q0", "q2"], "negative_id": ["d9", "d8"]}), "e.parquet")
+    pq.write_table(pa.table({"id": ["q1", "d20"]}), "rows.parquet")
+    in_memory = pq.read_table(named[option])
+    for given in (in_memory, str(Path(named[option]).absolute())):
+        run(**{"exclude": "e.parquet", "exclude_rows": "rows.parquet", option: given})
+        if given is not in_memory:
+            Path("away").mkdir()
+            Path(named[option]).rename(Path("away", "renamed.parquet"))
+        with pytest.raises(InputError, match="is not in") as caught:
+            minestream.verify("out.parquet", sample=5)
+        assert caught.value.hint == f"name that table with {option}"
+        table: dict[str, Any] = {option: in_memory}
+        assert minestream.verify("out.parquet", sample=5, **table)["differences"] == []
+    flag = f"--{option.replace('_', '-')}"
+    assert main(["verify", "out.parquet"]) == 3
+    assert f"hint: name that table with {flag}\n" in capsys.readouterr().err
+    assert main(["verify", "out.parquet", flag, "away/renamed.parquet"]) == 0
+    pq.write_table(in_memory.slice(1), "other.parquet")
+    assert main(["verify", "out.parquet", flag, "other.parquet"]) == 3
+
+
+@pytest.mark.usefixtures("tables")
+def test_positives_that_exclude_takes_out_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    run(negatives=1)
+    for emit in ("triplets", "tuples"):
+        minestream.mine("q.parquet", "last.parquet", corpus="c.parquet", qrels="p.parquet", emit=emit, progress="none",
+                        overwrite=True)  # fmt: skip
+        with pytest.raises(InputError, match=r"positives and negatives \(exclude\)") as caught:
+            run(exclude="last.parquet")
+        assert "without the column positive_id the negatives are excluded" in caught.value.hint
+    first = pq.read_table("out.parquet")
+    second = run(exclude=first.drop_columns(["positive_id"]))
+    pairs = ["query_id", "negative_id"]
+    assert not {*map(str, first.select(pairs).to_pylist())} & {*map(str, second.select(pairs).to_pylist())}
+    listed = pq.read_table("p.parquet").select(["query_id", "positive_id"])
+    with pytest.raises(InputError, match=r"\(\d+ pairs of qrels: exclude names them, or both ids are one i") as caught:
+        run(exclude=listed)
+    assert caught.value.hint == "check exclude: what it lists is neither positive nor negative"
+
+
+def test_positives_by_label_that_exclude_takes_out_are_told() -> None:
+    rows = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
+    told = "exclude takes 1 positive out: what it lists is neither positive nor negative"
+    several = [["a"], ["a", "b"], ["b"], ["c"], ["c"], ["d"]]
+    for labels in ([0, 0, 0, 1, 1, 2], several):
+        found = mine_arrays(rows, labels, exclude=[(0, 1), (1, 0), (0, 5), (2, 2)], band="any")
+        assert told in found.notes
+        assert told not in mine_arrays(rows, labels, exclude=[(0, 5)], band="any").notes
+    with pytest.raises(InputError, match="no label has two rows in a pair that exclude does not list") as caught:
+        mine_arrays(rows[2:], [0, 1, 1, 2], exclude=[(1, 2)])
+    assert "check exclude: what it lists is neither" in caught.value.hint
+
+
 def test_rows_left_out_are_told_of_each_table(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, rows, unlabelled in (("q", 20, 3), ("c", 60, 7)):

@@ -253,11 +253,12 @@ def _barred_by_label(labels: Labels, rows: Rows, n: int) -> NDArray[np.int64]:
     if _groups_forbid(rows):
         apart = (rows.group[left] < 0) | (rows.group[left] != rows.group[right])
         left, right = left[apart], right[apart]
+    return np.bincount(left, weights=shared_labels(labels, left, right), minlength=n).astype(np.int64)
+
+
+def shared_labels(labels: Labels, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many labels the rows of each pair of slots share."""
     if labels.multiple:
         sets = [set(labels.set_code[a:b].tolist()) for a, b in itertools.pairwise(labels.set_start.tolist())]
-        shared = np.array(
-            [len(sets[a] & sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)], np.int64
-        )
-    else:
-        shared = ((labels.code[left] == labels.code[right]) & (labels.code[left] >= 0)).astype(np.int64)
-    return np.bincount(left, weights=shared, minlength=n).astype(np.int64)
+        return np.array([len(sets[a] & sets[b]) for a, b in zip(left.tolist(), right.tolist(), strict=True)], np.int64)
+    return np.asarray((labels.code[left] == labels.code[right]) & (labels.code[left] >= 0), np.int64)

@@ -31,6 +31,7 @@ from minestream.inputs.dataset.labels import (
     LabelReader,
     Labels,
     positive_counts,
+    shared_labels,
     usable_known,
 )
 from minestream.inputs.dataset.prepare import frame_of, prepared, twins
@@ -49,6 +50,7 @@ from minestream.system.values import many, verb
 NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
 OF_NO_PART = "a row of theirs takes no part: a condition, --exclude-rows or a bad row leaves it out"
 EXCLUDED = "--exclude names them, or both ids are one item"
+NEITHER = "check --exclude: what it lists is neither positive nor negative"
 SAME_ITEM = (  # what equal ids of two tables mean: with --qrels, and without
     "--shared-ids says that it is the same item, which is then never its own negative",
     "without --qrels it is the same item, neither positive nor negative of itself; where it is another one, write "
@@ -245,7 +247,13 @@ class _Joined:
                 taken |= taking_part
                 unknown |= (one == UNKNOWN) | (other == UNKNOWN)
                 left, right = np.concatenate([left, one[taking_part]]), np.concatenate([right, other[taking_part]])
-            self._count_listed(option, listed, taken, unknown, self._distinct(left[first:], right[first:]))
+            own = left[first:], right[first:]
+            self._count_listed(option, listed, taken, unknown, self._distinct(*own))
+            if option == "--exclude":
+                alike = shared_labels(self.labels, *own) > 0
+                count = self._distinct(own[0][alike], own[1][alike])
+                text = f"--exclude takes {many(count, 'positive')} out: what it lists is neither positive nor negative"
+                self.notes += [text] * bool(count)
         if not left.size and listed is None:
             return NO_ROWS, NO_CODES
         return csr(n, left, right, both_ways=tables[0] is tables[1])
@@ -303,9 +311,13 @@ class _Joined:
             if self.sources.known is None:  # nothing is mined, only neighbours are searched
                 return positives
             if config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
+                lost = self.listed["--qrels"]["left_out"]
+                told = "; ".join(f"{many(count, 'pair')} of --qrels: {why}" for why, count in lost.items())
+                barred = self.sources.barred is not None and EXCLUDED in lost
                 raise InputError(
-                    f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part",
-                    "check that --qrels belongs to these tables",
+                    f"none of the {tables[0].end - tables[0].first:,} anchors has a positive that takes part"
+                    + f" ({told})" * bool(told),
+                    NEITHER if barred else "check that --qrels belongs to these tables",
                 )
         else:
             self._refuse_labels(positives, tables)
@@ -334,12 +346,14 @@ class _Joined:
             )
         if self.config.emit != "pairs" and not positives.any() and tables[0].end > tables[0].first:
             grouped = " outside its own group (see --group-rule)" if self.sources.columns.group else ""
+            grouped += " in a pair that --exclude does not list" if self.sources.barred else ""
+            check = f"{NEITHER}; " if self.sources.barred else ""
             if self.config.two_tables:
                 raise InputError(
                     f"column {column!r}: no query shares a label with another item of the corpus{grouped}",
-                    "check the labels of both tables, or list the positives with --qrels",
+                    f"{check}check the labels of both tables, or list the positives with --qrels",
                 )
             raise InputError(
                 f"column {column!r}: no label has two rows{grouped}, so no anchor has a positive",
-                "name another --label: triplets need at least one label with two rows",
+                f"{check}name another --label: triplets need at least one label with two rows",
             )

@@ -33,6 +33,7 @@ from minestream.outputs.trainers.convert import Counts, as_lines, convert
 from minestream.outputs.trainers.texts import Texts, text_column
 from minestream.system import ragged
 from minestream.system.paths import readable, text_of
+from minestream.system.stats import most_negatives
 from minestream.system.values import many, verb
 
 BATCH_ROWS = 16_384
@@ -80,16 +81,15 @@ def export(
     config = found.about["config"]
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows, RESCORING in found.about)
     refuse(found)
-    form, counts = FORMATS[emit], Counts()
+    form, counts, k = FORMATS[emit], Counts(), most_negatives(config)
     place = ending_in(form.suffix, out, f"--emit {emit}")
     read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
     with publishing(place, overwrite, read) as draft:
         texts = texts_of(found, form.texts, given, memory, draft) if form.texts else {}
         scoring = Scoring.of(scores, config["metric"], config["float64"])
         tables = convert(
-            emit, triplets(found, counts), k=config["negatives"], scoring=scoring, short_rows=short_rows, texts=texts,
-            counts=counts,
-        )  # fmt: skip
+            emit, triplets(found, counts), k=k, scoring=scoring, short_rows=short_rows, texts=texts, counts=counts
+        )
         said = {"emit": emit, "scores": scores, "short_rows": short_rows}
         with draft.spent.stage("rows"):
             record = _written(draft, found, tables, said)
@@ -97,7 +97,7 @@ def export(
         "export", given, texts=form.texts, carried=any(isinstance(each, str) for each in texts.values()),
         two_tables=config["two_tables"], query_text=query_text,
     )  # fmt: skip
-    counted = {"negatives": config["negatives"]} | asdict(counts) | {"bytes": record["bytes"], "notes": notes}
+    counted = {"negatives": k} | asdict(counts) | {"bytes": record["bytes"], "notes": notes}
     return draft.told(record) | {"mined": str(found.path), **said, **counted}
 
 
