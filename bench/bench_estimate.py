@@ -63,7 +63,7 @@ def estimate(command: list[str | Path]) -> float:
 
 def measure(source: Path, job: str, runs: int, work: Path) -> dict[str, Any]:
     """The row of one job: what was estimated before each run, and what it took."""
-    rates = work / "cache" / "rates.json"
+    rates = work / "cache" / "minestream-rates.json"
     data, options = JOBS[job]
     out = work / "out.parquet"
     command: list[str | Path] = ["mine", source, "-o", out, "--json", "--overwrite", "--progress", "none", *options]

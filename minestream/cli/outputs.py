@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,7 +11,6 @@ from minestream.cli import printing
 from minestream.cli.help import Command
 from minestream.cli.options import given_only, options_of, show_result
 from minestream.config.commands import Exporting, Refiltering, Sampling
-from minestream.config.trainer_formats import FORMATS
 from minestream.errors import printable
 
 
@@ -26,11 +24,7 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
     Example:
       minestream export docs.triplets.parquet --emit st-triplets --text text
     """
-    from minestream.system.stores import shown
-
-    suffix = FORMATS[emit].suffix if emit in FORMATS else ""
-    path = out or f"{Path(shown(mined)).stem}{f'.{emit}'.removesuffix(suffix)}{suffix}"
-    show_result(minestream.export(mined, path, emit=emit, **given_only(options)), as_json, printing.export_text)
+    show_result(minestream.export(mined, out, emit=emit, **given_only(options)), as_json, printing.export_text)
 
 
 @click.command(cls=Command)

@@ -13,10 +13,10 @@ from dataclasses import Field, is_dataclass, replace
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
-from minestream.config.commands import Exporting, own_options
+from minestream.config.commands import Exporting, Refiltering, own_options
 from minestream.config.names import foreign_option, meaning
 from minestream.config.option import flag_of, help_of, of_type
-from minestream.config.resolve import ALIASES, OPTION_FIELDS
+from minestream.config.resolve import ALIASES, AS_ARRAYS, OPTION_FIELDS
 from minestream.errors import SPEAKS_OPTIONS, MinestreamError, UsageError, nearest_name
 
 Call = TypeVar("Call", bound=Callable[..., Any])
@@ -60,7 +60,12 @@ def public(options: type[Any] | None = None, refuses: bool = False, **defaults: 
                     given[name] = of_type(flag_of(name), known[name], given[name])
                 elif name not in names and (refuses or options is None):
                     raise unknown_keyword(function.__name__, name, names)
-            return _with_notes(function(*args, **given))
+            try:
+                return _with_notes(function(*args, **given))
+            except MinestreamError as error:
+                if "ids" in known:  # arrays in place of columns
+                    error.args = error.args[0], _OF_COLUMN.sub(lambda flag: AS_ARRAYS[flag[1]], error.args[1])
+                raise
 
         if options is not None:
             specs = [spec for name, spec in OPTION_FIELDS.items() if name in options.__annotations__]
@@ -108,27 +113,35 @@ def spelled(text: str) -> str:
     return text if SPEAKS_OPTIONS.get() else in_python(text)
 
 
+_OF_COLUMN = re.compile(r"(?<!\S)--(id|label)(?![\w-])")
 _WORD = r"'[^']*'|\"[^\"]*\"|(?!--|-[ko]\b)[\w.%/|-]+(?:,[\d.]+)*"
 _OPTION = re.compile(rf"(?<![\w/'\"-])(?P<flag>--[a-z][a-z0-9-]*|-[ko]\b)(?P<rest> (?P<word>{_WORD})(?P<colon>:?))?")
 _PATH = r"[\w~-]*[./][\w./~-]*\w"
 # What is a value, whichever the option; and which values stand without quotes.
 _VALUE = re.compile(rf"-?\d[\w.,%/]*|[A-Z]+(?:[|/][A-Z]+)*%?|{_PATH}|True|False|None|auto|'[^']*'|\"[^\"]*\"")
+_QUOTED = '"[^"]*"'
+_REPEATED = re.compile(rf"\b(\w+)={_QUOTED}(?: \1={_QUOTED})+")
 _BARE = re.compile(r"-?\d[\d.]*|True|False|None")
-_ARGUMENT = rf'[A-Z]+\b|{_PATH}|\w+=(?:"[^"]*"|\([^)]*\)|[\w.]*\w)'  # a place, or a keyword with its value
+_ARGUMENT = rf'[A-Z]+\b|{_PATH}|\w+=(?:"[^"]*"|\([^)]*\)|\[[^]]*\]|[\w.]*\w)'  # a place, or a keyword with its value
 _COMMAND = re.compile(
     r"\bminestream (mine|merge|export|refilter|profile|describe|compare|verify|fit|apply|sample)\b"
     rf"((?: (?:{_ARGUMENT}))*)"
 )
 _NAMES = {"-o": "out", **{flag: spec.name for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"]}}
-_CHOICES = {  # of the options of mine and export, by name
+_CHOICES = {  # of the options of mine, refilter and export, by name
     spec.name: {*(spec.metadata["choices"] or ()), *(OPTION_FIELDS.get(spec.name, spec).metadata["choices"] or ())}
-    for spec in (*OPTION_FIELDS.values(), *own_options(Exporting).values())
+    for spec in (*OPTION_FIELDS.values(), *own_options(Refiltering).values(), *own_options(Exporting).values())
 }
 
 
 def in_python(text: str) -> str:
     """A text that names options and commands, with keywords and functions instead."""
-    return _COMMAND.sub(_call, _OPTION.sub(_keyword, text.replace(" (-k)", "")))
+    return _COMMAND.sub(_call, _REPEATED.sub(_list, _OPTION.sub(_keyword, text.replace(" (-k)", ""))))
+
+
+def _list(repeated: re.Match[str]) -> str:
+    """An option that stands several times as one keyword, which Python takes once."""
+    return f"{repeated[1]}=[{', '.join(re.findall(_QUOTED, repeated[0]))}]"
 
 
 def _call(command: re.Match[str]) -> str:

@@ -32,7 +32,7 @@ _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors", "labels", "vector_type",
 )  # fmt: skip
-_AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
+AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
 
 
@@ -43,7 +43,7 @@ def refuse_without_tables(options: Mapping[str, Any]) -> None:
     given = given_options(options)
     for name, hint in hints.items():
         if name in given:
-            array = "" if isinstance(options[name], str) else _AS_ARRAYS.get(name)
+            array = "" if isinstance(options[name], str) else AS_ARRAYS.get(name)
             raise UsageError(f"{flag_of(name)} is not for arrays", f"pass them as {array}=" if array else hint)
 
 
@@ -141,7 +141,7 @@ def held(name: str, value: Any) -> Any:
         return tuple(several)
     if name == "vectors" and not all(isinstance(each, str | os.PathLike | None) for each in several):
         what = f"--vectors takes paths of .npy files, not a {type(value).__name__}"
-        raise UsageError(what, "for arrays: minestream.mine_arrays(embeddings, labels)")
+        raise UsageError(what, "numpy.save('vectors.npy', array) writes one")
     if value is None or kind == "choice" or name in _TABLES:
         return value
     if kind == "threshold" and isinstance(value, str):

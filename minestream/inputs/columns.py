@@ -169,6 +169,7 @@ _EMBEDDING = _Role(
         (pat.is_string, "convert it: import json, pyarrow; pyarrow.array([json.loads(text) for text in "
                         "column.to_pylist()], pyarrow.list_(pyarrow.float32()))"),
         (pat.is_floating, _COMBINE),
+        (pat.is_null, "where no row has a value there is no type: write it as minestream help inputs says (Nightly)"),
     ),
     "an embedding is a fixed_size_list, list or large_list of float16, float32, float64, int8 or uint8",
     may_be_null=False,
@@ -353,7 +354,7 @@ class Candidates:
         if role == "embedding" and floats > 1:
             return f"{floats} columns hold one float each: {_COMBINE}"
         convertible = [kind for kind in kinds if pat.is_nested(kind) or _is_binary(kind)]
-        return _ROLES[role].remedy((convertible or [pa.null()])[0])
+        return _ROLES[role].remedy((convertible or [pa.bool_()])[0])
 
     def _kind(self, name: str) -> pa.DataType:
         """The type of the first column of this name (`schema.field(name)` fails if two share it)."""

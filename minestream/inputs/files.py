@@ -34,10 +34,15 @@ _BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # from a store each buff
 _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 _AS_TABLE = {
-    "dict": "make a table of it: pyarrow.table({name: list(values) for name, values in columns.items()}); ",
-    "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches); ",
+    "dict": "make a table of it: pyarrow.table({name: list(values) for name, values in columns.items()})",
+    "generator": "make a reader of it: pyarrow.RecordBatchReader.from_batches(schema, batches)",
+    **dict.fromkeys(("Series", "ChunkedArray"), "it is one column: give the table that it is of"),
 }
-_AS_ARRAYS = "for arrays: minestream.mine_arrays(embeddings, labels)"
+_ANYTHING_ELSE = (
+    "give paths only, or Arrow tables and readers only; of arrays make a table: "
+    'pyarrow.table({"embedding": list(vectors), "label": labels}), or pass them to what takes arrays: '
+    "minestream.mine_arrays(embeddings, labels), Linear.transform(rows)"
+)
 _OF_TABLES = "a table goes to minestream.mine or mine_batches; here pass its vectors: "
 _STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "table.with_format('numpy')['embedding'][:]"
 Opener = Callable[[AnyFile, str], Input]  # of a path and what messages call it
@@ -135,6 +140,8 @@ def refuse_splits(thing: Any) -> None:
 
 def _open_object(thing: Any, number: str) -> Input:
     """Open a table, a record batch, a reader, a dataset, or any object with ``__arrow_c_stream__``."""
+    if hasattr(thing, "to_numpy"):  # a frame of pandas or polars, which is no stream: all of it is there
+        thing = _imported(pa.table, thing)
     if isinstance(thing, pa.Table | pa.RecordBatch):
         table = pa.table(thing)
 
@@ -150,9 +157,18 @@ def _open_object(thing: Any, number: str) -> Input:
         return _open_lazy(thing, number)
     if hasattr(thing, "to_reader"):  # a scanner
         thing = thing.to_reader()
-    stream = thing if isinstance(thing, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(thing)
+    stream = thing if isinstance(thing, pa.RecordBatchReader) else _imported(pa.RecordBatchReader.from_stream, thing)
     first = list(islice((batch for batch in stream if batch.num_rows), 1))
     return _streamed(stream.schema, first, stream, number)
+
+
+def _imported(load: Callable[[Any], Any], thing: Any) -> Any:
+    try:
+        return load(thing)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        what = f"a {type(thing).__name__} cannot be read as a table: {' '.join(str(error).split())[:200]}"
+        hint = "a table has columns, each with values of one type: frame.astype({'column': str}) writes texts in pandas"
+        raise InputError(what, hint) from error
 
 
 def _open_dataset(dataset: Any, number: str) -> Input:
@@ -293,7 +309,8 @@ def is_readable(given: Any) -> bool:
 
 
 def _is_arrow(item: Any) -> bool:
-    return isinstance(item, pa.RecordBatch) or any(hasattr(item, name) for name in _ARROW_METHODS)
+    column = isinstance(item, pa.ChunkedArray) or hasattr(item, "to_frame")  # one of pandas or polars is a Series
+    return isinstance(item, pa.RecordBatch) or any(hasattr(item, name) for name in _ARROW_METHODS if not column)
 
 
 def open_inputs(given: Any) -> list[Input]:
@@ -313,7 +330,7 @@ def open_inputs(given: Any) -> list[Input]:
             _refuse_packed(item)
             raise UsageError(
                 f"an input of type {type(item).__name__} among {len(items)} is not understood",
-                _AS_TABLE.get(type(item).__name__, "give paths only, or Arrow tables and readers only; ") + _AS_ARRAYS,
+                _AS_TABLE.get(type(item).__name__, _ANYTHING_ELSE),
             )
     numbers = [""] if len(items) == 1 else [f" {index}" for index in range(len(items))]
     try:
@@ -368,7 +385,6 @@ def rows_and_vectors(inputs: Any, resources: Resources) -> tuple[Any, Any]:
             if each.schema.names == [VECTORS]:
                 shape = each.rows, each.schema.field(0).type.list_size
                 _one_dimension(shape, LABELS, each.name, "a table with lists")
-    flat = isinstance(labels, pa.Array | pa.ChunkedArray) or len(getattr(labels, "shape", ())) == 1
-    if flat or not is_readable(labels):
+    if not is_readable(labels):
         labels = pa.table({LABELS: _column(labels, LABELS, len(labels))})
     return labels, inputs

@@ -83,17 +83,18 @@ def _identity(name: str, role: str, columns: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_pairs(given: Any, option: str) -> ListedPairs:
-    """Read a table of pairs: Parquet, Arrow, TSV with a header (BEIR), or TREC qrels text.
+    """Read a table of pairs: Parquet, Arrow, TSV with a header (BEIR), TREC qrels text, or a list or array of pairs.
 
     Raises
     ------
     InputError
         For missing columns, wrong types, null ids, grades that are not numbers, or no pairs.
     """
+    given = _pairs_table(given)
     if is_text_table(given):
         table, name = read_text_table(given)
     else:
-        _refuse_values(given, option, '{"query_id": [...], "positive_id": [...]}), or mine_arrays a list of such pairs')
+        refuse_values(given, option, '{"query_id": [...], "positive_id": [...]}), or a list of such pairs')
         opened = open_inputs(given)
         table, name = _read_columns(opened, option), opened[0].name
     if not table.num_rows:
@@ -103,15 +104,15 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
     return ListedPairs(name, left, right, grade)
 
 
-def _refuse_values(given: Any, option: str, columns: str) -> None:
+def refuse_values(given: Any, option: str, columns: str) -> None:
     """UsageError for an object that is not a table, with the code that makes one."""
     if not is_readable(given):
         raise UsageError(f"{option}: a {type(given).__name__} is no table", f"give it pyarrow.table({columns}")
 
 
-def pairs_table(given: Any) -> Any:
+def _pairs_table(given: Any) -> Any:
     """A list of (query id, positive id), or an array of two columns, as a table; anything else unchanged."""
-    if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2:
+    if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2 and hasattr(given, "tolist"):
         given = given.tolist()
     if isinstance(given, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):
         return pa.table({"query_id": [left for left, _ in given], "positive_id": [right for _, right in given]})
@@ -264,7 +265,7 @@ class ListedRows:
 
 def read_rows(given: Any, by_id: bool) -> ListedRows:
     """Read a table of rows: its ids or, for an input without ids, its row numbers."""
-    _refuse_values(given, "--exclude-rows", '{"id": [...]})' if by_id else '{"row": [...]})')
+    refuse_values(given, "--exclude-rows", '{"id": [...]})' if by_id else '{"row": [...]})')
     opened = open_inputs(given)
     names = opened[0].schema.names
     wanted = ROW_ID if by_id else (ROW_NUMBER,)
@@ -295,6 +296,12 @@ def cast_ids(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
     return cast if cast.cast(values.type).equals(values) else None
 
 
+def all_among(values: pa.Array, ids: pa.Array | None) -> bool:
+    """Whether each of `values` is one of `ids`, as the type of these."""
+    same = None if ids is None else cast_ids(values, ids.type)
+    return same is not None and bool(pc.all(pc.is_in(same, ids)).as_py())
+
+
 def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -> pa.Array:
     """`values` cast exactly to `kind`, the type of the ids they refer to, with a note; else InputError."""
     if values.type == kind:
@@ -317,11 +324,11 @@ def one_of(ids: pa.Array | None) -> str:
 
 def places_of(
     values: pa.Array, ids: pa.Array | None, name: str, what: str, policy: str, notes: list[str],
-    others: Callable[[], pa.Array | None],
+    exchanged: Callable[[], bool],
 ) -> Places:  # fmt: skip
     """The position of each value in `ids`, -1 for unknown ones where these are not refused.
 
-    others : makes the ids of the other table, to see whether the two were exchanged
+    exchanged : whether the pairs fit the tables the other way round
 
     Raises
     ------
@@ -334,11 +341,12 @@ def places_of(
     places = np.asarray(pc.index_in(same, value_set=ids).fill_null(-1), np.int64)
     unknown = np.flatnonzero(places < 0)
     none, check = unknown.size == places.size, "check that it belongs to this input"
-    theirs = others() if none else None
-    if none and what == "the rows":
-        check += "; where INPUT is paired with other rows: minestream mine INPUT --corpus TABLE"
-    elif theirs is not None and theirs.type == ids.type and pc.all(pc.is_in(same, theirs)).as_py():
+    if none and exchanged():
         check = "the other table has them: exchange INPUT and --corpus, or the names of the two columns"
+    elif none and pa.types.is_integer(values.type) and set(values.to_pylist()) <= set(range(len(ids))):
+        check = "they look like row numbers: where rows have ids, pairs are of these"
+    elif none and what == "the rows":
+        check += "; where INPUT is paired with other rows: minestream mine INPUT --corpus TABLE"
     if unknown.size and policy == "error":
         raise InputError(
             f"{name}: {unknown.size:,} of {many(places.size, 'id')} {verb(unknown.size, 'are')} not among {what}, the "

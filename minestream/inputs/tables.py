@@ -17,6 +17,7 @@ from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_type
 from minestream.inputs.columns import Candidates, Columns, in_one_type
 from minestream.inputs.files import open_inputs, rows_and_vectors
+from minestream.inputs.listing import listed
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.inputs.read_options import Needed, ReadOptions
 from minestream.inputs.source import Source, open_source
@@ -193,7 +194,8 @@ def listed_pairs(
 
 def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
     """The configuration without those names of embedding, id and version that the corpus does not have."""
-    if not isinstance(corpus, str | os.PathLike):
+    kept = str | os.PathLike | pa.Table | pa.RecordBatch  # and frames: what can be opened twice
+    if not all(isinstance(each, kept) or hasattr(each, "to_numpy") for each in listed(corpus)):
         return config
     names = open_inputs(corpus)[0].schema.names
     absent: dict[str, Any] = {
@@ -250,7 +252,7 @@ def _open_guides(
     if not config.guided:
         return ()
     given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
-    if not all(isinstance(each, str | os.PathLike | list | pa.Table | pa.RecordBatch) for each in given):
+    if not all(source.repeatable for source in sources if source is not None):
         raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
     guide = config.guide or ""
     for first in (open_inputs(each)[0] for each in given):

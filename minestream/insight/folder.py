@@ -80,6 +80,6 @@ def _put(path: Path, place: AnyPath) -> None:
     if isinstance(place, RemotePath):
         place.upload(path)
         return
-    temporary = place.with_name(f".{place.name}.tmp")
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     shutil.copyfile(path, temporary)
     os.replace(temporary, place)

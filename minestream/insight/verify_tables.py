@@ -151,7 +151,7 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
 
 
 def _table(found: list[Any]) -> Any:
-    return found[0] if len(found) == 1 else found
+    return found[0] if len(found) == 1 and not isinstance(found[0], list | tuple) else found  # else a list of pairs
 
 
 def _listed(

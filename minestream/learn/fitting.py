@@ -26,7 +26,7 @@ from minestream.inputs.dataset.labels import LabelReader
 from minestream.inputs.files import rows_and_vectors
 from minestream.inputs.given import given_tables
 from minestream.inputs.source import Source, open_source
-from minestream.learn.linear import plain_floats
+from minestream.learn.linear import plain_floats, write_npz
 from minestream.learn.trainer import Epoch, FitConfig, Trainer
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.system.progress import Callback, Progress, reporter
@@ -180,7 +180,7 @@ def _trained(
         "epochs": [asdict(each) for each in epochs], "best_epoch": best,
         "dims": source.options.dims, "vector_type": source.options.vector_type, "unlabeled_value": unlabeled_value,
     }  # fmt: skip
-    replace(trainer.best, about=about).save(path)
+    write_npz(path, replace(trainer.best, about=about))
     dropped = {f"bad: {kind}": count for kind, count in source.bad_rows.items()} | {"unlabelled": reader.unlabeled}
     return FitReport(
         path=str(path), epochs=tuple(epochs), best_epoch=best, raw_recall_at_1=trainer.raw_recall,

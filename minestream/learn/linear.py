@@ -94,11 +94,17 @@ class Linear:
             )
         return rows
 
-    def save(self, path: Path) -> None:
-        """Write a .npz file without pickles; equal embeddings give equal bytes."""
-        about = np.frombuffer(json.dumps({"format": FORMAT, **self.about}, sort_keys=True).encode(), np.uint8)
-        with open(path, "wb") as file:
-            np.savez(file, weights=self.weights, mean=self.mean, about=about)
+    def save(self, out: str | Path, *, overwrite: bool = False) -> None:
+        """Write a .npz file without pickles; equal embeddings give equal bytes.
+
+        Parameters
+        ----------
+        out : path
+        overwrite : bool
+            Replace `out` when it exists; never a file that minestream did not write.
+        """
+        with publishing(ending_in(".npz", out, "Linear.save"), overwrite, []) as draft:
+            write_npz(draft.path, self)
 
     @classmethod
     def load(cls, path: str | Path) -> Linear:
@@ -224,6 +230,13 @@ def _projected(
         lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=schema.field(at).type)
         columns = [lists if index == at else each for index, each in enumerate(batch.columns)]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def write_npz(path: Path, learned: Linear) -> None:
+    """Write the file of a linear embedding under any name, for `save` and `fit`, which put it in its place."""
+    about = np.frombuffer(json.dumps({"format": FORMAT, **learned.about}, sort_keys=True).encode(), np.uint8)
+    with open(path, "wb") as file:
+        np.savez(file, weights=learned.weights, mean=learned.mean, about=about)
 
 
 def _fit(weights: Any, mean: Any) -> bool:

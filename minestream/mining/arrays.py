@@ -21,7 +21,6 @@ from minestream.config.keywords import ArrayOptions
 from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.errors import UsageError
 from minestream.inputs.files import MEMORY
-from minestream.inputs.pairs import pairs_table
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
@@ -174,12 +173,10 @@ def mine_arrays(
     """
     refuse_without_tables(options)
     _refuse_one_side(
-        corpus, guide, corpus_labels=corpus_labels, corpus_ids=corpus_ids, corpus_groups=corpus_groups,
-        corpus_guide=corpus_guide,
+        corpus, labels=(labels, corpus_labels), ids=(ids, corpus_ids), groups=(groups, corpus_groups),
+        guide=(guide, corpus_guide),
     )  # fmt: skip
-    pairs = {"qrels": options.get("qrels"), "exclude": options.get("exclude")}
-    listed = {name: pairs_table(each) for name, each in pairs.items() if each is not None}
-    asked: dict[str, Any] = {"progress": "none", **options, **listed}
+    asked: dict[str, Any] = {"progress": "none", **options}
     asked |= ({"corpus": MEMORY} if corpus is not None else {}) | ({"guide": "guide"} if guide is not None else {})
     config, resources, tables = asked_options(
         asked, *(["group_column"] if groups is not None else []), function="mine_arrays"
@@ -191,10 +188,11 @@ def mine_arrays(
     )
 
     def numbered(vectors: Any, ids: Any) -> Any:
+        listed = tables.qrels is not None or tables.exclude is not None
         return range(len(vectors)) if listed and ids is None else ids
 
     notes: list[str] = []
-    known, barred = listed_pairs(listed.get("qrels"), listed.get("exclude"), config, notes)
+    known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
     unlabeled = replace(reading, require_label=None, dims=None)
     guides = [arrays_source(each, None, unlabeled, name="guide") for each in (guide, corpus_guide) if each is not None]
@@ -218,12 +216,15 @@ def mine_arrays(
         return Mined(table, total, mining.searcher.effort, with_left_out(mining.report(None, [total])).notes)
 
 
-def _refuse_one_side(corpus: Any, guide: Any, **of_corpus: Any) -> None:
-    """Raise UsageError for arrays of a corpus without a corpus, and for a guide of only one of two tables."""
-    for name in (name for name, value in of_corpus.items() if value is not None and corpus is None):
-        raise UsageError(f"{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
-    if corpus is not None and (guide is None) != (of_corpus["corpus_guide"] is None):
-        raise UsageError("guide and corpus_guide belong together where there is a corpus", "pass both, or neither")
+def _refuse_one_side(corpus: Any, **both: tuple[Any, Any]) -> None:
+    """Raise UsageError for arrays of a corpus without a corpus, and for what only one of two tables has; ids may."""
+    for name, (ours, theirs) in both.items():
+        if corpus is None and theirs is not None:
+            raise UsageError(f"corpus_{name} is given, and no corpus", "pass the vectors that it belongs to as corpus")
+        if corpus is not None and name != "ids" and (ours is None) != (theirs is None):
+            what = f"{name} and corpus_{name} belong together where there is a corpus"
+            neither = "with qrels neither" if name == "labels" else "neither"
+            raise UsageError(what, f"pass {'corpus_' * (theirs is None)}{name}= too, one a row, or {neither}")
 
 
 def _finished_in_memory(

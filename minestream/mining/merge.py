@@ -189,7 +189,7 @@ def found_at(place: AnyPath) -> list[MinedSlice]:
     every = [folder / name.removesuffix(MANIFEST) for name in names_in(folder) if name.endswith(MANIFEST)]
     found = [MinedSlice(each, _manifest(each)) for each in every if is_slice(each)]
     if not found:
-        hint = "mine them first: --shard 1/8 and so on"
+        hint = "mine them first: minestream mine INPUT --shard 1/8 and so on"
         if place.name.endswith(SLICES):
             hint = f"name what the slices are of: {place.name.removesuffix(SLICES)}"
         raise OutputError(f"no finished slice lies in {folder}", hint)

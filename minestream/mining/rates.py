@@ -11,7 +11,7 @@ from typing import Any
 
 from minestream.kernels import cache_root
 
-FILE = "rates.json"
+FILE = "minestream-rates.json"
 MOST = 256  # rates; the oldest are forgotten
 LEAST_SECONDS = 0.1  # the rate of a shorter run says little
 

@@ -63,13 +63,13 @@ def _parquet(file: AnyPath, record: Record) -> bool:
 
 
 def _archive(file: AnyPath, record: Record) -> bool:
-    """Whether it is a linear embedding of `fit`."""
+    """Whether it is a linear embedding of `fit` or `Linear.save`."""
     try:
         with _opened(file) as handle, np.load(handle, allow_pickle=False) as found:
-            about = json.loads(np.asarray(found["about"]).tobytes())
+            names, about = {*found.files}, json.loads(np.asarray(found["about"]).tobytes())
     except Exception:  # of a broken archive whatever the readers of zip, zlib and headers raise
         return False
-    return isinstance(about, dict) and {"format", "version", "source"} <= about.keys()
+    return names == {"weights", "mean", "about"} and isinstance(about, dict) and "format" in about
 
 
 def as_recorded(file: AnyPath, record: Record) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from minestream.config.option import flag_of
 from minestream.errors import InputError, MinestreamError
-from minestream.inputs.files import vectors_among
+from minestream.inputs.files import DATASET, MEMORY, STREAM, vectors_among
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.tables import Sources
@@ -25,6 +25,8 @@ PATHS = {
     "excluded rows": "--exclude-rows",
 }  # fmt: skip
 
+IN_MEMORY = (MEMORY, STREAM, DATASET)  # how the names of what was no file begin
+
 
 def entries(mined: MinedOutput, role: str) -> list[dict[str, Any]]:
     """What the output recorded of the tables of a role; "" is INPUT's."""
@@ -39,11 +41,18 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
         raise InputError(f"{mined.path} names a source outside every folder: {outside!r}", "mine it again")
     own = given.get(role)
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
+    there, on_disk = mined_from(mined, role), [name for name in names if not name.startswith(IN_MEMORY)]
+    if len(on_disk) < len(names) and (not paths or (on_disk and len(paths) < len(names))):
+        labels = f"pyarrow.table({{'{mined.about['columns']['label']}': labels}})"
+        both = f"[{', '.join([labels, *map(repr, there or on_disk)])}]"
+        raise InputError(
+            f"{mined.path} was mined of {role or 'rows'} that no file holds: {', '.join(names[:3])}",
+            f"in Python give labels and vectors: source={both}" if on_disk else f"give them with {PATHS[role]}",
+        )
     one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
     folders: list[AnyPath] = [place_of(paths[0])] if one_folder else []
     looked: list[str] = []
     if not paths:
-        there = mined_from(mined, role)
         if there and all(map(_is_there, there)):
             return there
         looked = sorted({os.path.dirname(path) for path in there})

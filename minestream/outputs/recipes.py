@@ -109,7 +109,7 @@ def write_recipe(path: str, values: dict[str, Any]) -> None:
     head = f"# minestream {VERSION} {_digest(body)}: minestream mine --config {shlex.quote(place.name)}\n"
     try:
         _refuse_precious(place, replace_edited=bool(values.get("overwrite")))
-        temporary = place.with_name(f"{place.name}.tmp")
+        temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         temporary.write_text(head + body, encoding="utf-8")
         os.replace(temporary, place)
     except OutputError:

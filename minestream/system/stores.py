@@ -232,7 +232,7 @@ _REASONS = {
 _TO_PARQUET = (
     "convert it: import pyarrow.{kind}, pyarrow.parquet; pyarrow.parquet.write_table(pyarrow.{read}, {{out!r}})"
 )
-_ARRAYS = "numpy.save its vectors, and its labels for --labels; or use minestream.mine_arrays"
+_ARRAYS = "save its arrays in one file: numpy.savez('arrays.npz', embedding=vectors, label=labels)"
 
 
 # How to convert other kinds of files, known by their first bytes or suffix. The code behind "it: " runs as it stands.

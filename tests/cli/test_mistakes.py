@@ -146,7 +146,7 @@ def test_what_is_no_path(given: Any) -> None:
         lambda: minestream.verify(given),
         lambda: minestream.describe(given),
         lambda: minestream.export(given, "e.trec", emit="trec"),
-        lambda: minestream.export("m.parquet", given, emit="trec"),
+        lambda: minestream.export(*(("m.parquet", given) if given is not None else (None,)), emit="trec"),
         lambda: minestream.refilter(given, "r.parquet", scores="scores.parquet", negatives=1),
         lambda: minestream.merge(given) if not isinstance(given, list) else minestream.verify(given),
         lambda: minestream.fit("in.parquet", given, progress="none"),

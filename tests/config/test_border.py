@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import minestream
@@ -182,6 +184,8 @@ def test_a_keyword_that_there_is_not_is_answered(call: Callable[[], Any], words:
         ("minestream mine IN --shared-ids does", 'minestream.mine("IN", shared_ids=True) does'),
         ("see minestream describe", "see minestream.describe"),
         ("--sample 0 checks the checksums alone", "sample=0 checks the checksums alone"),
+        ("each by itself: --carry 'a' --carry 'b c'", 'each by itself: carry=["a", "b c"]'),
+        ("minestream mine IN --carry 'a' --carry 'b'", 'minestream.mine("IN", carry=["a", "b"])'),
         ("a column named '--label', in a--label/--id.parquet", "a column named '--label', in a--label/--id.parquet"),
     ],
 )  # fmt: skip
@@ -254,8 +258,8 @@ def named_options(text: str) -> list[str]:
     return [name for name in FLAG.findall(text) if name in KNOWN]
 
 
-def written_texts(path: Path) -> list[str]:
-    """The texts of a module that name options, docstrings aside; what is filled in stands as X."""
+def all_texts(path: Path) -> list[str]:
+    """The texts of a module; what is filled in stands as X."""
     tree = ast.parse(path.read_text())
     inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     found = []
@@ -264,7 +268,12 @@ def written_texts(path: Path) -> list[str]:
             found.append("".join(str(each.value) if isinstance(each, ast.Constant) else "X" for each in node.values))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inside:
             found.append(node.value)
-    return [text for text in found if named_options(text)]
+    return found
+
+
+def written_texts(path: Path) -> list[str]:
+    """The texts of a module that name options."""
+    return [text for text in all_texts(path) if named_options(text)]
 
 
 def test_whatever_is_written_with_options_is_python_to_the_library() -> None:
@@ -304,3 +313,126 @@ def test_an_unknown_keyword_is_answered_with_those_of_the_function(name: str) ->
         getattr(minestream, name)("a", "b", bnds=1)
     listed = caught.value.hint.rpartition("known: ")[2].split(", ")
     assert sorted(listed) == sorted({*parameters(getattr(minestream, name))} - {"screen", "block_rows", "batch_rows"})
+
+
+# ---------------------------------------------------------------- what hints name
+
+
+CALL = re.compile(r"(?<![\w.])[A-Za-z_][\w.]*\(")
+
+
+def calls_in(text: str) -> list[tuple[str, str, str]]:
+    """The calls in a text, outermost: the name, what is in its brackets, and the call as it stands."""
+    found, at = [], 0
+    while begin := CALL.search(text, at):
+        depth, at = 1, begin.end()
+        while depth and at < len(text):
+            depth += {"(": 1, ")": -1}.get(text[at], 0)
+            at += 1
+        found.append((begin[0][:-1], text[begin.end() : at - 1], text[begin.start() : at]))
+    return found
+
+
+def keywords_in(text: str) -> set[str]:
+    """The keywords in a text, without those of calls."""
+    for _, _, call in calls_in(text):
+        text = text.replace(call, "()")
+    return set(re.findall(r"(?<![\w.'\"])([a-z_]\w*)=(?!=)", text))
+
+
+def wrong_calls(text: str) -> list[str]:
+    """The calls of minestream in a text that name no function of it, or a keyword that the function does not have."""
+    wrong = []
+    for name, inside, call in calls_in(text):
+        if name.startswith("minestream."):
+            function = getattr(minestream, name.partition(".")[2], None)
+            if function is None or not keywords_in(inside) <= {*parameters(function)}:
+                wrong.append(call)
+    return wrong
+
+
+def test_whatever_call_is_written_is_one_of_the_library() -> None:
+    """But for recipes, whose first line is for a shell."""
+    paths = [path for path in (ROOT / "minestream").rglob("*.py") if not {"cli", "recipes.py"} & {*path.parts}]
+    texts = [in_python(text) for path in paths for text in all_texts(path)]
+    called = {name for text in texts for name, *_ in calls_in(text) if name.startswith("minestream.")}
+    assert len(called) > 5, called
+    assert [call for text in texts for call in wrong_calls(text)] == []
+
+
+TABLE = {"embedding": ROWS.tolist(), "label": LABELS, "id": [*range(24)]}
+
+
+@pytest.fixture
+def mined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a table, what was mined of it, and a model; the working directory."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table(TABLE), "in.parquet")
+    pq.write_table(pa.table(TABLE).rename_columns(["embedding", "label", "key"]), "key.parquet")
+    minestream.mine("in.parquet", "m.parquet", progress="none")
+    minestream.Linear(np.eye(4), np.zeros(4), {}).save("lin.npz")
+    return tmp_path
+
+
+MISTAKES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {"inputs": ROWS}) for name in ("mine", "mine_batches", "profile")),
+    *((name, {"inputs": given, "out": f"x.{ending}"}) for name, ending in (("fit", "npz"), ("mine", "parquet"))
+      for given in (ROWS, {"embedding": ROWS}, "m.parquet", "lin.npz", "no.parquet", [])),
+    *(("profile", {"inputs": given}) for given in (ROWS, "m.parquet", "lin.npz", "no.parquet", [])),
+    *(("compare", {"train": "in.parquet", "validation": given}) for given in (ROWS, "m.parquet", "lin.npz", "no.pt")),
+    *(("apply", {"model": "lin.npz", "inputs": given, "out": "x.parquet"}) for given in (ROWS, "m.parquet", "no.pt")),
+    ("apply", {"model": "m.parquet", "inputs": "in.parquet", "out": "x.parquet"}),
+    *(("mine", {"inputs": "in.parquet", "out": "x.parquet", **more}) for more in (
+        {"carry": "label,id"}, {"label": "lable"}, {"vectors": ROWS}, {"exclude_rows": [0]}, {"qrels": [(0, 1, 2)]},
+        {"qrels": [(90, 91)]}, {"exclude": 5}, {"corpus": ROWS}, {"labels": LABELS}, {"guide": "x"},
+        {"anchors": "0.1"}, {"memory": 0.5}, {"relative_margin": "5%"}, {"shard": (1, 2)}, {"emit": "st-tuples"},
+        {"text": "x"}, {"margin": 7.0}, {"group_column": "x"}, {"require_rows": 10**6}, {"max_rows": 2},
+        {"where": "label = 3"}, {"on_duplicate_ids": "last", "version_column": "x"}, {"short_rows": "repeat"})),
+    ("mine", {"inputs": "in.parquet", "out": "in.parquet"}), ("mine", {"inputs": "in.parquet", "out": "m.parquet"}),
+    ("mine", {"inputs": "in.parquet", "out": "x.csv"}), ("mine", {"inputs": "in.parquet", "output": "x.parquet"}),
+    ("mine", {"inputs": "key.parquet", "out": "x.parquet", "qrels": [(0, 3)]}),
+    *(("mine_arrays", {"embeddings": ROWS, **more}) for more in (
+        {}, {"corpus": ROWS}, {"labels": LABELS, "corpus": ROWS}, {"corpus": ROWS, "corpus_labels": LABELS},
+        {"labels": LABELS, "corpus_ids": LABELS}, {"labels": LABELS, "groups": LABELS, "corpus": ROWS,
+                                                   "corpus_labels": LABELS},
+        {"labels": LABELS, "corpus": ROWS, "qrels": [(0, 5)]}, {"ids": range(50, 74), "qrels": [(0, 1)]},
+        {"labels": LABELS, "exclude_rows": [0]}, {"qrels": [(0, 1, 1)]}, {"labels": [*range(24)]},
+        {"labels": LABELS, "label": "x"}, {"labels": LABELS, "ids": [0] * 24}, {"labels": ROWS}, {"qrels": [(0, 99)]},
+        {"labels": LABELS, "corpus": ROWS, "corpus_labels": LABELS, "exclude_rows": {"row": [1]}},
+        {"labels": LABELS, "shared_ids": True, "corpus": ROWS, "corpus_labels": LABELS},
+        {"labels": LABELS, "out": "x.parquet"}, {"labels": LABELS, "emit": "pairs", "negatives": 0, "band": "x"})),
+    *(("refilter", {"mined": "m.parquet", "out": "x.parquet", "negatives": 1, "scores": "in.parquet", **more})
+      for more in ({}, {"emit": "tuples"}, {"emit": "st-tuples"}, {"scores": ROWS}, {"out": "x.csv"}, {"score": 1},
+                   {"scores": [(0, 1)]}, {"mined": "in.parquet"}, {"reference": "x"})),
+    *(("export", {"mined": "m.parquet", "emit": "st-triplets", **more}) for more in (
+        {}, {"emit": "tuples"}, {"text": "anchor_text"}, {"source": "lin.npz"}, {"out": "x.csv"}, {"short_rows": "x"})),
+    *(("verify", {"path": "m.parquet", **more}) for more in ({"source": "key.parquet"}, {"source": ROWS},
+                                                        {"sample": "x"})),
+    ("describe", {"path": "in.parquet"}), ("merge", {"slices": "m.parquet"}), ("sample", {"path": "x.csv"}),
+    ("describe_html", {"mined": "in.parquet", "out": "x.html"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "given"), MISTAKES, ids=[f"{at} {name}" for at, (name, _) in enumerate(MISTAKES)])
+def test_hints_name_what_the_function_has(name: str, given: dict[str, Any], mined: Path) -> None:
+    function = getattr(minestream, name)
+    with pytest.raises(MinestreamError) as caught:
+        list(function(**given) if name == "mine_batches" else [function(**given)])
+    hint = caught.value.hint
+    assert wrong_calls(hint) == [], hint
+    assert keywords_in(hint) <= {*parameters(function)}, hint
+
+
+@pytest.mark.parametrize("emit", ["st-tuples", "trec"])
+def test_what_refilter_does_not_write_is_exported_as_the_hint_says(emit: str, mined: Path) -> None:
+    scores = "scores.tsv"
+    lines = [f"{query}\t{item}\t{query - item}" for query in range(24) for item in range(24)]
+    Path(scores).write_text("\n".join(["query-id\tcorpus-id\tscore", *lines]))
+    given: dict[str, Any] = {"mined": "carried.parquet", "out": "kept.parquet", "scores": scores, "negatives": 1}
+    texts = pa.table(TABLE).append_column("text", [[f"text {row}" for row in range(24)]])
+    minestream.mine(texts, "carried.parquet", carry="text", progress="none")
+    with pytest.raises(UsageError) as caught:
+        minestream.refilter(**given, emit=emit)
+    minestream.refilter(**given)
+    (call,) = [call for called, _, call in calls_in(caught.value.hint) if called == "minestream.export"]
+    assert Path(eval(call, {"minestream": minestream})["output"]).exists()

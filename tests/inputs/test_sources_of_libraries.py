@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -258,3 +259,142 @@ def test_vectors_of_tables_are_brought_by_the_hint(kind: str) -> None:
     with pytest.raises(minestream.InputError, match="label") as mistaken:
         minestream.mine_arrays(np.eye(4), table)
     assert "\n" not in mistaken.value.message
+
+
+# ---------------------------------------------------------------- one keyword, the same kinds of tables
+
+
+def frame(library: str, table: pa.Table) -> Any:
+    found = VECTORS_OF[library](table)
+    return found if hasattr(found, "__arrow_c_stream__") else pytest.skip("it has no Arrow stream")
+
+
+def as_file(folder: Path, table: pa.Table) -> Path:
+    path = folder / f"{abs(hash(str(table.schema)))}-{table.num_rows}.parquet"
+    pq.write_table(table, path)
+    return path
+
+
+KINDS: dict[str, Callable[[Path, pa.Table], Any]] = {
+    "a path": as_file, "a list of paths": lambda folder, table: [as_file(folder, table)],
+    "a table": lambda folder, table: table, "a batch": lambda folder, table: table.to_batches()[0],
+    "tables": lambda folder, table: [table.slice(0, 3), table.slice(3)],
+    "a reader": lambda folder, table: table.to_reader(), "a protocol": lambda folder, table: Stream(table),
+    "a dataset": lambda folder, table: ds.dataset(as_file(folder, table)),
+    "a lazy frame": lambda folder, table: Lazy(table),
+    "a frame of pandas": lambda folder, table: frame("pandas", table),
+    "a frame of polars": lambda folder, table: frame("polars", table),
+    "a list of pairs": lambda folder, table: list(zip(*(column.to_pylist() for column in table.columns), strict=True)),
+    "an array of pairs": lambda folder, table: np.array(table.columns).T,
+}  # fmt: skip
+FEW = np.random.default_rng(4).standard_normal((24, 4)).astype(np.float32)
+ITEMS = pa.table({"embedding": list(FEW), "label": [row % 6 for row in range(24)], "id": range(24)})
+PAIRS = pa.table({"query_id": [0, 1, 2, 7], "positive_id": [3, 4, 5, 1]})
+SCORED = pa.table({"query_id": np.repeat(range(24), 24), "document_id": np.tile(range(24), 24),
+                   "score": np.arange(576.0)})  # fmt: skip
+QUIET: dict[str, Any] = {"progress": "none"}
+arrays: Any = partial(minestream.mine_arrays, FEW, ITEMS["label"], ids=ITEMS["id"])
+batches: Any = partial(minestream.mine_batches, ITEMS)
+
+
+def listed(given: Any) -> Any:
+    """What mine makes of the pairs, and that verify takes them, too."""
+    minestream.mine(ITEMS, "l.parquet", qrels=PAIRS, overwrite=True, **QUIET)
+    return minestream.verify("l.parquet", source=ITEMS, qrels=given)["rows_compared"]
+
+
+def mined(name: str) -> Callable[[Any], Any]:
+    def call(given: Any) -> Any:
+        minestream.mine(ITEMS, "k.parquet", overwrite=True, **QUIET, **{name: given})
+        return pq.read_table("k.parquet").replace_schema_metadata()
+
+    return call
+
+
+def applied(given: Any) -> Any:
+    minestream.apply(minestream.Linear(np.eye(4), np.zeros(4), {}), given, "a.parquet", overwrite=True)
+    return pq.read_table("a.parquet")["embedding"].to_pylist()
+
+
+def refiltered(given: Any) -> Any:
+    minestream.mine(ITEMS, "m.parquet", overwrite=True, negatives=4, **QUIET)
+    minestream.refilter("m.parquet", "r.parquet", scores=given, negatives=2, overwrite=True)
+    return pq.read_table("r.parquet").replace_schema_metadata()
+
+
+def compared(given: Any) -> Any:
+    return minestream.compare(ITEMS, given)["near_duplicates"]["near"]
+
+
+TAKERS: dict[str, tuple[pa.Table, Callable[[Any], Any]]] = {
+    **{f"mine {name}": (table, mined(name)) for name, table in
+       (("qrels", PAIRS), ("exclude", PAIRS), ("exclude_rows", ITEMS.select(["id"]).slice(0, 4)), ("corpus", ITEMS))},
+    "mine": (ITEMS, lambda given: minestream.mine_batches(given).read_all()),
+    "mine_batches qrels": (PAIRS, lambda given: batches(qrels=given).read_all()),
+    "mine_batches exclude": (PAIRS, lambda given: batches(exclude=given).read_all()),
+    "mine_arrays qrels": (PAIRS, lambda given: arrays(qrels=given).table()),
+    "mine_arrays exclude": (PAIRS, lambda given: arrays(exclude=given).table()),
+    "mine_arrays exclude_rows": (ITEMS.select(["id"]).slice(0, 4), lambda given: arrays(exclude_rows=given).table()),
+    "refilter scores": (SCORED, refiltered), "apply": (ITEMS, applied), "compare": (ITEMS, compared),
+    "profile": (ITEMS, lambda given: minestream.profile(given, **QUIET)["margins"]), "verify qrels": (PAIRS, listed),
+    "fit": (ITEMS, lambda given: minestream.fit(given, "f.npz", epochs=1, overwrite=True, **QUIET).held_out_rows),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("taker", TAKERS)
+def test_every_keyword_takes_the_same_kinds_of_tables(
+    taker: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    table, call = TAKERS[taker]
+    if table is not PAIRS and kind.endswith("of pairs"):
+        return
+    assert call(KINDS[kind](tmp_path, table)) == call(table)
+
+
+@pytest.mark.parametrize("kind", ["a frame of pandas", "a frame of polars", "a dataset", "a lazy frame"])
+def test_what_is_no_stream_is_read_twice(kind: str, tmp_path: Path) -> None:
+    table = ITEMS.append_column("second", ITEMS["embedding"])
+    rules: list[dict[str, Any]] = [{"guide": "second", "absolute_margin": 0.01}, {"anchor_where": "id < 9"}]
+    for each in rules:
+        expected = minestream.mine_batches(table, **each).read_all()
+        assert minestream.mine_batches(KINDS[kind](tmp_path, table), **each).read_all() == expected
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if "pairs" not in kind and kind not in (
+    "a reader", "a protocol", "a dataset", "a lazy frame")])  # fmt: skip
+def test_a_corpus_of_any_kind_may_have_other_names(kind: str, tmp_path: Path) -> None:
+    queries = ITEMS.rename_columns(["vector of the query", "label", "key"])
+    given = KINDS[kind](tmp_path, ITEMS.drop_columns(["id"]))
+    found = minestream.mine_batches(queries, corpus=given, embedding="vector of the query", id="key", label="label")
+    assert found.read_all().num_rows > 0
+
+
+@pytest.mark.parametrize("library", ["arrow", "pandas", "polars"])
+def test_one_column_is_no_table_and_no_stream(library: str, tmp_path: Path) -> None:
+    column = VECTORS_OF[library](ITEMS)["id"]
+    calls: list[Callable[[], Any]] = [
+        lambda: minestream.mine(column, tmp_path / "o.parquet"), lambda: minestream.profile(column),
+        lambda: batches(exclude_rows=column), lambda: batches(qrels=column), lambda: batches(corpus=column),
+    ]  # fmt: skip
+    for call in calls:
+        with pytest.raises(minestream.UsageError, match=r"is no table|is not understood") as refused:
+            call()
+        assert "stream" not in refused.value.message
+
+
+def test_a_frame_that_arrow_cannot_hold_is_no_damaged_file(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    mixed = pandas.DataFrame({"embedding": list(FEW[:4]), "label": [0, 0, 1, 1], "text": [1, "a", 2, "b"]})
+    twice = pandas.concat([mixed[["embedding", "label"]], mixed[["label"]]], axis=1)
+    for given, word in ((mixed, "text"), (twice, "uplicate")):
+        with pytest.raises(minestream.InputError, match=f"^a DataFrame cannot be read as a table: .*{word}") as refused:
+            minestream.mine(given, tmp_path / "o.parquet")
+        assert "file" not in str(refused.value)
+    minestream.mine_batches(mixed.astype({"text": str}))
+
+
+def test_names_of_frames_say_that_they_are_in_memory(digits: Path) -> None:
+    with pytest.raises(minestream.InputError, match=r"^<memory>: no column 'other'"):
+        minestream.mine_batches(frame("pandas", pq.read_table(digits)), label="other")

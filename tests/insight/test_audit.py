@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+import minestream
 from minestream import reference
 from minestream.cli import printing
 from minestream.config.mine_config import MineConfig
@@ -425,3 +426,25 @@ def test_what_is_no_output_is_refused(tmp_path: Path, what: str) -> None:
     with pytest.raises(InputError) as caught:
         describe.describe(path)
     assert ("resume=True" in str(caught.value)) == (what == "unfinished")
+
+
+def test_rows_that_no_file_holds_are_verified_as_the_hint_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    table = source_table(ids=False)
+    vectors, labels = np.stack(table["embedding"].to_numpy()), table["label"].to_numpy() % 4
+    labels = np.nan_to_num(labels).astype(np.int64)
+    np.save("v.npy", vectors)
+    minestream.mine("v.npy", "m.parquet", labels=labels, progress="none")
+    for source in (None, "v.npy", pa.table({"embedding": list(vectors), "label": labels})):
+        with pytest.raises(InputError, match=r"m\.parquet was mined of rows that no file holds: <memory>") as caught:
+            minestream.verify("m.parquet", source=source)
+        given = caught.value.hint.partition("source=")[2]
+        found = minestream.verify("m.parquet", source=eval(given, {"pyarrow": pa, "labels": labels}))
+        assert found["rows_compared"] > 0
+    with pytest.raises(InputError, match="not what was mined"):
+        minestream.verify("m.parquet", source=eval(given, {"pyarrow": pa, "labels": labels[::-1]}))
+    assert minestream.verify("m.parquet", sample=0)["rows"] > 0
+    minestream.mine(table, "t.parquet", progress="none")
+    with pytest.raises(InputError, match="was mined of rows that no file holds: <memory>\ngive them with source"):
+        minestream.verify("t.parquet")
+    assert minestream.verify("t.parquet", source=table)["rows_compared"] > 0

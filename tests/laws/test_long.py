@@ -258,7 +258,7 @@ def test_processes_and_threads_race_for_an_empty_cache(
             with attack(KIND, "a job in 8 threads of several processes that share one empty kernel cache"):
                 assert found == expected[name], name
     (code,) = filter(Path.is_dir, cache.iterdir())
-    assert {path.name for path in cache.iterdir()} <= {code.name, "rates.json"}
+    assert {path.name for path in cache.iterdir()} <= {code.name, "minestream-rates.json"}
     assert {path.suffix for path in code.iterdir()} <= {".kernel", ""}  # and the lock: nothing half written
 
 

@@ -314,3 +314,34 @@ def test_former_names_stay_for_a_version() -> None:
     assert all(each.__name__.endswith("Error") for each in errors.MinestreamError.__subclasses__())
     model = minestream.Linear(np.eye(12), np.zeros(12), {})
     assert np.array_equal(model.project(ROWS), model.transform(ROWS))
+
+
+# ---------------------------------------------------------------- arrays of two tables
+
+
+@pytest.mark.parametrize("name", ["labels", "groups", "guide"])
+@pytest.mark.parametrize("of_corpus", [False, True])
+def test_what_only_one_table_has_is_named_as_an_array(name: str, of_corpus: bool) -> None:
+    values = ROWS if name == "guide" else np.arange(len(ROWS)) % 2
+    both = {} if name == "labels" else {"labels": LABELS, "corpus_labels": LABELS}
+    rules: dict[str, Any] = {"absolute_margin": 0.0} if name == "guide" else {}
+    given, lacking = (name, f"corpus_{name}")[:: -1 if of_corpus else 1]
+    for listed in ({}, {"qrels": [(0, 1)]}):
+        with pytest.raises(UsageError, match=f"{name} and corpus_{name} belong together") as refused:
+            minestream.mine_arrays(ROWS, corpus=ROWS, **both, **rules, **listed, **{given: values})
+        assert refused.value.hint.startswith(f"pass {lacking}= too")
+    minestream.mine_arrays(ROWS, corpus=ROWS, band="any", **both, **rules, **{given: values, lacking: values})
+
+
+def test_row_numbers_where_ids_were_given_are_told_from_exchanged_tables() -> None:
+    ids, numbers = range(5000, 5000 + len(ROWS)), [(0, 1), (1, 0)]
+    for more in ({}, {"corpus": ROWS}, {"corpus": ROWS, "corpus_ids": range(9000, 9000 + len(ROWS))}):
+        with pytest.raises(InputError, match="among") as refused:
+            minestream.mine_arrays(ROWS, ids=ids, qrels=numbers, **more)
+        assert refused.value.hint == "they look like row numbers: where rows have ids, pairs are of these"
+    exchanged = [(0, 5000), (1, 5001)]
+    with pytest.raises(InputError, match="among") as refused:
+        minestream.mine_arrays(ROWS, ids=ids, corpus=ROWS, qrels=exchanged)
+    assert refused.value.hint.startswith("the other table has them: exchange")
+    minestream.mine_arrays(ROWS, corpus=ROWS, corpus_ids=ids, qrels=exchanged)
+    minestream.mine_arrays(ROWS, ids=ids, corpus=ROWS, qrels=[pair[::-1] for pair in exchanged])

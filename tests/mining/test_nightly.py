@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,21 @@ def test_versions_that_cannot_be_asked(tmp_path: Path) -> None:
         mined(table, tmp_path / "out.parquet", version_column="text")
     with pytest.raises(InputError, match="cannot be the version"):
         mined(table, tmp_path / "out.parquet", version_column="version", on_duplicate_ids="last")
+
+
+def test_a_frame_without_rows_is_given_types_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pandas = pytest.importorskip("pandas")
+    pq.write_table(items(range(ROWS)), "products.parquet")
+    new = pandas.read_parquet("products.parquet")[:0]
+    new.to_parquet("new.parquet")
+    for given in (new, "new.parquet"):
+        with pytest.raises(InputError, match="cannot be the embedding: its type is null") as refused:
+            minestream.mine(given, "none.parquet", corpus="products.parquet", shared_ids=True, progress="none")
+        assert "minestream help inputs" in refused.value.hint
+    (page,) = [path for path in (Path(minestream.__file__).parent / "guide").iterdir() if path.name == "inputs.md"]
+    (code,) = re.findall(r"`(pyarrow\.Table\.from_pandas\(.*\))`", page.read_text())
+    table = eval(code, {"pyarrow": pa, "new": new})
+    found = mined(table, Path("none.parquet"), corpus="products.parquet", shared_ids=True)
+    assert found.num_rows == 0
+    assert found.schema == mined(items(range(9)), Path("some.parquet"), corpus="products.parquet").schema

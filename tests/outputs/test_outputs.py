@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +18,10 @@ import pytest
 
 import minestream
 from minestream.cli.main import main
-from minestream.errors import InputError, OutputError
+from minestream.errors import InputError, OutputError, UsageError
 from minestream.outputs.foreign import is_ours
+from minestream.outputs.recipes import write_recipe
+from minestream.outputs.single_file import publishing
 
 QUIET: dict[str, Any] = {"progress": "none"}
 WRITES_OVER = "which is read|read from, and|minestream did not write it|is never|other files"
@@ -230,6 +233,99 @@ def test_only_what_minestream_wrote_is_replaced(here: Path) -> None:
     with pytest.raises(OutputError, match="exists") as caught:
         minestream.mine("data", "m.parquet", **QUIET)
     assert "overwrite=True" in caught.value.hint
+
+
+WRITERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "mine": ("x.parquet", lambda name: minestream.mine("data", name, overwrite=True, **QUIET)),
+    "merge": ("x.parquet", lambda name: minestream.merge("s", name, overwrite=True, **QUIET)),
+    "export": ("x.parquet", lambda name: minestream.export("m.parquet", name, emit="st-triplets", overwrite=True)),
+    "export lines": ("x.trec", lambda name: minestream.export("m.parquet", name, emit="trec", overwrite=True)),
+    "refilter": ("x.parquet", lambda name: minestream.refilter("m.parquet", name, scores=scored(), negatives=1,
+                                                               overwrite=True)),
+    "compare": ("x.parquet", lambda name: minestream.compare("data", "data", out=name, overwrite=True)),
+    "fit": ("x.npz", lambda name: minestream.fit("data", name, epochs=1, overwrite=True, **QUIET)),
+    "apply": ("x.parquet", lambda name: minestream.apply("l.npz", "data", name, overwrite=True)),
+    "Linear.save": ("x.npz", lambda name: minestream.Linear.load("l.npz").save(name, overwrite=True)),
+    "sample": ("x.parquet", lambda name: minestream.sample(name, overwrite=True)),
+    "describe_html": ("x.html", lambda name: minestream.describe_html("m.parquet", name, overwrite=True)),
+    "profile": ("x/report.html", lambda name: minestream.profile("data", Path(name).parent, overwrite=True, **QUIET)),
+    "a recipe": ("x.toml", lambda name: write_recipe(name, {"inputs": "data", "overwrite": True})),
+}  # fmt: skip
+OTHERS: dict[str, Callable[[Path], Any]] = {
+    "x.parquet": lambda path: pq.write_table(table(), path),
+    "x.npz": lambda path: np.savez(path, weights=np.eye(4), mean=np.zeros(4)),
+}
+
+
+def scored() -> pa.Table:
+    ids = table()["id"].to_pylist()
+    return pa.table({"query_id": [one for one in ids for _ in ids], "document_id": ids * 40, "score": np.ones(1600)})
+
+
+@pytest.fixture
+def written(here: Path) -> Path:
+    """The working directory, with what the writers read."""
+    minestream.mine("data", "m.parquet", carry="text", **QUIET)
+    minestream.mine("data", "s", shard="1/1", **QUIET)
+    minestream.Linear(np.eye(4), np.zeros(4), {}).save("l.npz")
+    return here
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_whatever_writes_replaces_no_file_of_others(writer: str, written: Path) -> None:
+    name, call = WRITERS[writer]
+    place = written / name
+    place.parent.mkdir(exist_ok=True)
+    beside = [place.with_name(f"{place.name}.tmp"), place.with_name(f".{place.name}.tmp"),
+              place.with_name(f"{place.name}.manifest.tmp")]  # fmt: skip
+    for other in beside:
+        other.write_text("of others")
+    OTHERS.get(name, lambda path: path.write_text("of others"))(place)
+    content = place.read_bytes()
+    with pytest.raises(OutputError):
+        call(name)
+    assert place.read_bytes() == content
+    place.unlink()
+    call(name)
+    call(name)  # our own is replaced
+    assert place.read_bytes() != content
+    assert all(other.read_text() == "of others" for other in beside)
+
+
+def test_a_linear_embedding_is_saved_as_other_files_are(written: Path) -> None:
+    learned = minestream.Linear.load("l.npz")
+    with pytest.raises(OutputError, match=r"l\.npz exists"):
+        learned.save("l.npz")
+    with pytest.raises(UsageError, match=r"writes \.npz files, not m\.parquet"):
+        learned.save("m.parquet", overwrite=True)
+    learned.save(written / "again.npz")
+    assert Path("again.npz").read_bytes() == Path("l.npz").read_bytes()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_file_that_appears_during_the_work_is_not_replaced(overwrite: bool, written: Path) -> None:
+    def write() -> None:
+        with publishing(Path("x.npz"), overwrite, []) as draft:
+            draft.path.write_bytes(Path("l.npz").read_bytes())
+            np.savez("x.npz", weights=np.eye(4))
+
+    with pytest.raises(OutputError, match=r"x\.npz exists"):
+        write()
+    assert [*np.load("x.npz")] == ["weights"]
+
+
+# Where files are written without a look at what is there: drafts, work folders, scratch and the cache of kernels.
+RAW = {"kernels/jit.py", "outputs/sample.py", "outputs/parts.py", "outputs/atomic.py", "outputs/recipes.py",
+       "outputs/run.py", "outputs/parquet.py", "outputs/single_file.py", "outputs/stores.py", "mining/rates.py",
+       "insight/pages.py", "insight/folder.py", "learn/linear.py", "system/paths.py", "system/console.py"}  # fmt: skip
+
+
+def test_nothing_else_writes_files() -> None:
+    """Whoever writes in another module adds it here, and its function to WRITERS."""
+    writes = re.compile(r"np\.save|open\([^)]*\"[wax]b?\"|write_text|write_bytes|os\.replace|os\.rename|write_table\(")
+    package = Path(minestream.__file__).parent
+    found = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if writes.search(path.read_text())}
+    assert found - {"config/names.py", "system/stores.py", "config/resolve.py"} == RAW  # those three say how in hints
 
 
 def test_unfinished_work_does_not_replace_what_was_put_in_its_place(here: Path) -> None:

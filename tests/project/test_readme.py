@@ -61,6 +61,12 @@ def test_pages_are_short(page: Path, most: int) -> None:
     assert len([line for line in lines if not line.startswith("| `-")]) <= most
 
 
+def test_commands_that_read_or_write_data_are_functions_but_those_that_are_named() -> None:
+    for page in (README, GUIDE["python"]):
+        (named,) = re.findall(r"Every command that reads or writes data but `(\w+)` is a function", page)
+        assert cli.commands.keys() - {*minestream.__all__} == {named, "doctor", "help", "version"}
+
+
 def test_no_page_has_the_name_of_a_command() -> None:
     assert not GUIDE.keys() & cli.commands.keys()
 

@@ -37,7 +37,7 @@ from minestream.inputs.dataset.labels import (
 from minestream.inputs.dataset.prepare import frame_of, prepared, twins
 from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refuse_shared
 from minestream.inputs.dataset.vectors import Store
-from minestream.inputs.pairs import ListedPairs, csr, one_of, places_of
+from minestream.inputs.pairs import ListedPairs, all_among, csr, one_of, places_of
 from minestream.inputs.source import RowBatch
 from minestream.inputs.tables import Sources
 from minestream.kernels.types import Rows
@@ -241,8 +241,8 @@ class _Joined:
             taken, unknown = np.zeros((2, len(listed.left)), bool)
             first = left.size
             for queries, items, notes in turns:
-                one = self._slots(queries, 0, tables[0], f"{option} {listed.name}", notes)
-                other = self._slots(items, -1, tables[1], f"{option} {listed.name}", notes)
+                one = self._slots((queries, items), 0, tables[0], f"{option} {listed.name}", notes)
+                other = self._slots((items, queries), -1, tables[1], f"{option} {listed.name}", notes)
                 taking_part = (one >= 0) & (other >= 0)
                 taken |= taking_part
                 unknown |= (one == UNKNOWN) | (other == UNKNOWN)
@@ -258,14 +258,22 @@ class _Joined:
             return NO_ROWS, NO_CODES
         return csr(n, left, right, both_ways=tables[0] is tables[1])
 
-    def _slots(self, ids: pa.Array, role: int, table: Table, name: str, notes: list[str]) -> NDArray[np.int64]:
-        """The slot of each listed id in `table`, -1 if it takes no part; `role` is the index of the table's reader."""
+    def _slots(
+        self, ends: tuple[pa.Array, pa.Array], role: int, table: Table, name: str, notes: list[str]
+    ) -> NDArray[np.int64]:  # fmt: skip
+        """The slot in `table` of each id at the first of both ends of the pairs, -1 if it takes no part.
+
+        role : the index of the table's reader
+        """
         what = "the rows" if self.sources.one_input or len(self.readers) == 1 else ("the queries", "the corpus")[role]
         readers = [self.readers[role], *([self.readers[-1 - role]] if self.sources.one_input else [])]
         known = [each for reader in readers if (each := reader.every_id()) is not None]
         every = pa.concat_arrays(known) if known else None
-        others = self.readers[-1 - role].every_id
-        at = places_of(ids, every, name, what, self.config.on_missing_ids, notes, others)
+        other = self.readers[-1 - role].every_id
+        at = places_of(
+            ends[0], every, name, what, self.config.on_missing_ids, notes,
+            lambda: all_among(ends[0], other()) and all_among(ends[1], every),
+        )  # fmt: skip
         return np.where(at < 0, UNKNOWN, np.where(at < table.end - table.first, at + table.first, NO_PART))
 
     def _count_listed(

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from minestream.outputs.trainers.texts import Texts, text_column
 from minestream.system import ragged
 from minestream.system.paths import readable, text_of
 from minestream.system.stats import most_negatives
+from minestream.system.stores import shown
 from minestream.system.values import many, verb
 
 BATCH_ROWS = 16_384
@@ -41,7 +43,7 @@ BATCH_ROWS = 16_384
 
 @public()
 def export(
-    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, emit: str, text: str | None = None,
+    mined: str | os.PathLike[str], out: str | os.PathLike[str] | None = None, *, emit: str, text: str | None = None,
     query_text: str | None = None, source: Any = None, corpus: Any = None, scores: str | None = None,
     short_rows: str | None = None, overwrite: bool = False, memory: str = "auto",
 ) -> dict[str, Any]:  # fmt: skip
@@ -51,8 +53,9 @@ def export(
     ----------
     mined : path
         A mined file or folder of triplets or tuples, in the order of its anchors.
-    out : path
-        The file to write; its name ends as the format's files do.
+    out : path, optional
+        The file to write; its name ends as the format's files do. Default: the stem of `mined` and the format's name,
+        in the working directory.
     emit : str
         The name of the format.
     text, query_text : str, optional
@@ -82,7 +85,8 @@ def export(
     scores, short_rows = chosen(emit, config["metric"], scores, short_rows, RESCORING in found.about)
     refuse(found)
     form, counts, k = FORMATS[emit], Counts(), most_negatives(config)
-    place = ending_in(form.suffix, out, f"--emit {emit}")
+    named = f"{Path(shown(mined)).stem}{f'.{emit}'.removesuffix(form.suffix)}{form.suffix}"
+    place = ending_in(form.suffix, named if out is None else out, f"--emit {emit}")
     read = [Given("MINED", text_of(found.path)), Given("--source", source), Given("--corpus", corpus)]
     with publishing(place, overwrite, read) as draft:
         texts = texts_of(found, form.texts, given, memory, draft) if form.texts else {}

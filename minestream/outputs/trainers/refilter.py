@@ -19,6 +19,7 @@ from minestream.config.option import check_value
 from minestream.config.parse import short_share
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.resources import Resources
+from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, UsageError
 from minestream.inputs.given import Given
 from minestream.outputs.gates import check_gates
@@ -134,7 +135,8 @@ def _ids(found: MinedOutput, emit: str, place: AnyPath) -> pa.Schema:
     """The id columns of anchor, positive and negative; raises for rows that cannot be filtered and for another emit."""
     refuse(found)
     if emit != "triplets":
-        raise UsageError(f"refilter writes triplets, not {emit}", f"minestream export {place} --emit {emit}")
+        then = f", and then: minestream export {place} --emit {emit}" if emit in FORMATS else ""
+        raise UsageError(f"refilter writes triplets, not {emit}", f"leave it out{then}")
     schema = next(triplets(found)).schema
     names = [f"{anchor_role(schema.names)}_id", "positive_id", "negative_id"]
     if not set(names) <= set(schema.names):

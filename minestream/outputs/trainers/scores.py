@@ -17,7 +17,7 @@ from minestream.inputs.columns import plain
 from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
 from minestream.inputs.files import open_inputs
 from minestream.inputs.opened import Input
-from minestream.inputs.pairs import GRADE, LEFT, RIGHT, is_text_table, read_text_table
+from minestream.inputs.pairs import GRADE, LEFT, RIGHT, is_text_table, read_text_table, refuse_values
 from minestream.system.checksums import Checksum
 
 # What a table of scores may call its columns: what --qrels may.
@@ -108,6 +108,7 @@ class ScoreTable:
 
 def _opened(given: Any) -> list[Input]:
     """The tables of scores; one of text has its scores as numbers."""
+    refuse_values(given, "--scores", '{"query_id": [...], "document_id": [...], "score": [...]})')
     if not is_text_table(given):
         return open_inputs(given)
     table, name = read_text_table(given)
