@@ -83,7 +83,7 @@ def compare(train: str, validation: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream compare train.parquet validation.parquet
     """
-    given = given_only(options)
+    given = {"progress": "auto", **given_only(options)}
     found = minestream.compare(train, validation, **given)
     sizes = {"TRAIN": {"rows": found.get("train_rows")}, "VALIDATION": {"rows": found.get("validation_rows")}}
     show_result(found, as_json, lambda _: printing.compare_text(found, validation, given), sizes=sizes)

@@ -150,7 +150,7 @@ def compare_text(result: Mapping[str, Any], validation: str, given: Mapping[str,
         f"{name} of both, for example: {', '.join(map(str, result[name]['examples']))}"
         for name in ("labels", "ids")
         if result[name] and result[name]["examples"]
-    ]
+    ] + result["notes"]
     near, leaks = result["near_duplicates"], result.get("output")
     if near["near"]:
         count = f"{near['near']:,} of {result['validation_rows']:,} validation rows"
@@ -163,4 +163,4 @@ def compare_text(result: Mapping[str, Any], validation: str, given: Mapping[str,
         kept = {name: value for name, value in given.items() if name in OPTION_FIELDS}
         again = command_line(command, validation, out, {**kept, "exclude_rows": leaks or "leaks.parquet"})
         notes.append(f"next: {listed}{again}")
-    return sections(tables, [*notes, *result["notes"]])
+    return sections(tables, notes)

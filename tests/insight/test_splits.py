@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import SCREENS
 
+import minestream
 from minestream import reference
 from minestream.cli.main import main
 from minestream.errors import OutputError, UsageError
@@ -127,6 +128,20 @@ def test_the_next_command_keeps_what_was_asked(metric: str, capsys: pytest.Captu
 
 
 @pytest.mark.usefixtures("splits")
+def test_progress_is_that_of_the_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def listened(*tables: str, **options: Any) -> dict[str, Any]:
+        asked.append(options["progress"])
+        return compare(*tables, **options)
+
+    monkeypatch.setattr(minestream, "compare", listened)
+    for more in ([], ["--progress", "lines"], ["-q"]):
+        assert main(["compare", "train.parquet", "validation.parquet", *more]) == 0
+    assert asked == ["auto", "lines", "none"]
+
+
+@pytest.mark.usefixtures("splits")
 def test_a_label_that_means_none_is_told_and_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("train", "validation"):
         given = pq.read_table(f"{name}.parquet").drop_columns(["label"])
@@ -138,7 +153,9 @@ def test_a_label_that_means_none_is_told_and_left_out(capsys: pytest.CaptureFixt
     found = compare("train.parquet", "validation.parquet", unlabeled_value=-1)
     assert (found["labels"]["shared"], found["labels"]["validation_rows_of_shared"], found["notes"]) == (0, 0, [])
     assert main(["compare", "train.parquet", "validation.parquet"]) == 0
-    assert "add --unlabeled-value -1" in capsys.readouterr().out
+    *told, last = capsys.readouterr().out.splitlines()
+    assert any("add --unlabeled-value -1" in line for line in told)
+    assert last.startswith("next: ")
 
 
 @pytest.mark.usefixtures("splits")
