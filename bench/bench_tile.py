@@ -18,7 +18,7 @@ import common
 import numpy as np
 
 from minestream.kernels.jit import kernel
-from minestream.kernels.tile import HIGH, INTERVAL, LOW, SCALE, address, plan_of, tile, tile_shape, trailing_zeros
+from minestream.kernels.tile import HIGH, INTERVAL, LOW, SCALE, address, control_of, tile, tile_shape, trailing_zeros
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.system.threads import apart
 
@@ -49,7 +49,7 @@ def sweep_strip(
     first: int,
     last: int,
     group: int,
-    plan: np.ndarray,
+    control: np.ndarray,
     masks: np.ndarray,
     products: np.ndarray,
     out_row: np.ndarray,
@@ -74,7 +74,7 @@ def sweep_strip(
                 found = tile(
                     address(left.panels, i * words * rows),
                     address(right.panels, j * words * columns),
-                    address(plan, 0),
+                    address(control, 0),
                     address(left.terms, i * TERMS * rows),
                     address(right.terms, j * TERMS * columns),
                     address(right.start, 2 * j * columns),
@@ -171,8 +171,8 @@ def sweeper(sides: tuple[Side, Side], shape: Tile, pool: ThreadPoolExecutor) -> 
     strip_panels = STRIP_ROWS // shape.rows
 
     def strip(first: int) -> int:
-        plan = plan_of(left.panels.shape[1])
-        scratch = plan, apart((2, shape.rows), np.uint64), apart((shape.rows * shape.columns,), np.float32)
+        control = control_of(left.panels.shape[1])
+        scratch = control, apart((2, shape.rows), np.uint64), apart((shape.rows * shape.columns,), np.float32)
         survivors = [np.empty(SURVIVORS, dtype) for dtype in (np.int32, np.int32, np.float32)]
         last = min(first + strip_panels, len(left.panels))
         return int(sweep_strip(left, right, first, last, group, *scratch, *survivors))

@@ -28,7 +28,7 @@ def nearest_centres(left: Side, right: Side, scratch: Scratch, out_affinity: np.
         for j in range(right.panels.shape[0]):
             tile(
                 address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
-                address(scratch.plan, 0), address(left.terms, i * terms * tile_rows),
+                address(scratch.control, 0), address(left.terms, i * terms * tile_rows),
                 address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
                 address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
             )  # fmt: skip

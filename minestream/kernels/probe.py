@@ -136,7 +136,7 @@ def probe(
             scratch.tiles[0] += 1
             passed = tile(
                 address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
-                address(scratch.plan, 0), address(left.terms, i * terms * tile_rows),
+                address(scratch.control, 0), address(left.terms, i * terms * tile_rows),
                 address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
                 address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
             )  # fmt: skip

@@ -45,7 +45,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels.draw import mix
 from minestream.kernels.jit import kernel
-from minestream.kernels.tile import LOW, PLAN, PREFIX, TAIL_SHARE, WORDS, address, tile, tile_shape
+from minestream.kernels.tile import CONTROL, LOW, PREFIX, TAIL_SHARE, WORDS, address, tile, tile_shape
 
 PAD = np.float32(-2e30)  # the bias of a column that is no row: passes no gate
 UNIT_ROUNDOFF = 2.0**-24
@@ -64,7 +64,7 @@ class Frame(NamedTuple):
     dot: bool
 
 
-class Turn(NamedTuple):
+class Rotation(NamedTuple):
     """How rows in the frame are rotated for int8 codes."""
 
     axes: NDArray[np.float32]  # [panels, d, columns of the f32 tile]; no panels: signs and Walsh-Hadamard matrices
@@ -234,14 +234,14 @@ def rotate_parts(signs: np.ndarray, prefix: int, rows: np.ndarray) -> None:
         rotate(signs[:, prefix:], rows[i, prefix:])
 
 
-class Rotation(NamedTuple):
+class RotationScratch(NamedTuple):
     """What a thread works in while it rotates rows."""
 
     signs: NDArray[np.float64]  # [2, d]
     z: NDArray[np.float64]  # [rows of the f32 tile, d]
     y: NDArray[np.float64]  # [rows, d] or more
     panel: NDArray[np.float32]  # [d, rows]
-    plan: NDArray[np.int64]  # [PLAN]
+    control: NDArray[np.int64]  # [CONTROL]
     terms: NDArray[np.float32]  # [2, LOW + 2, columns] of rows and of columns: gates that let all pass, and none
     start: NDArray[np.int32]  # [2, columns]
     masks: NDArray[np.uint64]  # [2, rows]
@@ -249,23 +249,23 @@ class Rotation(NamedTuple):
 
 
 @kernel(allocates=True)
-def _rotation(axes: np.ndarray, d: int) -> Rotation:
+def _rotation_scratch(axes: np.ndarray, d: int) -> RotationScratch:
     rows, columns = tile_shape(address(axes, 0))
     terms = np.zeros((2, LOW + 2, columns), np.float32)
     flat = terms.reshape(terms.size)
     flat[LOW * rows : (LOW + 1) * rows] = -np.inf
     flat[(LOW + 1) * rows : (LOW + 2) * rows] = np.inf
     terms[1, LOW], terms[1, LOW + 1] = np.inf, -np.inf
-    plan = np.ones(PLAN, np.int64)
-    return Rotation(
+    control = np.ones(CONTROL, np.int64)
+    return RotationScratch(
         rotation_signs(d), np.empty((rows, d)), np.empty((rows, max(d, axes.shape[0] * columns))),
-        np.zeros((d, rows), np.float32), plan, terms, np.zeros((2, columns), np.int32),
+        np.zeros((d, rows), np.float32), control, terms, np.zeros((2, columns), np.int32),
         np.empty((2, rows), np.uint64), np.empty((rows, columns), np.float32),
     )  # fmt: skip
 
 
 @kernel
-def _rotate_rows(axes: np.ndarray, count: int, out: Rotation) -> None:
+def _rotate_rows(axes: np.ndarray, count: int, out: RotationScratch) -> None:
     """Rotate the first `count` rows of out.z into out.y."""
     rows, columns = tile_shape(address(axes, 0))
     d = out.z.shape[1]
@@ -280,10 +280,10 @@ def _rotate_rows(axes: np.ndarray, count: int, out: Rotation) -> None:
             out.panel[j, r] = np.float32(out.z[r, j])
     out.y[:] = 0.0
     for first in range(0, d, BLOCK):
-        out.plan[WORDS] = out.plan[PREFIX] = min(BLOCK, d - first)
+        out.control[WORDS] = out.control[PREFIX] = min(BLOCK, d - first)
         for p in range(axes.shape[0]):
             tile(
-                address(out.panel, first * rows), address(axes, (p * d + first) * columns), address(out.plan, 0),
+                address(out.panel, first * rows), address(axes, (p * d + first) * columns), address(out.control, 0),
                 address(out.terms, 0), address(out.terms, (LOW + 2) * columns), address(out.start, 0),
                 address(out.masks, 0), address(out.masks, rows), address(out.products, 0),
             )  # fmt: skip
@@ -293,21 +293,21 @@ def _rotate_rows(axes: np.ndarray, count: int, out: Rotation) -> None:
 
 
 @kernel
-def _rotation_error(turn: Turn, d: int) -> float:
+def _rotation_error(rotation: Rotation, d: int) -> float:
     """r of the proof."""
-    if turn.axes.shape[0] == 0:  # at most 2 (log2 d + 2) roundings, each relative to |z|
+    if rotation.axes.shape[0] == 0:  # at most 2 (log2 d + 2) roundings, each relative to |z|
         return DOUBLE_ROUNDOFF * (2.0 * (math.log2(float(d)) + 3.0) * math.sqrt(float(d)))
     gamma = (BLOCK + 4) * UNIT_ROUNDOFF / (1.0 - (BLOCK + 4) * UNIT_ROUNDOFF)
-    return gamma * math.sqrt(d * (1.0 + turn.defect))
+    return gamma * math.sqrt(d * (1.0 + rotation.defect))
 
 
 @kernel
-def _quantize(turn: Turn, y: np.ndarray, i: int, out_codes: np.ndarray, out: Terms) -> tuple[float, float]:
+def _quantize(rotation: Rotation, y: np.ndarray, i: int, out_codes: np.ndarray, out: Terms) -> tuple[float, float]:
     """The codes of row i, rotated: float64[d]. Returns |e|^2 and |y|^2."""
-    d, larger, octets = y.size, 2.0 ** (turn.shift / 2.0), out_codes.itemsize == 1
+    d, larger, octets = y.size, 2.0 ** (rotation.shift / 2.0), out_codes.itemsize == 1
     largest = y_square = 0.0
     for j in range(d):
-        largest = max(largest, abs(y[j]) / (larger if j < turn.prefix else 1.0))
+        largest = max(largest, abs(y[j]) / (larger if j < rotation.prefix else 1.0))
         y_square += y[j] * y[j]
     least = largest / LARGEST_CODE
     if not octets:
@@ -316,7 +316,7 @@ def _quantize(turn: Turn, y: np.ndarray, i: int, out_codes: np.ndarray, out: Ter
     scale = np.float64(np.float32(least * (1.0 + 2.0**-22))) if largest > 2.0**-100 else 1.0
     coded = tail = e_square = 0.0
     for part in range(2):
-        first, end = (0, turn.prefix) if part == 0 else (turn.prefix, d)
+        first, end = (0, rotation.prefix) if part == 0 else (rotation.prefix, d)
         step, code_sum = scale * larger if part == 0 else scale, np.int64(0)
         tail = 0.0
         for j in range(first, end):
@@ -336,7 +336,7 @@ def _quantize(turn: Turn, y: np.ndarray, i: int, out_codes: np.ndarray, out: Ter
 
 @kernel(allocates=True)
 def integer_codes(
-    frame: Frame, turn: Turn, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms
+    frame: Frame, rotation: Rotation, vectors: np.ndarray, square: np.ndarray, out_codes: np.ndarray, out: Terms
 ) -> None:  # fmt: skip
     """Rows (m, d) as integers: out_codes int8 or int16 (m, d or more), zeros behind. square: float64[m]."""
     m, d = vectors.shape
@@ -345,20 +345,20 @@ def integer_codes(
     usual = (
         math.sqrt(2.0 * math.log(2.0 * d) / 12.0) / LARGEST_CODE if octets else root / math.sqrt(12.0) / LONGEST_SHORT
     )
-    mu, turned = _length_of(frame), _rotation_error(turn, d) if octets else 0.0
-    moved = (turn.defect + 2.0 * turned * (1.0 + turn.defect) + turned * turned) * 1.01
+    mu, turned = _length_of(frame), _rotation_error(rotation, d) if octets else 0.0
+    moved = (rotation.defect + 2.0 * turned * (1.0 + rotation.defect) + turned * turned) * 1.01
     rho_unit = 8.0 * DOUBLE_ROUNDOFF  # normalising and centring
-    work = _rotation(turn.axes, d)
+    work = _rotation_scratch(rotation.axes, d)
     rows = work.z.shape[0]
     for first in range(0, m, rows):
         few = min(rows, m - first)
         for r in range(few):
             _framed(frame, vectors, first + r, math.sqrt(square[first + r]) if frame.unit_rows else 1.0, work.z[r])
         if octets:
-            _rotate_rows(turn.axes, few, work)
+            _rotate_rows(rotation.axes, few, work)
         for r in range(few):
             i = first + r
-            e_square, y_square = _quantize(turn, work.y[r, :d] if octets else work.z[r], i, out_codes, out)
+            e_square, y_square = _quantize(rotation, work.y[r, :d] if octets else work.z[r], i, out_codes, out)
             error = math.sqrt(e_square) * (1.0 + 2.0**-40) + 2.0**-50 * math.sqrt(y_square)
             coded = math.sqrt(y_square) * (1.0 + 2.0**-40) + error
             share = (error * error / usual + usual * coded * coded) / 2 + 2.0 * UNIT_ROUNDOFF * coded * coded

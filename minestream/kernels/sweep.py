@@ -99,7 +99,7 @@ class Scratch(NamedTuple):
 
     masks: NDArray[np.uint64]  # [2, tile rows]
     products: NDArray[np.float32]  # [tile rows, tile columns]
-    plan: NDArray[np.int64]  # [PLAN] see tile()
+    control: NDArray[np.int64]  # [CONTROL] see tile()
     tiles: NDArray[np.int64]  # [2] added to: tiles multiplied, tiles with a survivor
     tally: NDArray[np.int64]  # [TALLIES] added to
 
@@ -333,7 +333,7 @@ def sweep(
                 passed = tile(
                     address(left.panels, i * words * tile_rows),
                     address(right.panels, j * words * tile_columns),
-                    address(scratch.plan, 0),
+                    address(scratch.control, 0),
                     address(left.terms, i * terms * tile_rows),
                     address(right.terms, j * terms * tile_columns),
                     address(right.start, 2 * j * tile_columns),

@@ -28,19 +28,21 @@ I32 = ir.IntType(32)
 I64 = ir.IntType(64)
 SCALE, BIAS, TAIL, LOW, HIGH = range(5)  # float32 values a row has beside its coordinates, see `tile`
 INTERVAL = 2  # LOW and HIGH of an interval
-WORDS, INTERVALS, PREFIX, SHIFT, CHECKED, STOPPED = range(6)  # of a plan, see `tile`
-PLAN = 6  # its entries
+WORDS, INTERVALS, PREFIX, SHIFT, CHECKED, STOPPED = range(6)  # of a control block, see `tile`
+CONTROL = 6  # its entries
 APART = 16  # integers before and behind it
 TAIL_SHARE = 2.0**-10  # of the length of a row, see `tile`
 
 
-def plan_of(
+def control_of(
     words: int, intervals: int = 1, prefix: int | None = None, shift: int = 0, checked: bool = False
 ) -> NDArray[np.int64]:
-    """A plan for `tile`, int64[PLAN]: see there. Without a prefix all words are one."""
-    plan = np.zeros(PLAN + 2 * APART, np.int64)[APART : APART + PLAN]  # it is added to: in cache lines of its own
-    plan[[WORDS, INTERVALS, PREFIX, SHIFT, CHECKED]] = words, intervals, prefix or words, shift, checked
-    return plan
+    """The control block of a `tile`, int64[CONTROL]: see there. Without a prefix all words are one."""
+    control = np.zeros(CONTROL + 2 * APART, np.int64)[
+        APART : APART + CONTROL
+    ]  # it is added to: in cache lines of its own
+    control[[WORDS, INTERVALS, PREFIX, SHIFT, CHECKED]] = words, intervals, prefix or words, shift, checked
+    return control
 
 
 def build_tile(module: ir.Module, name: str, shape: Tile) -> ir.Function:
@@ -79,13 +81,13 @@ class _Builder:
         self.function.linkage = "internal"
         self.function.attributes.add("noinline")
         self.function.attributes.add("nounwind")
-        (self.a, self.b, self.plan, self.row_terms, self.column_terms, self.column_start, self.out_row_masks,
+        (self.a, self.b, self.control, self.row_terms, self.column_terms, self.column_start, self.out_row_masks,
          self.out_column_masks, self.out_products) = self.function.args  # fmt: skip
         entry, gates, keep, masks, end = (
             self.function.append_basic_block(label) for label in ("entry", "gates", "keep", "masks", "end")
         )
         self.builder = ir.IRBuilder(entry)
-        self.words = self._load(self.plan, WORDS, I64)
+        self.words = self._load(self.control, WORDS, I64)
         self.end, self.stopped = end, None
         accumulators = self._products()
         multiplied = self.builder.block
@@ -124,7 +126,7 @@ class _Builder:
             phi.add_incoming(first, before)
             phi.add_incoming(value, builder.block)
         done = builder.append_basic_block(f"{block.name}_done")
-        more = builder.icmp_signed("<", following, self._load(self.plan, INTERVALS, I64))
+        more = builder.icmp_signed("<", following, self._load(self.control, INTERVALS, I64))
         builder.cbranch(more, block, done)
         builder.position_at_end(done)
         return found
@@ -166,12 +168,12 @@ class _Builder:
         if shape.screen == "f32":
             zero = [ir.Constant(self.floats, [0.0] * shape.lanes)] * len(self.starts)
             return self._multiply(I64(0), self.words, [zero] * shape.rows)
-        prefix = self._load(self.plan, PREFIX, I64)
+        prefix = self._load(self.control, PREFIX, I64)
         starts = [self._load(self.column_start, start, self.ints) for start in self.starts]
         first = self._multiply(I64(0), prefix, [starts] * shape.rows)
         check, rest, whole = (builder.append_basic_block(label) for label in ("check", "rest", "whole"))
         is_cut = builder.icmp_signed("<", prefix, self.words)
-        asked = builder.and_(is_cut, builder.icmp_signed("!=", self._load(self.plan, CHECKED, I64), I64(0)))
+        asked = builder.and_(is_cut, builder.icmp_signed("!=", self._load(self.control, CHECKED, I64), I64(0)))
         later = builder.append_basic_block("unchecked")
         builder.cbranch(asked, check, later)
         builder.position_at_end(later)
@@ -179,7 +181,7 @@ class _Builder:
         builder.position_at_end(check)
         self._check(first, rest)
         builder.position_at_end(rest)
-        shift = self._spread(builder.trunc(self._load(self.plan, SHIFT, I64), I32))
+        shift = self._spread(builder.trunc(self._load(self.control, SHIFT, I64), I32))
         starts = [self._load(self.column_start, shape.columns + start, self.ints) for start in self.starts]
         going_on = [
             [builder.add(builder.shl(value, shift), start) for value, start in zip(row, starts, strict=True)]
@@ -235,7 +237,7 @@ class _Builder:
     def _check(self, accumulators: list[list[ir.Value]], rest: ir.Block) -> None:
         """Go on with `rest` if any value could pass a gate when the other coordinates are as alike as can be."""
         builder = self.builder
-        weight = self._spread(builder.uitofp(builder.shl(I64(1), self._load(self.plan, SHIFT, I64)), F32))
+        weight = self._spread(builder.uitofp(builder.shl(I64(1), self._load(self.control, SHIFT, I64)), F32))
         found: ir.Value = I64(0)
         for row in range(self.shape.rows):
             tail, tests = self._row_term(TAIL, row), []
@@ -253,7 +255,7 @@ class _Builder:
         stop = builder.append_basic_block("stop")
         builder.cbranch(builder.icmp_unsigned("==", found, I64(0)), stop, rest)
         builder.position_at_end(stop)
-        count = builder.gep(self.plan, [I64(STOPPED)], source_etype=I64)
+        count = builder.gep(self.control, [I64(STOPPED)], source_etype=I64)
         builder.store(builder.add(builder.load(count, typ=I64), I64(1)), count)
         builder.branch(self.end)
         self.stopped = stop
@@ -366,7 +368,7 @@ def tile(
     typing_context: Any,
     a: Any,
     b: Any,
-    plan: Any,
+    control: Any,
     row_terms: Any,
     column_terms: Any,
     column_start: Any,
@@ -383,7 +385,7 @@ def tile(
         unsigned rows; in uint32 two codes of 16 bits each, signed.
     b : float32*, int32* or uint32*, (words, columns)
         Packed columns, likewise; codes of a byte are -127 ... 127.
-    plan : int64*, (PLAN,)
+    control : int64*, (CONTROL,)
         WORDS, at least 1; INTERVALS, how many a gate has, at least 1: those not needed are closed (low = infinity). Of
         int8 besides: PREFIX, the words whose products count 2^SHIFT times, 1 ... WORDS; CHECKED, whether to stop behind
         them where no value can pass any more; STOPPED, to which such stops are added.

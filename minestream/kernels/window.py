@@ -47,7 +47,7 @@ class Screen(NamedTuple):
 class Scratch(NamedTuple):
     """Arrays that one thread works in."""
 
-    plan: NDArray[np.int64]  # [PLAN] see tile(), as of what follows
+    control: NDArray[np.int64]  # [CONTROL] see tile(), as of what follows
     row_terms: NDArray[np.float32]  # [(LOW + 2) * tile rows] open gates
     column_terms: NDArray[np.float32]  # [(LOW + 2) * tile columns] closed ones
     column_start: NDArray[np.int32]  # [tile columns]
@@ -207,7 +207,7 @@ def search_windows(
                 tile(
                     address(screen.row_panels, (first_panel + i // tile_rows) * d * tile_rows),
                     address(screen.column_panels, first // tile_columns * d * tile_columns),
-                    address(scratch.plan, 0),
+                    address(scratch.control, 0),
                     address(scratch.row_terms, 0),
                     address(scratch.column_terms, 0),
                     address(scratch.column_start, 0),

@@ -17,10 +17,10 @@ from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import Store
 from minestream.kernels import quantize as kernels
 from minestream.kernels import sweep
-from minestream.kernels.tile import INTERVAL, LOW, plan_of
+from minestream.kernels.tile import INTERVAL, LOW, control_of
 from minestream.kernels.tile_shapes import Tile, host_tile, host_tiles
 from minestream.kernels.types import TALLIES
-from minestream.search.turn import plain_turn, turn_of
+from minestream.search.rotation import plain_rotation, rotation_of
 from minestream.system.threads import Workers, apart, slices
 
 LARGEST_DIMENSION = 16_384  # of integers: an int8 accumulator holds that many products
@@ -41,7 +41,7 @@ class Screen:
     word : numpy dtype
         Of the 32-bit words in which the tile reads the codes.
     encode : function
-        (frame, of integers the turn, vectors, square, out_codes, out_terms)
+        (frame, of integers the rotation, vectors, square, out_codes, out_terms)
     rate : float
         Operations a second and thread, roughly: for the choice and the projection.
     """
@@ -104,8 +104,8 @@ class Codes:
         store, n = loaded.store, loaded.store.rows
         self.dimension = store.dimension
         self.words = code_bytes(name, store.dimension) // 4
-        self.turn = turn_of(loaded) if name == "i8" else plain_turn(store.dimension)
-        self.prefix, self.shift = self.turn.prefix, self.turn.shift
+        self.rotation = rotation_of(loaded) if name == "i8" else plain_rotation(store.dimension)
+        self.prefix, self.shift = self.rotation.prefix, self.rotation.shift
         self.store = Store(self.words, np.dtype(np.uint32), budget_bytes, scratch, n)
         self.terms = kernels.Terms(
             np.empty(n), np.empty(n), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
@@ -126,7 +126,7 @@ class Codes:
         slots = slice(first + rows.start, first + rows.stop)
         terms = kernels.Terms._make(field[slots] for field in self.terms)
         codes = out[rows].view(self.screen.dtype)
-        how = (loaded.frame,) if self.name == "f32" else (loaded.frame, self.turn)
+        how = (loaded.frame,) if self.name == "f32" else (loaded.frame, self.rotation)
         return lambda: self.screen.encode(*how, vectors[rows], loaded.rows.square[slots], codes, terms)
 
     def rows_of(self, slots: NDArray[np.integer]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
@@ -160,9 +160,9 @@ class Codes:
 
     def scratch(self, intervals: int = 1, checked: bool = False) -> sweep.Scratch:
         """What one thread works in, for gates of so many intervals; tiles are `checked` behind the prefix."""
-        tile, plan = self.tile, plan_of(self.words, intervals, self.prefix_words, self.shift, checked)
+        tile, control = self.tile, control_of(self.words, intervals, self.prefix_words, self.shift, checked)
         return sweep.Scratch(
-            apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), plan,
+            apart((2, tile.rows), np.uint64), apart((tile.rows, tile.columns), np.float32), control,
             apart((2,), np.int64), apart((TALLIES,), np.int64),
         )  # fmt: skip
 

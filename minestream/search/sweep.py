@@ -374,8 +374,8 @@ class Sweeping:
                 except IndexError:
                     break
                 unit, found = sweep.sweep(self.problem, self.screening, left, right, (first, end), found, out, scratch)
-                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.plan[STOPPED])):
-                    scratch.plan[CHECKED] = False
+                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.control[STOPPED])):
+                    scratch.control[CHECKED] = False
                 if unit < end:
                     todo.append((unit, end))
                     break

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels import window
-from minestream.kernels.tile import HIGH, INTERVAL, LOW, plan_of
+from minestream.kernels.tile import HIGH, INTERVAL, LOW, control_of
 from minestream.kernels.types import POSITIVE, WITHIN, Best, Pairs, Problem, Rule, Strip
 from minestream.search.context import SearchContext
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
@@ -100,7 +100,7 @@ def _scratch(rows: int, columns: int, dimension: int) -> window.Scratch:
     terms = np.zeros(LOW + INTERVAL)
     terms[[LOW, HIGH]] = -np.inf, np.inf
     fields: tuple[Any, ...] = (
-        plan_of(dimension), np.repeat(terms, rows).astype(np.float32), np.repeat(-terms, columns).astype(np.float32),
+        control_of(dimension), np.repeat(terms, rows).astype(np.float32), np.repeat(-terms, columns).astype(np.float32),
         np.zeros(columns, np.int32), apart((2 * rows,), np.uint64), apart((rows * columns,), np.float32),
         np.empty(columns, np.int64), np.empty(columns, np.int32), np.empty((columns + 7) // 8 * 8), np.empty(dimension),
     )  # fmt: skip

@@ -130,7 +130,7 @@ def codes_and_panels() -> None:
                 ("i16", 0, d), ("i8", 0, d), ("i8", -(-d // host_tile("f32").columns), d // 8 * 4 or d)
             ):  # fmt: skip
                 axes = fenced_copy(np.ones((panels, d, host_tile("f32").columns), np.float32), front)
-                codes.append((name, (frame, quantize.Turn(axes, 0.0, prefix, 0))))
+                codes.append((name, (frame, quantize.Rotation(axes, 0.0, prefix, 0))))
             for name, how in codes:
                 kind = np.dtype(SCREENS[name].dtype)
                 out = fenced((11, code_bytes(name, d) // kind.itemsize), kind, front)

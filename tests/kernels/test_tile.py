@@ -43,7 +43,7 @@ from minestream.kernels.tile import (
     TAIL_SHARE,
     address,
     build_tile,
-    plan_of,
+    control_of,
     tile,
     tile_shape,
     trailing_zeros,
@@ -74,7 +74,7 @@ class Inputs(NamedTuple):
 
     a: Array  # (k, rows)
     b: Array  # (k, columns)
-    plan: Array  # (PLAN,)
+    control: Array  # (CONTROL,)
     row_terms: Array  # (LOW + 2 * intervals, rows)
     column_terms: Array  # (LOW + 2 * intervals, columns)
     start: Array  # (2, columns)
@@ -91,12 +91,12 @@ class Outcome(NamedTuple):
 
 
 @kernel
-def one_tile(a, b, plan, row_terms, column_terms, start, row_masks, column_masks, products):
+def one_tile(a, b, control, row_terms, column_terms, start, row_masks, column_masks, products):
     """One call of the tile, and the shape that this kernel was compiled with."""
     found = tile(
         address(a, 0),
         address(b, 0),
-        address(plan, 0),
+        address(control, 0),
         address(row_terms, 0),
         address(column_terms, 0),
         address(start, 0),
@@ -201,8 +201,8 @@ def code_inputs(
     """Codes int8 (rows, 4 k), (columns, 4 k), or int16, 2 k, of which those of `prefix` words weigh 2^shift; tails are
     set."""
     k = row_codes.shape[1] // per_word(shape)
-    plan = plan_of(k, (len(row_terms) - LOW) // INTERVAL, prefix, shift)
-    cut = per_word(shape) * int(plan[PREFIX])
+    control = control_of(k, (len(row_terms) - LOW) // INTERVAL, prefix, shift)
+    cut = per_word(shape) * int(control[PREFIX])
     parts = np.stack(
         [column_codes[:, :cut].sum(axis=1, dtype=np.int32), column_codes[:, cut:].sum(axis=1, dtype=np.int32)]
     )
@@ -213,7 +213,7 @@ def code_inputs(
         tail = np.abs(terms[SCALE].astype(float)) * (np.sqrt(behind) + TAIL_SHARE * np.sqrt(ahead + behind))
         terms[TAIL] = np.nextafter(tail.astype(np.float32), CLOSED)
     a = as_words(row_codes, OFFSET if shape.unsigned_rows else 0)
-    return Inputs(a, as_words(column_codes), plan, row_terms, column_terms, start)
+    return Inputs(a, as_words(column_codes), control, row_terms, column_terms, start)
 
 
 def codes_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
@@ -247,7 +247,7 @@ def random_inputs(
         terms.append(np.array([scale, bias, np.zeros(width), *gates], np.float32))
     if shape.screen == "f32":
         a, b = (generator.normal(size=(k, width)).astype(np.float32) for width in shape[:2])
-        return Inputs(a, b, plan_of(k, intervals), *terms, np.zeros((2, shape.columns), np.int32))
+        return Inputs(a, b, control_of(k, intervals), *terms, np.zeros((2, shape.columns), np.int32))
     codes = [random_codes(shape, width, k, generator) for width in shape[:2]]
     return code_inputs(shape, *codes, *terms, prefix, shift)
 
@@ -255,7 +255,7 @@ def random_inputs(
 def products_of(inputs: Inputs, shape: Tile) -> tuple[Array, Array]:
     """Products of integers as the tile rounds them: without the row's scale, and with it."""
     a, b = codes_of(inputs, shape)
-    a[:, : per_word(shape) * inputs.plan[PREFIX]] <<= inputs.plan[SHIFT]
+    a[:, : per_word(shape) * inputs.control[PREFIX]] <<= inputs.control[SHIFT]
     assert np.abs(a @ b.T).max(initial=0) < 2**31
     of_column = (a @ b.T).astype(np.float32) * inputs.column_terms[SCALE]
     return of_column, of_column * inputs.row_terms[SCALE][:, None]
@@ -377,7 +377,7 @@ def test_a_checked_tile_finds_what_an_unchecked_one_does(
                 terms[LOW] = CLOSED
                 terms[LOW, at] = (value, np.nextafter(value, CLOSED), value + np.abs(value))[turn % 4 - 1]
         plain = run(name, inputs)
-        inputs.plan[CHECKED] = 1
+        inputs.control[CHECKED] = 1
         checked = run(name, inputs)
         assert checked.found == plain.found
         assert checked.stopped <= (plain.found == 0)
@@ -399,10 +399,10 @@ def test_a_tile_stops_as_soon_as_nothing_can_pass(name: str) -> None:
         inputs.row_terms[term][:, None].astype(float) * inputs.column_terms[term] for term in (SCALE, TAIL)
     )  # fmt: skip
     most = float((4 * (a @ b.T) * scales + tails).max())
-    inputs.plan[CHECKED] = 1
+    inputs.control[CHECKED] = 1
     for low, stops in ((most * 1.0001, 1), (most * 0.9999, 0)):
         inputs.row_terms[LOW], inputs.column_terms[LOW] = low, CLOSED
-        inputs.plan[STOPPED] = 0
+        inputs.control[STOPPED] = 0
         assert run(name, inputs).stopped == stops
 
 

@@ -28,7 +28,7 @@ from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.mining.driver import job_of
-from minestream.search import turn
+from minestream.search import rotation
 from minestream.search.screens import usable_screens
 from minestream.system.progress import reporter
 from minestream.system.stats import ShardStats
@@ -215,8 +215,8 @@ def loaded_rows(vectors: np.ndarray[Any, Any], metric: str) -> Dataset:
 def always_turned(share: float = 0.125) -> Iterator[None]:
     """Axes for few rows of few coordinates, too, with so much of the squared length behind the prefix."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(turn, "DIMENSIONS", (5, 2_048))
-        patch.setattr(turn, "ROWS_OF_DIMENSION", 0)
-        patch.setattr(turn, "TAIL_SHARE", share)
-        patch.setattr(turn, "LONGEST_PREFIX", 0.99)
+        patch.setattr(rotation, "DIMENSIONS", (5, 2_048))
+        patch.setattr(rotation, "ROWS_OF_DIMENSION", 0)
+        patch.setattr(rotation, "TAIL_SHARE", share)
+        patch.setattr(rotation, "LONGEST_PREFIX", 0.99)
         yield

@@ -503,7 +503,7 @@ class Swept(NamedTuple):
 
 @kernel
 def _products(
-    rows: np.ndarray, columns: np.ndarray, plan: np.ndarray, row_terms: np.ndarray, column_terms: np.ndarray,
+    rows: np.ndarray, columns: np.ndarray, control: np.ndarray, row_terms: np.ndarray, column_terms: np.ndarray,
     start: np.ndarray, masks: np.ndarray, out: np.ndarray,
 ) -> int:  # fmt: skip
     """All tiles of two sides: out float32 (row panels, column panels, rows * columns); returns how many passed."""
@@ -513,7 +513,7 @@ def _products(
     for i in range(rows.shape[0]):
         for j in range(columns.shape[0]):
             found = tile(
-                address(rows, i * words * tile_rows), address(columns, j * words * tile_columns), address(plan, 0),
+                address(rows, i * words * tile_rows), address(columns, j * words * tile_columns), address(control, 0),
                 address(row_terms, i * terms * tile_rows), address(column_terms, j * terms * tile_columns),
                 address(start, 2 * j * tile_columns), address(masks, 0), address(masks, tile_rows),
                 address(out, (i * out.shape[1] + j) * tile_rows * tile_columns),
@@ -544,12 +544,12 @@ def swept_rows(vectors: np.ndarray[Any, Any], metric: str, screen: str, mirrored
     with sweeping(ready, metric, screen, mirrored) as search:
         left, right = (search._side(0, n, rows=rows) for rows in (True, False))
         lanes, terms, slot = search.lanes, search.codes.terms, search.order.slot[:n]
-        plan = search.codes.scratch().plan
+        control = search.codes.scratch().control
     for side in (left, right):
         side.terms[:, LOW], side.terms[:, HIGH] = -np.inf, np.inf
     out = np.empty((len(left.panels), len(right.panels), shape.rows * shape.columns), np.float32)
     masks = np.zeros((2, shape.rows), np.uint64)
-    passed = _products(left.panels, right.panels, plan, left.terms, right.terms, right.start, masks, out)
+    passed = _products(left.panels, right.panels, control, left.terms, right.terms, right.start, masks, out)
     assert passed == out.shape[0] * out.shape[1]
     products = out.reshape(*out.shape[:2], shape.rows, shape.columns).swapaxes(1, 2)
     products = products.reshape(len(left.panels) * shape.rows, -1)[:n, :n]

@@ -17,7 +17,7 @@ from minestream.kernels import quantize
 from minestream.kernels.sweep import Scratch
 from minestream.kernels.tile import CHECKED, INTERVALS, STOPPED
 from minestream.kernels.tile_shapes import host_tile
-from minestream.search import screens, turn
+from minestream.search import rotation, screens
 from minestream.search.cells import values_of
 from minestream.search.screens import Codes
 
@@ -40,7 +40,7 @@ def scratches(monkeypatch: pytest.MonkeyPatch) -> list[Scratch]:
     return made
 
 
-def rotation_of(found: Any, d: int) -> Array:
+def matrix_of(found: Any, d: int) -> Array:
     """The rotation as a matrix, float64 (d, d): rows are the directions of coordinates."""
     panels = found.axes.swapaxes(1, 2).reshape(-1, d)
     assert not panels[d:].any()
@@ -51,8 +51,8 @@ def rotation_of(found: Any, d: int) -> Array:
 def test_axes_keep_products_and_bring_the_length_to_the_front(d: int) -> None:
     rows = steep(600, d)
     with always_turned():
-        found = turn.turn_of(loaded_rows(rows, "euclidean"))
-    matrix = rotation_of(found, d)
+        found = rotation.rotation_of(loaded_rows(rows, "euclidean"))
+    matrix = matrix_of(found, d)
     assert found.axes.shape == (-(-d // host_tile("f32").columns), d, host_tile("f32").columns)
     assert np.linalg.norm(matrix.T @ matrix - np.eye(d)) <= found.defect < 1e-5
     turned = (rows - rows.mean(axis=0)) @ matrix.T
@@ -68,18 +68,18 @@ def test_axes_keep_products_and_bring_the_length_to_the_front(d: int) -> None:
 
 def test_rows_that_differ_alike_in_all_directions_are_not_turned() -> None:
     rows = np.random.default_rng(0).normal(size=(15_000, 256))
-    assert turn.turn_of(loaded_rows(rows, "cosine")).axes.shape[0] == 0
-    assert turn.turn_of(loaded_rows(steep(15_000, 256), "cosine")).axes.shape[0]
-    few = turn.turn_of(loaded_rows(steep(12_000, 256), "cosine"))
+    assert rotation.rotation_of(loaded_rows(rows, "cosine")).axes.shape[0] == 0
+    assert rotation.rotation_of(loaded_rows(steep(15_000, 256), "cosine")).axes.shape[0]
+    few = rotation.rotation_of(loaded_rows(steep(12_000, 256), "cosine"))
     assert (few.axes.shape[0], few.prefix, few.shift) == (0, 256, 0)
-    assert turn.turn_of(loaded_rows(steep(15_000, 255), "cosine")).axes.shape[0] == 0
+    assert rotation.rotation_of(loaded_rows(steep(15_000, 255), "cosine")).axes.shape[0] == 0
 
 
 @pytest.mark.parametrize("times", [1e-60, 1e60])
 def test_rows_of_any_size_are_turned_alike(times: float) -> None:
     """In the frame they are of one size."""
     with always_turned():
-        plain, other = (turn.turn_of(loaded_rows(steep(600, 48) * each, "euclidean")) for each in (1.0, times))
+        plain, other = (rotation.rotation_of(loaded_rows(steep(600, 48) * each, "euclidean")) for each in (1.0, times))
     assert (other.prefix, other.shift) == (plain.prefix, plain.shift)
     assert other.axes.shape == plain.axes.shape
 
@@ -87,13 +87,13 @@ def test_rows_of_any_size_are_turned_alike(times: float) -> None:
 @pytest.mark.parametrize("rows", [np.ones((50, 12)), np.zeros((50, 12))])
 def test_rows_that_do_not_differ_are_not_turned(rows: Array) -> None:
     with always_turned():
-        assert turn.turn_of(loaded_rows(rows, "euclidean")).axes.shape[0] == 0
+        assert rotation.rotation_of(loaded_rows(rows, "euclidean")).axes.shape[0] == 0
 
 
 def test_no_accumulator_overflows() -> None:
     """All codes 127 and 255, in the longest prefix and with the largest shift."""
-    longest = turn.LONGEST_PREFIX * turn.DIMENSIONS[1]
-    assert 255 * 127 * (2**turn.LARGEST_SHIFT * longest + turn.DIMENSIONS[1]) < 2**31
+    longest = rotation.LONGEST_PREFIX * rotation.DIMENSIONS[1]
+    assert 255 * 127 * (2**rotation.LARGEST_SHIFT * longest + rotation.DIMENSIONS[1]) < 2**31
     assert 255 * 127 * screens.LARGEST_DIMENSION < 2**31
 
 
@@ -135,7 +135,7 @@ def test_the_same_rows_by_tiles_that_stop(options: dict[str, Any], monkeypatch: 
     rows = rows + 0.3 * steep(60, 80, seed=2)[labels]
     with always_turned():
         found = minestream.mine_arrays(rows, labels, screen="i8", **options)
-    assert any(each.plan[STOPPED] for each in made) or "pick" in options  # whose gates are wide
+    assert any(each.control[STOPPED] for each in made) or "pick" in options  # whose gates are wide
     assert found.table().equals(minestream.mine_arrays(rows, labels, screen="f32", **options).table())
 
 
@@ -147,13 +147,13 @@ def test_tiles_are_checked_while_it_pays(pays: bool, monkeypatch: pytest.MonkeyP
         assert 0 < ahead < words
         assert search.codes.pays_to_check(1_000, 1_000 * screens.CHECK_WORDS // (words - ahead) + 1)
         assert not search.codes.pays_to_check(1_000, 1_000 * screens.CHECK_WORDS // (words - ahead) - 1)
-        assert search.codes.scratch(1, checked=True).plan.tolist() == [words, 1, ahead, search.codes.shift, 1, 0]
+        assert search.codes.scratch(1, checked=True).control.tolist() == [words, 1, ahead, search.codes.shift, 1, 0]
         made = scratches(monkeypatch)
         monkeypatch.setattr(search.codes, "pays_to_check", lambda tiles, stopped: pays)
         list(search.run())
-    swept = [each for each in made if each.plan[INTERVALS] and each.tiles[0]]
-    probed = [each for each in swept if not each.plan[STOPPED]]
-    assert any(each.plan[CHECKED] for each in swept) == pays
+    swept = [each for each in made if each.control[INTERVALS] and each.tiles[0]]
+    probed = [each for each in swept if not each.control[STOPPED]]
+    assert any(each.control[CHECKED] for each in swept) == pays
     assert 0 < len(probed) < len(swept)  # the first tiles of a step are always checked
 
 
@@ -161,12 +161,12 @@ def test_tiles_are_checked_while_it_pays(pays: bool, monkeypatch: pytest.MonkeyP
 def test_the_bound_of_turned_codes_is_nearly_reached(d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As test_the_bound_of_int8_is_nearly_reached, along axes and with both scales."""
     with always_turned():
-        found = turn.turn_of(loaded_rows(steep(600, d), "euclidean"))
-    monkeypatch.setattr(screens, "turn_of", lambda _: found)
+        found = rotation.rotation_of(loaded_rows(steep(600, d), "euclidean"))
+    monkeypatch.setattr(screens, "rotation_of", lambda _: found)
     scale = np.where(np.arange(d) < found.prefix, 2.0 ** (found.shift / 2), 1.0)
     anchor, column = 0.499 * scale, 0.5 * scale / (np.sqrt(np.log(2 * d) / 6) / 127)
     anchor[0] = 127 * scale[0]
-    vectors = np.stack([anchor, -anchor, column, -column]) @ rotation_of(found, d)
+    vectors = np.stack([anchor, -anchor, column, -column]) @ matrix_of(found, d)
     assert 0.85 < used_share(vectors, "euclidean", "i8", mirrored=False) <= 1
 
 
@@ -174,8 +174,8 @@ def test_the_bound_of_turned_codes_is_nearly_reached(d: int, monkeypatch: pytest
 @pytest.mark.parametrize("d", [8, 64, 65, 300])
 def test_the_error_of_the_rotation_stays_within_its_bound(d: int, signs: int) -> None:
     with always_turned():
-        found = turn.turn_of(loaded_rows(steep(600, d), "euclidean"))
-    matrix, work = rotation_of(found, d), quantize._rotation(found.axes, d)
+        found = rotation.rotation_of(loaded_rows(steep(600, d), "euclidean"))
+    matrix, work = matrix_of(found, d), quantize._rotation_scratch(found.axes, d)
     rows = np.abs(np.random.default_rng(d).normal(size=work.z.shape)) * np.where(matrix[0] < 0, -1.0, signs)
     work.z[:] = rows
     quantize._rotate_rows(found.axes, len(rows), work)

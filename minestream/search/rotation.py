@@ -24,19 +24,19 @@ LARGEST_SHIFT = 5  # so that no accumulator overflows: 2^15 (2^5 prefix + rest) 
 NOTHING = 1e-30
 
 
-def plain_turn(dimension: int) -> quantize.Turn:
+def plain_rotation(dimension: int) -> quantize.Rotation:
     """By signs and Walsh-Hadamard matrices, without a prefix."""
-    return quantize.Turn(np.empty((0, dimension, host_tile("f32").columns), np.float32), 0.0, dimension, 0)
+    return quantize.Rotation(np.empty((0, dimension, host_tile("f32").columns), np.float32), 0.0, dimension, 0)
 
 
-def turn_of(loaded: Dataset) -> quantize.Turn:
+def rotation_of(loaded: Dataset) -> quantize.Rotation:
     """To principal axes, if a prefix of them holds nearly all of the length; else by signs and Walsh-Hadamard matrices.
 
     Within the prefix, and behind it, axes are mixed, so that no coordinate is far larger than the others there.
     Cost: 8 d rows are read, d^3.
     """
     d, columns = loaded.store.dimension, host_tile("f32").columns
-    plain = plain_turn(d)
+    plain = plain_rotation(d)
     if not DIMENSIONS[0] <= d <= DIMENSIONS[1] or loaded.store.rows < ROWS_OF_DIMENSION * d:
         return plain
     values, axes = (np.flip(each, -1) for each in np.linalg.eigh(_moments(loaded)))
@@ -47,13 +47,13 @@ def turn_of(loaded: Dataset) -> quantize.Turn:
     larger = values[:prefix].mean() / max(values[prefix:].mean(), NOTHING)
     axes = np.ascontiguousarray(axes)
     quantize.rotate_parts(quantize.rotation_signs(d), prefix, axes)
-    rotation = np.ascontiguousarray(axes.T).astype(np.float32)
-    product = rotation.T.astype(np.float64) @ rotation.astype(np.float64)
+    matrix = np.ascontiguousarray(axes.T).astype(np.float32)
+    product = matrix.T.astype(np.float64) @ matrix.astype(np.float64)
     defect = 1.01 * float(np.sqrt(np.square(product - np.eye(d)).sum())) + d * d * 2.0**-50
     panels = np.empty((-(-d // columns), d, columns), np.uint32)
-    quantize.pack(rotation.view(np.uint32), np.arange(d), np.uint32(0), panels)
+    quantize.pack(matrix.view(np.uint32), np.arange(d), np.uint32(0), panels)
     shift = int(np.clip(np.rint(np.log2(larger)), 0, LARGEST_SHIFT))
-    return quantize.Turn(panels.view(np.float32), defect, prefix, shift)
+    return quantize.Rotation(panels.view(np.float32), defect, prefix, shift)
 
 
 def _moments(loaded: Dataset) -> NDArray[np.float64]:
