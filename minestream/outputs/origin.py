@@ -46,7 +46,7 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
         labels = f"pyarrow.table({{'{mined.about['columns']['label']}': labels}})"
         both = f"[{', '.join([labels, *map(repr, there or on_disk)])}]"
         raise InputError(
-            f"{mined.path} was mined of {role or 'rows'} that no file holds: {', '.join(names[:3])}",
+            f"{mined.path} was mined of {'labels' if on_disk else role or 'rows'} that no file holds: {names[0]}",
             f"in Python give labels and vectors: source={both}" if on_disk else f"give them with {PATHS[role]}",
         )
     one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()

@@ -76,7 +76,7 @@ def publishing(out: AnyPath, overwrite: bool, given: Iterable[Given]) -> Iterato
             raise OutputError(f"{out} is a folder", "give the name of a file")
         with disk_errors(draft.path if isinstance(out, RemotePath) else out):
             yield draft
-            draft.target.check(resume=False, overwrite=overwrite)  # of what appeared meanwhile
+            draft.target.check(resume=None, overwrite=overwrite)  # of what appeared meanwhile
             draft.target.manifest.unlink(missing_ok=True)  # of what is replaced
             if isinstance(out, RemotePath):
                 out.upload(draft.path)

@@ -184,6 +184,7 @@ def test_a_keyword_that_there_is_not_is_answered(call: Callable[[], Any], words:
         ("minestream mine IN --shared-ids does", 'minestream.mine("IN", shared_ids=True) does'),
         ("see minestream describe", "see minestream.describe"),
         ("--sample 0 checks the checksums alone", "sample=0 checks the checksums alone"),
+        ("score them, or --missing-scores keep them", 'score them, or missing_scores="keep" them'),
         ("each by itself: --carry 'a' --carry 'b c'", 'each by itself: carry=["a", "b c"]'),
         ("minestream mine IN --carry 'a' --carry 'b'", 'minestream.mine("IN", carry=["a", "b"])'),
         ("a column named '--label', in a--label/--id.parquet", "a column named '--label', in a--label/--id.parquet"),
@@ -436,3 +437,12 @@ def test_what_refilter_does_not_write_is_exported_as_the_hint_says(emit: str, mi
     minestream.refilter(**given)
     (call,) = [call for called, _, call in calls_in(caught.value.hint) if called == "minestream.export"]
     assert Path(eval(call, {"minestream": minestream})["output"]).exists()
+
+
+def test_hints_on_arrays_name_these_and_not_columns() -> None:
+    both: dict[str, Any] = {"labels": LABELS, "corpus": ROWS, "corpus_labels": LABELS}
+    for more, words in (({"labels": LABELS, "ids": [0] * 24}, "name another ids"),
+                        ({**both, "exclude_rows": pa.table({"row": [1]})}, "name it with ids")):  # fmt: skip
+        with pytest.raises(MinestreamError) as caught:
+            minestream.mine_arrays(ROWS, **more)
+        assert caught.value.hint.endswith(words)

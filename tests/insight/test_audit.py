@@ -436,7 +436,7 @@ def test_rows_that_no_file_holds_are_verified_as_the_hint_says(tmp_path: Path, m
     np.save("v.npy", vectors)
     minestream.mine("v.npy", "m.parquet", labels=labels, progress="none")
     for source in (None, "v.npy", pa.table({"embedding": list(vectors), "label": labels})):
-        with pytest.raises(InputError, match=r"m\.parquet was mined of rows that no file holds: <memory>") as caught:
+        with pytest.raises(InputError, match=r"m\.parquet was mined of labels that no file holds: <memory>") as caught:
             minestream.verify("m.parquet", source=source)
         given = caught.value.hint.partition("source=")[2]
         found = minestream.verify("m.parquet", source=eval(given, {"pyarrow": pa, "labels": labels}))
