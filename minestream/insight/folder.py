@@ -31,7 +31,9 @@ FILES = ("suspects.parquet", "duplicates.parquet", "report.html", PROFILE)
 def profile_folder(out: AnyPath, overwrite: bool, given: list[Given]) -> AnyPath:
     """The output folder; raises OutputError, before anything is read, when a profile cannot be written there."""
     if out.suffix.lower() in ENDINGS:
-        raise UsageError(f"profile writes a folder, not {out.name}", f"-o {out.stem}: report.html is in it then")
+        raise UsageError(
+            f"profile writes a folder, not {out.name}", f"-o {out.parent / out.stem}: report.html is in it then"
+        )
     refuse_inputs(out, [out], [out / name for name in FILES], given)
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is a file", "profile writes a folder: choose another -o")

@@ -54,7 +54,9 @@ def ending_in(suffix: str, out: str | os.PathLike[str] | RemotePath, what: str, 
     """The place to write to; UsageError when its name does not end in `suffix`."""
     place = place_of(out, OutputError)
     if place.suffix != suffix:
-        raise UsageError(f"{what} writes {suffix} files, not {place.name}", f"{option}{place.stem}{suffix}")
+        raise UsageError(
+            f"{what} writes {suffix} files, not {place.name}", f"{option}{place.parent / (place.stem + suffix)}"
+        )
     return place
 
 

@@ -36,7 +36,7 @@ def refuse_ending(place: AnyPath) -> None:
     if place.suffix.lower() in ENDINGS and place.suffix != ".parquet":
         raise UsageError(
             f"-o {place.name}: what is written is Parquet, not {place.suffix}",
-            f"-o {place.stem}.parquet is one file; a name without an ending is a folder of parts",
+            f"-o {place.parent / place.stem}.parquet is one file; a name without an ending is a folder of parts",
         )
 
 

@@ -314,6 +314,9 @@ COMMANDS: list[tuple[list[str], int, str]] = [
        (["fit", "in.parquet", "-o"], "fit writes .npz files", "-o x.npz"),
        (["apply", "model.npz", "in.parquet", "-o"], "apply writes .parquet files", "-o x.parquet"),
        (["sample"], "sample writes .parquet files", "minestream sample x.parquet"))),
+    *(([*start, "half/x.csv"], USAGE, f"half/x{suffix}") for start, suffix in
+      ((MINE[:-1], ".parquet is one file"), ([*COMPARE, "-o"], ".parquet\n"), (["sample"], ".parquet\n"),
+       (["profile", "in.parquet", "-o"], ": report"))),
     (["describe", "m.parquet", "--html", "page.csv"], USAGE, "writes .html files, not page.csv\nhint: --html page"),
     ([*REFILTER, "--scores", "rels.parquet"], INPUT, "rels.parquet: no column 'score'; there are query_id, corpus_id\n"
      "hint: call it score (also known: "),
