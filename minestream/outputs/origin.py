@@ -41,13 +41,15 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
         raise InputError(f"{mined.path} names a source outside every folder: {outside!r}", "mine it again")
     own = given.get(role)
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
+    named = f"name {'that table' if role else 'the mined input'} with {PATHS[role]}"
     there, on_disk = mined_from(mined, role), [name for name in names if not name.startswith(IN_MEMORY)]
     if len(on_disk) < len(names) and (not paths or (on_disk and len(paths) < len(names))):
         labels = f"pyarrow.table({{'{mined.about['columns']['label']}': labels}})"
         both = f"[{', '.join([labels, *map(repr, there or on_disk)])}]"
+        what = "labels" if on_disk else f"a table of {role}" if role else "rows"
         raise InputError(
-            f"{mined.path} was mined of {'labels' if on_disk else role or 'rows'} that no file holds: {names[0]}",
-            f"in Python give labels and vectors: source={both}" if on_disk else f"give them with {PATHS[role]}",
+            f"{mined.path} was mined of {what} that no file holds: {names[0]}",
+            f"in Python give labels and vectors: source={both}" if on_disk else named,
         )
     one_folder = len(paths) == 1 and isinstance(paths[0], str | os.PathLike) and place_of(paths[0]).is_dir()
     folders: list[AnyPath] = [place_of(paths[0])] if one_folder else []
@@ -67,10 +69,7 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
         return paths
     looked += [str(folder) for folder in folders]
     what = "the source" if not role else f"the table of {role}"
-    raise InputError(
-        f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}",
-        f"name {'that table' if role else 'the mined input'} with {PATHS[role]}",
-    )
+    raise InputError(f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}", named)
 
 
 def mined_from(mined: MinedOutput, role: str) -> list[str]:

@@ -445,6 +445,8 @@ def test_rows_that_no_file_holds_are_verified_as_the_hint_says(tmp_path: Path, m
         minestream.verify("m.parquet", source=eval(given, {"pyarrow": pa, "labels": labels[::-1]}))
     assert minestream.verify("m.parquet", sample=0)["rows"] > 0
     minestream.mine(table, "t.parquet", progress="none")
-    with pytest.raises(InputError, match="was mined of rows that no file holds: <memory>\ngive them with source"):
+    with pytest.raises(
+        InputError, match="was mined of rows that no file holds: <memory>\nname the mined input with source"
+    ):
         minestream.verify("t.parquet")
     assert minestream.verify("t.parquet", source=table)["rows_compared"] > 0
