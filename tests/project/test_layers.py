@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -186,3 +187,15 @@ def test_no_room_bears_the_name_of_a_public_function() -> None:
     constants = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
     assert "mine" in constants
     assert not constants & {name for name in FLOORS if not name.startswith("_")} - {"reference"}
+
+
+def test_nothing_else_stands_at_the_top() -> None:
+    """What a command leaves where it is tried is easily committed, too."""
+    top = Path(__file__).parents[2]
+    listed = subprocess.run(["git", "ls-files"], cwd=top, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a checkout")
+    assert {name.split("/")[0] for name in listed.stdout.split()} == {
+        ".ci", ".gitignore", "CHANGELOG.md", "LICENSE", "MANIFEST.in", "README.md", "bench", "minestream",
+        "pyproject.toml", "scripts", "tests",
+    }  # fmt: skip
