@@ -98,7 +98,7 @@ def test_no_accumulator_overflows() -> None:
 
 
 @settings(
-    max_examples=300, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=120, derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 @given(
     st.integers(8, 300), st.sampled_from(KINDS), st.sampled_from(KINDS), st.integers(-40, 40),
