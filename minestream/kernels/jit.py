@@ -165,7 +165,8 @@ class CompileLock:
     """One compiler among all processes that share a folder: from the first miss to the end of that compile.
 
     Entered at every compile, nested ones included, under numba's own lock; taken only by `acquire`. A kernel
-    that is loaded never waits. `seconds` is what compiling and loading took so far in this process.
+    that is loaded never waits. `seconds` is what compiling and loading took so far in this process, but for a compile
+    that is not done.
     """
 
     def __init__(self) -> None:
@@ -175,7 +176,7 @@ class CompileLock:
 
     def __enter__(self) -> None:
         if self._depth == 0:
-            self._began = time.monotonic()
+            self._began = time.perf_counter()
         self._depth += 1
 
     def __exit__(
@@ -183,7 +184,7 @@ class CompileLock:
     ) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self.seconds += time.monotonic() - self._began
+            self.seconds += time.perf_counter() - self._began
         if self._depth == 0 and self._descriptor is not None:
             if sys.platform != "win32":
                 with suppress(OSError):  # closing is not enough while a forked child holds a copy
@@ -211,9 +212,9 @@ class CompileLock:
 _compile_lock = CompileLock()
 
 
-def compile_seconds() -> float:
-    """How long this process has compiled kernels, and loaded compiled ones, so far."""
-    return _compile_lock.seconds
+def running_seconds() -> float:
+    """A clock that stands still while kernels are compiled, or compiled ones loaded: for rates, and the time left."""
+    return (_compile_lock._began if _compile_lock._depth else time.perf_counter()) - _compile_lock.seconds
 
 
 if hasattr(os, "register_at_fork"):  # a child would wait for ever for a lock that another thread held

@@ -18,7 +18,7 @@ from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.inputs.read_options import Needed
 from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note
-from minestream.kernels.jit import compiles_first
+from minestream.kernels.jit import compiles_first, running_seconds
 from minestream.mining.plan import PART_ROWS, largest_part
 from minestream.search.screens import SCREENS, code_bytes, screens_of
 from minestream.search.searcher import Searcher
@@ -58,7 +58,7 @@ class Driver:
         self._sources: Sources | None = None
 
     def __enter__(self) -> Driver:
-        self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback))
+        self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback, running_seconds))
         return self
 
     def __exit__(self, *error: Any) -> bool | None:

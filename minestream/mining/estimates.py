@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from minestream.config.derived import needs_finishing
-from minestream.kernels.jit import compile_seconds
+from minestream.kernels.jit import running_seconds
 from minestream.mining.plan import cut_shards
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
@@ -51,7 +51,7 @@ def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:
 
 def _mine_some(mining: Mining, count: int, mine: Mine) -> tuple[float, float]:
     """Mine at most `count` random anchors of `mining`; the work, and the seconds without compiling."""
-    began = time.perf_counter() - compile_seconds()
+    began = running_seconds()
     some = copy.copy(mining)
     some.progress = Progress(Silent())
     some.anchors = np.sort(np.random.default_rng(0).permutation(mining.anchors)[:count])
@@ -60,4 +60,4 @@ def _mine_some(mining: Mining, count: int, mine: Mine) -> tuple[float, float]:
     work = some.work(parts)
     for _, result in mine(some, parts):
         emit(result)
-    return work, time.perf_counter() - compile_seconds() - began
+    return work, running_seconds() - began

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
+from minestream.kernels.jit import running_seconds
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors, without_positive
 from minestream.mining.driver import Driver
@@ -113,9 +113,9 @@ class Mining:
     @contextmanager
     def recording_rate(self) -> Iterator[None]:
         """Record how much work a second is done in the block, for the estimates of later runs."""
-        began = time.perf_counter()
+        began = running_seconds()
         yield
-        keep_rate(self.rate_key, self.work_done, time.perf_counter() - began)
+        keep_rate(self.rate_key, self.work_done, running_seconds() - began)
 
     def begin(self, every: Sequence[int] | None = None, todo: Sequence[int] | None = None) -> None:
         """Begin the progress of mining the shards `every`, of which `todo` are left; None means all."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FIRST_LINE_SECONDS = 10.0  # a stage shorter than this needs no line
 LINE_SECONDS = 60.0
 CELL_SECONDS = 0.2  # between two pictures of the bar in a notebook
-LEFT_SECONDS = 2.0  # no time left is shown earlier in a stage: kernels are being loaded
+LEFT_SECONDS = 2.0  # no time left is shown earlier in a stage: the first units tell little
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +71,14 @@ class Finished:
 
 Event: TypeAlias = StageStarted | Advanced | Note | Finished
 Callback: TypeAlias = Callable[[Event], object]
+Clock: TypeAlias = Callable[[], float]
 
 
 class Silent:
-    """Shows nothing; the base class of what shows something."""
+    """Shows nothing; the base class of what shows something. `clock` counts seconds."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock, self._start = clock, clock()
 
     def handle(self, event: Event) -> None:
         """Show one event. Never called by two threads at once."""
@@ -84,14 +88,13 @@ class Silent:
 
 
 class Lines(Silent):
-    """Prints a line on standard error for each long stage, then one a minute; `clock` counts seconds.
+    """Prints a line on standard error for each long stage, then one a minute.
 
     Off a terminal each begins with the date and the time, as lines of a log do.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._start = clock()
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
         self._next = self._start + FIRST_LINE_SECONDS
 
     def handle(self, event: Event) -> None:
@@ -114,7 +117,8 @@ def _stamped(line: str) -> str:
 class Bar(Silent):
     """Shows a bar with rate and time left on standard error, which disappears at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
         from rich import progress
         from rich.console import Console
 
@@ -127,7 +131,6 @@ class Bar(Silent):
             redirect_stdout=False,  # what a caller writes there meanwhile stays its own
         )
         self._task: TaskID | None = None
-        self._start = 0.0
         self._bar.start()
 
     def handle(self, event: Event) -> None:
@@ -135,12 +138,12 @@ class Bar(Silent):
         if isinstance(event, StageStarted):
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._start = time.monotonic()
+            self._start = self._clock()
             self._task = self._bar.add_task(event.stage, total=event.total or None, completed=event.before, counts="")
         elif isinstance(event, Note):
             self._bar.console.print(printable(event.text), soft_wrap=True)
         elif isinstance(event, Advanced) and self._task is not None:
-            counts = counts_text(event, time.monotonic() - self._start)
+            counts = counts_text(event, self._clock() - self._start)
             self._bar.update(self._task, completed=event.done, counts=counts)
 
     def close(self) -> None:
@@ -154,13 +157,14 @@ class Cell(Silent):
     rich's own bar wants ipywidgets there, and leaves a closed widget in the notebook that is saved.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        super().__init__(clock)
         self._shown: Any = None  # IPython's handle of the output
-        self._start = self._next = time.monotonic()
+        self._next = self._start
 
     def handle(self, event: Event) -> None:
         """Draw the bar anew, at most five times a second, or print a note."""
-        now = time.monotonic()
+        now = self._clock()
         if isinstance(event, StageStarted):
             self._start = now
         elif isinstance(event, Note):
@@ -194,7 +198,7 @@ def in_notebook() -> bool:
     return Console().is_jupyter
 
 
-CONSUMERS: dict[str, Callable[[], Silent]] = {"bar": Bar, "lines": Lines, "none": Silent}
+CONSUMERS: dict[str, Callable[[Clock], Silent]] = {"bar": Bar, "lines": Lines, "none": Silent}
 
 
 class Progress:
@@ -252,8 +256,10 @@ class Progress:
                 self._callback(event)
 
 
-def reporter(mode: str, callback: Callback | None = None) -> Progress:
+def reporter(mode: str, callback: Callback | None = None, clock: Clock = time.monotonic) -> Progress:
     """A Progress shown as `mode` says: bar, lines, none; auto is a bar on a terminal and in a notebook, else lines.
+
+    `clock` counts the seconds of rates.
 
     Raises
     ------
@@ -267,7 +273,7 @@ def reporter(mode: str, callback: Callback | None = None) -> Progress:
         raise UsageError(f"--progress has no value {mode!r}", nearest_name(mode, ["auto", *CONSUMERS]))
     if callback is not None and not callable(callback):
         raise UsageError(f"progress_callback is a {type(callback).__name__}", "give it a function of one event")
-    return Progress(Cell() if mode == "bar" and in_notebook() else CONSUMERS[mode](), callback)
+    return Progress((Cell if mode == "bar" and in_notebook() else CONSUMERS[mode])(clock), callback)
 
 
 def counts_text(event: Advanced, seconds: float) -> str:

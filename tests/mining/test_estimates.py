@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numba.core.compiler_lock import global_compiler_lock
 from support import set_sizes
 from worlds import clustered
 
 import minestream
 from minestream.kernels import jit
-from minestream.mining import estimates, rates
+from minestream.mining import estimates, rates, shards
 from minestream.search.work import WorkMeter
+from minestream.system import progress
 from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
 
 ROWS, D = 900, 8
@@ -220,6 +222,45 @@ def test_nothing_is_said_of_the_time_left_in_the_first_two_seconds() -> None:
     assert event.left(2.0) == 18.0
     assert Advanced("mine", 10, 100, "anchors", before=10).left(2.0) is None
     assert Advanced("read", 10, 0, "rows").left(2.0) is None
+
+
+@pytest.mark.parametrize("mode", ["lines", "bar"])
+def test_compiling_is_neither_time_of_mining_nor_a_rate(
+    mode: str, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels that mining is the first to need: 3,000 seconds by the clock of the lock, then 9 at each step."""
+    now, shown, kept = [0.0], [], []
+    counts_text = progress.counts_text
+
+    def compiling(event: Event) -> None:
+        if isinstance(event, StageStarted) and event.stage == "mine":
+            with global_compiler_lock, jit._compile_lock:
+                now[0] += 3000.0
+        elif isinstance(event, Advanced):
+            now[0] += 9.0
+
+    def noted(event: Advanced, seconds: float) -> str:
+        shown.append(seconds)
+        return counts_text(event, seconds)
+
+    monkeypatch.setattr(progress, "counts_text", noted)
+    monkeypatch.setattr(shards, "keep_rate", lambda kind, work, seconds: kept.append(seconds))
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(time, name, lambda: now[0])
+    options = QUIET | {"progress": mode, "screen": "scan"}
+    minestream.mine(table, tmp_path / "out.parquet", **options, progress_callback=compiling)
+    monkeypatch.undo()
+    assert 9 <= shown[-1] <= kept[0] < 3000, "seconds of mining"
+
+
+def test_the_clock_stands_still_while_kernels_are_compiled() -> None:
+    before = jit.running_seconds()
+    with global_compiler_lock, jit._compile_lock:
+        within = [jit.running_seconds()]
+        time.sleep(0.01)
+        within.append(jit.running_seconds())
+    assert within[0] == within[1]
+    assert before <= within[0] <= jit.running_seconds()
 
 
 # ---------------------------------------------------------------- rates, kept
