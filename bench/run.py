@@ -49,7 +49,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "bench_approximate.py {wordnet} {wordnet-static} --runs 3",
         "bench_retrieval.py {wordnet} --runs 3",
         "bench_fit.py {wordnet-static}:12000 {debian-static}:12000 --identities {debian-static} source",
-        "bench_suspects.py {fashion}:20000 {debian-static}:20000 --runs 3",
+        "bench_suspects.py {fashion}:10000 {debian-static}:10000 {wordnet-static}:10000 --by {debian-static} source",
         "bench_window.py --runs 5",
         "bench_estimate.py {fashion} {glove} {wordnet-static} {debian-static} {debian} --runs 3",
     ),

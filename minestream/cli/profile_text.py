@@ -76,12 +76,15 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
 
 def suspects_note(suspects: Mapping[str, Any], table: str) -> str:
     """What to do with the suspects: leave out those above a cut; without one, look through them."""
+    from minestream.insight.neighbors import SURE  # not loaded for --help
+
     rows, cut, sure = suspects["rows"], suspects.get("listed_above"), suspects.get(f"{ABOVE}0.9")
     if not rows:
         return f"{table} is empty: no label is{f' of suspicion {cut:g} or above' if cut else ' doubtful'}"
     if cut:
-        return f"--exclude-rows {table} leaves out {many(rows, 'row')} of suspicion {cut:g} and above"
-    few = "; --suspects-above 0.9 lists only rows of which most are wrong" if sure else ""
+        left_out = f"{many(rows, 'row')} of suspicion {cut:g} and above"
+        return f"--exclude-rows {table} leaves out {left_out}; where labels overlap, most of them may be right"
+    few = f"; --suspects-above 0.9 lists fewer: where it was measured, {SURE}" if sure else ""
     return f"look through {table}, the most doubtful labels first: most of them may be right{few}"
 
 

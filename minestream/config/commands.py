@@ -140,7 +140,8 @@ class Profiling:
     )  # fmt: skip
     suspects_above: float | None = option(
         None, "number", "",
-        "List suspects of which about the share S (0 to 1) has a wrong label. Default: every doubtful row.",
+        "List suspects of at least this suspicion, 0 to 1 (no promise: minestream help hygiene). Default: all that are "
+        "doubtful.",
         metavar="S", within=Range(0, 1, hint="a number from 0 to 1, such as 0.9")
     )  # fmt: skip
     image: str | None = option(

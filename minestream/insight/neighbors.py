@@ -35,9 +35,10 @@ NEARER = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 RATIO_POWERS = {"cosine": 1, "sqeuclidean": 1, "euclidean": 2}  # dot has no distances to divide
 WRONG_SHARE = (0.12, 0.12, 0.15, 0.22, 0.33, 0.53, 0.75, 0.91, 1.0)
 SUSPICION_CUTS = (0.5, 0.75, 0.9)
+SURE = "a third to all of those from 0.9 on were wrong"  # by data set: bench/results/suspects.json
 SUSPICION_FORMULA = (
-    "suspicion = the share of wrong labels to expect among rows at least so suspicious, as measured where 2 % of the "
-    "labels of real sets were swapped; it was 0.45 to 1 of those above 0.9, the less the more the labels overlap"
+    "suspicion = the share of wrong labels among rows at least so suspicious, the median of four real sets with 2 % of "
+    f"the labels swapped; sets differ: {SURE}, the fewer the more the labels overlap"
 )
 MOST_DUPLICATES = 100_000
 NEAR_SHARE = 0.1  # rows nearer than this share of the median nearest positive distance are near duplicates

@@ -31,7 +31,7 @@ from minestream.insight.html import (
     two,
     values,
 )
-from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, K
+from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, SURE, K
 from minestream.insight.sight import Sight
 from minestream.mining.outcome import columns_rows, outcome_rows, rescoring_rows, source_rows
 from minestream.outputs.foreign import is_titled
@@ -63,8 +63,8 @@ SUSPICION = (
     f"{MOST_SCORE:.0%} of its own, which is not the nearer one either; the most doubtful come first. "
 )
 EXPECTED = (
-    "Suspicion is the share of wrong labels to expect among rows at least so doubtful, as measured where 2% of the "
-    "labels of real sets were swapped: look before you leave rows out."
+    "Suspicion is the share of wrong labels among rows at least so doubtful where 2% of the labels of real sets were "
+    f"swapped. Sets differ: {SURE}, the fewer the more the labels overlap. Look before you leave rows out."
 )
 DISTANCES = {
     "cosine": "cosine distance", "euclidean": "Euclidean distance", "sqeuclidean": "squared Euclidean distance",

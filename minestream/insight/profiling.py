@@ -76,7 +76,7 @@ def profile(
     overwrite : bool
         Replace the files of an earlier profile in `out`.
     suspects_above : float in [0, 1], optional
-        List only rows with at least this suspicion: about this share of them has a wrong label. Not for dot.
+        List only rows with at least this suspicion, of which fewer may be wrong: see the page hygiene. Not for dot.
     image : str, optional
         Column of PNG or JPEG bytes, or of structs with them as `bytes`: report.html shows those of suspects and hubs.
     progress_callback : callable, optional

@@ -423,6 +423,7 @@ def test_suspects_above_a_cut_are_mostly_wrong(tmp_path: Path) -> None:
     assert f"{listed} rows of suspicion 0.9 and above are listed. In all there are" in page
     assert f"{listed} of {listed} suspects" not in page
     assert f"--exclude-rows {tmp_path / 'cut'}/suspects.parquet" in told
+    assert "most of them may be right" in told
     for options, words in (
         ({"suspects_above": 1.5}, "between 0 and 1"),
         ({"suspects_above": 0.9, "metric": "dot"}, "dot"),

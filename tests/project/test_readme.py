@@ -17,8 +17,11 @@ from test_layers import FLOORS
 import minestream
 from minestream.cli.main import cli
 from minestream.cli.options import flags_of, visible_fields
+from minestream.cli.profile_text import suspects_note
 from minestream.config.rules import BANDS
 from minestream.errors import EXIT_CODES
+from minestream.insight.neighbors import SUSPICION_CUTS, SUSPICION_FORMULA
+from minestream.insight.pages import EXPECTED
 from minestream.mining.plan import ALL_PART_ROWS, PART_ANCHORS, PART_ROWS
 from minestream.outputs.parquet import ROW_GROUP_ROWS
 from minestream.outputs.run import FINISHED_PART_ROWS
@@ -95,6 +98,18 @@ def test_the_checks_run_the_commands_of_the_readme() -> None:
 def test_a_mended_defect_names_a_test_that_is_there(row: dict[str, str]) -> None:
     path, name = row["test"].split("::")
     assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8")
+
+
+def test_what_is_said_of_suspects_is_what_was_measured() -> None:
+    rows = json.loads((ROOT / "bench/results/suspects.json").read_text(encoding="utf-8"))["rows"]
+    shares = [[row["precision_above"][f"{cut:g}"] for cut in SUSPICION_CUTS] for row in rows]
+    told = re.findall(r"^\| [^|`]+ \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", GUIDE["hygiene"], re.MULTILINE)
+    assert [list(row) for row in told] == [[f"{share:.2f}" for share in row] for row in shares]
+    least, most = (extreme(row[-1] for row in shares) for extreme in (min, max))
+    assert (round(least, 1), most) == (0.3, 1)
+    for text in (SUSPICION_FORMULA, EXPECTED, suspects_note({"rows": 9, "rows_above_0.9": 2}, "T")):
+        assert "a third to all of those from 0.9 on were wrong" in text
+    assert "a third to all of those from 0.9 on were wrong" in " ".join(GUIDE["hygiene"].split())
 
 
 def test_every_attack_was_survived() -> None:
