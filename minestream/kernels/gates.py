@@ -25,13 +25,10 @@ def farthest_affinity(rule: Rule, frame: Frame, edges: Edges, i: int, x: float) 
 
 
 @kernel(inline=True)
-def pair_gate(problem: Problem, screening: Screening, exact: bool, i: int, pair: int) -> tuple[float, float]:
-    """The affinities, (upper bound at least, lower bound at most), that a pair of anchor i still wants.
-
-    `exact`: whether `best` holds candidates (and not what the probe keeps there).
-    """
+def pair_gate(problem: Problem, screening: Screening, i: int, pair: int) -> tuple[float, float]:
+    """The affinities, (upper bound at least, lower bound at most), that a pair of anchor i still wants."""
     _, rule, _, best = problem
-    frame, _, edges, gates = screening
+    frame, _, edges, gates, exact = screening
     low, high = max(edges.far[pair], np.float64(gates.reach[pair])), edges.near[pair]
     if rule.count_nearer and best.nearer[pair] < NEARER_CAP:
         high = edges.floor[pair]
@@ -74,7 +71,7 @@ def sort_falling(values: np.ndarray, keys: np.ndarray, first: int, end: int) -> 
 
 
 @kernel
-def set_gates(problem: Problem, screening: Screening, exact: bool, i: int) -> None:
+def set_gates(problem: Problem, screening: Screening, i: int) -> None:
     """The gates of anchor i: the hull, and for nearest and farthest disjoint intervals, nearest first.
 
     Cost: its pairs, sorted; of many pairs the hull is the only interval.
@@ -87,7 +84,7 @@ def set_gates(problem: Problem, screening: Screening, exact: bool, i: int) -> No
     if first == end:
         return
     for pair in range(first, end):
-        low, high = pair_gate(problem, screening, exact, i, pair)
+        low, high = pair_gate(problem, screening, i, pair)
         gates.low[pair], gates.high[pair] = max(round_down(low), UNGATED), round_up(high)
         gates.hull_low[i] = min(gates.hull_low[i], gates.low[pair])
         gates.hull_high[i] = max(gates.hull_high[i], gates.high[pair])
@@ -111,4 +108,4 @@ def set_gates(problem: Problem, screening: Screening, exact: bool, i: int) -> No
 def set_all_gates(problem: Problem, screening: Screening) -> None:
     """set_gates of every anchor."""
     for i in range(screening.gates.hull_low.size):
-        set_gates(problem, screening, True, i)
+        set_gates(problem, screening, i)

@@ -26,7 +26,8 @@ import llvmlite
 import numba
 from numba.core import config, serialize, sigutils
 from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 
@@ -68,13 +69,15 @@ def kernel(
 ) -> Function | Callable[[Function], Function]:
     """Compile a module-level function with numba, without the interpreter lock, and keep the code on disk.
 
+    Python cannot call kernels whose names begin with an underscore: they are parts of others, and compiled as such.
+
     Parameters
     ----------
     function : function
         May call other kernels and intrinsics. A closure is compiled but not kept.
     inline : bool, optional
         Always inlined into other kernels: for functions of many arrays, which a call would copy. Python cannot call
-        it.
+        it, either.
     allocates : bool, optional
         Whether it makes arrays. Else no references are counted: threads that slice one array would wait for each
         other at its counter, and spend more time there than on the work.
@@ -98,7 +101,8 @@ def kernel(
             options |= {"forceinline": True, "no_cpython_wrapper": True}
         if boundscheck is not None:
             options["boundscheck"] = boundscheck
-        dispatcher: Any = KernelDispatcher(python_function, targetoptions=options)
+        inner = inline or python_function.__name__.startswith("_")
+        dispatcher: Any = (InnerDispatcher if inner else KernelDispatcher)(python_function, targetoptions=options)
         _dispatchers.append(dispatcher)
         return dispatcher
 
@@ -225,6 +229,37 @@ if hasattr(os, "register_at_fork"):  # a child would wait for ever for a lock th
     )
 
 
+class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]  # numba is not typed
+    """Code that only other kernels call: it goes into theirs, where it is optimised and assembled with the rest."""
+
+    def finalize(self) -> None:
+        """Link what it calls, and leave the rest to the kernels that call it."""
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """0: there is no machine code."""
+        return 0
+
+    @property
+    def codegen(self) -> InnerLibrary:
+        """What sets the environment of a function once it is assembled: see set_env."""
+        return self
+
+    def set_env(self, name: str, environment: Any) -> None:
+        """Nothing: an environment stands in assembled code."""
+
+
+class InnerCompiler(Compiler):  # type: ignore[misc]  # numba is not typed
+    """numba's compiler, of a kernel that only other kernels call."""
+
+    def __init__(self, typing_context: Any, target_context: Any, library: Any, *arguments: Any) -> None:
+        library = InnerLibrary(target_context.codegen(), "inner")
+        super().__init__(typing_context, target_context, library, *arguments)
+
+
 class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]  # numba is not typed
     """numba's dispatcher of one function, with our files behind it."""
 
@@ -235,6 +270,18 @@ class KernelDispatcher(CPUDispatcher):  # type: ignore[misc]  # numba is not typ
     def compile(self, sig: Any) -> Any:
         with global_compiler_lock, _compile_lock:
             return super().compile(sig)
+
+
+class InnerDispatcher(KernelDispatcher):
+    """The dispatcher of a kernel that only other kernels call."""
+
+    def __init__(self, py_func: Any, **settings: Any) -> None:
+        super().__init__(py_func, pipeline_class=InnerCompiler, **settings)
+        self._cache = NullCache()
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Refuse: there is no machine code of it alone."""
+        raise TypeError(f"{self.py_func.__name__} is a part of other kernels: Python cannot call it")
 
 
 class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed

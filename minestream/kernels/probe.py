@@ -33,7 +33,7 @@ class Around(NamedTuple):
 def _largest_key(problem: Problem, screening: Screening, i: int, pair: int, lane: int, low: np.float32) -> np.uint64:
     """The largest key that a candidate of affinity at least `low` can have: of random picks its draw."""
     rows, rule, pairs, _ = problem
-    frame, lanes, edges, gates = screening
+    frame, lanes, edges, gates, _ = screening
     draw = mix(pairs.prefix[pair] + rows.draw_key[lanes.slot[lane]])
     if rule.pick == RANDOM:
         return draw
@@ -53,7 +53,7 @@ def _learn(
     Of what is certainly eligible the bounds of the keys are kept, in best.key. `row` float64[d] is worked in.
     """
     rows, rule, pairs, best = problem
-    _, lanes, edges, _ = screening
+    lanes, edges = screening.lanes, screening.edges
     low = high - lanes.slack[lane] * np.float32(1.001)
     near_key, a, b = sortable(2 * edges.own[i] - np.float64(low)), lanes.slot[i], lanes.slot[lane]
     changed = False
@@ -101,7 +101,7 @@ def _narrow(problem: Problem, screening: Screening, i: int) -> None:
             gates.key[pair] = value_of(key)
         else:
             gates.reach[pair] = round_down(-value_of(key))
-    set_gates(problem, screening, False, i)
+    set_gates(problem, screening, i)
 
 
 @kernel

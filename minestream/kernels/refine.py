@@ -16,7 +16,7 @@ from minestream.kernels.gates import set_gates, sort_falling
 from minestream.kernels.jit import kernel
 from minestream.kernels.select import BEFORE, BEYOND, near_positive, offer, passes_duplicates, pick_key, place_of
 from minestream.kernels.sweep import Screening, Survivors, is_crowded, wanted
-from minestream.kernels.types import ELIGIBLE, FARTHEST, NEARER_CAP, NEAREST, WITHIN, Problem
+from minestream.kernels.types import ELIGIBLE, NEARER_CAP, NEAREST, WITHIN, Problem
 
 AHEAD = 16  # rows asked of the memory before their turn
 
@@ -45,7 +45,6 @@ class Scratch(NamedTuple):
     at: NDArray[np.int64]  # [8] rows of Vectors
     slot: NDArray[np.int32]  # [8]
     x: NDArray[np.float64]  # [8] canonical distances
-    minus_x: NDArray[np.float64]  # [survivors of an anchor with many pairs, at most]
 
 
 class Taken(NamedTuple):
@@ -57,8 +56,8 @@ class Taken(NamedTuple):
     key: NDArray[np.uint64]
 
 
-@kernel(allocates=True)
-def _grouped(found: Survivors, counts: np.ndarray, anchors: tuple[int, int]) -> Grouped:
+@kernel(inline=True, allocates=True)
+def grouped_of(found: Survivors, counts: np.ndarray, anchors: tuple[int, int]) -> Grouped:
     """The survivors of a range of anchors from all buffers."""
     first_anchor, end_anchor = anchors
     start = np.zeros(end_anchor - first_anchor + 2, np.int64)
@@ -84,7 +83,7 @@ def _grouped(found: Survivors, counts: np.ndarray, anchors: tuple[int, int]) -> 
 def _surely_nearer(problem: Problem, screening: Screening, i: int, lane: int, high: np.float32) -> bool:
     """Whether a candidate is certainly nearer than the bands of all pairs of anchor i, and beyond their floors."""
     _, rule, pairs, _ = problem
-    _, lanes, edges, _ = screening
+    lanes, edges = screening.lanes, screening.edges
     if not rule.count_nearer or rule.positive_duplicates == WITHIN:
         return False
     low = high - lanes.slack[lane] * np.float32(1.001)
@@ -94,83 +93,14 @@ def _surely_nearer(problem: Problem, screening: Screening, i: int, lane: int, hi
     return True
 
 
-@kernel
-def _place(minus_x: np.ndarray, x: float, after: bool) -> int:
-    """Where a distance belongs among sorted ones: before its equals, or after them."""
-    first, end = 0, minus_x.size
-    while first < end:
-        middle = (first + end) // 2
-        if -minus_x[middle] < x or (after and -minus_x[middle] == x):
-            first = middle + 1
-        else:
-            end = middle
-    return first
-
-
-@kernel
-def _offer_by_band(
-    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, i: int, scratch: Scratch
-) -> None:
-    """Offer candidates (lanes, by ascending distance) to each pair of anchor i from where its band begins, while the
-    best found may change. Cost: log2 of their number a pair, and what is offered."""
-    _, rule, pairs, best = problem
-    slots, minus_x = screening.lanes.slot, scratch.minus_x[: candidates.size]
-    a, capacity = slots[i], best.x.shape[1]
-    for pair in range(pairs.start[i], pairs.start[i + 1]):
-        first, end = _place(minus_x, pairs.low[pair], False), _place(minus_x, pairs.high[pair], True)
-        below = first - _place(minus_x, pairs.floor[pair], False) if rule.count_nearer else 0
-        step = 0
-        while step < below + end - first:
-            if step < below and best.nearer[pair] >= NEARER_CAP:
-                step = below
-                continue
-            e = first - below + step
-            if step >= below and rule.pick == FARTHEST:
-                e = end - 1 - (step - below)
-            x = -minus_x[e]
-            if step >= below and best.found[pair] == capacity:
-                worst = best.x[pair, 0]
-                if (rule.pick == NEAREST and x > worst) or (rule.pick == FARTHEST and x < worst):
-                    break
-            if rule.positive_duplicates == WITHIN:
-                load_row(vectors.row, vectors.at[candidates[e]], scratch.row)
-            offer(problem, pair, a, slots[candidates[e]], x, scratch.row, vectors.row, vectors.positive_at)
-            step += 1
-
-
 @kernel(inline=True)
-def _distances(problem: Problem, a: int, vectors: Vectors, count: int, scratch: Scratch) -> None:
+def exact_distances(problem: Problem, a: int, vectors: Vectors, count: int, scratch: Scratch) -> None:
     """Canonical distances of slot a to the first `count` rows in the scratch, into scratch.x."""
     square = problem.rows.square
     distances_to(
         problem.rule.metric, scratch.anchor_row, square[a], vectors.row, square, scratch.at[:count],
         scratch.slot[:count], scratch.x,
     )  # fmt: skip
-
-
-@kernel(inline=True)
-def _refine_crowded(
-    problem: Problem, screening: Screening, vectors: Vectors, candidates: np.ndarray, highs: np.ndarray, i: int,
-    scratch: Scratch, out_counts: np.ndarray,
-) -> None:  # fmt: skip
-    """Refine the survivors of an anchor that has many pairs: all become exact, and are sorted by distance."""
-    slots, count = screening.lanes.slot, 0
-    for e in range(candidates.size):
-        if wanted(problem, screening, i, candidates[e], highs[e]):
-            candidates[count] = candidates[e]
-            count += 1
-    for e in range(0, count, 8):
-        few = min(8, count - e)
-        for q in range(few):
-            scratch.at[q], scratch.slot[q] = vectors.at[candidates[e + q]], slots[candidates[e + q]]
-        _distances(problem, slots[i], vectors, few, scratch)
-        for q in range(few):
-            scratch.minus_x[e + q] = -scratch.x[q]
-    sort_falling(candidates, scratch.minus_x, 0, count)
-    _offer_by_band(problem, screening, vectors, candidates[:count], i, scratch)
-    out_counts[0] += count
-    out_counts[1] += count  # that a sharper screen would let fewer through is not known
-    set_gates(problem, screening, True, i)
 
 
 @kernel(inline=True)
@@ -183,7 +113,7 @@ def _next_wanted(
     _, _, pairs, best = problem
     slots, count = screening.lanes.slot, 0
     while e < candidates.size and count < 8:
-        lane, high = candidates[e], highs[e]
+        lane, high = int(candidates[e]), highs[e]
         e += 1
         if not wanted(problem, screening, i, lane, high):
             continue
@@ -212,7 +142,7 @@ def _refine_anchor(
             prefetch_row(vectors.row, vectors.at[candidates[ahead]])
             ahead += 1
         e, count = _next_wanted(problem, screening, vectors, candidates, highs, i, e, scratch)
-        _distances(problem, a, vectors, count, scratch)
+        exact_distances(problem, a, vectors, count, scratch)
         out_counts[0] += count
         for q in range(count):
             x = scratch.x[q]
@@ -226,7 +156,7 @@ def _refine_anchor(
                 inside |= x <= farthest and x >= pairs.low[pair]
                 offer(problem, pair, a, scratch.slot[q], x, scratch.row, vectors.row, vectors.positive_at)
             out_counts[1] += inside
-        set_gates(problem, screening, True, i)
+        set_gates(problem, screening, i)
 
 
 @kernel
@@ -237,14 +167,17 @@ def _refine(
     """refine() of survivors that are grouped, with its scratch."""
     for place in range(grouped.start.size - 1):
         i, first, end = first_anchor + place, grouped.start[place], grouped.start[place + 1]
-        if first == end:
-            continue
-        candidates, highs = grouped.candidate[first:end], grouped.high[first:end]
-        load_row(vectors.row, vectors.at[i], scratch.anchor_row)
-        if is_crowded(problem.pairs, i):
-            _refine_crowded(problem, screening, vectors, candidates, highs, i, scratch, out_counts)
-        else:
+        if first < end and not is_crowded(problem.pairs, i):
+            load_row(vectors.row, vectors.at[i], scratch.anchor_row)
+            candidates, highs = grouped.candidate[first:end], grouped.high[first:end]
             _refine_anchor(problem, screening, vectors, candidates, highs, i, scratch, out_counts)
+
+
+@kernel(inline=True, allocates=True)
+def scratch_of(vectors: Vectors) -> Scratch:
+    """What refining works in."""
+    d = vectors.row.shape[1]
+    return Scratch(np.empty(d), np.empty(d), np.empty(8, np.int64), np.empty(8, np.int32), np.empty(8))
 
 
 @kernel(allocates=True)
@@ -252,11 +185,11 @@ def refine(
     problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
     vectors: Vectors, out_counts: np.ndarray,
 ) -> None:  # fmt: skip
-    """Offer survivors to the pairs of a range of anchors, and narrow their gates.
+    """Offer survivors to the pairs of a range of anchors, and narrow their gates; of anchors with many pairs see
+    crowded.py.
 
-    Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more. An
-    anchor with many pairs makes all of them exact at once, and sorts them. Cost: d in float64 a survivor that still
-    passes.
+    Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more.
+    Cost: d in float64 a survivor that still passes.
 
     Parameters
     ----------
@@ -266,15 +199,8 @@ def refine(
     vectors : Vectors
     out_counts : int64[2], added to: canonical distances, those of them within their gate
     """
-    grouped = _grouped(found, counts, anchors)
-    most = 0  # survivors of an anchor with many pairs
-    for i in range(anchors[0], anchors[1]):
-        if is_crowded(problem.pairs, i):
-            most = max(most, grouped.start[i - anchors[0] + 1] - grouped.start[i - anchors[0]])
-    d = vectors.row.shape[1]
-    at, slots = np.empty(8, np.int64), np.empty(8, np.int32)
-    scratch = Scratch(np.empty(d), np.empty(d), at, slots, np.empty(8), np.empty(most))
-    _refine(problem, screening, grouped, anchors[0], vectors, scratch, out_counts)
+    grouped = grouped_of(found, counts, anchors)
+    _refine(problem, screening, grouped, anchors[0], vectors, scratch_of(vectors), out_counts)
 
 
 @kernel
@@ -327,18 +253,18 @@ def collect(
         The anchor to go on with (the end when all are done), and how many entries were written. When none was and
         anchors are left, `out` is too small for one anchor.
     """
-    grouped = _grouped(found, counts, anchors)
+    grouped = grouped_of(found, counts, anchors)
     d, to = vectors.row.shape[1], 0
-    anchor_row, row, none = np.empty(d), np.empty(d), np.empty(0)
+    anchor_row, row = np.empty(d), np.empty(d)
     for i in range(anchors[0], anchors[1]):
         first, end = grouped.start[i - anchors[0]], grouped.start[i - anchors[0] + 1]
         if first == end:
             continue
         candidates, a = grouped.candidate[first:end], screening.lanes.slot[i]
         at, slots = vectors.at[candidates], screening.lanes.slot[candidates]
-        scratch = Scratch(anchor_row, row, at, slots, np.empty((end - first + 7) // 8 * 8), none)
+        scratch = Scratch(anchor_row, row, at, slots, np.empty((end - first + 7) // 8 * 8))
         load_row(vectors.row, vectors.at[i], anchor_row)
-        _distances(problem, a, vectors, end - first, scratch)
+        exact_distances(problem, a, vectors, end - first, scratch)
         written = _collect_anchor(problem, i, a, vectors, scratch, out, to, out_counts)
         if written < 0:
             return i, to

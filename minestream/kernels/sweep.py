@@ -71,6 +71,7 @@ class Screening(NamedTuple):
     lanes: Lanes
     edges: Edges
     gates: Gates
+    exact: bool = True  # whether the best found are candidates, and not what the probe keeps there
 
 
 class Side(NamedTuple):
@@ -191,7 +192,7 @@ def is_crowded(pairs: Pairs, i: int) -> bool:
 def wanted(problem: Problem, screening: Screening, i: int, lane: int, high: np.float32) -> bool:
     """Whether anchor i may still want the candidate in `lane`, whose affinity is at most `high`."""
     rows, rule, pairs, _ = problem
-    frame, lanes, _, gates = screening
+    frame, lanes, _, gates, _ = screening
     low = high - lanes.slack[lane] * np.float32(1.001)
     first = pairs.start[i]
     if rule.pick in (RANDOM, WEIGHTED):

@@ -19,6 +19,7 @@ from minestream.config.checks import UNCUT, refuse
 from minestream.config.derived import needs_finishing
 from minestream.config.keywords import ArrayOptions
 from minestream.config.resolve import asked_options, refuse_without_tables
+from minestream.config.resources import Resources
 from minestream.errors import UsageError
 from minestream.inputs.files import MEMORY
 from minestream.inputs.read_options import ReadOptions
@@ -32,7 +33,7 @@ from minestream.mining.stream.miner import Miner
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.rows import emit
-from minestream.search.screens import usable_screens
+from minestream.search.screens import SCAN_ROWS, screens_of
 from minestream.system.memory import scratch_errors
 from minestream.system.stats import Effort, ShardStats, merged
 from minestream.system.values import many
@@ -246,7 +247,7 @@ def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
     """
     began = time.perf_counter()
     vectors, labels = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype), np.arange(64) % 4
-    for screen in ("scan", *usable_screens(8)):
+    for screen in ("scan", *screens_of(Resources(), SCAN_ROWS + 1, 8)):
         mine_arrays(vectors, labels, screen=screen)
     if window:
         Miner(32).feed({"embedding": vectors, "label": labels})

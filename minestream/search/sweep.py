@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import gates, probe, refine, sweep
+from minestream.kernels import crowded, gates, probe, refine, sweep
 from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.types import (
     FARTHEST,
@@ -73,6 +73,7 @@ class Sweeping:
         )
         self.pairs, _ = sub_pairs(pairs, self.order.place)
         self.around_rows = self._around_rows(np.concatenate(groups))
+        self.crowded = bool((ragged.lengths(self.pairs.start) > sweep.CROWDED).any())
         self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
         self.problem = Problem(self.loaded.rows, rule, self.pairs, self.best)
         count, pair_count = self.order.anchors, self.pairs.positive.size
@@ -282,11 +283,11 @@ class Sweeping:
         vectors: refine.Vectors,
     ) -> Callable[[], None]:  # fmt: skip
         """The task of some row panels."""
-        scratch = self.codes.scratch(self.intervals)
+        scratch, screening = self.codes.scratch(self.intervals), self.screening._replace(exact=False)
         around = around._replace(row=np.empty(self.loaded.store.dimension))
 
         def task() -> None:
-            probe.probe(self.problem, self.screening, left, right, panels, around, vectors, scratch)
+            probe.probe(self.problem, screening, left, right, panels, around, vectors, scratch)
             with self.lock:
                 self.tiles += scratch.tiles
 
@@ -434,6 +435,8 @@ class Sweeping:
             pieces = []
             if self.rule.take:
                 refine.refine(own, self.screening, self.found, self.counts, anchors, vectors, exact)
+                if self.crowded:
+                    crowded.refine_crowded(own, self.screening, self.found, self.counts, anchors, vectors, exact)
             else:
                 pieces = list(self._collected(own, anchors, vectors, exact))
             with self.lock:

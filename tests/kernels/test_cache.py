@@ -313,6 +313,27 @@ def test_a_folder_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: p
     assert not kernels._is_ours(found, 0o022)
 
 
+def test_parts_of_kernels_are_compiled_with_them_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jit, "code_folder", lambda: tmp_path)
+
+    @jit.kernel
+    def _half(x: float) -> float:
+        return x / 2
+
+    @jit.kernel(inline=True)
+    def twice(x: float) -> float:
+        return x * 2
+
+    @jit.kernel
+    def both(x: float) -> float:
+        return _half(x) + twice(x)
+
+    assert both(3.0) == both(3.0) == 7.5
+    for part in (_half, twice):
+        with pytest.raises(TypeError, match="is a part of other kernels: Python cannot call it"):
+            part(3.0)
+
+
 def test_a_kernel_that_does_not_compile_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jit, "code_folder", lambda: tmp_path)
 

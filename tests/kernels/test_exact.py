@@ -177,7 +177,7 @@ def test_every_distance_of_a_scan(metric: str, dtype: str) -> None:
 
 
 @kernel
-def _elementary(values: np.ndarray, out_log: np.ndarray, out_exp: np.ndarray, out_log1p: np.ndarray) -> None:
+def elementary(values: np.ndarray, out_log: np.ndarray, out_exp: np.ndarray, out_log1p: np.ndarray) -> None:
     for i in range(values.size):
         out_log[i] = math.log(values[i])
         out_exp[i] = math.exp(-values[i])
@@ -185,7 +185,7 @@ def _elementary(values: np.ndarray, out_log: np.ndarray, out_exp: np.ndarray, ou
 
 
 @kernel
-def _roots(values: np.ndarray, out_root: np.ndarray) -> None:
+def roots(values: np.ndarray, out_root: np.ndarray) -> None:
     for i in range(values.size):
         out_root[i] = math.sqrt(values[i])
 
@@ -198,8 +198,8 @@ def test_elementary_functions_are_those_of_python() -> None:
     values = np.concatenate([values, [5e-324, 1.0, np.finfo(float).max]])
     assert values.size == 10_000
     log, exp, log1p, root = (np.empty(values.size) for _ in range(4))
-    _elementary(values, log, exp, log1p)
-    _roots(values, root)
+    elementary(values, log, exp, log1p)
+    roots(values, root)
     listed = values.tolist()
     assert log.tolist() == [math.log(v) for v in listed]
     assert exp.tolist() == [math.exp(-v) for v in listed]

@@ -14,6 +14,7 @@ from test_search import KINDS, SWEPT, adversarial, sweeping, used_share
 import minestream
 from minestream.config.metrics import METRICS
 from minestream.kernels import quantize
+from minestream.kernels.jit import kernel
 from minestream.kernels.sweep import Scratch
 from minestream.kernels.tile import CHECKED, INTERVALS, STOPPED
 from minestream.kernels.tile_shapes import host_tile
@@ -170,17 +171,25 @@ def test_the_bound_of_turned_codes_is_nearly_reached(d: int, monkeypatch: pytest
     assert 0.85 < used_share(vectors, "euclidean", "i8", mirrored=False) <= 1
 
 
+@kernel(allocates=True)
+def rotated(found: quantize.Rotation, rows: np.ndarray) -> tuple[np.ndarray, float]:
+    """A few rows as they are rotated, and the bound of the error."""
+    count, d = rows.shape
+    work = quantize._rotation_scratch(found.axes, d)
+    work.z[:count] = rows
+    quantize._rotate_rows(found.axes, count, work)
+    return work.y[:count, :d].copy(), quantize._rotation_error(found, d)
+
+
 @pytest.mark.parametrize("signs", [1, -1])
 @pytest.mark.parametrize("d", [8, 64, 65, 300])
 def test_the_error_of_the_rotation_stays_within_its_bound(d: int, signs: int) -> None:
     with always_turned():
         found = rotation.rotation_of(loaded_rows(steep(600, d), "euclidean"))
-    matrix, work = matrix_of(found, d), quantize._rotation_scratch(found.axes, d)
-    rows = np.abs(np.random.default_rng(d).normal(size=work.z.shape)) * np.where(matrix[0] < 0, -1.0, signs)
-    work.z[:] = rows
-    quantize._rotate_rows(found.axes, len(rows), work)
-    error = np.linalg.norm(work.y[:, :d] - rows @ matrix.T, axis=1) / np.linalg.norm(rows, axis=1)
-    bound = quantize._rotation_error(found, d)
+    matrix = matrix_of(found, d)
+    rows = np.abs(np.random.default_rng(d).normal(size=(4, d))) * np.where(matrix[0] < 0, -1.0, signs)
+    turned, bound = rotated(found, rows)
+    error = np.linalg.norm(turned - rows @ matrix.T, axis=1) / np.linalg.norm(rows, axis=1)
     assert 0 < error.max() <= bound < 1e-4
 
 

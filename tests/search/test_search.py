@@ -502,7 +502,7 @@ class Swept(NamedTuple):
 
 
 @kernel
-def _products(
+def products_of(
     rows: np.ndarray, columns: np.ndarray, control: np.ndarray, row_terms: np.ndarray, column_terms: np.ndarray,
     start: np.ndarray, masks: np.ndarray, out: np.ndarray,
 ) -> int:  # fmt: skip
@@ -549,7 +549,7 @@ def swept_rows(vectors: np.ndarray[Any, Any], metric: str, screen: str, mirrored
         side.terms[:, LOW], side.terms[:, HIGH] = -np.inf, np.inf
     out = np.empty((len(left.panels), len(right.panels), shape.rows * shape.columns), np.float32)
     masks = np.zeros((2, shape.rows), np.uint64)
-    passed = _products(left.panels, right.panels, control, left.terms, right.terms, right.start, masks, out)
+    passed = products_of(left.panels, right.panels, control, left.terms, right.terms, right.start, masks, out)
     assert passed == out.shape[0] * out.shape[1]
     products = out.reshape(*out.shape[:2], shape.rows, shape.columns).swapaxes(1, 2)
     products = products.reshape(len(left.panels) * shape.rows, -1)[:n, :n]
