@@ -187,7 +187,7 @@ def test_blocks(name: str, tmp_path: Path) -> None:
     for size, count in ((2_048, 600), (2_048, 9_000), (4_096, 9_000)):  # the first loads the kernels
         anchors, single = np.arange(count, dtype=np.int32), one_pair_each(count * each)
         pairs = single._replace(start=single.start[::each], positive=np.zeros(count * each, np.int32))
-        with opened(given, tmp_path, memory="1GiB" if in_memory else "16MiB", block_rows=size) as mining:
+        with opened(given, tmp_path, memory="1GiB" if in_memory else "16MiB", block_rows=size, screen="f32") as mining:
             searcher = mining.searcher
             assert searcher.loaded.store.in_memory == in_memory
             codes = Codes(mining.loaded, "f32", searcher.workers, 2, 1 << 40 if codes_in_memory else 1, tmp_path)

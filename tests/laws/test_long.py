@@ -113,7 +113,7 @@ ENDINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("count", [3, pytest.param(100, marks=chaos)])
 @pytest.mark.parametrize("ending", list(ENDINGS))
 def test_a_run_lets_its_scratch_go_however_it_ends(count: int, ending: str, folder: Path, attack: Any) -> None:
-    options = {"labels": np.arange(len(VECTORS)) % 90, "memory": "17MiB", "anchors": 50} | ENDINGS[ending]
+    options = {"labels": np.arange(len(VECTORS)) % 90, "memory": "16MiB", "anchors": 50} | ENDINGS[ending]
     before = None
     for _ in range(count):
         with attack(KIND, "a run with its vectors in scratch, ended well or not"):
