@@ -79,6 +79,10 @@ STAGES = {
 PLANNED = {
     "pairs to compute": ("distances to compute", ": of each anchor to every candidate, and once more to its positives"),
     "shards": ("parts", ": each is kept for --resume once it is finished"),
+    "shards together": (
+        "parts mined together",
+        ": and so finished, at most; a smaller --memory keeps the first sooner",
+    ),
     "rows at most": ("rows written, at most", ""),
     "vectors bytes": ("vectors", ""),
     "memory bytes": ("--memory", ": the sizes below are shares of it, at most"),
@@ -107,6 +111,8 @@ def plan_text(report: Report) -> str:
     plan, source = dict(report.plan), report.source
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
     plan.pop("rows", None)  # those that take part
+    if plan.get("shards_together") == 1:
+        del plan["shards_together"]
     if "screen" in plan:
         plan["screen"] = SCREENS[plan["screen"]] + ": finds what may count, exact distances decide" * (
             plan["screen"] != "scan"

@@ -35,7 +35,7 @@ def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
     work, rate = mining.work(parts), kept_rate(mining.rate_key)
     seconds = report.seconds + (work / rate if rate else sampled_seconds(mining, work, mine))
     seconds += FINISH_SECONDS * mining.plan.facts["rows_at_most"] * needs_finishing(mining.config)
-    plan = report.plan | {"projected_seconds": round(seconds, 2)}
+    plan = report.plan | {"shards_together": mining.together(parts), "projected_seconds": round(seconds, 2)}
     return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
 
 

@@ -138,6 +138,7 @@ def _mine_tables(
 
 def _mine_here(mining: Mining, run: Run, todo: Sequence[int]) -> None:
     """Mine shards in this process; while one is mined, the part of the one before is written."""
+    run.together = mining.together(todo)
     with mining.recording_rate(), Behind() as writing:
         for index, result in mine_shards(mining, todo):
             writing.run(partial(write_part, run, index, result))

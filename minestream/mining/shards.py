@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
+from minestream.config.rules import HERE
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
@@ -160,6 +161,11 @@ class Mining:
             held += cost
         if together:
             yield together
+
+    def together(self, todo: Sequence[int]) -> int:
+        """The most of some shards that --memory lets this process mine, and so finish, together; 1 where others say."""
+        told = self.config.negatives > 0 and self.resources.engine == HERE
+        return max(map(len, self.rounds(todo)), default=1) if told else 1
 
     def _answer_bytes(self, anchors: NDArray[np.int32]) -> int:
         """The bytes that these anchors and their pairs take while they are mined."""

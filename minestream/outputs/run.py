@@ -174,6 +174,7 @@ class Run(PartWriter):
         super().__init__(target or output, plan, output.partial)
         self.output, self.lock, self.folder = output, lock, output.partial  # a run's own scratch may lie there too
         self._may_replace = may_replace
+        self.together = 1  # parts that are finished together, as --memory has it
         self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
         self._in_single = 0
 
@@ -195,7 +196,8 @@ class Run(PartWriter):
     def _to_go_on(self, kept: bool) -> str:
         """What to do after an end that is nobody's mistake."""
         if not kept:
-            return "no part was finished: the next run begins again"
+            many = f", as {self.together} are mined together (a smaller --memory: fewer)" * (self.together > 1)
+            return f"no part was finished{many}: the next run begins again"
         if self.plan["config"]["window"] is not None:
             return "a stream is not resumed: --overwrite begins again"
         return "finished parts are kept: --resume goes on from there"

@@ -644,7 +644,7 @@ def test_notes_are_printed_once(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Callable[..., list[Any]]) -> None:
     plan = {
         "rows": 100, "pairs_to_compute": 9900, "shards": 2, "screen": "i8", "projected_bytes": 3 << 20,
-        "projected_seconds": 90.0, "new_thing": {"a_rows": 7},
+        "shards_together": 2, "projected_seconds": 90.0, "new_thing": {"a_rows": 7},
     }  # fmt: skip
     library("mine", a_report(plan=plan, complete=False))
     _, out, _ = output_of(capsys, "mine", "x", "--dry-run")
@@ -653,6 +653,7 @@ def test_dry_run_prints_the_plan(capsys: pytest.CaptureFixture[str], library: Ca
         "nothing was mined",
         "distances to compute 9,900: of each anchor",
         "parts 2: each is kept",
+        "parts mined together 2: and so finished",
         "screen int8: finds what may count",
         "projected bytes 3.0 MiB",
         "1 min 30 s",

@@ -15,7 +15,8 @@ from worlds import clustered
 
 import minestream
 from minestream.kernels import jit
-from minestream.mining import estimates, rates, shards
+from minestream.mining import estimates, pipeline, rates, shards
+from minestream.mining.shards import Mining
 from minestream.search.work import WorkMeter
 from minestream.system import progress
 from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
@@ -406,6 +407,35 @@ def test_a_dry_run_of_a_slice_counts_the_slice(
     monkeypatch.setattr(estimates, "kept_rate", lambda kind: 1e6)
     whole, half = dry(table, tmp_path), dry(table, tmp_path, shard="1/2")
     assert 0.4 * whole < half < 0.7 * whole
+
+
+@pytest.mark.parametrize(("memory", "expected"), [("16MiB", 2), ("64MiB", 8)])
+def test_a_dry_run_and_an_interrupt_say_how_many_parts_are_mined_together(
+    memory: str, expected: int, small_parts: None, folder: Path, table: pa.Table, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Of 8 parts whose answers take 1.5 MiB each; a quarter of the memory is for those mined together."""
+    monkeypatch.setattr(Mining, "_answer_bytes", lambda *_: 3 << 19)
+    monkeypatch.setattr(estimates, "kept_rate", lambda kind: 1e9)
+    options = QUIET | {"memory": memory, "screen": "f32"}
+    planned = minestream.mine(table, tmp_path / "out.parquet", **options, dry_run=True)
+    assert (planned.plan["shards"], planned.plan["shards_together"]) == (8, expected)
+    every = minestream.mine(table, tmp_path / "out", **QUIET, negatives=0, emit="pairs", dry_run=True)
+    assert every.plan["shards_together"] == 1, "the memory has no say there"
+    mine_round, rounds = pipeline._mine_round, []
+
+    def interrupted(mining: Any, shards: Any, meter: Any) -> Any:
+        rounds.append(len(shards))
+        if len(rounds) > 1 or expected == 8:
+            raise KeyboardInterrupt
+        return mine_round(mining, shards, meter)
+
+    monkeypatch.setattr(pipeline, "_mine_round", interrupted)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        minestream.mine(table, tmp_path / "out.parquet", **options)
+    assert set(rounds) == {expected}
+    said = "no part was finished, as 8 are mined together" if expected == 8 else "finished parts are kept"
+    assert stopped.value.__notes__[0].startswith(said)
 
 
 def test_a_sample_tells_how_long_the_run_is(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

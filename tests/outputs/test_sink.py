@@ -465,17 +465,19 @@ def test_a_full_disk_keeps_the_finished_parts(tmp_path: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize("error", [CapacityError("no space left"), TransientError("it failed"), KeyboardInterrupt()])
 @pytest.mark.parametrize(
-    ("parts", "said"),
+    ("parts", "together", "said"),
     [
-        (0, "no part was finished: the next run begins again"),
-        (1, "finished parts are kept: resume=True goes on from there"),
+        (0, 1, "no part was finished: the next run begins again"),
+        (0, 8, "no part was finished, as 8 are mined together (a smaller memory: fewer): the next run begins again"),
+        (1, 8, "finished parts are kept: resume=True goes on from there"),
     ],
 )
 def test_what_ends_a_run_says_whether_parts_are_kept(
-    tmp_path: Path, error: BaseException, parts: int, said: str
+    tmp_path: Path, error: BaseException, parts: int, together: int, said: str
 ) -> None:
     error = type(error)(*error.args)
     run = begin(tmp_path / "out.parquet")
+    run.together = together
     for index in range(parts):
         run.write_part(index, [rows_table(5)], dict)
     run.__exit__(type(error), error, None)
