@@ -302,18 +302,19 @@ def all_among(values: pa.Array, ids: pa.Array | None) -> bool:
     return same is not None and bool(pc.all(pc.is_in(same, ids)).as_py())
 
 
-def like_ids(values: pa.Array, kind: pa.DataType, name: str, notes: list[str]) -> pa.Array:
-    """`values` cast exactly to `kind`, the type of the ids they refer to, with a note; else InputError."""
-    if values.type == kind:
+def like_ids(values: pa.Array, ids: pa.Array, name: str, what: str, notes: list[str]) -> pa.Array:
+    """`values` cast exactly to the type of `ids`, those of `what` they refer to, with a note; else InputError."""
+    if values.type == ids.type:
         return values
-    cast = cast_ids(values, kind)
+    cast = cast_ids(values, ids.type)
     if cast is None:
-        first = next((value for value in values.to_pylist() if not _WHOLE_NUMBER.fullmatch(str(value))), values[0])
+        every = values.to_pylist()
+        first = next((value for value in every if not _WHOLE_NUMBER.fullmatch(str(value))), every[0])
         raise InputError(
-            f"{name}: ids are {values.type}, those of the rows {kind}, and {first!r} cannot be one of them",
+            f"{name}: it names {what} by ids that are {values.type} like {first!r}, and those there are {one_of(ids)}",
             "write both with one type, for example as texts: column.cast(pyarrow.string())",
         )
-    notes.append(f"{os.path.basename(name)}: ids cast from {values.type} to {kind}, without loss")
+    notes.append(f"{os.path.basename(name)}: ids of {what} cast from {values.type} to {ids.type}, without loss")
     return cast
 
 
@@ -337,7 +338,7 @@ def places_of(
     """
     if ids is None:
         raise InputError(f"{name}: it names {what} by id, and these have no id column", "name one with --id")
-    same = like_ids(values, ids.type, name, notes)
+    same = like_ids(values, ids, name, what, notes)
     places = np.asarray(pc.index_in(same, value_set=ids).fill_null(-1), np.int64)
     unknown = np.flatnonzero(places < 0)
     none, check = unknown.size == places.size, "check that it belongs to this input"

@@ -529,6 +529,33 @@ def test_bad_lists_are_refused(change: Callable[[], None], message: str) -> None
 
 
 @pytest.mark.usefixtures("tables")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("q.parquet", "names the queries by ids that are string like 'q0', and those there are int64 like 5000"),
+        ("c.parquet", "names the corpus by ids that are string like 'd3', and those there are int64 like 5000"),
+    ],
+)
+def test_ids_of_two_kinds_are_shown_one_of_each_side(name: str, said: str) -> None:
+    """The table whose ids they are is named; an id of the list that is a number in text would not tell them apart."""
+    rows = pq.read_table(name)
+    pq.write_table(rows.set_column(0, "id", pa.array(range(5000, 5000 + len(rows)))), name)
+    with pytest.raises(InputError, match=said):
+        run()
+
+
+@pytest.mark.usefixtures("tables")
+def test_ids_that_are_cast_are_those_of_a_table() -> None:
+    for name in ("q.parquet", "c.parquet"):
+        rows = pq.read_table(name)
+        pq.write_table(rows.set_column(0, "id", pa.array(range(len(rows)))), name)
+    write_pairs([("0", "3"), ("1", "7")])
+    report = mine("q.parquet", "out.parquet", corpus="c.parquet", qrels="p.parquet", progress="none")
+    for of in ("queries", "corpus"):
+        assert f'qrels="p.parquet": ids of the {of} cast from string to int64, without loss' in report.notes
+
+
+@pytest.mark.usefixtures("tables")
 def test_rows_outside_a_condition_are_known_and_take_no_part() -> None:
     """What is listed of them says nothing; it is no mistake of the list."""
     for name, count in (("q.parquet", 5), ("c.parquet", 40)):
