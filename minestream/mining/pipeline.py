@@ -33,6 +33,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
 from minestream.mining.driver import Driver
+from minestream.mining.engines import refuse_in_worker
 from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
@@ -107,6 +108,7 @@ def _mine_tables(
     progress_callback: Callback | None,
 ) -> Report:  # fmt: skip
     """Mine tables, all of their shards or those of a slice, into an output."""
+    refuse_in_worker(resources)
     driver = Driver(config, resources, progress_callback)
     given = given_tables(inputs, tables, resources)
     look = partial(driver.open, inputs, tables)

@@ -20,7 +20,7 @@ from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
 import minestream
 from minestream.errors import InputError, TransientError, UsageError
 from minestream.mining.engines import deal
-from minestream.system.progress import Advanced
+from minestream.system.progress import Advanced, Note
 
 pytestmark = pytest.mark.engines
 PACKAGES = {"dask": "distributed", "ray": "ray"}
@@ -180,3 +180,33 @@ def test_a_cluster_of_dask_that_runs(source: Path, whole: Path, tmp_path: Path) 
 def test_no_cluster_at_the_address(engine: str, source: Path, tmp_path: Path) -> None:
     with pytest.raises(TransientError, match="no workers of"):
         minestream.mine(source, tmp_path / "out.parquet", engine=engine, address="127.0.0.1:1", progress="none")
+
+
+def test_a_script_without_a_guard_is_told_of_it(source: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    script = tmp_path / "unguarded.py"
+    script.write_text(f"import minestream\nminestream.mine({str(source)!r}, 'out.parquet', engine='dask')\n")
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 1
+    worker, own = done.stderr.split("minestream.errors.UsageError: ")[1:]
+    assert worker.startswith(
+        'engine="dask": a worker that starts has come to this line, too\nmine in a script, under if '
+    )
+    assert own.startswith('engine="dask": no worker starts here\nmine in a script, under if __name__ == "__main__": ')
+    assert "another process" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [script.name]
+
+
+def test_waiting_for_a_worker_is_told_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    from minestream.mining.engines import dask
+
+    monkeypatch.setattr(dask, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(dask, "WORKERS_SECONDS", 0.3)
+    events: list[Any] = []
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None, silence_logs=50) as cluster:
+        there: dict[str, Any] = {"engine": "dask", "address": cluster.scheduler_address, "progress": "none"}
+        with pytest.raises(TransientError, match="no workers of dask"):
+            minestream.mine(source, tmp_path / "out", progress_callback=events.append, **there)
+    told = [event.text for event in events if isinstance(event, Note)]
+    assert told == [f"waiting for a worker of dask at {there['address']}, 0.3 s at most"]

@@ -78,7 +78,7 @@ def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tabl
     beside = (resources.vectors, resources.labels, *(getattr(tables, name) for name in tables.__slots__))
     given = [path for each in (inputs, *beside) if each is not None for path in listed(each)]
     typed = typed_paths(given, run.target.text)
-    with opened(resources, started) as workers:
+    with opened(resources, started, mining.progress.note) as workers:
         units = iter(units_of(mining, todo, workers.count))
         running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
         while running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 
@@ -20,7 +20,7 @@ RETRIES = 3
 
 
 @contextmanager
-def workers(resources: Resources, started: int) -> Iterator[Workers]:
+def workers(resources: Resources, started: int, _note: Callable[[str], None]) -> Iterator[Workers]:
     """The workers of the cluster at --address, or `started` of them started here."""
     with _cluster(resources.address, started, thread_count(resources)):
         machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
