@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from minestream.config.memory_plan import LEAST_BYTES
-from minestream.errors import UsageError
+from minestream.errors import CapacityError, UsageError
 
 PIPE = "-"  # standard input, or output, in place of a path
 
@@ -39,7 +39,7 @@ def parse_memory(text: str) -> int | None:
         units = ("MiB", "GiB", "TiB") if not unit else ()
         meant = next((each for each in units if float(digits) * UNITS[each.upper()] >= LEAST_BYTES), None)
         hint = f"{digits} is bytes: --memory {digits}{meant}" if meant else "the least is --memory 16MiB"
-        raise UsageError(f"--memory {text} is below the 16 MiB that any run needs", hint)
+        raise CapacityError(f"--memory {text} is below the 16 MiB that any run needs", hint)
     return size
 
 

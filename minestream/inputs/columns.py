@@ -314,7 +314,7 @@ class Candidates:
         what = f"several columns may be the {role}" if len(free) > 1 else none
         best = [name for name in likely or free if role != "label" or not self._mostly_differs(name)]
         named = f"name one: {_ROLES[role].option} {best[0]}" if best else ""
-        remedy = named if free else self._remedy(role, rest)
+        remedy = named if free else self._remedy(role, rest) if rest or role != "label" else ""
         instead = _ROLES[role].instead if listable else _ROLES[role].instead.rpartition(", or ")[2]
         hint = "; ".join(filter(None, (instead, remedy)))
         alone = _ALONE.get((role, *self.schema.names), hint)

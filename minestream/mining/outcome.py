@@ -163,7 +163,8 @@ def rescoring_rule(rule: Mapping[str, Any]) -> str:
 
 def source_rows(result: Mapping[str, Any]) -> Iterator[Row]:
     """What was read, of what `describe` found: columns and tables."""
-    source = result["source"]
+    own = {file["name"] for file in result["source"] if file.get("role") != "guide"}
+    source = [file for file in result["source"] if file.get("role") != "guide" or file["name"] not in own]  # a column
     yield from columns_rows(result["columns"])
     origin = ", ".join(f"{file['name']} ({many(file['rows'], 'row')})" for file in source[:SHOWN_FILES])
     yield "source", origin + (f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else "")

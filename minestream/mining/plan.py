@@ -123,10 +123,13 @@ def make_plan(
     """
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:
+        negatives = 1 if config.emit == "tuples" else config.negatives  # lists of them stand in one row
+        counts = {"--negatives": negatives, "--positives-per-anchor": config.positives_per_anchor}
+        more = " or ".join(name for name, count in counts.items() if count != 1)
         raise CapacityError(
             f"up to {many(most_rows, 'row')} would be written (the rules may leave fewer), more than --max-rows "
             f"{resources.max_rows:,}",
-            "lower --negatives or --positives-per-anchor, thin the anchors (--anchors), or raise --max-rows",
+            f"{f'lower {more}, ' * bool(more)}thin the anchors (--anchors), or raise --max-rows",
         )
     memory, store, screens = searcher.plan, searcher.loaded.store, searcher.limits.screens
     memory.check(FEWER)

@@ -240,7 +240,6 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
     "an unknown band": (["--band", "semi-hrad"], ["semi-hard"]),
     "a share that is none": (["--anchors", "half"], ["--anchors", "half"]),
     "a size that is none": (["--memory", "lots"], ["--memory", "lots"]),
-    "hardly any memory": (["--memory", "1MiB"], ["--memory", "16 MiB"]),
 }  # fmt: skip
 
 
@@ -253,7 +252,15 @@ def test_options_that_are_refused(name: str, refused: Callable[..., str]) -> Non
 
 def test_a_plan_that_does_not_fit(refused: Callable[..., str]) -> None:
     write(Path("rows.parquet"), good())
-    refused(CAPACITY, "rows.parquet", "--max-rows", "3", words=["--max-rows 3", "30"])
+    refused(CAPACITY, "rows.parquet", "--memory", "1MB", words=["--memory", "16MiB"])
+    said = refused(CAPACITY, "rows.parquet", "--max-rows", "3", words=["--max-rows 3", "30"])
+    assert "hint: thin the anchors" in said, "one negative of one positive is the least"
+    for options, lower in (
+        (["-k", "2"], "--negatives"), (["-k", "2", "--emit", "tuples"], ""),
+        (["-k", "2", "--positives", "random", "--positives-per-anchor", "2"], "--negatives or --positives-per-anchor"),
+    ):  # fmt: skip
+        hint = f"hint: {f'lower {lower}, ' if lower else ''}thin the anchors"
+        refused(CAPACITY, "rows.parquet", "--max-rows", "3", *options, words=[hint])
 
 
 # ---------------------------------------------------------------- outputs

@@ -669,7 +669,10 @@ def test_describe_text_is_one_screen_of_what_matters() -> None:
         "output": "a[b].parquet", "version": "1", "files": 2, "bytes": 2048, "rows": 1234, "config": config,
         "labels": "in words", "loss": "a formula", "counts": counts, "columns": {}, "mean_loss": 0.25,
         "mean_active_loss": 0.5, "active_rows": 617, "active_fraction": 0.5, "quantiles_of": "every value",
-        "source": [{"name": f"{place}.parquet", "rows": 1000, "crc32": {}} for place in range(5)],
+        "source": [
+            *({"name": f"{place}.parquet", "rows": 1000, "crc32": {}} for place in range(5)),
+            {"name": "4.parquet", "rows": 1000, "crc32": {}, "role": "guide"},  # its column
+        ],
         "quantiles": {"distance_ap": {"min": 0.125, "max": 0.5}, "loss": {"min": 1e-9, "max": 123456.5}},
     }  # fmt: skip
     lines = [" ".join(line.split()) for line in printing.describe_text(found).splitlines()]

@@ -18,13 +18,13 @@ import minestream
 from minestream.cli.main import cli, main
 from minestream.config.option import flag_of
 from minestream.config.resolve import OPTION_FIELDS
-from minestream.errors import InputError, MinestreamError, OutputError, UsageError
+from minestream.errors import CapacityError, InputError, MinestreamError, OutputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 
 ROWS = np.random.default_rng(2).standard_normal((40, 4)).astype(np.float32)
 LABELS = np.arange(40) % 4
-USAGE, INPUT, OUTPUT = 2, 3, 5
+USAGE, INPUT, CAPACITY, OUTPUT = 2, 3, 4, 5
 FOREIGN_FILES = {
     "x.pkl": b"\x80\x04\x95",
     "x.h5": b"\x89HDF\r\n\x1a\n",
@@ -285,7 +285,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["mine", "plain.parquet", "--label", "title", "--carry", "title,embedding", "-o", "o.parquet"], INPUT,
      "hint: each column by itself: --carry 'title' --carry 'embedding'"),
     ([*MINE, "--carry", "label,idd"], INPUT, "did you mean 'label'? known: "),
-    *(([*MINE, "--memory", given], USAGE, f"--memory {given} is below the 16 MiB that any run needs\nhint: {hint}\n")
+    *(([*MINE, "--memory", given], CAPACITY, f"--memory {given} is below the 16 MiB that any run needs\nhint: {hint}\n")
       for given, hint in (("64", "64 is bytes: --memory 64MiB"), ("10", "10 is bytes: --memory 10GiB"),
                           ("0.5", "0.5 is bytes: --memory 0.5GiB"), ("0", "the least is --memory 16MiB"),
                           ("64KiB", "the least is --memory 16MiB"))),
@@ -368,7 +368,7 @@ def known_to(command: str, said: str) -> set[str]:
 @pytest.mark.parametrize("given", ["10", "64", "0.5", "0.001", "0", "1KiB"])
 def test_a_size_that_a_hint_gives_is_taken(given: str) -> None:
     for value in (given, float(given)) if given[-1] != "B" else (given,):
-        with pytest.raises(UsageError, match="is below the 16 MiB") as raised:
+        with pytest.raises(CapacityError, match="is below the 16 MiB") as raised:
             mine_arrays(ROWS, LABELS, memory=value)  # type: ignore[arg-type]
         (size,) = re.findall('memory="(.*?)"', raised.value.hint)
         assert mine_arrays(ROWS, LABELS, memory=size).table().num_rows

@@ -301,6 +301,12 @@ def test_the_index_of_a_frame_is_no_label_unless_it_is_named(name: str, told: An
     assert open_source(both.append_column("kind", WORDS)).columns.label == "kind"
 
 
+def test_no_cast_is_advised_where_no_column_could_be_the_label() -> None:
+    with pytest.raises(InputError) as raised:
+        open_source(pa.table({"embedding": FLOATS}))
+    assert raised.value.hint.endswith('which rows belong together with label="COL"')
+
+
 @pytest.mark.parametrize("told", ["", "[]", "{}", "3", '{"index_columns": 3}', '{"index_columns": [3, null]}', "\xff"])
 def test_an_index_that_has_the_name_of_a_role_has_it_whatever_else_is_told(told: str) -> None:
     columns = {"embedding": FLOATS, "id": NUMBERS, "label": WORDS}

@@ -24,6 +24,7 @@ from minestream.mining import pipeline
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
+from minestream.search.constraints import AGAIN_TIMES, MORE, MORE_TIMES, MOST
 
 KINDS = [  # two tables, known positives, labels
     (two, known, labels)
@@ -498,6 +499,24 @@ def test_guides_that_do_not_fit_are_refused(name: str) -> None:
     labels = {"corpus_labels": [0, 1, 2] * 3} if "corpus" in given else {}
     with pytest.raises(MinestreamError, match=words):
         mine_arrays(np.eye(9), [0, 1, 2] * 3, absolute_margin=0.0, **labels, **given)
+
+
+@pytest.mark.parametrize(("nearest", "looked_at"), [(5, 20), (50, 80), (90, 320)])
+def test_a_guide_is_counted_among_the_candidates_that_the_page_says(nearest: int, looked_at: int) -> None:
+    """Of one query: the guide turns down the `nearest`, and of the others every second."""
+    angles = np.arange(401) * np.pi / 1000
+    corpus, refused = np.stack([np.cos(angles), np.sin(angles)], axis=1), np.arange(401) % 2 == 0
+    refused[: nearest + 1] = True
+    guide = np.where(refused[:, None], [1.0, 0.0], [0.0, 1.0])
+    guide[0] = [1.0, 1.0]  # of the positive
+    mined = mine_arrays(
+        corpus[:1], corpus=corpus, qrels=[(0, 0)], ids=[0], corpus_ids=np.arange(401), guide=[[1.0, 0.0]],
+        corpus_guide=guide, absolute_margin=0.0, negatives=2,
+    )  # fmt: skip
+    assert mined.stats.dropped["guide"] == refused[1 : looked_at + 1].sum()
+    page = " ".join((Path(minestream.__file__).parent / "guide" / "retrieval.md").read_text().split())
+    assert "of each pair 2 k + 16, the first by `--pick`, and four times as many, again and again" in page
+    assert (MORE_TIMES, MORE, AGAIN_TIMES, MOST) == (2, 16, 4, 2_048)
 
 
 def test_a_column_that_cannot_be_the_guide() -> None:
