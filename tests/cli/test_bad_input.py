@@ -311,8 +311,6 @@ def test_the_process_itself(tmp_path: Path) -> None:
         process.kill()
         process.wait()
     assert process.returncode == INTERRUPTED
-    assert said == (
-        "error: interrupted\nhint: no part was finished, as 4 are mined together (a smaller --memory: fewer): "
-        "the next run begins again\n"
-    )
+    said = said.replace(", as 4 are mined together (a smaller --memory: fewer)", "")  # unless mining has not begun
+    assert said == "error: interrupted\nhint: no part was finished: the next run begins again\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]
