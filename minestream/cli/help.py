@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import click
+from click.core import augment_usage_errors
 from click.shell_completion import CompletionItem
 
 from minestream.system.console import show
@@ -79,6 +80,11 @@ class Command(click.Command):
         for each in self.params:
             if isinstance(each, click.Argument):
                 each.type = Text("PATH")
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line; an error says of which command, also where click leaves it out."""
+        with augment_usage_errors(ctx):
+            return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         """The option --help, which prints through `show`."""

@@ -54,14 +54,14 @@ FOREIGN_OPTIONS: dict[str, str] = {
     "distance": "--metric", "include_positives": "--emit tuples", "output": "-o", "random_state": "--seed",
     "max_score": "--max-similarity", "min_score": "--min-similarity", "hard_negatives_to_mine": "--negatives (-k)",
     "positive_margin_type": "--relative-margin or --absolute-margin",
-    "limit": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
-    "max_samples": "--anchors 100 to mine for fewer anchors; --max-rows refuses a run that would write more",
+    "limit": "--anchors, to mine for fewer anchors; --max-rows refuses a run that would write more",
+    "max_samples": "--anchors, to mine for fewer anchors; --max-rows refuses a run that would write more",
     "fit exclude_rows": "make the label of such rows null, or leave them out of the file: minestream help learn",
     "describe html": "minestream.describe_html('OUT', 'page.html') writes the page",
     "profile limit": "--sample 1000 to look at fewer anchors", "verify limit": "--sample 20 to check fewer anchors",
     **{f"profile {name}": _ONE_PROFILED for name in ("corpus", "qrels")},
     **{f"fit {name}": _ONE_FITTED for name in ("corpus", "qrels")},
-    "format": "--emit", "output_file": "-o", "output_dir": "-o",
+    "force": "--overwrite", "format": "--emit", "output_file": "-o", "output_dir": "-o",
     **{f"{call} {name}": told for call, told in _NOT_WRITTEN.items()
        for name in ("out", "output", "output_file", "output_dir")},
     "gpu": _NO_DEVICE, "cuda": _NO_DEVICE, "device": _NO_DEVICE, "use_gpu": _NO_DEVICE, "fp16": _NO_DEVICE,
@@ -94,7 +94,7 @@ def unknown_option(name: str, value: object = None, known: Iterable[str] = (), o
     if plain in GONE:
         return UsageError(f"there is no option {name!r} any more", GONE[plain])
     if ours := ours or FOREIGN_OPTIONS.get(plain, ""):
-        if isinstance(value, str | int | float) and re.fullmatch(r"--[a-z-]+( \(-k\))?", ours):
+        if isinstance(value, str | int | float) and value is not True and re.fullmatch(r"--[a-z-]+( \(-k\))?", ours):
             ours = f"{ours.removesuffix(' (-k)')} {value!r}"
         return UsageError(f"no option {name!r}", meaning(ours))
     near = nearest(plain, list(known))
@@ -104,4 +104,4 @@ def unknown_option(name: str, value: object = None, known: Iterable[str] = (), o
 def nearest_value(option: str, value: str, known: list[str]) -> str:
     """The hint for an unknown value: its name here, or else the nearest known one; then all of them."""
     here = FOREIGN_VALUES.get((option, value.lower().replace("-", "_")))
-    return f"here that is {here}; known: {', '.join(known)}" if here else nearest_name(value, known)
+    return f"here that is {here}; known: {', '.join(known)}" if here else nearest_name(value.lower(), known)

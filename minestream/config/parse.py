@@ -51,7 +51,7 @@ def anchor_share(text: str | None, available: int) -> int:
     try:
         number = float(text[:-1]) if percent else int(text)
     except ValueError:
-        meant = f"did you mean {100 * float(text):g}%? " if re.fullmatch(r"0?\.\d*[1-9]\d*", text) else ""
+        meant = f"did you mean --anchors {100 * float(text):g}%? " if re.fullmatch(r"0?\.\d*[1-9]\d*", text) else ""
         raise UsageError(
             f"--anchors takes a number or a percentage, not {text!r}", f"{meant}10% is a tenth of them, 10 are ten"
         ) from None

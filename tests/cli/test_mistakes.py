@@ -239,7 +239,11 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     (["merge", "cut.parquet.slices"], OUTPUT, "hint: name what the slices are of: cut.parquet"),
     *(([*COMPARE, "--within", value], USAGE, f"--within {words}") for value, words in
       (("-1", "must be a distance of 0 or more, not -1"), ("nan", "must be a distance"), ("5", "5 is more than"))),
-    ([*MINE, "--limit", "100"], USAGE, "here that is --anchors 100 to mine for fewer anchors; --max-rows"),
+    ([*MINE, "--limit", "100"], USAGE, "here that is --anchors, to mine for fewer anchors; --max-rows"),
+    ([*MINE, "--force"], USAGE, "here that is --overwrite\n"),
+    ([*MINE, "--band", "SEMI-HARD"], USAGE, "did you mean 'semi-hard'"),
+    ([*MINE, "--negatives-per-anchor"], USAGE, "hint: minestream mine --help-all"),
+    (["profile", "in.parquet", "--near"], USAGE, "hint: minestream profile --help lists"),
     (["profile", "in.parquet", "--limit", "9"], USAGE, "here that is --sample 1000"),
     (["verify", "m.parquet", "--limit=9"], USAGE, "here that is --sample 20"),
     (["export", "m.parquet", "--format", "trec"], USAGE, "here that is --emit"),

@@ -286,6 +286,12 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_is_read_only_is_left_for_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
+    with pytest.raises(OutputError, match="the folder is read-only\nchoose another place"):
+        sink.Output(tmp_path / "out").check(resume=False, overwrite=False)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_device_or_pipe_is_refused(tmp_path: Path, overwrite: bool) -> None:
     os.mkfifo(tmp_path / "pipe")

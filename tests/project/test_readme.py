@@ -94,6 +94,11 @@ def test_the_checks_run_the_commands_of_the_readme() -> None:
     assert all(f'run "{command}"\n' in script for command in commands)
 
 
+def test_where_nothing_else_is_said_of_it_k_0_is_for_pairs() -> None:
+    for text in (README, GUIDE["machines"]):
+        assert all(re.search(r"pairs of `$|pairs $", text[: at.start()]) for at in re.finditer("-k 0", text))
+
+
 @pytest.mark.parametrize("row", json.loads((ROOT / "bench/results/defects.json").read_text(encoding="utf-8")))
 def test_a_mended_defect_names_a_test_that_is_there(row: dict[str, str]) -> None:
     path, name = row["test"].split("::")
