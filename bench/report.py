@@ -39,6 +39,7 @@ ENGINE_TITLES = ("job", "engine", "workers", "whole run", "start-up", "overhead 
 SHOWN = (  # in the short table: data and job
     ("wordnet", "nearest"), ("wordnet", "default"), ("wordnet", "bulk"), ("wordnet-static", "default"),
 )  # fmt: skip
+CORES_MEASURED = 2  # from more threads on it is a model
 LEAST_RECALL = 0.98  # of the approximate search in the short table
 FIT_SHOWN = 6  # of each set, the best
 
@@ -379,6 +380,31 @@ def large(results: Results) -> str:
     )
 
 
+def cores(results: Results) -> str:
+    """What many cores would bring."""
+    rows, runs = results["rows"], {run["threads"]: run for run in results["runs"]}
+    many = [run for run in results["runs"] if run["threads"] > CORES_MEASURED]
+    left = ", ".join(
+        f"{row['stage']} {row['undivided_seconds']:.1f} of {row['one_thread_seconds']:.1f} s"
+        for row in sorted(rows, key=lambda row: -row["undivided_seconds"])
+    )
+    undivided, alone = (sum(row[f"{name}_seconds"] for row in rows) for name in ("undivided", "one_thread"))
+    together = sum(row["two_thread_seconds"] for row in rows)
+    told = ", ".join(
+        f"{run['threads']} threads {run['seconds']:,.0f} s ({run['times']:.1f} times one thread, "
+        f"{run['bytes_a_second'] / 1e9:.1f} GB/s of memory)"
+        for run in many
+    )
+    job = f"`{results['options']}`" if results["options"] else "the default job"
+    return (
+        f"**Cores**: {results['data']} ({results['file_rows']:,} x {results['dimension']}), {job}, on one thread takes "
+        f"{alone:.1f} s, on two {together:.1f} s; {undivided / alone:.0%} of the former do not divide ({left}). **By a "
+        f"model, not measured**, {results['large_rows']:,} x {results['dimension']} rows: one thread "
+        f"{runs[1]['seconds']:,.0f} s, {told}; the codes that blocks read and write are "
+        f"{results['traffic_a_row'] / 1e3:,.0f} kB a row."
+    )
+
+
 TABLES: dict[str, Callable[[Results], str]] = {
     "mine": mine, "approximate": approximate, "retrieval": retrieval, "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,
@@ -390,6 +416,7 @@ LINES: dict[str, Callable[[Results], str]] = {
     "memory": memory,
     "long": long,
     "start": start,
+    "cores": cores,
     "large": large,
 }
 

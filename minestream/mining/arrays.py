@@ -25,6 +25,7 @@ from minestream.inputs.files import MEMORY
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
+from minestream.kernels import quantize
 from minestream.mining.driver import Driver
 from minestream.mining.outcome import with_left_out
 from minestream.mining.pipeline import mine_shards
@@ -247,8 +248,13 @@ def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
     """
     began = time.perf_counter()
     vectors, labels = np.random.default_rng(0).standard_normal((64, 8)).astype(dtype), np.arange(64) % 4
-    for screen in ("scan", *screens_of(Resources(), SCAN_ROWS + 1, 8)):
+    screens = screens_of(Resources(), SCAN_ROWS + 1, 8)
+    for screen in ("scan", *screens):
         mine_arrays(vectors, labels, screen=screen)
+    if screens:
+        crowd = np.tile(vectors, (10, 1))
+        mine_arrays(crowd, np.arange(len(crowd)) % 2, positives="all", anchors="1", screen=screens[0])
+        quantize.rotate_parts(quantize.rotation_signs(8), 4, np.eye(8))
     if window:
         Miner(32).feed({"embedding": vectors, "label": labels})
     return time.perf_counter() - began

@@ -12,11 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import always_turned
 
 import minestream
 from minestream import errors
+from minestream.config.resources import Resources
 from minestream.errors import ForkedProcessError, GateMissedError, InputError, UsageError, speaking_options
 from minestream.kernels.jit import compile_counts
+from minestream.search.screens import SCAN_ROWS, screens_of
 
 RNG = np.random.default_rng(5)
 ROWS = RNG.standard_normal((400, 12)).astype(np.float32)
@@ -94,8 +97,11 @@ def test_a_gate_missed_publishes_nothing_until_it_is_changed(table_file: Path, t
 def test_nothing_is_compiled_twice() -> None:
     minestream.warmup()
     before = compile_counts()
-    minestream.mine_arrays(ROWS, LABELS, screen="f32")
-    minestream.mine_arrays(ROWS, LABELS, screen="scan")
+    crowd, labels = np.random.default_rng(0).normal(size=(1_200, 8)) * 0.5 ** np.arange(8), np.arange(1_200) % 2
+    for screen in ("scan", *screens_of(Resources(), SCAN_ROWS + 1, 8)):
+        minestream.mine_arrays(ROWS, LABELS, screen=screen)
+        with always_turned():
+            minestream.mine_arrays(crowd.astype(np.float32), labels, screen=screen, positives="all", anchors="9")
     assert compile_counts() == before
     minestream.warmup(window=True)
     windowed = compile_counts()  # as before where another test of this process has used windows
