@@ -7,7 +7,7 @@ import numpy as np
 from minestream.kernels.distances import load_row
 from minestream.kernels.gates import set_gates, sort_falling
 from minestream.kernels.jit import kernel
-from minestream.kernels.refine import Grouped, Scratch, Vectors, exact_distances, grouped_of, scratch_of
+from minestream.kernels.refine import Anchors, Grouped, Scratch, Vectors, exact_distances, grouped_of, scratch_of
 from minestream.kernels.select import offer
 from minestream.kernels.sweep import Screening, Survivors, is_crowded, wanted
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, WITHIN, Problem
@@ -91,15 +91,15 @@ def _refine(
 
 @kernel(allocates=True)
 def refine_crowded(
-    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
+    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
     vectors: Vectors, out_counts: np.ndarray,
 ) -> None:  # fmt: skip
     """What refine() leaves: the survivors of anchors that are crowded, whose parameters are its own.
 
     Cost: d in float64 a survivor that still passes, and log2 of their number a pair.
     """
-    grouped, most = grouped_of(found, counts, anchors), 0
-    for i in range(anchors[0], anchors[1]):
+    grouped, most = grouped_of(found, bounds, anchors), 0
+    for i in range(anchors.first, anchors.end):
         if is_crowded(problem.pairs, i):
-            most = max(most, grouped.start[i - anchors[0] + 1] - grouped.start[i - anchors[0]])
-    _refine(problem, screening, grouped, anchors[0], vectors, scratch_of(vectors), np.empty(most), out_counts)
+            most = max(most, grouped.start[i - anchors.first + 1] - grouped.start[i - anchors.first])
+    _refine(problem, screening, grouped, anchors.first, vectors, scratch_of(vectors), np.empty(most), out_counts)

@@ -29,6 +29,14 @@ class Vectors(NamedTuple):
     positive_at: NDArray[np.int64]  # [pairs] of their positives; read only when duplicates go by a threshold above 0
 
 
+class Anchors(NamedTuple):
+    """A range of anchors, or what is left of it."""
+
+    first: int
+    end: int
+    place: int  # of the range among those by which survivors are partitioned
+
+
 class Grouped(NamedTuple):
     """The survivors of a range of anchors, grouped by anchor."""
 
@@ -56,26 +64,53 @@ class Taken(NamedTuple):
     key: NDArray[np.uint64]
 
 
+@kernel(allocates=True)
+def partition(found: Survivors, count: int, first: np.ndarray, out_bounds: np.ndarray) -> None:
+    """Put the survivors of one buffer in the order of the ranges of their anchors. Cost: twice their number.
+
+    Parameters
+    ----------
+    found : Survivors, arrays (entries,), changed
+    count : how many entries there are
+    first : int64[ranges], the first anchor of each, ascending
+    out_bounds : int64[ranges + 1], where those of each range begin, and the end
+    """
+    out_bounds[:] = 0
+    for e in range(count):
+        out_bounds[np.searchsorted(first, found.anchor[e], side="right")] += 1
+    for each in range(1, out_bounds.size):
+        out_bounds[each] += out_bounds[each - 1]
+    head = out_bounds.copy()
+    for each in range(first.size):
+        while head[each] < out_bounds[each + 1]:
+            e = head[each]
+            own = np.searchsorted(first, found.anchor[e], side="right") - 1
+            to = head[own]
+            for field in (found.anchor, found.candidate):
+                field[e], field[to] = field[to], field[e]
+            found.high[e], found.high[to] = found.high[to], found.high[e]
+            head[own] += 1
+
+
 @kernel(inline=True, allocates=True)
-def grouped_of(found: Survivors, counts: np.ndarray, anchors: tuple[int, int]) -> Grouped:
+def grouped_of(found: Survivors, bounds: np.ndarray, anchors: Anchors) -> Grouped:
     """The survivors of a range of anchors from all buffers."""
-    first_anchor, end_anchor = anchors
-    start = np.zeros(end_anchor - first_anchor + 2, np.int64)
-    for b in range(counts.size):
-        for e in range(counts[b]):
+    start = np.zeros(anchors.end - anchors.first + 2, np.int64)
+    for b in range(bounds.shape[0]):
+        for e in range(bounds[b, anchors.place], bounds[b, anchors.place + 1]):
             i = found.anchor[b, e]
-            if i >= first_anchor and i < end_anchor:
-                start[i - first_anchor + 2] += 1
+            if i >= anchors.first:
+                start[i - anchors.first + 2] += 1
     for i in range(2, start.size):
         start[i] += start[i - 1]
     grouped = Grouped(start[:-1], np.empty(start[-1], np.int32), np.empty(start[-1], np.float32))
-    for b in range(counts.size):
-        for e in range(counts[b]):
+    for b in range(bounds.shape[0]):
+        for e in range(bounds[b, anchors.place], bounds[b, anchors.place + 1]):
             i = found.anchor[b, e]
-            if i >= first_anchor and i < end_anchor:
-                to = start[i - first_anchor + 1]  # where the next of an anchor goes is, after the last, where it ends
+            if i >= anchors.first:
+                to = start[i - anchors.first + 1]  # where the next of an anchor goes is, after the last, where it ends
                 grouped.candidate[to], grouped.high[to] = found.candidate[b, e], found.high[b, e]
-                start[i - first_anchor + 1] = to + 1
+                start[i - anchors.first + 1] = to + 1
     return grouped
 
 
@@ -182,7 +217,7 @@ def scratch_of(vectors: Vectors) -> Scratch:
 
 @kernel(allocates=True)
 def refine(
-    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
+    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
     vectors: Vectors, out_counts: np.ndarray,
 ) -> None:  # fmt: skip
     """Offer survivors to the pairs of a range of anchors, and narrow their gates; of anchors with many pairs see
@@ -194,13 +229,13 @@ def refine(
     Parameters
     ----------
     found : Survivors, arrays (buffers, entries)
-    counts : int64[buffers], how many entries each buffer has
-    anchors : the first anchor of the range, and its end
+    bounds : int64[buffers, ranges + 1], of partition()
+    anchors : Anchors
     vectors : Vectors
     out_counts : int64[2], added to: canonical distances, those of them within their gate
     """
-    grouped = grouped_of(found, counts, anchors)
-    _refine(problem, screening, grouped, anchors[0], vectors, scratch_of(vectors), out_counts)
+    grouped = grouped_of(found, bounds, anchors)
+    _refine(problem, screening, grouped, anchors.first, vectors, scratch_of(vectors), out_counts)
 
 
 @kernel
@@ -240,7 +275,7 @@ def _collect_anchor(
 
 @kernel(allocates=True)
 def collect(
-    problem: Problem, screening: Screening, found: Survivors, counts: np.ndarray, anchors: tuple[int, int],
+    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
     vectors: Vectors, out: Taken, out_counts: np.ndarray,
 ) -> tuple[int, int]:  # fmt: skip
     """For rules that take all: append what is eligible for a range of anchors to `out`.
@@ -253,11 +288,11 @@ def collect(
         The anchor to go on with (the end when all are done), and how many entries were written. When none was and
         anchors are left, `out` is too small for one anchor.
     """
-    grouped = grouped_of(found, counts, anchors)
+    grouped = grouped_of(found, bounds, anchors)
     d, to = vectors.row.shape[1], 0
     anchor_row, row = np.empty(d), np.empty(d)
-    for i in range(anchors[0], anchors[1]):
-        first, end = grouped.start[i - anchors[0]], grouped.start[i - anchors[0] + 1]
+    for i in range(anchors.first, anchors.end):
+        first, end = grouped.start[i - anchors.first], grouped.start[i - anchors.first + 1]
         if first == end:
             continue
         candidates, a = grouped.candidate[first:end], screening.lanes.slot[i]
@@ -269,4 +304,4 @@ def collect(
         if written < 0:
             return i, to
         to = written
-    return anchors[1], to
+    return anchors.end, to

@@ -11,6 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 TAKEN_ENTRIES = 1 << 18
 SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
 ANSWERED_PAIRS = 2_048  # whose lists are sorted together
+
+
+class Ranges(NamedTuple):
+    """Ranges of anchors, by which each thread's survivors are partitioned; all of a range are refined by one task."""
+
+    cuts: list[tuple[int, int]]
+    first: NDArray[np.int64]  # [ranges]
+    bounds: NDArray[np.int64]  # [threads, ranges + 1] see refine.partition
 
 
 class Sweeping:
@@ -128,7 +137,6 @@ class Sweeping:
             self.found = sweep.Survivors(
                 np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32)
             )
-        self.counts = np.zeros(self.threads, np.int64)
 
     def _reconsider(self, tiles: int, vain: int) -> None:
         """Go on with the next screen where that is predicted, from all steps so far, to be faster.
@@ -348,20 +356,19 @@ class Sweeping:
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        before = int(self.tiles[0]), self.exact.copy()
+        before, ranges = (int(self.tiles[0]), self.exact.copy()), self._ranges(left, right)
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
-            self.counts[:] = 0
             with self.setting.stage("sweep"):
-                self.workers.run([self._sweeper(left, right, todo, thread) for thread in range(self.threads)])
+                self.workers.run([self._sweeper(left, right, todo, ranges, thread) for thread in range(self.threads)])
             with self.setting.stage("refine"):
-                self._refine(left, right)
+                self._refine(left, right, ranges)
         exact = self.exact - before[1]
         self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
 
     def _sweeper(
-        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], thread: int
+        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], ranges: Ranges, thread: int
     ) -> Callable[[], None]:
         """The task of one thread: unit after unit until none is left or its buffer is full."""
         out = sweep.Survivors._make(field[thread] for field in self.found)
@@ -380,20 +387,15 @@ class Sweeping:
                 if unit < end:
                     todo.append((unit, end))
                     break
+            refine.partition(out, found, ranges.first, ranges.bounds[thread])
             with self.lock:
-                self.counts[thread] = found
                 self.tiles += scratch.tiles
                 self.tally += scratch.tally
 
         return task
 
-    def _refine(self, left: sweep.Side, right: sweep.Side) -> None:
-        """Make survivors exact, with a range of anchors for each task."""
-        total = int(self.counts.sum())
-        if not total:
-            return
-        self.survivors += total
-        self.refined += total
+    def _ranges(self, left: sweep.Side, right: sweep.Side) -> Ranges:
+        """The anchors of both sides in ranges, one for each task that refines."""
         anchors = self.order.anchors
         left_end = min(left.first + left.lanes, anchors)
         right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)
@@ -403,8 +405,19 @@ class Sweeping:
                 pairs = int(self.pairs.start[end] - self.pairs.start[first])
                 parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
                 cuts += [(first + part.start, first + part.stop) for part in parts]
+        first_of = np.array([first for first, _ in cuts], np.int64)
+        return Ranges(cuts, first_of, np.zeros((self.threads, len(cuts) + 1), np.int64))
+
+    def _refine(self, left: sweep.Side, right: sweep.Side, ranges: Ranges) -> None:
+        """Make survivors exact, with a range of anchors for each task."""
+        total = int(ranges.bounds[:, -1].sum())
+        if not total:
+            return
+        self.survivors += total
+        self.refined += total
         vectors = self._vectors([left, right])
-        self.workers.run([self._refiner(cut, vectors) for cut in cuts])
+        anchors = [refine.Anchors(*cut, place) for place, cut in enumerate(ranges.cuts)]
+        self.workers.run([self._refiner(some, ranges.bounds, vectors) for some in anchors])
 
     def _vectors(self, sides: list[sweep.Side]) -> refine.Vectors:
         """The vectors of both sides."""
@@ -427,18 +440,20 @@ class Sweeping:
         positive_at[pair] = back[lanes.size :]
         return refine.Vectors(self.loaded.store.take(unique), at, positive_at)
 
-    def _refiner(self, anchors: tuple[int, int], vectors: refine.Vectors) -> Callable[[], None]:
+    def _refiner(
+        self, anchors: refine.Anchors, bounds: NDArray[np.int64], vectors: refine.Vectors
+    ) -> Callable[[], None]:
         exact, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
         own = self.problem._replace(best=self.best._replace(tally=tally))
 
         def task() -> None:
             pieces = []
             if self.rule.take:
-                refine.refine(own, self.screening, self.found, self.counts, anchors, vectors, exact)
+                refine.refine(own, self.screening, self.found, bounds, anchors, vectors, exact)
                 if self.crowded:
-                    crowded.refine_crowded(own, self.screening, self.found, self.counts, anchors, vectors, exact)
+                    crowded.refine_crowded(own, self.screening, self.found, bounds, anchors, vectors, exact)
             else:
-                pieces = list(self._collected(own, anchors, vectors, exact))
+                pieces = list(self._collected(own, anchors, bounds, vectors, exact))
             with self.lock:
                 self.exact += exact
                 self.tally += tally
@@ -448,19 +463,19 @@ class Sweeping:
         return task
 
     def _collected(
-        self, problem: Problem, anchors: tuple[int, int], vectors: refine.Vectors, exact: NDArray[np.int64]
-    ) -> Iterator[refine.Taken]:
-        (first, end), size = anchors, TAKEN_ENTRIES
-        while first < end:
+        self, problem: Problem, anchors: refine.Anchors, bounds: NDArray[np.int64], vectors: refine.Vectors,
+        exact: NDArray[np.int64],
+    ) -> Iterator[refine.Taken]:  # fmt: skip
+        size = TAKEN_ENTRIES
+        while anchors.first < anchors.end:
             out = refine.Taken(
                 np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size), np.empty(size, np.uint64)
             )
-            first, written = refine.collect(
-                problem, self.screening, self.found, self.counts, (first, end), vectors, out, exact
-            )
+            first, written = refine.collect(problem, self.screening, self.found, bounds, anchors, vectors, out, exact)
+            anchors = anchors._replace(first=first)
             if written:
                 yield refine.Taken._make(field[:written].copy() for field in out)
-            elif first < end:
+            elif anchors.first < anchors.end:
                 size *= 4
 
     def _keep(self, piece: refine.Taken) -> None:

@@ -22,7 +22,7 @@ from minestream.config.metrics import METRICS
 from minestream.inputs.dataset import prepare
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import Store
-from minestream.kernels import distances, quantize, sweep
+from minestream.kernels import distances, quantize, refine, sweep
 from minestream.kernels.jit import kernel
 from minestream.kernels.tile import HIGH, LOW, SCALE, address, tile, tile_shape
 from minestream.kernels.tile_shapes import TILES, host_tile
@@ -832,3 +832,20 @@ def test_a_screen_that_cannot_be_had_is_replaced_and_said(monkeypatch: pytest.Mo
         "screen 'i8' is not for this processor, or not for rows of this length: 'f32' is used"
     ]
     assert not any("f32" in note for note in expected.notes)
+
+
+@given(st.lists(st.integers(0, 99), max_size=300), st.sets(st.integers(1, 99), max_size=9))
+def test_survivors_are_partitioned_by_ranges_of_anchors(anchors: list[int], cuts: set[int]) -> None:
+    """Each keeps its candidate and affinity, and what lies behind the last stays where it is."""
+    anchor, first = np.array([*anchors, 7], np.int32), np.array([0, *sorted(cuts)], np.int64)
+    candidate = np.arange(anchor.size, dtype=np.int32)
+    found = sweep.Survivors(anchor.copy(), candidate.copy(), candidate.astype(np.float32))
+    bounds = np.empty(first.size + 1, np.int64)
+    refine.partition(found, len(anchors), first, bounds)
+    assert (bounds[0], bounds[-1]) == (0, len(anchors))
+    place = np.repeat(np.arange(first.size), np.diff(bounds))
+    assert (place == np.searchsorted(first, found.anchor[:-1], side="right") - 1).all()
+    assert (found.anchor == anchor[found.candidate]).all()
+    assert (found.high == found.candidate).all()
+    assert sorted(found.candidate) == candidate.tolist()
+    assert found.candidate[-1] == candidate[-1]
