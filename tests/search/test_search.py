@@ -834,6 +834,7 @@ def test_a_screen_that_cannot_be_had_is_replaced_and_said(monkeypatch: pytest.Mo
     assert not any("f32" in note for note in expected.notes)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 99), max_size=300), st.sets(st.integers(1, 99), max_size=9))
 def test_survivors_are_partitioned_by_ranges_of_anchors(anchors: list[int], cuts: set[int]) -> None:
     """Each keeps its candidate and affinity, and what lies behind the last stays where it is."""
