@@ -269,7 +269,7 @@ COMMANDS: list[tuple[list[str], int, str]] = [
     *(([*MINE, "--metric", given], USAGE, f"here that is {ours}") for given, ours in
       (("l2", "euclidean"), ("L2", "euclidean"), ("ip", "dot"), ("inner_product", "dot"), ("angular", "cosine"))),
     ([*MINE, "--metric", "manhattan"], USAGE, "known: cosine, euclidean, sqeuclidean, dot"),
-    ([*MINE, "--anchors", "0.1"], USAGE, "did you mean 10%?"),
+    ([*MINE, "--anchors", "0.1"], USAGE, "did you mean --anchors 10%?"),
     ([*MINE, "--metric", "euclidean"], USAGE, "hint: minestream profile INPUT --metric euclidean recommends one"),
     ([*MINE, "--margin", "5"], USAGE, "cosine and euclidean end at 2"),
     ([*MINE, "--relative-margin", "5%"], USAGE, "write a share: 0.05 keeps what is at most 95 % as similar; for"),

@@ -144,6 +144,7 @@ def test_other_names_of_the_command_line_are_answered_with_the_keyword(function:
         (lambda: minestream.mine("a.parquet", bandd="easy"), "no option 'bandd'\ndid you mean 'band'"),
         (lambda: minestream.mine("a.parquet", n_negatives=5), "here that is negatives=5"),
         (lambda: minestream.mine("a.parquet", force=True), "here that is overwrite=True"),
+        (lambda: minestream.mine_arrays(ROWS, LABELS, anchors=0.1), 'did you mean anchors="10%"'),
         (lambda: minestream.mine_arrays(ROWS, LABELS, hn_mining="hard"), 'here that is band="hard"'),
         (lambda: minestream.mine("a.parquet", update="x"), 'minestream.mine("NEW", corpus="ALL", shared_ids=True)'),
         (lambda: minestream.export("a.parquet", "b.parquet", emits="pml"), "no option 'emits'\ndid you mean"),

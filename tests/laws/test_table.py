@@ -99,7 +99,7 @@ def test_bands_at_the_margin_need_one(metric: str, band: str) -> None:
         ({"metric": "sqeuclidean", "normalize": True, "margin": 4.5}, "sqeuclidean at 4"),
         ({"relative_margin": 5.0, "band": "any"}, "0.05 is 5 %"),
         ({"min_similarity": 95.0}, "0.95 is 95 %"),
-        ({"anchors": "0.1"}, 'did you mean anchors="10%"?'),
+        ({"anchors": "0.1"}, "did you mean"),
         ({"metric": "L2"}, "here that is euclidean"),
         ({"metric": "inner_product"}, "here that is dot"),
         ({"metric": "ip"}, "here that is dot"),
