@@ -1,4 +1,4 @@
-"""The order of the rows in a search: lanes, in spans that are swept together."""
+"""The order of the rows in a search: lanes, in spans that are swept together, and ranges that are refined together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.kernels.sweep import Side
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Rows, Rule
 from minestream.search.context import SearchContext
 from minestream.system import ragged
+from minestream.system.threads import slices
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not meet each other
+TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
 
@@ -177,3 +180,24 @@ def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArra
                 nth[by_kind] = ragged.nth_of_run(kind[members][by_kind])
                 out += np.maximum.accumulate(nth + 1)
         offered[members[np.arange(1, members.size + 1) - out > enough]] = False
+
+
+class Ranges(NamedTuple):
+    """Ranges of anchors, by which each thread's survivors are partitioned; all of a range are refined by one task."""
+
+    cuts: list[tuple[int, int]]
+    first: NDArray[np.int64]  # [ranges]
+    bounds: NDArray[np.int64]  # [threads, ranges + 1] see refine.partition
+
+
+def ranges_of(sides: Sequence[Side], pair_start: NDArray[np.int64], threads: int) -> Ranges:
+    """The anchors of two sides of a step, the left one first, in ranges."""
+    anchors, cuts, done = pair_start.size - 1, [], 0
+    for side in sides:
+        first, end = max(side.first, done), min(side.first + side.lanes, anchors)
+        if end > first:  # an interrupt waits for the tasks that have begun
+            pairs = int(pair_start[end] - pair_start[first])
+            parts = slices(end - first, max(threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
+            cuts += [(first + part.start, first + part.stop) for part in parts]
+            done = end
+    return Ranges(cuts, np.array([first for first, _ in cuts], np.int64), np.zeros((threads, len(cuts) + 1), np.int64))

@@ -11,7 +11,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ from minestream.kernels.types import (
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
-from minestream.search.order import Order, Span
+from minestream.search.order import Order, Ranges, Span, ranges_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
 from minestream.search.work import search_work, survivor_work
@@ -54,18 +53,9 @@ UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
 BUFFER_ENTRIES, SURVIVOR_BYTES = 1 << 18, 12
 TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
-TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 TAKEN_ENTRIES = 1 << 18
 SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
 ANSWERED_PAIRS = 2_048  # whose lists are sorted together
-
-
-class Ranges(NamedTuple):
-    """Ranges of anchors, by which each thread's survivors are partitioned; all of a range are refined by one task."""
-
-    cuts: list[tuple[int, int]]
-    first: NDArray[np.int64]  # [ranges]
-    bounds: NDArray[np.int64]  # [threads, ranges + 1] see refine.partition
 
 
 class Sweeping:
@@ -356,7 +346,10 @@ class Sweeping:
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        before, ranges = (int(self.tiles[0]), self.exact.copy()), self._ranges(left, right)
+        before, ranges = (
+            (int(self.tiles[0]), self.exact.copy()),
+            ranges_of([left, right], self.pairs.start, self.threads),
+        )
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
@@ -393,20 +386,6 @@ class Sweeping:
                 self.tally += scratch.tally
 
         return task
-
-    def _ranges(self, left: sweep.Side, right: sweep.Side) -> Ranges:
-        """The anchors of both sides in ranges, one for each task that refines."""
-        anchors = self.order.anchors
-        left_end = min(left.first + left.lanes, anchors)
-        right_first, right_end = max(right.first, left_end), min(right.first + right.lanes, anchors)
-        cuts: list[tuple[int, int]] = []
-        for first, end in ((left.first, left_end), (right_first, right_end)):
-            if end > first:  # an interrupt waits for the tasks that have begun
-                pairs = int(self.pairs.start[end] - self.pairs.start[first])
-                parts = slices(end - first, max(self.threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
-                cuts += [(first + part.start, first + part.stop) for part in parts]
-        first_of = np.array([first for first, _ in cuts], np.int64)
-        return Ranges(cuts, first_of, np.zeros((self.threads, len(cuts) + 1), np.int64))
 
     def _refine(self, left: sweep.Side, right: sweep.Side, ranges: Ranges) -> None:
         """Make survivors exact, with a range of anchors for each task."""
