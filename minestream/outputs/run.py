@@ -70,7 +70,7 @@ class Output(Target):
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another place"
             )
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write {self.final}: the folder is read-only", "choose another place")
+            raise OutputError(f"cannot write {self.final}: its folder may not be written to", "choose another place")
 
     def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""

@@ -69,7 +69,9 @@ class Target:
         if not self.occupied() and not (resume and nothing):
             self.refuse_other_manifest()
             if unfinished and not (resume or overwrite):
-                hint = f"--resume goes on with it, --overwrite starts afresh{self.again}"
+                config = unfinished.get("config")
+                stream = isinstance(config, dict) and config.get("window") is not None  # whose rows are gone
+                hint = f"{'' if stream else '--resume goes on with it, '}--overwrite starts afresh{self.again}"
                 hint = "choose another name" if resume is None else hint
                 raise OutputError(f"unfinished work lies in {self.partial}", hint)
             return None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import pytest
 
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import resolved
-from minestream.errors import CapacityError, OutputError, TransientError
+from minestream.errors import CapacityError, OutputError, TransientError, speaking_options
 from minestream.outputs import parquet
 from minestream.outputs import run as sink
 from minestream.outputs import run as writer
@@ -288,7 +289,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_read_only_is_left_for_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OutputError, match="the folder is read-only\nchoose another place"):
+    with pytest.raises(OutputError, match="its folder may not be written to\nchoose another place"):
         sink.Output(tmp_path / "out").check(resume=False, overwrite=False)
 
 
@@ -509,6 +510,21 @@ def test_default_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: 
     for file in ("a", "b"):
         (tmp_path / "data" / f"{file}.parquet").touch()
     assert writer.default_output(given, "pairs") == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("window", "hint"),
+    [(None, "--resume goes on with it, --overwrite starts afresh"), (9, "--overwrite starts afresh")],
+)
+def test_only_what_can_go_on_is_said_to(tmp_path: Path, window: int | None, hint: str) -> None:
+    """The rows of a stream are gone."""
+    with suppress(KeyboardInterrupt), begin(tmp_path / "out", config={"window": window}) as run:
+        run.write_part(0, [rows_table(3)], dict)
+        raise KeyboardInterrupt
+    with speaking_options():
+        with pytest.raises(OutputError, match="unfinished work lies in") as caught:
+            begin(tmp_path / "out", config={"window": window})
+        assert caught.value.hint == hint
 
 
 def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
