@@ -43,7 +43,7 @@ class Threads:
         self.failing: dict[int, Exception] = {}  # by the number of the unit
 
     @contextmanager
-    def workers(self, resources: Any, started: int) -> Iterator[deal.Workers]:
+    def workers(self, resources: Any, started: int, _note: Any) -> Iterator[deal.Workers]:
         """Two of them on a cluster, else as many as are wanted."""
         count = 2 if resources.address else started
         with ThreadPoolExecutor(count) as pool:
