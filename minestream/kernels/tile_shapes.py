@@ -63,8 +63,9 @@ TILES: dict[str, Tile] = {
 }
 
 
+@cache
 def host_cpu() -> tuple[str, str]:
-    """The CPU that numba compiles for.
+    """The CPU that numba compiles for: asked once, since a forked child would wait for ever for LLVM's lock.
 
     Returns
     -------

@@ -273,7 +273,11 @@ def test_a_terminal_is_shown_formatted_pages(capsys: pytest.CaptureFixture[str],
 
 
 def test_keywords_of_other_tools_are_answered_with_keywords() -> None:
-    for given, ours in (({"k": 4}, "negatives=4"), ({"n_jobs": 2}, "threads=2"), ({"limit": 5}, "anchors, to mine for fewer")):
+    for given, ours in (
+        ({"k": 4}, "negatives=4"),
+        ({"n_jobs": 2}, "threads=2"),
+        ({"limit": 5}, "anchors, to mine for fewer"),
+    ):
         with pytest.raises(errors.UsageError) as refused:
             split_options(given)
         assert refused.value.hint.startswith(f"here that is {ours}")

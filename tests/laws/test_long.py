@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import multiprocessing
@@ -21,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from llvmlite.binding import ffi
 from support import set_sizes
 
 import minestream
@@ -263,7 +265,8 @@ def test_processes_and_threads_race_for_an_empty_cache(
 
 
 def in_child(names: list[str], folder: str, send: Any) -> None:
-    """The answers to jobs in a forked child."""
+    """The answers to jobs in a forked child; one that hangs says where."""
+    faulthandler.dump_traceback_later(50)
     send.send([jobs.digest(jobs.JOBS[name], Path(folder)) for name in names])
     send.close()
 
@@ -303,6 +306,35 @@ def test_forks_mine_while_threads_of_the_parent_do(count: int, folder: Path, att
         done.set()
         for thread in beside:
             thread.join()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_mines_while_a_thread_of_the_parent_is_in_llvm(folder: Path) -> None:
+    expected, done, inside = expected_digests(folder, ["f32"]), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ffi.lib._lock:
+            inside.set()
+            done.wait()
+
+    beside = threading.Thread(target=hold)
+    beside.start()
+    assert inside.wait(10)
+    try:
+        (folder / "child").mkdir()
+        receive, send = multiprocessing.get_context("fork").Pipe(duplex=False)
+        child = multiprocessing.get_context("fork").Process(
+            target=in_child, args=(["f32"], str(folder / "child"), send)
+        )
+        child.start()
+        answered = receive.poll(20)
+        if not answered:
+            child.kill()
+        assert answered, "the forked child hangs"
+        assert receive.recv() == [expected["f32"]]
+    finally:
+        done.set()
+        beside.join()
 
 
 # ---------------------------------------------------------------- many parts, many files
