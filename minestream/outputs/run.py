@@ -70,7 +70,8 @@ class Output(Target):
                 f"cannot write {self.final}: no folder {parent}", "make the folder first, or choose another place"
             )
         if not os.access(parent, os.W_OK | os.X_OK):
-            raise OutputError(f"cannot write {self.final}: its folder may not be written to", "choose another place")
+            what = f"cannot write {self.final}: its folder is read-only, or another user's"
+            raise OutputError(what, "choose another place")
 
     def refuse_foreign(self) -> None:
         """Refuse a work folder that another process writes, or that no run made."""

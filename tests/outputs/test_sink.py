@@ -289,7 +289,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_read_only_is_left_for_another_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
-    with pytest.raises(OutputError, match="its folder may not be written to\nchoose another place"):
+    with pytest.raises(OutputError, match="its folder is read-only, or another user's\nchoose another place"):
         sink.Output(tmp_path / "out").check(resume=False, overwrite=False)
 
 
