@@ -244,6 +244,8 @@ def _finished_in_memory(
 def warmup(dtype: Any = np.float32, *, window: bool = False) -> float:
     """Compile, or load from the cache, every kernel that mining rows of `dtype` uses; returns the seconds it took.
 
+    Those of a screen that is asked for, and that the processor would not choose, are compiled when it is used.
+
     window : also those of `--window` and Miner
     """
     began = time.perf_counter()
