@@ -18,7 +18,7 @@ from minestream.kernels.tile_shapes import host_tile
 SAMPLE_ROWS, TOGETHER = 8, 256  # for each dimension; read together
 DIMENSIONS = (256, 2_048)  # from the one on axes pay, up to the other they are found soon
 ROWS_OF_DIMENSION = 50  # at least, for axes to pay
-TAIL_SHARE = 0.125  # of the squared length, which may lie behind the prefix
+TAIL_SHARE = 0.08  # of the squared length, which may lie behind the prefix
 LONGEST_PREFIX = 0.625  # of the coordinates
 LARGEST_SHIFT = 5  # so that no accumulator overflows: 2^15 (2^5 prefix + rest) <= 2^31
 NOTHING = 1e-30
