@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from minestream.kernels import scan
 from minestream.kernels.types import WITHIN, Pairs, Problem, Rule, Strip
 from minestream.search.context import SearchContext
+from minestream.search.drawn import draws_decide, search_draws
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.windows import search_windows
@@ -48,6 +49,9 @@ def search(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: P
         return
     if not setting.limits.screens:
         yield from _scanned(setting, groups, pairs, rule)
+        return
+    if draws_decide(setting, pairs, rule):
+        yield from search_draws(setting, groups, pairs, rule)
         return
     sweeping = Sweeping(setting, groups, pairs, rule)
     for group in sweeping.run():
