@@ -166,46 +166,50 @@ def compiles_first() -> bool:
 
 
 class CompileLock:
-    """One compiler among all processes that share a folder: from the first miss to the end of that compile.
+    """One compiler of a kernel among all processes that share a folder: from the miss to the end of that compile.
 
     Entered at every compile, nested ones included, under numba's own lock; taken only by `acquire`. A kernel
-    that is loaded never waits. `seconds` is what compiling and loading took so far in this process, but for a compile
-    that is not done.
+    that is loaded never waits, nor one that nobody else compiles: each is a byte of the file that is locked. No two
+    processes wait for each other, since a kernel never waits for one that calls it. `seconds` is what compiling and
+    loading took so far in this process, but for a compile that is not done.
     """
 
     def __init__(self) -> None:
-        self._depth = 0
+        self._held: list[int | None] = []  # the byte locked by each compile under way, the outermost first
         self._descriptor: int | None = None
         self._began = self.seconds = 0.0
 
     def __enter__(self) -> None:
-        if self._depth == 0:
+        if not self._held:
             self._began = time.perf_counter()
-        self._depth += 1
+        self._held.append(None)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._depth -= 1
-        if self._depth == 0:
+        byte = self._held.pop()
+        if byte is not None and self._descriptor is not None and sys.platform != "win32":
+            with suppress(OSError):
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, byte)
+        if not self._held:
             self.seconds += time.perf_counter() - self._began
-        if self._depth == 0 and self._descriptor is not None:
-            if sys.platform != "win32":
-                with suppress(OSError):  # closing is not enough while a forked child holds a copy
-                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-            os.close(self._descriptor)
-            self._descriptor = None
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
 
-    def acquire(self, folder: Path) -> bool:
-        """Lock the folder until the outermost compile ends; whether that was news (then look again)."""
-        if self._descriptor is not None or sys.platform == "win32":
+    def acquire(self, path: Path) -> bool:
+        """Lock a kernel's file until the innermost compile ends; whether that was tried (then look again)."""
+        if sys.platform == "win32":
             return False
         try:
-            self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            if self._descriptor is None:
+                self._descriptor = os.open(path.parent / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            byte = int(path.stem[-8:], 16)
             give_up = time.monotonic() + LOCK_SECONDS
             while time.monotonic() < give_up:
                 with suppress(BlockingIOError):
-                    fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+                    self._held[-1] = byte
                     return True
                 time.sleep(0.02)
         except OSError:  # a file system without locks, or a folder that vanished
@@ -218,7 +222,7 @@ _compile_lock = CompileLock()
 
 def running_seconds() -> float:
     """A clock that stands still while kernels are compiled, or compiled ones loaded: for rates, and the time left."""
-    return (_compile_lock._began if _compile_lock._depth else time.perf_counter()) - _compile_lock.seconds
+    return (_compile_lock._began if _compile_lock._held else time.perf_counter()) - _compile_lock.seconds
 
 
 if hasattr(os, "register_at_fork"):  # a child would wait for ever for a lock that another thread held
@@ -306,13 +310,13 @@ class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed
         return None if folder is None else str(folder)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled signature, or None, in which case the folder is locked: the caller compiles."""
+        """The compiled signature, or None, in which case its file is locked: the caller compiles."""
         target_context.refresh()
         path = self._path(sig)
         if path is None:
             return None
         found = self._read(path, target_context)
-        if found is None and _compile_lock.acquire(path.parent):
+        if found is None and _compile_lock.acquire(path):
             found = self._read(path, target_context)  # compiled by another process while we waited
         return found
 

@@ -153,13 +153,46 @@ def test_processes_at_once_compile_once(runner: Runner) -> None:
     assert runner.run() == Outcome(90.0, 1, 0, "")
 
 
+HOLD = """
+import sys
+from pathlib import Path
+from minestream.kernels.jit import CompileLock
+lock = CompileLock()
+with lock:
+    lock.acquire(Path(sys.argv[1]))
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_processes_wait_for_a_kernel_that_another_compiles_and_for_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit, "LOCK_SECONDS", 0.2)
+    one, other = (tmp_path / f"kernel-{number:032x}.kernel" for number in (1, 2**32 - 1))
+    command, pipe = [sys.executable, "-c", HOLD, str(one)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        lock = jit.CompileLock()
+        with lock:
+            assert lock.acquire(other)
+            with lock:
+                assert lock.acquire(one)
+                assert lock._held == [2**32 - 1, None], "it is held"
+            holder.communicate()
+            with lock:
+                assert lock.acquire(one)
+                assert lock._held == [2**32 - 1, 1]
+
+
 FORK_WHILE_COMPILING = """
 import os, signal, threading, time
 import made_kernels
 from minestream.kernels import jit as compiled
 beside = threading.Thread(target=made_kernels.double_sum, args=(10,))
 beside.start()
-while not compiled._compile_lock._depth:
+while not compiled._compile_lock._held:
     time.sleep(0.001)
 child = os.fork()
 if not child:
@@ -343,6 +376,7 @@ def test_a_kernel_that_does_not_compile_leaves_no_lock(tmp_path: Path, monkeypat
 
     with pytest.raises(numba.TypingError):
         wrong(1.0)
+    assert not jit._compile_lock._held
     assert jit._compile_lock._descriptor is None
 
 
