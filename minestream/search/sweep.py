@@ -353,8 +353,10 @@ class Sweeping:
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
+            ranges.bounds[:] = 0
+            threads = range(min(self.threads, len(todo)))
             with self.setting.stage("sweep"):
-                self.workers.run([self._sweeper(left, right, todo, ranges, thread) for thread in range(self.threads)])
+                self.workers.run([self._sweeper(left, right, todo, ranges, thread) for thread in threads])
             with self.setting.stage("refine"):
                 self._refine(left, right, ranges)
         exact = self.exact - before[1]

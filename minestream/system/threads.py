@@ -32,7 +32,7 @@ class Workers:
                 "this miner was started in the parent process",
                 "start mining in the child, or use the spawn start method",
             )
-        if self._pool is None:
+        if self._pool is None or len(tasks) < 2:
             for task in tasks:
                 interrupts.check()
                 task()
@@ -104,5 +104,5 @@ def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 def slices(count: int, parts: int) -> Iterable[slice]:
     """At most `parts` slices of even size that together cover `count` things."""
-    edges = np.linspace(0, count, parts + 1).astype(int)
-    return [slice(a, b) for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True) if b > a]
+    parts = max(1, min(count, parts))
+    return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts if count else 0)]

@@ -133,11 +133,12 @@ def test_batch_split(job: str, batch_rows: int, source: Path, baseline: dict[str
 
 
 @pytest.mark.usefixtures("many_parts")
-@pytest.mark.parametrize("sizes", [(1, 1, 7), (300, 3, 100), (100, 20, 333)])
+@pytest.mark.parametrize(("count", "sizes"), [(300, (1, 1, 7)), (ROWS, (300, 3, 100)), (ROWS, (100, 20, 333))])
 @pytest.mark.parametrize("job", ["semi-hard", "pairs"])
 def test_strips_blocks_and_groups_of_anchors(
-    job: str, sizes: tuple[int, int, int], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: str, count: int, sizes: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    source = source_table(count)
     expected = run(source, tmp_path / "mined.parquet", screen="scan", **JOBS[job])
     set_sizes(monkeypatch, GROUP_ROWS=sizes[0], SCAN_STRIP_ROWS=sizes[1], BLOCK_ROWS=sizes[2])
     for screen in SCREENS:

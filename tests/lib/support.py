@@ -165,7 +165,7 @@ def drawn_options(world: World, cell: dict[str, str], rng: np.random.Generator) 
         options["scores"] = one_of("negative-distance", "none", *["similarity"] * (metric in ("cosine", "dot")))
     if emit == "pairs" and cell["band"] == "violating" and within and within >= options["margin"]:
         options["drop_duplicates_within"] = 0.0
-    options["block_rows"] = one_of(None, 1, 37, 64)
+    options["block_rows"] = one_of(None, 1 if len(world.labels) <= 100 else 7, 37, 64)  # pairs of blocks are many
     options["threads"] = one_of(1, 2, 3)
     return options
 
