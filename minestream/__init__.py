@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from minestream._version import VERSION
 
 if TYPE_CHECKING:
+    from minestream.batching.compose import batch
     from minestream.config.mine_config import MineConfig
     from minestream.config.resources import Resources
     from minestream.errors import (
@@ -48,13 +49,14 @@ __version__ = VERSION
 __all__ = [
     "CapacityError", "FitReport", "ForkedProcessError", "GateMissedError", "InputError", "Linear", "LossResult",
     "MineConfig", "Mined", "Miner", "MinestreamError", "OutputError", "Report", "Resources", "RunInterruptedError",
-    "TransientError", "UsageError", "VerifyMismatchError", "__version__", "apply", "compare", "contrastive_loss",
-    "describe", "describe_html", "export", "fit", "merge", "mine", "mine_arrays", "mine_batches", "mine_pipe",
-    "profile", "refilter", "sample", "triplet_loss", "verify", "warmup",
+    "TransientError", "UsageError", "VerifyMismatchError", "__version__", "apply", "batch", "compare",
+    "contrastive_loss", "describe", "describe_html", "export", "fit", "merge", "mine", "mine_arrays", "mine_batches",
+    "mine_pipe", "profile", "refilter", "sample", "triplet_loss", "verify", "warmup",
 ]  # fmt: skip
 
 # Where each name comes from, by module.
 _HOMES = {
+    "minestream.batching.compose": ("batch",),
     "minestream.config.mine_config": ("MineConfig",),
     "minestream.config.resources": ("Resources",),
     "minestream.errors": (

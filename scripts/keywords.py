@@ -68,6 +68,7 @@ TAKES: dict[str, tuple[str, set[str]]] = {
          "on_duplicate_ids"}
         | HOW | HIDDEN,
     ),
+    "ComposeOptions": ("batch", HOW | PAIRS | HIDDEN | {"corpus", "overwrite"}),
     "MergeOptions": (
         "merge", HOW | PAIRS | {"corpus", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
     ),

@@ -31,6 +31,7 @@ from report import short_speed, speed  # noqa: E402
 from minestream.cli.guide import pages  # noqa: E402
 from minestream.cli.main import cli  # noqa: E402
 from minestream.cli.options import in_groups, option_rows  # noqa: E402
+from minestream.config import batching  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
 from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES  # noqa: E402
 from minestream.config.trainer_formats import FORMATS, SHORT_ROWS_OF_FORMATS  # noqa: E402
@@ -208,6 +209,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "short-rows": lambda: choices("short rows", SHORT_ROWS_OF_FORMATS),
     "scores": lambda: choices("scores", SCORES),
     "presets": presets,
+    "batch-methods": lambda: choices("method", batching.METHODS),
+    "batch-presets": lambda: choices("preset", batching.PRESETS_MEAN),
+    "false-negatives": lambda: choices("false negatives", batching.FALSE_NEGATIVES),
     "commands": commands,
     "pages": guide_pages,
     "json": json_shape,

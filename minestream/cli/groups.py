@@ -23,6 +23,7 @@ COMMANDS = {
     "compare": ("Say what two splits share.", "insight", "compare"),
     "profile": ("Look at an input: margins, suspects, duplicates, hubs.", "insight", "profile"),
     "export": ("Convert mined triplets to a trainer's format.", "outputs", "export"),
+    "batch": ("Compose training batches of mined pairs.", "batching", "batch"),
     "refilter": ("Filter mined rows again by a cross-encoder's scores.", "outputs", "refilter"),
     "sample": ("Write a real sample: handwritten digits.", "outputs", "sample"),
     "fit": ("Learn a linear embedding on mined triplets.", "learn", "fit"),

@@ -129,6 +129,13 @@ CompareOptions = TypedDict("CompareOptions", {
     "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
+# Of batch.
+ComposeOptions = TypedDict("ComposeOptions", {
+    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "memory": str | int,
+    "scratch": str | PathLike[str] | None, "threads": int | None, "overwrite": bool, "progress": str, "screen": str,
+    "block_rows": int | None, "batch_rows": int,
+}, total=False)
+
 # Of merge.
 MergeOptions = TypedDict("MergeOptions", {
     "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,

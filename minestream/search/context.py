@@ -35,7 +35,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen."""
+    """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen.
+
+    Only the slots `among`, bool[n], are candidates; None: all are.
+    """
 
     loaded: Dataset
     metric: Metric
@@ -46,6 +49,7 @@ class SearchContext:
     timed: bool = True  # whether stages of a search are timed one by one
     effort: Effort = field(default_factory=Effort)
     meter: WorkMeter = field(default_factory=WorkMeter)
+    among: NDArray[np.bool_] | None = None
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""
@@ -53,7 +57,7 @@ class SearchContext:
         mask = np.arange(loaded.store.rows) >= loaded.first_candidate
         if wanted == NEGATIVE and not loaded.unlabeled_negatives:
             mask &= loaded.rows.label >= 0
-        return mask
+        return mask if self.among is None else mask & self.among
 
     def stage(self, name: str) -> AbstractContextManager[None]:
         """A context whose seconds count for a stage of the search."""

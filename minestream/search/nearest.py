@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,7 @@ class Neighbors(NamedTuple):
 
 def nearest(
     searcher: Searcher, anchors: NDArray[np.int32], k: int, kinds: Sequence[int] = (NEGATIVE,),
-    progress: Progress | None = None,
+    progress: Progress | None = None, among: NDArray[np.bool_] | None = None,
 ) -> list[Neighbors]:  # fmt: skip
     """The k nearest candidates of every anchor, of each kind.
 
@@ -46,6 +47,8 @@ def nearest(
         The relation of the neighbors to the anchor; each kind is a search.
     progress : Progress, optional
         Advanced by the anchors done.
+    among : bool[n], optional
+        The slots that may be neighbors. Default: all candidates.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def nearest(
     works = [sum(search_work(searcher.loaded, anchors, anchors.size, rule, swept)) for rule in rules]
     meter = WorkMeter(progress, anchors.size)
     meter.plan(sum(works))
-    setting = searcher.setting(ShardStats(), meter, timed=False)
+    setting = replace(searcher.setting(ShardStats(), meter, timed=False), among=among)
     groups = np.split(anchors, range(TOGETHER, anchors.size, TOGETHER))
     neighbors = []
     for rule, work in zip(rules, works, strict=True):

@@ -17,6 +17,7 @@ from minestream.system.stats import Effort, ShardStats
 from minestream.system.threads import Workers
 
 SCAN_ANCHORS = (512, 16_384)  # scanned together, at least and at most
+SCAN_CODES = 64 << 20  # of rows that are scanned
 
 
 class Searcher:
@@ -101,9 +102,14 @@ class Searcher:
             self.effort, meter,
         )  # fmt: skip
 
+    def codes(self) -> Codes:
+        """The codes of the first screen; of rows so few that they are scanned those of float32."""
+        return self._codes_of(WorkMeter(), next(iter(self.limits.screens), "f32"))
+
     def _codes_of(self, meter: WorkMeter, screen: str) -> Codes:
         if screen not in self._codes:
-            work, most = self.code_work, self.plan.code_bytes[self.limits.screens.index(screen)]
+            screens, work = self.limits.screens, self.code_work
+            most = self.plan.code_bytes[screens.index(screen)] if screens else SCAN_CODES
             self._codes[screen] = Codes(self.loaded, screen, self.workers, self.limits.threads, most, self._scratch)
             meter.advance(work)
         return self._codes[screen]

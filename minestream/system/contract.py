@@ -21,8 +21,8 @@ SNAKE = "^[a-z][a-z0-9_]*$"
 ANY = "any"
 MINED = "mine merge"
 SUBCOMMANDS = (
-    "mine", "merge", "export", "refilter", "profile", "describe", "verify", "compare", "fit", "apply", "sample",
-    "doctor",
+    "mine", "merge", "export", "batch", "refilter", "profile", "describe", "verify", "compare", "fit", "apply",
+    "sample", "doctor",
 )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ CONTRACT = (
     Key("error.exit_code", "integer", "the exit code of the process"),
 
     Key("counters.rows", "integer", "rows written; of profile those that take part; of describe and verify those held",
-        f"{MINED} export refilter profile describe verify apply sample"),
+        f"{MINED} export batch refilter profile describe verify apply sample"),
     Key("counters.rows_read", "integer", "rows read, of all tables with embeddings", MINED),
     Key("counters.rows_taking_part", "integer", "those that are anchors or candidates", MINED),
     Key("counters.rows_without_positive", "integer or null", "rows that are no anchors for want of a positive",
@@ -100,7 +100,7 @@ CONTRACT = (
     Key("counters.anchors", "integer", "anchors mined for; of verify those derived again",
         f"{MINED} refilter describe verify"),
     Key("counters.pairs", "integer", "pairs of anchor and positive; with `--emit pairs` rows",
-        f"{MINED} export refilter describe"),
+        f"{MINED} export batch refilter describe"),
     Key("counters.similar_pairs", "integer", "with `--emit pairs` rows of two similar rows; the others are dissimilar",
         f"{MINED} describe"),
     Key("counters.full", "integer", "pairs with k negatives", f"{MINED} refilter describe"),
@@ -132,6 +132,7 @@ CONTRACT = (
         "export"),
     Key("counters.dropped", "integer", "pairs left out, the empty among them", "export"),
     Key("counters.repeated", "integer", "negatives written again to fill a row", "export"),
+    Key("counters.strata", "integer", "strata that batches are composed of apart", "batch"),
     Key("counters.candidates", "integer", "mined rows that were looked at", "refilter"),
     Key("counters.pairs_without_score", "integer", "pairs whose positive has no score", "refilter"),
     Key("counters.without_positive_score", "integer", "mined rows whose positive has no score", "refilter"),
@@ -167,6 +168,8 @@ CONTRACT = (
     Key("result.plan", "object", "pairs to compute, shards (parts), bytes; of a plan also memory and seconds", MINED),
     Key("result.effort", "object", "with MINESTREAM_EFFORT=1: the work of the search, which varies", "mine"),
     Key("result.table", "object", "the table of scores: its name and checksum", "refilter"),
+    Key("result.batches", "array of integer", "how many batches each epoch has", "batch"),
+    Key("result.hardness", "object", "how near the negatives of a batch are, beside those of random batches", "batch"),
     Key("result.source", ANY, "what was read: files with rows and checksums", "profile describe"),
     Key("result.counted", "object", "which anchors histograms, margins and MAP@R are of", "profile"),
     Key("result.histograms", "object", "distances of positive and negative pairs", "profile"),
@@ -250,7 +253,10 @@ def findings(subcommand: str, found: Mapping[str, Any], **told: Any) -> dict[str
             parts[places.get(name, "counters")][name] = value
     dropped, source = found.get("dropped"), found.get("source")
     causes = left_out("candidates", dropped) if isinstance(dropped, Mapping) else []
-    causes += left_out("rows", source["dropped"] if isinstance(source, Mapping) else found.get("left_out", {}))
+    causes += left_out(
+        "pairs" if subcommand == "batch" else "rows",
+        source["dropped"] if isinstance(source, Mapping) else found.get("left_out", {}),
+    )
     path = None if subcommand in READ_ONLY else found.get("output", found.get("path"))
     outputs = [] if path is None else [output_entry(path, found.get("written", ()))]
     if outputs and "written" not in found:

@@ -397,6 +397,8 @@ WRITERS: dict[str, tuple[str, list[str], Callable[[Path], object]]] = {
                lambda out: minestream.export("m.parquet", out, emit="trec")),
     "refilter": (".parquet", [*REFILTER[:-2], "-o"],
                  lambda out: minestream.refilter("m.parquet", out, scores="scores.parquet", negatives=1)),
+    "batch": (".parquet", ["batch", "m.parquet", "--batch-size", "2", "-o"],
+              lambda out: minestream.batch("m.parquet", out, batch_size=2)),
     "compare": (".parquet", [*COMPARE, "-o"], lambda out: minestream.compare("in.parquet", "in.parquet", out=out)),
     "apply": (".parquet", ["apply", "model.npz", "in.parquet", "-o"],
               lambda out: minestream.apply("model.npz", "in.parquet", out)),
@@ -441,7 +443,9 @@ def test_mistaken_commands(arguments: list[str], code: int, words: str, capsys: 
     assert str(Path.cwd()) not in said, "a path is shown as it was typed"
 
 
-COMMANDS_OF_TABLES = ("profile", "fit", "compare", "apply", "merge", "describe", "verify", "export", "refilter")
+COMMANDS_OF_TABLES = (
+    "batch", "profile", "fit", "compare", "apply", "merge", "describe", "verify", "export", "refilter",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("command", COMMANDS_OF_TABLES)

@@ -13,12 +13,13 @@ import pytest
 
 import minestream
 from minestream.cli.main import cli, main
-from minestream.config import commands
+from minestream.config import batching, commands
 from minestream.config.commands import own_options
 from minestream.errors import UsageError
 
 TABLES: dict[str, tuple[type[Any], str]] = {
     "mine": (commands.Mining, "mine"), "merge": (commands.Merging, "merge"), "export": (commands.Exporting, "export"),
+    "batch": (batching.Batching, "batch"),
     "refilter": (commands.Refiltering, "refilter"), "profile": (commands.Profiling, "profile"),
     "verify": (commands.Verifying, "verify"), "compare": (commands.Comparing, "compare"),
     "fit": (commands.Fitting, "fit"), "apply": (commands.Applying, "apply"), "sample": (commands.Sampling, "sample"),

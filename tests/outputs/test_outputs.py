@@ -242,6 +242,7 @@ WRITERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "export lines": ("x.trec", lambda name: minestream.export("m.parquet", name, emit="trec", overwrite=True)),
     "refilter": ("x.parquet", lambda name: minestream.refilter("m.parquet", name, scores=scored(), negatives=1,
                                                                overwrite=True)),
+    "batch": ("x.parquet", lambda name: minestream.batch("m.parquet", name, batch_size=2, overwrite=True, **QUIET)),
     "compare": ("x.parquet", lambda name: minestream.compare("data", "data", out=name, overwrite=True)),
     "fit": ("x.npz", lambda name: minestream.fit("data", name, epochs=1, overwrite=True, **QUIET)),
     "apply": ("x.parquet", lambda name: minestream.apply("l.npz", "data", name, overwrite=True)),

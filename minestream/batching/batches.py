@@ -1,0 +1,98 @@
+"""Which batch each pair gets in an epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.batching.methods import AGAIN, BATCHES, Method, Plan, arranged
+from minestream.kernels import batching
+from minestream.kernels.batching import OPEN
+from minestream.system import ragged
+
+Numbers = NDArray[np.int64]
+PROGRESS = 0.9  # of the pairs that may be left, for another turn to be worth it
+UNPLACED = "every batch holds a false negative of them"
+UNFILLED = "their batch would not be full (--keep-last keeps it)"
+BEYOND = "the smallest stratum has no more batches (--equal)"
+
+
+class Ends(NamedTuple):
+    """How an epoch ends."""
+
+    keep_last: bool  # whether batches that are not full stay
+    equal: bool  # whether all strata have as many batches as the smallest
+
+
+class Epoch(NamedTuple):
+    """The batches of one epoch: the pairs of batch b are pair[start[b]:start[b + 1]]."""
+
+    start: Numbers
+    pair: Numbers
+    left_out: Counter[str]  # pairs by cause
+    fullest: int  # the pairs of the fullest batch, even if it was left out
+
+
+def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, share: float) -> Epoch:
+    """The batches of an epoch, in the order of their draws.
+
+    size : pairs of a batch
+    share : of the communities, those that stay together
+    """
+    order, left_out = arranged(plan, method.groups(plan, epoch), epoch, share), Counter[str]()
+    strata = np.bincount(plan.stratum)
+    batches: list[NDArray[np.int64]] = []
+    fullest = 0
+    for number in range(strata.size):
+        own = order[plan.stratum[order] == number]
+        if ends.equal:
+            left_out[BEYOND] += own.size - int(strata.min())
+            own = own[: strata.min()]
+        members, counts, without = _put(plan, own, size, epoch)
+        left_out[UNPLACED] += without
+        fullest = max(fullest, int(counts.max(initial=0)))
+        if not ends.keep_last:
+            left_out[UNFILLED] += int(counts[counts < size].sum())
+            members, counts = members[counts == size], counts[counts == size]
+        batches += [row[:count] for row, count in zip(members, counts.tolist(), strict=True)]
+    first = np.array([batch[0] for batch in batches], np.int64)
+    rank = np.empty(plan.stratum.size, np.int64)
+    rank[plan.draws.shuffled(epoch, BATCHES, np.arange(rank.size))] = np.arange(rank.size)
+    batches = [batches[at] for at in np.argsort(rank[first]).tolist()]
+    pair = np.concatenate([np.empty(0, np.int64), *batches])
+    return Epoch(ragged.starts([batch.size for batch in batches]), pair, +left_out, fullest)
+
+
+def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Numbers, int]:
+    """Batches of the pairs in `order`: members int64[batches, size], how many each has, and how many have no place.
+
+    Pairs that fit no open batch are tried again, by chance, while that places some; then by exchanges.
+    """
+    batch = np.empty(plan.stratum.size, np.int64)
+    opened = batching.Open(
+        np.empty((OPEN, size), np.int64), np.empty(OPEN, np.int64), np.empty(OPEN, np.int64), np.arange(OPEN),
+        np.zeros(2, np.int64),
+    )  # fmt: skip
+    placed, left = [np.empty(0, np.int64)], order
+    while left.size:
+        batching.fill(plan.slots, left, opened, batch)
+        before, placed, left = left.size, [*placed, left[batch[left] >= 0]], left[batch[left] < 0]
+        if left.size > PROGRESS * before:
+            break
+        left = plan.draws.shuffled(epoch, AGAIN, left)
+    order = np.concatenate(placed)
+    order = order[np.argsort(batch[order], kind="stable")]
+    start = ragged.grouped(batch[order], int(opened.counts[1]))
+    counts = ragged.lengths(start)
+    by_size = np.argsort(-counts, kind="stable")
+    kept = int((counts == size).sum())
+    needed = kept + -(-int(counts[by_size[kept:]].sum()) // size)
+    members = np.full((needed, size), -1)
+    some, at = ragged.take(start, by_size[:needed])
+    members[ragged.owners(some), ragged.nth(some)] = order[at]
+    _, at = ragged.take(start, by_size[needed:])
+    homeless, counts = np.concatenate([left, order[at]]), counts[by_size[:needed]]
+    return members, counts, batching.settle(plan.slots, homeless, kept, members, counts)

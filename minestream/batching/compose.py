@@ -1,0 +1,243 @@
+"""`batch`: training batches composed of mined pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream._version import VERSION
+from minestream.batching.batches import Ends, Epoch, composed
+from minestream.batching.methods import METHODS, Draws, Plan, near_pairs
+from minestream.batching.pairs import MinedPairs, column_of_pairs, read_pairs, slots_of
+from minestream.batching.written import nearest_in_batch, tables
+from minestream.config.batching import SEARCHING, Batching, asked_batching
+from minestream.config.border import public
+from minestream.config.keywords import ComposeOptions
+from minestream.config.metrics import METRICS
+from minestream.config.resolve import split_options
+from minestream.config.resources import Tables
+from minestream.errors import CapacityError, InputError, UsageError
+from minestream.inputs.dataset.dataset import Dataset
+from minestream.inputs.dataset.vectors import pair_distances
+from minestream.inputs.given import Given
+from minestream.kernels.batching import PairSlots
+from minestream.mining.driver import Driver
+from minestream.outputs.manifest import config_of
+from minestream.outputs.mined import MinedOutput, mined_output
+from minestream.outputs.origin import entries, find, same_files
+from minestream.outputs.parquet import write_rows
+from minestream.outputs.single_file import ending_in, publishing
+from minestream.search.searcher import Searcher
+from minestream.system.paths import text_of
+from minestream.system.progress import Callback
+
+GROUP_SIZE = 8  # pairs of a community, unless it is a whole batch
+LISTS = {"qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows"}
+
+
+@public(ComposeOptions, refuses=True)
+def batch(
+    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, preset: str | None = None, batch_size: int = 64,
+    method: str | None = None, group_size: int | None = None, neighbors: int | None = None, skip: int | None = None,
+    stratify: str | None = None, equal: bool = False, epochs: int = 1, hardness_schedule: str | None = None,
+    false_negatives: str = "known", false_negative_margin: float = 0.1, mask: bool = False, keep_last: bool = False,
+    seed: int = 0, source: Any = None, progress_callback: Callback | None = None, **options: Unpack[ComposeOptions],
+) -> dict[str, Any]:  # fmt: skip
+    """Compose training batches of mined pairs: pairs that are near each other meet, false negatives do not.
+
+    Parameters
+    ----------
+    mined : path
+        A mined file or folder of triplets or tuples. Its pairs are composed; its negatives go along.
+    out : path
+        The .parquet file to write: a row an (epoch, batch, place).
+    preset, batch_size, method, group_size, neighbors, skip, stratify, equal, epochs, hardness_schedule
+        As the options of `minestream batch`, whose help says what each means.
+    false_negatives, false_negative_margin, mask, keep_last
+        Likewise. A positive of another pair is a false negative of an anchor when labels, groups, qrels or exclusions
+        make it no negative, when it equals the anchor or its positive, and ("similar") when it is nearer to the
+        anchor than its own positive by more than the margin, a distance of the mined metric.
+    seed : int
+        Of what is drawn: another seed, or epoch, composes other batches.
+    source : path, list of paths or Arrow object, optional
+        The mined input, if it is neither where it was nor beside `mined` nor in the working directory; `corpus`,
+        `qrels`, `exclude` and `exclude_rows` likewise.
+    progress_callback : callable, optional
+    **options
+
+    Returns
+    -------
+    dict
+        output, batches (of each epoch), what was left out and why, hardness: the mean distance of an anchor to the
+        nearest negative in its batch, beside that of random batches, and the configuration.
+
+    Raises
+    ------
+    UsageError, InputError, CapacityError, OutputError
+
+    Notes
+    -----
+    Every pair is in one batch of every epoch, unless it is counted as left out. The bytes depend on neither threads
+    nor memory. Cost: for graph and nearest one exact search of the anchors among the positives; then batch_size
+    relations a pair and epoch, with "similar" as many distances.
+    """
+    asked = asked_batching(
+        preset=preset, batch_size=batch_size, method=method, group_size=group_size, neighbors=neighbors, skip=skip,
+        stratify=stratify, equal=equal, epochs=epochs, hardness_schedule=hardness_schedule, mask=mask,
+        false_negatives=false_negatives, false_negative_margin=false_negative_margin, keep_last=keep_last,
+    )  # fmt: skip
+    found, place = mined_output(mined), ending_in(".parquet", out, "batch")
+    tables_given = {name: options.pop(name, None) for name in ("corpus", *LISTS)}  # type: ignore[misc]
+    overwrite = options.pop("overwrite", False)
+    _, resources, _ = split_options(options, "batch")
+    paths = _paths(found, {"": source, **tables_given})
+    config = replace(
+        config_of(found.about["config"], found.path, InputError), carry=(), guide=None, seed=seed, emit="triplets"
+    )
+    given = [Given("MINED", text_of(found.path)), Given("--source", paths[""])]
+    with publishing(place, overwrite, given) as draft, Driver(config, resources, progress_callback) as driver:
+        pairs = read_pairs(found)
+        sources = driver.open(paths[""], Tables(**{name: paths[name] for name in ("corpus", *LISTS) if paths[name]}))
+        loaded, searcher = driver.dataset(sources)
+        for role, opened in (("", sources.anchors), ("corpus", None if sources.one_input else sources.corpus)):
+            if opened is not None:
+                same_files(entries(found, role), opened.identity(), "--source" if not role else "--corpus")
+        plan = _plan(asked, found, pairs, searcher, driver)
+        ends, shares = Ends(asked.keep_last, asked.equal), asked.shares()
+        method_of = METHODS[asked.method or ""]
+        counted: list[Epoch] = []
+
+        def epochs_of() -> Iterator[Epoch]:
+            driver.progress.stage("batches", asked.epochs, "epochs")
+            for number, share in enumerate(shares):
+                counted.append(composed(plan, method_of, asked.batch_size, ends, number, share))
+                _refuse_none(counted[-1], asked, found)
+                driver.progress.advance(1)
+                yield counted[-1]
+
+        negatives = slots_of(loaded, loaded.table("negative"), pairs.negative, str(found.path))
+        rows = tables(plan, pairs, negatives, epochs_of(), asked.mask)
+        first = next(rows)
+        about = {
+            "version": VERSION,
+            "batches": json.dumps(asked.config(), sort_keys=True),
+            "mined": found.about["fingerprint"],
+        }
+        metadata = {f"minestream.{name}": str(value) for name, value in about.items()}
+        record = write_rows(draft.path, first.schema, chain([first], rows), metadata)
+        report = _report(plan, asked, counted, loaded, config.metric)
+        draft.manifest = _manifest(found, asked, draft.target.final.name, record, report)
+    return draft.told(record) | {"mined": str(found.path), **report, "options": asked.config(), "rows": record["rows"]}
+
+
+def _refuse_none(epoch: Epoch, asked: Batching, found: MinedOutput) -> None:
+    """Raise InputError where not one batch was composed."""
+    if epoch.start.size > 1:
+        return
+    if not epoch.fullest:
+        raise InputError(
+            f"{found.path} holds no pair", "mine with other options: minestream describe says what is there"
+        )
+    kept = "" if asked.false_negatives == "off" else " without false negatives"
+    hint = f"--batch-size {epoch.fullest}" if epoch.fullest > 1 else "--keep-last keeps batches that are not full"
+    off = ", or --false-negatives off --mask, and leave masked places out of the loss" if kept else ""
+    raise InputError(
+        f"no batch of {asked.batch_size} pairs{kept} can be composed of {found.path}: "
+        f"the fullest holds {epoch.fullest}",
+        hint + off,
+    )
+
+
+def _paths(found: MinedOutput, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The tables that were mined, by option; None for those that there were not."""
+    by_role = {LISTS.get(name, name): table for name, table in given.items()}
+    paths: dict[str, Any] = {"": find(found, "", by_role)}
+    for name, role in {"corpus": "corpus", **LISTS}.items():
+        paths[name] = find(found, role, by_role) if entries(found, role) else None
+    return paths
+
+
+def _plan(asked: Batching, found: MinedOutput, pairs: MinedPairs, searcher: Searcher, driver: Driver) -> Plan:
+    """What the batches are composed of."""
+    loaded, method = searcher.loaded, METHODS[asked.method or ""]
+    anchor = slots_of(loaded, loaded.table(pairs.role), pairs.anchor, str(found.path))
+    positive = slots_of(loaded, loaded.table("positive"), pairs.positive, str(found.path))
+    slots = PairSlots(
+        anchor, positive, loaded.rows, asked.false_negatives != "off", METRICS[driver.config.metric].code,
+        np.empty(0), np.empty((0, loaded.store.dimension), np.float32),
+    )  # fmt: skip
+    if asked.false_negatives == "similar":
+        slots = _with_distances(slots, loaded, asked.false_negative_margin, driver.config.metric)
+    stratum = _strata(found, asked.stratify, pairs)
+    near = None
+    if asked.method in SEARCHING:
+        near = near_pairs(searcher, slots, stratum, asked.neighbors or 0, asked.skip or 0, driver.progress)
+    size = asked.group_size or (asked.batch_size if method.whole else min(asked.batch_size, GROUP_SIZE))
+    return Plan(searcher, slots, Draws(searcher, slots, driver.config.seed), stratum, near, size)
+
+
+def _with_distances(slots: PairSlots, loaded: Dataset, margin: float, metric: str) -> PairSlots:
+    """The same pairs, among which nearer positives of others are false negatives, too."""
+    vectors = loaded.store.whole()
+    if vectors is None:
+        raise CapacityError(
+            "--false-negatives similar compares vectors one by one, and they do not fit the memory",
+            "give more --memory, or --false-negatives known",
+        )
+    own = pair_distances(loaded.store, loaded.rows.square, metric, slots.anchor, slots.positive)
+    return slots._replace(least=own - margin, vectors=vectors)
+
+
+def _strata(found: MinedOutput, name: str | None, pairs: MinedPairs) -> NDArray[np.int64]:
+    """The stratum of each pair, int64[pairs]: by a column of the mined output; without one all are of one."""
+    if name is None:
+        return np.zeros(pairs.count, np.int64)
+    for column in (name, f"{pairs.role}_{name}"):
+        values = column_of_pairs(found, column, pairs)
+        if values is not None:
+            encoded = values.dictionary_encode(null_encoding="encode")
+            return np.asarray(encoded.indices.to_numpy(), np.int64)
+    raise UsageError(f"--stratify: {found.path} has no column {name}", f"mine with --carry {name}")
+
+
+def _report(
+    plan: Plan, asked: Batching, epochs: list[Epoch], loaded: Dataset, metric: str
+) -> dict[str, Any]:  # fmt: skip
+    """What was composed, and how near the negatives are beside those of random batches."""
+    random = composed(plan, METHODS["random"], asked.batch_size, Ends(False, False), 0, 1.0)
+    nearest, of_random = (nearest_in_batch(plan, metric, epoch) for epoch in (epochs[0], random))
+    similar = METRICS[metric].similarity and nearest is not None and of_random is not None
+    hardness = {
+        "nearest_distance": nearest, "of_random": of_random,
+        "similarity_ratio": (1 - (nearest or 0)) / (1 - (of_random or 0)) if similar and of_random != 1 else None,
+    }  # fmt: skip
+    left_out = sum((epoch.left_out for epoch in epochs), Counter[str]())
+    strata = int(plan.stratum.max(initial=-1)) + 1
+    notes = (
+        []
+        if loaded.labeled or loaded.rows.known_start.size
+        else ["there are neither labels nor qrels: only equal rows are false negatives"]
+    )
+    return {
+        "pairs": plan.stratum.size, "batches": [epoch.start.size - 1 for epoch in epochs], "strata": strata,
+        "left_out": dict(left_out), "hardness": hardness, "notes": notes,
+    }  # fmt: skip
+
+
+def _manifest(
+    found: MinedOutput, asked: Batching, name: str, record: dict[str, Any], report: dict[str, Any]
+) -> dict[str, Any]:
+    """The manifest beside the batches: what was composed, of what."""
+    about = {key: found.about[key] for key in ("version", "fingerprint", "columns", "source")}
+    return about | {
+        "state": "complete", "config": found.about["config"] | {"batches": asked.config()}, "parts": 1,
+        "counts": {"rows": record["rows"]}, "files": [{"name": name, **record}], "report": report,
+    }  # fmt: skip

@@ -1,0 +1,56 @@
+"""The command `batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+import minestream
+from minestream.cli.help import Command
+from minestream.cli.options import given_only, options_of, show_result
+from minestream.cli.tables import sections
+from minestream.config.batching import METHODS, Batching
+from minestream.config.keywords import ComposeOptions
+from minestream.system.values import Row, many
+
+
+@click.command(cls=Command)
+@click.argument("mined", metavar="MINED")
+@options_of(Batching, "seed", also=ComposeOptions)
+def batch(mined: str, out: str, as_json: bool, **options: Any) -> None:
+    """Compose training batches of the pairs of MINED, a file or folder of triplets or tuples.
+
+    Pairs that are near each other meet, so that the negatives of a batch are hard; false negatives do not meet.
+
+    \b
+    Example:
+      minestream batch digits.triplets.parquet -o batches.parquet --batch-size 10
+      minestream batch docs.tuples.parquet -o batches.parquet --epochs 3 --mask
+    """
+    found = minestream.batch(mined, out, **given_only(options))
+    show_result(found, as_json, batch_text, sizes={"MINED": {"rows": found["pairs"]}})
+
+
+def batch_text(found: Mapping[str, Any]) -> str:
+    """What `batch` composed, what it left out, and how near the negatives are."""
+    config, batches, hardness = found["options"], found["batches"], found["hardness"]
+    of_epochs = f" in each of {len(batches)} epochs" if len(batches) > 1 else ""
+    counts = f"{min(batches):,}" if min(batches) == max(batches) else f"{min(batches):,} to {max(batches):,}"
+    rows: list[Row] = [
+        ("batches", f"{counts}{of_epochs}, of {many(config['batch_size'], 'pair')}"),
+        ("pairs", f"{found['pairs']:,} of {found['mined']}"),
+        ("method", f"{config['method']}: {METHODS[config['method']]}"),
+    ]
+    if config["stratify"]:
+        rows.append(("strata", f"{found['strata']:,} by {config['stratify']}: each batch is of one"))
+    rows += [("left out", f"{many(count, 'pair')}: {why}") for why, count in found["left_out"].items()]
+    if hardness["similarity_ratio"] is not None:
+        similar, random = (1 - hardness[name] for name in ("nearest_distance", "of_random"))
+        rows.append(("nearest", f"the nearest negative in its batch is {similar:.3f} similar to an anchor on average,"))
+        rows.append(("", f"{hardness['similarity_ratio']:.2f} times as much as in random batches ({random:.3f})"))
+    elif hardness["nearest_distance"] is not None:
+        rows.append(("nearest", f"the nearest negative in its batch is {hardness['nearest_distance']:.4g} from an "
+            f"anchor on average, in random batches {hardness['of_random']:.4g}"))  # fmt: skip
+    return sections({f"wrote {found['output']}": rows}, found["notes"])

@@ -1,0 +1,222 @@
+"""Training batches: communities of near pairs, and pairs put into batches in which none is a false negative.
+
+A pair is an anchor with its positive. In a batch the positive of every other pair is a negative of an anchor; it is a
+false one where it is no negative by labels, groups or lists, or equals the anchor or its positive, or lies nearer to
+the anchor than the anchor's own positive allows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.distances import distance, pair_total
+from minestream.kernels.jit import kernel
+from minestream.kernels.relation import relation
+from minestream.kernels.types import NEGATIVE, Rows
+
+OPEN = 64  # batches that are filled at a time
+TRIED = 8  # full batches in which a place is sought for a pair that fits no other
+
+
+class PairSlots(NamedTuple):
+    """The slots of pairs, and what makes a false negative."""
+
+    anchor: NDArray[np.int32]  # [pairs]
+    positive: NDArray[np.int32]  # [pairs]
+    rows: Rows
+    related: bool  # by relations and equal vectors
+    metric: int
+    least: NDArray[np.float64]  # [pairs] nearer to the anchor is a false negative; or [0]: whatever the distance
+    vectors: np.ndarray  # [slots, d]; read only where there is `least`
+
+
+@kernel
+def false_negative(pairs: PairSlots, i: int, j: int) -> bool:
+    """Whether the positive of pair j is a false negative for the anchor of pair i."""
+    a, p, rows = pairs.anchor[i], pairs.positive[j], pairs.rows
+    if pairs.related:
+        if relation(rows, a, p) != NEGATIVE:
+            return True
+        if rows.twin[p] == rows.twin[a] or rows.twin[p] == rows.twin[pairs.positive[i]]:
+            return True
+    if pairs.least.size == 0:
+        return False
+    total = pair_total(pairs.metric, pairs.vectors[a], pairs.vectors[p])
+    return distance(pairs.metric, total, rows.square[a], rows.square[p]) < pairs.least[i]
+
+
+@kernel
+def _in_the_way(pairs: PairSlots, members: np.ndarray, count: int, i: int) -> tuple[int, int]:
+    """How many of the first `count` members, up to two, may not stand beside pair i; and the last of them."""
+    found, last = 0, -1
+    for place in range(count):
+        j = members[place]
+        if false_negative(pairs, i, j) or false_negative(pairs, j, i):
+            found, last = found + 1, place
+            if found == 2:
+                break
+    return found, last
+
+
+@kernel
+def _fits(pairs: PairSlots, members: np.ndarray, count: int, i: int) -> bool:
+    """Whether pair i may stand beside the first `count` members."""
+    return _in_the_way(pairs, members, count, i)[0] == 0
+
+
+@kernel
+def _into_one(pairs: PairSlots, members: np.ndarray, counts: np.ndarray, kept: int, i: int) -> bool:
+    """Put pair i into the first of OPEN batches from `kept` on that has room and that it fits."""
+    for batch in range(kept, min(counts.size, kept + OPEN)):
+        if counts[batch] < members.shape[1] and _fits(pairs, members[batch], counts[batch], i):
+            members[batch, counts[batch]] = i
+            counts[batch] += 1
+            return True
+    return False
+
+
+@kernel
+def grow(
+    pairs: PairSlots, start: np.ndarray, near: np.ndarray, order: np.ndarray, members: np.ndarray,
+    out_group: np.ndarray,
+) -> int:  # fmt: skip
+    """Communities: each begins with the next pair in order and takes in those near its members, nearest first.
+
+    Parameters
+    ----------
+    start, near : int64[pairs + 1], int64[entries]
+        The pairs near each pair, nearest first.
+    order : int64[m]
+    members : int64[size]
+        Worked in: as many make a community, none a false negative to another.
+    out_group : int64[pairs], -1 for pairs without a community so far: its number is written
+
+    Returns
+    -------
+    int
+        The number of communities.
+    """
+    size, groups = members.size, 0
+    for seed in order:
+        if out_group[seed] >= 0:
+            continue
+        members[0], out_group[seed] = seed, groups
+        count, at = 1, 0
+        while at < count < size:
+            for entry in range(start[members[at]], start[members[at] + 1]):
+                j = near[entry]
+                if out_group[j] < 0 and _fits(pairs, members, count, j):
+                    members[count], out_group[j] = j, groups
+                    count += 1
+                    if count == size:
+                        break
+            at += 1
+        groups += 1
+    return groups
+
+
+class Open(NamedTuple):
+    """Batches that are filled together."""
+
+    members: NDArray[np.int64]  # [OPEN, size]
+    held: NDArray[np.int64]  # [OPEN] how many each holds
+    number: NDArray[np.int64]  # [OPEN]
+    turn: NDArray[np.int64]  # [OPEN] their rows above, the oldest first, then those that are free
+    counts: NDArray[np.int64]  # [2] how many are open, and how many there were
+
+
+@kernel
+def fill(pairs: PairSlots, order: np.ndarray, opened: Open, out_batch: np.ndarray) -> None:
+    """Put pairs, in order, into the oldest open batch that they fit, or into a new one while fewer than OPEN are open.
+
+    Parameters
+    ----------
+    opened : Open
+        Goes on with what is open.
+    out_batch : int64[pairs]
+        The batch of each pair in `order` is written; -1 for pairs that fit no open batch.
+
+    Notes
+    -----
+    Cost: size relations a pair where most fit the oldest batch.
+    """
+    members, held, number, turn, counts = opened
+    for i in order:
+        at = 0
+        while at < counts[0] and not _fits(pairs, members[turn[at]], held[turn[at]], i):
+            at += 1
+        if at == turn.size:
+            out_batch[i] = -1
+            continue
+        own = turn[at]
+        if at == counts[0]:
+            number[own], held[own] = counts[1], 0
+            counts[0] += 1
+            counts[1] += 1
+        members[own, held[own]], out_batch[i] = i, number[own]
+        held[own] += 1
+        if held[own] == members.shape[1]:
+            _free(turn, at, counts[0])
+            counts[0] -= 1
+
+
+@kernel
+def _free(turn: np.ndarray, at: int, held: int) -> None:
+    """Move the row of the open batch `at` behind the others that are held."""
+    own = turn[at]
+    for place in range(at, held - 1):
+        turn[place] = turn[place + 1]
+    turn[held - 1] = own
+
+
+@kernel
+def settle(pairs: PairSlots, homeless: np.ndarray, kept: int, members: np.ndarray, counts: np.ndarray) -> int:
+    """Find places for pairs: in a batch that is not full, else by moving one pair of a full batch into such a batch.
+
+    The full ones are tried in turn, TRIED of them for each pair.
+
+    Parameters
+    ----------
+    homeless : int64[m]
+        Those without a place are moved to the front.
+    kept : int
+        The first of the batches that are not full; those before it are.
+    members, counts : int64[batches, size], int64[batches]
+        Changed in place.
+
+    Returns
+    -------
+    int
+        How many have no place.
+    """
+    size, without, turn, full_ones = members.shape[1], 0, 0, kept
+    for i in homeless:
+        while kept < counts.size and counts[kept] == size:
+            kept += 1
+        placed = _into_one(pairs, members, counts, kept, i)
+        for _ in range(0 if placed else min(full_ones, TRIED)):
+            full = turn % full_ones
+            turn += 1
+            found, only = _in_the_way(pairs, members[full], size, i)
+            if found == 2:
+                continue
+            seat = only if found else turn % size
+            if _into_one(pairs, members, counts, kept, members[full, seat]):
+                members[full, seat] = i
+                placed = True
+                break
+        if not placed:
+            homeless[without] = i
+            without += 1
+    return without
+
+
+@kernel
+def mark(pairs: PairSlots, members: np.ndarray, out_false: np.ndarray) -> None:
+    """Which positives of a batch are false negatives of which anchors: members int64[m], out_false bool[m, m]."""
+    for i in range(members.size):
+        for j in range(members.size):
+            out_false[i, j] = i != j and false_negative(pairs, members[i], members[j])

@@ -1,0 +1,300 @@
+"""Composed batches, on small awkward worlds, beside rules that are spelled out here in plain Python."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minestream
+from minestream import InputError, OutputError, UsageError
+
+METHODS = ("graph", "nearest", "cluster", "random")
+QUIET = {"progress": "none"}
+Rows = list[dict[str, Any]]
+
+
+def labelled(folder: Path, rows: int = 240, labels: int = 40, seed: int = 0, **options: Any) -> tuple[Path, pa.Table]:
+    """A mined file of a small table with doubled rows, rows without a label, two sources, and ids."""
+    rng = np.random.default_rng(seed)
+    vectors = rng.normal(size=(rows, 6)).astype(np.float32)
+    vectors[1::17] = vectors[0:-1:17][: len(vectors[1::17])]
+    label = [None if rng.random() < 0.03 else int(each) for each in rng.integers(0, labels, rows)]
+    table = pa.table({
+        "id": [f"r{row}" for row in range(rows)], "label": pa.array(label, pa.int64()),
+        "source": rng.choice(["a", "b", "b"], rows).tolist(),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 6),
+    })  # fmt: skip
+    pq.write_table(table, folder / "rows.parquet")
+    how = {"emit": "tuples", "band": "any", "negatives": 3, "carry": "source"} | options
+    minestream.mine(folder / "rows.parquet", folder / "mined.parquet", overwrite=True, **QUIET, **how)
+    return folder / "mined.parquet", table
+
+
+def vector_of(table: pa.Table) -> np.ndarray:
+    values = table["embedding"].combine_chunks().flatten().to_numpy().astype(np.float64).reshape(len(table), -1)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def is_false(table: pa.Table, z: np.ndarray, a: int, own: int, p: int) -> bool:
+    """Whether row p is a false negative of anchor a with positive `own`: by label, or equal rows."""
+    label = table["label"].to_pylist()
+    same = label[a] is not None and label[a] == label[p]
+    equal = any(np.array_equal(z[p], z[each]) for each in (a, own))
+    return a == p or same or equal
+
+
+def rows_of(path: Path) -> Rows:
+    return pq.read_table(path).to_pylist()
+
+
+def batches_of(rows: Rows) -> dict[tuple[int, int], Rows]:
+    found: dict[tuple[int, int], Rows] = defaultdict(list)
+    for row in rows:
+        found[row["epoch"], row["batch"]].append(row)
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("emit", ["tuples", "triplets"])
+def test_pairs_meet_once_an_epoch_and_no_false_negative(method: str, emit: str, tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, emit=emit)
+    found = minestream.batch(mined, tmp_path / "b.parquet", method=method, batch_size=8, epochs=3, **QUIET)
+    rows, z = rows_of(tmp_path / "b.parquet"), vector_of(table)
+    every = {(row["anchor_row"], row["positive_row"]) for row in rows_of(mined)}
+    left_out = sum(found["left_out"].values())
+    assert found["pairs"] == len(every)
+    assert len(rows) + left_out == 3 * len(every)
+    for epoch in range(3):
+        met = Counter((row["anchor_row"], row["positive_row"]) for row in rows if row["epoch"] == epoch)
+        assert set(met) <= every
+        assert set(met.values()) == {1}
+    batches = batches_of(rows)
+    assert Counter(epoch for epoch, _ in batches) == dict(enumerate(found["batches"]))
+    for batch in batches.values():
+        assert [row["place"] for row in batch] == list(range(8))
+        for row in batch:
+            for other in batch:
+                if other is not row:
+                    assert not is_false(table, z, row["anchor_row"], row["positive_row"], other["positive_row"])
+    ids = table["id"].to_pylist()
+    assert all(row["anchor_id"] == ids[row["anchor_row"]] for row in rows)
+
+
+def test_negatives_and_rows_of_the_mined_file_go_along(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    minestream.batch(mined, tmp_path / "b.parquet", batch_size=4, **QUIET)
+    tuples = rows_of(mined)
+    for row in rows_of(tmp_path / "b.parquet"):
+        own = tuples[row["pair_row"]]
+        assert all(row[name] == own[name] for name in ("anchor_row", "positive_row", "negative_rows", "negative_ids"))
+    triplets, _ = labelled(tmp_path, emit="triplets")
+    minestream.batch(triplets, tmp_path / "c.parquet", batch_size=4, **QUIET)
+    rows = rows_of(triplets)
+    for row in rows_of(tmp_path / "c.parquet"):
+        own = rows[row["pair_row"] : row["pair_row"] + len(row["negative_rows"])]
+        assert [each["negative_row"] for each in own] == row["negative_rows"]
+        assert {(each["anchor_row"], each["positive_row"]) for each in own} == {
+            (row["anchor_row"], row["positive_row"])
+        }
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_same_bytes_for_threads_memory_and_screens(method: str, tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, rows=600, labels=120)
+    how: list[dict[str, Any]] = [
+        {}, {"threads": 2}, {"threads": 1, "block_rows": 64}, {"batch_rows": 7},
+        {"screen": "f32"} if method != "cluster" else {},
+    ]  # fmt: skip
+    outs = []
+    for number, options in enumerate(how):
+        out = tmp_path / f"b{number}.parquet"
+        minestream.batch(mined, out, method=method, batch_size=16, epochs=2, mask=True, **QUIET, **options)
+        outs.append(out.read_bytes())
+    assert len(set(outs)) == 1
+
+
+def test_epochs_and_seeds_compose_anew(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    seen = set()
+    for seed in range(3):
+        minestream.batch(mined, tmp_path / "b.parquet", batch_size=8, epochs=2, seed=seed, overwrite=True, **QUIET)
+        rows = rows_of(tmp_path / "b.parquet")
+        seen |= {tuple(row["pair_row"] for row in rows if row["epoch"] == epoch) for epoch in range(2)}
+    assert len(seen) == 6
+
+
+def test_strata_are_pure_and_equal_where_asked(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path)
+    source = table["source"].to_pylist()
+    for equal in (False, True):
+        found = minestream.batch(
+            mined, tmp_path / "b.parquet", batch_size=8, stratify="source", equal=equal, overwrite=True, **QUIET
+        )
+        of = Counter()  # type: ignore[var-annotated]
+        for batch in batches_of(rows_of(tmp_path / "b.parquet")).values():
+            kinds = {source[row["anchor_row"]] for row in batch}
+            assert len(kinds) == 1
+            of[kinds.pop()] += 1
+        assert found["strata"] == 2
+        assert (abs(of["a"] - of["b"]) <= 1) == equal
+        assert any("--equal" in why or "equal" in why for why in found["left_out"]) == equal
+
+
+def test_masks_say_which_places_are_false(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, labels=6)
+    minestream.batch(mined, tmp_path / "b.parquet", batch_size=12, false_negatives="off", mask=True, **QUIET)
+    z, marked = vector_of(table), 0
+    for batch in batches_of(rows_of(tmp_path / "b.parquet")).values():
+        for row in batch:
+            wrong = [
+                other["place"] for other in batch
+                if other is not row
+                and is_false(table, z, row["anchor_row"], row["positive_row"], other["positive_row"])
+            ]  # fmt: skip
+            assert row["false_negatives"] == wrong
+            marked += len(wrong)
+    assert marked
+
+
+def test_similar_positives_are_false_by_the_margin(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, positives="random")
+    z = vector_of(table)
+    minestream.batch(
+        mined, tmp_path / "b.parquet", batch_size=4, false_negatives="similar", false_negative_margin=0.3, **QUIET
+    )
+    nearer = 0
+    for batch in batches_of(rows_of(tmp_path / "b.parquet")).values():
+        for row in batch:
+            own = 1 - z[row["anchor_row"]] @ z[row["positive_row"]]
+            for other in batch:
+                x = 1 - z[row["anchor_row"]] @ z[other["positive_row"]]
+                assert other is row or x >= own - 0.3 - 1e-9
+                nearer += other is not row and x < own
+    assert nearer  # within the margin they may meet
+
+
+def test_known_pairs_of_two_tables_never_meet(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    documents, queries = rng.normal(size=(120, 4)), rng.normal(size=(60, 4))
+    for name, rows in (("d", documents), ("q", queries)):
+        columns = {"id": [f"{name}{row}" for row in range(len(rows))], "embedding": rows.astype(np.float32).tolist()}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    known = {(int(q), int(d)) for q in range(60) for d in rng.integers(0, 30, 3)}
+    listed = sorted(known)
+    qrels = pa.table({"query_id": [f"q{q}" for q, _ in listed], "positive_id": [f"d{d}" for _, d in listed]})
+    pq.write_table(qrels, tmp_path / "qrels.parquet")
+    minestream.mine(
+        tmp_path / "q.parquet", tmp_path / "m.parquet", corpus=str(tmp_path / "d.parquet"), emit="tuples",
+        qrels=str(tmp_path / "qrels.parquet"), negatives=2, **QUIET,
+    )  # fmt: skip
+    for method in METHODS:
+        minestream.batch(mined := tmp_path / "m.parquet", out := tmp_path / f"{method}.parquet", method=method,
+                         batch_size=6, keep_last=True, **QUIET)  # fmt: skip
+        rows = rows_of(out)
+        assert sorted((row["query_row"], row["positive_row"]) for row in rows) == sorted(
+            (row["query_row"], row["positive_row"]) for row in rows_of(mined)
+        )
+        for batch in batches_of(rows).values():
+            for row in batch:
+                for other in batch:
+                    assert other is row or (row["query_row"], other["positive_row"]) not in known
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 9), st.integers(1, 30), st.integers(0, 10**6), st.booleans(), st.sampled_from(METHODS))
+def test_any_small_world(size: int, labels: int, seed: int, keep_last: bool, method: str) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            mined, table = labelled(Path(folder), rows=60, labels=labels, seed=seed)
+        except InputError:  # no pair at all
+            return
+        out = Path(folder) / "b.parquet"
+        try:
+            found = minestream.batch(mined, out, method=method, batch_size=size, keep_last=keep_last, **QUIET)
+        except InputError:  # too few labels for one batch
+            return
+        rows, z = rows_of(out), vector_of(table)
+        assert len(rows) + sum(found["left_out"].values()) == len(rows_of(mined))
+        for batch in batches_of(rows).values():
+            assert len(batch) == size or (keep_last and len(batch) < size)
+            for row in batch:
+                for other in batch:
+                    assert other is row or not is_false(
+                        table, z, row["anchor_row"], row["positive_row"], other["positive_row"]
+                    )
+
+
+def test_communities_are_nearer_than_random_batches(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, rows=900, labels=200)
+    for method in ("graph", "nearest", "cluster"):
+        found = minestream.batch(mined, tmp_path / f"{method}.parquet", method=method, batch_size=8, **QUIET)
+        assert found["hardness"]["similarity_ratio"] > 1.1, method
+    plain = minestream.batch(mined, tmp_path / "random.parquet", method="random", batch_size=8, **QUIET)
+    assert plain["hardness"]["similarity_ratio"] == pytest.approx(1.0)
+
+
+def test_the_schedule_goes_from_random_to_near(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, rows=900, labels=200)
+    nearest = []
+    for share in (0.0, 0.5, 1.0):
+        found = minestream.batch(
+            mined, tmp_path / "b.parquet", batch_size=8, hardness_schedule=f"0:{share}", overwrite=True, **QUIET
+        )
+        nearest.append(found["hardness"]["nearest_distance"])
+    assert nearest == sorted(nearest, reverse=True)
+    minestream.batch(mined, tmp_path / "b.parquet", epochs=3, hardness_schedule="0:0,2:1", overwrite=True, **QUIET)
+
+
+def test_labels_that_fill_no_batch_are_said(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, labels=5)
+    with pytest.raises(InputError, match="the fullest holds 5") as caught:
+        minestream.batch(mined, tmp_path / "b.parquet", batch_size=16, **QUIET)
+    assert "batch_size=5" in str(caught.value) + caught.value.args[1]
+    assert not (tmp_path / "b.parquet").exists()
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"batch_size": 1}, "at least 2"), ({"method": "metis"}, "no value"), 
+    ({"method": "random", "skip": 3}, "no meaning"),
+    ({"group_size": 99}, "more than a batch"), ({"preset": "arctic"}, "sources apart"), ({"equal": True}, "strata"),
+    ({"hardness_schedule": "0:2"}, "shares from 0 to 1"), ({"stratify": "colour"}, "no column colour"),
+    ({"epochs": 0}, "at least 1"), ({"preset": "b4"}, "no value"), ({"colour": 1}, "colour"),
+])  # fmt: skip
+def test_what_means_nothing_is_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    with pytest.raises(UsageError, match=words):
+        minestream.batch(mined, tmp_path / "b.parquet", **QUIET, **options)
+    assert not (tmp_path / "b.parquet").exists()
+
+
+def test_nothing_that_is_not_ours_is_replaced(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    out = tmp_path / "b.parquet"
+    out.write_bytes(b"mine")
+    with pytest.raises(OutputError):
+        minestream.batch(mined, out, batch_size=8, overwrite=True, **QUIET)
+    assert out.read_bytes() == b"mine"
+    out.unlink()
+    minestream.batch(mined, out, batch_size=8, **QUIET)
+    with pytest.raises(OutputError):
+        minestream.batch(mined, out, batch_size=8, **QUIET)
+    minestream.batch(mined, out, batch_size=8, overwrite=True, **QUIET)
+    assert json.loads((tmp_path / "b.parquet.manifest.json").read_text())["config"]["batches"]["batch_size"] == 8
+
+
+def test_another_table_in_place_of_the_mined_one_is_noticed(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path)
+    pq.write_table(table.slice(1), tmp_path / "rows.parquet")
+    with pytest.raises(InputError):
+        minestream.batch(mined, tmp_path / "b.parquet", batch_size=8, **QUIET)
