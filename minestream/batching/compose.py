@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any, Unpack
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
@@ -20,6 +21,7 @@ from minestream.batching.pairs import MinedPairs, column_of_pairs, read_pairs, s
 from minestream.batching.written import nearest_in_batch, tables
 from minestream.config.batching import SEARCHING, Batching, asked_batching
 from minestream.config.border import public
+from minestream.config.effects import idle
 from minestream.config.keywords import ComposeOptions
 from minestream.config.metrics import METRICS
 from minestream.config.resolve import split_options
@@ -134,8 +136,21 @@ def batch(
         metadata = {f"minestream.{name}": str(value) for name, value in about.items()}
         record = write_rows(draft.path, first.schema, chain([first], rows), metadata)
         report = _report(plan, asked, counted, loaded, config.metric)
+        report["notes"] += _without_effect(asked, found, tables_given)
         draft.manifest = _manifest(found, asked, draft.target.final.name, record, report)
     return draft.told(record) | {"mined": str(found.path), **report, "options": asked.config(), "rows": record["rows"]}
+
+
+def _without_effect(asked: Batching, found: MinedOutput, tables_given: Mapping[str, Any]) -> list[str]:
+    """A line for each option that was given and changes nothing."""
+    margin = asked.false_negative_margin
+    given = tables_given | {
+        "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
+        "false_negative_margin": None if margin == Batching.false_negative_margin else margin,
+    }  # fmt: skip
+    roles = {each.get("role") for each in found.about["source"]}
+    return idle("batch", given, random=asked.method == "random", similar=asked.false_negatives == "similar",
+                two_tables=found.about["config"]["two_tables"], roles=roles)  # fmt: skip
 
 
 def _refuse_none(epoch: Epoch, asked: Batching, found: MinedOutput) -> None:
@@ -147,10 +162,11 @@ def _refuse_none(epoch: Epoch, asked: Batching, found: MinedOutput) -> None:
             f"{found.path} holds no pair", "mine with other options: minestream describe says what is there"
         )
     kept = "" if asked.false_negatives == "off" else " without false negatives"
+    one = f" of one {asked.stratify}" if asked.stratify else ""
     hint = f"--batch-size {epoch.fullest}" if epoch.fullest > 1 else "--keep-last keeps batches that are not full"
     off = ", or --false-negatives off --mask, and leave masked places out of the loss" if kept else ""
     raise InputError(
-        f"no batch of {asked.batch_size} pairs{kept} can be composed of {found.path}: "
+        f"no batch of {asked.batch_size} pairs{one}{kept} can be composed of {found.path}: "
         f"the fullest holds {epoch.fullest}",
         hint + off,
     )
@@ -203,9 +219,13 @@ def _strata(found: MinedOutput, name: str | None, pairs: MinedPairs) -> NDArray[
     for column in (name, f"{pairs.role}_{name}"):
         values = column_of_pairs(found, column, pairs)
         if values is not None:
+            if pa.types.is_nested(values.type):
+                raise UsageError(f"--stratify: {column} holds lists", "name a column of one value a row")
             encoded = values.dictionary_encode(null_encoding="encode")
             return np.asarray(encoded.indices.to_numpy(), np.int64)
-    raise UsageError(f"--stratify: {found.path} has no column {name}", f"mine with --carry {name}")
+    raise UsageError(
+        f"--stratify: {found.path} has no column {name}", f"mine with --carry {name.removeprefix(pairs.role + '_')}"
+    )
 
 
 def _report(

@@ -96,6 +96,13 @@ Facts = Mapping[str, Any]
 _ONE_TABLE = "one table was mined"
 _MINED_TABLES = ("source", "corpus", "qrels", "exclude", "exclude_rows")
 
+_UNMINED: tuple[Idle[Facts], ...] = (
+    Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
+    Idle(("qrels",), lambda f: "known positives" not in f["roles"], "no positives were listed"),
+    Idle(("exclude",), lambda f: "excluded pairs" not in f["roles"], "no pairs were excluded"),
+    Idle(("exclude_rows",), lambda f: "excluded rows" not in f["roles"], "no rows were excluded"),
+)
+
 
 # The same of the other commands, by the facts that each hands to `idle`.
 IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
@@ -104,10 +111,12 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
              "a trainer's rows do not say where they come from: checksums alone are compared"),
         Idle(("seed", *_MINED_TABLES), lambda f: f["sample"] == 0, "--sample 0 derives no anchor again"),
         Idle(("seed",), lambda f: f["every"], "every anchor is derived again, none is drawn"),
-        Idle(("corpus",), lambda f: not f["two_tables"], _ONE_TABLE),
-        Idle(("qrels",), lambda f: "known positives" not in f["roles"], "no positives were listed"),
-        Idle(("exclude",), lambda f: "excluded pairs" not in f["roles"], "no pairs were excluded"),
-        Idle(("exclude_rows",), lambda f: "excluded rows" not in f["roles"], "no rows were excluded"),
+        *_UNMINED,
+    ),
+    "batch": (
+        Idle(("false_negative_margin",), lambda f: not f["similar"], "only --false-negatives similar has a margin"),
+        Idle(("group_size", "hardness_schedule"), lambda f: f["random"], "--method random makes no communities"),
+        *_UNMINED,
     ),
     "export": (
         Idle(("text", "query_text", "source", "corpus"), lambda f: not f["texts"], "this format holds no texts"),

@@ -175,6 +175,8 @@ def export(here: Path, mined: str = "out.parquet", emit: str = "st-triplets", **
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "verify": lambda here, mined="out.parquet", **options: minestream.verify(here / mined, **options)["notes"],
+    "batch": lambda here, mined="out.parquet", **options: minestream.batch(
+        here / mined, here / "b.parquet", overwrite=True, progress="none", batch_size=2, **options)["notes"],
     "export": export,
     "compare": lambda here, **options: minestream.compare(here / "in.parquet", here / "in.parquet", **options)["notes"],
     "profile": lambda here, **options: minestream.profile(here / "in.parquet", progress="none", **options)["notes"],
@@ -224,6 +226,13 @@ ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("profile", {"group_rule": "both"}, {"group_column": "text"}),
     ("fit", {"epochs": 1, "patience": 2}, {"epochs": 3}),
     ("fit", {"epochs": 1, "normalize": True}, {"metric": "euclidean", "margin": 0.5}),
+    ("batch", {"false_negative_margin": 0.2}, {"false_negatives": "similar"}),
+    ("batch", {"method": "random", "group_size": 2}, {"method": "graph"}),
+    ("batch", {"method": "random", "hardness_schedule": "0:1"}, {"method": "cluster"}),
+    ("batch", {"corpus": "c.parquet"}, TWO),
+    ("batch", {"qrels": "p.parquet"}, TWO),
+    ("batch", {"exclude": "p.parquet"}, None),
+    ("batch", {"exclude_rows": "p.parquet"}, None),
     ("merge", {"source": "in.parquet"}, None),
     *(("merge", {name: "p.parquet"}, None) for name in IDLE_IN["merge"][0].options[1:]),
 ]
