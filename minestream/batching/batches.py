@@ -15,7 +15,7 @@ from minestream.system import ragged
 
 Numbers = NDArray[np.int64]
 PROGRESS = 0.9  # of the pairs that may be left, for another turn to be worth it
-UNPLACED = "every batch holds a false negative of them"
+UNPLACED = "no batch without their false negatives was found"
 UNFILLED = "their batch would not be full (--keep-last keeps it)"
 BEYOND = "the smallest stratum has no more batches (--equal)"
 

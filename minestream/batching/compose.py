@@ -144,7 +144,8 @@ def batch(
 def _without_effect(asked: Batching, found: MinedOutput, tables_given: Mapping[str, Any]) -> list[str]:
     """A line for each option that was given and changes nothing."""
     margin = asked.false_negative_margin
-    given = tables_given | {
+    given = {
+        **tables_given,
         "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
         "false_negative_margin": None if margin == Batching.false_negative_margin else margin,
     }  # fmt: skip

@@ -36,16 +36,19 @@ def batch(mined: str, out: str, as_json: bool, **options: Any) -> None:
 def batch_text(found: Mapping[str, Any]) -> str:
     """What `batch` composed, what it left out, and how near the negatives are."""
     config, batches, hardness = found["options"], found["batches"], found["hardness"]
-    of_epochs = f" in each of {len(batches)} epochs" if len(batches) > 1 else ""
+    of_epochs, in_all = (
+        (f" in each of {len(batches)} epochs", f" in {len(batches)} epochs") if len(batches) > 1 else ("", "")
+    )
+    most = "up to " * config["keep_last"]
     counts = f"{min(batches):,}" if min(batches) == max(batches) else f"{min(batches):,} to {max(batches):,}"
     rows: list[Row] = [
-        ("batches", f"{counts}{of_epochs}, of {many(config['batch_size'], 'pair')}"),
+        ("batches", f"{counts}{of_epochs}, of {most}{many(config['batch_size'], 'pair')}"),
         ("pairs", f"{found['pairs']:,} of {found['mined']}"),
         ("method", f"{config['method']}: {METHODS[config['method']]}"),
     ]
     if config["stratify"]:
         rows.append(("strata", f"{found['strata']:,} by {config['stratify']}: each batch is of one"))
-    rows += [("left out", f"{many(count, 'pair')}: {why}") for why, count in found["left_out"].items()]
+    rows += [("left out", f"{many(count, 'pair')}{in_all}: {why}") for why, count in found["left_out"].items()]
     if hardness["similarity_ratio"] is not None:
         similar, random = (1 - hardness[name] for name in ("nearest_distance", "of_random"))
         rows.append(("nearest", f"the nearest negative in its batch is {similar:.3f} similar to an anchor on average,"))

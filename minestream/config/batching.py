@@ -112,7 +112,7 @@ def asked_batching(**given: Any) -> Batching:
     asked.shares()
     searches = asked.method in SEARCHING
     for name in ("neighbors", "skip"):
-        if not searches and values.get(name) is not None:
+        if not searches and given.get(name) is not None:
             raise UsageError(f"--{name} has no meaning for --method {asked.method}", "it is for graph and nearest")
     if asked.group_size is not None and asked.group_size > asked.batch_size:
         raise UsageError(f"--group-size {asked.group_size} is more than a batch holds", "give a larger --batch-size")
@@ -120,7 +120,11 @@ def asked_batching(**given: Any) -> Batching:
         raise UsageError(f"--preset {asked.preset} keeps sources apart", "name their column: --stratify COL")
     if asked.equal and asked.stratify is None:
         raise UsageError("--equal is about strata", "name their column: --stratify COL")
-    filled = {"neighbors": asked.neighbors or NEIGHBORS, "skip": asked.skip or 0} if searches else {}
+    filled = (
+        {"neighbors": asked.neighbors or NEIGHBORS, "skip": asked.skip or 0}
+        if searches
+        else dict.fromkeys(("neighbors", "skip"))
+    )
     return Batching(**values | filled)
 
 

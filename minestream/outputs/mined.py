@@ -66,6 +66,8 @@ def file_metadata(
         found = pq.read_metadata(readable(path)).metadata or {}
     if b"minestream.rows_crc32" not in found:
         raise failure(f"{path} was not written by minestream", hint)
+    if b"minestream.batches" in found:
+        raise InputError(f"{path} holds training batches, not mined rows", "give the mined file that they are of")
     try:
         about: dict[str, Any] = {n.decode().removeprefix("minestream."): value.decode() for n, value in found.items()}
         about |= {name: json.loads(about[name]) for name in (*JSON_FIELDS, *({RESCORING} & about.keys()))}

@@ -140,7 +140,10 @@ def _unrecorded(place: AnyPath, about: dict[str, Any]) -> InputError:
     """The error for what no recorded command made; `about` is its manifest, if any, else it may say who wrote it."""
     with suppress(InputError):
         about = about or mined_output(text_of(place)).about
-    by = "export" if about.get("config", {}).get("emit") in FORMATS else "refilter" if RESCORING in about else ""
+    config = about.get("config", {})
+    by = next((name for name, made in {
+        "export": config.get("emit") in FORMATS, "refilter": RESCORING in about, "batch": "batches" in config,
+    }.items() if made), "")  # fmt: skip
     if by:
         what = f"{place} was written by {by}, whose command is not recorded: repeat knows mine, merge and profile only"
         return InputError(what, f"repeat the mined file that it was made of, then {by} that again")
@@ -160,7 +163,7 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
     place = place_of(mined.removesuffix(MANIFEST))
     manifest = read_manifest(place.parent / f"{place.name}{MANIFEST}") or {}
     report = manifest.get("report") or read_json(place / PROFILE) or {}
-    if not report:
+    if not report or "batches" in manifest.get("config", {}):
         raise _unrecorded(place, manifest)
     command, folder = report.get("command"), report.get("folder")
     if not (isinstance(command, str) and isinstance(folder, str)):

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 import minestream
 from minestream import InputError, OutputError, UsageError
+from minestream.cli.batching import batch_text
+from minestream.outputs.recipes import recorded_command
 
 METHODS = ("graph", "nearest", "cluster", "random")
 QUIET = {"progress": "none"}
@@ -269,6 +271,7 @@ def test_labels_that_fill_no_batch_are_said(tmp_path: Path) -> None:
     ({"method": "random", "skip": 3}, "no meaning"),
     ({"group_size": 99}, "more than a batch"), ({"preset": "arctic"}, "sources apart"), ({"equal": True}, "strata"),
     ({"hardness_schedule": "0:2"}, "shares from 0 to 1"), ({"stratify": "colour"}, "no column colour"),
+    ({"stratify": "negative_rows"}, "holds lists"),
     ({"epochs": 0}, "at least 1"), ({"preset": "b4"}, "no value"), ({"colour": 1}, "colour"),
 ])  # fmt: skip
 def test_what_means_nothing_is_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -298,3 +301,33 @@ def test_another_table_in_place_of_the_mined_one_is_noticed(tmp_path: Path) -> N
     pq.write_table(table.slice(1), tmp_path / "rows.parquet")
     with pytest.raises(InputError):
         minestream.batch(mined, tmp_path / "b.parquet", batch_size=8, **QUIET)
+
+
+def test_batches_are_not_taken_for_mined_rows(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    minestream.batch(mined, out := tmp_path / "b.parquet", batch_size=8, **QUIET)
+    for read in (
+        minestream.describe, minestream.verify, lambda path: minestream.export(path, tmp_path / "x", emit="st-tuples"),
+        lambda path: minestream.batch(path, tmp_path / "c.parquet", **QUIET),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="holds training batches, not mined rows"):
+            read(out)
+    with pytest.raises(InputError, match="was written by batch, whose command is not recorded"):
+        recorded_command(str(out))
+    minestream.describe(mined)
+
+
+def test_what_is_given_beside_a_preset_wins(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    found = minestream.batch(mined, tmp_path / "b.parquet", preset="b3", method="random", batch_size=8, **QUIET)
+    assert [found["options"][name] for name in ("method", "neighbors", "skip")] == ["random", None, None]
+    with pytest.raises(UsageError, match="no meaning"):
+        minestream.batch(mined, tmp_path / "c.parquet", preset="tas-b", skip=0, **QUIET)
+
+
+def test_the_text_says_which_epochs_and_sizes_it_counts(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    run = {"batch_size": 7, "epochs": 2, "overwrite": True, **QUIET}
+    assert " pairs in 2 epochs: their batch would" in batch_text(minestream.batch(mined, tmp_path / "b.parquet", **run))
+    found = minestream.batch(mined, tmp_path / "b.parquet", keep_last=True, **run)
+    assert "of up to 7 pairs" in batch_text(found)
