@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ class Epoch(NamedTuple):
     start: Numbers
     pair: Numbers
     left_out: Counter[str]  # pairs by cause
-    fullest: int  # the pairs of the fullest batch, even if it was left out
+    fullest: int  # the pairs of the fullest batch, even if it was left out; of equal strata, in the least full of them
 
 
 def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, share: float) -> Epoch:
@@ -43,27 +44,33 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     share : of the communities, those that stay together
     """
     order, left_out = arranged(plan, method.groups(plan, epoch), epoch, share), Counter[str]()
-    strata = np.bincount(plan.stratum)
-    batches: list[NDArray[np.int64]] = []
-    fullest = 0
-    for number in range(strata.size):
+    strata: list[list[NDArray[np.int64]]] = []
+    fullest = []
+    for number in range(int(plan.stratum.max(initial=-1)) + 1):
         own = order[plan.stratum[order] == number]
-        if ends.equal:
-            left_out[BEYOND] += own.size - int(strata.min())
-            own = own[: strata.min()]
         members, counts, without = _put(plan, own, size, epoch)
         left_out[UNPLACED] += without
-        fullest = max(fullest, int(counts.max(initial=0)))
+        fullest.append(int(counts.max(initial=0)))
         if not ends.keep_last:
             left_out[UNFILLED] += int(counts[counts < size].sum())
             members, counts = members[counts == size], counts[counts == size]
-        batches += [row[:count] for row, count in zip(members, counts.tolist(), strict=True)]
+        strata.append([row[:count] for row, count in zip(members, counts.tolist(), strict=True)])
+    if ends.equal:
+        least = min(map(len, strata), default=0)
+        left_out[BEYOND] += sum(batch.size for own in strata for batch in own[least:])
+        strata = [own[:least] for own in strata]
+    batches = list(chain.from_iterable(strata))
     first = np.array([batch[0] for batch in batches], np.int64)
     rank = np.empty(plan.stratum.size, np.int64)
     rank[plan.draws.shuffled(epoch, BATCHES, np.arange(rank.size))] = np.arange(rank.size)
     batches = [batches[at] for at in np.argsort(rank[first]).tolist()]
     pair = np.concatenate([np.empty(0, np.int64), *batches])
-    return Epoch(ragged.starts([batch.size for batch in batches]), pair, +left_out, fullest)
+    return Epoch(
+        ragged.starts([batch.size for batch in batches]),
+        pair,
+        +left_out,
+        (min if ends.equal else max)(fullest, default=0),
+    )
 
 
 def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Numbers, int]:

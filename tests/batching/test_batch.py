@@ -147,7 +147,7 @@ def test_strata_are_pure_and_equal_where_asked(tmp_path: Path) -> None:
             assert len(kinds) == 1
             of[kinds.pop()] += 1
         assert found["strata"] == 2
-        assert (abs(of["a"] - of["b"]) <= 1) == equal
+        assert (of["a"] == of["b"]) == equal
         assert any("--equal" in why or "equal" in why for why in found["left_out"]) == equal
 
 
@@ -331,3 +331,15 @@ def test_the_text_says_which_epochs_and_sizes_it_counts(tmp_path: Path) -> None:
     assert " pairs in 2 epochs: their batch would" in batch_text(minestream.batch(mined, tmp_path / "b.parquet", **run))
     found = minestream.batch(mined, tmp_path / "b.parquet", keep_last=True, **run)
     assert "of up to 7 pairs" in batch_text(found)
+
+
+def test_equal_strata_have_as_many_batches_in_every_epoch(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, labels=12)
+    source, run = table["source"].to_pylist(), {"stratify": "source", "equal": True, **QUIET}
+    found = minestream.batch(mined, tmp_path / "b.parquet", batch_size=9, epochs=9, **run)
+    rows = rows_of(tmp_path / "b.parquet")
+    of = Counter((epoch, source[batch[0]["anchor_row"]]) for (epoch, _), batch in batches_of(rows).items())
+    assert [of[epoch, "a"] for epoch in range(9)] == [of[epoch, "b"] for epoch in range(9)]
+    assert len(rows) + sum(found["left_out"].values()) == 9 * found["pairs"]
+    with pytest.raises(InputError, match=r"of one source without false negatives .* the fullest holds 1"):
+        minestream.batch(mined, tmp_path / "c.parquet", batch_size=13, **run)
