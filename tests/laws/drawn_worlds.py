@@ -238,7 +238,7 @@ def _ids(rng: Random, n: int, kind: str, shared: int) -> tuple[Any, ...]:
     numbers = rng.choice(max(2 * n, shared), n, replace=False)
     if kind == "texts":
         return tuple(("d", "é", "\uffee", "\U0001f600")[int(number) % 4] + str(number) for number in numbers)
-    return tuple((int(number) - n) * (2**50 + 1) for number in numbers)
+    return tuple((int(number) - n) * (2**46 + 1) for number in numbers)  # beyond float64, within int64
 
 
 def _repeated_ids(rng: Random, ids: tuple[Any, ...]) -> tuple[Any, ...]:
