@@ -96,6 +96,7 @@ def batch(
         stratify=stratify, equal=equal, epochs=epochs, hardness_schedule=hardness_schedule, mask=mask,
         false_negatives=false_negatives, false_negative_margin=false_negative_margin, keep_last=keep_last,
     )  # fmt: skip
+    chosen = asked.config() | {"seed": seed}
     found, place = mined_output(mined), ending_in(".parquet", out, "batch")
     tables_given = {name: options.pop(name, None) for name in ("corpus", *LISTS)}  # type: ignore[misc]
     overwrite = options.pop("overwrite", False)
@@ -128,17 +129,13 @@ def batch(
         negatives = slots_of(loaded, loaded.table("negative"), pairs.negative, str(found.path))
         rows = tables(plan, pairs, negatives, epochs_of(), asked.mask)
         first = next(rows)
-        about = {
-            "version": VERSION,
-            "batches": json.dumps(asked.config(), sort_keys=True),
-            "mined": found.about["fingerprint"],
-        }
+        about = {"version": VERSION, "batches": json.dumps(chosen, sort_keys=True), "mined": found.about["fingerprint"]}
         metadata = {f"minestream.{name}": str(value) for name, value in about.items()}
         record = write_rows(draft.path, first.schema, chain([first], rows), metadata)
         report = _report(plan, asked, counted, loaded, config.metric)
         report["notes"] += _without_effect(asked, found, tables_given)
-        draft.manifest = _manifest(found, asked, draft.target.final.name, record, report)
-    return draft.told(record) | {"mined": str(found.path), **report, "options": asked.config(), "rows": record["rows"]}
+        draft.manifest = _manifest(found, chosen, draft.target.final.name, record, report)
+    return draft.told(record) | {"mined": str(found.path), **report, "options": chosen, "rows": record["rows"]}
 
 
 def _without_effect(asked: Batching, found: MinedOutput, tables_given: Mapping[str, Any]) -> list[str]:
@@ -254,11 +251,11 @@ def _report(
 
 
 def _manifest(
-    found: MinedOutput, asked: Batching, name: str, record: dict[str, Any], report: dict[str, Any]
+    found: MinedOutput, chosen: dict[str, Any], name: str, record: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Any]:
     """The manifest beside the batches: what was composed, of what."""
     about = {key: found.about[key] for key in ("version", "fingerprint", "columns", "source")}
     return about | {
-        "state": "complete", "config": found.about["config"] | {"batches": asked.config()}, "parts": 1,
+        "state": "complete", "config": found.about["config"] | {"batches": chosen}, "parts": 1,
         "counts": {"rows": record["rows"]}, "files": [{"name": name, **record}], "report": report,
     }  # fmt: skip

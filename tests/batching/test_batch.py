@@ -128,7 +128,12 @@ def test_epochs_and_seeds_compose_anew(tmp_path: Path) -> None:
     mined, _ = labelled(tmp_path)
     seen = set()
     for seed in range(3):
-        minestream.batch(mined, tmp_path / "b.parquet", batch_size=8, epochs=2, seed=seed, overwrite=True, **QUIET)
+        found = minestream.batch(
+            mined, tmp_path / "b.parquet", batch_size=8, epochs=2, seed=seed, overwrite=True, **QUIET
+        )
+        written = json.loads(pq.read_metadata(tmp_path / "b.parquet").metadata[b"minestream.batches"])
+        assert written == found["options"]
+        assert written["seed"] == seed
         rows = rows_of(tmp_path / "b.parquet")
         seen |= {tuple(row["pair_row"] for row in rows if row["epoch"] == epoch) for epoch in range(2)}
     assert len(seen) == 6
