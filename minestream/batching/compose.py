@@ -34,7 +34,7 @@ from minestream.kernels.batching import PairSlots
 from minestream.mining.driver import Driver
 from minestream.outputs.manifest import config_of
 from minestream.outputs.mined import MinedOutput, mined_output
-from minestream.outputs.origin import entries, find, same_files
+from minestream.outputs.origin import PATHS, entries, find, same_files
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.search.searcher import Searcher
@@ -110,9 +110,9 @@ def batch(
         pairs = read_pairs(found)
         sources = driver.open(paths[""], Tables(**{name: paths[name] for name in ("corpus", *LISTS) if paths[name]}))
         loaded, searcher = driver.dataset(sources)
-        for role, opened in (("", sources.anchors), ("corpus", None if sources.one_input else sources.corpus)):
-            if opened is not None:
-                same_files(entries(found, role), opened.identity(), "--source" if not role else "--corpus")
+        for role, option in PATHS.items():
+            read = [entry for entry in sources.identity() if entry.get("role", "") == role]
+            same_files(entries(found, role), read, option)
         plan = _plan(asked, found, pairs, searcher, driver)
         ends, shares = Ends(asked.keep_last, asked.equal), asked.shares()
         method_of = METHODS[asked.method or ""]

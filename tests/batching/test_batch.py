@@ -214,6 +214,9 @@ def test_known_pairs_of_two_tables_never_meet(tmp_path: Path) -> None:
             for row in batch:
                 for other in batch:
                     assert other is row or (row["query_row"], other["positive_row"]) not in known
+    pq.write_table(qrels.slice(1), tmp_path / "qrels.parquet")
+    with pytest.raises(InputError, match=r"not what was mined: qrels\.parquet: rows"):
+        minestream.batch(mined, tmp_path / "c.parquet", batch_size=6, **QUIET)
 
 
 @settings(max_examples=40, deadline=None)
