@@ -217,8 +217,9 @@ def _strata(found: MinedOutput, name: str | None, pairs: MinedPairs) -> NDArray[
     for column in (name, f"{pairs.role}_{name}"):
         values = column_of_pairs(found, column, pairs)
         if values is not None:
-            if pa.types.is_nested(values.type):
-                raise UsageError(f"--stratify: {column} holds lists", "name a column of one value a row")
+            if pa.types.is_nested(values.type) or column.startswith("negative_"):
+                what = f"--stratify: {column} may have several values a pair"
+                raise UsageError(what, "name a column of anchors or positives")
             encoded = values.dictionary_encode(null_encoding="encode")
             return np.asarray(encoded.indices.to_numpy(), np.int64)
     raise UsageError(

@@ -291,6 +291,8 @@ def unreadable(name: str, error: BaseException) -> MinestreamError:
 
 def output_as_input(name: str, metadata: Mapping[bytes, bytes]) -> InputError:
     """The error for an input that is an output of minestream; it names what that came from."""
+    if b"minestream.batches" in metadata:
+        return InputError(f"{name}: training batches, written by minestream: no embeddings", "give what was mined")
     try:
         about = {key: json.loads(metadata[b"minestream." + key]) for key in (b"config", b"source")}
         emit, names = about[b"config"]["emit"], [entry["name"] for entry in about[b"source"] if not entry.get("role")]

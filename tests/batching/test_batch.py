@@ -279,7 +279,7 @@ def test_labels_that_fill_no_batch_are_said(tmp_path: Path) -> None:
     ({"method": "random", "skip": 3}, "no meaning"),
     ({"group_size": 99}, "more than a batch"), ({"preset": "arctic"}, "sources apart"), ({"equal": True}, "strata"),
     ({"hardness_schedule": "0:2"}, "shares from 0 to 1"), ({"stratify": "colour"}, "no column colour"),
-    ({"stratify": "negative_rows"}, "holds lists"),
+    ({"stratify": "negative_rows"}, "several values a pair"),
     ({"epochs": 0}, "at least 1"), ({"preset": "b4"}, "no value"), ({"colour": 1}, "colour"),
 ])  # fmt: skip
 def test_what_means_nothing_is_refused(options: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -287,6 +287,12 @@ def test_what_means_nothing_is_refused(options: dict[str, Any], words: str, tmp_
     with pytest.raises(UsageError, match=words):
         minestream.batch(mined, tmp_path / "b.parquet", **QUIET, **options)
     assert not (tmp_path / "b.parquet").exists()
+
+
+def test_strata_are_not_of_negatives(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, emit="triplets")
+    with pytest.raises(UsageError, match="negative_source may have several values a pair"):
+        minestream.batch(mined, tmp_path / "b.parquet", stratify="negative_source", **QUIET)
 
 
 def test_nothing_that_is_not_ours_is_replaced(tmp_path: Path) -> None:
@@ -322,6 +328,8 @@ def test_batches_are_not_taken_for_mined_rows(tmp_path: Path) -> None:
             read(out)
     with pytest.raises(InputError, match="was written by batch, whose command is not recorded"):
         recorded_command(str(out))
+    with pytest.raises(InputError, match="training batches, written by minestream: no embeddings"):
+        minestream.mine(out, tmp_path / "x.parquet", **QUIET)
     minestream.describe(mined)
 
 
