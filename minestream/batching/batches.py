@@ -78,6 +78,7 @@ def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Nu
 
     Pairs that fit no open batch are tried again, by chance, while that places some; then by exchanges.
     """
+    size = min(size, order.size + 1)  # larger batches are as little full, and take memory
     batch = np.empty(plan.stratum.size, np.int64)
     opened = batching.Open(
         np.empty((OPEN, size), np.int64), np.empty(OPEN, np.int64), np.empty(OPEN, np.int64), np.arange(OPEN),

@@ -194,7 +194,9 @@ def _plan(asked: Batching, found: MinedOutput, pairs: MinedPairs, searcher: Sear
     near = None
     if asked.method in SEARCHING:
         near = near_pairs(searcher, slots, stratum, asked.neighbors or 0, asked.skip or 0, driver.progress)
-    size = asked.group_size or (asked.batch_size if method.whole else min(asked.batch_size, GROUP_SIZE))
+    size = asked.group_size or (
+        min(asked.batch_size, pairs.count + 1) if method.whole else min(asked.batch_size, GROUP_SIZE)
+    )
     return Plan(searcher, slots, Draws(searcher, slots, driver.config.seed), stratum, near, size)
 
 
@@ -231,7 +233,7 @@ def _report(
     plan: Plan, asked: Batching, epochs: list[Epoch], loaded: Dataset, metric: str
 ) -> dict[str, Any]:  # fmt: skip
     """What was composed, and how near the negatives are beside those of random batches."""
-    random = composed(plan, METHODS["random"], asked.batch_size, Ends(False, False), 0, 1.0)
+    random = composed(plan, METHODS["random"], asked.batch_size, Ends(asked.keep_last, False), 0, 1.0)
     nearest, of_random = (nearest_in_batch(plan, metric, epoch) for epoch in (epochs[0], random))
     similar = METRICS[metric].similarity and nearest is not None and of_random is not None
     hardness = {

@@ -54,6 +54,8 @@ def batch_text(found: Mapping[str, Any]) -> str:
         rows.append(("nearest", f"the nearest negative in its batch is {similar:.3f} similar to an anchor on average,"))
         rows.append(("", f"{hardness['similarity_ratio']:.2f} times as much as in random batches ({random:.3f})"))
     elif hardness["nearest_distance"] is not None:
+        random = hardness["of_random"]
+        beside = "no random batch was as full" if random is None else f"in random batches {random:.4g}"
         rows.append(("nearest", f"the nearest negative in its batch is {hardness['nearest_distance']:.4g} from an "
-            f"anchor on average, in random batches {hardness['of_random']:.4g}"))  # fmt: skip
+            f"anchor on average; {beside}"))  # fmt: skip
     return sections({f"wrote {found['output']}": rows}, found["notes"])

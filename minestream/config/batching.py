@@ -90,7 +90,7 @@ class Batching:
 
     def shares(self) -> list[float]:
         """The share of the communities that stay together, of each epoch."""
-        points = _points(self.hardness_schedule) if self.hardness_schedule else [(0, 1.0)]
+        points = _points(self.hardness_schedule) if self.hardness_schedule is not None else [(0, 1.0)]
         return [_between(points, epoch) for epoch in range(self.epochs)]
 
 

@@ -278,7 +278,8 @@ def test_labels_that_fill_no_batch_are_said(tmp_path: Path) -> None:
     ({"batch_size": 1}, "at least 2"), ({"method": "metis"}, "no value"), 
     ({"method": "random", "skip": 3}, "no meaning"),
     ({"group_size": 99}, "more than a batch"), ({"preset": "arctic"}, "sources apart"), ({"equal": True}, "strata"),
-    ({"hardness_schedule": "0:2"}, "shares from 0 to 1"), ({"stratify": "colour"}, "no column colour"),
+    ({"hardness_schedule": "0:2"}, "shares from 0 to 1"),
+    ({"hardness_schedule": ""}, "shares from 0 to 1"), ({"stratify": "colour"}, "no column colour"),
     ({"stratify": "negative_rows"}, "several values a pair"),
     ({"epochs": 0}, "at least 1"), ({"preset": "b4"}, "no value"), ({"colour": 1}, "colour"),
 ])  # fmt: skip
@@ -347,6 +348,19 @@ def test_the_text_says_which_epochs_and_sizes_it_counts(tmp_path: Path) -> None:
     assert " pairs in 2 epochs: their batch would" in batch_text(minestream.batch(mined, tmp_path / "b.parquet", **run))
     found = minestream.batch(mined, tmp_path / "b.parquet", keep_last=True, **run)
     assert "of up to 7 pairs" in batch_text(found)
+    found["hardness"] |= {"of_random": None, "similarity_ratio": None}
+    assert "; no random batch was as full" in batch_text(found)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_batches_that_no_pairs_fill_are_kept(method: str, tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    run = {"batch_size": 10**12, "false_negatives": "off", "method": method, **QUIET}
+    found = minestream.batch(mined, tmp_path / "b.parquet", keep_last=True, **run)
+    assert (found["batches"], found["left_out"]) == ([1], {})
+    assert "in random batches" in batch_text(found)
+    with pytest.raises(InputError, match=f"the fullest holds {found['pairs']}"):
+        minestream.batch(mined, tmp_path / "c.parquet", **run)
 
 
 def test_equal_strata_have_as_many_batches_in_every_epoch(tmp_path: Path) -> None:
