@@ -352,6 +352,15 @@ def test_the_text_says_which_epochs_and_sizes_it_counts(tmp_path: Path) -> None:
     assert "; no random batch was as full" in batch_text(found)
 
 
+def test_kept_batches_that_leave_most_out_are_noted(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path, labels=5)
+    found = minestream.batch(mined, tmp_path / "b.parquet", batch_size=50, keep_last=True, **QUIET)
+    assert found["notes"] == ["the fullest batch holds 5 pairs: batch_size=5 leaves fewer out"]
+    fewer = minestream.batch(mined, tmp_path / "c.parquet", batch_size=5, keep_last=True, **QUIET)
+    assert fewer["notes"] == []
+    assert sum(fewer["left_out"].values()) < sum(found["left_out"].values())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_batches_that_no_pairs_fill_are_kept(method: str, tmp_path: Path) -> None:
     mined, _ = labelled(tmp_path)
