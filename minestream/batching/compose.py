@@ -162,7 +162,7 @@ def _refuse_none(epoch: Epoch, asked: Batching, found: MinedOutput) -> None:
     kept = "" if asked.false_negatives == "off" else " without false negatives"
     one = f" of one {asked.stratify}" if asked.stratify else ""
     hint = f"--batch-size {epoch.fullest}" if epoch.fullest > 1 else "--keep-last keeps batches that are not full"
-    off = ", or --false-negatives off --mask, and leave masked places out of the loss" if kept else ""
+    off = ", or --false-negatives off with --mask, and leave masked places out of the loss" if kept else ""
     raise InputError(
         f"no batch of {asked.batch_size} pairs{one}{kept} can be composed of {found.path}: "
         f"the fullest holds {epoch.fullest}",

@@ -13,6 +13,7 @@ from dataclasses import Field, is_dataclass, replace
 from functools import cache, wraps
 from typing import Any, TypeVar, cast
 
+from minestream.config.batching import Batching
 from minestream.config.commands import Exporting, Refiltering, own_options
 from minestream.config.names import foreign_option, meaning
 from minestream.config.option import flag_of, help_of, of_type
@@ -124,13 +125,14 @@ _REPEATED = re.compile(rf"\b(\w+)={_QUOTED}(?: \1={_QUOTED})+")
 _BARE = re.compile(r"-?\d[\d.]*|True|False|None")
 _ARGUMENT = rf'[A-Z]+\b|{_PATH}|\w+=(?:"[^"]*"|\([^)]*\)|\[[^]]*\]|[\w.]*\w)'  # a place, or a keyword with its value
 _COMMAND = re.compile(
-    r"\bminestream (mine|merge|export|refilter|profile|describe|compare|verify|fit|apply|sample)\b"
+    r"\bminestream (mine|merge|export|batch|refilter|profile|describe|compare|verify|fit|apply|sample)\b"
     rf"((?: (?:{_ARGUMENT}))*)"
 )
 _NAMES = {"-o": "out", **{flag: spec.name for spec in OPTION_FIELDS.values() for flag in spec.metadata["flags"]}}
-_CHOICES = {  # of the options of mine, refilter and export, by name
+_CHOICES = {  # of the options of mine, refilter, export and batch, by name
     spec.name: {*(spec.metadata["choices"] or ()), *(OPTION_FIELDS.get(spec.name, spec).metadata["choices"] or ())}
-    for spec in (*OPTION_FIELDS.values(), *own_options(Refiltering).values(), *own_options(Exporting).values())
+    for options in (OPTION_FIELDS, *map(own_options, (Refiltering, Exporting, Batching)))
+    for spec in options.values()
 }
 
 
