@@ -98,9 +98,10 @@ def batch(
     )  # fmt: skip
     chosen = asked.config() | {"seed": seed}
     found, place = mined_output(mined), ending_in(".parquet", out, "batch")
-    tables_given = {name: options.pop(name, None) for name in ("corpus", *LISTS)}  # type: ignore[misc]
-    overwrite = options.pop("overwrite", False)
-    _, resources, _ = split_options(options, "batch")
+    how: dict[str, Any] = {**options}
+    tables_given = {name: how.pop(name, None) for name in ("corpus", *LISTS)}
+    overwrite = how.pop("overwrite", False)
+    _, resources, _ = split_options(how, "batch")
     paths = _paths(found, {"": source, **tables_given})
     config = replace(
         config_of(found.about["config"], found.path, InputError), carry=(), guide=None, seed=seed, emit="triplets"
@@ -197,7 +198,7 @@ def _plan(asked: Batching, found: MinedOutput, pairs: MinedPairs, searcher: Sear
     size = asked.group_size or (
         min(asked.batch_size, pairs.count + 1) if method.whole else min(asked.batch_size, GROUP_SIZE)
     )
-    return Plan(searcher, slots, Draws(searcher, slots, driver.config.seed), stratum, near, size)
+    return Plan(searcher, slots, Draws(slots, driver.config.seed), stratum, near, size)
 
 
 def _with_distances(slots: PairSlots, loaded: Dataset, margin: float, metric: str) -> PairSlots:

@@ -26,7 +26,7 @@ Numbers = NDArray[np.int64]
 class Draws:
     """Draws 5 of the pairs, uint64[pairs]: by the seed, the keys of anchor and positive, the epoch and the purpose."""
 
-    def __init__(self, searcher: Searcher, slots: PairSlots, seed: int) -> None:
+    def __init__(self, slots: PairSlots, seed: int) -> None:
         keys, rank = slots.rows.draw_key, slots.rows.rank
         self._prefix = prefixes(seed, TAG_BATCHES, keys[slots.anchor], keys[slots.positive])
         self._ties = rank[slots.positive], rank[slots.anchor]
