@@ -68,7 +68,12 @@ TAKES: dict[str, tuple[str, set[str]]] = {
          "on_duplicate_ids"}
         | HOW | HIDDEN,
     ),
-    "ComposeOptions": ("batch", HOW | PAIRS | HIDDEN | {"corpus", "overwrite"}),
+    "ComposeOptions": (
+        "batch",
+        COLUMNS - {"version_column", "carry"} | HOW | PAIRS | HIDDEN
+        | {"corpus", "where", "dims", "group_rule", "unlabeled", "unlabeled_value", "on_bad_rows", "on_duplicate_ids",
+           "on_missing_ids", "min_grade", "shared_ids", "metric", "normalize", "overwrite"},
+    ),
     "MergeOptions": (
         "merge", HOW | PAIRS | {"corpus", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
     ),

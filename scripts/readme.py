@@ -209,6 +209,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "short-rows": lambda: choices("short rows", SHORT_ROWS_OF_FORMATS),
     "scores": lambda: choices("scores", SCORES),
     "presets": presets,
+    "pairs-from": lambda: choices("--pairs-from", batching.PAIRS_FROM),
     "batch-methods": lambda: choices("method", batching.METHODS),
     "batch-presets": lambda: choices("preset", batching.PRESETS_MEAN),
     "false-negatives": lambda: choices("false negatives", batching.FALSE_NEGATIVES),

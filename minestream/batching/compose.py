@@ -6,7 +6,6 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import chain
 from typing import Any, Unpack
 
@@ -17,51 +16,46 @@ from numpy.typing import NDArray
 from minestream._version import VERSION
 from minestream.batching.batches import Ends, Epoch, composed
 from minestream.batching.methods import METHODS, Draws, Plan, near_pairs
-from minestream.batching.pairs import MinedPairs, column_of_pairs, read_pairs, slots_of
+from minestream.batching.origins import Origin, origin_of
+from minestream.batching.pairs import MinedPairs, slots_of
 from minestream.batching.written import nearest_in_batch, tables
 from minestream.config.batching import SEARCHING, Batching, asked_batching
 from minestream.config.border import public
 from minestream.config.effects import idle
 from minestream.config.keywords import ComposeOptions
 from minestream.config.metrics import METRICS
-from minestream.config.resolve import split_options
-from minestream.config.resources import Tables
 from minestream.errors import CapacityError, InputError, UsageError
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import pair_distances
-from minestream.inputs.given import Given
 from minestream.kernels.batching import PairSlots
 from minestream.mining.driver import Driver
-from minestream.outputs.manifest import config_of
-from minestream.outputs.mined import MinedOutput, mined_output
-from minestream.outputs.origin import PATHS, entries, find, same_files
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.search.searcher import Searcher
-from minestream.system.paths import text_of
 from minestream.system.progress import Callback
 
 GROUP_SIZE = 8  # pairs of a community, unless it is a whole batch
-LISTS = {"qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows"}
 
 
 @public(ComposeOptions, refuses=True)
 def batch(
-    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, preset: str | None = None, batch_size: int = 64,
-    method: str | None = None, group_size: int | None = None, neighbors: int | None = None, skip: int | None = None,
-    stratify: str | None = None, equal: bool = False, epochs: int = 1, hardness_schedule: str | None = None,
-    false_negatives: str = "known", false_negative_margin: float = 0.1, mask: bool = False, keep_last: bool = False,
-    seed: int = 0, source: Any = None, progress_callback: Callback | None = None, **options: Unpack[ComposeOptions],
+    inputs: Any, out: str | os.PathLike[str], *, pairs_from: str = "mined", preset: str | None = None,
+    batch_size: int = 64, method: str | None = None, group_size: int | None = None, neighbors: int | None = None,
+    skip: int | None = None, stratify: str | None = None, equal: bool = False, epochs: int = 1,
+    hardness_schedule: str | None = None, false_negatives: str = "known", false_negative_margin: float = 0.1,
+    mask: bool = False, keep_last: bool = False, seed: int = 0, source: Any = None,
+    progress_callback: Callback | None = None, **options: Unpack[ComposeOptions],
 ) -> dict[str, Any]:  # fmt: skip
-    """Compose training batches of mined pairs: pairs that are near each other meet, false negatives do not.
+    """Compose training batches of pairs: pairs that are near each other meet, false negatives do not.
 
     Parameters
     ----------
-    mined : path
-        A mined file or folder of triplets or tuples. Its pairs are composed; its negatives go along.
+    inputs : path, Arrow object, or list of them
+        A mined file or folder of triplets or tuples: its pairs are composed; its negatives go along. With `pairs_from`
+        labels or qrels a table, as for mine().
     out : path
         The .parquet file to write: a row an (epoch, batch, place).
-    preset, batch_size, method, group_size, neighbors, skip, stratify, equal, epochs, hardness_schedule
+    pairs_from, preset, batch_size, method, group_size, neighbors, skip, stratify, equal, epochs, hardness_schedule
         As the options of `minestream batch`, whose help says what each means.
     false_negatives, false_negative_margin, mask, keep_last
         Likewise. A positive of another pair is a false negative of an anchor when labels, groups, qrels or exclusions
@@ -70,10 +64,11 @@ def batch(
     seed : int
         Of what is drawn: another seed, or epoch, composes other batches.
     source : path, list of paths or Arrow object, optional
-        The mined input, if it is neither where it was nor beside `mined` nor in the working directory; `corpus`,
-        `qrels`, `exclude` and `exclude_rows` likewise.
+        The mined input, if it is neither where it was nor beside `inputs` nor in the working directory; of mined pairs
+        `corpus`, `qrels`, `exclude` and `exclude_rows` likewise.
     progress_callback : callable, optional
     **options
+        As for mine(). Of mined pairs only the tables above, and those that change no row.
 
     Returns
     -------
@@ -89,109 +84,90 @@ def batch(
     -----
     Every pair is in one batch of every epoch, unless it is counted as left out. The bytes depend on neither threads
     nor memory. Cost: for graph and nearest one exact search of the anchors among the positives; then batch_size
-    relations a pair and epoch, with "similar" as many distances.
+    relations a pair and epoch, with "similar" as many distances; for labels the distances within each label, too.
     """
     asked = asked_batching(
         preset=preset, batch_size=batch_size, method=method, group_size=group_size, neighbors=neighbors, skip=skip,
         stratify=stratify, equal=equal, epochs=epochs, hardness_schedule=hardness_schedule, mask=mask,
         false_negatives=false_negatives, false_negative_margin=false_negative_margin, keep_last=keep_last,
+        pairs_from=pairs_from,
     )  # fmt: skip
-    chosen = asked.config() | {"seed": seed}
-    found, place = mined_output(mined), ending_in(".parquet", out, "batch")
-    how: dict[str, Any] = {**options}
-    tables_given = {name: how.pop(name, None) for name in ("corpus", *LISTS)}
-    overwrite = how.pop("overwrite", False)
-    _, resources, _ = split_options(how, "batch")
-    paths = _paths(found, {"": source, **tables_given})
-    config = replace(
-        config_of(found.about["config"], found.path, InputError), carry=(), guide=None, seed=seed, emit="triplets"
-    )
-    given = [Given("MINED", text_of(found.path)), Given("--source", paths[""])]
-    with publishing(place, overwrite, given) as draft, Driver(config, resources, progress_callback) as driver:
-        pairs = read_pairs(found)
-        sources = driver.open(paths[""], Tables(**{name: paths[name] for name in ("corpus", *LISTS) if paths[name]}))
+    place, how = ending_in(".parquet", out, "batch"), {**options}
+    overwrite = bool(how.pop("overwrite", False))
+    origin = origin_of(inputs, asked, seed, source, how)
+    chosen, unused = asked.config() | {"seed": seed}, _without_effect(asked, origin, {**how, "source": source})
+    with (
+        publishing(place, overwrite, origin.given) as draft,
+        Driver(origin.config, origin.resources, progress_callback) as driver,
+    ):
+        sources = driver.open(origin.inputs, origin.tables)
         loaded, searcher = driver.dataset(sources)
-        for role, option in PATHS.items():
-            read = [entry for entry in sources.identity() if entry.get("role", "") == role]
-            same_files(entries(found, role), read, option)
-        plan = _plan(asked, found, pairs, searcher, driver)
-        ends, shares = Ends(asked.keep_last, asked.equal), asked.shares()
-        method_of = METHODS[asked.method or ""]
-        counted: list[Epoch] = []
+        pairs = origin.take(driver, sources, searcher)
+        plan, counted = _plan(asked, pairs, searcher, driver), list[Epoch]()
 
         def epochs_of() -> Iterator[Epoch]:
             driver.progress.stage("batches", asked.epochs, "epochs")
-            for number, share in enumerate(shares):
-                counted.append(composed(plan, method_of, asked.batch_size, ends, number, share))
-                _refuse_none(counted[-1], asked, found)
+            for number, share in enumerate(asked.shares()):
+                ends = Ends(asked.keep_last, asked.equal)
+                counted.append(composed(plan, METHODS[asked.method or ""], asked.batch_size, ends, number, share))
+                _refuse_none(counted[-1], asked, pairs)
                 driver.progress.advance(1)
                 yield counted[-1]
 
-        negatives = slots_of(loaded, loaded.table("negative"), pairs.negative, str(found.path))
+        negatives = slots_of(loaded, loaded.table("negative"), pairs.negative, pairs.name)
         rows = tables(plan, pairs, negatives, epochs_of(), asked.mask)
         first = next(rows)
-        about = {"version": VERSION, "batches": json.dumps(chosen, sort_keys=True), "mined": found.about["fingerprint"]}
+        about = {"version": VERSION, "batches": json.dumps(chosen, sort_keys=True), "mined": pairs.about["fingerprint"]}
         metadata = {f"minestream.{name}": str(value) for name, value in about.items()}
         record = write_rows(draft.path, first.schema, chain([first], rows), metadata)
-        report = _report(plan, asked, counted, loaded, config.metric)
-        report["notes"] += _without_effect(asked, found, tables_given)
-        draft.manifest = _manifest(found, chosen, draft.target.final.name, record, report)
-    return draft.told(record) | {"mined": str(found.path), **report, "options": chosen, "rows": record["rows"]}
+        report = _report(plan, asked, counted, loaded, driver.config.metric)
+        report["notes"] = [*pairs.notes, *report["notes"], *unused]
+        draft.manifest = _manifest(pairs.about, chosen, draft.target.final.name, record, report)
+    return draft.told(record) | {"mined": pairs.name, **report, "options": chosen, "rows": record["rows"]}
 
 
-def _without_effect(asked: Batching, found: MinedOutput, tables_given: Mapping[str, Any]) -> list[str]:
+def _without_effect(asked: Batching, origin: Origin, options: Mapping[str, Any]) -> list[str]:
     """A line for each option that was given and changes nothing."""
     margin = asked.false_negative_margin
     given = {
-        **tables_given,
-        "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
+        **options, "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
         "false_negative_margin": None if margin == Batching.false_negative_margin else margin,
     }  # fmt: skip
-    roles = {each.get("role") for each in found.about["source"]}
     return idle("batch", given, random=asked.method == "random", similar=asked.false_negatives == "similar",
-                two_tables=found.about["config"]["two_tables"], roles=roles)  # fmt: skip
+                **origin.facts)  # fmt: skip
 
 
-def _refuse_none(epoch: Epoch, asked: Batching, found: MinedOutput) -> None:
+def _refuse_none(epoch: Epoch, asked: Batching, pairs: MinedPairs) -> None:
     """Raise InputError where not one batch was composed."""
     if epoch.start.size > 1:
         return
     if not epoch.fullest:
         raise InputError(
-            f"{found.path} holds no pair", "mine with other options: minestream describe says what is there"
+            f"{pairs.name} holds no pair", "mine with other options: minestream describe says what is there"
         )
     kept = "" if asked.false_negatives == "off" else " without false negatives"
     one = f" of one {asked.stratify}" if asked.stratify else ""
     hint = f"--batch-size {epoch.fullest}" if epoch.fullest > 1 else "--keep-last keeps batches that are not full"
     off = ", or --false-negatives off with --mask, and leave masked places out of the loss" if kept else ""
     raise InputError(
-        f"no batch of {asked.batch_size} pairs{one}{kept} can be composed of {found.path}: "
+        f"no batch of {asked.batch_size} pairs{one}{kept} can be composed of {pairs.name}: "
         f"the fullest holds {epoch.fullest}",
         hint + off,
     )
 
 
-def _paths(found: MinedOutput, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables that were mined, by option; None for those that there were not."""
-    by_role = {LISTS.get(name, name): table for name, table in given.items()}
-    paths: dict[str, Any] = {"": find(found, "", by_role)}
-    for name, role in {"corpus": "corpus", **LISTS}.items():
-        paths[name] = find(found, role, by_role) if entries(found, role) else None
-    return paths
-
-
-def _plan(asked: Batching, found: MinedOutput, pairs: MinedPairs, searcher: Searcher, driver: Driver) -> Plan:
+def _plan(asked: Batching, pairs: MinedPairs, searcher: Searcher, driver: Driver) -> Plan:
     """What the batches are composed of."""
     loaded, method = searcher.loaded, METHODS[asked.method or ""]
-    anchor = slots_of(loaded, loaded.table(pairs.role), pairs.anchor, str(found.path))
-    positive = slots_of(loaded, loaded.table("positive"), pairs.positive, str(found.path))
+    anchor = slots_of(loaded, loaded.table(pairs.role), pairs.anchor, pairs.name)
+    positive = slots_of(loaded, loaded.table("positive"), pairs.positive, pairs.name)
     slots = PairSlots(
         anchor, positive, loaded.rows, asked.false_negatives != "off", METRICS[driver.config.metric].code,
         np.empty(0), np.empty((0, loaded.store.dimension), np.float32),
     )  # fmt: skip
     if asked.false_negatives == "similar":
         slots = _with_distances(slots, loaded, asked.false_negative_margin, driver.config.metric)
-    stratum = _strata(found, asked.stratify, pairs)
+    stratum = _strata(asked.stratify, pairs)
     near = None
     if asked.method in SEARCHING:
         near = near_pairs(searcher, slots, stratum, asked.neighbors or 0, asked.skip or 0, driver.progress)
@@ -213,12 +189,12 @@ def _with_distances(slots: PairSlots, loaded: Dataset, margin: float, metric: st
     return slots._replace(least=own - margin, vectors=vectors)
 
 
-def _strata(found: MinedOutput, name: str | None, pairs: MinedPairs) -> NDArray[np.int64]:
-    """The stratum of each pair, int64[pairs]: by a column of the mined output; without one all are of one."""
+def _strata(name: str | None, pairs: MinedPairs) -> NDArray[np.int64]:
+    """The stratum of each pair, int64[pairs]: by a column of theirs; without one all are of one."""
     if name is None:
         return np.zeros(pairs.count, np.int64)
     for column in (name, f"{pairs.role}_{name}"):
-        values = column_of_pairs(found, column, pairs)
+        values = pairs.column(column)
         if values is not None:
             if pa.types.is_nested(values.type) or column.startswith("negative_"):
                 what = f"--stratify: {column} may have several values a pair"
@@ -226,7 +202,7 @@ def _strata(found: MinedOutput, name: str | None, pairs: MinedPairs) -> NDArray[
             encoded = values.dictionary_encode(null_encoding="encode")
             return np.asarray(encoded.indices.to_numpy(), np.int64)
     raise UsageError(
-        f"--stratify: {found.path} has no column {name}", f"mine with --carry {name.removeprefix(pairs.role + '_')}"
+        f"--stratify: {pairs.name} has no column {name}", f"mine with --carry {name.removeprefix(pairs.role + '_')}"
     )
 
 
@@ -258,11 +234,10 @@ def _report(
 
 
 def _manifest(
-    found: MinedOutput, chosen: dict[str, Any], name: str, record: dict[str, Any], report: dict[str, Any]
+    about: Mapping[str, Any], chosen: dict[str, Any], name: str, record: dict[str, Any], report: dict[str, Any]
 ) -> dict[str, Any]:
     """The manifest beside the batches: what was composed, of what."""
-    about = {key: found.about[key] for key in ("version", "fingerprint", "columns", "source")}
-    return about | {
-        "state": "complete", "config": found.about["config"] | {"batches": chosen}, "parts": 1,
+    return {key: about[key] for key in ("version", "fingerprint", "columns", "source")} | {
+        "state": "complete", "config": about["config"] | {"batches": chosen}, "parts": 1,
         "counts": {"rows": record["rows"]}, "files": [{"name": name, **record}], "report": report,
     }  # fmt: skip

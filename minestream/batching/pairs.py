@@ -1,8 +1,11 @@
-"""The pairs that batches are composed of: those of a mined output, with their rows in the mined table."""
+"""The pairs that batches are composed of, with their rows in the table that they are of."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,17 +27,24 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class MinedPairs:
-    """The pairs of a mined output, in its order.
+    """Pairs, in the order of the mined output, or of the table, that they are from.
 
     Attributes
     ----------
     role : {"anchor", "query"}
     first : int64[pairs]
-        The first of each pair's rows in the mined output.
+        The number of each pair: of its first row in the mined output, of the anchor's row, or of the pair in --qrels.
     anchor, positive : int64[pairs]
         Their rows in the mined tables.
     start, negative : int64[pairs + 1], int64[entries]
-        The rows of the negatives of each pair, as mined.
+        The rows of the negatives of each pair, as mined; start int64[0] where pairs come without.
+    name : str
+        What they are from, for messages.
+    about : dict
+        What manifests say of it: version, fingerprint, columns, source, config.
+    column : function
+        A column of that for each pair, by name (anchor_COL, positive_COL); None where there is none.
+    notes : tuple of str
     """
 
     role: str
@@ -43,6 +53,10 @@ class MinedPairs:
     positive: Numbers
     start: Numbers
     negative: Numbers
+    name: str
+    about: Mapping[str, Any]
+    column: Callable[[str], pa.Array | None]
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -80,18 +94,19 @@ def read_pairs(found: MinedOutput) -> MinedPairs:
     else:
         first = ragged.runs(anchor, positive)
         start = np.append(first, anchor.size)
-    return MinedPairs(role, first, anchor[first], positive[first], start, negative)
+    own, told = (first, anchor[first], positive[first], start, negative), (str(found.path), found.about)
+    return MinedPairs(role, *own, *told, partial(_column, found, first))
 
 
-def column_of_pairs(found: MinedOutput, name: str, pairs: MinedPairs) -> pa.Array | None:
-    """A column of the mined output for each pair, or None where it has none of this name."""
+def _column(found: MinedOutput, rows: Numbers, name: str) -> pa.Array | None:
+    """A column of the mined output at `rows`, or None where it has none of this name."""
     values = []
     for path in found.files:
         with reading(path, InputError), open_parquet(path) as file:
             if name not in file.schema_arrow.names:
                 return None
             values.append(file.read(columns=[name], use_threads=False).column(0))
-    return as_array(pa.chunked_array([chunk for each in values for chunk in each.chunks])).take(pa.array(pairs.first))
+    return as_array(pa.chunked_array([chunk for each in values for chunk in each.chunks])).take(pa.array(rows))
 
 
 def slots_of(loaded: Dataset, table: Table, rows: Numbers, what: str) -> NDArray[np.int32]:

@@ -47,16 +47,17 @@ def _table(
     start = epoch.start[first : end + 1] - epoch.start[first]
     pair = epoch.pair[epoch.start[first] : epoch.start[end]]
     ends = {role: slots.anchor[pair], "positive": slots.positive[pair]}
-    own, entry = ragged.take(pairs.start, pair)
     columns: dict[str, Any] = {
         "epoch": np.full(pair.size, number, np.int32), "batch": (first + ragged.owners(start)).astype(np.int32),
         "place": ragged.nth(start).astype(np.int32), "pair_row": pairs.first[pair],
     }  # fmt: skip
     columns |= {f"{name}_id": loaded.table(name).take_ids(slot) for name, slot in ends.items()}
     columns |= {f"{role}_row": pairs.anchor[pair], "positive_row": pairs.positive[pair]}
-    ids = loaded.table("negative").take_ids(negatives[entry])
-    columns["negative_ids"] = None if ids is None else lists_from(ragged.lengths(own), ids)
-    columns["negative_rows"] = lists_from(ragged.lengths(own), pa.array(pairs.negative[entry]))
+    if pairs.start.size:
+        own, entry = ragged.take(pairs.start, pair)
+        ids = loaded.table("negative").take_ids(negatives[entry])
+        columns["negative_ids"] = None if ids is None else lists_from(ragged.lengths(own), ids)
+        columns["negative_rows"] = lists_from(ragged.lengths(own), pa.array(pairs.negative[entry]))
     if mask:
         columns["false_negatives"] = _marked(plan, start, pair)
     return pa.table({name: pa.array(column) if isinstance(column, np.ndarray) else column

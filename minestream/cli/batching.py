@@ -17,10 +17,10 @@ from minestream.system.values import Row, many
 
 
 @click.command(cls=Command)
-@click.argument("mined", metavar="MINED")
+@click.argument("inputs", metavar="INPUT")
 @options_of(Batching, "seed", also=ComposeOptions)
-def batch(mined: str, out: str, as_json: bool, **options: Any) -> None:
-    """Compose training batches of the pairs of MINED, a file or folder of triplets or tuples.
+def batch(inputs: str, out: str, as_json: bool, **options: Any) -> None:
+    """Compose training batches of the pairs of INPUT: mined triplets or tuples, or a table with labels or qrels.
 
     Pairs that are near each other meet, so that the negatives of a batch are hard; false negatives do not meet.
 
@@ -28,9 +28,11 @@ def batch(mined: str, out: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream batch digits.triplets.parquet -o batches.parquet --batch-size 10
       minestream batch docs.tuples.parquet -o batches.parquet --epochs 3 --mask
+      minestream batch digits.parquet --pairs-from labels -o batches.parquet --batch-size 8
     """
-    found = minestream.batch(mined, out, **given_only(options))
-    show_result(found, as_json, batch_text, sizes={"MINED": {"rows": found["pairs"]}})
+    found = minestream.batch(inputs, out, **given_only(options))
+    sizes = {"INPUT": {"rows": found["pairs"]}} if found["options"]["pairs_from"] == "mined" else {}
+    show_result(found, as_json, batch_text, sizes=sizes)
 
 
 def batch_text(found: Mapping[str, Any]) -> str:

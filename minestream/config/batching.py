@@ -33,6 +33,11 @@ PRESETS_MEAN = {
     "arctic": "Arctic-embed: a batch is of one cluster within one source: needs --stratify",
     "random-stratified": "a batch is of one source: needs --stratify",
 }
+PAIRS_FROM = {
+    "mined": "a mined file or folder of triplets or tuples: its pairs, with their negatives",
+    "labels": "a table: each row with its easiest positive, as mine chooses it",
+    "qrels": "a table of queries: each with every positive that --qrels lists for it",
+}
 SEARCHING = ("graph", "nearest")
 NEIGHBORS = 16
 STRATIFIED = ("arctic", "random-stratified")
@@ -45,6 +50,7 @@ class Batching:
     out: str = option(
         MISSING, "text", "", "The .parquet file to write.", flags=("-o", "--out"), metavar="OUT", use=FIRST
     )  # fmt: skip
+    pairs_from: str = option("mined", "choice", "", "What INPUT is.", choices=PAIRS_FROM, use=FIRST)
     batch_size: int = option(64, "integer", "", "Pairs of a batch.", metavar="B", within=Range(2), use=FIRST)
     preset: str | None = option(
         None, "choice", "", "A published recipe; what is given beside it wins.", choices=PRESETS_MEAN
@@ -64,7 +70,8 @@ class Batching:
         within=Range(0)
     )  # fmt: skip
     stratify: str | None = option(
-        None, "text", "", "Column of MINED, such as a carried one: each batch is of one of its values.", metavar="COL"
+        None, "text", "", "Column of INPUT (of mined pairs a carried one): each batch is of one of its values.",
+        metavar="COL"
     )  # fmt: skip
     equal: bool = option(
         False, "flag", "", "As many batches of each stratum as of the smallest. Default: as its pairs make."
@@ -81,7 +88,7 @@ class Batching:
     mask: bool = option(False, "flag", "", "Write for each row which places of its batch are false negatives.")
     keep_last: bool = option(False, "flag", "", "Keep batches that are not full.")
     source: str | None = option(
-        None, "text", "", "The mined input, if it is neither where it was nor beside MINED nor here.", metavar="PATH"
+        None, "text", "", "The mined input, if it is neither where it was nor beside INPUT nor here.", metavar="PATH"
     )  # fmt: skip
 
     def config(self) -> dict[str, Any]:

@@ -131,9 +131,13 @@ CompareOptions = TypedDict("CompareOptions", {
 
 # Of batch.
 ComposeOptions = TypedDict("ComposeOptions", {
-    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "overwrite": bool, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
+    "group_column": str | None, "where": str | None, "unlabeled": str, "unlabeled_value": str | int | None,
+    "on_bad_rows": str, "on_duplicate_ids": str, "min_grade": float, "shared_ids": bool, "on_missing_ids": str,
+    "metric": str, "normalize": bool, "group_rule": str | None, "corpus": Any, "qrels": Any, "exclude": Any,
+    "exclude_rows": Any, "vectors": Any, "labels": Any, "memory": str | int, "scratch": str | PathLike[str] | None,
+    "threads": int | None, "overwrite": bool, "progress": str, "screen": str, "block_rows": int | None,
+    "batch_rows": int,
 }, total=False)
 
 # Of merge.

@@ -49,6 +49,8 @@ class ListedPairs:
     grade : float64 array or None
     left_out : dict of str to int
         How many pairs of the table are not among these, by cause.
+    row : int64 array or None
+        Which of the table's pairs these are; None: all.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ListedPairs:
     right: pa.Array
     grade: NDArray[np.float64] | None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    row: Places | None = None
 
     def graded(self, least: float) -> tuple[ListedPairs, int]:
         """The pairs with a grade of at least `least`, or without grades, and how many are left out."""
@@ -64,7 +67,8 @@ class ListedPairs:
         keep = self.grade >= least
         mask, low = pa.array(keep), int((~keep).sum())
         why = {f"graded below --min-grade {least:g}": low} if low else {}
-        return ListedPairs(self.name, self.left.filter(mask), self.right.filter(mask), self.grade[keep], why), low
+        pairs = self.left.filter(mask), self.right.filter(mask), self.grade[keep]
+        return ListedPairs(self.name, *pairs, why, np.flatnonzero(keep)), low
 
     def identity(self, role: str) -> dict[str, Any]:
         """The entry in the source identity: name, rows, and the CRC-32 of the columns."""

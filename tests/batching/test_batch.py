@@ -382,3 +382,88 @@ def test_equal_strata_have_as_many_batches_in_every_epoch(tmp_path: Path) -> Non
     assert len(rows) + sum(found["left_out"].values()) == 9 * found["pairs"]
     with pytest.raises(InputError, match=r"of one source without false negatives .* the fullest holds 1"):
         minestream.batch(mined, tmp_path / "c.parquet", batch_size=13, **run)
+
+
+def test_pairs_of_labels_are_those_that_mine_takes(tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, labels=60, negatives=1, short_rows="keep")
+    expected = {(row["anchor_row"], row["positive_row"]) for row in rows_of(mined)}
+    run = {"pairs_from": "labels", "batch_size": 5, "keep_last": True, "stratify": "source", **QUIET}
+    found = minestream.batch(tmp_path / "rows.parquet", out := tmp_path / "b.parquet", **run)
+    rows, z = rows_of(out), vector_of(table)
+    assert found["left_out"] == {}
+    assert {(row["anchor_row"], row["positive_row"]) for row in rows} == expected
+    assert len(rows) == len(expected) == found["pairs"]
+    assert all(row["pair_row"] == row["anchor_row"] for row in rows)
+    assert not {"negative_rows", "negative_ids"} & rows[0].keys()
+    sources = table["source"].to_pylist()
+    for batch in batches_of(rows).values():
+        assert len({sources[row["anchor_row"]] for row in batch}) == 1
+        for row in batch:
+            for other in batch:
+                assert other is row or not is_false(
+                    table, z, row["anchor_row"], row["positive_row"], other["positive_row"]
+                )
+    with_label = Counter(table["label"].drop_null().to_pylist())
+    alone = sum(count == 1 for count in with_label.values())
+    assert alone > 0
+    assert any(note.startswith(f"left out: {alone} row") for note in found["notes"]), found["notes"]
+    assert any(f"{table['label'].null_count} rows: unlabelled" in note for note in found["notes"])
+    again = tmp_path / "c.parquet"
+    minestream.batch(table, again, threads=1, block_rows=64, **run)
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("one_table", [False, True])
+def test_pairs_of_qrels_are_its_lines(one_table: bool, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    ids = {"d": [f"d{row}" for row in range(80)], "q": [f"d{row}" if one_table else f"q{row}" for row in range(40)]}
+    for name, own in ids.items():
+        columns = {"id": own, "embedding": rng.normal(size=(len(own), 4)).astype(np.float32).tolist()}
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+    lines = [(ids["q"][q], ids["d"][d], grade) for q, d, grade in rng.integers(0, (38, 78, 3), (120, 3)).tolist()]
+    lines += [lines[3], (ids["q"][0], "d0", 2), (ids["q"][0], "d78", 2), (ids["q"][1], "d79", 2)]
+    qrels = pa.table(dict(zip(("query_id", "positive_id", "score"), zip(*lines, strict=True), strict=True)))
+    excluded = pa.table({"query_id": [lines[5][0]], "positive_id": [lines[5][1]]})
+    found = minestream.batch(
+        tmp_path / ("d.parquet" if one_table else "q.parquet"), out := tmp_path / "b.parquet", pairs_from="qrels",
+        qrels=qrels, exclude=excluded, where="id != 'd79'", batch_size=4, keep_last=True,
+        **({} if one_table else {"corpus": tmp_path / "d.parquet"}), **QUIET,
+    )  # fmt: skip
+    barred = {lines[5][:2], *([lines[5][1::-1]] if one_table else [])}
+    used: dict[tuple[str, str], int] = {}
+    for line, (query, positive, grade) in enumerate(lines):
+        if grade >= 1 and positive != "d79" and query != positive and (query, positive) not in barred:
+            used.setdefault((query, positive), line)
+    role, rows = "anchor" if one_table else "query", rows_of(out)
+    assert sorted(row["pair_row"] for row in rows) == sorted(used.values())
+    assert all((row[f"{role}_id"], row["positive_id"]) == lines[row["pair_row"]][:2] for row in rows)
+    assert any("left out" in note for note in found["notes"])
+    known = {*used} | ({(b, a) for a, b in used} if one_table else set())
+    for batch in batches_of(rows).values():
+        for row in batch:
+            assert not any((row[f"{role}_id"], other["positive_id"]) in known for other in batch if other is not row)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    ({"label": "label"}, "label is not for mined pairs"), ({"metric": "dot"}, "metric is not for mined pairs"),
+    ({"pairs_from": "qrels"}, "takes the pairs that a table lists"),
+    ({"pairs_from": "labels", "qrels": "q.parquet"}, "makes others"), ({"pairs_from": "rows"}, "no value"),
+])  # fmt: skip
+def test_what_pairs_are_from_is_refused_where_it_means_nothing(
+    options: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    mined, _ = labelled(tmp_path)
+    given = tmp_path / "rows.parquet" if "pairs_from" in options else mined
+    with pytest.raises(UsageError, match=words):
+        minestream.batch(given, tmp_path / "b.parquet", **QUIET, **options)
+
+
+def test_a_table_in_place_of_mined_pairs_is_told_of_the_option(tmp_path: Path) -> None:
+    _, table = labelled(tmp_path)
+    with pytest.raises(InputError, match='pairs_from="labels"'):
+        minestream.batch(tmp_path / "rows.parquet", tmp_path / "b.parquet", **QUIET)
+    pq.write_table(table.select(["id", "embedding"]), tmp_path / "bare.parquet")
+    with pytest.raises(InputError, match="label"):
+        minestream.batch(tmp_path / "bare.parquet", tmp_path / "b.parquet", pairs_from="labels", **QUIET)
+    with pytest.raises(OutputError, match="is INPUT, which is read"):
+        minestream.batch(bare := tmp_path / "rows.parquet", bare, pairs_from="labels", overwrite=True, **QUIET)

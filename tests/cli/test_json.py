@@ -51,6 +51,7 @@ LINES = {
     "export": "export m.parquet --emit st-triplets -o st.parquet",
     "export, text": "export m.parquet --emit flagembedding -o flag.jsonl",
     "batch": "batch m.parquet -o batches.parquet --batch-size 4 --epochs 2 --mask",
+    "batch, labels": "batch in.parquet --pairs-from labels -o labels.batches.parquet --batch-size 4",
     "refilter": "refilter m.parquet --scores scores.parquet -k 2 --relative-margin 0.05 -o kept.parquet",
     "profile": "profile in.parquet -o look",
     "profile, a sample": "profile in.parquet --sample 40 --margin 0.1,0.2",
