@@ -80,7 +80,7 @@ def imported(package: Path) -> Iterator[tuple[str, str]]:
 
 def undeclared(package: Path, packages: set[str]) -> list[str]:
     """Imports of modules that no declared package holds."""
-    known = {module for name in packages for module in MODULES.get(name, {name})}
+    known = {module for name in packages for module in MODULES.get(name, {name.replace("-", "_")})}
     return sorted(
         {f"{path} imports {top}, which is not declared" for top, path in imported(package) if top not in known}
     )

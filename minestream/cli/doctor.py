@@ -26,7 +26,7 @@ REQUIRED = ("numba", "llvmlite", "numpy", "pyarrow", "click", "rich")
 # The extras that bring what minestream can do more, and the packages that tell whether they are there.
 EXTRAS = {
     "dask": ("dask", "distributed"), "ray": ("ray",), "hub": ("huggingface_hub",), "lance": ("pylance",),
-    "torch": ("torch",),
+    "torch": ("torch",), "pytorch-metric-learning": ("pytorch-metric-learning",),
     "examples": ("torch", "sentence-transformers", "pytorch-metric-learning", "nbclient", "ipykernel"),
 }  # fmt: skip
 VARIABLES = ("MINESTREAM_", "NUMBA_", "OMP_", "XDG_CACHE_HOME")
