@@ -117,7 +117,10 @@ def batch(
         negatives = slots_of(loaded, loaded.table("negative"), pairs.negative, pairs.name)
         rows = tables(plan, pairs, negatives, epochs_of(), asked.mask)
         first = next(rows)
-        about = {"version": VERSION, "batches": json.dumps(chosen, sort_keys=True), "mined": pairs.about["fingerprint"]}
+        about = {
+            "version": VERSION, "batches": json.dumps(chosen, sort_keys=True), "mined": pairs.about["fingerprint"],
+            "pair_rows": pairs.rows,
+        }  # fmt: skip
         metadata = {f"minestream.{name}": str(value) for name, value in about.items()}
         record = write_rows(draft.path, first.schema, chain([first], rows), metadata)
         report = _report(plan, asked, counted, loaded, driver.config.metric)

@@ -118,9 +118,10 @@ def _made(driver: Driver, sources: Sources, searcher: Searcher) -> MinedPairs:
     loaded, config = searcher.loaded, driver.config
     if sources.known is None:
         anchor, positive = _easiest(driver, searcher)
-        number = loaded.source_row[anchor]
+        number, count = loaded.source_row[anchor], loaded.tables[0].source_rows
     else:
         number, anchor, positive = _listed(loaded, sources.known)
+        count = len(sources.known.left) + sum(sources.known.left_out.values())
     role = "query" if config.two_tables else "anchor"
     ends = {role: anchor, "positive": positive}
 
@@ -137,7 +138,7 @@ def _made(driver: Driver, sources: Sources, searcher: Searcher) -> MinedPairs:
     notes = [f"{name}: {text}" for name, text, *_ in left_out_rows(left_out, {}, about["config"], about["columns"])]
     notes += [*(note for source in sources for note in source.notes), *loaded.notes, *driver.resources.remarks]
     rows = loaded.source_row[anchor], loaded.source_row[positive]
-    return MinedPairs(role, number, *rows, NO_ROWS, NO_ROWS, sources.anchors.name, about, column, tuple(notes))
+    return MinedPairs(role, count, number, *rows, NO_ROWS, NO_ROWS, sources.anchors.name, about, column, tuple(notes))
 
 
 def _easiest(driver: Driver, searcher: Searcher) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -32,6 +32,8 @@ class MinedPairs:
     Attributes
     ----------
     role : {"anchor", "query"}
+    rows : int
+        How many rows, of the mined output or the table, or pairs of --qrels, `first` numbers.
     first : int64[pairs]
         The number of each pair: of its first row in the mined output, of the anchor's row, or of the pair in --qrels.
     anchor, positive : int64[pairs]
@@ -48,6 +50,7 @@ class MinedPairs:
     """
 
     role: str
+    rows: int
     first: Numbers
     anchor: Numbers
     positive: Numbers
@@ -95,7 +98,7 @@ def read_pairs(found: MinedOutput) -> MinedPairs:
         first = ragged.runs(anchor, positive)
         start = np.append(first, anchor.size)
     own, told = (first, anchor[first], positive[first], start, negative), (str(found.path), found.about)
-    return MinedPairs(role, *own, *told, partial(_column, found, first))
+    return MinedPairs(role, anchor.size, *own, *told, partial(_column, found, first))
 
 
 def _column(found: MinedOutput, rows: Numbers, name: str) -> pa.Array | None:

@@ -33,6 +33,8 @@ class Batches:
     epochs : int
         How many were composed; epoch e is composed epoch e mod epochs.
     batch_size : int
+    pair_rows : int
+        How many rows `pair_row` numbers: those of the mined file, of the table, or of its --qrels.
     """
 
     def __init__(self, path: str | os.PathLike[str], rank: int = 0, world_size: int = 1) -> None:
@@ -44,6 +46,7 @@ class Batches:
             if b"minestream.batches" not in about:
                 raise InputError(f"{self.path} holds no composed batches", "give a file of minestream batch")
             self.batch_size: int = json.loads(about[b"minestream.batches"])["batch_size"]
+            self.pair_rows = int(about.get(b"minestream.pair_rows", 0))
             with open_parquet(self.path) as file:
                 table = file.read(columns=list(COLUMNS), use_threads=False)
         epoch, batch, self._row = (table[name].to_numpy() for name in COLUMNS)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import minestream
 from minestream import InputError, OutputError, UsageError
 from minestream.cli.batching import batch_text
+from minestream.integrations.batches import Batches
 from minestream.outputs.recipes import recorded_command
 
 METHODS = ("graph", "nearest", "cluster", "random")
@@ -394,6 +395,9 @@ def test_pairs_of_labels_are_those_that_mine_takes(tmp_path: Path) -> None:
     assert {(row["anchor_row"], row["positive_row"]) for row in rows} == expected
     assert len(rows) == len(expected) == found["pairs"]
     assert all(row["pair_row"] == row["anchor_row"] for row in rows)
+    assert Batches(out).pair_rows == len(table)
+    minestream.batch(mined, of_mined := tmp_path / "m.parquet", batch_size=2, keep_last=True, **QUIET)
+    assert Batches(of_mined).pair_rows == len(rows_of(mined))
     assert not {"negative_rows", "negative_ids"} & rows[0].keys()
     sources = table["source"].to_pylist()
     for batch in batches_of(rows).values():
@@ -437,6 +441,7 @@ def test_pairs_of_qrels_are_its_lines(one_table: bool, tmp_path: Path) -> None:
     role, rows = "anchor" if one_table else "query", rows_of(out)
     assert sorted(row["pair_row"] for row in rows) == sorted(used.values())
     assert all((row[f"{role}_id"], row["positive_id"]) == lines[row["pair_row"]][:2] for row in rows)
+    assert Batches(out).pair_rows == len(lines)
     assert any("left out" in note for note in found["notes"])
     known = {*used} | ({(b, a) for a, b in used} if one_table else set())
     for batch in batches_of(rows).values():

@@ -170,9 +170,10 @@ def test_the_reference_is_for_checks_only() -> None:
     assert users == {f"{OURS}.insight.verify"}
 
 
-@pytest.mark.parametrize(
-    "library", ["pandas", "scipy", "torch", "pytorch_metric_learning", "lightning", "sklearn", "faiss", "polars"]
-)
+@pytest.mark.parametrize("library", [
+    "pandas", "scipy", "torch", "pytorch_metric_learning", "lightning", "sentence_transformers", "datasets", "sklearn",
+    "faiss", "polars",
+])  # fmt: skip
 def test_libraries_that_are_not_used(library: str) -> None:
     """Except by files that make objects for them, which nothing outside of their room imports."""
     users = importers(library)

@@ -1,0 +1,254 @@
+"""sentence-transformers: its trainer on composed batches, for one dataset and for several."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import minestream
+from minestream import UsageError
+
+pytestmark = pytest.mark.peers
+st = pytest.importorskip("sentence_transformers")
+hub = pytest.importorskip("datasets")
+accelerate = pytest.importorskip("accelerate")
+
+from minestream.integrations import sentence_transformers as ours  # noqa: E402 (it needs them)
+
+QUIET = {"progress": "none"}
+WORDS = 60
+SIZE = 5
+Rows = list[list[int]]
+
+
+def small_model() -> Any:
+    """Means of word vectors drawn at random."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    vocabulary = {"[UNK]": 0} | {f"w{word}": word + 1 for word in range(WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    weights = np.random.default_rng(0).normal(size=(WORDS + 1, 24)).astype(np.float32)
+    return st.SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=weights)], device="cpu")
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    """Six words each, no text twice."""
+    rng = np.random.default_rng(seed)
+    return [" ".join(f"w{word}" for word in rng.choice(WORDS, 6, replace=False)) for _ in range(count)]
+
+
+class Seen:
+    """A dataset of pairs of texts by number, and the numbers that its batches had."""
+
+    def __init__(self, pairs: int, seed: int = 0) -> None:
+        anchors, positives = texts(pairs, seed), texts(pairs, seed + 1)
+        self.batches: Rows = []
+
+        def look_up(batch: dict[str, list[int]]) -> dict[str, list[str]]:
+            self.batches.append(batch["pair"])
+            return {name: [each[at] for at in batch["pair"]]
+                    for name, each in (("anchor", anchors), ("positive", positives))}  # fmt: skip
+
+        self.dataset = hub.Dataset.from_dict({"pair": range(pairs)})
+        self.dataset.set_transform(look_up)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tuples.parquet of 62 pairs; b.parquet: two epochs of batches of five; ragged.parquet: the last not full."""
+    folder = tmp_path_factory.mktemp("world")
+    vectors = list(np.random.default_rng(0).normal(size=(62, 4)).astype(np.float32))
+    pq.write_table(pa.table({"label": np.arange(62) // 3, "embedding": vectors}), folder / "rows.parquet")
+    minestream.mine(folder / "rows.parquet", folder / "tuples.parquet", emit="tuples", band="any", **QUIET)
+    for name, last in (("b", False), ("ragged", True)):
+        minestream.batch(folder / "tuples.parquet", folder / f"{name}.parquet", batch_size=SIZE, epochs=2,
+                         keep_last=last, **QUIET)  # fmt: skip
+    return folder
+
+
+def in_file(path: Path, epoch: int) -> Rows:
+    """The batches of an epoch as the file has them."""
+    rows = [row for row in pq.read_table(path).to_pylist() if row["epoch"] == epoch % 2]
+    return [[row["pair_row"] for row in own] for _, own in groupby(rows, key=lambda row: row["batch"])]
+
+
+def flat(batches: Rows) -> list[int]:
+    return [row for batch in batches for row in batch]
+
+
+def pairs_of(world: Path) -> int:
+    return int(pq.read_metadata(world / "tuples.parquet").num_rows)
+
+
+def trained(world: Path, data: Any, sampler: Any, epochs: int = 3, **options: Any) -> Rows:
+    """Train with their trainer; how many batches each dataset had been asked for when each epoch began."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers import TrainerCallback
+
+    seen = options.pop("seen")
+    begun: Rows = []
+
+    class Counting(TrainerCallback):  # type: ignore[misc]
+        def on_epoch_begin(self, *_: Any, **__: Any) -> None:
+            begun.append([len(each.batches) for each in seen])
+
+    model = small_model()
+    extra = {name: options.pop(name) for name in ("eval_dataset",) if name in options}
+    args = st.SentenceTransformerTrainingArguments(
+        output_dir=str(world / "model"), num_train_epochs=epochs, batch_sampler=sampler, use_cpu=True,
+        report_to="none", save_strategy="no", disable_tqdm=True, **{"per_device_train_batch_size": SIZE, **options},
+    )  # fmt: skip
+    trainer = st.SentenceTransformerTrainer(
+        model, args, train_dataset=data, loss=MultipleNegativesRankingLoss(model), callbacks=[Counting()], **extra
+    )
+    trainer.train()
+    return [*begun, [len(each.batches) for each in seen]]
+
+
+@pytest.mark.parametrize("name", ["b", "ragged"])
+def test_their_trainer_has_the_batches_of_each_epoch(name: str, world: Path) -> None:
+    seen = Seen(pairs_of(world))
+    sampler = ours.batch_sampler(world / f"{name}.parquet", seen.dataset)
+    edges = trained(world, seen.dataset, sampler, seen=[seen])
+    for epoch in range(3):
+        (first,), (end,) = edges[epoch : epoch + 2]
+        assert seen.batches[first:end] == in_file(world / f"{name}.parquet", epoch)
+    assert in_file(world / f"{name}.parquet", 0) != in_file(world / f"{name}.parquet", 1)
+
+
+@pytest.mark.parametrize("mixing", ["round_robin", "proportional"])
+def test_their_trainer_mixes_the_batches_of_several_datasets(mixing: str, world: Path) -> None:
+    """Two of them with as many rows, and none of the third. Rows of several datasets are asked for one by one."""
+    one, other, free = Seen(pairs_of(world)), Seen(pairs_of(world), 5), Seen(50, 7)
+    files = {"one": world / "b.parquet", "other": world / "ragged.parquet"}
+    data = {"one": one.dataset, "other": other.dataset, "free": free.dataset}
+    sampler = ours.batch_sampler(files, {name: data[name] for name in files})
+    with pytest.warns(UserWarning, match="no file of batches for a dataset of 50 rows"):
+        edges = trained(world, data, sampler, seen=[one, other, free], multi_dataset_batch_sampler=mixing)
+    least = min(len(in_file(file, epoch)) for file in files.values() for epoch in (0, 1))
+    least = min(least, 50 // SIZE) if mixing == "round_robin" else 100
+    for epoch in range(3):
+        for at, (seen, file) in enumerate([(one, files["one"]), (other, files["other"])]):
+            composed = flat(in_file(file, epoch)[:least])
+            assert flat(seen.batches[edges[epoch][at] : edges[epoch + 1][at]])[: len(composed)] == composed
+        assert sorted(flat(free.batches[edges[epoch][2] : edges[epoch + 1][2]])) == list(range(50))
+
+
+def test_an_evaluation_has_their_own_batches(world: Path) -> None:
+    seen, held = Seen(pairs_of(world)), Seen(12, 3)
+    sampler = ours.batch_sampler(world / "b.parquet", seen.dataset)
+    with pytest.warns(UserWarning, match="no file of batches for a dataset of 12 rows"):
+        trained(world, seen.dataset, sampler, seen=[seen, held], eval_dataset=held.dataset, eval_strategy="epoch",
+                per_device_eval_batch_size=SIZE, epochs=1)  # fmt: skip
+    assert sorted(flat(held.batches[-3:])) == list(range(12))
+
+
+def test_what_does_not_fit_is_refused(world: Path) -> None:
+    fits, wrong = Seen(pairs_of(world)), Seen(40)
+    path = world / "b.parquet"
+    with pytest.raises(UsageError, match=r"b\.parquet is of 62 rows, and the dataset has 40"):
+        ours.batch_sampler(path, wrong.dataset)
+    with pytest.raises(UsageError, match=r"batches of \['a'\], datasets \['a', 'b'\]"):
+        ours.batch_sampler({"a": path}, {"a": fits.dataset, "b": wrong.dataset})
+    sampler = ours.batch_sampler(path, fits.dataset)
+    with pytest.raises(UsageError, match="has batches of 5, the trainer of 8") as refused:
+        sampler(fits.dataset, batch_size=8, drop_last=False)
+    assert refused.value.hint.startswith("per_device_train_batch_size=5")
+    with pytest.raises(UsageError, match="the trainer has a copy of a dataset"):
+        sampler(Seen(pairs_of(world)).dataset, batch_size=SIZE, drop_last=False)
+
+
+def test_saved_arguments_hold_no_datasets(world: Path) -> None:
+    """Their trainer pickles its arguments with every checkpoint, and a transform of a dataset need not be pickled."""
+    dataset = Seen(pairs_of(world)).dataset
+    saved = pickle.loads(pickle.dumps(ours.batch_sampler(world / "b.parquet", dataset)))
+    with pytest.raises(UsageError, match="saved arguments hold no batches"):
+        saved(dataset, batch_size=SIZE, drop_last=False)
+
+
+def sampler_of(path: Path, **how: Any) -> ours.ComposedBatches:
+    dataset = Seen(ours.Batches(path).pair_rows).dataset
+    return ours.batch_sampler(path, dataset)(dataset, **{"batch_size": SIZE, "drop_last": False, **how})
+
+
+@pytest.fixture
+def ranks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Say how many processes train."""
+
+    monkeypatch.setattr(ours.dist, "is_initialized", lambda: True)
+    return lambda count: monkeypatch.setattr(ours.dist, "get_world_size", lambda: count)
+
+
+@pytest.mark.parametrize("name", ["b", "ragged"])
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.filterwarnings("ignore:.*make no full round")
+def test_every_process_has_as_many_batches(count: int, name: str, world: Path, ranks: Callable[[int], None]) -> None:
+    ranks(count)
+    sampler = sampler_of(world / f"{name}.parquet")
+    shard = accelerate.data_loader.BatchSamplerShard
+    shares = [shard(sampler, count, rank, even_batches=False) for rank in range(count)]
+    for epoch in (0, 1):
+        sampler.set_epoch(epoch)
+        full = [batch for batch in in_file(world / f"{name}.parquet", epoch) if len(batch) == SIZE]
+        dealt = [list(share) for share in shares]
+        assert [len(own) for own in dealt] == [len(full) // count] * count == [len(share) for share in shares]
+        assert sorted(batch for own in dealt for batch in own) == sorted(full[: len(full) // count * count])
+
+
+def test_what_several_processes_leave_out_is_said(world: Path, ranks: Callable[[int], None]) -> None:
+    counts = [len(in_file(world / "b.parquet", epoch)) for epoch in (0, 1)]
+    ranks(5)
+    with pytest.warns(UserWarning, match=rf"b\.parquet: {sum(n % 5 for n in counts)} batches make no full round of 5"):
+        sampler_of(world / "b.parquet")
+    ranks(100)
+    with pytest.raises(UsageError, match=r"too few full batches for 100 processes"):
+        sampler_of(world / "b.parquet")
+
+
+def test_drop_last_and_epochs_of_another_length(tmp_path: Path) -> None:
+    """The trainer plans with the fullest epoch: what is shorter ends earlier, and nothing is left out."""
+    sizes = [[5, 5, 3], [5, 5, 5, 4], [5]]
+    rows = [(epoch, batch, row) for epoch, own in enumerate(sizes) for batch, size in enumerate(own)
+            for row in range(size)]  # fmt: skip
+    epoch, batch, row = map(np.array, zip(*rows, strict=True))
+    about = {"minestream.batches": json.dumps({"batch_size": 5}), "minestream.pair_rows": "5"}
+    table = pa.table({"epoch": epoch, "batch": batch, "pair_row": row}).replace_schema_metadata(about)
+    pq.write_table(table, tmp_path / "b.parquet")
+    for drop, lengths in ((False, [3, 4, 1]), (True, [2, 3, 1])):
+        sampler = sampler_of(tmp_path / "b.parquet", drop_last=drop)
+        assert len(sampler) == max(lengths)
+        for number in range(6):
+            sampler.set_epoch(number)
+            assert len(list(sampler)) == lengths[number % 3]
+            assert len(sampler) == max(lengths)
+
+
+def test_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page on batches shows, on other texts and a small model."""
+    page = Path(minestream.__file__).with_name("guide") / "batches.md"
+    (program,) = [text for text in re.findall(r"```python\n(.*?)```", page.read_text(), re.S) if "Trainer(" in text]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    said = texts(200)
+    table = {
+        "id": range(200),
+        "label": np.arange(200) // 4,
+        "text": said,
+        "embedding": list(small_model().encode(said)),
+    }
+    pq.write_table(pa.table(table), "docs.parquet")
+    small_model().save("small")
+    exec(program.replace("sentence-transformers/all-MiniLM-L6-v2", "small").replace("64", "8"), {})
+    assert list((tmp_path / "model").iterdir())
