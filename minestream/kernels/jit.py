@@ -320,6 +320,11 @@ class KernelFiles(NullCache):  # type: ignore[misc]  # numba is not typed
             found = self._read(path, target_context)  # compiled by another process while we waited
         return found
 
+    def is_missing(self, sig: Any) -> bool:
+        """Whether a signature could be kept and is not."""
+        path = self._path(sig)
+        return path is not None and not path.exists()
+
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write the compiled signature; a failure is silent, since the code in memory is good."""
         path = self._path(sig)

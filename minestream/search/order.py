@@ -17,6 +17,8 @@ from minestream.system.threads import slices
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not meet each other
+STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at least LEAST_ROWS
+LEAST_ROWS = 2_048
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
@@ -180,6 +182,21 @@ def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArra
                 nth[by_kind] = ragged.nth_of_run(kind[members][by_kind])
                 out += np.maximum.accumulate(nth + 1)
         offered[members[np.arange(1, members.size + 1) - out > enough]] = False
+
+
+def strides_of(spans: Sequence[Span], seen: int, most: int) -> list[Span]:
+    """Lanes swept at a time: at most a share of those seen before, so that gates narrow in time, and `most`.
+
+    seen : candidates that each anchor met before the first
+    """
+    strides = []
+    for span in spans:
+        first = span.first
+        while span.anchors and first < span.end:
+            end = min(span.end, first + min(most, max(LEAST_ROWS, int(STEP_SHARE * (seen + first)))))
+            strides.append(span._replace(first=first, end=end))
+            first = end
+    return strides
 
 
 class Ranges(NamedTuple):

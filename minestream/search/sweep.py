@@ -11,11 +11,13 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import crowded, gates, probe, refine, sweep
+from minestream.kernels.ahead import compile_ahead, compiles
 from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.types import (
     FARTHEST,
@@ -33,7 +35,7 @@ from minestream.kernels.types import (
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
-from minestream.search.order import Order, Ranges, Span, ranges_of
+from minestream.search.order import Order, Ranges, Span, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
 from minestream.search.work import search_work, survivor_work
@@ -45,8 +47,6 @@ AROUND_SHARE, AROUND_LENGTHS = 0.06, 8  # are, or as many as are looked for so m
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
 PROBE_PANELS = 64  # of anchors that are probed by one task
-STEP_SHARE = 1.0  # rows of a step, as a share of those seen before it, and at least LEAST_ROWS
-LEAST_ROWS = 2_048
 BLOCK_ROWS = 16_384
 UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
 UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
@@ -55,6 +55,7 @@ TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TAKEN_ENTRIES = 1 << 18
 SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
+COMPILERS = 2  # other processes that compile, at most
 ANSWERED_PAIRS = 2_048  # whose lists are sorted together
 
 
@@ -106,7 +107,6 @@ class Sweeping:
         edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
         self.screening = sweep.Screening(self.loaded.frame, self.lanes, edges, self.gates)
         self.gates.nearest[:] = terms.h[own] - terms.own[own]
-        gates.set_all_gates(self.problem, self.screening)
         # int8 compares lower ends only: its gates are hulls.
         most_pairs = int(ragged.lengths(self.pairs.start).max(initial=1))
         by_key = self.rule.pick in (RANDOM, WEIGHTED)
@@ -116,7 +116,6 @@ class Sweeping:
             min(UNIT_PANELS[0], max(1, UNIT_BYTES[0] // (row_bytes * tile.rows))),
             min(UNIT_PANELS[1], max(1, UNIT_BYTES[1] // (row_bytes * tile.columns))),
         )
-
         most = self.setting.limits.survivor_bytes // SURVIVOR_BYTES
         while 4 * math.prod(self.unit_panels) * tile.rows * tile.columns > most and max(self.unit_panels) > 1:
             self.unit_panels = max(1, self.unit_panels[0] // 2), max(1, self.unit_panels[1] // 2)
@@ -127,6 +126,22 @@ class Sweeping:
             self.found = sweep.Survivors(
                 np.empty(shape, np.int32), np.empty(shape, np.int32), np.empty(shape, np.float32)
             )
+        if self.threads > 1 and compiles(refine.refine):
+            compile_ahead(self._later_calls(), min(COMPILERS, self.threads - 1))
+        gates.set_all_gates(self.problem, self.screening)
+
+    def _later_calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        """The kernels that take longest to compile and are not called first, with arguments as they will have."""
+        sides = left, right = [self._side(0, 0, rows=rows) for rows in (True, False)]
+        ranges, none = ranges_of(sides, self.pairs.start, self.threads), np.empty(0, np.int64)
+        out = sweep.Survivors._make(field[0] for field in self.found)
+        into, scratch = (self.problem, self.screening), self.codes.scratch(self.intervals)
+        refined = (self.found, ranges.bounds, refine.Anchors(0, 0, 0), self._vectors(list(sides)), none)
+        return [
+            (refine.refine, (*into, *refined)),
+            (sweep.sweep, (*into, left, right, (0, 0), 0, out, scratch)),
+            (refine.partition, (out, 0, ranges.first, ranges.bounds[0])),
+        ]
 
     def _reconsider(self, tiles: int, vain: int) -> None:
         """Go on with the next screen where that is predicted, from all steps so far, to be faster.
@@ -178,7 +193,8 @@ class Sweeping:
         """Sweep; yields the number of each group, in order, when its answers are final."""
         self._begin_sharp()
         self._probe()
-        done, strides = 0, self._strides()
+        most = min(BLOCK_ROWS, self.setting.limits.block_rows)
+        done, strides = 0, strides_of(self.order.spans, self.around_rows, most)
         products, survivors = self._works(strides)
         each, share, before = survivor_work(self.loaded), 1.0, self.refined
         for number, stride in enumerate(strides):
@@ -189,18 +205,6 @@ class Sweeping:
                 yield from range(done, stride.leg + 1)
                 done = stride.leg + 1
         yield from range(done, self.order.group_start.size - 1)
-
-    def _strides(self) -> list[Span]:
-        """Lanes swept at a time: at most a share of those swept before, so that gates narrow in time."""
-        strides = []
-        most = min(BLOCK_ROWS, self.setting.limits.block_rows)
-        for span in self.order.spans:
-            first = span.first
-            while span.anchors and first < span.end:
-                end = min(span.end, first + min(most, max(LEAST_ROWS, int(STEP_SHARE * (self.around_rows + first)))))
-                strides.append(span._replace(first=first, end=end))
-                first = end
-        return strides
 
     def _works(self, strides: Sequence[Span]) -> NDArray[np.float64]:
         """float64[2, strides]: the share of each stride in the work of products, and in that of survivors.
@@ -346,10 +350,8 @@ class Sweeping:
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        before, ranges = (
-            (int(self.tiles[0]), self.exact.copy()),
-            ranges_of([left, right], self.pairs.start, self.threads),
-        )
+        before = int(self.tiles[0]), self.exact.copy()
+        ranges = ranges_of([left, right], self.pairs.start, self.threads)
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)

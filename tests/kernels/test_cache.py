@@ -153,6 +153,29 @@ def test_processes_at_once_compile_once(runner: Runner) -> None:
     assert runner.run() == Outcome(90.0, 1, 0, "")
 
 
+AHEAD = """
+import sys
+import made_kernels
+from minestream.kernels import ahead
+{before}
+ahead.compile_ahead([(made_kernels.double_sum, (10,)), (made_kernels.double, (1,))], 2)
+print(len(ahead._children), *[child.wait() for child in ahead._children])
+sys.exit()
+"""
+
+
+def test_other_processes_compile_what_comes_later(runner: Runner) -> None:
+    def compiled(before: str = "") -> str:
+        return runner.start(AHEAD.format(before=before)).communicate()[0]
+
+    assert compiled("sys.executable = '/no/such/python'") == "0\n"
+    assert runner.files() == []
+    assert compiled() == "2 0 0\n"
+    assert len(runner.files()) == 2
+    assert runner.run() == Outcome(90.0, 1, 0, "")
+    assert compiled() == "0\n"
+
+
 HOLD = """
 import sys
 from pathlib import Path

@@ -186,7 +186,7 @@ def test_survivors_planned_wrongly_are_corrected_by_those_seen(
 ) -> None:
     left: dict[float, list[float]] = {}
     advance = WorkMeter.advance
-    monkeypatch.setattr("minestream.search.sweep.LEAST_ROWS", 64)
+    monkeypatch.setattr("minestream.search.order.LEAST_ROWS", 64)
     monkeypatch.setattr("minestream.search.sweep.BLOCK_ROWS", 64)
     for planned in (0.3, 3, 30):
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal, localcontext
@@ -11,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, target
@@ -536,6 +538,18 @@ def sweeping(ready: Dataset, metric: str, screen: str, mirrored: bool) -> Iterat
             ready, METRICS[metric], Limits(1, 2**20, 2**20, (screen,)), workers, ShardStats(), lambda name: coded,
         )  # fmt: skip
         yield Sweeping(setting, [np.arange(n, dtype=np.int32)], one_pair_each(n), rule)
+
+
+@pytest.mark.parametrize("screen", usable_screens(8))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_kernels_compiled_ahead_are_those_that_are_called(screen: str, dtype: Any) -> None:
+    rows = np.random.default_rng(0).integers(-9, 9, (300, 8)).astype(dtype)
+    with sweeping(loaded_rows(rows, "euclidean"), "euclidean", screen, False) as search:
+        calls = search._later_calls()
+        assert {call.py_func.__name__ for call, _ in calls} == {"refine", "sweep", "partition"}
+        deque(search.run(), 0)
+        for call, arguments in calls:
+            assert tuple(map(numba.typeof, arguments)) in call.signatures
 
 
 def swept_rows(vectors: np.ndarray[Any, Any], metric: str, screen: str, mirrored: bool) -> Swept:
