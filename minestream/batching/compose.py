@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Unpack
 
@@ -43,8 +43,8 @@ def batch(
     batch_size: int = 64, method: str | None = None, group_size: int | None = None, neighbors: int | None = None,
     skip: int | None = None, stratify: str | None = None, equal: bool = False, epochs: int = 1,
     hardness_schedule: str | None = None, false_negatives: str = "known", false_negative_margin: float = 0.1,
-    mask: bool = False, keep_last: bool = False, seed: int = 0, source: Any = None,
-    progress_callback: Callback | None = None, **options: Unpack[ComposeOptions],
+    same: str | Sequence[str] | None = None, mask: bool = False, keep_last: bool = False, seed: int = 0,
+    source: Any = None, progress_callback: Callback | None = None, **options: Unpack[ComposeOptions],
 ) -> dict[str, Any]:  # fmt: skip
     """Compose training batches of pairs: pairs that are near each other meet, false negatives do not.
 
@@ -57,10 +57,11 @@ def batch(
         The .parquet file to write: a row an (epoch, batch, place).
     pairs_from, preset, batch_size, method, group_size, neighbors, skip, stratify, equal, epochs, hardness_schedule
         As the options of `minestream batch`, whose help says what each means.
-    false_negatives, false_negative_margin, mask, keep_last
+    false_negatives, false_negative_margin, same, mask, keep_last
         Likewise. A positive of another pair is a false negative of an anchor when labels, groups, qrels or exclusions
-        make it no negative, when it equals the anchor or its positive, and ("similar") when it is nearer to the
-        anchor than its own positive by more than the margin, a distance of the mined metric.
+        make it no negative, when it equals the anchor or its positive (in its vector, or in a column of `same`), and
+        ("similar") when it is nearer to the anchor than its own positive by more than the margin, a distance of the
+        mined metric.
     seed : int
         Of what is drawn: another seed, or epoch, composes other batches.
     source : path, list of paths or Arrow object, optional
@@ -90,7 +91,7 @@ def batch(
         preset=preset, batch_size=batch_size, method=method, group_size=group_size, neighbors=neighbors, skip=skip,
         stratify=stratify, equal=equal, epochs=epochs, hardness_schedule=hardness_schedule, mask=mask,
         false_negatives=false_negatives, false_negative_margin=false_negative_margin, keep_last=keep_last,
-        pairs_from=pairs_from,
+        pairs_from=pairs_from, same=same,
     )  # fmt: skip
     place, how = ending_in(".parquet", out, "batch"), {**options}
     overwrite = bool(how.pop("overwrite", False))
@@ -133,11 +134,11 @@ def _without_effect(asked: Batching, origin: Origin, options: Mapping[str, Any])
     """A line for each option that was given and changes nothing."""
     margin = asked.false_negative_margin
     given = {
-        **options, "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
+        **options, "same": asked.same, "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
         "false_negative_margin": None if margin == Batching.false_negative_margin else margin,
     }  # fmt: skip
     return idle("batch", given, random=asked.method == "random", similar=asked.false_negatives == "similar",
-                **origin.facts)  # fmt: skip
+                unmarked=asked.false_negatives == "off" and not asked.mask, **origin.facts)  # fmt: skip
 
 
 def _refuse_none(epoch: Epoch, asked: Batching, pairs: MinedPairs) -> None:
@@ -166,7 +167,7 @@ def _plan(asked: Batching, pairs: MinedPairs, searcher: Searcher, driver: Driver
     positive = slots_of(loaded, loaded.table("positive"), pairs.positive, pairs.name)
     slots = PairSlots(
         anchor, positive, loaded.rows, asked.false_negatives != "off", METRICS[driver.config.metric].code,
-        np.empty(0), np.empty((0, loaded.store.dimension), np.float32),
+        np.empty(0), np.empty((0, loaded.store.dimension), np.float32), _same(asked.same, pairs),
     )  # fmt: skip
     if asked.false_negatives == "similar":
         slots = _with_distances(slots, loaded, asked.false_negative_margin, driver.config.metric)
@@ -196,17 +197,31 @@ def _strata(name: str | None, pairs: MinedPairs) -> NDArray[np.int64]:
     """The stratum of each pair, int64[pairs]: by a column of theirs; without one all are of one."""
     if name is None:
         return np.zeros(pairs.count, np.int64)
-    for column in (name, f"{pairs.role}_{name}"):
+    values = _values("--stratify", (name, f"{pairs.role}_{name}"), pairs)
+    return np.asarray(values.dictionary_encode(null_encoding="encode").indices.to_numpy(), np.int64)
+
+
+def _same(names: tuple[str, ...], pairs: MinedPairs) -> NDArray[np.int32]:
+    """Codes of the values of columns, int32[columns, 2, pairs]: of each anchor and its positive; -1 for nulls."""
+    out = np.empty((len(names), 2, pairs.count), np.int32)
+    for codes, name in zip(out, names, strict=True):
+        both = pa.chunked_array([_values("--same", (f"{end}_{name}",), pairs) for end in (pairs.role, "positive")])
+        encoded = both.combine_chunks().dictionary_encode()
+        codes[:] = np.asarray(encoded.indices.fill_null(-1)).reshape(2, -1)
+    return out
+
+
+def _values(option: str, columns: tuple[str, ...], pairs: MinedPairs) -> pa.Array:
+    """The values of each pair in the first of some columns that there is."""
+    for column in columns:
         values = pairs.column(column)
         if values is not None:
             if pa.types.is_nested(values.type) or column.startswith("negative_"):
-                what = f"--stratify: {column} may have several values a pair"
+                what = f"{option}: {column} may have several values a pair"
                 raise UsageError(what, "name a column of anchors or positives")
-            encoded = values.dictionary_encode(null_encoding="encode")
-            return np.asarray(encoded.indices.to_numpy(), np.int64)
-    raise UsageError(
-        f"--stratify: {pairs.name} has no column {name}", f"mine with --carry {name.removeprefix(pairs.role + '_')}"
-    )
+            return values
+    hint = f"mine with --carry {columns[0].removeprefix(f'{pairs.role}_')}"
+    raise UsageError(f"{option}: {pairs.name} has no column {columns[0]}", hint)
 
 
 def _report(
@@ -225,7 +240,7 @@ def _report(
     notes = (
         []
         if loaded.labeled or loaded.rows.known_start.size
-        else ["there are neither labels nor qrels: only equal rows are false negatives"]
+        else [f"there are neither labels nor qrels: only equal {', '.join(('rows', *asked.same))} make false negatives"]
     )
     fullest = max(epoch.fullest for epoch in epochs)
     if 1 < fullest < asked.batch_size and left_out:

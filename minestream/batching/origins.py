@@ -106,7 +106,7 @@ def _of_table(inputs: Any, asked: Batching, seed: int, options: Mapping[str, Any
         raise UsageError("--pairs-from qrels takes the pairs that a table lists", "name it: --qrels PAIRS")
     if asked.pairs_from == "labels" and listed:
         raise UsageError("--qrels lists pairs, and --pairs-from labels makes others", "--pairs-from qrels")
-    carry = () if asked.stratify is None else (asked.stratify,)
+    carry = tuple(dict.fromkeys((*([asked.stratify] if asked.stratify else []), *asked.same)))
     defaults: dict[str, Any] = {"band": "any", "margin": 1.0, "seed": seed, "carry": carry}
     config, resources, tables = asked_options(options, function="batch", **defaults)
     facts = {"mined": False, "two_tables": True, "roles": {*LISTS.values()}}

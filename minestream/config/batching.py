@@ -17,7 +17,7 @@ METHODS = {
     "random": "whatever comes: what the others are compared with",
 }
 FALSE_NEGATIVES = {
-    "known": "by labels, groups, qrels and exclusions, and rows equal to the anchor or its positive",
+    "known": "by labels, groups, qrels and exclusions, and what equals the anchor or its positive: rows, --same",
     "similar": "those, and positives nearer to the anchor than its own by more than --false-negative-margin",
     "off": "none is kept apart",
 }
@@ -85,6 +85,11 @@ class Batching:
     false_negative_margin: float = option(
         0.1, "number", "", "By how much a similar positive is nearer.", metavar="T", within=Range(0)
     )  # fmt: skip
+    same: tuple[str, ...] = option(
+        (), "repeat", "",
+        "Column of INPUT (of mined pairs a carried one) whose equal values make false negatives, such as a text; "
+        "repeatable.", metavar="COL"
+    )  # fmt: skip
     mask: bool = option(False, "flag", "", "Write for each row which places of its batch are false negatives.")
     keep_last: bool = option(False, "flag", "", "Keep batches that are not full.")
     source: str | None = option(
@@ -93,7 +98,8 @@ class Batching:
 
     def config(self) -> dict[str, Any]:
         """What decides which pairs meet."""
-        return {name: value for name, value in asdict(self).items() if name not in ("out", "source")}
+        found = {name: value for name, value in asdict(self).items() if name not in ("out", "source")}
+        return found | {"same": [*self.same]}
 
     def shares(self) -> list[float]:
         """The share of the communities that stay together, of each epoch."""
@@ -113,6 +119,10 @@ def asked_batching(**given: Any) -> Batching:
     chosen = PRESETS.get(given.get("preset") or "", {})
     values = {"out": ""} | given | {name: value for name, value in chosen.items() if given.get(name) is None}
     values["method"] = values.get("method") or "graph"
+    same = values.get("same") or ()
+    values["same"] = (same,) if isinstance(same, str) else tuple(same)
+    if not all(isinstance(name, str) for name in values["same"]):
+        raise UsageError(f"--same takes names of columns, not {same!r}")
     asked = Batching(**values)
     for spec in fields(asked):
         check_value(spec, getattr(asked, spec.name))

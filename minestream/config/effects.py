@@ -116,6 +116,7 @@ IDLE_IN: dict[str, tuple[Idle[Facts], ...]] = {
     "batch": (
         Idle(("false_negative_margin",), lambda f: not f["similar"], "only --false-negatives similar has a margin"),
         Idle(("group_size", "hardness_schedule"), lambda f: f["random"], "--method random makes no communities"),
+        Idle(("same",), lambda f: f["unmarked"], "--false-negatives off keeps none apart, and no --mask tells of them"),
         Idle(("source",), lambda f: not f["mined"], "INPUT is the table itself"),
         *_UNMINED,
     ),

@@ -1,8 +1,8 @@
 """Training batches: communities of near pairs, and pairs put into batches in which none is a false negative.
 
 A pair is an anchor with its positive. In a batch the positive of every other pair is a negative of an anchor; it is a
-false one where it is no negative by labels, groups or lists, or equals the anchor or its positive, or lies nearer to
-the anchor than the anchor's own positive allows.
+false one where it is no negative by labels, groups or lists, or equals the anchor or its positive, as a vector or in
+another column, or lies nearer to the anchor than the anchor's own positive allows.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class PairSlots(NamedTuple):
     anchor: NDArray[np.int32]  # [pairs]
     positive: NDArray[np.int32]  # [pairs]
     rows: Rows
-    related: bool  # by relations and equal vectors
+    related: bool  # by relations, equal vectors and equal values
     metric: int
     least: NDArray[np.float64]  # [pairs] nearer to the anchor is a false negative; or [0]: whatever the distance
     vectors: np.ndarray  # [slots, d]; read only where there is `least`
+    same: NDArray[np.int32]  # [columns, 2, pairs] codes of values of anchors and positives; -1 equals none
 
 
 @kernel
@@ -42,6 +43,10 @@ def false_negative(pairs: PairSlots, i: int, j: int) -> bool:
             return True
         if rows.twin[p] == rows.twin[a] or rows.twin[p] == rows.twin[pairs.positive[i]]:
             return True
+        for column in range(pairs.same.shape[0]):
+            own, other = pairs.same[column, :, i], pairs.same[column, 1, j]
+            if other >= 0 and (other == own[0] or other == own[1]):
+                return True
     if pairs.least.size == 0:
         return False
     total = pair_total(pairs.metric, pairs.vectors[a], pairs.vectors[p])

@@ -472,3 +472,50 @@ def test_a_table_in_place_of_mined_pairs_is_told_of_the_option(tmp_path: Path) -
         minestream.batch(tmp_path / "bare.parquet", tmp_path / "b.parquet", pairs_from="labels", **QUIET)
     with pytest.raises(OutputError, match="is INPUT, which is read"):
         minestream.batch(bare := tmp_path / "rows.parquet", bare, pairs_from="labels", overwrite=True, **QUIET)
+
+
+@pytest.mark.parametrize("pairs_from", ["mined", "labels"])
+def test_equal_values_of_a_column_never_meet(pairs_from: str, tmp_path: Path) -> None:
+    _, table = labelled(tmp_path, rows=200, labels=60)
+    rng = np.random.default_rng(7)
+    texts = [None if rng.random() < 0.5 else f"t{each}" for each in rng.integers(0, 12, 200)]
+    numbers = rng.integers(0, 150, 200).tolist()
+    pq.write_table(table.append_column("text", pa.array(texts)).append_column("n", pa.array(numbers)),
+                   rows_path := tmp_path / "rows.parquet")  # fmt: skip
+    mined = tmp_path / "mined.parquet"
+    minestream.mine(rows_path, mined, overwrite=True, emit="tuples", band="any", carry=["text", "n"], **QUIET)
+    run = {"pairs_from": pairs_from, "batch_size": 6, "keep_last": True, "overwrite": True, **QUIET}
+    run["inputs"] = mined if pairs_from == "mined" else rows_path
+
+    def clashes(*columns: list[Any], **options: Any) -> int:
+        """How many positives of a batch have a value of another anchor there, or of its positive; masks know them."""
+        minestream.batch(out=tmp_path / "b.parquet", **run, **options)
+        z, found = vector_of(table), 0
+        for batch in batches_of(rows_of(tmp_path / "b.parquet")).values():
+            for row in batch:
+                a, own, same, known = row["anchor_row"], row["positive_row"], set[int](), set[int]()
+                for other in batch:
+                    p = other["positive_row"]
+                    if other is row:
+                        continue
+                    if any(values[p] is not None and values[p] in (values[a], values[own]) for values in columns):
+                        same.add(other["place"])
+                    if is_false(table, z, a, own, p):
+                        known.add(other["place"])
+                found += len(same)
+                assert "mask" not in options or row["false_negatives"] == sorted(same | known)
+        return found
+
+    assert clashes(texts)
+    assert clashes(numbers)
+    assert not clashes(texts, same="text")
+    assert not clashes(texts, numbers, same=["text", "n"])
+    assert clashes(texts, numbers, same=["text", "n"], false_negatives="off", mask=True)
+
+
+def test_equal_values_are_of_columns_that_there_are(tmp_path: Path) -> None:
+    mined, _ = labelled(tmp_path)
+    with pytest.raises(UsageError, match=r'no column anchor_text\n.*carry="text"'):
+        minestream.batch(mined, tmp_path / "b.parquet", same="text", **QUIET)
+    with pytest.raises(UsageError, match="names of columns"):
+        minestream.batch(mined, tmp_path / "b.parquet", same=[3], **QUIET)  # type: ignore[list-item]

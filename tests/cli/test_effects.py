@@ -229,6 +229,7 @@ ELSEWHERE: list[tuple[str, dict[str, Any], dict[str, Any] | None]] = [
     ("batch", {"false_negative_margin": 0.2}, {"false_negatives": "similar"}),
     ("batch", {"method": "random", "group_size": 2}, {"method": "graph"}),
     ("batch", {"method": "random", "hardness_schedule": "0:1"}, {"method": "cluster"}),
+    ("batch", {"mined": "carried.parquet", "false_negatives": "off", "same": "text"}, {"mask": True}),
     (
         "batch",
         {"mined": "in.parquet", "pairs_from": "labels", "source": "in.parquet"},
