@@ -32,7 +32,7 @@ LICENCES = re.compile(
     r"MIT( License)?|BSD( License)?|BSD-[23]-Clause|0BSD|Zlib|CC0-1\.0|Apache-2\.0( WITH LLVM-exception)?"
 )
 MODULES = {
-    "ipykernel": {"IPython"}, "dask": {"dask", "distributed"}, "pylance": {"lance"},
+    "ipykernel": {"IPython"}, "dask": {"dask", "distributed"}, "pylance": {"lance"}, "scikit-learn": {"sklearn"},
     "sentence-transformers": {"sentence_transformers", "transformers"},
 }  # of other names  # fmt: skip
 AUDIT_SECONDS = 300

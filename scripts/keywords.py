@@ -43,6 +43,13 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     "PipeOptions": ("mine_pipe", EVERY - MACHINES - FINISHING - {"resume", "overwrite"}),
     "BatchOptions": ("mine_batches", EVERY - MACHINES - FINISHING - WRITING),
     "ArrayOptions": ("mine_arrays", EVERY - MACHINES - WRITING - COLUMNS - ROLES - {"window", "corpus", "guide"}),
+    "EstimatorOptions": (
+        "the estimators for scikit-learn",
+        EVERY - MACHINES - WRITING - COLUMNS - ROLES - PAIRS - HIDDEN
+        - {"window", "corpus", "guide", "min_grade", "shared_ids", "on_missing_ids", "on_duplicate_ids", "group_rule",
+           "emit", "epsilon", "positive_margin", "loss", "swap", "short_rows", "scores", "order", "float64", "max_rows",
+           "scratch", "progress"},
+    ),
     "WindowOptions": (
         "Miner",
         EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES

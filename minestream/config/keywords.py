@@ -87,6 +87,18 @@ ArrayOptions = TypedDict("ArrayOptions", {
     "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
+# Of the estimators for scikit-learn.
+EstimatorOptions = TypedDict("EstimatorOptions", {
+    "dims": int | None, "unlabeled": str, "unlabeled_value": str | int | None, "on_bad_rows": str, "preset": str | None,
+    "metric": str, "margin": float | None, "band": str | None, "negatives": int | None, "pick": str, "skip": int,
+    "fallback": str, "positives": str | None, "positives_per_anchor": int, "normalize": bool,
+    "drop_duplicates_within": float | str | None, "drop_duplicates_of": str | None, "keep_duplicate_positives": bool,
+    "seed": int, "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
+    "relative_margin": float | None, "reference": str, "anchors": str | float | None, "anchors_per_label": int | None,
+    "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "max_uses": int | None,
+    "memory": str | int, "threads": int | None,
+}, total=False)
+
 # Of Miner.
 WindowOptions = TypedDict("WindowOptions", {
     "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,

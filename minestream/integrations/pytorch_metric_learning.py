@@ -52,6 +52,12 @@ class TripletMiner(BaseMiner):
     def mine(self, embeddings: Any, labels: Any, ref_emb: Any, ref_labels: Any) -> Rows:
         """The rows of anchors in the batch, of positives and negatives in ref_emb."""
         memory = {} if ref_emb is embeddings else {"corpus": ref_emb, "corpus_labels": ref_labels}
+        known, counts = (torch.cat([labels, ref_labels]) if memory else labels).unique(return_counts=True)
+        positives = torch.isin(labels, ref_labels) if memory else counts > 1
+        if (
+            len(known) < 2 or not positives.any()
+        ):  # which mine_arrays takes for wrong labels, and is a batch like others
+            return tuple(labels.new_empty(0, dtype=torch.int64) for _ in range(3))
         found = mine_arrays(embeddings, labels, **memory, **self._options)
         self.notes = found.notes
         rows = found.query if memory else found.anchor, found.positive, found.negative

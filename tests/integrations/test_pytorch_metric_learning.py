@@ -147,6 +147,18 @@ def test_dtypes_notes_and_what_is_refused() -> None:
         WindowMiner(8)(embeddings, labels, embeddings.clone(), labels)
 
 
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [5, 5, 5, 5]])
+def test_a_batch_without_positives_or_negatives_has_no_triplets(labels: list[int]) -> None:
+    embeddings, own = torch.randn(4, 6), torch.tensor(labels)
+    memories = [(), *((torch.randn(3, 6), torch.full((3,), label)) for label in (5, 9))]
+    for miner, given in [(WindowMiner(8), ()), *((TripletMiner(), each) for each in memories)]:
+        assert [(len(each), each.dtype) for each in miner(embeddings, own, *given)] == [(0, torch.int64)] * 3
+    found = TripletMiner(band="any")(embeddings, own, torch.randn(6, 6), torch.tensor([0, 1, 2, 3, 5, 9]))
+    assert found[0].tolist() == [0, 1, 2, 3]
+    loss = losses.TripletMarginLoss()
+    assert loss(embeddings, own, TripletMiner()(embeddings, own)) == 0
+
+
 def test_without_its_ref_emb_the_triplets_of_a_window_are_no_rows() -> None:
     embeddings, labels = stream(60)
     miner, loss = WindowMiner(50), losses.TripletMarginLoss()
