@@ -90,6 +90,26 @@ def short_speed(folder: Path = RESULTS) -> str:
     return f"{filled(told)}\n\n{table(('data', 'job', 'minestream', 'peer', 'peer / minestream'), rows)}"
 
 
+def training(folder: Path = RESULTS) -> str:
+    """What mining and composing are worth to models trained from nothing."""
+    path = folder / "proof.json"
+    if not path.exists():
+        return NOTHING
+    results = json.loads(path.read_text(encoding="utf-8"))
+    rows = results["rows"]
+    tasks, ways = (list(dict.fromkeys(row[key] for row in rows)) for key in ("task", "way"))
+    of = {(row["task"], row["way"]): row for row in rows}
+    titles = ("trained on", *(f"{task}: recall@1, gain (least to largest)" for task in tasks))
+    return table(titles, [(way, *(gained(of[task, way]) for task in tasks)) for way in ways])
+
+
+def gained(row: dict[str, Any]) -> str:
+    """A cell of the table of training."""
+    found = f", {row['found']:.0%} of them found" if row["found"] < 1 else ""
+    gain = f", {row['gain']:+.4f} ({row['least_gain']:+.4f} to {row['largest_gain']:+.4f})" if row["gain"] else ""
+    return f"{row['recall']:.4f}{gain}{found}"
+
+
 def machine(environment: dict[str, Any]) -> str:
     """Where and with what it was measured."""
     packages = environment["packages"]
