@@ -1,23 +1,39 @@
-"""Composed batches for the trainers of sentence-transformers.
+"""For sentence-transformers: composed batches in its trainers, and hard negatives mined exactly.
 
 args = SentenceTransformerTrainingArguments("model", batch_sampler=batch_sampler("batches.parquet", train))
+mined = mine_hard_negatives(pairs, model, relative_margin=0.05)
 """
 
 from __future__ import annotations
 
+import builtins
+import inspect
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from random import Random
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import torch.distributed as dist
+from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.util import hard_negatives
 from torch.utils.data import RandomSampler
 
 from minestream.errors import UsageError
 from minestream.integrations.batches import Batches
+from minestream.mining.arrays import mine_arrays
 
 AnyFile = str | os.PathLike[str]
+THEIRS = inspect.unwrap(hard_negatives.mine_hard_negatives)
+SEED = inspect.Parameter("seed", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=0, annotation="int")
+FILTERS = {  # theirs and ours; of two for one the later holds
+    "absolute_margin": "absolute_margin", "margin": "absolute_margin", "relative_margin": "relative_margin",
+    "max_score": "max_similarity", "min_score": "min_similarity",
+}  # fmt: skip
 
 
 class batch_sampler:  # noqa: N801 (it is called as a function)
@@ -27,20 +43,15 @@ class batch_sampler:  # noqa: N801 (it is called as a function)
     ----------
     batches : path, or dict of paths by name of a dataset
     datasets : Dataset, or dict of them
-        What the trainer gets as train_dataset, the same objects: it asks for the batches of each dataset by itself
-        and tells no name. Their rows are those of the mined files (or of --qrels), all and in their order.
+        The very objects that the trainer gets: it asks for the batches of each without a name. Their rows are those
+        that `pair_row` numbers, of the mined file (or of --qrels): all, in their order.
 
     Notes
     -----
-    Epoch e of the training has the batches of composed epoch e, begun again after the last. The trainer plans with
-    the number of batches of the fullest epoch. With several processes each has as many batches: whole rounds of full
-    ones, and the rest is left out with a warning; in one process drop_last leaves out what is not full. A dataset
-    that is not named here, such as an eval_dataset, has the trainer's own batches, with a warning.
-
-    Raises
-    ------
-    UsageError
-        When a dataset has another number of rows than `pair_row` numbers, or the trainer another batch size.
+    Epoch e has the batches of composed epoch e, begun again after the last; the trainer plans with the fullest. With
+    several processes each has as many: whole rounds of full batches; what is left out is warned of. In one process
+    drop_last leaves out batches that are not full. Other datasets, as eval_dataset, have the trainer's own batches,
+    with a warning. Another number of rows, or another batch size than the trainer's, is a UsageError.
     """
 
     def __init__(self, batches: AnyFile | Mapping[str, AnyFile], datasets: Any | Mapping[str, Any]) -> None:
@@ -48,22 +59,18 @@ class batch_sampler:  # noqa: N801 (it is called as a function)
         named = datasets if isinstance(batches, Mapping) else {"": datasets}
         if files.keys() != named.keys():
             raise UsageError(f"batches of {sorted(files)}, datasets {sorted(named)}", "name a file for each dataset")
-        self._known: list[tuple[Batches, Any]] | None = [(Batches(files[name]), named[name]) for name in files]
+        self._known = [(Batches(files[name]), named[name]) for name in files]
         for composed, dataset in self._known:
             if len(dataset) != composed.pair_rows:
-                raise UsageError(
-                    f"{composed.path} is of {composed.pair_rows:,} rows, and the dataset has {len(dataset):,}",
-                    "give the rows that pair_row numbers, all and in their order, or compose batches of these",
-                )
+                what = f"{composed.path} is of {composed.pair_rows:,} rows, and the dataset has {len(dataset):,}"
+                raise UsageError(what, "give the rows that pair_row numbers, all and in their order, or compose anew")
 
     def __getstate__(self) -> dict[str, Any]:
         """The trainer saves its arguments with each model: datasets do not go along."""
-        return {"_known": None}
+        return {"_known": []}
 
     def __call__(self, dataset: Any, **how: Any) -> DefaultBatchSampler:
         """The batches of one dataset, as the trainer asks for them."""
-        if self._known is None:
-            raise UsageError("saved arguments hold no batches", "set their batch_sampler anew")
         for composed, own in self._known:
             if own is dataset:
                 return ComposedBatches(composed, dataset, **how)
@@ -80,18 +87,16 @@ class ComposedBatches(DefaultBatchSampler):
     def __init__(self, batches: Batches, dataset: Any, **how: Any) -> None:
         super().__init__(dataset, **how)
         self._batches, self._ranks = batches, dist.get_world_size() if dist.is_initialized() else 1
-        self._begun = self._seeded()
-        if self.batch_size != batches.batch_size:
-            raise UsageError(
-                f"{batches.path} has batches of {batches.batch_size}, the trainer of {self.batch_size}",
-                f"per_device_train_batch_size={batches.batch_size}, or compose batches of {self.batch_size}",
-            )
+        self._seed = self.generator.initial_seed if self.generator else int  # 0
+        self._begun, size = self._seed(), batches.batch_size
+        if self.batch_size != size:
+            what = f"{batches.path} has batches of {size}, the trainer of {self.batch_size}"
+            raise UsageError(what, f"per_device_train_batch_size={size}, or compose batches of {self.batch_size}")
         counts = [len(self._of(epoch)) for epoch in range(batches.epochs)]
-        left_out = sum(map(batches.count, range(batches.epochs))) - sum(counts)
-        self._count = max(counts)
-        if min(counts) == 0:
+        self._count, left_out = max(counts), sum(map(batches.count, range(batches.epochs))) - sum(counts)
+        if not min(counts):
             raise UsageError(
-                f"{batches.path} has too few full batches for {self._ranks} processes", "compose smaller ones"
+                f"{batches.path}: too few full batches for {self._ranks} processes", "compose smaller ones"
             )
         if left_out and self._ranks > 1:
             warnings.warn(f"{batches.path}: {left_out:,} batches make no full round of {self._ranks}", stacklevel=2)
@@ -101,14 +106,84 @@ class ComposedBatches(DefaultBatchSampler):
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of the trainer's epoch; where it mixes datasets, the seed of the generator alone tells it."""
-        return iter(self._of(self.epoch + self._seeded() - self._begun))
-
-    def _seeded(self) -> int:
-        return self.generator.initial_seed() if self.generator else 0
+        return iter(self._of(self.epoch + self._seed() - self._begun))
 
     def _of(self, epoch: int) -> list[list[int]]:
-        """The batches of an epoch, in the order in which processes take turns."""
-        rows = [batch.tolist() for batch in self._batches.of(epoch)]
-        if self._ranks > 1 or self.drop_last:  # what several processes share out are full batches
-            rows = [batch for batch in rows if len(batch) == self.batch_size]
+        """The batches of an epoch, in the order in which processes take turns: they share out full ones alone."""
+        full = self._ranks > 1 or self.drop_last
+        rows = [rows.tolist() for rows in self._batches.of(epoch) if rows.size == self.batch_size or not full]
         return rows[: len(rows) - len(rows) % self._ranks]
+
+
+def mine_hard_negatives(*given: Any, **options: Any) -> Any:
+    """The function of this name of sentence-transformers, with its parameters and results, and exact.
+
+    Without range_max it looks as far as it takes for num_negatives that pass the filters; theirs looks at the nearest
+    few alone. With range_max, or a cross_encoder that filters, it considers the same candidates as theirs. A further
+    keyword is the seed of what "random" draws. use_faiss is not needed: minestream searches. Errors are ValueErrors.
+    """
+    asked = SIGNATURE.bind(*given, **options)
+    asked.apply_defaults()
+    how: dict[str, Any] = dict(asked.arguments)
+    similarity = getattr(how["model"], "similarity_fn_name", "cosine")
+    if similarity not in ("cosine", "dot"):
+        raise UsageError(f"the similarity of the model is {similarity}", 'set model.similarity_fn_name = "cosine"')
+    index = _Index(how)
+    faiss = SimpleNamespace(IndexFlatIP=lambda _: index)
+
+    def module(name: str, *rest: Any) -> Any:
+        return faiss if name == "faiss" else __import__(name, *rest)
+
+    # Their own function, in which faiss is the index below, what is drawn has a seed, and no bar speaks of faiss.
+    instead = {"__builtins__": vars(builtins) | {"__import__": module}, "random": Random(how.pop("seed"))}
+    instead["trange"] = lambda *of, **_: range(*of)
+    mined = FunctionType(THEIRS.__code__, THEIRS.__globals__ | instead)(**how | {"use_faiss": True})
+    if not index.done:
+        raise UsageError("this sentence-transformers mines in another way", "install sentence-transformers 6.0")
+    return mined
+
+
+SIGNATURE = inspect.signature(THEIRS)
+SIGNATURE = SIGNATURE.replace(parameters=[*SIGNATURE.parameters.values(), SEED])
+mine_hard_negatives.__dict__["__signature__"] = SIGNATURE
+
+
+class _Index:
+    """What their function needs of faiss: it is searched once for each query, in their order."""
+
+    def __init__(self, how: Mapping[str, Any]) -> None:
+        self._how, self.done = how, 0
+
+    def add(self, corpus: NDArray[Any]) -> None:
+        """Take the rows to search, and number the pairs that are known as they do: (query, row), sorted."""
+        how, columns = self._how, self._how["dataset"].column_names
+        names = how["anchor_column_name"], how["positive_column_name"]
+        texts = [list(how["dataset"][own if own in columns else columns[at]]) for at, own in enumerate(names)]
+        query, row = ({text: at for at, text in enumerate(dict.fromkeys(each))}
+                      for each in (texts[0], [*(how["corpus"] or ()), *texts[1]]))  # fmt: skip
+        pairs = np.array([(query[one], row[other]) for one, other in zip(*texts, strict=True)])
+        self._corpus, self._pairs = np.asarray(corpus, np.float32), np.unique(pairs, axis=0)
+        self._most = int(np.bincount(pairs[:, 0]).max())  # positives of a query, with those that recur
+
+    def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Similarities and rows of k candidates a query: the nearest, or its positives and the nearest that pass."""
+        how, most, queries = self._how, self._most, np.asarray(queries, np.float32)
+        filters = {ours: how[name] for name, ours in FILTERS.items() if how[name] is not None}
+        windowed = how["range_max"] is not None or (
+            how["cross_encoder"] is not None and {*filters} - {"min_similarity"}
+        )
+        first, end = np.searchsorted(self._pairs[:, 0], [self.done, self.done + len(queries)])
+        query, positive = (self._pairs[first:end] - [self.done, 0]).T
+        self.done += len(queries)
+        found = mine_arrays(
+            queries, corpus=self._corpus, qrels=pa.table({"query_id": query, "positive_id": positive}), metric="dot",
+            positives="easiest", reference="min", drop_duplicates_within=None, negatives=k if windowed else k - most,
+            **({} if windowed else filters),
+        )  # fmt: skip
+        scores, rows = np.full((len(queries), most + k), -np.inf, np.float32), np.full((len(queries), most + k), -1)
+        of_pairs = (queries[query] * self._corpus[positive]).sum(axis=1)
+        for own, to, x, at in ((query, positive, of_pairs, 0), (found.query, found.negative, -found.distance_an, most)):
+            place = own, at + np.arange(own.size) - np.searchsorted(own, own)
+            scores[place], rows[place] = x, to
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)

@@ -1,9 +1,11 @@
-"""sentence-transformers: its trainer on composed batches, for one dataset and for several."""
+"""sentence-transformers: its trainer on composed batches, and its mine_hard_negatives beside ours."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import pickle
+import random
 import re
 from collections.abc import Callable
 from itertools import groupby
@@ -28,6 +30,7 @@ from minestream.integrations import sentence_transformers as ours  # noqa: E402 
 QUIET = {"progress": "none"}
 WORDS = 60
 SIZE = 5
+Row = Any
 Rows = list[list[int]]
 
 
@@ -174,7 +177,7 @@ def test_saved_arguments_hold_no_datasets(world: Path) -> None:
     """Their trainer pickles its arguments with every checkpoint, and a transform of a dataset need not be pickled."""
     dataset = Seen(pairs_of(world)).dataset
     saved = pickle.loads(pickle.dumps(ours.batch_sampler(world / "b.parquet", dataset)))
-    with pytest.raises(UsageError, match="saved arguments hold no batches"):
+    with pytest.warns(UserWarning, match="no file of batches for a dataset of 62 rows"):
         saved(dataset, batch_size=SIZE, drop_last=False)
 
 
@@ -252,3 +255,150 @@ def test_the_guide_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     small_model().save("small")
     exec(program.replace("sentence-transformers/all-MiniLM-L6-v2", "small").replace("64", "8"), {})
     assert list((tmp_path / "model").iterdir())
+
+
+# ---------------------------------------------------------------- mine_hard_negatives
+
+ALL = 200  # a window that holds the whole corpus
+
+
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
+    """Pairs of 40 queries and texts of three of their words, one to three; some twice, a column too many; a corpus."""
+    own = zip(texts(80, 2), [text.split() for text in texts(40, 1) for _ in "ab"], strict=True)
+    pairs = [(" ".join(words), f"{' '.join(words[:3])} {' '.join(text.split()[:3])}") for text, words in own]
+    one, other = zip(*(pairs[:31] + pairs[32:] + pairs[:5] + [(pairs[0][0], pairs[2][1])]), strict=True)
+    dataset = hub.Dataset.from_dict({"query": one, "source": ["s"] * len(one), "document": other})
+    return {"dataset": dataset, "model": small_model(), "corpus": texts(120, 3), "positive_column_name": "document"}
+
+
+def both(known: dict[str, Any], **options: Any) -> tuple[list[Row], list[Row]]:
+    """The rows of theirs and of ours, with scores rounded, once columns and types were found to be the same."""
+    theirs = {**known, "verbose": False, **options}
+    random.seed(theirs.pop("seed", 0))
+    one = st.util.mine_hard_negatives(**{"range_max": ALL, **theirs})
+    two = ours.mine_hard_negatives(**{**known, "verbose": False, **options})
+    assert one.column_names == two.column_names
+    assert len(one) == 0 or one.features == two.features
+    return [rounded(row) for row in one], [rounded(row) for row in two]
+
+
+def rounded(row: Any) -> Any:
+    if isinstance(row, dict):
+        return {name: rounded(value) for name, value in row.items()}
+    if isinstance(row, list):
+        return [rounded(value) for value in row]
+    return pytest.approx(row, abs=1e-5) if isinstance(row, float) else row
+
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "absolute margin": {"absolute_margin": 0.2},
+    "relative margin": {"relative_margin": 0.3},
+    "margins": {"absolute_margin": 0.1, "relative_margin": 0.4, "num_negatives": 7},
+    "former margin": {"margin": 0.3},
+    "bounds": {"max_score": 0.3, "min_score": -0.1, "num_negatives": 5},
+    "skipped": {"relative_margin": 0.3, "range_min": 4},
+    "no corpus": {"corpus": None, "absolute_margin": 0.1},
+    "positives": {"include_positives": True},
+    "chunks": {"faiss_batch_size": 8, "absolute_margin": 0.2},
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_what_is_mined_is_theirs_where_their_window_holds_all(name: str, known: dict[str, Any]) -> None:
+    theirs, own = both(known, **FILTERS[name])
+    assert theirs == own
+    assert len(own) > 10
+
+
+@pytest.mark.parametrize("scored", [False, True])
+@pytest.mark.parametrize("shape", ["triplet", "n-tuple", "labeled-pair", "labeled-list"])
+def test_every_shape_is_theirs(shape: str, scored: bool, known: dict[str, Any]) -> None:
+    theirs, own = both(known, output_format=shape, output_scores=scored, absolute_margin=0.2)
+    assert theirs == own
+    assert len(own) > 10
+
+
+@pytest.mark.parametrize("options", [
+    {"range_max": 9}, {"range_max": 9, "relative_margin": 0.3}, {"range_max": 30, "range_min": 3, "max_score": 0.3},
+    {"range_max": 12, "include_positives": True}, {"range_max": 9, "sampling_strategy": "random", "seed": 5},
+    {"range_max": 30, "absolute_margin": 0.2, "sampling_strategy": "random", "output_format": "labeled-list"},
+])  # fmt: skip
+def test_a_window_that_is_asked_for_is_theirs(options: dict[str, Any], known: dict[str, Any]) -> None:
+    theirs, own = both(known, **options)
+    assert theirs == own
+    assert len(own) > 10
+
+
+def test_no_window_leaves_a_query_short(known: dict[str, Any]) -> None:
+    options = {**known, "verbose": False, "absolute_margin": 0.6, "num_negatives": 2}
+    short, full = st.util.mine_hard_negatives(**options), ours.mine_hard_negatives(**options)
+    every = st.util.mine_hard_negatives(**options, range_max=ALL)
+    assert len(short) < len(every)
+    assert full.to_dict() == every.to_dict()
+
+
+def test_random_negatives_are_of_the_seed(known: dict[str, Any]) -> None:
+    def drawn(**options: Any) -> Any:
+        state = random.getstate()
+        options |= {"verbose": False, "sampling_strategy": "random", "absolute_margin": 0.1}
+        found = ours.mine_hard_negatives(**known, **options)
+        assert random.getstate() == state
+        return found.to_dict()
+
+    assert drawn() == drawn(seed=0) != drawn(seed=1) == drawn(seed=1)
+
+
+class Crossing:
+    """A cross-encoder by the letters that two texts share."""
+
+    def predict(self, pairs: list[tuple[str, str]], **_: Any) -> Any:
+        shared = [len({*one.split()} & {*other.split()}) + int(other[1:3]) / 100 for one, other in pairs]
+        return pytest.importorskip("torch").tensor(shared)
+
+
+@pytest.mark.parametrize("options", [{"absolute_margin": 0.3}, {"max_score": 2.0, "range_max": 20}, {"min_score": 0.1}])
+def test_a_cross_encoder_scores_the_same_candidates(options: dict[str, Any], known: dict[str, Any]) -> None:
+    options = {**known, "cross_encoder": Crossing(), "output_scores": True, "verbose": False, **options}
+    theirs, own = st.util.mine_hard_negatives(**options), ours.mine_hard_negatives(**options)
+    assert [rounded(row) for row in theirs] == list(own)
+    assert len(own) > 10
+
+
+def test_its_parameters_are_theirs() -> None:
+    theirs = inspect.signature(st.util.mine_hard_negatives).parameters
+    own = dict(inspect.signature(ours.mine_hard_negatives).parameters)
+    assert own.pop("seed").default == 0
+    assert list(own.items()) == list(theirs.items())
+
+
+def test_what_is_encoded_is_kept_and_prompted_as_theirs_is(known: dict[str, Any], tmp_path: Path) -> None:
+    prompts = {"query_prompt": "w1 w2 ", "corpus_prompt": "w3 ", "batch_size": 7}
+    theirs, own = both(known, cache_folder=str(tmp_path / "theirs"), **prompts)
+    assert theirs == own != both(known)[1]
+    ours.mine_hard_negatives(**known, verbose=False, cache_folder=str(tmp_path / "own"), **prompts)
+    kept = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("theirs", "own")]
+    assert kept[0] == kept[1]
+    assert len(kept[0]) == 2
+
+
+def test_what_cannot_be_mined_is_refused(known: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong, words in [
+        ({"num_negatives": 0}, "at least 1"), ({"range_min": 9, "range_max": 9}, "smaller than range_max"),
+        ({"output_format": "pairs"}, "Invalid output_format"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=words):
+            ours.mine_hard_negatives(**known, **wrong)
+    with pytest.raises(ValueError, match="The dataset is empty"):
+        ours.mine_hard_negatives(known["dataset"].select([]), known["model"])
+    with pytest.raises(TypeError, match="colour"):
+        ours.mine_hard_negatives(**known, colour=1)
+    far = small_model()
+    far.similarity_fn_name = "euclidean"
+    with pytest.raises(UsageError, match="similarity of the model is euclidean"):
+        ours.mine_hard_negatives(**{**known, "model": far})
+    monkeypatch.setattr(ours, "THEIRS", other := lambda **_: None)
+    assert other() is None
+    with pytest.raises(UsageError, match="mines in another way"):
+        ours.mine_hard_negatives(**known)
