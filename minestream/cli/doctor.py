@@ -27,7 +27,7 @@ REQUIRED = ("numba", "llvmlite", "numpy", "pyarrow", "click", "rich")
 EXTRAS = {
     "dask": ("dask", "distributed"), "ray": ("ray",), "hub": ("huggingface_hub",), "lance": ("pylance",),
     "torch": ("torch",), "pytorch-metric-learning": ("pytorch-metric-learning",),
-    "sentence-transformers": ("sentence-transformers",), "sklearn": ("scikit-learn",),
+    "sentence-transformers": ("sentence-transformers",), "sklearn": ("scikit-learn",), "lightning": ("lightning",),
     "examples": ("torch", "sentence-transformers", "pytorch-metric-learning", "nbclient", "ipykernel"),
 }  # fmt: skip
 VARIABLES = ("MINESTREAM_", "NUMBA_", "OMP_", "XDG_CACHE_HOME")
