@@ -1,16 +1,11 @@
-"""For sentence-transformers: composed batches in its trainers, and hard negatives mined exactly.
-
-args = SentenceTransformerTrainingArguments("model", batch_sampler=batch_sampler("batches.parquet", train))
-mined = mine_hard_negatives(pairs, model, relative_margin=0.05)
-"""
+"""For sentence-transformers: composed batches in its trainers, and hard negatives mined once or while it trains."""
 
 from __future__ import annotations
 
-import builtins
 import inspect
-import os
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from random import Random
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -18,22 +13,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch.distributed as dist
-from numpy.typing import NDArray
+from datasets import Dataset
 from sentence_transformers.base.sampler import DefaultBatchSampler
 from sentence_transformers.util import hard_negatives
 from torch.utils.data import RandomSampler
+from transformers import TrainerCallback
 
 from minestream.errors import UsageError
 from minestream.integrations.batches import Batches
 from minestream.mining.arrays import mine_arrays
 
-AnyFile = str | os.PathLike[str]
 THEIRS = inspect.unwrap(hard_negatives.mine_hard_negatives)
-SEED = inspect.Parameter("seed", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=0, annotation="int")
-FILTERS = {  # theirs and ours; of two for one the later holds
-    "absolute_margin": "absolute_margin", "margin": "absolute_margin", "relative_margin": "relative_margin",
-    "max_score": "max_similarity", "min_score": "min_similarity",
-}  # fmt: skip
+PARAMETERS = inspect.signature(THEIRS).parameters
+SIGNATURE = inspect.Signature([*PARAMETERS.values(), PARAMETERS["range_min"].replace(name="seed")])  # an int, 0
+OURS = {"margin": "absolute_margin", "max_score": "max_similarity", "min_score": "min_similarity"}  # filters of ours
 
 
 class batch_sampler:  # noqa: N801 (it is called as a function)
@@ -43,41 +36,36 @@ class batch_sampler:  # noqa: N801 (it is called as a function)
     ----------
     batches : path, or dict of paths by name of a dataset
     datasets : Dataset, or dict of them
-        The very objects that the trainer gets: it asks for the batches of each without a name. Their rows are those
-        that `pair_row` numbers, of the mined file (or of --qrels): all, in their order.
+        The very objects that the trainer gets, with the rows that `pair_row` numbers: all, in their order.
 
     Notes
     -----
-    Epoch e has the batches of composed epoch e, begun again after the last; the trainer plans with the fullest. With
-    several processes each has as many: whole rounds of full batches; what is left out is warned of. In one process
-    drop_last leaves out batches that are not full. Other datasets, as eval_dataset, have the trainer's own batches,
-    with a warning. Another number of rows, or another batch size than the trainer's, is a UsageError.
+    Epoch e has composed epoch e, begun again after the last; the trainer plans with the fullest. Several processes
+    take whole rounds of full batches; in one, drop_last leaves out what is not full. Datasets that are not named, as
+    eval_dataset, have the trainer's own batches. It warns of these, and of rounds that are not whole.
     """
 
-    def __init__(self, batches: AnyFile | Mapping[str, AnyFile], datasets: Any | Mapping[str, Any]) -> None:
-        files = batches if isinstance(batches, Mapping) else {"": batches}
-        named = datasets if isinstance(batches, Mapping) else {"": datasets}
-        if files.keys() != named.keys():
-            raise UsageError(f"batches of {sorted(files)}, datasets {sorted(named)}", "name a file for each dataset")
-        self._known = [(Batches(files[name]), named[name]) for name in files]
+    def __init__(self, batches: Any, datasets: Any) -> None:
+        if not isinstance(batches, Mapping):
+            batches, datasets = {"": batches}, {"": datasets}
+        if batches.keys() != datasets.keys():
+            raise UsageError(f"batches of {sorted(batches)}, datasets {sorted(datasets)}", "a file for each dataset")
+        self._known = [(Batches(path), datasets[name]) for name, path in batches.items()]
         for composed, dataset in self._known:
             if len(dataset) != composed.pair_rows:
                 what = f"{composed.path} is of {composed.pair_rows:,} rows, and the dataset has {len(dataset):,}"
                 raise UsageError(what, "give the rows that pair_row numbers, all and in their order, or compose anew")
 
     def __getstate__(self) -> dict[str, Any]:
-        """The trainer saves its arguments with each model: datasets do not go along."""
-        return {"_known": []}
+        return {"_known": []}  # the trainer saves its arguments with each model: datasets do not go along
 
     def __call__(self, dataset: Any, **how: Any) -> DefaultBatchSampler:
-        """The batches of one dataset, as the trainer asks for them."""
         for composed, own in self._known:
             if own is dataset:
                 return ComposedBatches(composed, dataset, **how)
         if any(len(own) == len(dataset) for _, own in self._known):
             raise UsageError("the trainer has a copy of a dataset", "give batch_sampler the very object that it gets")
-        what = f"no file of batches for a dataset of {len(dataset):,} rows: it has the trainer's own"
-        warnings.warn(what, stacklevel=2)
+        warnings.warn(f"a dataset of {len(dataset):,} rows has no file: it has the trainer's own batches", stacklevel=2)
         return DefaultBatchSampler(RandomSampler(dataset, generator=how.get("generator")), **how)
 
 
@@ -115,46 +103,13 @@ class ComposedBatches(DefaultBatchSampler):
         return rows[: len(rows) - len(rows) % self._ranks]
 
 
-def mine_hard_negatives(*given: Any, **options: Any) -> Any:
-    """The function of this name of sentence-transformers, with its parameters and results, and exact.
-
-    Without range_max it looks as far as it takes for num_negatives that pass the filters; theirs looks at the nearest
-    few alone. With range_max, or a cross_encoder that filters, it considers the same candidates as theirs. A further
-    keyword is the seed of what "random" draws. use_faiss is not needed: minestream searches. Errors are ValueErrors.
-    """
-    asked = SIGNATURE.bind(*given, **options)
-    asked.apply_defaults()
-    how: dict[str, Any] = dict(asked.arguments)
-    similarity = getattr(how["model"], "similarity_fn_name", "cosine")
-    if similarity not in ("cosine", "dot"):
-        raise UsageError(f"the similarity of the model is {similarity}", 'set model.similarity_fn_name = "cosine"')
-    index = _Index(how)
-    faiss = SimpleNamespace(IndexFlatIP=lambda _: index)
-
-    def module(name: str, *rest: Any) -> Any:
-        return faiss if name == "faiss" else __import__(name, *rest)
-
-    # Their own function, in which faiss is the index below, what is drawn has a seed, and no bar speaks of faiss.
-    instead = {"__builtins__": vars(builtins) | {"__import__": module}, "random": Random(how.pop("seed"))}
-    instead["trange"] = lambda *of, **_: range(*of)
-    mined = FunctionType(THEIRS.__code__, THEIRS.__globals__ | instead)(**how | {"use_faiss": True})
-    if not index.done:
-        raise UsageError("this sentence-transformers mines in another way", "install sentence-transformers 6.0")
-    return mined
-
-
-SIGNATURE = inspect.signature(THEIRS)
-SIGNATURE = SIGNATURE.replace(parameters=[*SIGNATURE.parameters.values(), SEED])
-mine_hard_negatives.__dict__["__signature__"] = SIGNATURE
-
-
 class _Index:
-    """What their function needs of faiss: it is searched once for each query, in their order."""
+    """What their mine_hard_negatives needs of an index of faiss: it is searched once for each query, in order."""
 
     def __init__(self, how: Mapping[str, Any]) -> None:
         self._how, self.done = how, 0
 
-    def add(self, corpus: NDArray[Any]) -> None:
+    def add(self, corpus: Any) -> None:
         """Take the rows to search, and number the pairs that are known as they do: (query, row), sorted."""
         how, columns = self._how, self._how["dataset"].column_names
         names = how["anchor_column_name"], how["positive_column_name"]
@@ -165,20 +120,18 @@ class _Index:
         self._corpus, self._pairs = np.asarray(corpus, np.float32), np.unique(pairs, axis=0)
         self._most = int(np.bincount(pairs[:, 0]).max())  # positives of a query, with those that recur
 
-    def search(self, queries: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    def search(self, queries: Any, k: int) -> tuple[Any, Any]:
         """Similarities and rows of k candidates a query: the nearest, or its positives and the nearest that pass."""
         how, most, queries = self._how, self._most, np.asarray(queries, np.float32)
-        filters = {ours: how[name] for name, ours in FILTERS.items() if how[name] is not None}
-        windowed = how["range_max"] is not None or (
-            how["cross_encoder"] is not None and {*filters} - {"min_similarity"}
-        )
+        asked = [name for name in ("absolute_margin", "relative_margin", *OURS) if how[name] is not None]
+        windowed = how["range_max"] or (how["cross_encoder"] is not None and asked not in ([], ["min_score"]))
         first, end = np.searchsorted(self._pairs[:, 0], [self.done, self.done + len(queries)])
         query, positive = (self._pairs[first:end] - [self.done, 0]).T
         self.done += len(queries)
         found = mine_arrays(
             queries, corpus=self._corpus, qrels=pa.table({"query_id": query, "positive_id": positive}), metric="dot",
             positives="easiest", reference="min", drop_duplicates_within=None, negatives=k if windowed else k - most,
-            **({} if windowed else filters),
+            **({} if windowed else {OURS.get(name, name): how[name] for name in asked}),
         )  # fmt: skip
         scores, rows = np.full((len(queries), most + k), -np.inf, np.float32), np.full((len(queries), most + k), -1)
         of_pairs = (queries[query] * self._corpus[positive]).sum(axis=1)
@@ -187,3 +140,61 @@ class _Index:
             scores[place], rows[place] = x, to
         order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def mine_hard_negatives(*given: Any, **options: Any) -> Any:
+    """The function of this name of sentence-transformers, with its parameters and results, and exact.
+
+    Without range_max it looks as far as it takes for num_negatives that pass the filters; theirs looks at the nearest
+    few alone. With range_max, or a cross_encoder that filters, it considers the same candidates as theirs. A further
+    keyword is the seed of what "random" draws. use_faiss is not needed: minestream searches. Errors are ValueErrors.
+    """
+    how: dict[str, Any] = {name: each.default for name, each in SIGNATURE.parameters.items()}
+    how |= SIGNATURE.bind(*given, **options).arguments
+    if (similarity := getattr(how["model"], "similarity_fn_name", "cosine")) not in ("cosine", "dot"):
+        raise UsageError(f"the similarity of the model is {similarity}", 'set model.similarity_fn_name = "cosine"')
+    index = _Index(how)
+    faiss = SimpleNamespace(IndexFlatIP=lambda _: index)
+    # Their own function, in which faiss is the index above, what is drawn has a seed, and no bar speaks of faiss.
+    found = {"__import__": lambda name, *rest: faiss if name == "faiss" else __import__(name, *rest)}
+    instead = {"__builtins__": THEIRS.__builtins__ | found, "random": Random(how.pop("seed"))}
+    instead["trange"] = lambda *of, **_: range(*of)
+    mined = FunctionType(THEIRS.__code__, THEIRS.__globals__ | instead)(**how | {"use_faiss": True})
+    if not index.done:
+        raise UsageError("this sentence-transformers mines in another way", "install sentence-transformers 6.0")
+    return mined
+
+
+mine_hard_negatives.__dict__["__signature__"] = SIGNATURE
+
+
+class ReminingCallback(TrainerCallback):
+    """Mines again with the model as it is trained: `dataset`, which the trainer gets, exchanges its rows.
+
+    Parameters
+    ----------
+    pairs, model, **options
+        Of mine_hard_negatives. A first mining, at once, says how many rows there are: of fewer some come again, of
+        more as many are drawn.
+    every : "epoch" or int
+        Before each epoch, or after so many steps (the next batch is fetched by then).
+    """
+
+    def __init__(self, pairs: Any, model: Any, every: int | str = "epoch", **options: Any) -> None:
+        if options.get("cache_folder") or not (every == "epoch" or (isinstance(every, int) and every > 0)):
+            raise UsageError(f"every={every!r}", '"epoch" or a number of steps; without cache_folder, as models change')
+        self._every, self._mine = every, partial(mine_hard_negatives, pairs, **{"verbose": False} | options)
+        self._mined = self._mine(model)
+        self.dataset = Dataset.from_dict({"row": range(len(self._mined))})
+        self.dataset.set_transform(lambda rows: self._mined[rows["row"]])
+        setattr(self, "on_epoch_begin" if every == "epoch" else "on_step_end", self._again)
+
+    def _again(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
+        if args.dataloader_num_workers and (self._every != "epoch" or args.dataloader_persistent_workers):
+            raise UsageError("workers keep the rows that they began with", "dataloader_num_workers=0")
+        if state.global_step and (self._every == "epoch" or state.global_step % self._every == 0):
+            mined = self._mine(model)
+            if not len(mined):
+                raise UsageError(f"step {state.global_step}: no negative passes the filters", "wider filters")
+            order = np.random.default_rng(state.global_step).permutation(len(mined))
+            self._mined = mined.select(np.resize(order, len(self.dataset)))

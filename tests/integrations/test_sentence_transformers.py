@@ -1,4 +1,4 @@
-"""sentence-transformers: its trainer on composed batches, and its mine_hard_negatives beside ours."""
+"""sentence-transformers: its trainer on composed batches and rows mined again, its mine_hard_negatives beside ours."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_their_trainer_mixes_the_batches_of_several_datasets(mixing: str, world:
     files = {"one": world / "b.parquet", "other": world / "ragged.parquet"}
     data = {"one": one.dataset, "other": other.dataset, "free": free.dataset}
     sampler = ours.batch_sampler(files, {name: data[name] for name in files})
-    with pytest.warns(UserWarning, match="no file of batches for a dataset of 50 rows"):
+    with pytest.warns(UserWarning, match="a dataset of 50 rows has no file"):
         edges = trained(world, data, sampler, seen=[one, other, free], multi_dataset_batch_sampler=mixing)
     least = min(len(in_file(file, epoch)) for file in files.values() for epoch in (0, 1))
     least = min(least, 50 // SIZE) if mixing == "round_robin" else 100
@@ -152,7 +152,7 @@ def test_their_trainer_mixes_the_batches_of_several_datasets(mixing: str, world:
 def test_an_evaluation_has_their_own_batches(world: Path) -> None:
     seen, held = Seen(pairs_of(world)), Seen(12, 3)
     sampler = ours.batch_sampler(world / "b.parquet", seen.dataset)
-    with pytest.warns(UserWarning, match="no file of batches for a dataset of 12 rows"):
+    with pytest.warns(UserWarning, match="a dataset of 12 rows has no file"):
         trained(world, seen.dataset, sampler, seen=[seen, held], eval_dataset=held.dataset, eval_strategy="epoch",
                 per_device_eval_batch_size=SIZE, epochs=1)  # fmt: skip
     assert sorted(flat(held.batches[-3:])) == list(range(12))
@@ -177,7 +177,7 @@ def test_saved_arguments_hold_no_datasets(world: Path) -> None:
     """Their trainer pickles its arguments with every checkpoint, and a transform of a dataset need not be pickled."""
     dataset = Seen(pairs_of(world)).dataset
     saved = pickle.loads(pickle.dumps(ours.batch_sampler(world / "b.parquet", dataset)))
-    with pytest.warns(UserWarning, match="no file of batches for a dataset of 62 rows"):
+    with pytest.warns(UserWarning, match="a dataset of 62 rows has no file"):
         saved(dataset, batch_size=SIZE, drop_last=False)
 
 
@@ -402,3 +402,88 @@ def test_what_cannot_be_mined_is_refused(known: dict[str, Any], monkeypatch: pyt
     assert other() is None
     with pytest.raises(UsageError, match="mines in another way"):
         ours.mine_hard_negatives(**known)
+
+
+# ---------------------------------------------------------------- ReminingCallback
+
+Triplets = set[tuple[str, ...]]
+MINED: dict[str, Any] = {"absolute_margin": 0.05, "num_negatives": 2, "verbose": False}
+
+
+def remined(known: dict[str, Any], every: Any, folder: Path) -> tuple[list[Triplets], list[Triplets], list[Triplets]]:
+    """Train for three epochs: the callback's rows before each step, those mined anew, and those trained on."""
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers import TrainerCallback
+
+    pairs = known["dataset"].select_columns(["query", "document"]).select(range(30))
+    held, mined, seen = [], [], []
+    model = small_model()
+    callback = ours.ReminingCallback(pairs, model, every, **MINED)
+
+    class Watching(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            held.append({tuple(callback.dataset[at].values()) for at in range(len(callback.dataset))})
+            mined.append({tuple(row.values()) for row in ours.mine_hard_negatives(pairs, model, **MINED)})
+
+    class Loss(MultipleNegativesRankingLoss):  # type: ignore[misc]
+        def forward(self, features: Any, labels: Any) -> Any:
+            assert model.training
+            said = [[" ".join(f"w{word - 1}" for word in text) for text in each["input_ids"].reshape(-1, 6).tolist()]
+                    for each in features]  # fmt: skip
+            seen.append(set(zip(*said, strict=True)))
+            return super().forward(features, labels)
+
+    args = st.SentenceTransformerTrainingArguments(
+        output_dir=str(folder), num_train_epochs=3, per_device_train_batch_size=20, use_cpu=True, learning_rate=0.5,
+        report_to="none", save_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    given = {"train_dataset": callback.dataset, "loss": Loss(model), "callbacks": [callback, Watching()]}
+    st.SentenceTransformerTrainer(model, args, **given).train()
+    return held, mined, seen
+
+
+def test_each_epoch_has_the_rows_of_its_own_mining(known: dict[str, Any], tmp_path: Path) -> None:
+    held, mined, seen = remined(known, "epoch", tmp_path)
+    steps = len(held) // 3
+    for epoch in range(3):
+        rows = held[epoch * steps]
+        assert rows <= mined[epoch * steps]
+        assert len(rows) >= min(len(mined[0]), len(mined[epoch * steps]))
+        for step in range(epoch * steps, (epoch + 1) * steps):
+            assert held[step] == rows
+            assert seen[step] <= rows
+    assert not any(seen[step] <= held[0] for step in range(steps, 3 * steps))
+
+
+def test_rows_change_after_so_many_steps(known: dict[str, Any], tmp_path: Path) -> None:
+    held, mined, _ = remined(known, 2, tmp_path)
+    for step, rows in enumerate(held):
+        assert (rows <= mined[step]) if step % 2 == 0 else (rows == held[step - 1])
+    assert len(set(map(frozenset, held))) == (len(held) + 1) // 2 > 2
+
+
+def test_remining_that_means_nothing_is_refused(known: dict[str, Any], tmp_path: Path) -> None:
+    given = {name: known[name] for name in ("dataset", "model")}
+    for every in (0, "step", 1.5, None):
+        with pytest.raises(UsageError, match="every="):
+            ours.ReminingCallback(*given.values(), every)
+    with pytest.raises(UsageError, match="without cache_folder"):
+        ours.ReminingCallback(*given.values(), cache_folder=str(tmp_path))
+
+    class Arguments:
+        dataloader_num_workers, dataloader_persistent_workers = 1, True
+
+    class State:
+        global_step = 1
+
+    for every, persistent in (("epoch", True), (1, False)):
+        callback = ours.ReminingCallback(*given.values(), every, positive_column_name="document", **MINED)
+        Arguments.dataloader_persistent_workers = persistent
+        event = callback.on_epoch_begin if every == "epoch" else callback.on_step_end
+        with pytest.raises(UsageError, match="workers keep the rows"):
+            event(Arguments, State, None, model=known["model"])
+    Arguments.dataloader_num_workers = 0
+    monkeyed = ours.ReminingCallback(*given.values(), positive_column_name="document", **MINED)
+    monkeyed._mine = lambda model: known["dataset"].select([])
+    with pytest.raises(UsageError, match="step 1: no negative passes the filters"):
+        monkeyed.on_epoch_begin(Arguments, State, None, model=known["model"])
