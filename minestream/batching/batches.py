@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from minestream.batching.methods import AGAIN, BATCHES, Method, Plan, arranged
 from minestream.kernels import batching
-from minestream.kernels.batching import OPEN
 from minestream.system import ragged
 
 Numbers = NDArray[np.int64]
@@ -80,10 +79,7 @@ def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Nu
     """
     size = min(size, order.size + 1)  # larger batches are as little full, and take memory
     batch = np.empty(plan.stratum.size, np.int64)
-    opened = batching.Open(
-        np.empty((OPEN, size), np.int64), np.empty(OPEN, np.int64), np.empty(OPEN, np.int64), np.arange(OPEN),
-        np.zeros(2, np.int64),
-    )  # fmt: skip
+    opened = batching.none_open(size)
     placed, left = [np.empty(0, np.int64)], order
     while left.size:
         batching.fill(plan.slots, left, opened, batch)

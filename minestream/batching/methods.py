@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from minestream.inputs.dataset.draws import prefixes
 from minestream.kernels import batching, draw
-from minestream.kernels.batching import PairSlots
+from minestream.kernels.batching import Communities, Near, PairSlots
 from minestream.kernels.types import NEGATIVE
 from minestream.search.cells import cells_of
 from minestream.search.nearest import nearest
@@ -19,6 +19,8 @@ from minestream.system import ragged
 from minestream.system.progress import Progress
 
 TAG_BATCHES = 5
+EXCHANGES = 2  # passes; a third moves next to nothing
+NEAREST_WEIGHT = 5_040  # of the nearest; half as much of the second, a third of the third
 ORDER, GROUPS, KEPT, BATCHES, AGAIN = range(5)  # what is drawn for each pair in an epoch
 Numbers = NDArray[np.int64]
 
@@ -57,13 +59,13 @@ class Plan(NamedTuple):
     slots: PairSlots
     draws: Draws
     stratum: Numbers  # [pairs]
-    near: Groups | None  # of each pair, nearest first; where the method asks for them
+    near: Near | None  # where the method asks for them
     group_size: int
 
 
 def near_pairs(
     searcher: Searcher, slots: PairSlots, stratum: Numbers, count: int, skip: int, progress: Progress
-) -> Groups:  # fmt: skip
+) -> Near:  # fmt: skip
     """The pairs near each pair: those whose positives are nearest to its anchor among all that may be its negatives.
 
     Parameters
@@ -90,9 +92,10 @@ def near_pairs(
     # Of many pairs with one positive the anchors take different ones.
     pair = by_positive[start[found] + own[owner] % (start[found + 1] - start[found])]
     same = stratum[owner] == stratum[pair]
-    owner, pair = owner[same], pair[same]
-    owner, pair = np.concatenate([owner, pair]), np.concatenate([pair, owner])
-    return Groups(ragged.grouped(owner, stratum.size), pair[np.argsort(owner, kind="stable")])
+    owner, pair, weight = owner[same], pair[same], np.maximum(1, NEAREST_WEIGHT // (1 + place[same]))
+    owner, pair, weight = np.concatenate([owner, pair]), np.concatenate([pair, owner]), np.tile(weight, 2)
+    order = np.argsort(owner, kind="stable")
+    return Near(ragged.grouped(owner, stratum.size), pair[order], weight[order])
 
 
 def _alone(plan: Plan, epoch: int) -> Groups:
@@ -111,12 +114,24 @@ def _of_cells(plan: Plan, epoch: int) -> Groups:
 
 
 def _grown(plan: Plan, epoch: int) -> Groups:
-    """Communities in the graph of near pairs."""
+    """Communities in the graph of near pairs: grown, what is left of others put together, improved by exchanges."""
     assert plan.near is not None
     order = plan.draws.shuffled(epoch, ORDER, np.arange(plan.stratum.size))
     group = np.full(order.size, -1)
-    count = batching.grow(plan.slots, *plan.near, order, np.empty(plan.group_size, np.int64), group)
-    return Groups(ragged.grouped(group, count), np.argsort(group, kind="stable"))
+    count = batching.grow(plan.slots, *plan.near[:2], order, np.empty(plan.group_size, np.int64), group)
+    left = np.flatnonzero(np.bincount(group, minlength=count)[group] < plan.group_size)
+    left = left[np.lexsort((group[left], plan.stratum[left]))]
+    opened = batching.none_open(plan.group_size, count)
+    batching.fill(plan.slots, left, opened, group)
+    alone = group < 0
+    group[alone] = opened.counts[1] + np.arange(alone.sum())
+    group = np.unique(group, return_inverse=True)[1]
+    start, members = ragged.grouped(group, int(group.max(initial=-1)) + 1), np.argsort(group, kind="stable")
+    inside, met = np.zeros(start.size - 1, np.int64), np.empty(batching.NEAR, np.int64)
+    parts = Communities(start, members, group, np.argsort(members), inside, met)
+    for _ in range(EXCHANGES):
+        batching.exchange(plan.slots, plan.near, order, parts)
+    return Groups(start, members)
 
 
 class Method(NamedTuple):

@@ -19,6 +19,9 @@ from minestream.kernels.types import NEGATIVE, Rows
 
 OPEN = 64  # batches that are filled at a time
 TRIED = 8  # full batches in which a place is sought for a pair that fits no other
+AIMS = 3  # communities that a pair may be exchanged into, those with most of what is near it
+PARTNERS = 64  # pairs of such a community that it may be exchanged for
+NEAR = 256  # near pairs that count: few have more
 
 
 class PairSlots(NamedTuple):
@@ -123,6 +126,87 @@ def grow(
     return groups
 
 
+class Near(NamedTuple):
+    """The pairs near each pair, and how much it counts that they stand together."""
+
+    start: NDArray[np.int64]  # [pairs + 1]
+    pair: NDArray[np.int64]  # nearest first
+    weight: NDArray[np.int64]
+
+
+class Communities(NamedTuple):
+    """Which pairs stand together."""
+
+    start: NDArray[np.int64]  # [communities + 1]
+    members: NDArray[np.int64]  # [pairs]
+    group: NDArray[np.int64]  # [pairs] the community of each pair
+    place: NDArray[np.int64]  # [pairs] where it stands among the members
+    inside: NDArray[np.int64]  # [communities] 0: worked in, what is near a pair
+    met: NDArray[np.int64]  # [NEAR] worked in
+
+
+@kernel
+def exchange(pairs: PairSlots, near: Near, order: np.ndarray, parts: Communities) -> None:
+    """Exchange pairs of two communities where more of what is near then stands together, and no false negatives do.
+
+    Notes
+    -----
+    A pass of Kernighan and Lin that takes each gain as it comes. Cost: NEAR weights a pair; of a pair that gains by
+    going elsewhere PARTNERS times as many, and twice the size of a community in relations.
+    """
+    for i in order:
+        count = 0
+        for entry in range(near.start[i], min(near.start[i + 1], near.start[i] + NEAR)):
+            group = parts.group[near.pair[entry]]
+            if parts.inside[group] == 0:
+                parts.met[count] = group
+                count += 1
+            parts.inside[group] += near.weight[entry]
+        own = parts.inside[parts.group[i]]
+        for _ in range(AIMS):
+            aim, most = -1, own
+            for group in parts.met[:count]:
+                if parts.inside[group] > most:
+                    aim, most = group, parts.inside[group]
+            if aim < 0:
+                break
+            j = _partner(pairs, near, parts, i, aim, most - own)
+            if j >= 0:
+                a, b = parts.place[i], parts.place[j]
+                parts.members[a], parts.members[b] = j, i
+                parts.place[i], parts.place[j] = b, a
+                parts.group[i], parts.group[j] = aim, parts.group[i]
+                break
+            parts.inside[aim] = -1  # not again
+        parts.inside[parts.met[:count]] = 0
+
+
+@kernel
+def _partner(pairs: PairSlots, near: Near, parts: Communities, i: int, aim: int, gain: int) -> int:
+    """The pair of another community for which pair i is exchanged best, or -1; gain: what i gains by going there."""
+    first, size, own, best, found = parts.start[aim], parts.start[aim + 1] - parts.start[aim], parts.group[i], 0, -1
+    for turn in range(min(size, PARTNERS)):
+        j = parts.members[first + (parts.place[i] + turn) % size]
+        worth = gain
+        for entry in range(near.start[j], min(near.start[j + 1], near.start[j] + NEAR)):
+            group, weight = parts.group[near.pair[entry]], near.weight[entry]
+            if near.pair[entry] == i or group == aim:
+                worth -= weight
+            elif group == own:
+                worth += weight
+        if worth > best and _fits_but(pairs, parts, aim, i, j) and _fits_but(pairs, parts, own, j, i):
+            best, found = worth, j
+    return found
+
+
+@kernel
+def _fits_but(pairs: PairSlots, parts: Communities, group: int, i: int, leaving: int) -> bool:
+    """Whether pair i may stand in a community that another pair leaves."""
+    first, end = parts.start[group], parts.start[group + 1]
+    found, only = _in_the_way(pairs, parts.members[first:end], end - first, i)
+    return found == 0 or (found == 1 and parts.members[first + only] == leaving)
+
+
 class Open(NamedTuple):
     """Batches that are filled together."""
 
@@ -131,6 +215,12 @@ class Open(NamedTuple):
     number: NDArray[np.int64]  # [OPEN]
     turn: NDArray[np.int64]  # [OPEN] their rows above, the oldest first, then those that are free
     counts: NDArray[np.int64]  # [2] how many are open, and how many there were
+
+
+def none_open(size: int, before: int = 0) -> Open:
+    """No open batch of `size` pairs; `before` of another kind are numbered before them."""
+    members, held, number = np.empty((OPEN, size), np.int64), np.empty(OPEN, np.int64), np.empty(OPEN, np.int64)
+    return Open(members, held, number, np.arange(OPEN), np.array([0, before]))
 
 
 @kernel
