@@ -37,17 +37,27 @@ class RowsFile:
     """A Parquet file in the making, whose bytes do not depend on the tables its rows come in.
 
     Metadata of `schema` is left out. As a context manager it is closed in any case.
+
+    Parameters
+    ----------
+    path : Path
+    schema : pyarrow.Schema
+    metadata : dict
+        Of the footer.
+    brief : bool
+        Whether it is read once, for another file: compressed in less time then, and less.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str]) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str], *, brief: bool = False) -> None:
         self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
         self._rows, self._crc, self._metadata = 0, RowsCrc(self.schema), metadata
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
         self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
         self._parquet = pq.ParquetWriter(
-            self._file, self.schema, version="2.6", compression="zstd", compression_level=3, use_dictionary=False,
-            write_page_checksum=True, data_page_size=2**20,
+            self._file, self.schema, version="2.6", compression="lz4" if brief else "zstd",
+            compression_level=None if brief else 3, use_dictionary=False, write_page_checksum=True,
+            data_page_size=2**20,
         )  # fmt: skip
 
     def __enter__(self) -> RowsFile:
@@ -107,12 +117,14 @@ def write_rows(
     tables: Iterable[pa.Table],
     metadata: dict[str, str],
     counts: Callable[[], dict[str, Any]] = dict,
+    *,
+    brief: bool = False,
 ) -> dict[str, Any]:
-    """Write one Parquet file, flush it to the disk, and return its {rows, bytes, crc32}.
+    """Write one Parquet file, flush it to the disk, and return its {rows, bytes, crc32}; `brief` as for RowsFile.
 
     `counts` is called after the last row, when a finishing pass has counted too; the rows are counted here.
     """
-    with RowsFile(path, schema, metadata) as file:
+    with RowsFile(path, schema, metadata, brief=brief) as file:
         for table in tables:
             file.write(table)
         return file.finish(counts())

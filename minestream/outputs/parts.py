@@ -95,7 +95,8 @@ class PartWriter:
             counted = stats()
             return {name: counted[name] for name in ShardStats().answer() if name in counted}
 
-        return {**write_rows(part, first.schema, chain([first], tables), self._metadata, counts), "stats": stats()}
+        rows, brief = chain([first], tables), self.target.single
+        return {**write_rows(part, first.schema, rows, self._metadata, counts, brief=brief), "stats": stats()}
 
     def record(self, work: AnyPath, index: int, record: dict[str, Any], temporary: Path | None = None) -> None:
         """Say in a work folder that the part that lies there is finished."""
