@@ -32,6 +32,10 @@ RETRIEVAL_TITLES = (
     "sentence-transformers (call)", "ratio", "peak memory, ours / its",
 )  # fmt: skip
 
+BATCH_TITLES = (
+    "data", "pairs", "method", "left out", "nearest similarity, over random's", "whole command", "search", "composing",
+    "peak memory",
+)  # fmt: skip
 FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
@@ -197,6 +201,22 @@ def retrieval_row(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['peer_seconds']:.1f} s ({row['peer_call_seconds']:.1f} s)", times(row["ratio"]),
         f"{megabytes(row['peak_bytes'])} / {megabytes(row['peer_peak_bytes'])}",
     )  # fmt: skip
+
+
+def batch(results: Results) -> str:
+    """Composed batches by method."""
+    told = (
+        f"`minestream batch --batch-size {results['rows'][0]['batch_size']}` of mined pairs, one epoch: the nearest "
+        f"similarity of an anchor to a negative in its batch, over that in random batches, and the seconds of the "
+        f"whole command, of its search for near pairs, and of composing."
+    )
+    rows = [
+        (row["data"], f"{row['pairs']:,}", row["method"], f"{row['left_out']:,}", f"{row['similarity_ratio']:.2f}",
+         f"{row['seconds']:.1f} s", f"{row['search_seconds']:.1f} s", f"{row['compose_seconds']:.1f} s",
+         megabytes(row["peak_bytes"]))
+        for row in results["rows"]
+    ]  # fmt: skip
+    return f"{filled(told)}\n\n{table(BATCH_TITLES, rows)}"
 
 
 def tile(results: Results) -> str:
@@ -426,7 +446,7 @@ def cores(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine, "approximate": approximate, "retrieval": retrieval, "suspects": suspects, "fit": fit,
+    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,
 }  # fmt: skip
 LINES: dict[str, Callable[[Results], str]] = {

@@ -104,13 +104,15 @@ def batch(
         sources = driver.open(origin.inputs, origin.tables)
         loaded, searcher = driver.dataset(sources)
         pairs = origin.take(driver, sources, searcher)
-        plan, counted = _plan(asked, pairs, searcher, driver), list[Epoch]()
+        with draft.spent.stage("search"):
+            plan, counted = _plan(asked, pairs, searcher, driver), list[Epoch]()
 
         def epochs_of() -> Iterator[Epoch]:
             driver.progress.stage("batches", asked.epochs, "epochs")
             for number, share in enumerate(asked.shares()):
                 ends = Ends(asked.keep_last, asked.equal)
-                counted.append(composed(plan, METHODS[asked.method or ""], asked.batch_size, ends, number, share))
+                with draft.spent.stage("compose"):
+                    counted.append(composed(plan, METHODS[asked.method or ""], asked.batch_size, ends, number, share))
                 _refuse_none(counted[-1], asked, pairs)
                 driver.progress.advance(1)
                 yield counted[-1]
