@@ -47,13 +47,13 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     fullest = []
     for number in range(int(plan.stratum.max(initial=-1)) + 1):
         own = order[plan.stratum[order] == number]
-        members, counts, without = _put(plan, own, size, epoch)
+        put, without = _put(plan, own, size, ends, epoch)
         left_out[UNPLACED] += without
-        fullest.append(int(counts.max(initial=0)))
+        fullest.append(max((batch.size for batch in put), default=0))
         if not ends.keep_last:
-            left_out[UNFILLED] += int(counts[counts < size].sum())
-            members, counts = members[counts == size], counts[counts == size]
-        strata.append([row[:count] for row, count in zip(members, counts.tolist(), strict=True)])
+            left_out[UNFILLED] += sum(batch.size for batch in put if batch.size < size)
+            put = [batch for batch in put if batch.size == size]
+        strata.append(put)
     if ends.equal:
         least = min(map(len, strata), default=0)
         left_out[BEYOND] += sum(batch.size for own in strata for batch in own[least:])
@@ -72,24 +72,23 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     )
 
 
-def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Numbers, int]:
-    """Batches of the pairs in `order`: members int64[batches, size], how many each has, and how many have no place.
+def _put(plan: Plan, order: Numbers, size: int, ends: Ends, epoch: int) -> tuple[list[Numbers], int]:
+    """The batches of the pairs in `order`, and how many pairs have no place.
 
-    Pairs that fit no open batch are tried again, by chance, while that places some; then by exchanges.
+    Pairs that fit no open batch are tried again, by chance, while that places some; then by exchanges. Where batches
+    that are not full are kept, the rest makes more of them: of two that share no batch each has its own.
     """
     size = min(size, order.size + 1)  # larger batches are as little full, and take memory
     batch = np.empty(plan.stratum.size, np.int64)
     opened = batching.none_open(size)
     placed, left = [np.empty(0, np.int64)], order
     while left.size:
-        batching.fill(plan.slots, left, opened, batch)
+        batching.fill(plan.slots, left, False, opened, batch)
         before, placed, left = left.size, [*placed, left[batch[left] >= 0]], left[batch[left] < 0]
         if left.size > PROGRESS * before:
             break
         left = plan.draws.shuffled(epoch, AGAIN, left)
-    order = np.concatenate(placed)
-    order = order[np.argsort(batch[order], kind="stable")]
-    start = ragged.grouped(batch[order], int(opened.counts[1]))
+    start, order = _by_batch(np.concatenate(placed), batch, opened)
     counts = ragged.lengths(start)
     by_size = np.argsort(-counts, kind="stable")
     kept = int((counts == size).sum())
@@ -99,4 +98,17 @@ def _put(plan: Plan, order: Numbers, size: int, epoch: int) -> tuple[Numbers, Nu
     members[ragged.owners(some), ragged.nth(some)] = order[at]
     _, at = ragged.take(start, by_size[needed:])
     homeless, counts = np.concatenate([left, order[at]]), counts[by_size[:needed]]
-    return members, counts, batching.settle(plan.slots, homeless, kept, members, counts)
+    without = homeless[: batching.settle(plan.slots, homeless, kept, members, counts)]
+    batches = [row[:count] for row, count in zip(members, counts.tolist(), strict=True)]
+    if not ends.keep_last or not without.size:
+        return batches, without.size
+    opened = batching.none_open(size)
+    batching.fill(plan.slots, without, True, opened, batch)
+    start, order = _by_batch(without, batch, opened)
+    return [*batches, *np.split(order, start[1:-1])], 0
+
+
+def _by_batch(pairs: Numbers, batch: Numbers, opened: batching.Open) -> tuple[Numbers, Numbers]:
+    """Pairs as lists, one a batch of those that were opened: start, members."""
+    order = pairs[np.argsort(batch[pairs], kind="stable")]
+    return ragged.grouped(batch[order], int(opened.counts[1])), order

@@ -244,9 +244,6 @@ def _report(
         if loaded.labeled or loaded.rows.known_start.size
         else [f"there are neither labels nor qrels: only equal {', '.join(('rows', *asked.same))} make false negatives"]
     )
-    fullest = max(epoch.fullest for epoch in epochs)
-    if 1 < fullest < asked.batch_size and left_out:
-        notes.append(f"the fullest batch holds {fullest} pairs: --batch-size {fullest} leaves fewer out")
     return {
         "pairs": plan.stratum.size, "batches": [epoch.start.size - 1 for epoch in epochs], "strata": strata,
         "left_out": dict(left_out), "hardness": hardness, "notes": notes,

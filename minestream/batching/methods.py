@@ -122,7 +122,7 @@ def _grown(plan: Plan, epoch: int) -> Groups:
     left = np.flatnonzero(np.bincount(group, minlength=count)[group] < plan.group_size)
     left = left[np.lexsort((group[left], plan.stratum[left]))]
     opened = batching.none_open(plan.group_size, count)
-    batching.fill(plan.slots, left, opened, group)
+    batching.fill(plan.slots, left, False, opened, group)
     alone = group < 0
     group[alone] = opened.counts[1] + np.arange(alone.sum())
     group = np.unique(group, return_inverse=True)[1]

@@ -74,7 +74,8 @@ class Batching:
         metavar="COL"
     )  # fmt: skip
     equal: bool = option(
-        False, "flag", "", "As many batches of each stratum as of the smallest. Default: as its pairs make."
+        False, "flag", "", "As many batches of each stratum as of the smallest, or (default) as its pairs make.",
+        flags=("--equal/--proportional",)
     )  # fmt: skip
     epochs: int = option(1, "integer", "", "Epochs, each composed anew.", metavar="N", within=COUNT)
     hardness_schedule: str | None = option(
@@ -91,7 +92,10 @@ class Batching:
         "repeatable.", metavar="COL"
     )  # fmt: skip
     mask: bool = option(False, "flag", "", "Write for each row which places of its batch are false negatives.")
-    keep_last: bool = option(False, "flag", "", "Keep batches that are not full.")
+    keep_last: bool = option(
+        False, "flag", "", "Keep batches that are not full, or (default) leave their pairs out.",
+        flags=("--keep-last/--drop-last",)
+    )  # fmt: skip
     source: str | None = option(
         None, "text", "", "The mined input, if it is neither where it was nor beside INPUT nor here.", metavar="PATH"
     )  # fmt: skip

@@ -99,7 +99,7 @@ def _words(spec: Field[Any], value: Any) -> Iterator[str]:
     several = list(value) if isinstance(value, list | tuple) else ["none" if value is None else value]
     if kind != "repeat" and len(several) != 1:
         raise _NotSayableError("")
-    flag = next((each for each in spec.metadata["flags"] if each.startswith("--")), flag_of(name))
+    flag = next((each.partition("/")[0] for each in spec.metadata["flags"] if each.startswith("--")), flag_of(name))
     for each in several:
         text = _text(each, metavar in PLACES)
         yield from [flag] if value is True else [f"{flag}={text}"] if text.startswith("-") else [flag, text]

@@ -224,11 +224,13 @@ def none_open(size: int, before: int = 0) -> Open:
 
 
 @kernel
-def fill(pairs: PairSlots, order: np.ndarray, opened: Open, out_batch: np.ndarray) -> None:
+def fill(pairs: PairSlots, order: np.ndarray, closes: bool, opened: Open, out_batch: np.ndarray) -> None:
     """Put pairs, in order, into the oldest open batch that they fit, or into a new one while fewer than OPEN are open.
 
     Parameters
     ----------
+    closes : bool
+        Where OPEN are open and a pair fits none, close the oldest: then every pair has a batch.
     opened : Open
         Goes on with what is open.
     out_batch : int64[pairs]
@@ -243,6 +245,9 @@ def fill(pairs: PairSlots, order: np.ndarray, opened: Open, out_batch: np.ndarra
         at = 0
         while at < counts[0] and not _fits(pairs, members[turn[at]], held[turn[at]], i):
             at += 1
+        if at == turn.size and closes:
+            _free(turn, 0, at)
+            at = counts[0] = at - 1
         if at == turn.size:
             out_batch[i] = -1
             continue

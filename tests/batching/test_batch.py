@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import minestream
 from minestream import InputError, OutputError, UsageError
 from minestream.cli.batching import batch_text
+from minestream.cli.main import main
 from minestream.integrations.batches import Batches
 from minestream.outputs.recipes import recorded_command
 
@@ -353,13 +354,40 @@ def test_the_text_says_which_epochs_and_sizes_it_counts(tmp_path: Path) -> None:
     assert "; no random batch was as full" in batch_text(found)
 
 
-def test_kept_batches_that_leave_most_out_are_noted(tmp_path: Path) -> None:
-    mined, _ = labelled(tmp_path, labels=5)
-    found = minestream.batch(mined, tmp_path / "b.parquet", batch_size=50, keep_last=True, **QUIET)
-    assert found["notes"] == ["the fullest batch holds 5 pairs: batch_size=5 leaves fewer out"]
-    fewer = minestream.batch(mined, tmp_path / "c.parquet", batch_size=5, keep_last=True, **QUIET)
-    assert fewer["notes"] == []
-    assert sum(fewer["left_out"].values()) < sum(found["left_out"].values())
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stratify", [None, "source"])
+def test_kept_batches_leave_no_pair_out(method: str, stratify: str | None, tmp_path: Path) -> None:
+    mined, table = labelled(tmp_path, rows=900, labels=5)
+    run = {"batch_size": 50, "keep_last": True, "method": method, "stratify": stratify, "epochs": 2, **QUIET}
+    found, again = (minestream.batch(mined, tmp_path / f"{n}.parquet", threads=n, **run) for n in (1, 2))
+    rows, z = rows_of(tmp_path / "1.parquet"), vector_of(table)
+    assert (found["left_out"], again["left_out"]) == ({}, {})
+    assert (tmp_path / "1.parquet").read_bytes() == (tmp_path / "2.parquet").read_bytes()
+    met = Counter((row["epoch"], row["anchor_row"]) for row in rows)
+    assert len(rows) == len(met) == 2 * found["pairs"]
+    for batch in batches_of(rows).values():
+        assert len({table["source"][row["anchor_row"]].as_py() for row in batch}) == 1 or not stratify
+        for row in batch:
+            for other in batch:
+                assert other is row or not is_false(
+                    table, z, row["anchor_row"], row["positive_row"], other["positive_row"]
+                )
+    largest = Counter(table["label"].to_pylist()).most_common(1)[0][1]
+    assert stratify or max(found["batches"]) < 1.1 * largest  # so many batches the largest label needs
+
+
+def test_both_spellings_of_a_choice_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mined, _ = labelled(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    rows = {}
+    for name, options in (
+        ("neither", []), ("said", ["--drop-last", "--proportional"]), ("other", ["--keep-last", "--equal"])
+    ):  # fmt: skip
+        line = ["batch", mined.name, "-o", f"{name}.parquet", "--batch-size", "7", "--stratify", "source", *options]
+        assert main([*line, "--progress", "none", "--quiet"]) == 0
+        rows[name] = rows_of(tmp_path / f"{name}.parquet")
+    assert rows["neither"] == rows["said"] != rows["other"]
+    assert main(["batch", mined.name, "-o", "no.parquet", "--keep-last", "--drop-last", "--batch-size", "90"]) == 3
 
 
 @pytest.mark.parametrize("method", METHODS)

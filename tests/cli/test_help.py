@@ -76,7 +76,9 @@ def test_a_command_has_an_example_and_speaks_of_its_options_only(page: Page, com
     text = page(command, "--help")
     assert re.search(rf"\n  Example.*:\n    minestream (?:mine .*\n    minestream )*{command} ", text)
     assert not re.search(r"\w-$", text, re.MULTILINE), "a name is broken at its hyphen"
-    own = {flag for option in cli.commands[command].params for flag in option.opts} | {"--help"}
+    own = {flag for option in cli.commands[command].params for flag in (*option.opts, *option.secondary_opts)} | {
+        "--help"
+    }
     assert set(FLAG.findall(re.sub(r"\n  Example(.*\n)*?\n", "\n", text))) <= own
     assert "--emit" in own or not re.search(r"\((pairs|tuples|triplets)", text)
 
