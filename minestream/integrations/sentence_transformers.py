@@ -118,13 +118,13 @@ class _Index:
                       for each in (texts[0], [*(how["corpus"] or ()), *texts[1]]))  # fmt: skip
         pairs = np.array([(query[one], row[other]) for one, other in zip(*texts, strict=True)])
         self._corpus, self._pairs = np.asarray(corpus, np.float32), np.unique(pairs, axis=0)
-        self._most = int(np.bincount(pairs[:, 0]).max())  # positives of a query, with those that recur
+        self._most = int(np.bincount(self._pairs[:, 0]).max())  # positives of a query
 
     def search(self, queries: Any, k: int) -> tuple[Any, Any]:
         """Similarities and rows of k candidates a query: the nearest, or its positives and the nearest that pass."""
         how, most, queries = self._how, self._most, np.asarray(queries, np.float32)
         asked = [name for name in ("absolute_margin", "relative_margin", *OURS) if how[name] is not None]
-        windowed = how["range_max"] or (how["cross_encoder"] is not None and asked not in ([], ["min_score"]))
+        windowed = how["range_max"] is not None or how["cross_encoder"] is not None
         first, end = np.searchsorted(self._pairs[:, 0], [self.done, self.done + len(queries)])
         query, positive = (self._pairs[first:end] - [self.done, 0]).T
         self.done += len(queries)

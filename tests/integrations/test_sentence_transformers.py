@@ -483,7 +483,28 @@ def test_remining_that_means_nothing_is_refused(known: dict[str, Any], tmp_path:
         with pytest.raises(UsageError, match="workers keep the rows"):
             event(Arguments, State, None, model=known["model"])
     Arguments.dataloader_num_workers = 0
-    monkeyed = ours.ReminingCallback(*given.values(), positive_column_name="document", **MINED)
-    monkeyed._mine = lambda model: known["dataset"].select([])
+    again = ours.ReminingCallback(*given.values(), positive_column_name="document", **MINED)
+    again._mine = lambda model: known["dataset"].select([])
     with pytest.raises(UsageError, match="step 1: no negative passes the filters"):
-        monkeyed.on_epoch_begin(Arguments, State, None, model=known["model"])
+        again.on_epoch_begin(Arguments, State, None, model=known["model"])
+
+
+def test_the_number_of_rows_stays(known: dict[str, Any]) -> None:
+    """Of fewer rows all are there, and some again; of more as many, other ones at another step."""
+
+    class Arguments:
+        dataloader_num_workers = 0
+
+    class State:
+        global_step = 0
+
+    again = ours.ReminingCallback(known["dataset"], known["model"], positive_column_name="document", **MINED)
+    count, drawn = len(again.dataset), []
+    for step, rows in enumerate((count // 2, 3 * count, 3 * count), start=1):
+        State.global_step, mined = step, hub.Dataset.from_dict({"negative": list(map(str, range(rows)))})
+        again._mine = lambda model, mined=mined: mined
+        again.on_epoch_begin(Arguments, State, None, model=known["model"])
+        assert len(again.dataset) == count
+        drawn.append({row["negative"] for row in again.dataset})
+    assert list(map(len, drawn)) == [count // 2, count, count]
+    assert drawn[1] != drawn[2]
