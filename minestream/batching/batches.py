@@ -42,12 +42,13 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     size : pairs of a batch
     share : of the communities, those that stay together
     """
-    order, left_out = arranged(plan, method.groups(plan, epoch), epoch, share), Counter[str]()
+    order, leader = arranged(plan, method.groups(plan, epoch), epoch, share)
+    left_out = Counter[str]()
     strata: list[list[NDArray[np.int64]]] = []
     fullest = []
     for number in range(int(plan.stratum.max(initial=-1)) + 1):
         own = order[plan.stratum[order] == number]
-        put, without = _put(plan, own, size, ends, epoch)
+        put, without = _put(plan, own, leader, size, ends, epoch)
         left_out[UNPLACED] += without
         fullest.append(max((batch.size for batch in put), default=0))
         if not ends.keep_last:
@@ -72,7 +73,9 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     )
 
 
-def _put(plan: Plan, order: Numbers, size: int, ends: Ends, epoch: int) -> tuple[list[Numbers], int]:
+def _put(
+    plan: Plan, order: Numbers, leader: Numbers, size: int, ends: Ends, epoch: int
+) -> tuple[list[Numbers], int]:  # fmt: skip
     """The batches of the pairs in `order`, and how many pairs have no place.
 
     Pairs that fit no open batch are tried again, by chance, while that places some; then by exchanges. Where batches
@@ -81,13 +84,13 @@ def _put(plan: Plan, order: Numbers, size: int, ends: Ends, epoch: int) -> tuple
     size = min(size, order.size + 1)  # larger batches are as little full, and take memory
     batch = np.empty(plan.stratum.size, np.int64)
     opened = batching.none_open(size)
-    placed, left = [np.empty(0, np.int64)], order
+    placed, left, alone = [np.empty(0, np.int64)], order, np.arange(batch.size)
     while left.size:
-        batching.fill(plan.slots, left, False, opened, batch)
+        batching.fill(plan.slots, left, leader, False, opened, batch)
         before, placed, left = left.size, [*placed, left[batch[left] >= 0]], left[batch[left] < 0]
         if left.size > PROGRESS * before:
             break
-        left = plan.draws.shuffled(epoch, AGAIN, left)
+        left, leader = plan.draws.shuffled(epoch, AGAIN, left), alone
     start, order = _by_batch(np.concatenate(placed), batch, opened)
     counts = ragged.lengths(start)
     by_size = np.argsort(-counts, kind="stable")
@@ -103,7 +106,7 @@ def _put(plan: Plan, order: Numbers, size: int, ends: Ends, epoch: int) -> tuple
     if not ends.keep_last or not without.size:
         return batches, without.size
     opened = batching.none_open(size)
-    batching.fill(plan.slots, without, True, opened, batch)
+    batching.fill(plan.slots, without, alone, True, opened, batch)
     start, order = _by_batch(without, batch, opened)
     return [*batches, *np.split(order, start[1:-1])], 0
 

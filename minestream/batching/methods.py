@@ -122,7 +122,7 @@ def _grown(plan: Plan, epoch: int) -> Groups:
     left = np.flatnonzero(np.bincount(group, minlength=count)[group] < plan.group_size)
     left = left[np.lexsort((group[left], plan.stratum[left]))]
     opened = batching.none_open(plan.group_size, count)
-    batching.fill(plan.slots, left, False, opened, group)
+    batching.fill(plan.slots, left, np.arange(group.size), False, opened, group)
     alone = group < 0
     group[alone] = opened.counts[1] + np.arange(alone.sum())
     group = np.unique(group, return_inverse=True)[1]
@@ -149,8 +149,8 @@ METHODS: dict[str, Method] = {
 }
 
 
-def arranged(plan: Plan, groups: Groups, epoch: int, share: float) -> Numbers:
-    """The pairs in the order in which they are put into batches, so that those of a group stand together.
+def arranged(plan: Plan, groups: Groups, epoch: int, share: float) -> tuple[Numbers, Numbers]:
+    """The pairs in the order in which they are put into batches, so that those of a group stand together; and whose.
 
     share : of the groups, those that stay together; the pairs of the others come one by one among them
     Groups that are not full come last: they would shift those behind them across the ends of batches.
@@ -159,7 +159,9 @@ def arranged(plan: Plan, groups: Groups, epoch: int, share: float) -> Numbers:
     kept = plan.draws.of(epoch, KEPT)[groups.pair[groups.start[:-1]]] < share * 2.0**64
     group = ragged.owners(groups.start)
     leader = np.where(kept[group], groups.pair[groups.start[:-1]][group], groups.pair)  # whose draw counts
+    leaders = np.empty(leader.size, np.int64)
+    leaders[groups.pair] = leader
     last = kept[group] & (lengths[group] < plan.group_size)
     turn = np.empty(groups.pair.size, np.int64)  # of each pair among all
     turn[plan.draws.shuffled(epoch, GROUPS, np.arange(turn.size))] = np.arange(turn.size)
-    return groups.pair[np.lexsort((ragged.nth(groups.start), turn[leader], last))]
+    return groups.pair[np.lexsort((ragged.nth(groups.start), turn[leader], last))], leaders

@@ -224,11 +224,17 @@ def none_open(size: int, before: int = 0) -> Open:
 
 
 @kernel
-def fill(pairs: PairSlots, order: np.ndarray, closes: bool, opened: Open, out_batch: np.ndarray) -> None:
+def fill(
+    pairs: PairSlots, order: np.ndarray, leader: np.ndarray, closes: bool, opened: Open, out_batch: np.ndarray
+) -> None:  # fmt: skip
     """Put pairs, in order, into the oldest open batch that they fit, or into a new one while fewer than OPEN are open.
+
+    Pairs with one leader go into the oldest that takes them all; else, and beyond those that are open, one by one.
 
     Parameters
     ----------
+    leader : int64[pairs]
+        Equal for pairs, one after another in `order`, that belong together.
     closes : bool
         Where OPEN are open and a pair fits none, close the oldest: then every pair has a batch.
     opened : Open
@@ -241,10 +247,20 @@ def fill(pairs: PairSlots, order: np.ndarray, closes: bool, opened: Open, out_ba
     Cost: size relations a pair where most fit the oldest batch.
     """
     members, held, number, turn, counts = opened
-    for i in order:
-        at = 0
-        while at < counts[0] and not _fits(pairs, members[turn[at]], held[turn[at]], i):
-            at += 1
+    home, end = 0, 0
+    for k, i in enumerate(order):
+        if k == end:  # the first of those that belong together
+            end = k + 1
+            while end < order.size and leader[order[end]] == leader[i]:
+                end += 1
+            home = 0
+            while home < counts[0] and not _takes(pairs, members[turn[home]], held[turn[home]], order[k:end]):
+                home += 1
+        at = home
+        if home == turn.size or (home < counts[0] and not _fits(pairs, members[turn[home]], held[turn[home]], i)):
+            at = 0
+            while at < counts[0] and not _fits(pairs, members[turn[at]], held[turn[at]], i):
+                at += 1
         if at == turn.size and closes:
             _free(turn, 0, at)
             at = counts[0] = at - 1
@@ -261,6 +277,18 @@ def fill(pairs: PairSlots, order: np.ndarray, closes: bool, opened: Open, out_ba
         if held[own] == members.shape[1]:
             _free(turn, at, counts[0])
             counts[0] -= 1
+            home -= at < home < turn.size
+
+
+@kernel
+def _takes(pairs: PairSlots, members: np.ndarray, held: int, more: np.ndarray) -> bool:
+    """Whether a batch that holds some pairs has room for all of `more`, and all fit."""
+    if held + more.size > members.size:
+        return False
+    for i in more:
+        if not _fits(pairs, members, held, i):
+            return False
+    return True
 
 
 @kernel
