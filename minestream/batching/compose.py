@@ -139,8 +139,10 @@ def _without_effect(asked: Batching, origin: Origin, options: Mapping[str, Any])
         **options, "same": asked.same, "group_size": asked.group_size, "hardness_schedule": asked.hardness_schedule,
         "false_negative_margin": None if margin == Batching.false_negative_margin else margin,
     }  # fmt: skip
-    return idle("batch", given, random=asked.method == "random", similar=asked.false_negatives == "similar",
-                unmarked=asked.false_negatives == "off" and not asked.mask, **origin.facts)  # fmt: skip
+    return asked.late() + idle(
+        "batch", given, random=asked.method == "random", similar=asked.false_negatives == "similar",
+        unmarked=asked.false_negatives == "off" and not asked.mask, **origin.facts,
+    )  # fmt: skip
 
 
 def _refuse_none(epoch: Epoch, asked: Batching, pairs: MinedPairs) -> None:
@@ -152,12 +154,13 @@ def _refuse_none(epoch: Epoch, asked: Batching, pairs: MinedPairs) -> None:
             f"{pairs.name} holds no pair", "mine with other options: minestream describe says what is there"
         )
     kept = "" if asked.false_negatives == "off" else " without false negatives"
-    one = f" of one {asked.stratify}" if asked.stratify else ""
+    one = f" of {'every' if asked.equal else 'one'} {asked.stratify}" if asked.stratify else ""
+    of_one = " of one of them" * asked.equal
     hint = f"--batch-size {epoch.fullest}" if epoch.fullest > 1 else "--keep-last keeps batches that are not full"
     off = ", or --false-negatives off with --mask, and leave masked places out of the loss" if kept else ""
     raise InputError(
         f"no batch of {asked.batch_size} pairs{one}{kept} can be composed of {pairs.name}: "
-        f"the fullest holds {epoch.fullest}",
+        f"the fullest{of_one} holds {epoch.fullest}",
         hint + off,
     )
 

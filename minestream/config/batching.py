@@ -105,6 +105,12 @@ class Batching:
         found = {name: value for name, value in asdict(self).items() if name not in ("out", "source")}
         return found | {"same": [*self.same]}
 
+    def late(self) -> list[str]:
+        """A note where --hardness-schedule names an epoch that is not composed."""
+        last = _points(self.hardness_schedule)[-1][0] if self.hardness_schedule else 0
+        what = f"--hardness-schedule goes on to epoch {last}, and epochs count from 0: --epochs {last + 1} composes it"
+        return [what] * (last >= self.epochs)
+
     def shares(self) -> list[float]:
         """The share of the communities that stay together, of each epoch."""
         points = _points(self.hardness_schedule) if self.hardness_schedule is not None else [(0, 1.0)]

@@ -150,17 +150,13 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     return SourceRows(anchors, corpus, known, excluded, guides)
 
 
-def _table(found: list[Any]) -> Any:
-    return found[0] if len(found) == 1 and not isinstance(found[0], list | tuple) else found  # else a list of pairs
-
-
 def _listed(
     mined: MinedOutput, role: str, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
 ) -> list[tuple[int, int]] | None:
     """The listed pairs whose rows both take part; None when no such list was given."""
     if not entries(mined, role):
         return None
-    pairs: ListedPairs = read_pairs(_table(find(mined, role, given)), PATHS[role])
+    pairs: ListedPairs = read_pairs(find(mined, role, given), PATHS[role])
     if role == "known positives":
         pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
     same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
@@ -173,7 +169,7 @@ def _listed(
 
 def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:
     """Let the rows of --exclude-rows take no part."""
-    listed = read_rows(_table(find(mined, "excluded rows", given)), any(table.ids is not None for table in tables))
+    listed = read_rows(find(mined, "excluded rows", given), any(table.ids is not None for table in tables))
     same_files(entries(mined, "excluded rows"), [listed.identity()], "--exclude-rows")
     if listed.rows is not None:
         tables[0].takes_part[listed.rows] = False

@@ -10,11 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-import torch.utils.data as data
-from lightning.pytorch import LightningDataModule
-
 from minestream.errors import UsageError
-from minestream.integrations.torch import BatchSampler, MinedDataset, Row
+from minestream.integrations import extra
+
+with extra("lightning"):
+    import torch.utils.data as data
+    from lightning.pytorch import LightningDataModule
+
+    from minestream.integrations.torch import BatchSampler, MinedDataset, Row
 
 AnyFile = str | os.PathLike[str]
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Unpack
 
-import torch
-from pytorch_metric_learning.miners import BaseMiner
-
 from minestream.config.keywords import ArrayOptions, WindowOptions
 from minestream.config.resolve import asked_options
 from minestream.errors import UsageError
+from minestream.integrations import extra
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.stream.miner import Miner
+
+with extra("pytorch-metric-learning"):
+    import torch
+    from pytorch_metric_learning.miners import BaseMiner
 
 Rows = tuple[torch.Tensor, ...]
 

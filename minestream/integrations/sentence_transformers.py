@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch.distributed as dist
-from datasets import Dataset
-from sentence_transformers.base.sampler import DefaultBatchSampler
-from sentence_transformers.util import hard_negatives
-from torch.utils.data import RandomSampler
-from transformers import TrainerCallback
 
 from minestream.errors import UsageError
+from minestream.integrations import extra
 from minestream.integrations.batches import Batches
 from minestream.mining.arrays import mine_arrays
+
+with extra("sentence-transformers"):
+    import torch.distributed as dist
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from sentence_transformers.util import hard_negatives
+    from torch.utils.data import RandomSampler
+    from transformers import TrainerCallback
 
 THEIRS = inspect.unwrap(hard_negatives.mine_hard_negatives)
 PARAMETERS = inspect.signature(THEIRS).parameters

@@ -11,16 +11,19 @@ from typing import Any, ClassVar, Self, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from minestream.config.border import public, spelled, unknown_keyword
 from minestream.config.keywords import EstimatorOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import OPTION_FIELDS, asked_options
 from minestream.errors import UsageError
+from minestream.integrations import extra
 from minestream.mining.arrays import Mined, mine_arrays
+
+with extra("sklearn"):
+    from sklearn.base import BaseEstimator, TransformerMixin
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
 
 DTYPES = (np.float64, np.float32, np.float16, np.int8, np.uint8)  # of X; what is of another becomes the first
 Int = NDArray[np.int64]

@@ -16,12 +16,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
-import torch.utils.data as data
 
 from minestream.errors import InputError, UsageError
+from minestream.integrations import extra
 from minestream.integrations.batches import Batches
 from minestream.outputs.mined import mined_output, open_parquet, reading
+
+with extra("torch"):
+    import torch
+    import torch.utils.data as data
 
 Row = dict[str, Any]
 READ_ROWS = 65_536

@@ -221,6 +221,21 @@ def test_known_pairs_of_two_tables_never_meet(tmp_path: Path) -> None:
         minestream.batch(mined, tmp_path / "c.parquet", batch_size=6, **QUIET)
 
 
+@pytest.mark.parametrize("suffix", ["tsv", "qrels"])
+def test_known_pairs_in_lines_of_text_are_found_again(suffix: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(4).normal(size=(40, 4)).astype(np.float32).tolist()
+    for name, own in (("q", range(20)), ("d", range(20, 60))):
+        pq.write_table(pa.table({"id": own, "embedding": vectors[: len(own)]}), tmp_path / f"{name}.parquet")
+    lines = [f"{q}\t{20 + q}\t1" if suffix == "tsv" else f"{q} 0 {20 + q} 1" for q in range(20)]
+    head = ["query-id\tcorpus-id\tscore"] if suffix == "tsv" else []
+    (qrels := tmp_path / f"r.{suffix}").write_text("\n".join(head + lines))
+    for listed in (qrels, [qrels]):
+        minestream.mine(tmp_path / "q.parquet", mined := tmp_path / "m.parquet", corpus=tmp_path / "d.parquet",
+                        qrels=listed, emit="tuples", overwrite=True, **QUIET)  # fmt: skip
+        assert minestream.batch(mined, tmp_path / "b.parquet", batch_size=4, overwrite=True, **QUIET)["pairs"] == 20
+        assert not minestream.verify(mined)["differences"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(2, 9), st.integers(1, 30), st.integers(0, 10**6), st.booleans(), st.sampled_from(METHODS))
 def test_any_small_world(size: int, labels: int, seed: int, keep_last: bool, method: str) -> None:
@@ -265,7 +280,11 @@ def test_the_schedule_goes_from_random_to_near(tmp_path: Path) -> None:
         )
         nearest.append(found["hardness"]["nearest_distance"])
     assert nearest == sorted(nearest, reverse=True)
-    minestream.batch(mined, tmp_path / "b.parquet", epochs=3, hardness_schedule="0:0,2:1", overwrite=True, **QUIET)
+    how = {"hardness_schedule": "0:0,2:1", "overwrite": True, **QUIET}
+    late = "hardness_schedule goes on to epoch 2, and epochs count from 0: epochs=3 composes it"
+    for epochs in (2, 3):
+        notes = minestream.batch(mined, tmp_path / "b.parquet", epochs=epochs, **how)["notes"]
+        assert (late in notes) == (epochs == 2)
 
 
 def test_labels_that_fill_no_batch_are_said(tmp_path: Path) -> None:
@@ -409,7 +428,7 @@ def test_equal_strata_have_as_many_batches_in_every_epoch(tmp_path: Path) -> Non
     of = Counter((epoch, source[batch[0]["anchor_row"]]) for (epoch, _), batch in batches_of(rows).items())
     assert [of[epoch, "a"] for epoch in range(9)] == [of[epoch, "b"] for epoch in range(9)]
     assert len(rows) + sum(found["left_out"].values()) == 9 * found["pairs"]
-    with pytest.raises(InputError, match=r"of one source without false negatives .* the fullest holds 1"):
+    with pytest.raises(InputError, match=r"of every source without .* the fullest of one of them holds 1"):
         minestream.batch(mined, tmp_path / "c.parquet", batch_size=13, **run)
 
 
