@@ -20,7 +20,7 @@ from minestream.kernels.types import NEGATIVE, Rows
 OPEN = 64  # batches that are filled at a time
 TRIED = 8  # full batches in which a place is sought for a pair that fits no other
 AIMS = 3  # communities that a pair may be exchanged into, those with most of what is near it
-PARTNERS = 64  # pairs of such a community that it may be exchanged for
+PARTNERS = 8  # pairs of such a community that it may be exchanged for
 NEAR = 256  # near pairs that count: few have more
 
 
@@ -185,16 +185,21 @@ def exchange(pairs: PairSlots, near: Near, order: np.ndarray, parts: Communities
 def _partner(pairs: PairSlots, near: Near, parts: Communities, i: int, aim: int, gain: int) -> int:
     """The pair of another community for which pair i is exchanged best, or -1; gain: what i gains by going there."""
     first, size, own, best, found = parts.start[aim], parts.start[aim + 1] - parts.start[aim], parts.group[i], 0, -1
+    in_the_way, only = _in_the_way(pairs, parts.members[first : first + size], size, i)
+    if in_the_way > 1:
+        return -1
     for turn in range(min(size, PARTNERS)):
-        j = parts.members[first + (parts.place[i] + turn) % size]
-        worth = gain
+        place = (parts.place[i] + turn) % size
+        if in_the_way and place != only:
+            continue
+        j, worth = parts.members[first + place], gain
         for entry in range(near.start[j], min(near.start[j + 1], near.start[j] + NEAR)):
             group, weight = parts.group[near.pair[entry]], near.weight[entry]
             if near.pair[entry] == i or group == aim:
                 worth -= weight
             elif group == own:
                 worth += weight
-        if worth > best and _fits_but(pairs, parts, aim, i, j) and _fits_but(pairs, parts, own, j, i):
+        if worth > best and _fits_but(pairs, parts, own, j, i):
             best, found = worth, j
     return found
 
