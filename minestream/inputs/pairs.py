@@ -117,7 +117,7 @@ def refuse_values(given: Any, option: str, columns: str) -> None:
 def _pairs_table(given: Any) -> Any:
     """A list of (query id, positive id), or an array of two columns, as a table; else unchanged, but out of a list."""
     if isinstance(given, list | tuple) and len(given) == 1 and not isinstance(given[0], list | tuple):
-        return given[0]
+        given = given[0]
     if getattr(given, "ndim", 0) == 2 and given.shape[1] == 2 and hasattr(given, "tolist"):
         given = given.tolist()
     if isinstance(given, list | tuple) and all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in given):

@@ -697,9 +697,9 @@ from minestream import __main__
 from minestream.outputs import parts, run as sink
 owner, name = {moment}
 real = getattr(owner, name)
-def interrupted(*arguments):
+def interrupted(*arguments, **named):
     os.kill(os.getpid(), signal.{name})
-    return real(*arguments)
+    return real(*arguments, **named)
 setattr(owner, name, interrupted)
 sys.argv = ["minestream", "mine", {source!r}, "-o", {out!r}, "--progress", "none"]
 sys.exit(__main__.start())

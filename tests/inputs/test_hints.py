@@ -332,7 +332,8 @@ def test_every_remedy_belongs_to_a_type() -> None:
 
 
 def test_every_option_that_is_named_exists() -> None:
-    known = {flag for command in cli.commands.values() for option in command.params for flag in option.opts}
+    options = [option for command in cli.commands.values() for option in command.params]
+    known = {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
     known |= {"--help", "--version", "--force-reinstall"}  # the last is pip's
     for path in sorted(Path(minestream.__file__).parent.rglob("*.py")):
         texts = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
