@@ -130,7 +130,7 @@ def _grown(plan: Plan, epoch: int) -> Groups:
     inside, met = np.zeros(start.size - 1, np.int64), np.empty(batching.NEAR, np.int64)
     parts = Communities(start, members, group, np.argsort(members), inside, met)
     for _ in range(EXCHANGES):
-        batching.exchange(plan.slots, plan.near, order, parts)
+        batching.exchange(plan.slots, plan.near, members.copy(), parts)
     return Groups(start, members)
 
 
