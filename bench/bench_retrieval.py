@@ -3,7 +3,8 @@
     python bench/bench_retrieval.py FILE.parquet[:ROWS[:LABELS]] [--queries 10000] [-k 5] [--runs 3]
 
 mine_hard_negatives, with faiss, beside `minestream mine QUERIES --corpus CORPUS --qrels PAIRS`: the same vectors, one
-known positive a query, the same filter. A seeded sample of the rows are the queries, all others the corpus. The
+known positive a query, the same filter. Beside both the function of the same name in minestream.integrations, called
+in the same script in its place. A seeded sample of the rows are the queries, all others the corpus. The
 positive is the nearest row of the query's label, or any row of it, drawn. Both sides are whole processes, from Parquet
 to Parquet, in turn; no time goes into encoding: a stub model looks vectors up. Its texts are row numbers, which is
 less than real ones would take it. Answers are compared before anything is written: each of its negatives must pass the
@@ -12,6 +13,7 @@ filter, and all of a query must be the head of ours, which are compared with flo
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
@@ -33,6 +35,7 @@ from settings import Setting
 NEEDED = ("faiss", "torch", "datasets", "sentence_transformers")
 SEARCH = "faiss_flat"  # what it searches with, whose fastest setting it gets
 PEER = "--sentence-transformers"  # this script as the peer's process
+MODULES = {"peer": "sentence_transformers.util", "instead": "minestream.integrations.sentence_transformers"}
 TOLERANCE = 1e-5  # of a similarity computed in float32
 EDGE_SHARE = 0.001  # queries whose answer may hang on the rounding of a similarity beside the threshold
 BRUTE_QUERIES = 200
@@ -144,20 +147,21 @@ def own_run(task: Task, case: Case, k: int) -> mining.Mined:
     return mining.mine(task.path("queries"), task.path("own"), options)
 
 
-def peer_run(task: Task, case: Case, k: int, setting: Setting) -> tuple[Run, float]:
-    """One whole run of the peer, and the seconds of the call itself."""
-    given = [task.folder, case.option, str(case.value), str(k)]
+def peer_run(task: Task, case: Case, k: int, setting: Setting, name: str) -> tuple[Run, float]:
+    """One whole run of the peer, or of its function from the other of MODULES; and the seconds of the call itself."""
+    given = [task.folder, case.option, str(case.value), str(k), name]
     run = launched([BENCH / "bench_retrieval.py", PEER, *given], variables=setting)
     return run, float(json.loads(run.printed.splitlines()[-1])["seconds"])
 
 
-def peer_main(folder: Path, option: str, value: float, k: int) -> None:
-    """The peer's process: read three tables, mine, write one; prints the seconds of the call."""
+def peer_main(folder: Path, option: str, value: float, k: int, name: str) -> None:
+    """The peer's process: read three tables, mine, write one, of that name; prints the seconds of the call."""
     import torch
     from datasets import Dataset, disable_progress_bars
     from peers.faiss_flat import settle
     from peers.sentence_transformers_miner import StubModel
-    from sentence_transformers.util import mine_hard_negatives
+
+    mine_hard_negatives = importlib.import_module(MODULES[name]).mine_hard_negatives
 
     class LookedUp(StubModel):
         """Hands out the rows of two tables; the corpus, which is asked for as a whole, without copying it."""
@@ -180,7 +184,7 @@ def peer_main(folder: Path, option: str, value: float, k: int) -> None:
         **{option: value},
     )  # fmt: skip
     seconds = time.perf_counter() - start
-    found.to_parquet(str(folder / "peer.parquet"))
+    found.to_parquet(str(folder / f"{name}.parquet"))
     print(json.dumps({"seconds": seconds}))
 
 
@@ -258,13 +262,17 @@ def is_head(some: np.ndarray, more: np.ndarray) -> bool:
 
 def measure(task: Task, case: Case, k: int, runs: int, setting: Setting) -> dict[str, Any]:
     """One row of results."""
-    mined, peers = [], []
+    mined, peers, instead = [], [], []
     for _ in range(runs):
         mined.append(own_run(task, case, k))
-        peers.append(peer_run(task, case, k, setting))
-    own, peer = answer(task, "own", "query_row", "negative_row"), answer(task, "peer", "query", "negative")
-    rounded_otherwise = check(task, case, k, own, peer)
+        peers.append(peer_run(task, case, k, setting, "peer"))
+        instead.append(peer_run(task, case, k, {}, "instead"))
+    own = answer(task, "own", "query_row", "negative_row")
+    peer, swapped = (answer(task, name, "query", "negative") for name in MODULES)
+    rounded_otherwise = check(task, case, k, own, peer) + check(task, case, k, own, swapped)
     (rows, short), (peer_rows, peer_short) = (counts(task, found, k) for found in (own, peer))
+    if counts(task, swapped, k) != (rows, short):
+        raise WrongAnswer("minestream's function of the same name has another number of rows")
     seconds, peer_seconds = [run.seconds for run in mined], [run.seconds for run, _ in peers]
     return {
         "queries": len(task.queries), "corpus": len(task.corpus), "dimension": task.corpus.shape[1], "k": k,
@@ -274,6 +282,9 @@ def measure(task: Task, case: Case, k: int, runs: int, setting: Setting) -> dict
         "peer_call_seconds": median(call for _, call in peers), "ratio": median_ratio(peer_seconds, seconds),
         "call_ratio": median_ratio([call for _, call in peers], seconds),
         "peak_bytes": max(run.peak_bytes for run in mined), "peer_peak_bytes": max(run.peak_bytes for run, _ in peers),
+        "instead_call_seconds": median(call for _, call in instead),
+        "instead_ratio": median_ratio([call for _, call in peers], [call for _, call in instead]),
+        "instead_peak_bytes": max(run.peak_bytes for run, _ in instead),
         "stages": mining.stage_medians(mined), "faiss_setting": setting, "runs": runs,
     }  # fmt: skip
 
@@ -303,6 +314,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == [PEER]:
-        peer_main(Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5]))
+        peer_main(Path(sys.argv[2]), sys.argv[3], float(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
     else:
         main()

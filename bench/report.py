@@ -29,7 +29,8 @@ APPROXIMATE = {
 }  # fmt: skip
 RETRIEVAL_TITLES = (
     "filter", "positive", "negatives", "sentence-transformers'", "queries short, ours / its", "minestream",
-    "sentence-transformers (call)", "ratio", "peak memory, ours / its",
+    "sentence-transformers (call)", "ratio", "minestream's function of that name (ratio of calls)",
+    "peak memory, ours / its / the function's",
 )  # fmt: skip
 
 BATCH_TITLES = (
@@ -199,7 +200,8 @@ def retrieval_row(row: dict[str, Any]) -> tuple[str, ...]:
         f"{row['peer_rows']:,} ({row['peer_rows'] / row['rows']:.1%})",
         f"{row['short_queries']:,} / {row['peer_short_queries']:,}", f"{row['seconds']:.1f} s",
         f"{row['peer_seconds']:.1f} s ({row['peer_call_seconds']:.1f} s)", times(row["ratio"]),
-        f"{megabytes(row['peak_bytes'])} / {megabytes(row['peer_peak_bytes'])}",
+        f"{row['instead_call_seconds']:.1f} s ({times(row['instead_ratio'])})",
+        " / ".join(megabytes(row[f"{name}peak_bytes"]) for name in ("", "peer_", "instead_")),
     )  # fmt: skip
 
 
