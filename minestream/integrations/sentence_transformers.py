@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
-from functools import partial
 from random import Random
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -86,9 +85,7 @@ class ComposedBatches(DefaultBatchSampler):
         counts = [len(self._of(epoch)) for epoch in range(batches.epochs)]
         self._count, left_out = max(counts), sum(map(batches.count, range(batches.epochs))) - sum(counts)
         if not min(counts):
-            raise UsageError(
-                f"{batches.path}: too few full batches for {self._ranks} processes", "compose smaller ones"
-            )
+            raise UsageError(f"{batches.path}: {self._ranks} processes need more full batches", "compose smaller ones")
         if left_out and self._ranks > 1:
             warnings.warn(f"{batches.path}: {left_out:,} batches make no full round of {self._ranks}", stacklevel=2)
 
@@ -186,7 +183,7 @@ class ReminingCallback(TrainerCallback):
     def __init__(self, pairs: Any, model: Any, every: int | str = "epoch", **options: Any) -> None:
         if options.get("cache_folder") or not (every == "epoch" or (isinstance(every, int) and every > 0)):
             raise UsageError(f"every={every!r}", '"epoch" or a number of steps; without cache_folder, as models change')
-        self._every, self._mine = every, partial(mine_hard_negatives, pairs, **{"verbose": False} | options)
+        self._every, self._mine = every, lambda model: mine_hard_negatives(pairs, model, **{"verbose": False} | options)
         self._mined = self._mine(model)
         self.dataset = Dataset.from_dict({"row": range(len(self._mined))})
         self.dataset.set_transform(lambda rows: self._mined[rows["row"]])

@@ -216,7 +216,7 @@ def test_what_several_processes_leave_out_is_said(world: Path, ranks: Callable[[
     with pytest.warns(UserWarning, match=rf"b\.parquet: {sum(n % 5 for n in counts)} batches make no full round of 5"):
         sampler_of(world / "b.parquet")
     ranks(100)
-    with pytest.raises(UsageError, match=r"too few full batches for 100 processes"):
+    with pytest.raises(UsageError, match=r"100 processes need more full batches"):
         sampler_of(world / "b.parquet")
 
 
