@@ -18,7 +18,9 @@ def test_the_error_names_the_extra(module: str, monkeypatch: pytest.MonkeyPatch)
     for name in LIBRARIES:
         monkeypatch.delitem(sys.modules, f"minestream.integrations.{name}", raising=False)
     for library in LIBRARIES.values():
-        monkeypatch.setitem(sys.modules, library, None)
+        loaded = [name for name in sys.modules if name.startswith(f"{library}.")]
+        for name in (library, *loaded):
+            monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError) as caught:
         importlib.import_module(f"minestream.integrations.{module}")
     assert str(caught.value).endswith(f"pip install 'minestream[{module.replace('_', '-')}]'")
