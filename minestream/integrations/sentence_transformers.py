@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from random import Random
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -42,10 +43,9 @@ class batch_sampler:  # noqa: N801 (it is called as a function)
 
     Notes
     -----
-    Epoch e has composed epoch e, begun again after the last; the trainer plans with the fullest. Several processes
-    take whole rounds of full batches; in one, drop_last leaves out what is not full. Datasets that are not named, as
-    eval_dataset, have the trainer's own batches. It warns of these, and of rounds that are not whole.
-    """
+    Epoch e has composed epoch e, begun again after the last; the trainer plans with the fullest. Several processes take
+    whole rounds of full batches; in one, drop_last leaves out the rest. It warns of rounds that are not whole, and of
+    datasets that are not named, as eval_dataset, which have the trainer's own batches."""
 
     def __init__(self, batches: Any, datasets: Any) -> None:
         if not isinstance(batches, Mapping):
@@ -183,7 +183,7 @@ class ReminingCallback(TrainerCallback):
     def __init__(self, pairs: Any, model: Any, every: int | str = "epoch", **options: Any) -> None:
         if options.get("cache_folder") or not (every == "epoch" or (isinstance(every, int) and every > 0)):
             raise UsageError(f"every={every!r}", '"epoch" or a number of steps; without cache_folder, as models change')
-        self._every, self._mine = every, lambda model: mine_hard_negatives(pairs, model, **{"verbose": False} | options)
+        self._every, self._mine = every, partial(mine_hard_negatives, pairs, **{"verbose": False} | options)
         self._mined = self._mine(model)
         self.dataset = Dataset.from_dict({"row": range(len(self._mined))})
         self.dataset.set_transform(lambda rows: self._mined[rows["row"]])
