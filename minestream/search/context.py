@@ -34,10 +34,44 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Lists:
+    """Candidates of some anchors, each list by (distance, key order).
+
+    Attributes
+    ----------
+    place : int32[n]
+        The list of each slot; -1 for those that have none.
+    start : int64[lists + 1]
+    slot : int32[entries]
+    x : float64[entries]
+        Canonical distances.
+    reach : float64[lists]
+        Candidates that are not in the list are at least as far; inf where all are in it.
+    alike : (int64[n + 1], int32[]) or None
+        Sorted lists by slot of what are its duplicates, where the rows cannot tell: the rule of duplicates is then
+        not looked at.
+    """
+
+    place: NDArray[np.int32]
+    start: NDArray[np.int64]
+    slot: NDArray[np.int32]
+    x: NDArray[np.float64]
+    reach: NDArray[np.float64]
+    alike: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+
+    def bounds(self, anchors: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where the lists of anchors begin and end, int64[A] each; an anchor without a list has an empty one."""
+        place = self.place[anchors]
+        first, end = self.start[place], self.start[place + 1]
+        return first, np.where(place < 0, first, end)
+
+
+@dataclass(frozen=True)
 class SearchContext:
     """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen.
 
-    Only the slots `among`, bool[n], are candidates; None: all are.
+    Only the slots `among`, bool[n], are candidates; None: all are. With `lists`, those in an anchor's list are all that
+    it meets.
     """
 
     loaded: Dataset
@@ -50,6 +84,7 @@ class SearchContext:
     effort: Effort = field(default_factory=Effort)
     meter: WorkMeter = field(default_factory=WorkMeter)
     among: NDArray[np.bool_] | None = None
+    lists: Lists | None = None
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""

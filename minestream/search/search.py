@@ -1,4 +1,4 @@
-"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweep.py) or by the scan.
+"""The search: for every pair, the exact best candidates by one rule, by the sweep (sweep.py), the scan, or among lists.
 
 Positives and negatives are found by the same search; only the rule differs.
 """
@@ -15,6 +15,7 @@ from minestream.kernels import scan
 from minestream.kernels.types import WITHIN, Pairs, Problem, Rule, Strip
 from minestream.search.context import SearchContext
 from minestream.search.drawn import draws_decide, search_draws
+from minestream.search.listed import search_lists
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.windows import search_windows
@@ -44,6 +45,9 @@ def search(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: P
     Cost: of A anchors among n rows A (2 n - A) d operations of the screen, and d in float64 for every survivor; the
     scan A n d in float64.
     """
+    if setting.lists is not None:
+        yield from search_lists(setting, groups, pairs, rule)
+        return
     if setting.loaded.rows.oldest.size:
         yield from search_windows(setting, groups, pairs, rule)
         return
