@@ -687,12 +687,13 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "labels: of both tables, or of neither": two_tables and among("labels") != among("corpus_labels"),
         "guide: of both tables, or of neither": two_tables and among("guide") != among("corpus_guide"),
         "shared_ids: of two tables": two_tables and given["shared_ids"] and not (among("ids") and among("corpus_ids")),
-        "pairs: one table, no filters, guide, caps or fallback": pairs
-        and (two_tables or filtered or among("guide") or capped or farthest),
+        "pairs: one table, no filters, guide, within_top, caps or fallback": pairs
+        and (two_tables or filtered or among("guide", "within_top") or capped or farthest),
         "filters: similarities of cosine and dot only": filtered and metric not in ("cosine", "dot"),
         "caps: at least 1": any(given[cap] is not None and given[cap] < 1 for cap in CAPS),
-        "fallback: pick nearest, no skip, guide or caps": farthest
-        and (given["pick"] != "nearest" or given["skip"] or among("guide") or capped),
+        "fallback: pick nearest, no skip, within_top, guide or caps": farthest
+        and (given["pick"] != "nearest" or given["skip"] or among("guide", "within_top") or capped),
+        "within_top: room for k behind those skipped": among("within_top") and given["within_top"] - given["skip"] < k,
         "epsilon: all pairs of cosine, band any": among("epsilon")
         and (given["emit"], metric, band, k, given["positives"]) != ("pairs", "cosine", "any", 0, "all"),
         "positive_margin: pairs only": among("positive_margin") and not pairs,
@@ -724,6 +725,7 @@ def mine(
     negatives: int = 1,
     pick: str = "nearest",
     skip: int = 0,
+    within_top: int | None = None,
     fallback: str = "none",
     max_similarity: float | None = None,
     min_similarity: float | None = None,
@@ -882,7 +884,7 @@ def mine(
         if drop_duplicates_of != "anchor":
             kept &= ~duplicates(vectors, positive, near.negatives)
         rows, x = near.negatives[kept], near.x[0][kept]
-        eligible = np.flatnonzero(in_band(x, p, margin, band))[skip:]
+        eligible = np.flatnonzero(in_band(x, p, margin, band))[skip:within_top]
         if max_per_negative_label is not None:
             named = [candidates.labels[row] for row in rows[eligible].tolist()]
             eligible = under_label_cap(eligible, named, max_per_negative_label)

@@ -61,6 +61,7 @@ RULES = {
     "relative_margin": "less similar to the anchor than {reference}, by {percent:g} % of it or more",
     "guide": "the similarities of this column pass the same filters",
     "skip": "so many of the nearest that pass are left out",
+    "within_top": "so many of the nearest that pass may be picked",
     "max_per_negative_label": "a pair has no more of one label",
     "max_uses": "no row is a negative more often in the whole run",
     "negatives_per_anchor": "no anchor has more rows",

@@ -132,6 +132,7 @@ _NOT_IN_WINDOWS = {
 }
 _NOT_OF_PAIRS = {
     "--skip": "pairs are taken from either end",
+    "--within-top": "pairs are taken from either end; -k is how many of a row's nearest",
     "--drop-duplicates-of positive": "a pair has no positive; anchor and both work",
     "--swap": "it swaps anchor and positive of a triplet",
     "--short-rows drop": "a pair is written when either end picks it, however few that end finds",
@@ -201,8 +202,12 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(lambda c: c.max_uses is not None and c.order == "shuffled" and c.emit == "tuples",
           "--order shuffled and --max-uses together are for triplets only",
           "shuffle tuples in the trainer"),
-    Check(lambda c: c.fallback != "none" and (c.pick != "nearest" or c.skip > 0 or c.guided or _limited(c)),
-          "--fallback {fallback} works with --pick nearest only, and without --skip, guides and caps",
+    Check(lambda c: c.within_top is not None and c.within_top - c.skip < c.negatives,
+          "--within-top {within_top} less --skip {skip} leaves fewer than {negatives} negatives (-k)",
+          "make --within-top at least --skip + k"),
+    Check(lambda c: c.fallback != "none"
+          and (c.pick != "nearest" or c.skip > 0 or c.within_top is not None or c.guided or _limited(c)),
+          "--fallback {fallback} works with --pick nearest only, and without --skip, --within-top, guides and caps",
           "with them the farthest negative is not well defined"),
     Check(lambda c: c.epsilon is not None
           and (c.emit, c.band, c.negatives, c.positives, c.metric) != ("pairs", "any", 0, "all", "cosine"),

@@ -16,7 +16,14 @@ RESERVE_TIMES, RESERVE_MORE = 4, 32  # a pair has 4 k + 32 negatives to choose f
 
 def reserve(config: MineConfig) -> int:
     """How many negatives each pair is searched for: k, or more where --max-uses chooses among them."""
-    return config.negatives if config.max_uses is None else RESERVE_TIMES * config.negatives + RESERVE_MORE
+    wanted = config.negatives if config.max_uses is None else RESERVE_TIMES * config.negatives + RESERVE_MORE
+    return wanted if config.within_top is None else min(wanted, config.within_top - config.skip)
+
+
+def ranks_read(config: MineConfig) -> int | None:
+    """The window of ranks where it has to be read as a whole: the nearest k without a cap always lie within it."""
+    read = config.pick != "nearest" or config.max_per_negative_label is not None
+    return config.within_top if read else None
 
 
 def knows_harder(config: MineConfig) -> bool:

@@ -75,6 +75,9 @@ IDLE: tuple[Idle[Asked], ...] = (
     Idle(("embedding",), lambda a: a.resources.vectors, "the vectors are those of --vectors"),
     Idle(("normalize",), lambda a: a.config.metric == "cosine",
          "cosine distances compare directions already (only last digits change)"),
+    Idle(("within_top",), lambda a: (a.config.pick, a.config.max_per_negative_label, a.config.max_uses)
+         == ("nearest", None, None),
+         "the nearest always lie within it: --pick random draws among them"),
     Idle(("fallback",), lambda a: a.config.band == "any" and not a.config.similarity_filters,
          "--band any holds every negative: none is left to fall back on"),
     Idle(("negatives_per_anchor",), _deals_all, "an anchor has no more rows than that"),

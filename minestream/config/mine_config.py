@@ -138,6 +138,11 @@ class MineConfig:
     skip: int = option(
         0, "integer", "What is mined", "Leave out the S nearest eligible negatives first.", metavar="S", within=Range(0)
     )  # fmt: skip
+    within_top: int | None = option(
+        None, "integer", "What is mined",
+        "Pick among the N nearest eligible negatives only, less the S of --skip: ranks S + 1 to N.", metavar="N",
+        within=COUNT
+    )  # fmt: skip
     fallback: str = option(
         "none", "choice", "What is mined", "What a pair without any negative in its band takes.", choices=FALLBACKS
     )  # fmt: skip

@@ -124,6 +124,14 @@ def weighted_key(dimension: int, distance: float, draw: np.uint64) -> float:
 
 
 @kernel
+def weighted_keys(metric: int, dimension: int, x: np.ndarray, draws: np.ndarray, out_key: np.ndarray) -> None:
+    """The keys of m draws at distances x float64[m]; infinite from WEIGHT_END on, which is never picked."""
+    for i in range(x.size):
+        distance = unit_distance(metric, x[i])
+        out_key[i] = weighted_key(dimension, distance, draws[i]) if distance < WEIGHT_END else math.inf
+
+
+@kernel
 def weighted_reach(dimension: int, key: float) -> float:
     """The distance from which on no draw gives a key of at most `key`; at most WEIGHT_END."""
     likeliest = np.uint64(2**64 - 1)

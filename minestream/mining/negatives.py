@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config.derived import counts_nearer, reserve
+from minestream.config.derived import counts_nearer, ranks_read, reserve
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, PICKS
@@ -16,7 +16,7 @@ from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
 from minestream.mining.positives import Search, choose_positives
-from minestream.search.constraints import Constraints, wider
+from minestream.search.constraints import Constraints, first_look
 from minestream.search.results import Positives, one_pair_each
 from minestream.search.similarity import Floats, Interval, filter_interval, largest_distance, references, similarity
 from minestream.search.work import search_work
@@ -120,7 +120,7 @@ def make_task(
             chosen = chosen.where(chosen.x > config.positive_margin)
     pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
     fallback = (np.maximum(filtered[0], pairs.floor), filtered[1]) if config.fallback == "farthest" else None
-    constraints = Constraints(guided, config.max_per_negative_label, fallback)
+    constraints = Constraints(guided, config.max_per_negative_label, fallback, ranks_read(config))
     return Task(chosen, pairs, rule, constraints)
 
 
@@ -151,8 +151,10 @@ def planned_searches(
     each = loaded.positives[anchors]
     most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
     pairs = anchors.size if config.emit == "pairs" else int(most.sum())
-    if config.max_per_negative_label is not None or config.guided:
-        rule = wider(rule)
+    if config.max_per_negative_label is not None or config.guided or ranks_read(config) is not None:
+        nothing = np.empty(0), np.empty(0)
+        guided = nothing if config.guided else None
+        rule = first_look(rule, Constraints(guided, config.max_per_negative_label, None, ranks_read(config)))
     listed = config.listed_positives and not loaded.labeled
     first = rule._replace(wanted=POSITIVE, take=0 if config.positives == "all" else config.positives_per_anchor, skip=0)
     positives = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first, swept))

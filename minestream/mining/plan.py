@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config.derived import reserve
+from minestream.config.derived import ranks_read, reserve
 from minestream.config.memory_plan import (
     ANCHOR_BYTES,
     ANSWER_BYTES,
@@ -29,15 +29,17 @@ from minestream.system.values import many
 PART_ANCHORS = 16_384
 PART_ROWS = 262_144  # projected rows of a part: with more it is halved
 ALL_NEGATIVES = 1_024  # negatives of a pair to plan for with -k 0; few pairs have so many
-ALL_PART_ROWS = 8 * PART_ROWS  # with -k 0
+LISTED_TIMES = 8  # so many times PART_ROWS with -k 0, and of negatives that --within-top lists
+ALL_PART_ROWS = LISTED_TIMES * PART_ROWS
 CARRIED_BYTES = 1_024  # what a row is taken to carry before it is read
-FEWER = ", or take fewer pairs: --positives-per-anchor, --negatives, --skip"
+FEWER = ", or take fewer pairs: --positives-per-anchor, --negatives, --skip, --within-top"
 
 
 def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
     """The bytes that anchors and their pairs take while they are mined, or 0 if that cannot be known: with -k 0."""
     skipped = config.skip * (2 if config.pick in ("random", "weighted") else 1)  # what is skipped has lists of its own
-    each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + skipped)
+    window = ranks_read(config)
+    each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + skipped if window is None else window)
     return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
 
 
@@ -49,7 +51,8 @@ def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
     each = FOUND_BYTES + (PAIR_ROW_BYTES if config.emit == "pairs" else 0)
     row = PART_ROW_BYTES + 3 * carried
     group = min(rows * row, ROW_GROUP_BYTES * (13 if config.emit == "tuples" and config.carry else 10) // 8)
-    return pairs * reserve(config) * each + group + 2 * min(rows, piece_rows(carried)) * row
+    listed = FOUND_BYTES // 2 * (ranks_read(config) or 0)
+    return pairs * (reserve(config) * each + listed) + group + 2 * min(rows, piece_rows(carried)) * row
 
 
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
@@ -57,7 +60,7 @@ def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
     anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
     every = config.positives == "all" and config.emit != "pairs"
     each = rows if every else 1 if config.emit == "pairs" else config.positives_per_anchor
-    pairs = min(anchors * each, max(1, PART_ROWS // negatives))
+    pairs = min(anchors * each, max(1, ALL_PART_ROWS // max(LISTED_TIMES * negatives, _listed(config))))
     written = rows * pairs // max(1, anchors) * negatives
     return answer_bytes(config, anchors, pairs), part_bytes(config, pairs, written, CARRIED_BYTES * bool(config.carry))
 
@@ -93,16 +96,19 @@ def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[
     return rows if config.negatives_per_anchor is None else np.minimum(rows, config.negatives_per_anchor)
 
 
+def _listed(config: MineConfig) -> int:
+    """How many negatives a pair counts with where parts are cut: ALL_PART_ROWS of them are many."""
+    return max(LISTED_TIMES * config.negatives or ALL_NEGATIVES, ranks_read(config) or 0)
+
+
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS (or ALL_PART_ROWS)."""
-    most_rows = PART_ROWS if config.negatives else ALL_PART_ROWS
-    negatives = max(1, config.negatives or ALL_NEGATIVES)
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    total = ragged.starts(most * negatives)
+    total = ragged.starts(most * _listed(config))
     shards, first = [], 0
     while first < positives.size:
         size = PART_ANCHORS
-        while size > 1 and total[min(first + size, positives.size)] - total[first] > most_rows:
+        while size > 1 and total[min(first + size, positives.size)] - total[first] > ALL_PART_ROWS:
             size //= 2
         end = min(first + size, positives.size)
         shards.append((first, end))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,6 @@ def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.in
         return _listed(loaded, config, anchors)
     take = 0 if config.positives == "all" else config.positives_per_anchor
     within = config.drop_duplicates_within
-    passes_over = config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives
     rule = Rule(
         POSITIVE, PICK_OF_RULE[config.positives], take, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code
     )
@@ -64,7 +63,7 @@ def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.in
     pairs = one_pair_each(anchors.size)._replace(
         prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
     )
-    if not passes_over or within is None:
+    if not _passes_over(config) or within is None:
         return _as_chosen(search(anchors, pairs, rule))
     if within == 0:
         found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
@@ -83,36 +82,68 @@ def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.in
 
 def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> Positives:
     """Choose among the listed pairs of every anchor."""
-    rows, within = loaded.rows, config.drop_duplicates_within
+    rows = loaded.rows
     left, right = usable_known(rows)
     first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
     anchor = np.repeat(np.arange(anchors.size), end - first)
     slot = right[ragged.spans(first, end - first)].astype(np.int32)
-    own = anchors[anchor]
-    x = pair_distances(loaded.store, rows.square, config.metric, own, slot)
-    passed_over = np.zeros(slot.size, bool)
-    if config.positives in PASSES_OVER and within is not None and not config.keep_duplicate_positives:
-        passed_over = rows.twin[own] == rows.twin[slot] if within == 0 else x <= within
+    x = pair_distances(loaded.store, rows.square, config.metric, anchors[anchor], slot)
+    return choose_among(loaded, config, anchors, anchor, Candidates(slot, x, None))
+
+
+class Candidates(NamedTuple):
+    """Positives to choose among, in any order."""
+
+    slot: NDArray[np.int32]
+    x: NDArray[np.float64]
+    duplicate: NDArray[np.bool_] | None  # which are duplicates of their anchor; None: by their vectors
+
+
+def choose_among(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], anchor: NDArray[np.int64], given: Candidates
+) -> Positives:
+    """Choose the positives of every anchor, by the configuration, among given ones.
+
+    anchor : int64[given], the place in `anchors` of each
+    """
+    rows, (slot, x, passed_over) = loaded.rows, given
+    if not _passes_over(config):
+        passed_over = np.zeros(slot.size, bool)
+    elif passed_over is None:
+        passed_over = _duplicates(loaded, config, anchors[anchor], slot, x)
     keys: dict[str, NDArray[Any]] = {"easiest": x, "hardest": -x, "all": np.zeros(slot.size)}
     if config.positives == "random":
         none = np.zeros(slot.size, np.uint64)
         keys["random"] = np.empty(slot.size, np.uint64)
-        draw.draws(prefixes(config.seed, TAG_POSITIVES, rows.draw_key[own], none), rows.draw_key[slot], keys["random"])
+        of_anchor = prefixes(config.seed, TAG_POSITIVES, rows.draw_key[anchors[anchor]], none)
+        draw.draws(of_anchor, rows.draw_key[slot], keys["random"])
     order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
     most = slot.size if config.positives == "all" else config.positives_per_anchor
     order = order[ragged.nth_of_run(anchor[order]) < most]
     return Positives(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
 
 
+def _passes_over(config: MineConfig) -> bool:
+    """Whether positives that are duplicates of their anchor are taken only where there is no other."""
+    duplicates = config.drop_duplicates_within is not None and not config.keep_duplicate_positives
+    return config.positives in PASSES_OVER and duplicates
+
+
+def _duplicates(
+    loaded: Dataset, config: MineConfig, own: NDArray[np.int32], slot: NDArray[np.int32], x: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which slots at distances x are duplicates of the slots `own`."""
+    twin, within = loaded.rows.twin, config.drop_duplicates_within
+    return x <= within if within else twin[own] == twin[slot]
+
+
 def count_duplicate_positives(
     loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives
 ) -> int:
     """How many of the chosen positives are duplicates of their anchor, which are taken only if there is no other."""
-    within = config.drop_duplicates_within
-    if config.positives not in PASSES_OVER or within is None or config.keep_duplicate_positives:
+    if not _passes_over(config):
         return 0
-    twin, own = loaded.rows.twin, ragged.repeat(anchors, chosen.start)
-    return int((twin[own] == twin[chosen.slot] if within == 0 else chosen.x <= within).sum())
+    return int(_duplicates(loaded, config, ragged.repeat(anchors, chosen.start), chosen.slot, chosen.x).sum())
 
 
 def _duplicate_positives(

@@ -1,8 +1,11 @@
-"""Searches under rules that no gate can test: the guide, the cap of a negative label, the fallback.
+"""Searches under rules that no gate can test: the guide, windows of ranks, the cap of a negative label, the fallback.
 
 These rules read a pair's eligible negatives in order. So more are searched for than are wanted, and the rules cut the
 list. A pair that is then short although it had more is searched again, for four times as many; the last resort is a
 search for all. The answers are exact.
+
+A pick by draws under a rule of ranks is made here too: the search is for the nearest, which the rules cut, and the
+draws choose among what is left.
 """
 
 from __future__ import annotations
@@ -10,23 +13,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.kernels.types import FARTHEST, NEAREST, Pairs, Rule
+from minestream.kernels.draw import draws, weighted_keys
+from minestream.kernels.types import FARTHEST, NEAREST, WEIGHTED, Pairs, Rule
 from minestream.search.context import SearchContext
-from minestream.search.results import Found, joined, patched, sub_pairs
+from minestream.search.results import Found, groups_of, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
-from minestream.search.similarity import Interval
+from minestream.search.similarity import Floats, Interval
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
 MORE_TIMES, MORE = 2, 16  # of what is wanted, searched for at first
 AGAIN_TIMES = 4
 MOST = 2_048  # beyond, all are searched for
-ALL_BYTES = 64  # of an entry while all are sorted
+ALL_BYTES = 64  # of an entry while lists are cut
 Dropped = dict[str, NDArray[np.int64]]  # by rule: how many candidates of each pair it dropped
 
 
@@ -42,39 +47,62 @@ class Constraints:
         Negatives of one label a pair may have.
     fallback : (low, high) float64[pairs] or None
         Distances, closed, among which a pair without any negative takes the farthest.
+    within_top : int or None
+        Of a pair's eligible negatives this many may be picked, the nearest.
     """
 
     guided: Interval | None = None
     per_label: int | None = None
     fallback: Interval | None = None
+    within_top: int | None = None
+
+    def late(self, rule: Rule) -> bool:
+        """Whether the pick draws among the nearest, once the rules of ranks have cut them."""
+        ranked = rule.skip > 0 or self.per_label is not None or self.within_top is not None
+        return rule.pick != NEAREST and ranked
 
 
 def limited_search(
     setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints
 ) -> Iterator[Found]:
     """As search(), under constraints. Cost: a search for a few more than wanted, and again for pairs left short."""
-    if constraints.guided is None and constraints.per_label is None:
+    if constraints.guided is None and constraints.per_label is None and constraints.within_top is None:
         first = 0
         for group, found in zip(groups, search(setting, groups, pairs, rule), strict=True):
             places = np.arange(first, first + group.size)
             yield _with_fallback(setting, group, pairs, places, rule, constraints, found)
             first += group.size
         return
-    order_matters = rule.pick != NEAREST and (rule.skip > 0 or constraints.per_label is not None)
-    take = 0 if order_matters else wider(rule).take
-    if not take:
+    look = first_look(rule, constraints)
+    if not look.take:
         yield from _all(setting, groups, pairs, rule, constraints)
         return
     first = 0
-    for group, found in zip(groups, search(setting, groups, pairs, wider(rule, take)), strict=True):
-        places = np.arange(first, first + group.size)
-        yield _refined(setting, group, *sub_pairs(pairs, places), rule, constraints, found, take)
+    for group, found in zip(groups, search(setting, groups, pairs, look), strict=True):
+        size = max(1, setting.limits.answer_bytes * group.size // (ALL_BYTES * max(1, found.slot.size)))
+        pieces = []
+        for places in groups_of(np.arange(group.size), size):
+            own, of_pair = sub_pairs(pairs, first + places)
+            part = found.of(of_pair - pairs.start[first])
+            pieces.append(_refined(setting, group[places], own, of_pair, rule, constraints, part, look.take))
+        yield joined(pieces)
         first += group.size
 
 
-def wider(rule: Rule, take: int | None = None) -> Rule:
-    """The rule that looks for `take` candidates, by default for a few more than are wanted."""
-    return rule._replace(take=MORE_TIMES * (rule.take + rule.skip) + MORE if take is None else take, skip=0)
+def first_look(rule: Rule, constraints: Constraints) -> Rule:
+    """The rule of the first search: for a few more than are wanted, for a window of ranks, or for all (take 0)."""
+    take = MORE_TIMES * (rule.take + rule.skip) + MORE
+    if constraints.within_top is not None:
+        take = constraints.within_top
+        take += 0 if constraints.guided is None else take + MORE
+    elif constraints.late(rule):
+        take = 0
+    return _look(rule, constraints, take)
+
+
+def _look(rule: Rule, constraints: Constraints, take: int) -> Rule:
+    """The rule that looks for `take` candidates, in the order that `cut` reads."""
+    return rule._replace(pick=NEAREST if constraints.late(rule) else rule.pick, take=take, skip=0)
 
 
 def _refined(
@@ -82,8 +110,8 @@ def _refined(
     constraints: Constraints, found: Found, take: int,
 ) -> Found:  # fmt: skip
     """The answers of a group, from those of a search for `take` candidates: pairs left short are searched again."""
-    kept, dropped = _cut(setting.loaded, anchors, pairs, of_pair, rule, constraints, found)
-    short = (ragged.lengths(kept.start) < rule.take) & (ragged.lengths(found.start) == take)
+    kept, dropped = cut(setting.loaded, anchors, pairs, of_pair, rule, constraints, found)
+    short = (ragged.lengths(found.start) == take) & ~_enough(rule, constraints, kept, found, dropped)
     again = np.zeros(anchors.size, bool)
     of_anchor = ragged.owners(pairs.start)
     again[of_anchor[short]] = True
@@ -93,11 +121,20 @@ def _refined(
     places = np.flatnonzero(again)
     own, own_pair = sub_pairs(pairs, places)
     if take * AGAIN_TIMES <= MOST:
-        more = search_once(setting, anchors[places], own, wider(rule, take * AGAIN_TIMES))
+        more = search_once(setting, anchors[places], own, _look(rule, constraints, take * AGAIN_TIMES))
         better = _refined(setting, anchors[places], own, of_pair[own_pair], rule, constraints, more, take * AGAIN_TIMES)
     else:
         (better,) = _all(setting, [anchors[places]], own, rule, constraints, of_pair[own_pair])
     return patched(kept, own_pair, better)
+
+
+def _enough(rule: Rule, constraints: Constraints, kept: Found, found: Found, dropped: Dropped) -> NDArray[np.bool_]:
+    """Which pairs a longer list would give nothing else: those that have all they want, or their window of ranks."""
+    full = ragged.lengths(kept.start) >= rule.take
+    if constraints.within_top is None:
+        return full
+    passed = ragged.lengths(found.start) - dropped.get("guide", 0)
+    return (passed >= constraints.within_top) | (full & (rule.pick == NEAREST))
 
 
 def _all(
@@ -110,12 +147,11 @@ def _all(
     first = 0
     for group in groups:
         pieces = []
-        for start in range(0, group.size, size):
-            places = np.arange(start, min(group.size, start + size))
+        for places in groups_of(np.arange(group.size), size):
             own, own_pair = sub_pairs(pairs, first + places)
-            found = search_once(setting, group[places], own, wider(rule, 0))
+            found = search_once(setting, group[places], own, _look(rule, constraints, 0))
             outer = own_pair if of_pair is None else of_pair[own_pair]
-            kept, dropped = _cut(loaded, group[places], own, outer, rule, constraints, found)
+            kept, dropped = cut(loaded, group[places], own, outer, rule, constraints, found)
             _count(setting.stats, dropped, np.ones(outer.size, bool))
             pieces.append(kept)
         yield joined(pieces)
@@ -128,30 +164,57 @@ def _count(stats: ShardStats, dropped: Dropped, final: NDArray[np.bool_]) -> Non
         stats.drop(rule, int(counts[final].sum()))
 
 
-def _cut(
+def cut(
     loaded: Dataset, anchors: NDArray[np.int32], pairs: Pairs, of_pair: NDArray[np.int64], rule: Rule,
     constraints: Constraints, found: Found,
 ) -> tuple[Found, Dropped]:  # fmt: skip
-    """The first k eligible negatives, in the pick's order, that guide, skip and cap leave; and how many those drop."""
-    pair, size = ragged.owners(found.start), found.nearer.size
-    keep, dropped = np.ones(pair.size, bool), Dropped()
+    """What guide, window of ranks and cap leave of eligible negatives, the first k in the pick's order.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Of these anchors.
+    of_pair : int64[pairs]
+        Which of the constraints' pairs they are.
+    found : Found
+        Nearest first; in the pick's order where it is not late (see Constraints).
+
+    Returns
+    -------
+    Found, and how many candidates of each pair each rule drops
+    """
+    pair, size, dropped = ragged.owners(found.start), found.nearer.size, Dropped()
+    entry = np.arange(pair.size)
     if constraints.guided is not None:
         low, high = (edge[of_pair][pair] for edge in constraints.guided)
         x = loaded.guide.distances(anchors[ragged.owners(pairs.start)[pair]], found.slot) if loaded.guide else found.x
-        keep = (x >= low) & (x <= high)
-        dropped["guide"] = np.bincount(pair[~keep], minlength=size)
-    nearest = np.arange(pair.size)
-    if rule.pick != NEAREST:
-        nearest = np.lexsort((loaded.rows.rank[found.slot], found.x, pair))
-    entry = nearest[keep[nearest]]
-    keep[entry] = ragged.nth_of_run(pair[entry]) >= rule.skip
+        passes = (x >= low) & (x <= high)
+        entry = np.flatnonzero(passes)
+        dropped["guide"] = np.bincount(pair[~passes], minlength=size)
+    place = ragged.nth_of_run(pair[entry])
+    entry = entry[(place >= rule.skip) & (place < (constraints.within_top or pair.size))]
     if constraints.per_label is not None:
-        entry = nearest[keep[nearest]]
-        keep[entry] = _capped(loaded, constraints.per_label, pair[entry], found.slot[entry])
-        dropped["label cap"] = np.bincount(pair[entry[~keep[entry]]], minlength=size)
-    entry = np.flatnonzero(keep)
+        passes = _capped(loaded, constraints.per_label, pair[entry], found.slot[entry])
+        dropped["label cap"] = np.bincount(pair[entry[~passes]], minlength=size)
+        entry = entry[passes]
+    if constraints.late(rule):
+        entry = entry[_drawn(loaded, pairs, rule, pair[entry], found.slot[entry], found.x[entry])]
     entry = entry[ragged.nth_of_run(pair[entry]) < rule.take]
     return Found(ragged.grouped(pair[entry], size), found.slot[entry], found.x[entry], found.nearer), dropped
+
+
+def _drawn(
+    loaded: Dataset, pairs: Pairs, rule: Rule, pair: NDArray[np.int64], slot: NDArray[np.int32], x: Floats
+) -> NDArray[np.int64]:
+    """The entries that may be drawn, each pair's in the order of the draws."""
+    draw = np.empty(pair.size, np.uint64)
+    draws(pairs.prefix[pair], loaded.rows.draw_key[slot], draw)
+    key: NDArray[Any] = draw
+    if rule.pick == WEIGHTED:
+        key = np.empty(pair.size)
+        weighted_keys(rule.metric, loaded.store.dimension, x, draw, key)
+    order = np.lexsort((loaded.rows.rank[slot], key, pair))
+    return order if key is draw else order[key[order] < np.inf]
 
 
 def _capped(loaded: Dataset, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:

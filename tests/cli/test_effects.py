@@ -41,6 +41,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"band": "any", "fallback": "farthest"}, {"band": "semi-hard"}),
     ({"negatives": 2, "negatives_per_anchor": 2}, {"positives_per_anchor": 2}),
     ({"negatives": 2, "max_per_negative_label": 2}, {"negatives": 3}),
+    ({"within_top": 9}, {"pick": "random"}),
+    ({"within_top": 9}, {"max_per_negative_label": 1, "negatives": 3}),
     ({"anchors": "100%"}, {"anchors": "99%"}),
     ({"max_similarity": 1.0}, {"max_similarity": 0.99}),
     ({"min_similarity": -1.0}, {"min_similarity": -0.99}),

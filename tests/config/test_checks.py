@@ -96,8 +96,10 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
       for margin, other in ((0.21, reference), (0.2, "mean"))),
     ("--order shuffled and --max-uses together", TUPLES | {"max_uses": 1, "order": "shuffled"},
      {"max_uses": 1, "order": "shuffled"}),
+    *(("--within-top 9 less --skip", {"within_top": 9, "negatives": 5} | bad, {"within_top": 9, "negatives": 5} | good)
+      for bad, good in (({"skip": 5}, {"skip": 4}), ({"negatives": 10}, {"negatives": 9}))),
     *(("--fallback farthest works with", FARTHEST | given, given) for given in (
-        {"pick": "random"}, {"skip": 1}, {"max_uses": 1}, {"max_per_negative_label": 1},
+        {"pick": "random"}, {"skip": 1}, {"within_top": 2}, {"max_uses": 1}, {"max_per_negative_label": 1},
         {"guide": "g", "max_similarity": 0.5})),
     *(("--epsilon needs --emit pairs", MULTI | given, {name: MULTI[name] for name in MULTI if name != "epsilon"})
       for given in ({"emit": "triplets", "negatives": 1}, {"band": "violating"}, {"negatives": 2},
@@ -126,6 +128,7 @@ WINDOW_BARS: list[tuple[str, Options, Options]] = [
 ]  # fmt: skip
 PAIR_BARS: list[tuple[str, Options, Options]] = [
     ("--skip has no meaning for --emit pairs", {"skip": 1}, {"skip": 0}),
+    ("--within-top has no meaning for --emit pairs", {"within_top": 20}, {"within_top": None}),
     ("--swap has", {"swap": True}, {}),
     ("--drop-duplicates-of positive has", {"drop_duplicates_of": "positive"}, {"drop_duplicates_of": "anchor"}),
     ("--short-rows drop has", {"short_rows": "drop"}, {"short_rows": "keep"}),

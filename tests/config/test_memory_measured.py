@@ -78,6 +78,7 @@ PARTS: dict[str, tuple[int, int, dict[str, Any]]] = {  # the lengths of ids and 
     "texts": (17, 120, {"negatives": 28}),
     "tuples": (0, 1_200, {"negatives": 60, "emit": "tuples", "anchors": "1000"}),
     "pairs": (45, 0, {"negatives": 100, "emit": "pairs", "anchors": "1500"}),
+    "ranks": (0, 0, {"negatives": 9, "within_top": 100, "pick": "random"}),
     "reserves": (17, 0, {"negatives": 28, "max_uses": 1_000}),
 }
 
@@ -113,6 +114,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "pairs": {"positives": "random", "positives_per_anchor": 9, "band": "semihard", "screen": "auto"},
     "answers": {"negatives": 40},
     "skipped": {"skip": 40, "pick": "random"},
+    "ranks": {"within_top": 90, "skip": 40, "pick": "random"},
 }
 
 

@@ -336,6 +336,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "negatives": _negatives,
     "pick": _pick,
     "skip": lambda d: _cap(d, 1, 4),
+    "within_top": lambda d: _cap(d, *((d.get("skip") or 0) + (d.get("negatives") or 1) + more for more in (0, 2, 25))),
     "fallback": lambda d: d.one_of("farthest", "none") if d.mode == "farthest" and d.emit != "pairs" else None,
     "epsilon": lambda d: d.one_of(0.05, 0.1, 0.5) if d.mode == "epsilon" else None,
     "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,

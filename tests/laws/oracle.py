@@ -37,9 +37,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CONDITIONS = ("where", "anchor_where", "candidate_where")
 PASSED_ON = (
-    "window", "normalize", "pick", "skip", "fallback", "epsilon", "positive_margin", "positives_per_anchor",
-    "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity", "min_similarity",
-    "absolute_margin", "relative_margin", "reference", "anchors_per_label", "negatives_per_anchor",
+    "window", "normalize", "pick", "skip", "within_top", "fallback", "epsilon", "positive_margin",
+    "positives_per_anchor", "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity",
+    "min_similarity", "absolute_margin", "relative_margin", "reference", "anchors_per_label", "negatives_per_anchor",
     "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids",
 )  # fmt: skip
 

@@ -555,6 +555,18 @@ def test_skip_comes_after_filters_and_before_the_cap() -> None:
     assert negatives_of(similar([4.0], values, **settings)) == [3, 4]
 
 
+def test_ranks_are_counted_of_what_passes_and_the_cap_works_within() -> None:
+    labels: dict[str, Any] = {"labels": [None], "corpus_labels": ["p", "x", "x", "x", "y", "y", "z"]}
+    values = [9.0, 8.0, 7.0, 6.0, 5.0, 4.0]
+    settings: dict[str, Any] = {"max_similarity": 8.0, "skip": 1, "within_top": 4, "negatives": 3, **labels}
+    # 9 is filtered and 8 skipped: 7, 6 and 5 are the ranks 2 to 4.
+    assert negatives_of(similar([4.5], values, **settings)) == [3, 4, 5]
+    assert negatives_of(similar([4.5], values, **settings, max_per_negative_label=1)) == [3, 4]
+    for seed in range(5):
+        mined = similar([4.5], values, **settings, pick="random", seed=seed)
+        assert negatives_of(mined) == sorted([3, 4, 5], key=lambda row: python_draw(seed, 2, 0, 0, row))
+
+
 def test_the_cap_counts_every_label_of_those_kept() -> None:
     corpus_labels = ["p", ["x", "y"], ["x"], ["y", "z"], ["z"], None, ["w", "z"], [], ["z"]]
     settings: dict[str, Any] = {"labels": [None], "corpus_labels": corpus_labels, "unlabeled": "negative"}
@@ -833,6 +845,9 @@ def test_the_distance_of_similar_pairs_does_not_move_multi_similarity() -> None:
         ("fallback", {"fallback": "farthest", "guide": column([1.0] * 6)}),
         ("fallback", {"fallback": "farthest", "max_uses": 3}),
         ("fallback", {"fallback": "farthest", "max_per_negative_label": 3}),
+        ("fallback", {"fallback": "farthest", "within_top": 3}),
+        ("within_top", {"within_top": 4, "skip": 3, "negatives": 2}),
+        ("within_top", {"within_top": 4, "emit": "pairs", "metric": "euclidean"}),
         ("epsilon", {"epsilon": 0.1}),
         ("epsilon", {"epsilon": 0.1, **MULTI}),
         ("epsilon", {"epsilon": 0.1, **MULTI, "metric": "cosine", "negatives": 1}),

@@ -215,6 +215,8 @@ def drawn_options(task: Task, rng: np.random.Generator) -> dict[str, Any]:
         options["max_uses"] = one_of(1, 2, 5)
     if rng.random() < 0.2:
         options |= {"fallback": "farthest", "pick": "nearest", "skip": 0}
+    elif rng.random() < 0.3:
+        options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 1, 4, 30)
     if task.known is not None and options["positives"] is None:  # then all are taken, and a number is refused
         options["positives_per_anchor"] = None
     return options

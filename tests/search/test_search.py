@@ -159,6 +159,7 @@ CASES: dict[str, dict[str, Any]] = {
     "random": {"pick": "random", "positives_per_anchor": 2, "negatives": 4},
     "random of any": {"pick": "random", "band": "any", "negatives": 4},
     "random, skip": {"pick": "random", "skip": 5, "positives": "random", "positives_per_anchor": 2, "negatives": 4},
+    "random, ranks": {"pick": "random", "skip": 5, "within_top": 60, "positives_per_anchor": 2, "negatives": 4},
     "weighted": {"pick": "weighted", "band": "any", "negatives": 4},
     "weighted, skip": {"pick": "weighted", "skip": 3, "positives_per_anchor": 2, "negatives": 3},
     "easy": {"band": "easy", "negatives": 4},
