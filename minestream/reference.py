@@ -40,7 +40,8 @@ NAMES = {
     "group_rule": "both negatives positives",
     "unlabeled": "ignore negative",
     "drop_duplicates_of": "both positive anchor",
-    "emit": "triplets pairs tuples",
+    "emit": "triplets pairs tuples lists",
+    "list_precision": "float64 float32 float16",
     "loss": "triplet triplet-soft contrastive",
     "short_rows": "keep drop",
     "scores": "similarity negative-distance none",
@@ -626,10 +627,52 @@ def pair_columns(
     return columns
 
 
-def with_ids(columns: dict[str, list[Any]], relation: Relation) -> dict[str, list[Any]]:
+@dataclass(frozen=True)
+class Listed:
+    """An anchor's chosen positives and its nearest negatives, in their orders, with what the lists say of them."""
+
+    anchor: int
+    positives: Rows
+    p: Floats
+    is_anchor: Mask
+    negatives: Rows
+    x: Floats
+    longest: int
+    duplicates: list[tuple[int, int]]  # places of a positive, and of a negative that is its duplicate
+
+    def ranks(self) -> list[int | None]:
+        """1 + how many negatives are nearer than each positive; None where the list ends before that is known."""
+        ends = len(self.x) == self.longest and float(self.x[-1])
+        nearer = [int((self.x < p).sum()) for p in self.p.tolist()]
+        return [
+            None if ends is not False and p > ends else 1 + count
+            for p, count in zip(self.p.tolist(), nearer, strict=True)
+        ]
+
+
+def list_columns(lists: list[Listed], precision: str, relation: Relation) -> dict[str, list[Any]]:
+    """A row for each anchor."""
+    columns: dict[str, list[Any]] = {"anchor_row": [each.anchor for each in lists]}
+    if relation.queries.given_labels is not None:
+        columns["anchor_label"] = [relation.queries.given_labels[each.anchor] for each in lists]
+    return columns | {
+        "positive_rows": [each.positives.tolist() for each in lists],
+        "positive_distances": [each.p.tolist() for each in lists],
+        "positive_ranks": [each.ranks() for each in lists],
+        "positive_is_anchor": [each.is_anchor.tolist() for each in lists],
+        "candidate_rows": [each.negatives.tolist() for each in lists],
+        "candidate_distances": [list(each.x.astype(precision)) for each in lists],
+        "duplicate_positives": [[positive for positive, _ in each.duplicates] for each in lists],
+        "duplicate_candidates": [[candidate for _, candidate in each.duplicates] for each in lists],
+    }
+
+
+def with_ids(columns: dict[str, list[Any]], relation: Relation, of_lists: bool = True) -> dict[str, list[Any]]:
     """The columns with id columns before them: one for each column of row numbers of a table that has ids."""
     named: dict[str, list[Any]] = {}
     for name, rows in columns.items():
+        if name.endswith("_rows") and not of_lists:
+            continue
         ids = (relation.queries if name == "anchor_row" else relation.corpus).ids
         if "_row" in name and ids is not None:
             named[name.replace("_row", "_id")] = [
@@ -755,6 +798,8 @@ def mine(
     scores: str | None = None,
     order: str = "anchor",
     float64: bool = False,
+    list_precision: str = "float64",
+    list_ids: bool = False,
     seed: int = 0,
     only_anchors: Iterable[int] | None = None,
     window: int | None = None,
@@ -922,6 +967,17 @@ def mine(
         ends = [(int(near.positives[i]), 1, float(p[i])) for i in similar]
         return ends + [(int(near.negatives[i]), 0, float(x[i])) for i in dissimilar]
 
+    def choose_list(near: Near) -> Listed:
+        """The positives that an anchor picks, and its nearest negatives."""
+        places, nearest = choose_positives(near), near.negatives[:negatives]
+        chosen = near.positives[places]
+        alike: list[tuple[int, int]] = []
+        for i, positive in enumerate(chosen.tolist() if drop_duplicates_of != "anchor" else ()):
+            alike += [(i, place) for place in np.flatnonzero(duplicates(vectors, positive, nearest)).tolist()]
+        count(len(nearest))
+        own, p, x = vectors.equal(near.anchor, chosen, home), near.p[0][places], near.x[0][:negatives]
+        return Listed(near.anchor, chosen, p, own, nearest, x, negatives, alike)
+
     rows = relation.pair_ends() if emit == "pairs" else relation.with_positive()
     whole = relation.choose_anchors(rows, anchors_per_label, anchors, seed)
     selected = whole
@@ -934,6 +990,10 @@ def mine(
             ends = choose_ends(look_around(anchor))
             joined.update({(min(anchor, row), max(anchor, row)): (y, distance) for row, y, distance in ends})
         columns = pair_columns(joined, margin, float64)
+    elif emit == "lists":
+        columns = list_columns(
+            [choose_list(look_around(anchor)) for anchor in selected.tolist()], list_precision, relation
+        )
     else:
         pairs: list[Pair] = []
         for anchor in (selected if max_uses is None else whole).tolist():
@@ -956,9 +1016,11 @@ def mine(
             columns = tuple_columns(pairs, losses, scores or "similarity", metric, float64)
         else:
             columns = triplet_columns(pairs, losses, vectors if swap else None, relation, float64)
-    columns = with_ids(columns, relation)
+    columns = with_ids(columns, relation, emit != "lists" or list_ids)
     counts["rows"] = len(next(iter(columns.values())))
     counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]
+    if emit == "lists":
+        counts["pairs"] = sum(map(len, columns["positive_rows"]))
     if order == "shuffled":
         columns = shuffled(columns, relation, seed)
     if corpus is not None:

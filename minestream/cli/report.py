@@ -30,6 +30,7 @@ ROWS_HOLD = {
     "triplets": "an anchor, a positive and a negative",
     "tuples": "an anchor, a positive and the list of its negatives",
     "pairs": "two rows, similar or dissimilar",
+    "lists": "an anchor with its positives and its nearest candidates",
 }
 
 

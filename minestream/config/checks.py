@@ -42,7 +42,7 @@ def _asked(option: str, seen: Any) -> bool:
     flag, _, wanted = option.partition(" ")
     name = flag.removeprefix("--").replace("-", "_")
     value = getattr(seen, DERIVED.get(name, name))
-    return bool(value == wanted) if wanted else value not in (None, False)
+    return bool(value == wanted) if wanted else value not in (None, False, ())
 
 
 def barred(
@@ -137,6 +137,13 @@ _NOT_OF_PAIRS = {
     "--swap": "it swaps anchor and positive of a triplet",
     "--short-rows drop": "a pair is written when either end picks it, however few that end finds",
 }
+# What lists leave open: all of it can be decided later.
+_NOT_OF_LISTS = dict.fromkeys(
+    ["--margin", "--skip", "--within-top", "--order shuffled", "--fallback farthest", "--negatives-per-anchor",
+     "--max-uses", "--max-per-negative-label", "--swap", "--guide", "--float64", "--max-similarity", "--min-similarity",
+     "--absolute-margin", "--relative-margin", "--short-rows drop", "--pick random", "--pick weighted", "--carry"],
+    "minestream select takes it, when it reads the lists",
+)  # fmt: skip
 _SIMILARITIES_CROSS: Check[Any] = Check(
     lambda c: c.min_similarity is not None and c.max_similarity is not None and c.min_similarity > c.max_similarity,
     "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
@@ -162,12 +169,13 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
           "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not use it",
           "add --on-duplicate-ids last"),
+    *barred(_NOT_OF_LISTS, "is not for --emit lists", lambda c: c.emit == "lists"),
     Check(lambda c: c.band not in EMITS[c.emit].bands,
-          "--band {band} has no meaning for --emit pairs",
-          "pairs are mined with --band violating (distance below the margin) or any"),
-    Check(lambda c: c.loss not in EMITS[c.emit].losses,
+          "--band {band} has no meaning for --emit {emit}",
+          "pairs are mined with --band violating (distance below the margin) or any; lists hold the nearest of all"),
+    Check(lambda c: c.loss is not None and c.loss not in EMITS[c.emit].losses,
           "--loss {loss} does not belong to --emit {emit}",
-          "triplets and tuples: triplet, triplet-soft; pairs: contrastive"),
+          "triplets and tuples: triplet, triplet-soft; pairs: contrastive; lists have none"),
     Check(lambda c: c.emit == "pairs" and c.metric not in ("cosine", "euclidean"),
           "--emit pairs needs --metric cosine or euclidean",
           "the contrastive loss squares a distance"),

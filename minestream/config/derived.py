@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import finished_late
+from minestream.config.rules import EMITS, finished_late
 
 
 def needs_finishing(config: MineConfig) -> bool:
@@ -35,7 +35,7 @@ def knows_harder(config: MineConfig) -> bool:
 
 def counts_nearer(config: MineConfig) -> bool:
     """Whether `harder` also counts the negatives nearer than the band."""
-    counted = config.emit != "pairs" and (config.band, config.positives) == ("semi-hard", "easiest")
+    counted = not EMITS[config.emit].per_anchor and (config.band, config.positives) == ("semi-hard", "easiest")
     return knows_harder(config) and counted and part_emit(config) == "triplets"
 
 

@@ -92,6 +92,7 @@ IDLE: tuple[Idle[Asked], ...] = (
     Idle(("short_rows",), lambda a: a.config.emit == "triplets" and a.config.negatives == 1,
          "a pair without its one negative has no row"),
     Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "only tuples hold scores: --emit tuples"),
+    Idle(("list_precision", "list_ids"), lambda a: a.config.emit != "lists", "only lists have it: --emit lists"),
     Idle(("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
          "--dry-run mines and writes nothing"),
 )  # fmt: skip

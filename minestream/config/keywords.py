@@ -24,11 +24,11 @@ MineOptions = TypedDict("MineOptions", {
     "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
     "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "max_uses": int | None, "emit": str,
     "loss": str | None, "swap": bool, "short_rows": str | None, "scores": str | None, "order": str, "float64": bool,
-    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
-    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None, "engine": str,
-    "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool, "progress": str,
-    "screen": str, "block_rows": int | None, "batch_rows": int,
+    "list_precision": str, "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
+    "vectors": Any, "labels": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None,
+    "engine": str, "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_pipe.
@@ -45,9 +45,9 @@ PipeOptions = TypedDict("PipeOptions", {
     "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
     "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
     "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "emit": str, "loss": str | None,
-    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "max_rows": int | None,
-    "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
+    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "list_precision": str,
+    "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
+    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
     "scratch": str | PathLike[str] | None, "threads": int | None, "dry_run": bool, "progress": str, "screen": str,
     "block_rows": int | None, "batch_rows": int,
 }, total=False)
@@ -66,10 +66,10 @@ BatchOptions = TypedDict("BatchOptions", {
     "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
     "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
     "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "emit": str, "loss": str | None,
-    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "corpus": Any, "qrels": Any,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "max_rows": int | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "list_precision": str,
+    "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
+    "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_arrays.
@@ -84,9 +84,10 @@ ArrayOptions = TypedDict("ArrayOptions", {
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str, "anchors": str | float | None,
     "anchors_per_label": int | None, "negatives_per_anchor": int | None, "max_per_negative_label": int | None,
     "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
-    "scores": str | None, "order": str, "float64": bool, "qrels": Any, "exclude": Any, "exclude_rows": Any,
-    "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
-    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "scores": str | None, "order": str, "float64": bool, "list_precision": str, "list_ids": bool, "qrels": Any,
+    "exclude": Any, "exclude_rows": Any, "max_rows": int | None, "memory": str | int,
+    "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
+    "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of the estimators for scikit-learn.
@@ -98,7 +99,7 @@ EstimatorOptions = TypedDict("EstimatorOptions", {
     "seed": int, "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
     "relative_margin": float | None, "reference": str, "anchors": str | float | None, "anchors_per_label": int | None,
     "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "max_uses": int | None,
-    "memory": str | int, "threads": int | None,
+    "list_precision": str, "list_ids": bool, "memory": str | int, "threads": int | None,
 }, total=False)
 
 # Of Miner.
@@ -113,9 +114,9 @@ WindowOptions = TypedDict("WindowOptions", {
     "group_rule": str | None, "seed": int, "max_similarity": float | None, "min_similarity": float | None,
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
     "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "emit": str, "loss": str | None,
-    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "list_precision": str,
+    "list_ids": bool, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of profile.

@@ -19,6 +19,7 @@ from minestream.config.rules import (
     EMITS,
     FALLBACKS,
     GROUP_RULES,
+    LIST_PRECISIONS,
     LOSSES,
     MISSING_IDS,
     ORDERS,
@@ -236,6 +237,10 @@ class MineConfig:
     )  # fmt: skip
     order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS, use=OFTEN)
     float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")
+    list_precision: str = option(
+        "float64", "choice", "Output", "How --emit lists stores distances.", choices=LIST_PRECISIONS
+    )  # fmt: skip
+    list_ids: bool = option(False, "flag", "Output", "Store ids in lists beside row numbers (--emit lists).")
 
     two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")

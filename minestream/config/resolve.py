@@ -107,7 +107,7 @@ def resolved(config: MineConfig) -> MineConfig:
     emit, metric = EMITS[config.emit], METRICS[config.metric]
     band = config.band or ("any" if config.listed_positives and "any" in emit.bands else emit.bands[0])
     # With two tables there is a margin, and so a loss, only where the band needs one.
-    margin = metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
+    margin = emit.losses and metric.default_margin and (not config.two_tables or BANDS[band].needs_margin)
     defaults: dict[str, Any] = {
         "negatives": emit.negatives,
         "band": band,

@@ -85,6 +85,8 @@ class Emit:
         The default margin of cosine distances.
     scores : str
         The default of --scores, where the metric has a similarity.
+    per_anchor : bool
+        Whether negatives are looked for once an anchor, and not once a positive of its.
     """
 
     help: str
@@ -94,6 +96,7 @@ class Emit:
     short_rows: str
     bands: tuple[str, ...]
     scores: str | None = None
+    per_anchor: bool = False
 
 
 EMITS: dict[str, Emit] = {
@@ -101,11 +104,16 @@ EMITS: dict[str, Emit] = {
         "one row a (anchor, positive, negative)", ("triplet", "triplet-soft"), 1, 0.2, "keep", tuple(BANDS)
     ),
     "pairs": Emit(
-        "one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any")
+        "one row an unordered pair, similar or dissimilar", ("contrastive",), 16, 0.5, "keep", ("violating", "any"),
+        per_anchor=True,
     ),
     "tuples": Emit(
         "one row a (anchor, positive) with the list of its negatives", ("triplet", "triplet-soft"), 1, 0.2, "drop",
         tuple(BANDS), "similarity",
+    ),
+    "lists": Emit(
+        "one row an anchor with its positives and the list of its k nearest candidates, for minestream select", (), 256,
+        0.2, "keep", ("any",), per_anchor=True,
     ),
 }  # fmt: skip
 
@@ -115,6 +123,11 @@ def finished_late(emit: str, order: str, max_uses: int | None) -> bool:
     return emit == "pairs" or order != "anchor" or max_uses is not None
 
 
+LIST_PRECISIONS: dict[str, str] = {
+    "float64": "as they are compared: select gives the bytes of mine",
+    "float32": "rounded: half as large; what select then decides is exact but at the edges of bands and filters",
+    "float16": "rounded to three digits: a quarter as large",
+}
 FALLBACKS: dict[str, str] = {"none": "nothing", "farthest": "the farthest negatives, whatever the band (TFA)"}
 MISSING_IDS: dict[str, str] = {"error": "refuse them", "drop": "leave such pairs and rows out, counted"}
 REFERENCES: dict[str, str] = {

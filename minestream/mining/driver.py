@@ -12,6 +12,7 @@ from minestream.config.effects import lacking
 from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
+from minestream.config.rules import EMITS
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.load import load
 from minestream.inputs.given import Given, given_tables, tables_read
@@ -97,7 +98,7 @@ class Driver:
         notes += self.resources.remarks
         if all(source.columns.id is None for source in sources):
             notes += lacking("there are no ids", config)
-        if config.margin is None:
+        if config.margin is None and EMITS[config.emit].losses:
             notes.append("no --margin: the loss column is left out")
         if config.margin is not None and config.two_tables and config.band == "any" and not config.similarity_filters:
             notes.append("--margin fills the loss column and selects nothing; did you mean --absolute-margin?")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from minestream.config.derived import counts_nearer, ranks_read, reserve
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, PICKS
+from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, EMITS, PICKS
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
@@ -28,7 +28,7 @@ def negative_rule(config: MineConfig) -> Rule:
     within, of = config.drop_duplicates_within, config.drop_duplicates_of
     own = EXCLUDE if within == 0 and of in ("both", "anchor") else IGNORE
     positive = IGNORE
-    if within is not None and of in ("both", "positive") and config.emit != "pairs":
+    if within is not None and of in ("both", "positive") and not EMITS[config.emit].per_anchor:
         positive = EXCLUDE if within == 0 else WITHIN
     return Rule(
         NEGATIVE, PICKS[config.pick].code, reserve(config), config.skip, own, positive, within or 0.0,
@@ -39,14 +39,14 @@ def negative_rule(config: MineConfig) -> Rule:
 def negative_pairs(
     config: MineConfig, loaded: Dataset, anchors: NDArray[np.int32], chosen: Positives, filtered: Interval
 ) -> Pairs:
-    """A pair for each (anchor, positive), or for each anchor with --emit pairs; its band is a closed interval.
+    """A pair for each (anchor, positive), or for each anchor where it is emitted so; its band is a closed interval.
 
     filtered : for each pair, the interval of distances that the filters let through
     """
     floor = -np.inf
     if config.drop_duplicates_within and config.drop_duplicates_of != "positive":
         floor = np.nextafter(config.drop_duplicates_within, np.inf)
-    if config.emit == "pairs":
+    if EMITS[config.emit].per_anchor:
         pairs = one_pair_each(anchors.size)
         low, high = pairs.low, np.minimum(pairs.high, filtered[1])
         if config.band == "violating":
@@ -112,7 +112,7 @@ def make_task(
                 loaded.guide.distances(ragged.repeat(anchors, some.start), some.slot) for some in (chosen, every)
             )
             guided = filter_interval(config, reference_similarity(config, chosen, p, every, every_p))
-    if config.emit == "pairs":
+    if EMITS[config.emit].per_anchor:
         filtered = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
         if config.epsilon is not None:
             chosen, filtered = _multi_similarity(loaded, config, anchors, chosen, search)
@@ -150,7 +150,7 @@ def planned_searches(
     """The work of searching the positives of these anchors, and their negatives by `rule`; see search/work.py."""
     each = loaded.positives[anchors]
     most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
-    pairs = anchors.size if config.emit == "pairs" else int(most.sum())
+    pairs = anchors.size if EMITS[config.emit].per_anchor else int(most.sum())
     if config.max_per_negative_label is not None or config.guided or ranks_read(config) is not None:
         nothing = np.empty(0), np.empty(0)
         guided = nothing if config.guided else None

@@ -76,11 +76,13 @@ def left_out_rows(
         yield "left out", f"{what}: {_why_alone(source, config, columns)}"
     for rule, count in stats.get("dropped", {}).items():
         yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
-    one_each = config["emit"] == "pairs" or (config["positives"] != "all" and config["positives_per_anchor"] == 1)
+    one_each = config["emit"] in ("pairs", "lists") or (
+        config["positives"] != "all" and config["positives_per_anchor"] == 1
+    )
     subject = "anchors" if one_each else "pairs of anchor and positive"
     every = sum(stats.get(name, 0) for name in ("full", "short", "empty"))
     leaves_out = dict(zip(("empty", "short"), short_left_out(config), strict=True))
-    negative = "dissimilar row" if config["emit"] == "pairs" else "negative"
+    negative = {"pairs": "dissimilar row", "lists": "candidate"}.get(config["emit"], "negative")
     for name, text in HAPPENED:
         if count := stats.get(name):
             share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"

@@ -19,6 +19,7 @@ from minestream.config.memory_plan import (
 )
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
+from minestream.config.rules import EMITS
 from minestream.errors import CapacityError
 from minestream.outputs.parquet import ROW_GROUP_BYTES
 from minestream.outputs.rows import piece_rows
@@ -58,9 +59,10 @@ def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
     """The most that a part of a dataset of `rows` rows can take: answer_bytes and part_bytes; see cut_shards."""
     anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
-    every = config.positives == "all" and config.emit != "pairs"
-    each = rows if every else 1 if config.emit == "pairs" else config.positives_per_anchor
-    pairs = min(anchors * each, max(1, ALL_PART_ROWS // max(LISTED_TIMES * negatives, _listed(config))))
+    per_anchor = EMITS[config.emit].per_anchor
+    each = 1 if per_anchor else rows if config.positives == "all" else config.positives_per_anchor
+    listed = _listed(config) if config.emit == "lists" else max(LISTED_TIMES * negatives, _listed(config))
+    pairs = min(anchors * each, max(1, ALL_PART_ROWS // listed))
     written = rows * pairs // max(1, anchors) * negatives
     return answer_bytes(config, anchors, pairs), part_bytes(config, pairs, written, CARRIED_BYTES * bool(config.carry))
 
@@ -90,21 +92,23 @@ def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[
     wanted = config.negatives
     if config.emit == "pairs":
         return most + (wanted or ALL_NEGATIVES)
-    if config.emit == "tuples":
-        return most
+    if config.emit in ("tuples", "lists"):
+        return most if config.emit == "tuples" else np.ones_like(most)
     rows = most * wanted
     return rows if config.negatives_per_anchor is None else np.minimum(rows, config.negatives_per_anchor)
 
 
 def _listed(config: MineConfig) -> int:
     """How many negatives a pair counts with where parts are cut: ALL_PART_ROWS of them are many."""
+    if config.emit == "lists":
+        return config.negatives
     return max(LISTED_TIMES * config.negatives or ALL_NEGATIVES, ranks_read(config) or 0)
 
 
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS (or ALL_PART_ROWS)."""
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    total = ragged.starts(most * _listed(config))
+    total = ragged.starts(most + config.negatives if config.emit == "lists" else most * _listed(config))
     shards, first = [], 0
     while first < positives.size:
         size = PART_ANCHORS
@@ -129,7 +133,7 @@ def make_plan(
     """
     most_rows = int(projected_rows(config, positives).sum())
     if resources.max_rows is not None and most_rows > resources.max_rows:
-        negatives = 1 if config.emit == "tuples" else config.negatives  # lists of them stand in one row
+        negatives = 1 if config.emit in ("tuples", "lists") else config.negatives  # lists of them stand in one row
         counts = {"--negatives": negatives, "--positives-per-anchor": config.positives_per_anchor}
         more = " or ".join(name for name, count in counts.items() if count != 1)
         raise CapacityError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import HERE
+from minestream.config.rules import EMITS, HERE
 from minestream.errors import InputError, UsageError
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
@@ -174,9 +174,11 @@ class Mining:
     def _pair_count(self, anchors: NDArray[np.int32]) -> int:
         """The most pairs that these anchors can have."""
         config = self.config
-        if config.positives == "all" and config.emit != "pairs":
+        if EMITS[config.emit].per_anchor:
+            return int(anchors.size)
+        if config.positives == "all":
             return int(self.loaded.positives[anchors].sum())
-        return anchors.size * (1 if config.emit == "pairs" else max(1, config.positives_per_anchor))
+        return anchors.size * max(1, config.positives_per_anchor)
 
     def _largest_shard(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The bytes of the answers of the shard that takes most, and those of writing one; see part_bytes."""

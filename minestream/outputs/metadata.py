@@ -13,6 +13,8 @@ def label_convention(config: dict[str, Any]) -> str:
     """What labels say about two rows of the output, in words."""
     if config["emit"] == "pairs":
         text = "column label: 1 = similar (the rows share a label), 0 = dissimilar (they do not)"
+    elif config["emit"] == "lists":
+        text = "the rows of positive_rows are positives of the anchor, those of candidate_rows may be its negatives"
     elif config["listed_positives"]:
         text = "anchor and positive are a listed pair or share a label, if there are labels; anchor and negative not"
     else:
@@ -27,7 +29,7 @@ def label_convention(config: dict[str, Any]) -> str:
 def loss_formula(config: dict[str, Any]) -> str:
     """The formula of the loss column, in words; says so when there is no such column."""
     if config["margin"] is None:
-        return "no loss column: it needs a margin"
+        return "no loss column: " + ("lists have none" if config["emit"] == "lists" else "it needs a margin")
     x = "min(distance_an, distance_pn)" if config.get("swap") else "distance_an"
     names = "D = distance" if config["emit"] == "pairs" else f"p = distance_ap, x = {x}"
     loss, margin = config["loss"], config["margin"]

@@ -33,6 +33,13 @@ def pinned_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+# Of what lists hold millions: row numbers by their differences, distances byte by byte.
+_ENCODINGS = {
+    f"{name}.list.element": encoding
+    for name, encoding in (("candidate_rows", "DELTA_BINARY_PACKED"), ("candidate_distances", "BYTE_STREAM_SPLIT"))
+}
+
+
 class RowsFile:
     """A Parquet file in the making, whose bytes do not depend on the tables its rows come in.
 
@@ -54,10 +61,11 @@ class RowsFile:
         self._pending: list[pa.Table] = []
         self._pending_rows = self._pending_bytes = 0
         self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
+        encodings = {path: kind for path, kind in _ENCODINGS.items() if path.partition(".")[0] in schema.names}
         self._parquet = pq.ParquetWriter(
             self._file, self.schema, version="2.6", compression="lz4" if brief else "zstd",
             compression_level=None if brief else 3, use_dictionary=False, write_page_checksum=True,
-            data_page_size=2**20,
+            data_page_size=2**20, column_encoding=encodings or None,
         )  # fmt: skip
 
     def __enter__(self) -> RowsFile:

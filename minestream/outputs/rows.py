@@ -21,6 +21,7 @@ from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.inputs.decode import as_array, lists_from
 from minestream.kernels.types import NEARER_CAP
+from minestream.outputs.lists import LIST_ENTRIES, list_columns
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.results import Found, Positives
 from minestream.system import ragged
@@ -353,8 +354,32 @@ def _emit_pairs(result: ShardResult) -> Iterator[pa.Table]:
         yield _table(columns)
 
 
+def _emit_lists(result: ShardResult) -> Iterator[pa.Table]:
+    """A row an anchor: its positives, and its nearest candidates."""
+    loaded, config, found = result.loaded, result.config, result.found
+    result.stats.anchors += result.anchors.size
+    result.stats.pairs += result.chosen.slot.size
+    count_pairs(result.stats, ragged.lengths(found.start), config.negatives)
+    entries = np.maximum(found.start, result.chosen.start)
+    first, most = 0, LIST_ENTRIES
+    while first < result.anchors.size or not first:
+        end = max(first + 1, int(np.searchsorted(entries, entries[first] + most, side="right")) - 1)
+        end = min(end, result.anchors.size)
+        anchors, chosen = result.anchors[first:end], result.chosen.of_anchors(first, end)
+        roles = {config.anchor_role: anchors}
+        columns = _ends(loaded, roles)
+        if loaded.labeled:
+            columns[f"{config.anchor_role}_label"] = loaded.labels.take(anchors)
+        lists = list_columns(loaded, config, anchors, chosen, found.of(np.arange(first, end)))
+        columns = {name: each for name, each in (columns | lists).items() if "_id" in name} | columns | lists
+        result.stats.rows += anchors.size
+        yield _table(columns)
+        first = max(1, end)
+
+
 EMITTERS: dict[str, Callable[[ShardResult], Iterator[pa.Table]]] = {
     "triplets": _emit_triplets,
     "pairs": _emit_pairs,
     "tuples": _emit_tuples,
+    "lists": _emit_lists,
 }

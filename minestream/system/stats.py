@@ -248,7 +248,7 @@ class Report:
 
 def short_left_out(config: Mapping[str, Any]) -> tuple[bool, bool]:
     """Whether pairs without any negative, and pairs with fewer than k, have no row in the output."""
-    drops = config["short_rows"] == "drop" and config["emit"] != "pairs"
+    drops = config["short_rows"] == "drop" and config["emit"] not in ("pairs", "lists")
     return drops or config["emit"] == "triplets", drops
 
 

@@ -49,6 +49,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"metric": "euclidean", "band": "any", "loss": "triplet-soft"}, {"margin": 0.2}),
     ({"short_rows": "drop"}, {"negatives": 2}),
     ({"scores": "none"}, {"emit": "tuples"}),
+    ({"list_ids": True}, {"emit": "lists"}),
     ({"dry_run": True, "require_rows": 5}, {"dry_run": False}),
     ({"dry_run": True, "resume": True}, {"dry_run": False}),
 ]

@@ -133,6 +133,14 @@ PAIR_BARS: list[tuple[str, Options, Options]] = [
     ("--drop-duplicates-of positive has", {"drop_duplicates_of": "positive"}, {"drop_duplicates_of": "anchor"}),
     ("--short-rows drop has", {"short_rows": "drop"}, {"short_rows": "keep"}),
 ]
+LISTS: Options = {"emit": "lists"}
+LIST_BARS: list[Options] = [
+    {"margin": 0.2}, {"skip": 1}, {"within_top": 999}, {"order": "shuffled"}, {"fallback": "farthest"},
+    {"negatives_per_anchor": 1}, {"max_uses": 1}, {"max_per_negative_label": 1}, {"swap": True}, {"guide": "g"},
+    {"float64": True}, {"max_similarity": 0.5}, {"min_similarity": 0.5}, {"absolute_margin": 0.1},
+    {"relative_margin": 0.1}, {"short_rows": "drop"}, {"pick": "random"}, {"pick": "weighted"}, {"carry": ("text",)},
+]  # fmt: skip
+REFUSED += [(f"--{next(iter(bad)).replace('_', '-')} ", LISTS | bad, LISTS) for bad in LIST_BARS]
 REFUSED += [(says, {"window": 9} | bad, {"window": 9} | good) for says, bad, good in WINDOW_BARS]
 REFUSED += [(says, PAIRS | bad, PAIRS | good) for says, bad, good in PAIR_BARS]
 DASK: Options = {"engine": "dask"}

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[2] / "minestream"
 FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_LINES = 500
 LONGER = {  # file: (lines it may have, why it is one file)
-    "reference.py": (1000, "the specification leans on nothing, so that it can be read alone")
+    "reference.py": (1300, "the specification leans on nothing, so that it can be read alone")
 }
 INHERITED = {"KernelDispatcher.compile", "KernelFiles.cache_path"}  # documented by numba, where they are defined
 
