@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -32,6 +32,7 @@ POSITIVES, NEGATIVES, ANCHORS, SHUFFLED, USES = 1, 2, 3, 4, 5  # tags of the dra
 BLOCK_ROWS = 1024  # rows widened and transposed at a time: bounds memory, changes no value
 HARDER_CAP = 1000
 NO_ROWS: Rows = np.zeros(0, dtype=np.int64)
+Levels = Mapping[str, Sequence[Any]]
 NAMES = {
     "metric": "cosine euclidean sqeuclidean dot",
     "band": "hard semi-hard violating easy any beyond",
@@ -52,7 +53,7 @@ NAMES = {
 LIMITS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 CAPS = ("max_per_negative_label", "max_uses")
 DEALS = (*CAPS, "negatives_per_anchor")  # what leaves out negatives that the band and the pick would take
-OF_CORPUS = ("corpus_labels", "corpus_ids", "corpus_groups", "corpus_takes_part", "corpus_guide")
+OF_CORPUS = ("corpus_labels", "corpus_ids", "corpus_groups", "corpus_takes_part", "corpus_guide", "corpus_levels")
 
 
 @dataclass(frozen=True)
@@ -222,6 +223,7 @@ class Table:
         groups: Sequence[Any] | None,
         takes_part: Sequence[bool] | Mask | None,
         group_codes: dict[Any, int],
+        levels: Levels | None,
     ) -> None:
         self.part: Mask = np.ones(count, dtype=bool) if takes_part is None else np.asarray(takes_part, dtype=bool)
         self.used: Rows = np.flatnonzero(self.part)
@@ -229,6 +231,12 @@ class Table:
         given = [None] * count if labels is None else labels
         self.labels = [self._values(label) if self.part[row] else () for row, label in enumerate(given)]
         self.labelled = np.array([len(values) > 0 for values in self.labels], dtype=bool)
+        self.levels: Levels = levels or {}
+        if levels:  # a label is its whole path, in which a null is a value like any other
+            self.labels = [
+                tuple((*path, leaf) for leaf in leaves)
+                for path, leaves in zip(zip(*levels.values(), strict=True), self.labels, strict=True)
+            ]
         self.groups: Rows = np.full(count, -1)
         if groups is not None:  # codes are shared by the tables: equal groups, equal codes
             codes = [-1 if g is None else group_codes.setdefault(g, len(group_codes)) for g in groups]
@@ -248,6 +256,12 @@ class Table:
     def _values(label: Any) -> tuple[Any, ...]:
         several = isinstance(label, list | tuple | set | np.ndarray)
         return tuple(dict.fromkeys(v for v in (label if several else [label]) if v is not None))
+
+    def path(self, row: int, level: str) -> tuple[Any, ...] | None:
+        """The values of a row down to a coarser level; None where one of them is null: what it shares is unknown."""
+        names = list(self.levels)
+        found = tuple(self.levels[name][row] for name in names[: names.index(level) + 1])
+        return None if None in found else found
 
     def rows_by(self, values: Iterable[Iterable[Any]]) -> dict[Any, Rows]:
         """The rows that take part by each of their values."""
@@ -286,12 +300,28 @@ class Relation:
         self.items: dict[Any, Rows] = {}  # corpus rows by the id that makes them a query's own item
         if not self.one_table and (shared_ids or not self.by_pairs) and corpus.ids is not None:
             self.items = corpus.rows_by([i] for i in corpus.ids)
+        self.negatives_at: str | None = None  # the coarser level that negatives share
+        self.below: dict[Any, Rows] = {}  # corpus rows by their paths down to it
         self.until: Rows = np.full(len(corpus.key), len(corpus.key))  # a window: the next row of the same id
         if window and corpus.ids is not None:
             later: dict[Any, int] = {}
             for row in reversed(range(len(corpus.key))):  # a later row replaces, whether it takes part or not
                 self.until[row] = later.get(corpus.ids[row], self.until[row])
                 later[corpus.ids[row]] = row
+
+    def share(self, level: str) -> None:
+        """Let negatives be those alone that share the path down to a coarser level."""
+        self.negatives_at = level
+        self.below = self.corpus.rows_by([self.corpus.path(row, level)] for row in range(len(self.corpus.key)))
+        self.below.pop(None, None)
+
+    def shared_level(self, anchor: int, candidate: int) -> str | None:
+        """The finest coarser level that two rows share."""
+        found = None
+        for level in self.queries.levels:
+            path = self.queries.path(anchor, level)
+            found = level if path is not None and path == self.corpus.path(candidate, level) else found
+        return found
 
     def _by_anchor(self, pairs: Iterable[tuple[int, int]]) -> dict[int, set[int]]:
         """The candidates of each anchor in `pairs`, both taking part; of one table pairs are unordered, of two rows."""
@@ -320,6 +350,9 @@ class Relation:
         listed = list(self.listed.get(anchor, ()))
         negative = self.negative_able & ~positive
         negative[listed] = False
+        if self.negatives_at is not None:
+            kept = self.below.get(self.queries.path(anchor, self.negatives_at), NO_ROWS)
+            negative &= np.isin(np.arange(len(negative)), kept)
         neither = list(self.neither(anchor))
         if self.queries.groups[anchor] >= 0:
             elsewhere = self.corpus.groups != self.queries.groups[anchor]
@@ -590,6 +623,9 @@ def triplet_columns(
     for name, labels in (("anchor", relation.queries.given_labels), ("negative", relation.corpus.given_labels)):
         if labels is not None:
             columns[f"{name}_label"] = [labels[row] for row in columns[f"{name}_row"]]
+    if relation.queries.levels:
+        ends = zip(columns["anchor_row"], columns["negative_row"], strict=True)
+        columns["shared_level"] = [relation.shared_level(anchor, negative) for anchor, negative in ends]
     return columns
 
 
@@ -728,6 +764,9 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "labels or known positives": not among("labels", "known_positives"),
         "corpus: needed by what is said of it": not two_tables and among(*OF_CORPUS),
         "labels: of both tables, or of neither": two_tables and among("labels") != among("corpus_labels"),
+        "levels: of both tables, with labels": bool(given["levels"])
+        and (not among("labels") or (two_tables and list(given["corpus_levels"] or {}) != list(given["levels"]))),
+        "negatives_at: a coarser level": among("negatives_at") and given["negatives_at"] not in (given["levels"] or {}),
         "guide: of both tables, or of neither": two_tables and among("guide") != among("corpus_guide"),
         "shared_ids: of two tables": two_tables and given["shared_ids"] and not (among("ids") and among("corpus_ids")),
         "pairs: one table, no filters, guide, within_top, caps or fallback": pairs
@@ -758,6 +797,9 @@ def mine(
     corpus_ids: Sequence[int | str] | None = None,
     corpus_groups: Sequence[Any] | None = None,
     corpus_takes_part: Sequence[bool] | Mask | None = None,
+    levels: Levels | None = None,
+    corpus_levels: Levels | None = None,
+    negatives_at: str | None = None,
     known_positives: Iterable[tuple[int, int]] | None = None,
     excluded: Iterable[tuple[int, int]] | None = None,
     shared_ids: bool = False,
@@ -819,6 +861,10 @@ def mine(
     corpus : ndarray, shape (m, d), optional
         The table of the candidates, with `corpus_labels`, `corpus_ids`, `corpus_groups` and `corpus_takes_part` of m;
         `embeddings` are then the queries. Without it candidates are the rows of `embeddings`.
+    levels, corpus_levels : mapping of a name to a sequence of n, of m, optional
+        The coarser levels of hierarchical labels, coarse to fine; `labels` are then single, the leaves.
+    negatives_at : str, optional
+        The level down to which negatives share the anchor's path, without a null in it.
     known_positives, excluded : pairs (anchor row, candidate row), optional
         Unordered in one table. Pairs with a row that takes no part say nothing. An excluded pair is neither.
     shared_ids : bool
@@ -858,12 +904,16 @@ def mine(
     d = embeddings.shape[1]
     refuse(given, d)
     group_codes: dict[Any, int] = {}
-    queries = candidates = Table(len(embeddings), labels, ids, groups, takes_part, group_codes)
+    queries = candidates = Table(len(embeddings), labels, ids, groups, takes_part, group_codes, levels)
     if corpus is not None:
-        candidates = Table(len(corpus), corpus_labels, corpus_ids, corpus_groups, corpus_takes_part, group_codes)
+        candidates = Table(
+            len(corpus), corpus_labels, corpus_ids, corpus_groups, corpus_takes_part, group_codes, corpus_levels
+        )
     if window:
         queries.key = np.arange(len(embeddings))
     relation = Relation(queries, candidates, known_positives, excluded, shared_ids, group_rule, unlabeled, window)
+    if negatives_at is not None:
+        relation.share(negatives_at)
     filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, metric)
     key, words = candidates.key, candidates.words
     within = drop_duplicates_within

@@ -34,7 +34,7 @@ MACHINES = {"shard", "engine", "address", "workers"}
 WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
-ROLES = {"where", "anchor_where", "candidate_where"}
+ROLES = {"where", "anchor_where", "candidate_where", "negatives_at"}
 COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels", "vector_type"}
 HOW = {"memory", "scratch", "threads", "progress"}
 # What each takes; of the rest it says, when it is given, why it is not taken.

@@ -61,6 +61,7 @@ RULES = {
     "absolute_margin": "less similar to the anchor than {reference}, by this or more",
     "relative_margin": "less similar to the anchor than {reference}, by {percent:g} % of it or more",
     "guide": "the similarities of this column pass the same filters",
+    "negatives_at": "negatives share the anchor's value of this level of its label, and differ in the finest",
     "skip": "so many of the nearest that pass are left out",
     "within_top": "so many of the nearest that pass may be picked",
     "max_per_negative_label": "a pair has no more of one label",

@@ -26,7 +26,8 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 _TYPES: dict[str, str] = {
     "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any",  # tables in memory
     "vectors": "Any", "labels": "Any",
-    "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None", "unlabeled_value": "str | int | None",
+    "label": "str | Sequence[str] | None", "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None",
+    "unlabeled_value": "str | int | None",
     "share": "str | float | None", "size": "str | int", "threshold": "float | str | None",
 }  # fmt: skip
 

@@ -128,6 +128,7 @@ _NOT_IN_WINDOWS = {
     "--where": "filter the stream before",
     "--anchor-where or --candidate-where": "filter the stream before",
     "--guide": "a stream carries one embedding",
+    "--negatives-at": "a stream has labels of one level",
     "--on-duplicate-ids first": "the first row of an id leaves the window; error and last work",
 }
 _NOT_OF_PAIRS = {
@@ -170,6 +171,9 @@ VALID: tuple[Check[MineConfig], ...] = (
           "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not use it",
           "add --on-duplicate-ids last"),
     *barred(_NOT_OF_LISTS, "is not for --emit lists", lambda c: c.emit == "lists"),
+    Check(lambda c: c.negatives_at is not None and c.label is None,
+          "--negatives-at {negatives_at} is a level of labels, which are not named",
+          "name the columns of all levels, the coarsest first: --label {negatives_at},LEAF"),
     Check(lambda c: c.band not in EMITS[c.emit].bands,
           "--band {band} has no meaning for --emit {emit}",
           "pairs are mined with --band violating (distance below the margin) or any; lists hold the nearest of all"),

@@ -11,65 +11,66 @@ from typing import Any, TypedDict
 
 # Of mine.
 MineOptions = TypedDict("MineOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "carry": str | Sequence[str], "where": str | None, "anchor_where": str | None,
-    "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None, "on_bad_rows": str,
-    "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float, "shared_ids": bool,
-    "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None, "band": str | None,
-    "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "carry": str | Sequence[str], "where": str | None,
+    "anchor_where": str | None, "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None,
+    "on_bad_rows": str, "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float,
+    "shared_ids": bool, "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None,
+    "band": str | None, "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
     "epsilon": float | None, "positive_margin": float | None, "positives": str | None, "positives_per_anchor": int,
     "normalize": bool, "drop_duplicates_within": float | str | None, "drop_duplicates_of": str | None,
-    "keep_duplicate_positives": bool, "group_rule": str | None, "seed": int, "max_similarity": float | None,
-    "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
-    "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
-    "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "max_uses": int | None, "emit": str,
-    "loss": str | None, "swap": bool, "short_rows": str | None, "scores": str | None, "order": str, "float64": bool,
-    "list_precision": str, "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
-    "vectors": Any, "labels": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
-    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None,
-    "engine": str, "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool,
-    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "keep_duplicate_positives": bool, "group_rule": str | None, "negatives_at": str | None, "seed": int,
+    "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
+    "relative_margin": float | None, "reference": str, "guide": str | None, "anchors": str | float | None,
+    "anchors_per_label": int | None, "negatives_per_anchor": int | None, "max_per_negative_label": int | None,
+    "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
+    "scores": str | None, "order": str, "float64": bool, "list_precision": str, "list_ids": bool, "corpus": Any,
+    "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "max_rows": int | None,
+    "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
+    "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None, "engine": str,
+    "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool, "progress": str,
+    "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_pipe.
 PipeOptions = TypedDict("PipeOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "carry": str | Sequence[str], "where": str | None, "anchor_where": str | None,
-    "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None, "on_bad_rows": str,
-    "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float, "shared_ids": bool,
-    "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None, "band": str | None,
-    "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "carry": str | Sequence[str], "where": str | None,
+    "anchor_where": str | None, "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None,
+    "on_bad_rows": str, "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float,
+    "shared_ids": bool, "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None,
+    "band": str | None, "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
     "epsilon": float | None, "positive_margin": float | None, "positives": str | None, "positives_per_anchor": int,
     "normalize": bool, "drop_duplicates_within": float | str | None, "drop_duplicates_of": str | None,
-    "keep_duplicate_positives": bool, "group_rule": str | None, "seed": int, "max_similarity": float | None,
-    "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
-    "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
-    "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "emit": str, "loss": str | None,
-    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "list_precision": str,
-    "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
-    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "dry_run": bool, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "keep_duplicate_positives": bool, "group_rule": str | None, "negatives_at": str | None, "seed": int,
+    "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
+    "relative_margin": float | None, "reference": str, "guide": str | None, "anchors": str | float | None,
+    "anchors_per_label": int | None, "negatives_per_anchor": int | None, "max_per_negative_label": int | None,
+    "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool,
+    "list_precision": str, "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
+    "vectors": Any, "labels": Any, "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "dry_run": bool, "progress": str,
+    "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_batches.
 BatchOptions = TypedDict("BatchOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "carry": str | Sequence[str], "where": str | None, "anchor_where": str | None,
-    "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None, "on_bad_rows": str,
-    "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float, "shared_ids": bool,
-    "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None, "band": str | None,
-    "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "carry": str | Sequence[str], "where": str | None,
+    "anchor_where": str | None, "candidate_where": str | None, "unlabeled": str, "unlabeled_value": str | int | None,
+    "on_bad_rows": str, "on_duplicate_ids": str, "version_column": str | None, "window": int | None, "min_grade": float,
+    "shared_ids": bool, "on_missing_ids": str, "preset": str | None, "metric": str, "margin": float | None,
+    "band": str | None, "negatives": int | None, "pick": str, "skip": int, "within_top": int | None, "fallback": str,
     "epsilon": float | None, "positive_margin": float | None, "positives": str | None, "positives_per_anchor": int,
     "normalize": bool, "drop_duplicates_within": float | str | None, "drop_duplicates_of": str | None,
-    "keep_duplicate_positives": bool, "group_rule": str | None, "seed": int, "max_similarity": float | None,
-    "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
-    "guide": str | None, "anchors": str | float | None, "anchors_per_label": int | None,
-    "negatives_per_anchor": int | None, "max_per_negative_label": int | None, "emit": str, "loss": str | None,
-    "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool, "list_precision": str,
-    "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
-    "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
-    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "keep_duplicate_positives": bool, "group_rule": str | None, "negatives_at": str | None, "seed": int,
+    "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
+    "relative_margin": float | None, "reference": str, "guide": str | None, "anchors": str | float | None,
+    "anchors_per_label": int | None, "negatives_per_anchor": int | None, "max_per_negative_label": int | None,
+    "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None, "scores": str | None, "float64": bool,
+    "list_precision": str, "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any,
+    "vectors": Any, "labels": Any, "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None,
+    "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_arrays.
@@ -104,12 +105,12 @@ EstimatorOptions = TypedDict("EstimatorOptions", {
 
 # Of Miner.
 WindowOptions = TypedDict("WindowOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "carry": str | Sequence[str], "unlabeled": str, "unlabeled_value": str | int | None,
-    "on_bad_rows": str, "on_duplicate_ids": str, "version_column": str | None, "preset": str | None, "metric": str,
-    "margin": float | None, "band": str | None, "negatives": int | None, "pick": str, "skip": int,
-    "within_top": int | None, "fallback": str, "epsilon": float | None, "positive_margin": float | None,
-    "positives": str | None, "positives_per_anchor": int, "normalize": bool,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "carry": str | Sequence[str], "unlabeled": str,
+    "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str, "version_column": str | None,
+    "preset": str | None, "metric": str, "margin": float | None, "band": str | None, "negatives": int | None,
+    "pick": str, "skip": int, "within_top": int | None, "fallback": str, "epsilon": float | None,
+    "positive_margin": float | None, "positives": str | None, "positives_per_anchor": int, "normalize": bool,
     "drop_duplicates_within": float | str | None, "drop_duplicates_of": str | None, "keep_duplicate_positives": bool,
     "group_rule": str | None, "seed": int, "max_similarity": float | None, "min_similarity": float | None,
     "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
@@ -121,39 +122,40 @@ WindowOptions = TypedDict("WindowOptions", {
 
 # Of profile.
 ProfileOptions = TypedDict("ProfileOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "carry": str | Sequence[str], "unlabeled_value": str | int | None, "on_bad_rows": str,
-    "on_duplicate_ids": str, "on_missing_ids": str, "metric": str, "normalize": bool, "group_rule": str | None,
-    "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "memory": str | int,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "carry": str | Sequence[str], "unlabeled_value": str | int | None,
+    "on_bad_rows": str, "on_duplicate_ids": str, "on_missing_ids": str, "metric": str, "normalize": bool,
+    "group_rule": str | None, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any, "memory": str | int,
     "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
     "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of fit.
 FitOptions = TypedDict("FitOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "unlabeled_value": str | int | None, "on_bad_rows": str, "metric": str, "margin": float | None, "band": str | None,
-    "negatives": int | None, "pick": str, "positives": str | None, "positives_per_anchor": int, "normalize": bool,
-    "vectors": Any, "labels": Any, "memory": str | int, "threads": int | None, "overwrite": bool, "progress": str,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "unlabeled_value": str | int | None, "on_bad_rows": str, "metric": str, "margin": float | None,
+    "band": str | None, "negatives": int | None, "pick": str, "positives": str | None, "positives_per_anchor": int,
+    "normalize": bool, "vectors": Any, "labels": Any, "memory": str | int, "threads": int | None, "overwrite": bool,
+    "progress": str,
 }, total=False)
 
 # Of compare.
 CompareOptions = TypedDict("CompareOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str, "metric": str, "normalize": bool,
-    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "progress": str, "screen": str,
-    "block_rows": int | None, "batch_rows": int,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str, "metric": str,
+    "normalize": bool, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of batch.
 ComposeOptions = TypedDict("ComposeOptions", {
-    "embedding": str | None, "label": str | None, "id": str | None, "vector_type": str | None, "dims": int | None,
-    "group_column": str | None, "where": str | None, "unlabeled": str, "unlabeled_value": str | int | None,
-    "on_bad_rows": str, "on_duplicate_ids": str, "min_grade": float, "shared_ids": bool, "on_missing_ids": str,
-    "metric": str, "normalize": bool, "group_rule": str | None, "corpus": Any, "qrels": Any, "exclude": Any,
-    "exclude_rows": Any, "vectors": Any, "labels": Any, "memory": str | int, "scratch": str | PathLike[str] | None,
-    "threads": int | None, "overwrite": bool, "progress": str, "screen": str, "block_rows": int | None,
-    "batch_rows": int,
+    "embedding": str | None, "label": str | Sequence[str] | None, "id": str | None, "vector_type": str | None,
+    "dims": int | None, "group_column": str | None, "where": str | None, "unlabeled": str,
+    "unlabeled_value": str | int | None, "on_bad_rows": str, "on_duplicate_ids": str, "min_grade": float,
+    "shared_ids": bool, "on_missing_ids": str, "metric": str, "normalize": bool, "group_rule": str | None,
+    "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "overwrite": bool,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of merge.

@@ -46,7 +46,8 @@ class MineConfig:
     )  # fmt: skip
     label: str | None = option(
         None, "text", "Input",
-        "Column of the labels: int, string, bool, or lists of them. Default: found by name, else by type.",
+        "Column of the labels: int, string, bool, or lists of them; or the levels of a hierarchy, the coarsest first: "
+        "dept,category,leaf. Default: found by name, else by type.",
         flags=("--label", "--label-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     id: str | None = option(
@@ -180,6 +181,11 @@ class MineConfig:
         None, "choice", "What is mined",
         "The kinds of pair that rows of one group may not form. Default: both (with --qrels: negatives).",
         choices=GROUP_RULES
+    )  # fmt: skip
+    negatives_at: str | None = option(
+        None, "text", "What is mined",
+        "Of labels of several levels: negatives share the anchor's value of this coarser one, but not the finest.",
+        metavar="LEVEL"
     )  # fmt: skip
     seed: int = option(0, "integer", "What is mined", "Seed of every draw.", metavar="INT")
 

@@ -30,7 +30,7 @@ ALIASES = {
 _TABLES = {"vectors", "labels", *(spec.name for spec in fields(Tables))}  # options that may be tables in memory, too
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
-    "vectors", "labels", "vector_type",
+    "vectors", "labels", "vector_type", "negatives_at",
 )  # fmt: skip
 AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
@@ -139,6 +139,10 @@ def held(name: str, value: Any) -> Any:
         if not all(isinstance(each, str) for each in several):
             raise UsageError(f"--carry takes names of columns, not a {type(value).__name__}")
         return tuple(several)
+    if name == "label" and isinstance(value, list | tuple):
+        if not all(isinstance(each, str) and "," not in each for each in several):
+            raise UsageError("--label takes the names of the levels, without commas", "rename the columns, or name one")
+        return ",".join(several) or None
     if name == "vectors" and not all(isinstance(each, str | os.PathLike | None) for each in several):
         what = f"--vectors takes paths of .npy files, not a {type(value).__name__}"
         raise UsageError(what, "numpy.save('vectors.npy', array) writes one")

@@ -33,11 +33,19 @@ class Columns:
     group: str | None
     carry: tuple[str, ...]
     version: str | None = None
+    levels: tuple[str, ...] = ()  # of hierarchical labels: the columns of the coarser levels; `label` is the leaf's
+
+    @property
+    def labels(self) -> str | None:
+        """The labels as --label names them."""
+        return None if self.label is None else ",".join((*self.levels, self.label))
 
     @property
     def roles(self) -> dict[str, str]:
         """The role of each column other than the embedding."""
-        roles = {self.label: "label", self.id: "id", self.group: "group", self.version: "version"}
+        roles: dict[str | None, str] = dict.fromkeys(self.levels, "level")
+        roles |= {self.label: "level" if self.levels else "label"}
+        roles |= {self.id: "id", self.group: "group", self.version: "version"}
         carried = {name: "carry" for name in self.carry if name not in roles}
         return {name: role for name, role in (roles | carried).items() if name is not None}
 
@@ -205,6 +213,10 @@ _ROLES = {
         ),
         f"{_A_LABEL}: cast it, column.cast(pyarrow.string())",
         "list the positives with --qrels PAIRS, or say which rows belong together with --label COL",
+    ),
+    "level": _Role(
+        "--label", (), _is_group, ((pat.is_struct, _TAKE_FIELD), (pat.is_list, "lists of labels have no levels")),
+        "a level of labels is an int, string, bool or dictionary of those: cast it, column.cast(pyarrow.string())",
     ),
     "id": _Role(
         "--id",

@@ -48,6 +48,8 @@ class ReadOptions:
         That of a stream, in which no positives can be listed.
     every_id : bool
         Whether the ids of rows that do not meet `where` are needed too; then whole files are read.
+    negatives_at : str, optional
+        The coarser level of labels that negatives share.
     """
 
     embedding: str | None = None
@@ -68,6 +70,7 @@ class ReadOptions:
     may_be_empty: bool = False
     window: int | None = None
     every_id: bool = False
+    negatives_at: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("on_bad_rows", "batch_rows"):
@@ -90,12 +93,15 @@ class ReadOptions:
 def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = None) -> tuple[Columns, list[str]]:
     """Find the columns, given by name or automatically; notes say which known names are not used.
 
+    A label that is no column's name may be several, joined by commas: the levels of its hierarchy, coarse to fine.
+
     vectors : the name for vectors that come from .npy files
     """
     if vectors and asked.embedding is not None:
         raise UsageError("--embedding and --vectors exclude each other", "leave one of them out")
     notes: list[str] = []
-    given = {"embedding": asked.embedding, "label": asked.label, "id": asked.id, "group": asked.group_column,
+    levels, label = _levels(seen, asked)
+    given = {"embedding": asked.embedding, "label": label, "id": asked.id, "group": asked.group_column,
              "version": asked.version_column}  # fmt: skip
     chosen = {role: seen.checked(role, name) for role, name in given.items() if name is not None}
     carry = asked.carry
@@ -118,4 +124,25 @@ def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = Non
             )
             chosen |= {role: found} if found is not None else {}
     label, id, group, version = (chosen.get(role) for role in ("label", "id", "group", "version"))
-    return Columns(vectors or chosen["embedding"], label, id, group, tuple(dict.fromkeys(carry)), version), notes
+    carried = tuple(dict.fromkeys(carry))
+    return Columns(vectors or chosen["embedding"], label, id, group, carried, version, levels), notes
+
+
+def _levels(seen: Candidates, asked: ReadOptions) -> tuple[tuple[str, ...], str | None]:
+    """The columns of the coarser levels of labels, and that of the labels themselves, as far as they are named."""
+    *coarser, label = [asked.label]
+    if asked.label is not None and "," in asked.label and asked.label not in seen.schema.names:
+        *coarser, label = [seen.checked("level", name.strip()) for name in asked.label.split(",")]
+    levels, at = tuple(map(str, coarser)), asked.negatives_at
+    if label in levels or len({*levels}) < len(levels):
+        raise UsageError(f"--label {asked.label} names a level twice", "name each column once, the coarsest first")
+    if levels and asked.window is not None:
+        raise UsageError(
+            f"--label {asked.label}: labels of several levels are not for --window",
+            "name one column; where leaves of one name differ, one that holds the whole path",
+        )
+    if at is not None and at not in levels:
+        one_of = f"one of {', '.join(levels)}" if levels else "--label names several levels, the coarsest first"
+        what = "is the finest level, where every negative differs" if levels and at == label else "is no coarser level"
+        raise UsageError(f"--negatives-at {at} {what}", f"{one_of}{'' if levels else ': --label dept,category,leaf'}")
+    return levels, label

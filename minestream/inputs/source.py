@@ -55,6 +55,7 @@ class RowBatch:
     bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
     versions: pa.Array | None = None  # numbers, times or strings
     kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # positions of the bad rows in the batch, by kind
+    parents: tuple[pa.Array, ...] = ()  # of hierarchical labels: the coarser levels, as labels
 
 
 class Named(NamedTuple):
@@ -256,6 +257,7 @@ class Source:
         try:
             labels = None if columns.label is None else self._plain(batch, columns.label)
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
+            parents = {name: self._plain(batch, name) for name in columns.levels}
             groups = None if columns.group is None else self._plain(batch, columns.group)
             versions = None if columns.version is None else self._plain(batch, columns.version)
             carried = {name: self._plain(batch, name) for name in columns.carry}
@@ -264,13 +266,17 @@ class Source:
         _add(self._checksums, origin, {"vectors": vectors})
         _add(self._checksums, place, {"labels": labels, "ids": ids})
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
+        others |= {f"level {name}": each for name, each in parents.items()}
         others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
         _add(self._others, place, others)
         vectors, kinds = self._without_bad(vectors, origin, missing)
         bad = np.zeros(len(vectors), bool)
         bad[np.concatenate([NO_ROWS, *kinds.values()])] = True
         carry = pa.RecordBatch.from_pydict(carried) if carried else None
-        return RowBatch(place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions, kinds)
+        return RowBatch(
+            place.source_rows(len(vectors)), vectors, labels, ids, groups, carry, bad, versions, kinds,
+            tuple(parents.values()),
+        )  # fmt: skip
 
     def _plain(self, batch: pa.RecordBatch, name: str) -> pa.Array:
         """A column in the plain type that all inputs share."""

@@ -121,7 +121,7 @@ class Sources:
     def columns_used(self) -> dict[str, Any]:
         """The columns of each table by role, for manifests."""
         anchors, *corpus = (
-            {"embedding": found.embedding, "label": found.label, "id": found.id, "group": found.group,
+            {"embedding": found.embedding, "label": found.labels, "id": found.id, "group": found.group,
              "carry": list(found.carry), "version": found.version}
             for found in (source.columns for source in self)
         )  # fmt: skip
@@ -231,8 +231,12 @@ def _agree(anchors: Source, corpus: Source) -> None:
             raise InputError(
                 f"only one of the tables has a {what} column ({ours or theirs!r})", f"name both {what}s alike"
             )
-    for what in ("label", "group"):
-        ours, theirs = (getattr(source.columns, what) for source in (anchors, corpus))
+    ours_at, theirs_at = anchors.columns.levels, corpus.columns.levels
+    if len(ours_at) != len(theirs_at):
+        what = f"the labels of the queries have {len(ours_at) + 1} levels, those of the corpus {len(theirs_at) + 1}"
+        raise InputError(what, "--label names the same levels of both: rename a column whose name holds a comma")
+    alike = [(what, getattr(anchors.columns, what), getattr(corpus.columns, what)) for what in ("label", "group")]
+    for what, ours, theirs in (*alike, *(("label", *pair) for pair in zip(ours_at, theirs_at, strict=True))):
         if ours is None or theirs is None:
             continue
         kinds = anchors.kinds.field(ours).type, corpus.kinds.field(theirs).type

@@ -36,6 +36,7 @@ class TableRows:
         self.vectors = np.empty((self.count, self.source.dimension), self.source.dtype)
         self.takes_part = np.zeros(self.count, bool)
         columns: dict[str, list[Any]] = {}
+        self.levels: dict[str, list[Any]] = {name: [None] * self.count for name in self.source.columns.levels}
         versions: list[tuple[Rows, pa.Array]] = []
         for batch in self.source.batches():
             same("rows", self.count, max(self.count, int(batch.rows[-1]) + 1), PATHS[role])
@@ -45,10 +46,14 @@ class TableRows:
                     values = columns.setdefault(name, [None] * self.count)
                     for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
                         values[row] = value
+            for name, array in zip(self.levels, batch.parents, strict=True):
+                for row, value in zip(batch.rows.tolist(), array.to_pylist(), strict=True):
+                    self.levels[name][row] = value
             versions += [] if batch.versions is None else [(batch.rows, batch.versions)]
         same_files(recorded, self.source.identity(), PATHS[role])
         if config["unlabeled_value"] is not None:
             columns["labels"] = [without(config["unlabeled_value"], label) for label in columns.get("labels", [])]
+            self.levels = {name: without(config["unlabeled_value"], values) for name, values in self.levels.items()}
         self.labels = columns.get("labels") or None
         self.ids, self.groups = columns.get("ids"), columns.get("groups")
         if self.ids is not None:
@@ -122,12 +127,13 @@ class SourceRows:
         found: dict[str, Any] = {
             "labels": anchors.labels or (None if self.known is not None else [None] * anchors.count),
             "ids": anchors.ids, "groups": anchors.groups, "takes_part": anchors.takes_part,
-            "known_positives": self.known, "excluded": self.excluded,
+            "known_positives": self.known, "excluded": self.excluded, "levels": anchors.levels,
         }  # fmt: skip
         if corpus is not None:
             found |= {
                 "corpus": corpus.vectors, "corpus_labels": corpus.labels, "corpus_ids": corpus.ids,
                 "corpus_groups": corpus.groups, "corpus_takes_part": corpus.takes_part,
+                "corpus_levels": corpus.levels,
             }  # fmt: skip
         return found | dict(zip(("guide", "corpus_guide"), self.guides, strict=False))
 

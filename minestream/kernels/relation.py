@@ -36,6 +36,12 @@ def share_label(rows: Rows, a: int, b: int) -> bool:
 
 
 @kernel(inline=True)
+def share_parent(parent: np.ndarray, a: int, b: int) -> bool:
+    """Whether two rows share the value that negatives must share; where none is asked for, all do."""
+    return parent.size == 0 or parent[a] == parent[b] >= 0
+
+
+@kernel(inline=True)
 def is_listed(start: np.ndarray, members: np.ndarray, a: int, b: int) -> bool:
     """Whether slot b stands in the sorted list of slot a; no lists at all: no."""
     if start.size == 0:
@@ -69,6 +75,8 @@ def relation(rows: Rows, a: int, b: int) -> int:
     if is_listed(rows.known_start, rows.known, a, b):  # whatever the groups say
         return POSITIVE
     positive = share_label(rows, a, b)
+    if not positive and not share_parent(rows.parent, a, b):
+        return NEITHER
     if rows.group.size and rows.group[a] >= 0 and rows.group[a] == rows.group[b]:
         if positive and rows.group_forbids & FORBIDS_POSITIVES:
             return GROUP_POSITIVE
@@ -86,7 +94,7 @@ def lost_to_group(kind: int, wanted: int) -> bool:
 @kernel
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
     """The relation of every slot to anchor a: out_kind int8[n]. A loop over labels alone becomes vector code."""
-    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size
+    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size + rows.parent.size
     if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
         for b in range(out_kind.size):
             out_kind[b] = relation(rows, a, b)

@@ -15,7 +15,7 @@ from minestream.kernels.distances import canonical_distance
 from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import PAD, Frame
-from minestream.kernels.relation import lost_to_group, relation
+from minestream.kernels.relation import lost_to_group, relation, share_parent
 from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, TAIL, address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import EXCLUDE, IN_GROUP, POSITIVE, RANDOM, WEIGHTED, Pairs, Problem, Rule
 
@@ -35,6 +35,7 @@ class Lanes(NamedTuple):
     slack: NDArray[np.float32]
     tail: NDArray[np.float32]
     start: NDArray[np.int32]  # [n, 2]
+    parent: NDArray[np.int32] = np.empty(0, np.int32)  # [n] or [0] see types.Rows; of a search for positives [0]
 
 
 class Gates(NamedTuple):
@@ -85,6 +86,7 @@ class Side(NamedTuple):
     start: NDArray[np.int32]  # [panels, 2, width]
     labels: NDArray[np.int32]  # [panels, 2] the least and the largest label
     twins: NDArray[np.int32]  # [panels, 2] the same of the twin sets
+    parents: NDArray[np.int32]  # [panels, 2] the same of the parents; all 0 where there are none
 
 
 class Survivors(NamedTuple):
@@ -124,6 +126,7 @@ def set_side(lanes: Lanes, out: Side, sign: float) -> None:
     for p in range(out.terms.shape[0]):
         least, largest = np.int32(2**31 - 1), np.int32(-(2**31))
         least_twin, largest_twin = least, largest
+        least_parent, largest_parent = least, largest
         for r in range(width):
             at = p * width + r
             if at < out.lanes:
@@ -133,11 +136,14 @@ def set_side(lanes: Lanes, out: Side, sign: float) -> None:
                 out.start[p, 0, r], out.start[p, 1, r] = lanes.start[lane, 0], lanes.start[lane, 1]
                 least, largest = min(least, lanes.code[lane]), max(largest, lanes.code[lane])
                 least_twin, largest_twin = min(least_twin, lanes.twin[lane]), max(largest_twin, lanes.twin[lane])
+                parent = lanes.parent[lane] if lanes.parent.size else np.int32(0)
+                least_parent, largest_parent = min(least_parent, parent), max(largest_parent, parent)
             else:
                 out.terms[p, SCALE, r], out.terms[p, BIAS, r], out.terms[p, TAIL, r] = np.float32(0.0), PAD, 0.0
                 out.start[p, 0, r] = out.start[p, 1, r] = 0
         out.labels[p, 0], out.labels[p, 1] = least, largest
         out.twins[p, 0], out.twins[p, 1] = least_twin, largest_twin
+        out.parents[p, 0], out.parents[p, 1] = least_parent, largest_parent
 
 
 @kernel(inline=True)
@@ -240,7 +246,10 @@ def _by_label(problem: Problem) -> bool:
 
 @kernel(inline=True)
 def may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) -> bool:
-    """Whether row panel i and column panel j may hold a pair that is looked for, by their labels and twin sets."""
+    """Whether row panel i and column panel j may hold a pair that is looked for: by labels, parents and twin sets."""
+    common = max(left.parents[i, 0], right.parents[j, 0])  # the least parent that both may have
+    if common > min(left.parents[i, 1], right.parents[j, 1]) or min(left.parents[i, 1], right.parents[j, 1]) < 0:
+        return False
     if _by_label(problem):
         least, largest = left.labels[i, 0], left.labels[i, 1]
         other_least, other_largest = right.labels[j, 0], right.labels[j, 1]
@@ -274,6 +283,8 @@ def _keep_survivors(
             if b <= a:
                 continue
             if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
+                continue
+            if not share_parent(lanes.parent, a, b):
                 continue
             for_a = scratch.products[r, c] + lanes.bias[b]
             for_b = scratch.products[r, c] + lanes.bias[a]

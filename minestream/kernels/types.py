@@ -34,6 +34,7 @@ class Rows(NamedTuple):
     group_forbids: int
     oldest: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: candidates are the slots oldest[a] ... a - 1 only
     until: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: nobody's candidate from this slot on
+    parent: NDArray[np.int32] = np.empty(0, np.int32)  # [n] or [0]: negatives share it; -1 unknown, shared with none
 
 
 class Rule(NamedTuple):

@@ -92,7 +92,7 @@ def _equal(labels: np.ndarray, label: int) -> int:
 @kernel(inline=True)
 def _only_labels(rows: Rows) -> bool:
     """Whether labels alone say what the rows of a window are to each other."""
-    return rows.set_start.size + rows.group.size + rows.until.size == 0
+    return rows.set_start.size + rows.group.size + rows.until.size + rows.parent.size == 0
 
 
 @kernel(inline=True)

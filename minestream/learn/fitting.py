@@ -198,6 +198,8 @@ def _read(source: Source, unlabeled_value: str | None) -> tuple[NDArray[Any], La
     kind = source.label_type
     if kind is None or pat.is_nested(kind):
         raise InputError(f"labels of type {kind}: fit needs one label a row", "name another column with --label")
+    if source.columns.levels:
+        raise InputError("fit learns from labels of one level", f"name the finest: --label {source.columns.label}")
     vectors, reader = [], LabelReader(kind, unlabeled_value)
     for each in source.batches():
         assert each.labels is not None

@@ -40,6 +40,22 @@ def without_positive(loaded: Dataset, config: MineConfig) -> int:
     return 0 if config.emit == "pairs" else int((loaded.positives[table.first : table.end] == 0).sum())
 
 
+def without_negative(loaded: Dataset, anchors: NDArray[np.int32], level: str) -> dict[str, int]:
+    """How many anchors can have no negative that shares their value at a coarser level of labels, by cause.
+
+    Groups, lists and duplicates are not looked at.
+    """
+    label, parent = loaded.rows.label, loaded.rows.parent
+    there = (np.arange(label.size) >= loaded.first_candidate) & (loaded.unlabeled_negatives | (label >= 0))
+    every = np.bincount(parent[there & (parent >= 0)], minlength=int(parent.max(initial=0)) + 1)
+    alike = np.bincount(label[there & (label >= 0)], minlength=int(label.max(initial=0)) + 1)
+    known, labelled = parent[anchors] >= 0, label[anchors] >= 0
+    itself = there[anchors] if loaded.first_candidate == 0 else np.zeros(anchors.size, bool)
+    alone = known & (every[parent[anchors]] == np.where(labelled, alike[label[anchors]], itself))
+    causes = {f"their {level} is null": int((~known).sum()), f"no other label shares their {level}": int(alone.sum())}
+    return {why: count for why, count in causes.items() if count}
+
+
 def _few_of_each_label(labels: Labels, rows: NDArray[np.int64], most: int) -> NDArray[np.bool_]:
     """Which rows to keep, in their order, so that no label has more than `most` of them; rows without a label stay."""
     if not labels.multiple:

@@ -74,6 +74,9 @@ def left_out_rows(
     if alone := source.get("without_positive"):
         what = many(alone, "query") if config["two_tables"] else many(alone, "row") + " as anchor" + "s" * (alone > 1)
         yield "left out", f"{what}: {_why_alone(source, config, columns)}"
+    for cause, count in source.get("without_negative", {}).items():
+        what = many(count, "query" if config["two_tables"] else "anchor")
+        yield "no negatives", f"{what} {verb(count, 'have')} none: {cause}"
     for rule, count in stats.get("dropped", {}).items():
         yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
     one_each = config["emit"] in ("pairs", "lists") or (

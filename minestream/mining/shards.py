@@ -19,7 +19,7 @@ from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
 from minestream.kernels.jit import running_seconds
 from minestream.kernels.tile_shapes import host_cpu
-from minestream.mining.anchors import choose_anchors, without_positive
+from minestream.mining.anchors import choose_anchors, without_negative, without_positive
 from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, part_bytes, projected_rows
@@ -220,6 +220,8 @@ class Mining:
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
             "without_positive": without_positive(loaded, self.config), "listed": loaded.listed,
         }  # fmt: skip
+        if self.config.negatives_at is not None:
+            source["without_negative"] = without_negative(loaded, self.anchors, self.config.negatives_at)
         if self.config.two_tables:
             source |= {"queries": loaded.tables[0].source_rows, "corpus": loaded.tables[1].source_rows}
             source["dropped_queries"] = loaded.dropped_queries

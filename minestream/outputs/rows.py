@@ -268,6 +268,8 @@ def _triplets(result: ShardResult) -> pa.Table:
     if loaded.labeled:
         columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
         columns["negative_label"] = loaded.labels.take(flat.negative)
+    if loaded.labels.level_names:
+        columns["shared_level"] = loaded.labels.shared_level(flat.anchor, flat.negative)
     columns |= _carried(result, roles)
     _count_equal(result, flat, columns)
     result.stats.rows += flat.pair.size

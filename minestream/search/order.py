@@ -43,9 +43,10 @@ class Order:
     """Lanes: leg by leg the anchors that are candidates too and those that are not; then candidates only.
 
     Within each span the lanes of a search for negatives are sorted by cell; a label of many rows has spans of its own,
-    which do not meet. Those of a search for positives are sorted by label, so that tiles of one label are the only
-    ones, and then by cell where the nearest are looked for; else they are scattered. Then by twin set, so that tiles of
-    rows that are equal can be left out where such are no candidates.
+    which do not meet. Where negatives must share a parent they are sorted by it first, those of a search for positives
+    by label, so that tiles of one parent, or label, are the only ones, and then by cell where the nearest are looked
+    for; else they are scattered. Then by twin set, so that tiles of rows that are equal can be left out where such are
+    no candidates.
     The probe looks at the candidates that stand around an anchor in this order.
 
     Attributes
@@ -96,10 +97,10 @@ class Order:
 
 
 def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.int32]) -> NDArray[Any]:
-    """By which lanes are sorted, int[n]: the cell, or the label and then the cell or a place by chance."""
-    if rule.wanted == NEGATIVE:
-        return cell
+    """By which lanes are sorted, int[n]: the cell, or the parent or label and then the cell or a place by chance."""
     rows = setting.loaded.rows
+    if rule.wanted == NEGATIVE:
+        return (rows.parent.astype(np.int64) << 32) + cell if rows.parent.size else cell
     within = cell if rule.pick == NEAREST else rows.twin.astype(np.uint32) * SCATTERING
     return (rows.label.astype(np.int64) << 32) + within
 
@@ -139,7 +140,7 @@ def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
-    """The slots that the search takes as candidates: of equal rows with one label and group as many as an anchor needs.
+    """The slots that the search takes as candidates: of equal rows of one label, group and parent enough for an anchor.
 
     Equal rows are at equal distances, so of those with the same relation to it an anchor takes the first in key order.
     A listed positive differs from its equals, so searches for positives always take it.
@@ -153,7 +154,7 @@ def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
         enough += int(ragged.lengths(start).max(initial=0))
     if equal is None or np.bincount(equal).max(initial=0) <= enough:
         return candidates
-    classes: list[NDArray[np.int32]] = [rows.label, rows.group] if rows.group.size else [rows.label]
+    classes = [each for each in (rows.label, rows.group, rows.parent) if each.size]
     keys: list[NDArray[Any]] = [rows.rank, *classes, equal]
     order = np.lexsort(keys)
     order = order[candidates[order]]
@@ -167,10 +168,10 @@ def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
 
 
 def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
-    """Of a set of equal rows keep only the first, in key order, among which every label and group finds enough."""
-    order = np.flatnonzero(offered)
-    order = order[np.lexsort((rows.rank[order], equal[order]))]
-    for first, end in itertools.pairwise([*ragged.runs(equal[order]).tolist(), order.size]):
+    """Of equal rows of one parent keep only the first, in key order, among which every label and group finds enough."""
+    order, parent = np.flatnonzero(offered), rows.parent if rows.parent.size else np.zeros_like(equal)
+    order = order[np.lexsort((rows.rank[order], parent[order], equal[order]))]
+    for first, end in itertools.pairwise([*ragged.runs(equal[order], parent[order]).tolist(), order.size]):
         if end - first <= enough:
             continue
         members = order[first:end]

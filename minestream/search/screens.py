@@ -152,7 +152,7 @@ class Codes:
         side = sweep.Side(
             own.start, own.stop - own.start, unit, panels.view(self.screen.word),
             np.empty((count, LOW + INTERVAL * intervals, width), np.float32), np.empty((count, 2, width), np.int32),
-            np.empty((count, 2), np.int32), np.empty((count, 2), np.int32),
+            *(np.empty((count, 2), np.int32) for _ in range(3)),
         )  # fmt: skip
         sign = -1.0 if mirrored and self.name != "f32" and width == self.tile.rows else 1.0
         sweep.set_side(lanes, side, sign)

@@ -22,6 +22,7 @@ from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.types import (
     FARTHEST,
     NEAREST,
+    NEGATIVE,
     POSITIVE,
     RANDOM,
     TALLIES,
@@ -38,7 +39,7 @@ from minestream.search.context import SearchContext
 from minestream.search.order import Order, Ranges, Span, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
-from minestream.search.work import search_work, survivor_work
+from minestream.search.work import partners, search_work, survivor_work
 from minestream.system import ragged
 from minestream.system.threads import ahead, slices
 
@@ -71,6 +72,7 @@ class Sweeping:
         self.order = Order(
             setting, groups, rule, cells_of(codes, self.workers, self.threads, setting.limits.block_rows)
         )
+        self.parent = self.loaded.rows.parent[: None if rule.wanted == NEGATIVE else 0]  # what negatives must share
         self.pairs, _ = sub_pairs(pairs, self.order.place)
         self.around_rows = self._around_rows(np.concatenate(groups))
         self.crowded = bool((ragged.lengths(self.pairs.start) > sweep.CROWDED).any())
@@ -101,7 +103,7 @@ class Sweeping:
         start = terms.start[slot] if codes.tile.unsigned_rows else np.zeros((slot.size, 2), np.int32)
         self.lanes = sweep.Lanes(
             slot, self.loaded.rows.label[slot], self.loaded.rows.twin[slot], terms.scale[slot], bias[slot],
-            terms.slack[slot], terms.tail[slot], start,
+            terms.slack[slot], terms.tail[slot], start, self.parent[slot[: self.parent.size]],
         )  # fmt: skip
         own = slot[: self.order.anchors]
         edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
@@ -212,7 +214,7 @@ class Sweeping:
         An anchor has as many survivors each time that the rows seen grow by the same factor.
         """
         shares = np.zeros((2, len(strides)))
-        kind = self.lanes.code[: self.order.rows] + 1  # 0: without a label
+        kind = (self.lanes.parent if self.parent.size else self.lanes.code) + 1  # 0: without one
         kinds = int(kind.max(initial=0)) + 1
         for number, stride in enumerate(strides):
             first, end, candidates = stride.first, stride.end, stride.candidates
@@ -223,7 +225,7 @@ class Sweeping:
             rows, seen, alike = end - first, self.around_rows + first + 1, own @ met
             later = (self.order.anchors - end) * candidates * math.log1p(rows / seen)
             shares[:, number] = (
-                alike if self.rule.wanted == POSITIVE else rows * met.sum() - alike,
+                alike if self.parent.size or self.rule.wanted == POSITIVE else rows * met.sum() - alike,
                 later + rows * math.log1p(self.order.rows / seen),
             )
         products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
@@ -233,8 +235,8 @@ class Sweeping:
         """How many candidates the probe looks at around each anchor."""
         loaded, rule = self.loaded, self.rule
         there = float(loaded.store.rows - loaded.first_candidate)
-        if rule.wanted == POSITIVE and anchors.size:
-            there = float(loaded.positives[anchors].mean())
+        if (rule.wanted == POSITIVE or self.parent.size) and anchors.size:
+            there = partners(loaded, anchors, rule.wanted) / anchors.size
         least = AROUND_LENGTHS * (rule.take + rule.skip)
         return min(AROUND_ROWS, max(least, int(AROUND_SHARE * there)))
 

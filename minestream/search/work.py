@@ -89,13 +89,10 @@ def search_work(loaded: Dataset, anchors: NDArray[np.int32], pairs: int, rule: R
     """The work of a search for so many pairs of these anchors. In a sweep one product serves two anchors."""
     dimension, count = loaded.store.dimension, anchors.size
     candidates = loaded.store.rows - loaded.first_candidate
-    products, matching = float(count) * candidates, float(loaded.positives[anchors].sum())
+    products = float(count) * candidates
     if not swept:
         return Work(0.0, SCANNED * products * (dimension + PRODUCT), 0.0)
-    if loaded.labels.multiple:
-        matching = products
-    elif rule.wanted == NEGATIVE:
-        matching = products - matching
+    matching = products if loaded.labels.multiple else partners(loaded, anchors, rule.wanted)
     twice = count / (2 * candidates) if loaded.first_candidate == 0 and candidates else 0.0
     grown = 1 + max(0.0, math.log(max(1.0, matching / max(1, count) / SEEN_ROWS)))
     survivors = SURVIVORS * pairs * (rule.take + rule.skip + 1) * grown if rule.take else matching
@@ -104,6 +101,19 @@ def search_work(loaded: Dataset, anchors: NDArray[np.int32], pairs: int, rule: R
         (1 - twice) * (matching * (dimension + PRODUCT) + (products - matching) * PASSED),
         min(matching, survivors) * survivor_work(loaded),
     )
+
+
+def partners(loaded: Dataset, anchors: NDArray[np.int32], wanted: int) -> float:
+    """About how many positives or negatives, as wanted, these anchors have in all, by labels and parents."""
+    positives, parent, first = float(loaded.positives[anchors].sum()), loaded.rows.parent, loaded.first_candidate
+    if wanted != NEGATIVE:
+        return positives
+    every = float(anchors.size) * (loaded.store.rows - first)
+    if parent.size:
+        of_parent = np.bincount(parent[first:] + 1, minlength=int(parent.max(initial=0)) + 2)
+        of_parent[0] = 0  # an unknown one is shared with none
+        every = float(of_parent[parent[anchors] + 1].sum())
+    return max(0.0, every - positives)
 
 
 def survivor_work(loaded: Dataset) -> float:

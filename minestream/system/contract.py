@@ -93,6 +93,8 @@ CONTRACT = (
         f"{MINED} export batch refilter profile describe verify apply sample"),
     Key("counters.rows_read", "integer", "rows read, of all tables with embeddings", MINED),
     Key("counters.rows_taking_part", "integer", "those that are anchors or candidates", MINED),
+    Key("counters.anchors_without_negative", "integer", "anchors that have no negative at the level of --negatives-at: "
+        "no other label shares their value, or it is null", MINED),
     Key("counters.rows_without_positive", "integer or null", "rows that are no anchors for want of a positive",
         f"{MINED} profile"),
     Key("counters.qrels_pairs", "integer", "pairs that --qrels lists", MINED),

@@ -229,6 +229,7 @@ class Report:
         dropped, seconds = counted.pop("dropped"), counted.pop("seconds")
         of_source = {"rows": "rows_read", "rows_taking_part": "", "without_positive": "rows_without_positive"}
         counted |= {new or name: source[name] for name, new in of_source.items() if name in source}
+        counted["anchors_without_negative"] = sum(source.get("without_negative", {}).values())
         listed = source.get("listed", {})
         counted |= {f"{name}_pairs": listed.get(f"--{name}", {}).get("pairs", 0) for name in ("qrels", "exclude")}
         causes = left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped)

@@ -84,6 +84,7 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
         {"max_per_negative_label": 1}, {"max_uses": 1}, {"max_similarity": 0.5}, {"fallback": "farthest"})),
     ("--metric euclidean has no similarity to filter", EUCLIDEAN | {"max_similarity": 0.5},
      {"metric": "dot", "margin": 0.5, "max_similarity": 0.5}),
+    ("--negatives-at a is a level of labels", {"negatives_at": "a"}, {"negatives_at": "a", "label": "a,b"}),
     ("a guide without a filter", {"guide": "g"}, {"guide": "g", "max_similarity": 0.5}),
     ("--min-similarity 0.5 lies above", {"min_similarity": 0.5, "max_similarity": 0.4},
      {"min_similarity": 0.5, "max_similarity": 0.5}),
@@ -125,6 +126,7 @@ WINDOW_BARS: list[tuple[str, Options, Options]] = [
     ("--where is", {"where": "a"}, {}), ("--anchor-where or --candidate-where is", {"anchor_where": "a"}, {}),
     ("--anchor-where or --candidate-where is", {"candidate_where": "a"}, {}), ("--guide is", {"guide": "g"}, {}),
     ("--on-duplicate-ids first is", {"on_duplicate_ids": "first"}, {"on_duplicate_ids": "last"}),
+    ("--negatives-at is", {"negatives_at": "a", "label": "a,b"}, {}),
 ]  # fmt: skip
 PAIR_BARS: list[tuple[str, Options, Options]] = [
     ("--skip has no meaning for --emit pairs", {"skip": 1}, {"skip": 0}),

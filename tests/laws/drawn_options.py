@@ -317,6 +317,19 @@ def _column(feature: str, name: str, share: float) -> Callable[[Drawing], str | 
     return drawn
 
 
+def _label(drawing: Drawing) -> str | None:
+    labels = drawing.world.queries.labels
+    several = drawing.way == "tables" and labels is not None and not any(isinstance(each, list) for each in labels)
+    if several and drawing.rng.random() < 0.25:
+        return drawing.one_of("dept,label", "part,label", "dept,part,label", "part, dept, label")
+    return _column("labels", "label", 0.5)(drawing)
+
+
+def _negatives_at(drawing: Drawing) -> str | None:
+    levels = str(drawing.get("label")).replace(" ", "").split(",")[:-1]
+    return drawing.now_and_then(0.75, *levels) if levels else None
+
+
 FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 
 # In this order: a drawer sees what was drawn before it. None leaves the option at its default.
@@ -325,7 +338,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "preset": _preset,
     "dims": _dims,
     "embedding": _column("guide", "embedding", 1.0),  # else there are two columns of vectors
-    "label": _column("labels", "label", 0.5),
+    "label": _label,
     "id": _column("ids", "id", 0.3),
     "group_column": _column("groups", "group", 0.8),
     "emit": _emit,
@@ -346,6 +359,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "drop_duplicates_of": lambda d: d.one_of(None, "both", "anchor", "both" if d.emit == "pairs" else "positive"),
     "keep_duplicate_positives": lambda d: d.now_and_then(0.2, True),
     "group_rule": _group_rule,
+    "negatives_at": _negatives_at,
     "seed": lambda d: d.one_of(None, 0, 1, -5, 2**40),
     "max_similarity": lambda d: _of_filters(d, 0.95, 0.7, 0.3),
     "min_similarity": lambda d: _of_filters(d, -0.5, 0.1, 0.2),

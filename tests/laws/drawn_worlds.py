@@ -15,7 +15,7 @@ Random = np.random.Generator
 
 @dataclass(frozen=True, repr=False)
 class Side:
-    """One table, row by row; `year`, `lang` and `share` are columns for conditions, and are carried."""
+    """One table, row by row; `year`, `lang`, `share` are for conditions, and are carried; `dept`, `part` are levels."""
 
     vectors: Vectors
     labels: tuple[Any, ...] | None = None
@@ -26,6 +26,8 @@ class Side:
     year: tuple[int | None, ...] = ()
     lang: tuple[str | None, ...] = ()
     share: tuple[float | None, ...] = ()
+    dept: tuple[int | None, ...] = ()
+    part: tuple[str | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -272,6 +274,8 @@ def _side(rng: Random, rows: Vectors, said: dict[str, Any], shared: int) -> Side
         year=some(rng.integers(2020, 2026, n).tolist(), 0.1),
         lang=some([("en", "de", "fr")[i] for i in rng.integers(0, 3, n)], 0.1),
         share=some(shares, 0.1),
+        dept=some(rng.integers(0, 3, n).tolist(), 0.1),
+        part=some([("a", "b", "0")[i] for i in rng.integers(0, 3, n)], 0.1),
     )
 
 

@@ -136,7 +136,7 @@ def table_of(side: Side) -> pa.Table:
         columns["version"] = column(side.versions, pa.float64() if floats else pa.int64())
     if side.guide is not None:
         columns["guide"] = vectors_of(side.guide)
-    kinds = {"year": pa.int64(), "lang": pa.string(), "share": pa.float64()}
+    kinds = {"year": pa.int64(), "lang": pa.string(), "share": pa.float64(), "dept": pa.int64(), "part": pa.string()}
     return pa.table(columns | {name: column(getattr(side, name), kind) for name, kind in kinds.items()})
 
 

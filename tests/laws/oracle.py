@@ -40,7 +40,7 @@ PASSED_ON = (
     "window", "normalize", "pick", "skip", "within_top", "fallback", "epsilon", "positive_margin",
     "positives_per_anchor", "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity",
     "min_similarity", "absolute_margin", "relative_margin", "reference", "anchors_per_label", "negatives_per_anchor",
-    "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids",
+    "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids", "negatives_at",
 )  # fmt: skip
 
 
@@ -146,6 +146,12 @@ def labels_of(side: Side, value: str | None) -> list[Any] | None:
     return [
         [None if same_label(value, e) else e for e in label] if isinstance(label, list) else label for label in single
     ]
+
+
+def levels_of(side: Side, label: str, value: str | None) -> dict[str, list[Any]]:
+    """The coarser levels of labels, with the unlabelled value made null."""
+    names = [name.strip() for name in label.split(",")[:-1]]
+    return {name: [None if same_label(value, each) else each for each in getattr(side, name)] for name in names}
 
 
 def _labelled(side: Side, row: int) -> bool:
@@ -287,6 +293,8 @@ def keywords_of(
         found[f"{prefix}ids"] = side.ids
         found[f"{prefix}labels"] = labels_of(side, value) if labels_count else None
         found[f"{prefix}groups"] = side.groups if grouped else None
+        if labels_count and "," in str(given.get("label")):
+            found[f"{prefix}levels"] = levels_of(side, given["label"], value)
         if given.get("guide"):
             found[f"{prefix}guide"] = side.guide
     if len(sides) > 1:

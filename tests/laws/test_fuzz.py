@@ -95,6 +95,7 @@ def small_case() -> fuzz.Case:
     rng = np.random.default_rng(0)
     side = Side(rng.normal(size=(40, 3)).astype(np.float32), tuple(rng.integers(0, 4, 40).tolist()))
     side = replace(side, year=(2020,) * 40, lang=("en",) * 40, share=(0.5,) * 40, groups=tuple([1, None] * 20))
+    side = replace(side, dept=(1,) * 40, part=("a",) * 40)
     return fuzz.Case(World("small", side), {"band": "any", "seed": 3}, "arrays", ({"into": "arrays", "cut": 9},))
 
 

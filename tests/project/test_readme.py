@@ -59,7 +59,8 @@ def test_what_is_shown_has_the_options_that_are_shown(command: str, given: str) 
 
 @pytest.mark.parametrize(("page", "most"), [(page, 250 if page.parent == ROOT else 150) for page in PAGES[:-2]])
 def test_pages_are_short(page: Path, most: int) -> None:
-    """Without the rows of options, which are what there is."""
+    """Without the rows of options, which are what there is; the contract grows with the rules."""
+    most += 20 if page.stem == "semantics" else 0
     lines = page.read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if not line.startswith("| `-")]) <= most
 
@@ -152,7 +153,7 @@ def test_the_contract_has_the_columns_in_order(emit: str) -> None:
     rows = np.random.default_rng(0).standard_normal((40, 4)).astype(np.float32)
     found = minestream.mine_arrays(rows, np.arange(40) % 3, ids=np.arange(40), emit=emit)
     there = re.split(r"[,;] ", re.sub(r" \([^)]*\)", "", contract_row(emit)))
-    unasked = re.compile("distance_pn|.*_Cs?( of carried C)?")
+    unasked = re.compile("distance_pn|shared_level|.*_Cs?( of carried C)?")
     assert [name for name in there if not unasked.fullmatch(name)] == found.table().column_names
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,7 @@ from minestream.system import ragged
 UNLABELED = -1
 NO_ROWS: NDArray[np.int64] = np.empty(0, np.int64)
 NO_CODES: NDArray[np.int32] = np.empty(0, np.int32)
+NO_LEVELS: NDArray[np.int32] = np.empty((0, 0), np.int32)
 UNLABELED_WARNING_SHARE = 0.2
 
 
@@ -64,12 +66,19 @@ class Labels:
         The sorted label codes of each row; empty for single labels.
     values : pyarrow.Array
         Labels for the output: by code for single labels, by row for lists.
+    levels : int32[coarser levels, n]
+        Of hierarchical labels, whose codes are those of whole paths: a code of the path down to each coarser level, -1
+        where a value on it is null.
+    level_names : tuple of str
+        The columns of these levels.
     """
 
     code: NDArray[np.int32]
     set_start: NDArray[np.int64]
     set_code: NDArray[np.int32]
     values: pa.Array
+    levels: NDArray[np.int32] = field(default_factory=lambda: NO_LEVELS, kw_only=True)
+    level_names: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def multiple(self) -> bool:
@@ -93,9 +102,37 @@ class Labels:
     def keep(self, mask: NDArray[np.bool_]) -> Labels:
         """The labels of the rows in `mask`."""
         if not self.multiple:
-            return Labels(self.code[mask], NO_ROWS, NO_CODES, self.values)
+            return replace(self, code=self.code[mask], levels=self.levels[:, mask[: self.levels.shape[1]]])
         start, at = ragged.take(self.set_start, np.flatnonzero(mask))
         return Labels(self.code[mask], start, self.set_code[at], self.values.filter(pa.array(mask)))
+
+    def below(self, names: tuple[str, ...], parents: Sequence[NDArray[np.int32]]) -> Labels:
+        """Single labels as the leaves of paths, by names and codes (-1: null) of the coarser levels, coarse to fine.
+
+        A null on the way is a value of the path like any other, so that rows of one path stay positives of each other.
+        """
+        path, known, levels = np.zeros(self.code.size, np.int64), np.ones(self.code.size, bool), []
+        for codes in parents:
+            path = _joined(path, codes)[1]
+            known &= codes >= 0
+            levels.append(np.where(known, path, UNLABELED))
+        first, leaf = _joined(path, self.code)
+        code = np.where(self.code >= 0, leaf, UNLABELED).astype(np.int32)
+        values, held = self.take(first), np.array(levels, np.int32)
+        return Labels(code, NO_ROWS, NO_CODES, values, levels=held, level_names=names)
+
+    def shared_level(self, left: NDArray[np.integer], right: NDArray[np.integer]) -> pa.Array:
+        """The name of the finest coarser level that the rows of each pair share; null where they share none."""
+        shared = (self.levels[:, left] == self.levels[:, right]) & (self.levels[:, left] >= 0)
+        count = shared.sum(axis=0)  # of a shared level all coarser ones are shared
+        return pa.array(self.level_names).take(pa.array(count - 1, mask=count == 0))
+
+
+def _joined(path: NDArray[np.int64], codes: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Codes of pairs of a path and a code of its next value: the first row of each, and the code of each row."""
+    both = path * (int(codes.max(initial=-1)) + 2) + codes + 1
+    _, first, code = np.unique(both, return_index=True, return_inverse=True)
+    return first, code
 
 
 class LabelReader:
@@ -107,12 +144,13 @@ class LabelReader:
         Number of rows; of rows without a label; of rows with label -1; of labels equal to the unlabelled value.
     """
 
-    def __init__(self, kind: pa.DataType, unlabeled_value: str | None) -> None:
+    def __init__(self, kind: pa.DataType, unlabeled_value: str | None, levels: Sequence[str] = ()) -> None:
         self.kind = kind
         self.multiple = pa.types.is_list(kind) or pa.types.is_large_list(kind)
         self.rows = self.unlabeled = self.minus_one = self.emptied = 0
         self._unlabeled_value = unlabeled_value
-        self._encoder = Encoder()
+        self._encoder, self._parents = Encoder(), [Encoder() for _ in levels]
+        self._levels = tuple(levels)
         self._lists: list[pa.Array] = []
 
     def labeled(self, labels: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
@@ -157,8 +195,10 @@ class LabelReader:
         largest = np.flatnonzero(counts == counts.max())
         return labels.values[int(largest[0])].as_py() if largest.size == 1 and counts.max() else None
 
-    def add(self, labels: pa.Array) -> None:
-        """Add the next rows that take part, with labels from `labeled`."""
+    def add(self, labels: pa.Array, parents: Sequence[pa.Array] = ()) -> None:
+        """Add the next rows that take part, with labels from `labeled`, and their values at the coarser levels."""
+        for encoder, values in zip(self._parents, parents, strict=True):
+            encoder.add(without_value(values, self._unlabeled_value))
         if self.multiple:
             self._lists.append(labels)
         else:
@@ -168,7 +208,8 @@ class LabelReader:
         """All labels read."""
         if not self.multiple:
             code, values = self._encoder.finish()
-            return Labels(code, NO_ROWS, NO_CODES, values.cast(self.kind))
+            found = Labels(code, NO_ROWS, NO_CODES, values.cast(self.kind))
+            return found.below(self._levels, [each.finish()[0] for each in self._parents]) if self._parents else found
         lists = pa.concat_arrays(self._lists) if self._lists else pa.array([], self.kind)
         encoder = Encoder()
         encoder.add(lists.flatten())

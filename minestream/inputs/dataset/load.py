@@ -79,7 +79,8 @@ def load(
     progress.stage("read", sources.rows or 0, "rows")
     store = Store.of_rows(sources.dimension, sources.dtype, plan.vector_rows, scratch, sources.rows)
     label_type = sources.anchors.label_type
-    labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value), Encoder()
+    levels = sources.columns.levels
+    labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value, levels), Encoder()
     guide = GuideReader(sources.guides, config, plan, scratch) if sources.guides else None
     readers = []
     for side, source in enumerate(sources):
@@ -194,11 +195,16 @@ class _Joined:
         barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
         rows = Rows(
             self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
-            twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
+            twin, np.concatenate(rank), np.concatenate(keys), square, forbids, parent=self._parents(),
         )  # fmt: skip
         if "--qrels" in self.listed and rows.barred_start.size:
             self._leave_out("--qrels", EXCLUDED, self.listed["--qrels"]["used"] - self._distinct(*usable_known(rows)))
         return rows
+
+    def _parents(self) -> NDArray[np.int32]:
+        """The code at the level that negatives must share, int32[n]; empty where there is none."""
+        level = self.config.negatives_at
+        return NO_CODES if level is None else self.labels.levels[self.labels.level_names.index(level)]
 
     def _same_items(self, tables: tuple[Table, Table]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(query slots, corpus slots) of rows that are the same item, because they share an id or are one row."""

@@ -52,7 +52,7 @@ class TableReader:
         keep = ~batch.bad & (labeled | every)
         self.unlabeled += int((~labeled & ~batch.bad).sum())
         mask = pa.array(keep)
-        self.labels.add(labels.filter(mask))
+        self.labels.add(labels.filter(mask), [each.filter(mask) for each in batch.parents])
         if batch.groups is not None:
             self.groups.add(batch.groups.filter(mask))
         if self.carried is not None and batch.carry is not None:

@@ -358,7 +358,7 @@ def _source_of(table: pa.Table, options: ReadOptions, columns: Columns | None) -
     if columns is None:
         columns, _ = find_columns(Candidates(STREAM, table.schema), options)
     return open_source(
-        table, options, embedding=columns.embedding, label=columns.label, id=columns.id, group_column=columns.group,
+        table, options, embedding=columns.embedding, label=columns.labels, id=columns.id, group_column=columns.group,
         require_label=None, may_be_empty=True,
     )  # fmt: skip
 
