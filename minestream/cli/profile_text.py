@@ -32,6 +32,10 @@ def profile_text(profile: Mapping[str, Any], following: str | None = None) -> st
         ("negative pairs", f"{profile['negative_pairs']:,}", "" if ratio is None else f"{ratio:,.1f} to one positive"),
         ("zero rows", f"{profile['zero_rows']:,}"),
     ]
+    if len(profile["levels"]) > 1:
+        from minestream.insight.levels import level_text  # not loaded for --help
+
+        rows += [(f"  level {name}", values, said) for name, values, said in map(level_text, profile["levels"])]
     retrieval: list[Row] = [(f"recall@{k}", _share(value), "all rows") for k, value in recall.items()]
     retrieval.append(("MAP@R", _share(profile["map_at_r"]) + _interval(profile, "map_at_r")))
     retrieval.append(("overlap of the histograms", _share(histograms["overlap"])))

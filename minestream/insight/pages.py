@@ -31,6 +31,7 @@ from minestream.insight.html import (
     two,
     values,
 )
+from minestream.insight.levels import level_text
 from minestream.insight.neighbors import LEAST_VOTES, MOST_SCORE, SURE, K
 from minestream.insight.sight import Sight
 from minestream.mining.outcome import columns_rows, outcome_rows, rescoring_rows, source_rows
@@ -207,6 +208,7 @@ def _margins(found: Mapping[str, Any]) -> str:
 
 def _labels(found: Mapping[str, Any]) -> str:
     heads, labels = ["label", "rows", "recall@1", "mean nearest positive"], found["per_label"]
+    levels = table(["level", "values", ""], [*map(level_text, found["levels"])]) if len(found["levels"]) > 1 else ""
     rows = [
         [each.get("name", str(each["label"])), each["rows"], share(each["recall_at_1"]), each["mean_nearest_positive"]]
         for each in labels["table"][:FOLDED_LABELS]
@@ -215,7 +217,7 @@ def _labels(found: Mapping[str, Any]) -> str:
     shown = two(table(heads, rows[:half]), table(heads, rows[half:SHOWN_LABELS]) if len(rows) > 1 else "")
     rest = folded(f"{more:,} more labels", table(heads, rows[SHOWN_LABELS:])) if more > 0 else ""
     part = _part(len(rows), labels["labels"], labels["listed"], "labels", "profile.json")
-    return note(f"{many(labels['labels'], 'label')}, the worst recall@1 first.{part}") + shown + rest
+    return note(f"{many(labels['labels'], 'label')}, the worst recall@1 first.{part}") + levels + shown + rest
 
 
 def _hubs(found: Mapping[str, Any], sight: Sight) -> str:

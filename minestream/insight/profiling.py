@@ -30,6 +30,7 @@ from minestream.insight import neighbors
 from minestream.insight.counting import Counting, Ratio
 from minestream.insight.describe import quantiles
 from minestream.insight.folder import profile_folder, write_profile
+from minestream.insight.levels import levels_of
 from minestream.insight.pages import rows_shown
 from minestream.insight.sight import label_names, sight_of
 from minestream.mining.anchors import choose_anchors
@@ -223,6 +224,7 @@ class _Profile:
             "recommended": self._recommended(margins),
             "hubs": neighbors.hubs(loaded, near),
             "per_label": self._per_label(able),
+            "levels": levels_of(loaded.labels, self.sources.columns.label),
             "norms": _finite_quantiles(np.sqrt(loaded.rows.square)),
             "zero_rows": int((loaded.rows.square == 0).sum()),
             "suspects": doubtful.facts(suspects_above),

@@ -182,6 +182,8 @@ CONTRACT = (
     Key("result.recommended", "object", "the margin to begin with, and why", "profile"),
     Key("result.hubs", "object", "rows that are the nearest of many", "profile"),
     Key("result.per_label", "object", "labels, the worst recall@1 first", "profile"),
+    Key("result.levels", "array of object", "each level of labels, the coarsest first: values, rows of the largest and "
+        "its share, rows with a null, and those whose value has one leaf", "profile"),
     Key("result.norms", "object or null", "quantiles of the norms", "profile"),
     Key("result.suspects", "object", "rows whose label is doubtful", "profile"),
     Key("result.duplicates", "object", "near duplicates across labels", "profile"),
