@@ -36,7 +36,7 @@ Levels = Mapping[str, Sequence[Any]]
 NAMES = {
     "metric": "cosine euclidean sqeuclidean dot",
     "band": "hard semi-hard violating easy any beyond",
-    "pick": "nearest random weighted",
+    "pick": "nearest random weighted simans",
     "positives": "easiest hardest random all",
     "group_rule": "both negatives positives",
     "unlabeled": "ignore negative",
@@ -436,10 +436,32 @@ def weighted_keys(x: Floats, draws: Words, metric: str, d: int) -> Floats:
             continue
         clipped = max(distance, 0.5)
         log_weight = (2 - d) * math.log(clipped) - ((d - 3) / 2) * math.log(1 - clipped * clipped / 4)
-        u = ((int(draws[i]) >> 11) + 0.5) / 2**53
-        # The largest draw rounds u to 1, where log(-log u) is minus infinity and math.log raises.
-        keys[i] = (math.log(-math.log(u)) if u < 1 else -math.inf) - log_weight
+        keys[i] = log_draw(int(draws[i])) - log_weight
     return keys
+
+
+def log_draw(drawn: int) -> float:
+    """log(-log u); the largest draw rounds u to 1, where that is minus infinity and math.log raises."""
+    u = ((drawn >> 11) + 0.5) / 2**53
+    return math.log(-math.log(u)) if u < 1 else -math.inf
+
+
+@dataclass(frozen=True)
+class Ambiguous:
+    """The weights of SimANS (arXiv 2210.11773): exp(-a (s - s_positive - b)^2)."""
+
+    a: float
+    b: float
+    metric: str
+
+    def log_weights(self, p: float, x: Floats) -> list[float]:
+        """Their logarithms, for negatives at distances x from the anchor of a positive at p."""
+        gaps = [(s - similarity(np.array([p]), self.metric)[0]) - self.b for s in similarity(x, self.metric).tolist()]
+        return [-(self.a * (gap * gap)) for gap in gaps]
+
+    def of(self, pair: Pair) -> list[float]:
+        """The weights of a pair's negatives."""
+        return [math.exp(weight) for weight in self.log_weights(pair.p, pair.x)]
 
 
 def triplet_loss(p: float, x: float, margin: float, soft: bool) -> float:
@@ -602,9 +624,14 @@ class Losses:
 
 
 def triplet_columns(
-    pairs: list[Pair], losses: Losses | None, swapped: Vectors | None, relation: Relation, float64: bool
+    pairs: list[Pair],
+    losses: Losses | None,
+    swapped: Vectors | None,
+    weights: Ambiguous | None,
+    relation: Relation,
+    float64: bool,
 ) -> dict[str, list[Any]]:
-    """A row for each negative; `swapped` adds distance_pn."""
+    """A row for each negative; `swapped` adds distance_pn, `weights` draw_weight."""
     repeated = [pair for pair in pairs for _ in pair.harder]
     negatives = [row for pair in pairs for row in pair.negatives.tolist()]
     columns: dict[str, list[Any]] = {
@@ -620,6 +647,8 @@ def triplet_columns(
     if losses is not None:
         columns["loss"] = as_column([value for pair in pairs for value in losses.of(pair)], float64)
     columns["harder"] = [place for pair in pairs for place in pair.harder]
+    if weights is not None:
+        columns["draw_weight"] = as_column([value for pair in pairs for value in weights.of(pair)], float64)
     for name, labels in (("anchor", relation.queries.given_labels), ("negative", relation.corpus.given_labels)):
         if labels is not None:
             columns[f"{name}_label"] = [labels[row] for row in columns[f"{name}_row"]]
@@ -630,7 +659,7 @@ def triplet_columns(
 
 
 def tuple_columns(
-    pairs: list[Pair], losses: Losses | None, scores: str, metric: str, float64: bool
+    pairs: list[Pair], losses: Losses | None, weights: Ambiguous | None, scores: str, metric: str, float64: bool
 ) -> dict[str, list[Any]]:
     """A row for each (anchor, positive); in the scores the positive comes first."""
     columns: dict[str, list[Any]] = {}
@@ -640,6 +669,8 @@ def tuple_columns(
         columns["scores"] = [as_column(row, float64) for row in signed]
     if losses is not None:
         columns["losses"] = [as_column(losses.of(pair), float64) for pair in pairs]
+    if weights is not None:
+        columns["draw_weights"] = [as_column(weights.of(pair), float64) for pair in pairs]
     columns["anchor_row"] = [pair.anchor for pair in pairs]
     columns["positive_row"] = [pair.positive for pair in pairs]
     columns["negative_rows"] = [pair.negatives.tolist() for pair in pairs]
@@ -757,6 +788,9 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "negatives_per_anchor: triplets only": given["negatives_per_anchor"] and given["emit"] != "triplets",
         "negatives: at least 1, or 0 with pairs": k < (0 if pairs else 1),
         "weighted needs d >= 3": given["pick"] == "weighted" and d < 3,
+        "simans: cosine or dot, within_top": given["pick"] == "simans"
+        and (metric not in ("cosine", "dot") or given["within_top"] is None or not given["simans_a"] > 0),
+        "draw_weights: those of simans": given["draw_weights"] and given["pick"] != "simans",
         "dot has no duplicates within T > 0": metric == "dot" and (given["drop_duplicates_within"] or 0) > 0,
         "scores must be chosen for Euclidean tuples": given["emit"] == "tuples"
         and metric in ("euclidean", "sqeuclidean")
@@ -811,6 +845,9 @@ def mine(
     pick: str = "nearest",
     skip: int = 0,
     within_top: int | None = None,
+    simans_a: float = 1.0,
+    simans_b: float = 0.0,
+    draw_weights: bool = False,
     fallback: str = "none",
     max_similarity: float | None = None,
     min_similarity: float | None = None,
@@ -915,6 +952,7 @@ def mine(
     if negatives_at is not None:
         relation.share(negatives_at)
     filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, metric)
+    ambiguous = Ambiguous(simans_a, simans_b, metric)
     key, words = candidates.key, candidates.words
     within = drop_duplicates_within
 
@@ -986,6 +1024,9 @@ def mine(
         if pick != "nearest" and len(eligible):
             luck = draw(seed, NEGATIVES, queries.words[near.anchor], words[positive], words[rows[eligible]])
             sort_by: Floats | Words = luck
+            if pick == "simans":
+                weights = ambiguous.log_weights(p, x[eligible])
+                sort_by = np.array([log_draw(int(each)) - w for each, w in zip(luck, weights, strict=True)])
             if pick == "weighted":
                 sort_by = weighted_keys(x[eligible], luck, metric, d)
                 possible = sort_by < np.inf
@@ -1062,10 +1103,11 @@ def mine(
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
             pairs = [pair for several in by_anchor for pair in limit_per_anchor(several, negatives_per_anchor)]
         losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
+        shown = ambiguous if draw_weights else None
         if emit == "tuples":
-            columns = tuple_columns(pairs, losses, scores or "similarity", metric, float64)
+            columns = tuple_columns(pairs, losses, shown, scores or "similarity", metric, float64)
         else:
-            columns = triplet_columns(pairs, losses, vectors if swap else None, relation, float64)
+            columns = triplet_columns(pairs, losses, vectors if swap else None, shown, relation, float64)
     columns = with_ids(columns, relation, emit != "lists" or list_ids)
     counts["rows"] = len(next(iter(columns.values())))
     counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]

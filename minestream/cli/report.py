@@ -46,7 +46,8 @@ POSITIVES = {
     "random": "drawn at random",
     "all": "all of each anchor",
 }
-PICKS = {"nearest": "the nearest", "random": "at random", "weighted": "by distance weighting"}
+PICKS = {"nearest": "the nearest", "random": "at random", "weighted": "by distance weighting",
+         "simans": "around the positive's similarity"}  # fmt: skip
 REFERENCES = {
     "pair": "the pair's positive", "min": "the anchor's farthest positive", "max": "the anchor's nearest positive",
     "mean": "the mean of the anchor's positives",
@@ -64,10 +65,13 @@ RULES = {
     "negatives_at": "negatives share the anchor's value of this level of its label, and differ in the finest",
     "skip": "so many of the nearest that pass are left out",
     "within_top": "so many of the nearest that pass may be picked",
+    "simans_a": "how narrowly they are drawn",
+    "simans_b": "so much more similar than the positive are the likeliest",
     "max_per_negative_label": "a pair has no more of one label",
     "max_uses": "no row is a negative more often in the whole run",
     "negatives_per_anchor": "no anchor has more rows",
 }
+UNSAID = ("skip", "drop_duplicates_within", "simans_b")  # where they are 0
 DUPLICATES_OF = {"both": "its anchor or its positive", "positive": "its positive", "anchor": "its anchor"}
 STAGES = {
     "read": "reading",
@@ -190,7 +194,8 @@ def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
         "duplicates_of": DUPLICATES_OF["anchor" if config["emit"] == "pairs" else config["drop_duplicates_of"]],
     }  # fmt: skip
     for name, text in RULES.items():
-        if config[name] is not None and (config[name] or name not in ("skip", "drop_duplicates_within")):
+        said = config["pick"] == "simans" or not name.startswith("simans")
+        if config[name] is not None and said and (config[name] or name not in UNSAID):
             yield "rules", f"{flag_of(name)} {config[name]}: {text.format(**gaps)}"
 
 

@@ -142,7 +142,8 @@ _NOT_OF_PAIRS = {
 _NOT_OF_LISTS = dict.fromkeys(
     ["--margin", "--skip", "--within-top", "--order shuffled", "--fallback farthest", "--negatives-per-anchor",
      "--max-uses", "--max-per-negative-label", "--swap", "--guide", "--float64", "--max-similarity", "--min-similarity",
-     "--absolute-margin", "--relative-margin", "--short-rows drop", "--pick random", "--pick weighted", "--carry"],
+     "--absolute-margin", "--relative-margin", "--short-rows drop", "--pick random", "--pick weighted",
+     "--pick simans", "--draw-weights", "--carry"],
     "minestream select takes it, when it reads the lists",
 )  # fmt: skip
 _SIMILARITIES_CROSS: Check[Any] = Check(
@@ -237,6 +238,15 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(lambda c: c.pick == "weighted" and not (METRICS[c.metric].unit_rows or c.normalize),
           "--pick weighted is defined for unit rows only",
           "add --normalize, or use --metric cosine"),
+    Check(lambda c: c.pick == "simans" and not METRICS[c.metric].similarity,
+          "--metric {metric} has no similarity for --pick simans to draw by",
+          "use --metric cosine or dot"),
+    Check(lambda c: c.pick == "simans" and c.within_top is None,
+          "--pick simans draws among the nearest: --within-top says how many",
+          "--within-top 100; --preset simans sets it"),
+    Check(lambda c: c.draw_weights and c.pick != "simans",
+          "--draw-weights are those of --pick simans",
+          "the other picks have none that fit a column: leave it out"),
     Check(lambda c: EMITS[c.emit].scores is not None and c.scores is None,
           "--scores must be chosen for --metric {metric}",
           "negative-distance or none; similarity exists for cosine and dot"),

@@ -75,6 +75,7 @@ IDLE: tuple[Idle[Asked], ...] = (
     Idle(("embedding",), lambda a: a.resources.vectors, "the vectors are those of --vectors"),
     Idle(("normalize",), lambda a: a.config.metric == "cosine",
          "cosine distances compare directions already (only last digits change)"),
+    Idle(("simans_a", "simans_b"), lambda a: a.config.pick != "simans", "--pick simans alone weighs by it"),
     Idle(("within_top",), lambda a: (a.config.pick, a.config.max_per_negative_label, a.config.max_uses)
          == ("nearest", None, None),
          "the nearest always lie within it: --pick random draws among them"),
@@ -180,6 +181,11 @@ def remarks(asked: Asked) -> tuple[str, ...]:
     if config.split_roles and config.where is None and config.anchor_where is None:
         notes.append(
             "--candidate-where limits positives and negatives alone: every row may be an anchor; --where limits both"
+        )
+    if (config.pick, config.metric) == ("simans", "cosine") and "simans_a" not in asked.names:
+        notes.append(
+            "--simans-a 1, the default, is for inner products: cosines lie so near each other that it draws almost "
+            "uniformly; 100 draws mostly within 0.1 of the positive"
         )
     directed = METRICS[config.metric].unit_rows or config.normalize
     if config.dims is not None and not directed:

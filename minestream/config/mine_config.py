@@ -145,6 +145,15 @@ class MineConfig:
         "Pick among the N nearest eligible negatives only, less the S of --skip: ranks S + 1 to N.", metavar="N",
         within=COUNT
     )  # fmt: skip
+    simans_a: float = option(
+        1.0, "number", "What is mined",
+        "With --pick simans: how narrowly, the weights are exp(-A (s - s_positive - B)^2). Cosines need a larger one.",
+        metavar="A", within=Range(0, inside=True, hint="--pick random draws uniformly")
+    )  # fmt: skip
+    simans_b: float = option(
+        0.0, "number", "What is mined",
+        "With --pick simans: by how much more similar than the positive the likeliest negatives are.", metavar="B"
+    )  # fmt: skip
     fallback: str = option(
         "none", "choice", "What is mined", "What a pair without any negative in its band takes.", choices=FALLBACKS
     )  # fmt: skip
@@ -240,6 +249,9 @@ class MineConfig:
     )  # fmt: skip
     scores: str | None = option(
         None, "choice", "Output", "Column scores of tuples. Default for cosine and dot: similarity.", choices=SCORES
+    )  # fmt: skip
+    draw_weights: bool = option(
+        False, "flag", "Output", "Adds draw_weight (tuples: draw_weights), by which --pick simans drew each negative."
     )  # fmt: skip
     order: str = option("anchor", "choice", "Output", "Order of the rows.", choices=ORDERS, use=OFTEN)
     float64: bool = option(False, "flag", "Output", "Store distances, losses and scores as double.")

@@ -59,6 +59,7 @@ PICKS: dict[str, Named] = {
     "nearest": Named(0, "the k nearest"),
     "random": Named(1, "k drawn uniformly, without replacement"),
     "weighted": Named(2, "k drawn by distance weighting (Wu 2017); unit rows only"),
+    "simans": Named(5, "k drawn around the positive's similarity (SimANS), among the nearest: --within-top"),
 }
 POSITIVE_RULES: dict[str, Named] = {
     "easiest": Named(0, "the nearest"),
@@ -178,6 +179,17 @@ PRESETS: dict[str, Preset] = {
     "nv-retriever": Preset(
         {"relative_margin": 0.05, "band": "any"},
         "NV-Retriever TopK-PercPos: the nearest below 95 % of the positive's similarity",
+    ),
+    "bge": Preset(
+        {"skip": 10, "within_top": 210, "pick": "random", "negatives": 15, "band": "any"},
+        "BGE: 15 at random of the ranks 11 to 210",
+    ),
+    "ance": Preset(
+        {"within_top": 200, "pick": "random", "band": "any"}, "ANCE: at random of the 200 nearest"
+    ),
+    "simans": Preset(
+        {"metric": "dot", "within_top": 100, "pick": "simans", "band": "any"},
+        "SimANS: of the 100 nearest, drawn around the inner product of the positive",
     ),
 }  # fmt: skip
 GROUP_RULES: dict[str, str] = {

@@ -218,6 +218,8 @@ class Derivation:
             rules["short_rows"] = None
         if self.capped:  # who takes a negative depends on all pairs; which ones a pair may take does not
             reserve = RESERVE_TIMES * self.config["negatives"] + RESERVE_MORE
+            if self.config.get("within_top") is not None:
+                reserve = min(reserve, self.config["within_top"] - self.config["skip"])
             rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
             rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
         rules |= source.arguments()

@@ -132,6 +132,21 @@ def weighted_keys(metric: int, dimension: int, x: np.ndarray, draws: np.ndarray,
 
 
 @kernel
+def log_draws(draws: np.ndarray, out: np.ndarray) -> None:
+    """log(-log u) of m draws."""
+    for i in range(draws.size):
+        u = (float(draws[i] >> np.uint64(11)) + 0.5) / 9007199254740992.0
+        out[i] = math.log(-math.log(u))
+
+
+@kernel
+def exponentials(exponent: np.ndarray, out: np.ndarray) -> None:
+    """exp of m numbers."""
+    for i in range(exponent.size):
+        out[i] = math.exp(exponent[i])
+
+
+@kernel
 def weighted_reach(dimension: int, key: float) -> float:
     """The distance from which on no draw gives a key of at most `key`; at most WEIGHT_END."""
     likeliest = np.uint64(2**64 - 1)

@@ -11,6 +11,7 @@ POSITIVE, NEGATIVE, NEITHER = 1, -1, 0
 GROUP_POSITIVE, GROUP_NEGATIVE = 2, -2  # would be, but rows of one group may not
 FORBIDS_POSITIVES, FORBIDS_NEGATIVES = 1, 2
 NEAREST, RANDOM, WEIGHTED, KEY_ORDER, FARTHEST = 0, 1, 2, 3, 4
+SIMANS = 5  # drawn among the nearest: no search knows it
 IGNORE, EXCLUDE, WITHIN, ONLY = 0, 1, 2, 3
 NEARER_CAP = 1000  # negatives nearer than a pair's band are counted up to here
 ELIGIBLE, IN_GROUP, DUPLICATE, TALLIES = 0, 1, 2, 3

@@ -18,7 +18,15 @@ from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIV
 from minestream.mining.positives import Search, choose_positives
 from minestream.search.constraints import Constraints, first_look
 from minestream.search.results import Positives, one_pair_each
-from minestream.search.similarity import Floats, Interval, filter_interval, largest_distance, references, similarity
+from minestream.search.similarity import (
+    Floats,
+    Interval,
+    filter_interval,
+    largest_distance,
+    references,
+    simans_exponents,
+    similarity,
+)
 from minestream.search.work import search_work
 from minestream.system import ragged
 
@@ -120,7 +128,11 @@ def make_task(
             chosen = chosen.where(chosen.x > config.positive_margin)
     pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
     fallback = (np.maximum(filtered[0], pairs.floor), filtered[1]) if config.fallback == "farthest" else None
-    constraints = Constraints(guided, config.max_per_negative_label, fallback, ranks_read(config))
+    weights = None
+    if config.pick == "simans":
+        p = chosen.x
+        weights = lambda pair, x: simans_exponents(config, p[pair], x)  # noqa: E731
+    constraints = Constraints(guided, config.max_per_negative_label, fallback, ranks_read(config), weights)
     return Task(chosen, pairs, rule, constraints)
 
 

@@ -111,7 +111,7 @@ def as_stored(table: pa.Table, float64: bool) -> pa.Table:
         return table
     fields = [
         field.with_type(pa.float32())
-        if field.type == pa.float64() and field.name.startswith(("distance_", "loss"))
+        if field.type == pa.float64() and field.name.startswith(("distance_", "loss", "draw_weight"))
         else field
         for field in table.schema
     ]

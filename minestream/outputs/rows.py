@@ -20,10 +20,12 @@ from minestream.config.rules import BANDS, NEVER_EDGE
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.inputs.decode import as_array, lists_from
+from minestream.kernels.draw import exponentials
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.lists import LIST_ENTRIES, list_columns
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.results import Found, Positives
+from minestream.search.similarity import simans_exponents
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 
@@ -243,6 +245,15 @@ def _harder(result: ShardResult, flat: _Flat) -> pa.Array:
     return pa.array(harder.astype(np.int32))
 
 
+def _draw_weights(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
+    """The column of the weights that negatives were drawn by."""
+    if not result.config.draw_weights:
+        return {}
+    weights = np.empty(flat.x.size)
+    exponentials(simans_exponents(result.config, flat.p, flat.x), weights)
+    return {"draw_weight": _decimals(weights, result.decimals)}
+
+
 def _emit_triplets(result: ShardResult) -> Iterator[pa.Table]:
     return map(_triplets, result.pieces())
 
@@ -265,6 +276,7 @@ def _triplets(result: ShardResult) -> pa.Table:
         nearest_to = np.minimum(flat.x, distance_pn)
     columns |= _losses(result, flat, nearest_to)
     columns["harder"] = _harder(result, flat)
+    columns |= _draw_weights(result, flat)
     if loaded.labeled:
         columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
         columns["negative_label"] = loaded.labels.take(flat.negative)
@@ -281,7 +293,7 @@ def _tuples(result: ShardResult) -> pa.Table:
     flat = _flat(result)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
-    columns |= _losses(result, flat, flat.x) | _carried(result, roles)
+    columns |= _losses(result, flat, flat.x) | _draw_weights(result, flat) | _carried(result, roles)
     _count_equal(result, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
     result.stats.rows += tuples.num_rows
@@ -312,6 +324,8 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
         columns["scores"] = _scores(config, p, x, lengths, decimals)
     if "loss" in there:
         columns["losses"] = lists_from(lengths, triplets["loss"].cast(decimals, safe=False))
+    if "draw_weight" in there:
+        columns["draw_weights"] = lists_from(lengths, triplets["draw_weight"].cast(decimals, safe=False))
     columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
     columns["negative_rows"] = lists_from(lengths, triplets["negative_row"])
     columns |= {

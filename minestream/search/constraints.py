@@ -11,7 +11,7 @@ draws choose among what is left.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.kernels.draw import draws, weighted_keys
-from minestream.kernels.types import FARTHEST, NEAREST, WEIGHTED, Pairs, Rule
+from minestream.kernels.draw import draws, log_draws, weighted_keys
+from minestream.kernels.types import FARTHEST, NEAREST, RANDOM, WEIGHTED, Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.results import Found, groups_of, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
@@ -49,12 +49,15 @@ class Constraints:
         Distances, closed, among which a pair without any negative takes the farthest.
     within_top : int or None
         Of a pair's eligible negatives this many may be picked, the nearest.
+    log_weights : function (pairs, x) -> float64, or None
+        Of negatives at distances x, by which --pick simans draws.
     """
 
     guided: Interval | None = None
     per_label: int | None = None
     fallback: Interval | None = None
     within_top: int | None = None
+    log_weights: Callable[[NDArray[np.int64], Floats], Floats] | None = None
 
     def late(self, rule: Rule) -> bool:
         """Whether the pick draws among the nearest, once the rules of ranks have cut them."""
@@ -198,23 +201,31 @@ def cut(
         dropped["label cap"] = np.bincount(pair[entry[~passes]], minlength=size)
         entry = entry[passes]
     if constraints.late(rule):
-        entry = entry[_drawn(loaded, pairs, rule, pair[entry], found.slot[entry], found.x[entry])]
+        slot, x, weights = found.slot[entry], found.x[entry], None
+        if constraints.log_weights is not None:
+            weights = constraints.log_weights(of_pair[pair[entry]], x)
+        entry = entry[_drawn(loaded, pairs, rule, pair[entry], slot, x, weights)]
     entry = entry[ragged.nth_of_run(pair[entry]) < rule.take]
     return Found(ragged.grouped(pair[entry], size), found.slot[entry], found.x[entry], found.nearer), dropped
 
 
 def _drawn(
-    loaded: Dataset, pairs: Pairs, rule: Rule, pair: NDArray[np.int64], slot: NDArray[np.int32], x: Floats
-) -> NDArray[np.int64]:
+    loaded: Dataset, pairs: Pairs, rule: Rule, pair: NDArray[np.int64], slot: NDArray[np.int32], x: Floats,
+    log_weights: Floats | None,
+) -> NDArray[np.int64]:  # fmt: skip
     """The entries that may be drawn, each pair's in the order of the draws."""
     draw = np.empty(pair.size, np.uint64)
     draws(pairs.prefix[pair], loaded.rows.draw_key[slot], draw)
     key: NDArray[Any] = draw
-    if rule.pick == WEIGHTED:
+    if rule.pick != RANDOM:
         key = np.empty(pair.size)
+    if rule.pick == WEIGHTED:
         weighted_keys(rule.metric, loaded.store.dimension, x, draw, key)
+    elif log_weights is not None:
+        log_draws(draw, key)
+        key -= log_weights
     order = np.lexsort((loaded.rows.rank[slot], key, pair))
-    return order if key is draw else order[key[order] < np.inf]
+    return order[key[order] < np.inf] if rule.pick == WEIGHTED else order
 
 
 def _capped(loaded: Dataset, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:

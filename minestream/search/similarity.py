@@ -55,6 +55,12 @@ def filter_interval(config: MineConfig, reference: Floats) -> Interval:
     )
 
 
+def simans_exponents(config: MineConfig, p: Floats, x: Floats) -> Floats:
+    """The logarithms of the weights of --pick simans, for negatives at distances x and their positives at p."""
+    gap = (similarity(config.metric, x) - similarity(config.metric, p)) - config.simans_b
+    return -(config.simans_a * (gap * gap))
+
+
 def least_distance(holds: Callable[[Floats], NDArray[np.bool_]], count: int) -> Floats:
     """The least cosine distance, 0 to 2, from which on a predicate holds; inf where it never does.
 

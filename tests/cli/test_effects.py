@@ -42,6 +42,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"negatives": 2, "negatives_per_anchor": 2}, {"positives_per_anchor": 2}),
     ({"negatives": 2, "max_per_negative_label": 2}, {"negatives": 3}),
     ({"within_top": 9}, {"pick": "random"}),
+    ({"simans_a": 3.0}, {"pick": "simans", "within_top": 9}),
+    ({"simans_b": 3.0}, {"pick": "simans", "within_top": 9}),
     ({"within_top": 9}, {"max_per_negative_label": 1, "negatives": 3}),
     ({"anchors": "100%"}, {"anchors": "99%"}),
     ({"max_similarity": 1.0}, {"max_similarity": 0.99}),
@@ -107,6 +109,14 @@ def test_conditions_of_one_role_say_what_the_other_takes() -> None:
     assert "--candidate-where limits positives and negatives alone" in said
     for quiet in ({"candidate_where": "a == 1"}, {"where": "a == 1"}, {"corpus": "c.parquet"}):
         assert asked_options({"anchor_where": "a == 1"} | quiet)[1].remarks == ()
+
+
+def test_simans_of_cosines_is_told_to_draw_more_narrowly() -> None:
+    given: dict[str, Any] = {"pick": "simans", "within_top": 9}
+    (said,) = asked_options(given)[1].remarks
+    assert "--simans-a 1, the default, is for inner products" in said
+    for quiet in ({"simans_a": 1.0}, {"metric": "dot", "band": "any"}):
+        assert asked_options(given | quiet)[1].remarks == ()
 
 
 def test_a_relative_margin_that_may_be_turned_round_is_noted() -> None:

@@ -55,6 +55,7 @@ QRELS: Options = {"listed_positives": True}
 EUCLIDEAN: Options = {"metric": "euclidean", "margin": 0.5}
 FARTHEST: Options = {"fallback": "farthest"}
 MULTI: Options = {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1}
+SIMANS: Options = {"pick": "simans", "within_top": 9}
 REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what is refused; what is not, a step away
     ("--negatives must be at least 1", {"negatives": 0}, PAIRS | {"negatives": 0}),
     ("--negatives must be at least 1", PAIRS | {"negatives": -1}, {"negatives": 1}),
@@ -112,6 +113,9 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
      {"metric": "dot", "band": "any", "drop_duplicates_within": 0.0}),
     ("--pick weighted is defined", EUCLIDEAN | {"pick": "weighted"},
      EUCLIDEAN | {"pick": "weighted", "normalize": True}),
+    ("--metric euclidean has no similarity for --pick simans", EUCLIDEAN | SIMANS, SIMANS),
+    ("--pick simans draws among", {"pick": "simans"}, SIMANS),
+    ("--draw-weights are those of", {"draw_weights": True}, SIMANS | {"draw_weights": True}),
     ("--scores must be chosen", TUPLES | EUCLIDEAN, TUPLES | EUCLIDEAN | {"scores": "none"}),
     ("--metric euclidean has no similarity", TUPLES | EUCLIDEAN | {"scores": "similarity"},
      TUPLES | {"scores": "similarity"}),
@@ -141,6 +145,7 @@ LIST_BARS: list[Options] = [
     {"negatives_per_anchor": 1}, {"max_uses": 1}, {"max_per_negative_label": 1}, {"swap": True}, {"guide": "g"},
     {"float64": True}, {"max_similarity": 0.5}, {"min_similarity": 0.5}, {"absolute_margin": 0.1},
     {"relative_margin": 0.1}, {"short_rows": "drop"}, {"pick": "random"}, {"pick": "weighted"}, {"carry": ("text",)},
+    {"pick": "simans"}, {"draw_weights": True},
 ]  # fmt: skip
 REFUSED += [(f"--{next(iter(bad)).replace('_', '-')} ", LISTS | bad, LISTS) for bad in LIST_BARS]
 REFUSED += [(says, {"window": 9} | bad, {"window": 9} | good) for says, bad, good in WINDOW_BARS]

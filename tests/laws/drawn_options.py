@@ -74,7 +74,7 @@ class Drawing:
     @property
     def metric(self) -> str:
         """The metric that is meant."""
-        of_preset = {"facenet": "sqeuclidean", "tfa": "euclidean", "pair-margin": "euclidean"}
+        of_preset = {"facenet": "sqeuclidean", "tfa": "euclidean", "pair-margin": "euclidean", "simans": "dot"}
         return str(self.get("metric") or of_preset.get(self.get("preset") or "", "cosine"))
 
     @property
@@ -243,14 +243,29 @@ def _pick(drawing: Drawing) -> str | None:
         return drawing.one_of(None, "nearest")
     width = drawing.world.queries.vectors[:, : drawing.get("dims")].shape[1]
     weighs = drawing.unit and width > 2
-    return drawing.one_of("random", *(["weighted"] if weighs else []))
+    ambiguous = drawing.metric in ("cosine", "dot")
+    return drawing.one_of("random", *(["weighted"] if weighs else []), *(["simans"] if ambiguous else []))
+
+
+def _within_top(drawing: Drawing) -> int | None:
+    least = (drawing.get("skip") or 0) + (drawing.get("negatives") or 1)
+    values = [least + more for more in (0, 2, 25)]
+    return drawing.one_of(*values) if drawing.get("pick") == "simans" else _cap(drawing, *values)
+
+
+def _of_simans(drawing: Drawing, *values: Any) -> Any:
+    drawn = "simans" in (drawing.get("pick"), None if drawing.get("pick") else drawing.get("preset"))
+    return drawing.one_of(None, *values) if drawn else None
+
+
+RANKED = ("bge", "ance", "simans")
 
 
 def _preset(drawing: Drawing) -> str | None:
     if drawing.mode != "preset":
         return None
     pairs = [] if drawing.way == "window" or drawing.world.corpus is not None else ["multi-similarity", "pair-margin"]
-    return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", "nv-retriever", *pairs)
+    return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", "nv-retriever", *RANKED, *pairs)
 
 
 def _positives(drawing: Drawing) -> str | None:
@@ -349,7 +364,10 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "negatives": _negatives,
     "pick": _pick,
     "skip": lambda d: _cap(d, 1, 4),
-    "within_top": lambda d: _cap(d, *((d.get("skip") or 0) + (d.get("negatives") or 1) + more for more in (0, 2, 25))),
+    "within_top": _within_top,
+    "simans_a": lambda d: _of_simans(d, 0.5, 30.0),
+    "simans_b": lambda d: _of_simans(d, 0.1, -0.3),
+    "draw_weights": lambda d: _of_simans(d, True),
     "fallback": lambda d: d.one_of("farthest", "none") if d.mode == "farthest" and d.emit != "pairs" else None,
     "epsilon": lambda d: d.one_of(0.05, 0.1, 0.5) if d.mode == "epsilon" else None,
     "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,

@@ -34,10 +34,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "positives": "all", "margin": 0.8, "positive_margin": 0.2, "drop_duplicates_within": None,
     },
     "nv-retriever": {"relative_margin": 0.05, "band": "any"},
+    "bge": {"skip": 10, "within_top": 210, "pick": "random", "negatives": 15, "band": "any"},
+    "ance": {"within_top": 200, "pick": "random", "band": "any"},
+    "simans": {"metric": "dot", "within_top": 100, "pick": "simans", "band": "any"},
 }  # fmt: skip
 CONDITIONS = ("where", "anchor_where", "candidate_where")
 PASSED_ON = (
-    "window", "normalize", "pick", "skip", "within_top", "fallback", "epsilon", "positive_margin",
+    "window", "normalize", "pick", "skip", "within_top", "simans_a", "simans_b", "draw_weights", "fallback",
+    "epsilon", "positive_margin",
     "positives_per_anchor", "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity",
     "min_similarity", "absolute_margin", "relative_margin", "reference", "anchors_per_label", "negatives_per_anchor",
     "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids", "negatives_at",

@@ -576,6 +576,83 @@ def test_methods_of_nv_retriever(options: dict[str, Any], threshold: Callable[[f
     assert task.mined(4, **options) == expected
 
 
+def ranks_of(task: Retrieval, found: set[Triplet], similarity: Rows) -> dict[tuple[int, int], list[int]]:
+    """The ranks of the negatives of every pair among all rows that are no positives, the most similar first: 1."""
+    positives: dict[int, set[int]] = {}
+    for query, row in task.known:
+        positives.setdefault(query, set()).add(row)
+    order = {
+        query: [row for row in np.argsort(-similarity[query]).tolist() if row not in own]
+        for query, own in positives.items()
+    }
+    ranks: dict[tuple[int, int], list[int]] = {}
+    for query, positive, negative in found:
+        ranks.setdefault((query, positive), []).append(1 + order[query].index(negative))
+    return ranks
+
+
+@pytest.mark.parametrize(
+    ("options", "k", "first", "last"),
+    [
+        ({"preset": "bge"}, 15, 11, 210),
+        ({"preset": "bge", "skip": 5, "within_top": 35}, 15, 6, 35),
+        ({"preset": "ance", "negatives": 4}, 4, 1, 200),
+        ({"preset": "ance", "negatives": 4, "within_top": 20}, 4, 1, 20),
+    ],
+)
+def test_windows_of_ranks_of_bge_and_ance(options: dict[str, Any], k: int, first: int, last: int) -> None:
+    """Drawn uniformly of a slice of the ranks.
+
+    FlagEmbedding, hn_mine.py: 15 of the results 10 to 210, counted from 0, as random.sample draws them; positives are
+    among its results, and take ranks there. ANCE (arXiv 2007.00808), 4: at random of the 200 nearest.
+    """
+    task = Retrieval()
+    own = {key: options[key] for key in options if key != "negatives"}
+    ranks = ranks_of(task, task.mined(k, **own), task.similarity)
+    assert {len(each) for each in ranks.values()} == {k}
+    assert len(ranks) == len(set(task.known))
+    drawn = np.concatenate([*ranks.values()])
+    assert first <= drawn.min() < drawn.max() <= last
+    halves = np.mean(drawn <= (first + min(last, len(task.corpus) - 3)) / 2)
+    assert abs(halves - 0.5) < 4 * 0.5 / np.sqrt(drawn.size)
+
+
+def test_preset_simans_draws_with_the_weights_of_the_paper() -> None:
+    """arXiv 2210.11773, 3.2: p_i is proportional to exp(-a (s_i - s_positive - b)^2), among the nearest.
+
+    4,000 queries are one vector under different ids, so their draws are independent; a thousandth of a chance each.
+    """
+    rng = np.random.default_rng(5)
+    query, corpus, count = rng.normal(size=6), rng.normal(size=(31, 6)).astype(np.float32), 4_000
+    queries = np.tile(query.astype(np.float32), (count, 1))
+    s = corpus.astype(np.float64) @ queries[0].astype(np.float64)
+    order = np.argsort(-s)
+    positive = int(order[3])
+    usable = np.array([row for row in order.tolist() if row != positive][:12])
+    given: dict[str, Any] = {"corpus": corpus, "qrels": [(row, positive) for row in range(count)], "negatives": 2}
+    for a, b in ((1.0, 0.0), (0.5, 1.0), (4.0, -0.5)):
+        weight = np.exp(-a * (s[usable] - s[positive] - b) ** 2)
+        chance = weight / weight.sum()
+        found = mine_arrays(
+            queries, preset="simans", within_top=12, simans_a=a, simans_b=b, draw_weights=True, float64=True, **given
+        )
+        negative = found.table()["negative_row"].to_numpy().reshape(count, 2)
+        stored = found.table()["draw_weight"].to_numpy().reshape(count, 2)
+        place = {int(row): at for at, row in enumerate(usable)}
+        first, second = (np.array([place[row] for row in column.tolist()]) for column in negative.T)
+        assert np.allclose(stored[:, 0], weight[first], rtol=1e-12)
+        assert chi_square(np.bincount(first, minlength=12), count * chance) < 31.3  # 11 degrees
+        both = chance[:, None] * chance[None] / (1 - chance[:, None]) * (1 - np.eye(12))
+        assert chi_square(np.bincount(second, minlength=12), count * both.sum(axis=0)) < 31.3
+
+
+def chi_square(seen: Rows, expected: Rows) -> float:
+    """Pearson's statistic; what is expected less than 5 times counts together."""
+    rare = expected < 5
+    seen, expected = (np.append(each[~rare], each[rare].sum()) for each in (seen, expected))
+    return float(((seen - expected) ** 2 / np.maximum(expected, 1e-9)).sum())
+
+
 # NVIDIA-NeMo/Automodel, whose authors' rule it is: inputs, and what its tests assert, by inner products, k = 2. Margin
 # 0.95 of type "perc": its unit test test_mine_hard_negatives_drops_margin_filtered_candidates. Without a filter, and
 # 0.1 of type "abs": tests/functional_tests/retrieval/test_hard_negative_mining.py at 8f35253.
@@ -616,7 +693,7 @@ def test_a_preset_stands_for_its_options(preset: str) -> None:
 OTHER_VALUES: dict[str, Any] = {
     "metric": "cosine", "normalize": False, "margin": 0.7, "positives": "random", "band": "any", "negatives": 2,
     "positives_per_anchor": 3, "drop_duplicates_within": 0.0, "fallback": "none", "emit": "triplets", "epsilon": 0.3,
-    "positive_margin": 0.4, "relative_margin": 0.2,
+    "positive_margin": 0.4, "relative_margin": 0.2, "skip": 3, "within_top": 50, "pick": "nearest",
 }  # fmt: skip
 
 

@@ -567,6 +567,26 @@ def test_ranks_are_counted_of_what_passes_and_the_cap_works_within() -> None:
         assert negatives_of(mined) == sorted([3, 4, 5], key=lambda row: python_draw(seed, 2, 0, 0, row))
 
 
+def test_simans_draws_by_the_similarity_of_the_positive() -> None:
+    labels: dict[str, Any] = {"labels": [None], "corpus_labels": ["p", *["x"] * 4]}
+    settings: dict[str, Any] = {"pick": "simans", "within_top": 3, "simans_a": 0.5, "simans_b": 1.0, **labels}
+    weights = {1: -2.0, 2: -0.5, 3: 0.0}  # -0.5 (s - 4 - 1)^2 of 7, 6 and 5; 4 has rank 4
+    for seed in range(5):
+        found = similar([4.0], [7.0, 6.0, 5.0, 4.0], seed=seed, draw_weights=True, negatives=3, **settings)
+        keys = {row: math.log(-math.log(uniform(python_draw(seed, 2, 0, 0, row)))) - weights[row] for row in weights}
+        assert negatives_of(found) == sorted(weights, key=keys.__getitem__)
+        own = [float(np.float32(math.exp(weights[row]))) for row in negatives_of(found)]
+        assert found.columns["draw_weight"] == own
+    listed = similar([4.0], [7.0, 6.0, 5.0, 4.0], draw_weights=True, negatives=3, emit="tuples", **settings)
+    assert [float(np.float32(math.exp(weights[row]))) for row in listed.columns["negative_rows"][0]] == listed.columns[
+        "draw_weights"
+    ][0]
+
+
+def uniform(word: int) -> float:
+    return ((word >> 11) + 0.5) / 2**53
+
+
 def test_the_cap_counts_every_label_of_those_kept() -> None:
     corpus_labels = ["p", ["x", "y"], ["x"], ["y", "z"], ["z"], None, ["w", "z"], [], ["z"]]
     settings: dict[str, Any] = {"labels": [None], "corpus_labels": corpus_labels, "unlabeled": "negative"}
@@ -848,6 +868,9 @@ def test_the_distance_of_similar_pairs_does_not_move_multi_similarity() -> None:
         ("fallback", {"fallback": "farthest", "within_top": 3}),
         ("within_top", {"within_top": 4, "skip": 3, "negatives": 2}),
         ("within_top", {"within_top": 4, "emit": "pairs", "metric": "euclidean"}),
+        ("simans", {"pick": "simans", "metric": "dot"}),
+        ("simans", {"pick": "simans", "within_top": 9}),
+        ("draw_weights", {"pick": "random", "draw_weights": True}),
         ("epsilon", {"epsilon": 0.1}),
         ("epsilon", {"epsilon": 0.1, **MULTI}),
         ("epsilon", {"epsilon": 0.1, **MULTI, "metric": "cosine", "negatives": 1}),

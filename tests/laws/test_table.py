@@ -40,6 +40,8 @@ def completed(cell: Cell) -> dict[str, Any]:
     options: dict[str, Any] = {**cell, "margin": 0.3}
     if cell["emit"] == "tuples":
         options["scores"] = "negative-distance"
+    if cell["pick"] == "simans" and cell["emit"] != "pairs":
+        options["within_top"] = 20
     return options | {"normalize": cell["pick"] == "weighted" and cell["metric"] != "cosine"}
 
 
@@ -68,7 +70,7 @@ def test_cells_that_are_refused(cell: Cell) -> None:
     with pytest.raises(UsageError) as caught:
         split_options(completed(cell))
     said = str(caught.value)
-    assert "--emit pairs" in said
+    assert ("--emit pairs" if cell["emit"] == "pairs" else "--pick simans") in said
     named = {"metric": cell["metric"] in ("dot", "sqeuclidean"), "pick": cell["pick"] != "nearest"}
     assert any(f"--{axis}" in said for axis, wrong in named.items() if wrong) or "--band" in said
     assert caught.value.hint
@@ -193,6 +195,8 @@ def digits_options(cell: Cell) -> dict[str, Any]:
     options: dict[str, Any] = {**cell, "margin": DIGITS_MARGIN[metric], "seed": 1}
     if cell["pick"] == "weighted" and metric != "cosine":
         options |= {"normalize": True, "margin": 0.1}
+    if cell["pick"] == "simans":
+        options["within_top"] = 30
     if emit == "tuples" and metric in ("euclidean", "sqeuclidean"):
         options["scores"] = "negative-distance"
     if cell["positives"] == "all":  # some 180 an anchor: fewer anchors keep this short

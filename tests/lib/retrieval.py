@@ -171,7 +171,7 @@ def drawn_options(task: Task, rng: np.random.Generator) -> dict[str, Any]:
         "negatives": one_of(1, 2, 5),
         "band": one_of(None, None, "any", "semi-hard", "hard", "beyond", "violating"),
         "margin": one_of(None, 0.2, 1.0),
-        "pick": one_of("nearest", "nearest", "nearest", "random", "weighted"),
+        "pick": one_of("nearest", "nearest", "nearest", "random", "weighted", "simans"),
         "skip": one_of(0, 0, 0, 1, 3),
         "positives": one_of(None, None, "easiest", "hardest", "random", "all"),
         "positives_per_anchor": one_of(1, 2),
@@ -217,6 +217,10 @@ def drawn_options(task: Task, rng: np.random.Generator) -> dict[str, Any]:
         options |= {"fallback": "farthest", "pick": "nearest", "skip": 0}
     elif rng.random() < 0.3:
         options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 1, 4, 30)
+    if options["pick"] == "simans":
+        within = options["skip"] + options["negatives"] + one_of(0, 1, 4, 30)
+        options |= {"within_top": within, "simans_a": one_of(1.0, 50.0), "draw_weights": one_of(False, True)}
+        options["metric"] = one_of("cosine", "dot")
     if task.known is not None and options["positives"] is None:  # then all are taken, and a number is refused
         options["positives_per_anchor"] = None
     return options

@@ -47,6 +47,8 @@ CELLS: list[dict[str, str]] = [dict(zip(AXES, names, strict=True)) for names in 
 
 def allowed(cell: dict[str, str]) -> bool:
     """Whether a cell means something, said again from SEMANTICS 6 and not from the table under test."""
+    if cell["pick"] == "simans" and cell["metric"] not in ("cosine", "dot"):
+        return False
     if cell["emit"] != "pairs":
         return True
     return (
@@ -165,6 +167,9 @@ def drawn_options(world: World, cell: dict[str, str], rng: np.random.Generator) 
         options["scores"] = one_of("negative-distance", "none", *["similarity"] * (metric in ("cosine", "dot")))
     if emit == "pairs" and cell["band"] == "violating" and within and within >= options["margin"]:
         options["drop_duplicates_within"] = 0.0
+    if cell["pick"] == "simans":
+        options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 4, 50)
+        options |= {"simans_a": one_of(1.0, 40.0), "simans_b": one_of(0.0, 0.1), "draw_weights": one_of(False, True)}
     options["block_rows"] = one_of(None, 1 if len(world.labels) <= 100 else 7, 37, 64)  # pairs of blocks are many
     options["threads"] = one_of(1, 2, 3)
     return options
@@ -173,6 +178,8 @@ def drawn_options(world: World, cell: dict[str, str], rng: np.random.Generator) 
 def fits(world: World, cell: dict[str, str]) -> bool:
     """Whether a world has what a cell needs: directions, three coordinates, two labels, a positive."""
     unit = cell["metric"] == "cosine" or cell["pick"] == "weighted"
+    if cell["pick"] == "simans" and cell["metric"] not in ("cosine", "dot"):
+        return False
     if (unit and "cosine" not in world.metrics) or (cell["pick"] == "weighted" and world.embeddings.shape[1] < 3):
         return False
     labels = [tuple(label) if isinstance(label, list) else label for label in world.labels]

@@ -91,7 +91,7 @@ def window_options(world: World, rng: np.random.Generator) -> dict[str, Any]:
         cell["emit"] = str(rng.choice(["triplets", "triplets", "tuples"]))
         if fits(world, cell):
             break
-        if cell["pick"] != "weighted":
+        if cell["pick"] not in ("weighted", "simans"):
             return {"metric": cell["metric"], "margin": 0.5}
     options = drawn_options(world, cell, rng)
     return {name: value for name, value in options.items() if name not in NOT_FOR_WINDOWS}
