@@ -75,12 +75,13 @@ class Pair:
     negatives: Rows
     x: Floats
     harder: list[int | None]
+    rank: int
 
     def only(self, places: Sequence[int]) -> Pair:
         """The same pair with the negatives at these places."""
         kept = np.array(places, dtype=np.int64)
         harder = [self.harder[place] for place in places]
-        return Pair(self.anchor, self.positive, self.p, self.negatives[kept], self.x[kept], harder)
+        return Pair(self.anchor, self.positive, self.p, self.negatives[kept], self.x[kept], harder, self.rank)
 
 
 def fnv1a_64(text: str) -> int:
@@ -503,6 +504,7 @@ class Near:
     """An anchor's positives, in row order, and negatives, by (distance, key).
 
     p and x hold the distances of positives and of negatives by the embedding, then by the guide if there is one.
+    ranks: of each positive 1 and how many negatives are nearer.
     """
 
     anchor: int
@@ -510,6 +512,7 @@ class Near:
     negatives: Rows
     p: list[Floats]
     x: list[Floats]
+    ranks: Rows
 
 
 @dataclass(frozen=True)
@@ -628,10 +631,11 @@ def triplet_columns(
     losses: Losses | None,
     swapped: Vectors | None,
     weights: Ambiguous | None,
+    cap: int | None,
     relation: Relation,
     float64: bool,
 ) -> dict[str, list[Any]]:
-    """A row for each negative; `swapped` adds distance_pn, `weights` draw_weight."""
+    """A row for each negative; `swapped` adds distance_pn, `weights` draw_weight, `cap` positive_rank up to cap + 1."""
     repeated = [pair for pair in pairs for _ in pair.harder]
     negatives = [row for pair in pairs for row in pair.negatives.tolist()]
     columns: dict[str, list[Any]] = {
@@ -649,6 +653,8 @@ def triplet_columns(
     columns["harder"] = [place for pair in pairs for place in pair.harder]
     if weights is not None:
         columns["draw_weight"] = as_column([value for pair in pairs for value in weights.of(pair)], float64)
+    if cap is not None:
+        columns["positive_rank"] = [min(pair.rank, cap + 1) for pair in repeated]
     for name, labels in (("anchor", relation.queries.given_labels), ("negative", relation.corpus.given_labels)):
         if labels is not None:
             columns[f"{name}_label"] = [labels[row] for row in columns[f"{name}_row"]]
@@ -659,7 +665,13 @@ def triplet_columns(
 
 
 def tuple_columns(
-    pairs: list[Pair], losses: Losses | None, weights: Ambiguous | None, scores: str, metric: str, float64: bool
+    pairs: list[Pair],
+    losses: Losses | None,
+    weights: Ambiguous | None,
+    cap: int | None,
+    scores: str,
+    metric: str,
+    float64: bool,
 ) -> dict[str, list[Any]]:
     """A row for each (anchor, positive); in the scores the positive comes first."""
     columns: dict[str, list[Any]] = {}
@@ -671,6 +683,8 @@ def tuple_columns(
         columns["losses"] = [as_column(losses.of(pair), float64) for pair in pairs]
     if weights is not None:
         columns["draw_weights"] = [as_column(weights.of(pair), float64) for pair in pairs]
+    if cap is not None:
+        columns["positive_rank"] = [min(pair.rank, cap + 1) for pair in pairs]
     columns["anchor_row"] = [pair.anchor for pair in pairs]
     columns["positive_row"] = [pair.positive for pair in pairs]
     columns["negative_rows"] = [pair.negatives.tolist() for pair in pairs]
@@ -812,6 +826,9 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "within_top: room for k behind those skipped": among("within_top") and given["within_top"] - given["skip"] < k,
         "epsilon: all pairs of cosine, band any": among("epsilon")
         and (given["emit"], metric, band, k, given["positives"]) != ("pairs", "cosine", "any", 0, "all"),
+        "similarities of positives: cosine or dot": metric not in ("cosine", "dot")
+        and among("min_positive_similarity", "max_positive_similarity"),
+        "ranks of positives: not of pairs": pairs and among("max_positive_rank", "rank_positives"),
         "positive_margin: pairs only": among("positive_margin") and not pairs,
     }
     for reason, applies in wrong.items():
@@ -870,6 +887,10 @@ def mine(
     drop_duplicates_of: str = "both",
     epsilon: float | None = None,
     positive_margin: float | None = None,
+    min_positive_similarity: float | None = None,
+    max_positive_similarity: float | None = None,
+    max_positive_rank: int | None = None,
+    rank_positives: int | None = None,
     emit: str = "triplets",
     loss: str | None = None,
     swap: bool = False,
@@ -980,7 +1001,15 @@ def mine(
             rows, x = rows[kept], x[kept]
         nearest = np.lexsort((key[rows], x))
         p = vectors.distances(anchor, positive_rows, home)
-        near = Near(anchor, positive_rows, rows[nearest], [p], [x[nearest]])
+        ranks = 1 + np.searchsorted(x[nearest], p)
+        passing = np.ones(len(p), dtype=bool)
+        if min_positive_similarity is not None:
+            passing &= similarity(p, metric) >= min_positive_similarity
+        if max_positive_similarity is not None:
+            passing &= similarity(p, metric) <= max_positive_similarity
+        if max_positive_rank is not None:
+            passing &= ranks <= max_positive_rank
+        near = Near(anchor, positive_rows[passing], rows[nearest], [p[passing]], [x[nearest]], ranks[passing])
         for of_queries, of_corpus in guides:
             near.p.append(of_corpus.distances(anchor, near.positives, of_queries))
             near.x.append(of_corpus.distances(anchor, near.negatives, of_queries))
@@ -1036,7 +1065,7 @@ def mine(
             eligible = np.lexsort((key[rows], -x))
         eligible = eligible[:wanted]
         harder = [min(place, HARDER_CAP) if counted else None for place in eligible.tolist()]
-        return Pair(near.anchor, positive, p, rows[eligible], x[eligible], harder)
+        return Pair(near.anchor, positive, p, rows[eligible], x[eligible], harder, int(near.ranks[i]))
 
     counts = dict.fromkeys(("anchors", "pairs", "rows", "full", "short", "empty"), 0)
 
@@ -1103,11 +1132,11 @@ def mine(
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
             pairs = [pair for several in by_anchor for pair in limit_per_anchor(several, negatives_per_anchor)]
         losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
-        shown = ambiguous if draw_weights else None
+        shown, cap = ambiguous if draw_weights else None, rank_positives or max_positive_rank
         if emit == "tuples":
-            columns = tuple_columns(pairs, losses, shown, scores or "similarity", metric, float64)
+            columns = tuple_columns(pairs, losses, shown, cap, scores or "similarity", metric, float64)
         else:
-            columns = triplet_columns(pairs, losses, vectors if swap else None, shown, relation, float64)
+            columns = triplet_columns(pairs, losses, vectors if swap else None, shown, cap, relation, float64)
     columns = with_ids(columns, relation, emit != "lists" or list_ids)
     counts["rows"] = len(next(iter(columns.values())))
     counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]

@@ -57,6 +57,9 @@ RULES = {
     "epsilon": "similar pairs less than this above the nearest negative, others less below the farthest positive",
     "positive_margin": "similar pairs farther apart than this only",
     "drop_duplicates_within": "no negative lies within this of {duplicates_of}",
+    "min_positive_similarity": "similarity of a positive to the anchor at least this",
+    "max_positive_similarity": "similarity of a positive to the anchor at most this",
+    "max_positive_rank": "so many minus one of the anchor's negatives are nearer than a positive, at most",
     "max_similarity": "similarity to the anchor at most this",
     "min_similarity": "similarity to the anchor at least this",
     "absolute_margin": "less similar to the anchor than {reference}, by this or more",
@@ -152,7 +155,8 @@ def _outcome(report: Report) -> Iterator[Row]:
         rules = [f"--band {config['band']}"] if config["band"] != "any" else []
         rules += [text.partition(": ")[0] for _, text, *_ in rule_rows(config)]
         rules += ["--short-rows drop"] if stats["short"] else []
-        yield "no rows", f"no {'pair' if emit == 'pairs' else 'negative'} passes {' and '.join(rules) or 'the rules'}"
+        wanted = "pair" if emit == "pairs" else "negative" if stats["pairs"] else "positive"
+        yield "no rows", f"no {wanted} passes {' and '.join(rules) or 'the rules'}"
     of = many(source["rows"], "row")
     if "corpus" in source:
         of = f"{many(source['queries'], 'query')}, in a corpus of {many(source['corpus'], 'row')}"

@@ -114,6 +114,15 @@ def _no_similarity(config: MineConfig) -> bool:
     return config.metric == "cosine" and any(beyond)
 
 
+def _no_positive(config: MineConfig) -> bool:
+    beyond = (config.min_positive_similarity or 0.0) > 1, (config.max_positive_similarity or 0.0) < -1
+    return config.metric == "cosine" and any(beyond)
+
+
+def _crossed(low: float | None, high: float | None) -> bool:
+    return low is not None and high is not None and low > high
+
+
 _EVERY_ROW = "it looks at every row of the run, of which a window holds the latest only"
 # What a window cannot have, since it needs more than the rows before an anchor.
 _NOT_IN_WINDOWS = {
@@ -135,6 +144,7 @@ _NOT_OF_PAIRS = {
     "--skip": "pairs are taken from either end",
     "--within-top": "pairs are taken from either end; -k is how many of a row's nearest",
     "--drop-duplicates-of positive": "a pair has no positive; anchor and both work",
+    "--max-positive-rank or --rank-positives": "a pair has two ends, and a rank at each: mine triplets or tuples",
     "--swap": "it swaps anchor and positive of a triplet",
     "--short-rows drop": "a pair is written when either end picks it, however few that end finds",
 }
@@ -143,11 +153,12 @@ _NOT_OF_LISTS = dict.fromkeys(
     ["--margin", "--skip", "--within-top", "--order shuffled", "--fallback farthest", "--negatives-per-anchor",
      "--max-uses", "--max-per-negative-label", "--swap", "--guide", "--float64", "--max-similarity", "--min-similarity",
      "--absolute-margin", "--relative-margin", "--short-rows drop", "--pick random", "--pick weighted",
-     "--pick simans", "--draw-weights", "--carry"],
+     "--pick simans", "--draw-weights", "--min-positive-similarity", "--max-positive-similarity", "--max-positive-rank",
+     "--rank-positives", "--carry"],
     "minestream select takes it, when it reads the lists",
 )  # fmt: skip
 _SIMILARITIES_CROSS: Check[Any] = Check(
-    lambda c: c.min_similarity is not None and c.max_similarity is not None and c.min_similarity > c.max_similarity,
+    lambda c: _crossed(c.min_similarity, c.max_similarity),
     "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
     "exchange them",
 )
@@ -168,6 +179,9 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(_no_similarity,
           "no negative can pass: cosine similarities run from -1 to 1, and differ by 2 at most",
           "check --min-similarity, --max-similarity and --absolute-margin; 0.95 is 95 %"),
+    Check(_no_positive,
+          "no positive can pass: cosine similarities run from -1 to 1",
+          "check --min-positive-similarity and --max-positive-similarity; 0.95 is 95 %"),
     Check(lambda c: c.version_column is not None and c.on_duplicate_ids != "last",
           "--version-column says which row of an id is the last: --on-duplicate-ids {on_duplicate_ids} does not use it",
           "add --on-duplicate-ids last"),
@@ -201,6 +215,14 @@ VALID: tuple[Check[MineConfig], ...] = (
     Check(lambda c: c.similarity_filters and not METRICS[c.metric].similarity,
           "--metric {metric} has no similarity to filter by",
           "use --metric cosine or dot; --band and --margin work on distances"),
+    Check(lambda c: (c.min_positive_similarity, c.max_positive_similarity) != (None, None)
+          and not METRICS[c.metric].similarity,
+          "--metric {metric} has no similarity that positives could have",
+          "use --metric cosine or dot; --max-positive-rank works with all"),
+    Check(lambda c: _crossed(c.min_positive_similarity, c.max_positive_similarity),
+          "--min-positive-similarity {min_positive_similarity} lies above --max-positive-similarity "
+          "{max_positive_similarity}: no positive is left",
+          "exchange them"),
     Check(lambda c: c.guided and not c.similarity_filters,
           "a guide without a filter changes nothing",
           "give --absolute-margin 0 (GIST), --relative-margin or --max-similarity"),

@@ -26,6 +26,11 @@ def ranks_read(config: MineConfig) -> int | None:
     return config.within_top if read else None
 
 
+def ranks_listed(config: MineConfig) -> int:
+    """How many of an anchor's nearest negatives are looked for, for the ranks of its positives."""
+    return max(config.rank_positives or 0, config.max_positive_rank or 0)
+
+
 def knows_harder(config: MineConfig) -> bool:
     """Whether the column `harder` is known: only the band leaves negatives out."""
     caps = config.max_per_negative_label, config.max_uses, config.negatives_per_anchor

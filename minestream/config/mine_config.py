@@ -33,6 +33,7 @@ from minestream.config.rules import (
     VECTOR_TYPES,
 )
 
+RANKS = Range(1, 1_000, hint="as many of the nearest negatives are looked for, of every anchor")
 MOST_WINDOW_ROWS = 2**30  # slots are int32
 
 
@@ -173,6 +174,24 @@ class MineConfig:
         1, "integer", "What is mined", "Positives for each anchor.", metavar="N",
         within=Range(1, hint="--positives all takes every one"), use=OFTEN
     )  # fmt: skip
+    min_positive_similarity: float | None = option(
+        None, "number", "What is mined", "Positives whose similarity to the anchor is less than S are none.",
+        metavar="S"
+    )  # fmt: skip
+    max_positive_similarity: float | None = option(
+        None, "number", "What is mined", "Positives whose similarity to the anchor is more than S are none.",
+        metavar="S"
+    )  # fmt: skip
+    max_positive_rank: int | None = option(
+        None, "integer", "What is mined",
+        "Positives are those alone that fewer than R of the anchor's negatives are nearer than; adds positive_rank.",
+        metavar="R", within=RANKS
+    )  # fmt: skip
+    rank_positives: int | None = option(
+        None, "integer", "Output",
+        "Adds positive_rank: 1 and how many of the anchor's negatives are nearer, up to CAP; CAP + 1 means more.",
+        metavar="CAP", within=RANKS
+    )  # fmt: skip
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
         0.0, "threshold", "What is mined",
@@ -273,6 +292,17 @@ class MineConfig:
     def similarity_filters(self) -> bool:
         """Whether negatives are filtered by similarity."""
         bounds = self.max_similarity, self.min_similarity, self.absolute_margin, self.relative_margin
+        return any(bound is not None for bound in bounds)
+
+    @property
+    def rank_cap(self) -> int | None:
+        """Up to which rank the column positive_rank is exact; None: there is none."""
+        return self.rank_positives or self.max_positive_rank
+
+    @property
+    def deserving(self) -> bool:
+        """Whether some positives are none."""
+        bounds = self.min_positive_similarity, self.max_positive_similarity, self.max_positive_rank
         return any(bound is not None for bound in bounds)
 
     @property

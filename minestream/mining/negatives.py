@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config.derived import counts_nearer, ranks_read, reserve
+from minestream.config.derived import counts_nearer, ranks_listed, ranks_read, reserve
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import AT_MARGIN, AT_POSITIVE, BANDS, EMITS, PICKS
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import TAG_NEGATIVES, prefixes
 from minestream.kernels.types import EXCLUDE, IGNORE, NEAREST, NEGATIVE, POSITIVE, WITHIN, Pairs, Rule
-from minestream.mining.positives import Search, choose_positives
+from minestream.mining.positives import Deserving, Search, choose_positives, edge_picks
 from minestream.search.constraints import Constraints, first_look
 from minestream.search.results import Positives, one_pair_each
 from minestream.search.similarity import (
@@ -102,18 +102,20 @@ class Task(NamedTuple):
 
 
 def make_task(
-    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives, search: Search
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives, search: Search,
+    deserving: Deserving,
 ) -> Task:  # fmt: skip
     """The task of searching negatives for some anchors and their chosen positives.
 
     search : function (anchors, pairs, rule) -> Found, for the positives or negatives that filters measure from
+    deserving : the positives that may be chosen
     """
     filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
     guided = None
     if config.similarity_filters:
         every = chosen
         if config.reference != "pair" and config.positives != "all":
-            every = choose_positives(loaded, replace(config, positives="all"), anchors, search)
+            every = choose_positives(loaded, replace(config, positives="all"), anchors, search, deserving)
         filtered = filter_interval(config, reference_similarity(config, chosen, chosen.x, every, every.x))
         if loaded.guide is not None:
             p, every_p = (
@@ -163,6 +165,8 @@ def planned_searches(
     each = loaded.positives[anchors]
     most = each if config.positives == "all" else np.minimum(each, config.positives_per_anchor)
     pairs = anchors.size if EMITS[config.emit].per_anchor else int(most.sum())
+    nearest = rule._replace(pick=NEAREST, take=ranks_listed(config), skip=0)
+    ranks = sum(search_work(loaded, anchors, anchors.size, nearest, swept)) if nearest.take else 0.0
     if config.max_per_negative_label is not None or config.guided or ranks_read(config) is not None:
         nothing = np.empty(0), np.empty(0)
         guided = nothing if config.guided else None
@@ -170,4 +174,6 @@ def planned_searches(
     listed = config.listed_positives and not loaded.labeled
     first = rule._replace(wanted=POSITIVE, take=0 if config.positives == "all" else config.positives_per_anchor, skip=0)
     positives = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first, swept))
+    edges = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first._replace(take=1), swept))
+    positives += ranks + edges * len(edge_picks(config))
     return positives, sum(search_work(loaded, anchors, pairs, rule, swept))

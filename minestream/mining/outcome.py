@@ -23,6 +23,10 @@ HAPPENED = (
     ("fallbacks", "{count} took the farthest negative: none lies in the band"),
     ("duplicate_positives", "{count} {have} a positive that equals the anchor{or_near}: there is no other"),
 )
+LOST_TO = {
+    "under_min_positive": "--min-positive-similarity", "over_max_positive": "--max-positive-similarity",
+    "beyond_max_rank": "--max-positive-rank",
+}  # fmt: skip
 LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
 READ_AS = {
     "embedding": "vectors from", "label": "labels from", "id": "ids from", "group": "groups from",
@@ -77,6 +81,7 @@ def left_out_rows(
     for cause, count in source.get("without_negative", {}).items():
         what = many(count, "query" if config["two_tables"] else "anchor")
         yield "no negatives", f"{what} {verb(count, 'have')} none: {cause}"
+    yield from _lost_rows(stats, config)
     for rule, count in stats.get("dropped", {}).items():
         yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
     one_each = config["emit"] in ("pairs", "lists") or (
@@ -99,6 +104,20 @@ def left_out_rows(
                 or_near=f", or lies within {near:g} of it" if (near := config["drop_duplicates_within"]) else "",
             )
             yield label, f"{told} (--short-rows keep keeps them)" if name == "short" and leaves_out[name] else told
+
+
+def _lost_rows(stats: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[Row]:
+    """How many anchors lost positives to the rules that turn some down, and how many have none left."""
+    one, every = ("query", "queries") if config["two_tables"] else ("anchor", "anchors")
+    for name, option in LOST_TO.items():
+        if count := stats.get(name):
+            have = verb(count, "have")
+            yield (
+                "turned down",
+                f"{count:,} of the {stats['anchors']:,} {every} {have} positives that {option} turns down",
+            )
+    if count := stats.get("lost_every_positive"):
+        yield "left out", f"{many(count, one)}: none of their positives passes"
 
 
 def with_left_out(report: Report) -> Report:

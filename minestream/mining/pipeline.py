@@ -38,7 +38,7 @@ from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
 from minestream.mining.outcome import with_left_out
-from minestream.mining.positives import choose_positives, count_duplicate_positives
+from minestream.mining.positives import choose_positives, count_duplicate_positives, deserving_positives
 from minestream.mining.publish import finished_report, publish
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of, slice_target
@@ -177,14 +177,16 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
     meter.begin_stage(work.positives)
     with stats.stage("positives"):
         search = partial(search_once, replace(setting, timed=False))
-        positives = choose_positives(loaded, config, anchors, search)
-        task = make_task(loaded, config, anchors, positives, search)  # the band of every pair, filters, rule
+        deserving = deserving_positives(loaded, config, anchors, search)
+        positives = choose_positives(loaded, config, anchors, search, deserving)
+        task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule
 
     meter.begin_stage(work.negatives)
     negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)
     first = 0
     for index, own in zip(shards, of_shards, strict=True):
         chosen, found = task.chosen.of_anchors(first, first + own.size), next(negatives)
+        deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
         yield index, ShardResult(loaded, config, own, chosen, found, stats.taken())
         meter.advance(work.rows * own.size / max(1, anchors.size))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config.derived import ranks_read, reserve
+from minestream.config.derived import ranks_listed, ranks_read, reserve
 from minestream.config.memory_plan import (
     ANCHOR_BYTES,
     ANSWER_BYTES,
@@ -41,7 +41,8 @@ def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
     skipped = config.skip * (2 if config.pick in ("random", "weighted") else 1)  # what is skipped has lists of its own
     window = ranks_read(config)
     each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + skipped if window is None else window)
-    return anchors * ANCHOR_BYTES + pairs * each if config.negatives else 0
+    ranks = ANSWER_BYTES * ranks_listed(config)
+    return anchors * (ANCHOR_BYTES + ranks) + pairs * each if config.negatives else 0
 
 
 def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
@@ -108,7 +109,8 @@ def _listed(config: MineConfig) -> int:
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
     """Ranges of anchors: PART_ANCHORS each, halved while their projected rows exceed PART_ROWS (or ALL_PART_ROWS)."""
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    total = ragged.starts(most + config.negatives if config.emit == "lists" else most * _listed(config))
+    listed = most + config.negatives if config.emit == "lists" else most * _listed(config)
+    total = ragged.starts(np.maximum(listed, ranks_listed(config)))
     shards, first = [], 0
     while first < positives.size:
         size = PART_ANCHORS

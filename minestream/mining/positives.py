@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.derived import ranks_listed
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.inputs.dataset.dataset import Dataset
@@ -22,6 +23,7 @@ from minestream.kernels.types import (
     IGNORE,
     KEY_ORDER,
     NEAREST,
+    NEGATIVE,
     ONLY,
     POSITIVE,
     RANDOM,
@@ -30,7 +32,9 @@ from minestream.kernels.types import (
     Rule,
 )
 from minestream.search.results import Found, Positives, empty_best, found_of, one_pair_each, patched
+from minestream.search.similarity import positive_interval
 from minestream.system import ragged
+from minestream.system.stats import ShardStats
 
 PICK_OF_RULE = {"easiest": NEAREST, "hardest": FARTHEST, "random": RANDOM, "all": KEY_ORDER}
 MULTIPLE_DISTANCE = 1e-9  # the cosine distance of a row and its multiples is less, however it is rounded
@@ -38,7 +42,101 @@ PASSES_OVER = ("easiest", "random")  # rules that take a duplicate of the anchor
 Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
 
 
-def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Positives:
+class Deserving(NamedTuple):
+    """Which positives of each anchor may be chosen: those in a closed interval of distances.
+
+    Attributes
+    ----------
+    low, high : float64[A]
+    nearest : Found or None
+        The nearest negatives of each anchor, for ranks.
+    lost : dict
+        By counter of ShardStats, bool[A]: which anchors have positives that the rule turns down.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    nearest: Found | None
+    lost: dict[str, NDArray[np.bool_]]
+
+    def ranked(self, config: MineConfig, chosen: Positives) -> Positives:
+        """The chosen positives, with their ranks where these are asked for."""
+        if self.nearest is None or config.rank_cap is None:
+            return chosen
+        nearer = ragged.below(self.nearest.start, self.nearest.x, ragged.owners(chosen.start), chosen.x)
+        return chosen._replace(rank=(1 + np.minimum(nearer, config.rank_cap)).astype(np.int32))
+
+    def count_into(self, stats: ShardStats, first: int, end: int, chosen: Positives) -> None:
+        """Count, among the anchors first ... end - 1, those that lost positives, and all of them."""
+        for name, lost in self.lost.items():
+            setattr(stats, name, getattr(stats, name) + int(lost[first:end].sum()))
+        if self.lost:
+            some = np.logical_or.reduce([lost[first:end] for lost in self.lost.values()])
+            stats.lost_every_positive += int((some & (ragged.lengths(chosen.start) == 0)).sum())
+
+
+def deserving_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Deserving:
+    """What --min-positive-similarity, --max-positive-similarity and --max-positive-rank let through.
+
+    Cost: a search for the negatives that ranks count, and the distances of all positives once or twice more, to tell
+    which anchors lose some.
+    """
+    low, high = np.full(anchors.size, -np.inf), np.full(anchors.size, np.inf)
+    nearest, lost = None, dict[str, NDArray[np.bool_]]()
+    if ranks := ranks_listed(config):
+        nearest = search(anchors, *_nearest_negatives(config, anchors.size, ranks))
+    if not config.deserving:
+        return Deserving(low, high, nearest, lost)
+    first, last = _edges(loaded, config, anchors, search)
+    similar = positive_interval(config) if METRICS[config.metric].similarity else (-np.inf, np.inf)
+    if config.min_positive_similarity is not None:
+        lost["under_min_positive"] = last > similar[1]
+    if config.max_positive_similarity is not None:
+        lost["over_max_positive"] = first < similar[0]
+    if config.max_positive_rank is not None and nearest is not None:
+        full = np.flatnonzero(ragged.lengths(nearest.start) >= config.max_positive_rank)
+        high[full] = nearest.x[nearest.start[full] + config.max_positive_rank - 1]
+        lost["beyond_max_rank"] = last > high
+    return Deserving(np.maximum(low, similar[0]), np.minimum(high, similar[1]), nearest, lost)
+
+
+def _nearest_negatives(config: MineConfig, anchors: int, take: int) -> tuple[Pairs, Rule]:
+    """The search for the nearest negatives of anchors, whatever band and filters; but not for their duplicates."""
+    within, pairs = config.drop_duplicates_within, one_pair_each(anchors)
+    judged = within is not None and config.drop_duplicates_of != "positive"
+    if judged and within:
+        pairs = pairs._replace(low=np.full(anchors, np.nextafter(within, np.inf)))
+    own = EXCLUDE if judged and within == 0 else IGNORE
+    return pairs, Rule(NEGATIVE, NEAREST, take, 0, own, IGNORE, 0.0, False, METRICS[config.metric].code)
+
+
+def _edges(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The distances of each anchor's nearest and farthest positive; infinite, nothing lies outside, of one without."""
+    edges = np.full(anchors.size, np.inf), np.full(anchors.size, -np.inf)
+    if config.listed_positives and not loaded.labeled:
+        anchor, given = _listed(loaded, config, anchors)
+        np.minimum.at(edges[0], anchor, given.x)
+        np.maximum.at(edges[1], anchor, given.x)
+        return edges
+    for pick in edge_picks(config):
+        rule = Rule(POSITIVE, pick, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code)
+        found = search(anchors, one_pair_each(anchors.size), rule)
+        edges[pick == FARTHEST][ragged.owners(found.start)] = found.x
+    return edges
+
+
+def edge_picks(config: MineConfig) -> list[int]:
+    """Which of the nearest and the farthest positive tell who loses some."""
+    farthest = config.min_positive_similarity is not None or config.max_positive_rank is not None
+    return [NEAREST] * (config.max_positive_similarity is not None) + [FARTHEST] * farthest
+
+
+def choose_positives(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search,
+    deserving: Deserving | None = None,
+) -> Positives:  # fmt: skip
     """Choose the positives of every anchor.
 
     Parameters
@@ -46,29 +144,40 @@ def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.in
     anchors : int32[A], slots
     search : function
         (anchors, pairs, rule) -> Found
+    deserving : Deserving, optional
+        Those that may be chosen, where that is known.
 
     Notes
     -----
     Cost: the distances of all pairs within each label, once; twice for anchors whose positives are too few without
     duplicates. Without labels: the distances of listed pairs only.
     """
+    deserving = deserving or deserving_positives(loaded, config, anchors, search)
     if config.listed_positives and not loaded.labeled:
-        return _listed(loaded, config, anchors)
+        return choose_among(loaded, config, anchors, *_listed(loaded, config, anchors), deserving)
+    return deserving.ranked(config, _searched(loaded, config, anchors, search, deserving))
+
+
+def _searched(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search, deserving: Deserving
+) -> Positives:
+    """Choose positives by searches."""
     take = 0 if config.positives == "all" else config.positives_per_anchor
     within = config.drop_duplicates_within
     rule = Rule(
         POSITIVE, PICK_OF_RULE[config.positives], take, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code
     )
     keys = loaded.rows.draw_key[anchors]
+    low, high, *_ = deserving
     pairs = one_pair_each(anchors.size)._replace(
-        prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
+        low=low, high=high, prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
     )
     if not _passes_over(config) or within is None:
         return _as_chosen(search(anchors, pairs, rule))
     if within == 0:
         found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
     else:
-        found = search(anchors, pairs._replace(low=np.full(anchors.size, np.nextafter(within, np.inf))), rule)
+        found = search(anchors, pairs._replace(low=np.maximum(low, np.nextafter(within, np.inf))), rule)
     short = np.flatnonzero(ragged.lengths(found.start) < np.minimum(take, loaded.positives[anchors]))
     if not short.size:
         return _as_chosen(found)
@@ -76,19 +185,19 @@ def choose_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.in
     if within == 0:
         again = _duplicate_positives(loaded, anchors[short], own, rule, search)
     else:
-        again = search(anchors[short], own._replace(high=np.full(short.size, within)), rule)
+        again = search(anchors[short], own._replace(high=np.minimum(own.high, within)), rule)
     return _appended(found, again, short, take)
 
 
-def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> Positives:
-    """Choose among the listed pairs of every anchor."""
+def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> tuple[NDArray[np.int64], Candidates]:
+    """The listed positives of every anchor: the place of each one's anchor, and what choose_among asks of them."""
     rows = loaded.rows
     left, right = usable_known(rows)
     first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
     anchor = np.repeat(np.arange(anchors.size), end - first)
     slot = right[ragged.spans(first, end - first)].astype(np.int32)
     x = pair_distances(loaded.store, rows.square, config.metric, anchors[anchor], slot)
-    return choose_among(loaded, config, anchors, anchor, Candidates(slot, x, None))
+    return anchor, Candidates(slot, x, None)
 
 
 class Candidates(NamedTuple):
@@ -100,8 +209,9 @@ class Candidates(NamedTuple):
 
 
 def choose_among(
-    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], anchor: NDArray[np.int64], given: Candidates
-) -> Positives:
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], anchor: NDArray[np.int64], given: Candidates,
+    deserving: Deserving | None = None,
+) -> Positives:  # fmt: skip
     """Choose the positives of every anchor, by the configuration, among given ones.
 
     anchor : int64[given], the place in `anchors` of each
@@ -118,9 +228,12 @@ def choose_among(
         of_anchor = prefixes(config.seed, TAG_POSITIVES, rows.draw_key[anchors[anchor]], none)
         draw.draws(of_anchor, rows.draw_key[slot], keys["random"])
     order = np.lexsort((rows.rank[slot], keys[config.positives], passed_over, anchor))
+    if deserving is not None:
+        order = order[((x >= deserving.low[anchor]) & (x <= deserving.high[anchor]))[order]]
     most = slot.size if config.positives == "all" else config.positives_per_anchor
     order = order[ragged.nth_of_run(anchor[order]) < most]
-    return Positives(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
+    chosen = Positives(ragged.grouped(anchor[order], anchors.size), slot[order], x[order])
+    return chosen if deserving is None else deserving.ranked(config, chosen)
 
 
 def _passes_over(config: MineConfig) -> bool:
@@ -153,10 +266,11 @@ def _duplicate_positives(
     twin, equal = loaded.rows.twin, loaded.equal
     mixed = np.ones(anchors.size, bool) if equal is None else np.isin(twin[anchors], twin[equal != equal[twin]])
     places = np.flatnonzero(mixed)
-    found = _equal_positives(loaded, anchors, pairs, rule)
+    found = _within(_equal_positives(loaded, anchors, pairs, rule), pairs)
     if not places.size:
         return found
-    near = _of_anchors(pairs, places)._replace(high=np.full(places.size, MULTIPLE_DISTANCE))
+    near = _of_anchors(pairs, places)
+    near = near._replace(high=np.minimum(near.high, MULTIPLE_DISTANCE))
     return patched(found, places, search(anchors[places], near, rule._replace(own_duplicates=ONLY)))
 
 
@@ -170,6 +284,13 @@ def _equal_positives(loaded: Dataset, anchors: NDArray[np.int32], pairs: Pairs, 
     best = empty_best(rule, anchors.size, rule.take)
     equal_positives(Problem(rows, rule, pairs, best), anchors, first, end, members)
     return found_of(rule, rows.rank, best)
+
+
+def _within(found: Found, pairs: Pairs) -> Found:
+    """The answers whose distances lie in the intervals of their pairs."""
+    pair = ragged.owners(found.start)
+    keep = (found.x >= pairs.low[pair]) & (found.x <= pairs.high[pair])
+    return Found(ragged.kept(found.start, keep), found.slot[keep], found.x[keep], found.nearer)
 
 
 def _of_anchors(pairs: Pairs, places: NDArray[np.int64]) -> Pairs:

@@ -101,7 +101,8 @@ def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = Found(start, nobody, nothing, nobody)
-    return emit(ShardResult(loaded, config, nobody, Positives(start, nobody, nothing), found, ShardStats())).schema
+    chosen = Positives(start, nobody, nothing, None if config.rank_cap is None else nobody)
+    return emit(ShardResult(loaded, config, nobody, chosen, found, ShardStats())).schema
 
 
 def _ends(loaded: Dataset, roles: dict[str, Slots]) -> dict[str, Any]:
@@ -254,6 +255,12 @@ def _draw_weights(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
     return {"draw_weight": _decimals(weights, result.decimals)}
 
 
+def _positive_rank(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
+    """The column of the ranks of positives."""
+    rank = result.chosen.rank
+    return {} if rank is None else {"positive_rank": pa.array(rank[flat.pair], pa.int32())}
+
+
 def _emit_triplets(result: ShardResult) -> Iterator[pa.Table]:
     return map(_triplets, result.pieces())
 
@@ -276,7 +283,7 @@ def _triplets(result: ShardResult) -> pa.Table:
         nearest_to = np.minimum(flat.x, distance_pn)
     columns |= _losses(result, flat, nearest_to)
     columns["harder"] = _harder(result, flat)
-    columns |= _draw_weights(result, flat)
+    columns |= _draw_weights(result, flat) | _positive_rank(result, flat)
     if loaded.labeled:
         columns[f"{config.anchor_role}_label"] = loaded.labels.take(flat.anchor)
         columns["negative_label"] = loaded.labels.take(flat.negative)
@@ -293,7 +300,8 @@ def _tuples(result: ShardResult) -> pa.Table:
     flat = _flat(result)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
-    columns |= _losses(result, flat, flat.x) | _draw_weights(result, flat) | _carried(result, roles)
+    columns |= _losses(result, flat, flat.x) | _draw_weights(result, flat) | _positive_rank(result, flat)
+    columns |= _carried(result, roles)
     _count_equal(result, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
     result.stats.rows += tuples.num_rows
@@ -326,6 +334,7 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
         columns["losses"] = lists_from(lengths, triplets["loss"].cast(decimals, safe=False))
     if "draw_weight" in there:
         columns["draw_weights"] = lists_from(lengths, triplets["draw_weight"].cast(decimals, safe=False))
+    columns |= {name: single[name] for name in ("positive_rank",) if name in there}
     columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
     columns["negative_rows"] = lists_from(lengths, triplets["negative_row"])
     columns |= {

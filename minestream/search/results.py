@@ -142,15 +142,18 @@ class Positives(NamedTuple):
     start: NDArray[np.int64]  # [A + 1]
     slot: NDArray[np.int32]
     x: NDArray[np.float64]
+    rank: NDArray[np.int32] | None = None  # 1 and how many of the anchor's negatives are nearer, where that is asked
 
     def of_anchors(self, first: int, end: int) -> Positives:
         """Those of the anchors first ... end - 1."""
         own = slice(int(self.start[first]), int(self.start[end]))
-        return Positives(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own])
+        rank = None if self.rank is None else self.rank[own]
+        return Positives(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own], rank)
 
     def where(self, keep: NDArray[np.bool_]) -> Positives:
         """Some of the positives."""
-        return Positives(ragged.kept(self.start, keep), self.slot[keep], self.x[keep])
+        rank = None if self.rank is None else self.rank[keep]
+        return Positives(ragged.kept(self.start, keep), self.slot[keep], self.x[keep], rank)
 
 
 def one_pair_each(anchors: int) -> Pairs:

@@ -55,6 +55,18 @@ def filter_interval(config: MineConfig, reference: Floats) -> Interval:
     )
 
 
+def positive_interval(config: MineConfig) -> tuple[float, float]:
+    """The closed interval of distances that --min-positive-similarity and --max-positive-similarity let through."""
+    least, most = (
+        default if bound is None else bound
+        for bound, default in ((config.min_positive_similarity, -np.inf), (config.max_positive_similarity, np.inf))
+    )
+    if config.metric != "cosine":
+        return -most, -least
+    low, high = least_distance(lambda x: 1.0 - x <= most, 1), largest_distance(lambda x: 1.0 - x >= least, 1)
+    return float(low[0]), float(high[0])
+
+
 def simans_exponents(config: MineConfig, p: Floats, x: Floats) -> Floats:
     """The logarithms of the weights of --pick simans, for negatives at distances x and their positives at p."""
     gap = (similarity(config.metric, x) - similarity(config.metric, p)) - config.simans_b

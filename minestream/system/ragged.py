@@ -69,6 +69,17 @@ def joined(parts: list[Numbers]) -> Numbers:
     return starts(np.concatenate([np.empty(0, np.int64), *map(lengths, parts)]))
 
 
+def below(start: Numbers, values: NDArray[Any], lists: Numbers, limits: NDArray[Any]) -> Numbers:
+    """How many values of list lists[i] are below limits[i]; the values of each list ascend. Cost: by bisection."""
+    low, high = start[lists], start[lists + 1]
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        less = np.zeros(low.size, bool)
+        less[open_] = values[middle[open_]] < limits[open_]
+        low, high = np.where(less, middle + 1, low), np.where(open_ & ~less, middle, high)
+    return low - start[lists]
+
+
 def runs(*columns: NDArray[Any]) -> Numbers:
     """The first row of every run of rows that are equal in all columns."""
     new = np.ones(columns[0].size, bool)

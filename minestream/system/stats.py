@@ -34,6 +34,10 @@ class ShardStats:
     loss_sum: float = 0.0
     active_loss_sum: float = 0.0
 
+    under_min_positive: int = 0  # anchors that lost positives to --min-positive-similarity
+    over_max_positive: int = 0  # to --max-positive-similarity
+    beyond_max_rank: int = 0  # to --max-positive-rank
+    lost_every_positive: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
     duplicate_positives: int = 0  # pairs whose positive is a duplicate of the anchor, for want of another
     at_anchor: int = 0  # negatives at distance 0 from their anchor; this and the next not under --max-uses
@@ -234,6 +238,8 @@ class Report:
         counted |= {f"{name}_pairs": listed.get(f"--{name}", {}).get("pairs", 0) for name in ("qrels", "exclude")}
         causes = left_out("rows", source.get("dropped", {})) + left_out("candidates", dropped)
         causes += left_out("anchors", {"no positive": alone} if (alone := source.get("without_positive")) else {})
+        lost = self.stats.lost_every_positive
+        causes += left_out("anchors", {"no positive passes": lost} if lost else {})
         causes += left_out("pairs", self.pairs_left_out())
         for option, found in listed.items():
             causes += left_out(f"pairs of {option}", found["left_out"])

@@ -47,6 +47,8 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"within_top": 9}, {"max_per_negative_label": 1, "negatives": 3}),
     ({"anchors": "100%"}, {"anchors": "99%"}),
     ({"max_similarity": 1.0}, {"max_similarity": 0.99}),
+    ({"max_positive_similarity": 1.0}, {"max_positive_similarity": 0.99}),
+    ({"min_positive_similarity": -1.0}, {"min_positive_similarity": -0.99}),
     ({"min_similarity": -1.0}, {"min_similarity": -0.99}),
     ({"metric": "euclidean", "band": "any", "loss": "triplet-soft"}, {"margin": 0.2}),
     ({"short_rows": "drop"}, {"negatives": 2}),

@@ -114,6 +114,13 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
     ("--pick weighted is defined", EUCLIDEAN | {"pick": "weighted"},
      EUCLIDEAN | {"pick": "weighted", "normalize": True}),
     ("--metric euclidean has no similarity for --pick simans", EUCLIDEAN | SIMANS, SIMANS),
+    ("--metric euclidean has no similarity that positives", EUCLIDEAN | {"min_positive_similarity": 0.1},
+     EUCLIDEAN | {"max_positive_rank": 9}),
+    ("--min-positive-similarity 0.5 lies above", {"min_positive_similarity": 0.5, "max_positive_similarity": 0.4},
+     {"min_positive_similarity": 0.5, "max_positive_similarity": 0.5}),
+    *(("no positive can pass", bad, good) for bad, good in (
+        ({"min_positive_similarity": 1.1}, {"min_positive_similarity": 1.0}),
+        ({"max_positive_similarity": -1.1}, {"max_positive_similarity": -1.0}))),
     ("--pick simans draws among", {"pick": "simans"}, SIMANS),
     ("--draw-weights are those of", {"draw_weights": True}, SIMANS | {"draw_weights": True}),
     ("--scores must be chosen", TUPLES | EUCLIDEAN, TUPLES | EUCLIDEAN | {"scores": "none"}),
@@ -135,6 +142,10 @@ WINDOW_BARS: list[tuple[str, Options, Options]] = [
 PAIR_BARS: list[tuple[str, Options, Options]] = [
     ("--skip has no meaning for --emit pairs", {"skip": 1}, {"skip": 0}),
     ("--within-top has no meaning for --emit pairs", {"within_top": 20}, {"within_top": None}),
+    *(
+        ("--max-positive-rank or --rank-positives has no meaning for --emit pairs", {name: 2}, {name: None})
+        for name in ("max_positive_rank", "rank_positives")
+    ),
     ("--swap has", {"swap": True}, {}),
     ("--drop-duplicates-of positive has", {"drop_duplicates_of": "positive"}, {"drop_duplicates_of": "anchor"}),
     ("--short-rows drop has", {"short_rows": "drop"}, {"short_rows": "keep"}),
@@ -145,7 +156,8 @@ LIST_BARS: list[Options] = [
     {"negatives_per_anchor": 1}, {"max_uses": 1}, {"max_per_negative_label": 1}, {"swap": True}, {"guide": "g"},
     {"float64": True}, {"max_similarity": 0.5}, {"min_similarity": 0.5}, {"absolute_margin": 0.1},
     {"relative_margin": 0.1}, {"short_rows": "drop"}, {"pick": "random"}, {"pick": "weighted"}, {"carry": ("text",)},
-    {"pick": "simans"}, {"draw_weights": True},
+    {"pick": "simans"}, {"draw_weights": True}, {"min_positive_similarity": 0.1}, {"max_positive_similarity": 0.9},
+    {"max_positive_rank": 2}, {"rank_positives": 2},
 ]  # fmt: skip
 REFUSED += [(f"--{next(iter(bad)).replace('_', '-')} ", LISTS | bad, LISTS) for bad in LIST_BARS]
 REFUSED += [(says, {"window": 9} | bad, {"window": 9} | good) for says, bad, good in WINDOW_BARS]

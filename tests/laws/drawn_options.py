@@ -279,6 +279,14 @@ def _positives_per_anchor(drawing: Drawing) -> int | None:
     return None if every and drawing.emit != "pairs" else drawing.one_of(None, 1, 2, 3, 5)
 
 
+def _positive_similarity(drawing: Drawing, *shares: float) -> float | None:
+    if drawing.metric not in ("cosine", "dot") or drawing.emit == "lists" or drawing.rng.random() > 0.12:
+        return None
+    found = drawing.distances()
+    x = float(found[int(drawing.one_of(*shares) * (found.size - 1))])
+    return round(1 - x, 3) if drawing.metric == "cosine" else -x
+
+
 def _absolute_margin(drawing: Drawing) -> float | None:
     bounded = drawing.get("band") not in ("any", "easy", "beyond") and drawing.world.known is None
     return None if bounded else _of_filters(drawing, 0.0, 0.1, -0.2)
@@ -373,6 +381,10 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,
     "positives": _positives,
     "positives_per_anchor": _positives_per_anchor,
+    "min_positive_similarity": lambda d: _positive_similarity(d, 0.5, 0.9),
+    "max_positive_similarity": lambda d: _positive_similarity(d, 0.02, 0.3),
+    "max_positive_rank": lambda d: d.now_and_then(0.12, 1, 2, 30) if d.emit in ("triplets", "tuples") else None,
+    "rank_positives": lambda d: d.now_and_then(0.12, 1, 4, 1000) if d.emit in ("triplets", "tuples") else None,
     "drop_duplicates_within": _within,
     "drop_duplicates_of": lambda d: d.one_of(None, "both", "anchor", "both" if d.emit == "pairs" else "positive"),
     "keep_duplicate_positives": lambda d: d.now_and_then(0.2, True),

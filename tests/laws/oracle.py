@@ -41,7 +41,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 CONDITIONS = ("where", "anchor_where", "candidate_where")
 PASSED_ON = (
     "window", "normalize", "pick", "skip", "within_top", "simans_a", "simans_b", "draw_weights", "fallback",
-    "epsilon", "positive_margin",
+    "epsilon", "positive_margin", "min_positive_similarity", "max_positive_similarity", "max_positive_rank",
+    "rank_positives",
     "positives_per_anchor", "drop_duplicates_within", "keep_duplicate_positives", "seed", "max_similarity",
     "min_similarity", "absolute_margin", "relative_margin", "reference", "anchors_per_label", "negatives_per_anchor",
     "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids", "negatives_at",

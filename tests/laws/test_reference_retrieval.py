@@ -583,6 +583,30 @@ def test_simans_draws_by_the_similarity_of_the_positive() -> None:
     ][0]
 
 
+def test_positives_that_do_not_deserve_it_are_none() -> None:
+    # Positives 8, 5 and 2 among negatives 7, 6, 5 and 1: of ranks 1, 3 and 4, for an equal one is not nearer.
+    positives, negatives = [8.0, 5.0, 2.0], [7.0, 6.0, 5.0, 1.0]
+    settings: dict[str, Any] = {"positives": "all"}
+
+    def ranks(**options: Any) -> dict[int, int]:
+        found = similar(positives, negatives, rank_positives=3, **settings, **options).columns
+        return dict(zip(found["positive_row"], found["positive_rank"], strict=True))
+
+    assert ranks() == {0: 1, 1: 3, 2: 4}
+    assert similar(positives, negatives, rank_positives=2, **settings).columns["positive_rank"][-1] == 3
+    assert ranks(max_positive_rank=3) == {0: 1, 1: 3}
+    assert ranks(max_positive_rank=2) == {0: 1}
+    assert ranks(min_positive_similarity=5.0) == {0: 1, 1: 3}
+    assert ranks(max_positive_similarity=5.0) == {1: 3, 2: 4}
+    assert ranks(min_positive_similarity=8.5) == {}
+    hardest = similar(positives, negatives, positives="hardest", positives_per_anchor=1, max_positive_rank=3)
+    assert set(hardest.columns["positive_row"]) == {1}
+    # The reference of margins is that of the positives that are left: at most 5 - 0, not 2 - 0.
+    margins: dict[str, Any] = {"absolute_margin": 0.0, "reference": "min", **settings}
+    assert negatives_of(similar(positives, negatives, max_positive_rank=3, **margins)) == [5, 6]
+    assert negatives_of(similar(positives, negatives, **margins)) == [6]
+
+
 def uniform(word: int) -> float:
     return ((word >> 11) + 0.5) / 2**53
 
@@ -868,6 +892,8 @@ def test_the_distance_of_similar_pairs_does_not_move_multi_similarity() -> None:
         ("fallback", {"fallback": "farthest", "within_top": 3}),
         ("within_top", {"within_top": 4, "skip": 3, "negatives": 2}),
         ("within_top", {"within_top": 4, "emit": "pairs", "metric": "euclidean"}),
+        ("similarities of positives", {"min_positive_similarity": 0.5}),
+        ("ranks of positives", {"rank_positives": 5, "emit": "pairs", "metric": "euclidean"}),
         ("simans", {"pick": "simans", "metric": "dot"}),
         ("simans", {"pick": "simans", "within_top": 9}),
         ("draw_weights", {"pick": "random", "draw_weights": True}),

@@ -217,6 +217,13 @@ def drawn_options(task: Task, rng: np.random.Generator) -> dict[str, Any]:
         options |= {"fallback": "farthest", "pick": "nearest", "skip": 0}
     elif rng.random() < 0.3:
         options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 1, 4, 30)
+    if rng.random() < 0.3:
+        options |= {"max_positive_rank": one_of(None, 1, 5), "rank_positives": one_of(None, 3)}
+    if options["metric"] != "euclidean" and rng.random() < 0.3:
+        options |= {
+            "min_positive_similarity": one_of(None, -0.1, 0.3),
+            "max_positive_similarity": one_of(None, 0.5, 0.9),
+        }
     if options["pick"] == "simans":
         within = options["skip"] + options["negatives"] + one_of(0, 1, 4, 30)
         options |= {"within_top": within, "simans_a": one_of(1.0, 50.0), "draw_weights": one_of(False, True)}

@@ -40,7 +40,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "band": tuple(BANDS),
     "pick": tuple(PICKS),
     "positives": tuple(POSITIVE_RULES),
-    "emit": tuple(EMITS),
+    "emit": tuple(name for name in EMITS if name != "lists"),
 }
 CELLS: list[dict[str, str]] = [dict(zip(AXES, names, strict=True)) for names in itertools.product(*AXES.values())]
 
@@ -167,6 +167,14 @@ def drawn_options(world: World, cell: dict[str, str], rng: np.random.Generator) 
         options["scores"] = one_of("negative-distance", "none", *["similarity"] * (metric in ("cosine", "dot")))
     if emit == "pairs" and cell["band"] == "violating" and within and within >= options["margin"]:
         options["drop_duplicates_within"] = 0.0
+    if metric in ("cosine", "dot") and spread.size:
+        near, far = (float(spread[int(share * (spread.size - 1))]) for share in (one_of(0.02, 0.2), one_of(0.5, 0.9)))
+        similar = [1 - x if metric == "cosine" else -x for x in (near, far)]
+        options["max_positive_similarity"] = one_of(None, None, None, similar[0])
+        options["min_positive_similarity"] = one_of(None, None, None, similar[1])
+    if emit in ("triplets", "tuples"):
+        options["max_positive_rank"] = one_of(None, None, None, 1, 3, 40)
+        options["rank_positives"] = one_of(None, None, 1, 8)
     if cell["pick"] == "simans":
         options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 4, 50)
         options |= {"simans_a": one_of(1.0, 40.0), "simans_b": one_of(0.0, 0.1), "draw_weights": one_of(False, True)}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from support import assert_sides_agree
 from worlds import World
 
 import minestream
+from minestream.cli.main import main
+
+DIGITS = Path(minestream.__file__).parent / "data" / "digits.parquet"
 
 OF_LINE: dict[str, Any] = {"metric": "euclidean", "band": "any"}
 LISTED = [(0, 1), (0, 2)]
@@ -52,3 +57,46 @@ def test_multiples_of_the_anchor_are_its_duplicates_and_taken_for_want_of_others
     found = minestream.mine_arrays(rows, world.labels, positives_per_anchor=2, band="any", float64=True)
     assert found.stats.duplicate_positives == 240
     assert max(found.table()["distance_ap"].to_pylist()) > 0.0, "no multiple differs, so nothing was tested"
+
+
+FUNNEL: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "similarity": ({"min_positive_similarity": 0.5}, {"under_min_positive": 2, "lost_every_positive": 1}),
+    "both": ({"min_positive_similarity": 0.5, "max_positive_similarity": 0.9},
+             {"under_min_positive": 2, "over_max_positive": 2, "lost_every_positive": 2}),
+    "rank": ({"max_positive_rank": 1}, {"beyond_max_rank": 3, "lost_every_positive": 1}),
+    "none": ({"rank_positives": 3}, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("name", FUNNEL)
+def test_anchors_that_lose_positives_are_counted(name: str, listed: bool) -> None:
+    """Three queries, with positives of similarities .95 and .3, .95 and .6, .4 and .2, and another row at .35."""
+    queries = np.tile(np.array([[1.0, 0.0]], np.float32), (3, 1))
+    similar = np.array([0.95, 0.3, 0.95, 0.6, 0.4, 0.2, 0.35])
+    corpus = np.stack([similar, np.sqrt(1 - similar**2)], axis=1).astype(np.float32)
+    owners = [0, 0, 1, 1, 2, 2]
+    how: dict[str, Any] = {"qrels": [(owner, row) for row, owner in enumerate(owners)]}
+    if not listed:
+        how = {"labels": [0, 1, 2], "corpus_labels": [*owners, 9], "positives": "all", "band": "any"}
+    options, expected = FUNNEL[name]
+    found = minestream.mine_arrays(queries, corpus=corpus, **how, **options)
+    counted = {key: value for key, value in found.stats.to_dict().items() if key in COUNTERS and value}
+    assert counted == expected
+
+
+COUNTERS = ("under_min_positive", "over_max_positive", "beyond_max_rank", "lost_every_positive")
+
+
+def test_the_report_says_who_lost_positives(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    command = ["mine", str(DIGITS), "-o", str(tmp_path / "o.parquet"), "--max-positive-rank", "1"]
+    assert main([*command, "--min-positive-similarity", "0.95"]) == 0
+    told = capsys.readouterr().out
+    assert "turned down  1,797 of the 1,797 anchors have positives that --min-positive-similarity turns down" in told
+    lost = pq.read_metadata(tmp_path / "o.parquet").num_rows
+    assert f"left out     {1_797 - lost:,} anchors: none of their positives passes" in told
+    assert main(["describe", str(tmp_path / "o.parquet")]) == 0
+    assert f"{1_797 - lost:,} anchors: none of their positives passes" in capsys.readouterr().out
+    assert main([*command, "--min-positive-similarity", "1", "--overwrite"]) == 0
+    told = capsys.readouterr().out
+    assert "no rows      no positive passes --band semi-hard and --min-positive-similarity 1.0" in told

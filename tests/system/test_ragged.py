@@ -83,3 +83,13 @@ def test_runs_of_equal_rows(rows: list[tuple[int, bool]]) -> None:
     runs = [len([*run]) for _, run in groupby(rows)]
     assert ragged.runs(*columns).tolist() == ragged.starts(runs)[:-1].tolist()
     assert ragged.nth_of_run(*columns).tolist() == [place for run in runs for place in range(run)]
+
+
+@given(lists_of_lists, st.data())
+def test_how_many_are_below(lists: list[list[int]], data: st.DataObject) -> None:
+    lists = [sorted(each) for each in lists]
+    asked = data.draw(st.lists(st.tuples(st.integers(0, len(lists) - 1), st.integers(-10, 10)))) if lists else []
+    start, entries = packed(lists)
+    owners, limits = (np.array(each, np.int64) for each in zip(*asked, strict=True)) if asked else (start[:0],) * 2
+    expected = [sum(value < limit for value in lists[owner]) for owner, limit in asked]
+    assert ragged.below(start, entries, owners, limits).tolist() == expected

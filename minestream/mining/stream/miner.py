@@ -28,7 +28,7 @@ from minestream.inputs.files import STREAM, refuse_splits, table_of
 from minestream.inputs.read_options import ReadOptions, find_columns
 from minestream.inputs.source import RowBatch, Source, open_source
 from minestream.mining.negatives import make_task
-from minestream.mining.positives import choose_positives
+from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.mining.stream.latency import Latencies
 from minestream.mining.stream.window import Window
 from minestream.outputs.rows import ShardResult, emit, schema_of
@@ -157,7 +157,10 @@ class StreamMiner:
         setting = SearchContext(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
         with stats.stage("positives"):
             search = partial(search_once, replace(setting, timed=False))
-            task = make_task(loaded, config, anchors, choose_positives(loaded, config, anchors, search), search)
+            deserving = deserving_positives(loaded, config, anchors, search)
+            chosen = choose_positives(loaded, config, anchors, search, deserving)
+            task = make_task(loaded, config, anchors, chosen, search, deserving)
+            deserving.count_into(stats, 0, anchors.size, chosen)
         with stats.stage("negatives"):
             (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)
         table = emit(ShardResult(loaded, config, anchors, task.chosen, found, stats))
