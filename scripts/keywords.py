@@ -30,7 +30,7 @@ from typing import Any, TypedDict
 '''
 EVERY = set(OPTION_FIELDS)
 HIDDEN = {"screen", "block_rows", "batch_rows"}
-MACHINES = {"shard", "engine", "address", "workers"}
+MACHINES = {"shard", "engine", "address", "workers", "both_directions"}
 WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from minestream.cli.tables import sections
@@ -104,6 +104,8 @@ SCREENS = {"i8": "int8", "i16": "int16", "f32": "float32", "scan": "none: every 
 
 def report_text(report: Report, verbose: bool = False) -> str:
     """The closing report; `verbose` adds the options that decided it, the search and the seconds of each stage."""
+    if report.back is not None:  # of --both-directions
+        return "\n\n".join(report_text(each, verbose) for each in (replace(report, back=None), report.back))
     if report.already:
         return sections(notes=[f"already complete: {report.output}", *report.notes])
     tables = {f"wrote {report.output}" if _in_a_file(report) else "mined": once(_outcome(report))}

@@ -294,9 +294,25 @@ MACHINES: tuple[Check[Resources], ...] = (
     Check(lambda r: r.workers is not None and not ENGINES[r.engine].clusters,
           "--workers is for --engine dask or ray",
           "here --threads says how much runs at a time"),
+    Check(lambda r: r.both_directions and (r.shard or r.engine != HERE),
+          "--both-directions is mined by one process, without --shard and --engine",
+          "mine one direction, then the other: exchange INPUT and --corpus, and the columns of --qrels"),
     Check(lambda r: r.workers is not None and r.address,
           "--workers and --address exclude each other",
           "a cluster that runs has its workers"),
+)  # fmt: skip
+
+
+# For --both-directions.
+BOTH: tuple[Check[MineConfig], ...] = (
+    Check(lambda c: not c.two_tables,
+          "--both-directions is for two tables: of one every row is mined for already",
+          "name the other with --corpus"),
+    *barred(
+        {"--anchor-where or --candidate-where": "they would exchange their tables too: --where is for both",
+         "--emit lists": "mine it once for each direction"},
+        "is not for --both-directions",
+    ),
 )  # fmt: skip
 
 
@@ -315,6 +331,7 @@ IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
         "--max-rows": "rows are handed out before it is known how many there will be",
         "--require-rows": "a gate looks at a whole run; count what comes out",
         "--max-short": "a gate looks at a whole run; the report counts short pairs",
+        "--both-directions": "a stream is one table",
     },
     "is not for --window",
 )

@@ -28,10 +28,10 @@ MineOptions = TypedDict("MineOptions", {
     "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
     "scores": str | None, "draw_weights": bool, "order": str, "float64": bool, "list_precision": str, "list_ids": bool,
     "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "vectors": Any, "labels": Any,
-    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None, "engine": str,
-    "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool, "progress": str,
-    "screen": str, "block_rows": int | None, "batch_rows": int,
+    "max_rows": int | None, "require_rows": int | None, "max_short": str | float | None, "both_directions": bool,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "shard": str | None,
+    "engine": str, "address": str | None, "workers": int | None, "resume": bool, "overwrite": bool, "dry_run": bool,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_pipe.

@@ -282,6 +282,7 @@ class MineConfig:
     two_tables: bool = option(False, "derived", "", "Whether there is a --corpus.")
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")
     exclusions: bool = option(False, "derived", "", "Whether there are --exclude or --exclude-rows.")
+    turned: bool = option(False, "derived", "", "Whether lists of pairs are read turned round: by --both-directions.")
 
     @property
     def split_roles(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from minestream.config.checks import MACHINES, VALID, refuse
+from minestream.config.checks import BOTH, MACHINES, VALID, refuse
 from minestream.config.effects import Asked, given_options, remarks
 from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
@@ -90,7 +90,9 @@ def split_options(options: Mapping[str, Any], function: str = "mine") -> tuple[M
     if resources.shard is not None:
         parse_slice(resources.shard)
     refuse(MACHINES, resources)
-    return resolved(MineConfig(**chosen(MineConfig) | tables.derived())), resources, tables
+    config = resolved(MineConfig(**chosen(MineConfig) | tables.derived()))
+    refuse(BOTH if resources.both_directions else (), config)
+    return config, resources, tables
 
 
 def resolved(config: MineConfig) -> MineConfig:

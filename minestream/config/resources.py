@@ -69,6 +69,10 @@ class Resources:
         None, "share", "Output", "Gate: exit 6 when more than P% of the pairs have fewer than k negatives, or none.",
         metavar="P%"
     )  # fmt: skip
+    both_directions: bool = option(
+        False, "flag", "Retrieval",
+        "Mine for the rows of --corpus among those of INPUT, too: a second output beside -o, named NAME.back.parquet."
+    )  # fmt: skip
     memory: str = option(
         "auto", "size", "Resources", "Bound on what is allocated for data. auto (default): 60 % of what is free.",
         metavar="SIZE", use=OFTEN

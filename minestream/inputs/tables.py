@@ -45,6 +45,8 @@ class Sources:
         Whether the corpus is INPUT again, so that the same row is the same item.
     numbered : bool
         Whether lists name rows by number, so that equal numbers in two tables do not mean the same item.
+    both : bool
+        Whether the rows of either table are mined for, among those of the other.
     notes : list of str
     """
 
@@ -57,6 +59,7 @@ class Sources:
     one_input: bool = False
     notes: list[str] = field(default_factory=list)
     numbered: bool = False
+    both: bool = False
 
     def __post_init__(self) -> None:
         if self.corpus is not None and not self.one_input:
@@ -66,6 +69,11 @@ class Sources:
 
     def __iter__(self) -> Iterator[Source]:
         return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
+
+    def turned(self) -> Sources:
+        """The same with the corpus as INPUT."""
+        assert self.corpus is not None
+        return replace(self, anchors=self.corpus, corpus=self.anchors, guides=self.guides[::-1])
 
     @property
     def labeled(self) -> bool:
@@ -163,7 +171,9 @@ def open_sources(
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
     guides = _open_guides(inputs, config, tables, (anchors, corpus))
-    return Sources(anchors, corpus, known, barred, excluded, guides, config.split_roles, notes)
+    return Sources(
+        anchors, corpus, known, barred, excluded, guides, config.split_roles, notes, both=resources.both_directions
+    )
 
 
 def excluded_rows(tables: Tables, by_id: bool) -> ListedRows | None:

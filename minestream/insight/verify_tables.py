@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,8 @@ def _listed(
         pairs, _ = pairs.graded(mined.about["config"]["min_grade"])
     same_files(entries(mined, role), [pairs.identity(role)], PATHS[role])
     left, right = anchors.row_of(), candidates.row_of()
+    if mined.about["config"]["turned"]:
+        pairs = replace(pairs, left=pairs.right, right=pairs.left)
     listed = list(zip(pairs.left.to_pylist(), pairs.right.to_pylist(), strict=True))
     if is_split(mined.about["config"]):  # both sides come from one input: a pair holds in either direction
         listed += [(b, a) for a, b in listed]

@@ -70,7 +70,9 @@ def relation(rows: Rows, a: int, b: int) -> int:
 
     The same from either side, when both may be anchors and there are no windows.
     """
-    if a == b or outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
+    if a == b or (rows.apart > 0 and (a < rows.apart) == (b < rows.apart)):
+        return NEITHER
+    if outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
         return NEITHER
     if is_listed(rows.known_start, rows.known, a, b):  # whatever the groups say
         return POSITIVE
@@ -94,7 +96,7 @@ def lost_to_group(kind: int, wanted: int) -> bool:
 @kernel
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
     """The relation of every slot to anchor a: out_kind int8[n]. A loop over labels alone becomes vector code."""
-    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size + rows.parent.size
+    lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size + rows.parent.size + rows.apart
     if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
         for b in range(out_kind.size):
             out_kind[b] = relation(rows, a, b)

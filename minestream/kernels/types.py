@@ -35,6 +35,7 @@ class Rows(NamedTuple):
     group_forbids: int
     oldest: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: candidates are the slots oldest[a] ... a - 1 only
     until: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: nobody's candidate from this slot on
+    apart: int = 0  # rows on one side of this slot form no pairs; 0: all may
     parent: NDArray[np.int32] = np.empty(0, np.int32)  # [n] or [0]: negatives share it; -1 unknown, shared with none
 
 

@@ -46,11 +46,12 @@ def without_negative(loaded: Dataset, anchors: NDArray[np.int32], level: str) ->
     Groups, lists and duplicates are not looked at.
     """
     label, parent = loaded.rows.label, loaded.rows.parent
-    there = (np.arange(label.size) >= loaded.first_candidate) & (loaded.unlabeled_negatives | (label >= 0))
+    slots, table = np.arange(label.size), loaded.table("candidate")
+    there = (slots >= table.first) & (slots < table.end) & (loaded.unlabeled_negatives | (label >= 0))
     every = np.bincount(parent[there & (parent >= 0)], minlength=int(parent.max(initial=0)) + 1)
     alike = np.bincount(label[there & (label >= 0)], minlength=int(label.max(initial=0)) + 1)
     known, labelled = parent[anchors] >= 0, label[anchors] >= 0
-    itself = there[anchors] if loaded.first_candidate == 0 else np.zeros(anchors.size, bool)
+    itself = there[anchors]  # it is no candidate of its own
     alone = known & (every[parent[anchors]] == np.where(labelled, alike[label[anchors]], itself))
     causes = {f"their {level} is null": int((~known).sum()), f"no other label shares their {level}": int(alone.sum())}
     return {why: count for why, count in causes.items() if count}

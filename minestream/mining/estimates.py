@@ -11,7 +11,6 @@ import numpy as np
 
 from minestream.config.derived import needs_finishing
 from minestream.kernels.jit import running_seconds
-from minestream.mining.plan import cut_shards
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of
@@ -55,7 +54,8 @@ def _mine_some(mining: Mining, count: int, mine: Mine) -> tuple[float, float]:
     some = copy.copy(mining)
     some.progress = Progress(Silent())
     some.anchors = np.sort(np.random.default_rng(0).permutation(mining.anchors)[:count])
-    some.plan = replace(mining.plan, shards=cut_shards(mining.config, mining.loaded.positives[some.anchors]))
+    shards, some.turn = mining.cut(some.anchors)
+    some.plan = replace(mining.plan, shards=shards)
     parts = range(len(some.plan.shards))
     work = some.work(parts)
     for _, result in mine(some, parts):

@@ -124,6 +124,8 @@ def with_left_out(report: Report) -> Report:
     """The report with what was left out among its notes, for the library: the command line prints tables of it."""
     if SPEAKS_OPTIONS.get():
         return report
+    if report.back is not None:
+        report = replace(report, back=with_left_out(report.back))
     stats = report.stats.with_means() if report.complete else {}  # those of a plan are of a few shards
     rows = left_out_rows(report.source, stats, report.config, report.columns)
     said = (f"{name}: {text}" for name, text, *_ in rows)

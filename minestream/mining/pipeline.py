@@ -9,13 +9,14 @@
 4. `mine_shards` finds the positives of the anchors (positives.py), what negatives must satisfy (negatives.py), and the
    negatives (search/), for as many shards at a time as memory allows.
 5. `write_part` makes rows of each shard's result (outputs/rows.py) and writes them as a part (outputs/parts.py).
+   With --both-directions the run has two outputs (ways.py), whose shards are searched together.
 6. `publish` (publish.py) checks the gates, makes what depends on all rows (outputs/finish.py), and gives the output its
    name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,14 +40,15 @@ from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
 from minestream.mining.outcome import with_left_out
 from minestream.mining.positives import choose_positives, count_duplicate_positives, deserving_positives
-from minestream.mining.publish import finished_report, publish
+from minestream.mining.publish import finished_report
 from minestream.mining.shards import Mining
-from minestream.mining.slices import slice_of, slice_target
+from minestream.mining.slices import slice_target
 from minestream.mining.stream.run import mine_stream
+from minestream.mining.ways import Part, begun, in_turn, joined, part_of, published, ways_of
 from minestream.outputs.origin import refuse_changes
 from minestream.outputs.parts import PartWriter
 from minestream.outputs.rows import ShardResult, emitted
-from minestream.outputs.run import Run, default_output
+from minestream.outputs.run import default_output
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
@@ -112,38 +114,49 @@ def _mine_tables(
     driver = Driver(config, resources, progress_callback)
     given = given_tables(inputs, tables, resources)
     look = partial(driver.open, inputs, tables)
-    finished = None if resources.dry_run else checked(output, config, resources, given, look)
-    read = [] if resources.dry_run else marks_of(given)
-    if finished is not None and finished.get("read") == read and all(table.in_files for table in given):
-        return finished_report(output, finished, given, resources)
+    ways = ways_of(output, config, resources, [] if resources.dry_run else marks_of(given))
+    finished = [None if resources.dry_run else checked(way.output, way.config, resources, given, look) for way in ways]
+
+    def reports(made: Iterable[Report] = ()) -> Report:  # of each output: it was there, or is made
+        new = iter(made)
+        each = zip(ways, finished, strict=True)
+        return joined(
+            next(new) if old is None else finished_report(way.output, old, given, resources) for way, old in each
+        )
+
+    as_read = all(found and found.get("read") == way.read for way, found in zip(ways, finished, strict=True))
+    if as_read and all(table.in_files for table in given):
+        return reports()
     with driver:  # closes all that the run opens
         sources = driver.open(inputs, tables)
-        if finished is not None:
-            refuse_changes(sources, f"{output.final} was mined from something else", finished, driver.progress)
-            return finished_report(output, finished, given, resources)
+        if None not in finished:
+            for way, found in zip(ways, finished, strict=True):
+                what = f"{way.output.final} was mined from something else"
+                refuse_changes(way.sources(sources), what, found or {}, driver.progress)
+            return reports()
         mining = Mining(driver, sources, output.scratch)  # reads the dataset, chooses the anchors, plans the shards
         if resources.dry_run:
             return estimated(mining, mining.report(None, [], complete=False), mine_shards)
-        run = output.start(
-            driver.held, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
-            fingerprint=config.fingerprint(), source=sources.identity(), columns=mining.columns(),
-            parts=len(mining.plan.shards), others=sources.others(), read=read, **slice_of(mining),
-        )  # fmt: skip
-        todo = [index for index in run.indices if run.finished(index) is None]
-        mining.begin(run.indices, todo)
+        for way, found in zip(ways, finished, strict=True):
+            if found is not None:
+                way.same(found, sources)
+        parts = begun(mining, ways, finished)
+        todo = in_turn(parts)
+        mining.begin([shard for part in parts for shard in part.shards], todo)
         if resources.engine == HERE:
-            _mine_here(mining, run, todo)
+            _mine_here(mining, parts, todo)
         else:
-            mine_on_workers(mining, run, todo, inputs, tables)
-        return publish(mining, run)
+            mine_on_workers(mining, parts[0].run, todo, inputs, tables)
+        return reports(published(mining, parts))
 
 
-def _mine_here(mining: Mining, run: Run, todo: Sequence[int]) -> None:
+def _mine_here(mining: Mining, parts: Sequence[Part], todo: Sequence[int]) -> None:
     """Mine shards in this process; while one is mined, the part of the one before is written."""
-    run.together = mining.together(todo)
+    for part in parts:
+        part.run.together = mining.together(todo)
     with mining.recording_rate(), Behind() as writing:
         for index, result in mine_shards(mining, todo):
-            writing.run(partial(write_part, run, index, result))
+            writing.run(partial(write_part, *part_of(parts, index), result))
 
 
 def write_part(run: PartWriter, index: int, result: ShardResult) -> None:
@@ -188,7 +201,7 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
         chosen, found = task.chosen.of_anchors(first, first + own.size), next(negatives)
         deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
-        yield index, ShardResult(loaded, config, own, chosen, found, stats.taken())
+        yield index, ShardResult(mining.direction_of(index).loaded, config, own, chosen, found, stats.taken())
         meter.advance(work.rows * own.size / max(1, anchors.size))
         first += own.size
     meter.begin_stage(0.0)

@@ -19,14 +19,17 @@ from minestream.outputs.target import Target
 from minestream.system.stats import Report, ShardStats, merged
 
 
-def publish(mining: Mining, run: Run) -> Report:
-    """Check the gates, run the finishing pass if there is one, and put the output under its name."""
+def publish(mining: Mining, run: Run, turned: bool = False) -> Report:
+    """Check the gates, run the finishing pass if there is one, and put the output under its name.
+
+    turned : whether it is the second output of --both-directions
+    """
     config, parts = mining.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
     paths = [run.part_path(index) for index in run.indices]
     rows = None
     if mining.resources.shard is None:  # the finishing pass of slices is left to merge
-        rows = finished_rows(config, paths, mining.keys(), total, mining.searcher.plan.bytes["room"])
+        rows = finished_rows(config, paths, mining.keys(turned), total, mining.searcher.plan.bytes["room"])
     if not (config.emit == "pairs" or config.max_uses is not None):  # these are counted by the finishing pass
         check_gates(mining.resources, total)
 
@@ -35,7 +38,7 @@ def publish(mining: Mining, run: Run) -> Report:
         return total.answer()
 
     def report() -> Report:
-        return mining.report(run.target.final, [total])
+        return mining.report(run.target.final, [total], turned=turned)
 
     mining.progress.stage("publish", len(parts), "parts")
     files = run.publish(counts=counts, replace_parts=rows, extra=lambda: report().record())
@@ -57,6 +60,8 @@ def finished_report(
     source = recorded["source"]
     theirs = sum(file["rows"] or 0 for file in manifest["source"] if file.get("role") == "corpus")
     sizes = {"INPUT": source | {"rows": source["rows"] - theirs}, "--corpus": source | {"rows": theirs}}
+    if config.get("turned"):
+        sizes = dict(zip(sizes, reversed(sizes.values()), strict=True))
     kept |= {"inputs": tables_read(given, sizes), "files": tuple(manifest["files"])}
     stats = ShardStats.from_dict(recorded["stats"])
     check_gates(resources, stats, f"{output.final} was complete before, and stays; mined again it has the same rows")

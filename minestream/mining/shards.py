@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from minestream._version import VERSION
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS, HERE
 from minestream.errors import InputError, UsageError
+from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.draws import Keys
 from minestream.inputs.tables import Sources
 from minestream.kernels.jit import running_seconds
@@ -44,12 +45,23 @@ def _refuse_without_labels(config: MineConfig) -> None:
         )
 
 
+BOTH = "the plan is that of both directions: of the rows of INPUT among those of --corpus, and the other way round"
+
+
 class RoundWork(NamedTuple):
     """The work of one round: searching positives, searching negatives, writing rows; in units of search/work.py."""
 
     positives: float
     negatives: float
     rows: float
+
+
+class Direction(NamedTuple):
+    """One way of mining two tables, or the only one: which rows are mined for, and what its output records."""
+
+    loaded: Dataset
+    sources: Sources
+    config: MineConfig
 
 
 class Mining:
@@ -70,10 +82,14 @@ class Mining:
     ----------
     loaded, searcher : Dataset, Searcher
         The dataset, and the object that searches it.
+    directions : list of Direction
+        One, or with --both-directions two, which are mined together.
     anchors : int32[A]
-        Their slots, ascending.
+        Their slots, ascending: those of the first direction, then those of the second.
     plan : Plan
         Its shards are ranges of `anchors`.
+    turn : int
+        How many of the shards are those of the first direction.
     schema : pa.Schema
         Of the output rows.
     work_done : float
@@ -88,19 +104,33 @@ class Mining:
         if not sources.labeled:
             _refuse_without_labels(self.config)
         self.loaded, self.searcher = driver.dataset(sources, beside)
-        self.anchors = choose_anchors(self.loaded, self.config)
-        store, positives = self.loaded.store, self.loaded.positives[self.anchors]
-        candidates = store.rows - self.loaded.first_candidate
-        self._pairs = candidates + (np.full(positives.size, candidates) if self.loaded.labels.multiple else positives)
-        shards = cut_shards(self.config, positives)
+        self.directions = [Direction(view, sources, self.config) for view in self.loaded.views()]
+        if self.loaded.both:
+            turned = Direction(self.directions[1].loaded, sources.turned(), replace(self.config, turned=True))
+            self.directions[1] = turned
+        self.anchors = np.concatenate([choose_anchors(each.loaded, self.config) for each in self.directions])
+        positives, candidates = self.loaded.positives[self.anchors], self.loaded.candidates_of(self.anchors)
+        self._pairs = candidates + (candidates if self.loaded.labels.multiple else positives)
+        shards, self.turn = self.cut(self.anchors)
         self.searcher.settle(*self._largest_shard(shards))
         self.plan: Plan = make_plan(
             self.config, self.resources, shards, self.searcher, positives, int(self._pairs.sum())
         )
-        self.schema = schema_of(self.loaded, self.config)
+        self.schema = schema_of(self.directions[0].loaded, self.config)
         self._check_weighted()
         for note in self.notes():
             self.progress.note(note)
+
+    def cut(self, anchors: NDArray[np.int32]) -> tuple[tuple[tuple[int, int], ...], int]:
+        """Ranges of some anchors, each of one direction, and how many of them are of the first."""
+        turn = np.searchsorted(anchors, self.loaded.tables[1].first) if self.loaded.both else anchors.size
+        shards = [cut_shards(self.config, self.loaded.positives[some]) for some in np.split(anchors, [turn])]
+        own, other = shards[0], [(first + int(turn), end + int(turn)) for first, end in shards[1]]
+        return (*own, *other[: len(other) * self.loaded.both]), len(own)
+
+    def direction_of(self, index: int) -> Direction:
+        """The direction of a shard."""
+        return self.directions[index >= self.turn]
 
     @property
     def rate_key(self) -> str:
@@ -196,12 +226,12 @@ class Mining:
         """The input columns used, by role."""
         return self.sources.columns_used()
 
-    def keys(self) -> dict[str, Keys]:
+    def keys(self, turned: bool = False) -> dict[str, Keys]:
         """Draw keys and key order by source row, of anchors and candidates, for draws over the whole output."""
-        return {role: self._keys_of(role) for role in ("anchor", "candidate")}
+        return {role: self._keys_of(self.directions[turned].loaded, role) for role in ("anchor", "candidate")}
 
-    def _keys_of(self, role: str) -> Keys:
-        loaded, table = self.loaded, self.loaded.table(role)
+    def _keys_of(self, loaded: Dataset, role: str) -> Keys:
+        table = loaded.table(role)
         own = slice(table.first, table.end)
         draw_key, rank = np.zeros(table.source_rows, np.uint64), np.zeros(table.source_rows, np.int64)
         at = loaded.source_row[own]
@@ -212,27 +242,37 @@ class Mining:
         """Notes for the user, one line each."""
         return self.driver.notes(self.sources, self.searcher)
 
-    def report(self, output: object, parts: list[ShardStats], complete: bool = True) -> Report:
-        """The report of the run so far."""
-        loaded, sources = self.loaded, self.sources
+    def report(self, output: object, parts: list[ShardStats], complete: bool = True, turned: bool = False) -> Report:
+        """The report of the run so far, or of its second direction."""
+        loaded, sources, config = self.directions[turned]
         source = {
             "rows": loaded.source_rows, "dimension": sources.dimension, "dtype": str(sources.dtype),
             "dropped": loaded.dropped, "rows_taking_part": loaded.rows_taking_part,
-            "without_positive": without_positive(loaded, self.config), "listed": loaded.listed,
+            "without_positive": without_positive(loaded, config), "listed": loaded.listed,
         }  # fmt: skip
         if self.config.negatives_at is not None:
-            source["without_negative"] = without_negative(loaded, self.anchors, self.config.negatives_at)
+            of_table = loaded.positives[self.anchors] > 0 if self.loaded.both else slice(None)
+            source["without_negative"] = without_negative(loaded, self.anchors[of_table], self.config.negatives_at)
         if self.config.two_tables:
             source |= {"queries": loaded.tables[0].source_rows, "corpus": loaded.tables[1].source_rows}
             source["dropped_queries"] = loaded.dropped_queries
+        facts = dict(self.plan.facts)
+        if self.loaded.both and complete:
+            own = slice(self.turn, None) if turned else slice(self.turn)
+            shards = self.plan.shards[own]
+            some = slice(shards[0][0], shards[-1][1])
+            rows = projected_rows(config, loaded.positives[self.anchors[some]]).sum()
+            facts |= {"anchors": some.stop - some.start, "shards": len(shards), "rows_at_most": int(rows)}
+            facts |= {"pairs_to_compute": int(self._pairs[some].sum())}
         recorded = {
-            "config": self.config.to_dict(), "columns": self.columns(), "source": source,
-            "plan": dict(self.plan.facts) if complete else self.plan.facts | self.plan.means,
+            "config": config.to_dict(), "columns": sources.columns_used(), "source": source,
+            "plan": facts if complete else facts | self.plan.means,
         }  # fmt: skip
+        notes = self.notes() if complete or not self.loaded.both else [*self.notes(), BOTH]
         total = merged([self.driver.reading, *parts])
         used = {"screen": ", ".join(self.searcher.screens)} if self.searcher.screens else {}
         return self.driver.report(
-            output, recorded, total, notes=(*self.notes(), *total.notes()), complete=complete,
+            output, recorded, total, notes=(*notes, *total.notes()), complete=complete,
             effort=self.plan.means | used | asdict(self.searcher.effort),
         )  # fmt: skip
 

@@ -183,9 +183,10 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
         raise InputError(f"the manifest of {place} records a command that minestream does not write", MINE_AGAIN)
     if not os.path.isdir(folder):
         raise InputError(f"the run started in {folder}, which is no folder here", MINE_AGAIN)
-    out = new or ("" if "slice" in manifest else mined.removesuffix(MANIFEST))
+    named_by_other = "slice" in manifest or manifest.get("config", {}).get("turned")
+    out = new or ("" if named_by_other else mined.removesuffix(MANIFEST))
     same = os.path.realpath(os.path.join(folder, words[-1])) == os.path.realpath(out)
-    if out and not same:  # a slice is named by the OUT that it is of
+    if out and not same:  # a slice is named by the OUT that it is of, as is the second output of --both-directions
         here = "://" in out or os.path.realpath(folder) == os.path.realpath(os.curdir)
         words[-1] = out if here else os.path.abspath(out)
     return words[1:], folder

@@ -106,8 +106,13 @@ def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.int32]) -> NDArra
 
 
 def _large_labels(setting: SearchContext, rule: Rule) -> NDArray[np.int32]:
-    """The label of each slot where a search for negatives gains by keeping its rows apart, else -1; int32[n]."""
+    """The label of each slot where a search for negatives gains by keeping its rows apart, else -1; int32[n].
+
+    Of two tables that search each other it is the table, 0 or 1.
+    """
     rows = setting.loaded.rows
+    if rows.apart:
+        return _sides(rows)
     if rule.wanted != NEGATIVE or rows.set_start.size:
         return np.full(rows.label.size, -1, np.int32)
     counts = np.bincount(rows.label[rows.label >= 0])
@@ -154,7 +159,7 @@ def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
         enough += int(ragged.lengths(start).max(initial=0))
     if equal is None or np.bincount(equal).max(initial=0) <= enough:
         return candidates
-    classes = [each for each in (rows.label, rows.group, rows.parent) if each.size]
+    classes = [each for each in (rows.label, rows.group, rows.parent) if each.size] + [_sides(rows)] * (rows.apart > 0)
     keys: list[NDArray[Any]] = [rows.rank, *classes, equal]
     order = np.lexsort(keys)
     order = order[candidates[order]]
@@ -167,11 +172,19 @@ def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
     return offered
 
 
+def _sides(rows: Rows) -> NDArray[np.int32]:
+    """Which of two tables that search each other each slot is of, 0 or 1; 0 where none do."""
+    return (np.arange(rows.label.size) >= (rows.apart or rows.label.size)).astype(np.int32)
+
+
 def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
     """Of equal rows of one parent keep only the first, in key order, among which every label and group finds enough."""
-    order, parent = np.flatnonzero(offered), rows.parent if rows.parent.size else np.zeros_like(equal)
-    order = order[np.lexsort((rows.rank[order], parent[order], equal[order]))]
-    for first, end in itertools.pairwise([*ragged.runs(equal[order], parent[order]).tolist(), order.size]):
+    order = np.flatnonzero(offered)
+    kinds = [each[order] for each in (rows.parent, _sides(rows), equal) if each.size]
+    keys: list[NDArray[Any]] = [rows.rank[order], *kinds]
+    by = np.lexsort(keys)
+    order = order[by]
+    for first, end in itertools.pairwise([*ragged.runs(*(kind[by] for kind in kinds)).tolist(), order.size]):
         if end - first <= enough:
             continue
         members = order[first:end]

@@ -89,7 +89,7 @@ def search_work(loaded: Dataset, anchors: NDArray[np.int32], pairs: int, rule: R
     """The work of a search for so many pairs of these anchors. In a sweep one product serves two anchors."""
     dimension, count = loaded.store.dimension, anchors.size
     candidates = loaded.store.rows - loaded.first_candidate
-    products = float(count) * candidates
+    products = float(loaded.candidates_of(anchors).sum())
     if not swept:
         return Work(0.0, SCANNED * products * (dimension + PRODUCT), 0.0)
     matching = products if loaded.labels.multiple else partners(loaded, anchors, rule.wanted)
@@ -108,7 +108,7 @@ def partners(loaded: Dataset, anchors: NDArray[np.int32], wanted: int) -> float:
     positives, parent, first = float(loaded.positives[anchors].sum()), loaded.rows.parent, loaded.first_candidate
     if wanted != NEGATIVE:
         return positives
-    every = float(anchors.size) * (loaded.store.rows - first)
+    every = float(loaded.candidates_of(anchors).sum())
     if parent.size:
         of_parent = np.bincount(parent[first:] + 1, minlength=int(parent.max(initial=0)) + 2)
         of_parent[0] = 0  # an unknown one is shared with none

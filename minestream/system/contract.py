@@ -172,6 +172,8 @@ CONTRACT = (
 
     Key("result.columns", "object", "the input columns used, by role", f"{MINED} profile describe"),
     Key("result.plan", "object", "pairs to compute, shards (parts), bytes; of a plan also memory and seconds", MINED),
+    Key("result.back", "object or null", "with --both-directions: counters, left_out and notes of the second output",
+        MINED),
     Key("result.effort", "object", "with MINESTREAM_EFFORT=1: the work of the search, which varies", "mine"),
     Key("result.table", "object", "the table of scores: its name and checksum", "refilter"),
     Key("result.batches", "array of integer", "how many batches each epoch has", "batch"),

@@ -15,7 +15,7 @@ from minestream.system.contract import contract, left_out, output_entry, stages
 from minestream.system.values import many, verb
 
 WAITED = "read: waiting for input"  # a stage within another
-NOT_RECORDED = ("effort", "inputs", "files", "subcommand")  # in a manifest: it lists files and what was read
+NOT_RECORDED = ("effort", "inputs", "files", "subcommand", "back")  # in a manifest: it lists files and what was read
 
 
 @dataclass(slots=True)
@@ -171,6 +171,8 @@ class Report:
     inputs, files : tuple of dict
         The tables read and the files of the output, as to_dict lists them.
     subcommand : {"mine", "merge"}
+    back : Report or None
+        Of the second output, with --both-directions.
     """
 
     output: str | None
@@ -189,6 +191,7 @@ class Report:
     inputs: tuple[dict[str, Any], ...] = ()
     files: tuple[dict[str, Any], ...] = ()
     subcommand: str = "mine"
+    back: Report | None = None
 
     def __repr__(self) -> str:
         done = "already complete" if self.already else f"{self.seconds:.1f} s" if self.complete else "a dry run"
@@ -245,11 +248,14 @@ class Report:
             causes += left_out(f"pairs of {option}", found["left_out"])
         state = "already_complete" if self.already else "complete" if self.complete else "plan"
         outputs = [] if self.output is None else [output_entry(self.output, self.files, self.stats.rows)]
+        back = None if self.back is None else self.back.to_dict()
+        outputs += [] if back is None else back["outputs"]
         return contract(
             self.subcommand, state=state, command=self.command, folder=self.folder, inputs=list(self.inputs),
             outputs=outputs, seconds={"total": self.seconds, "stages": stages(seconds)}, counters=counted,
             left_out=causes, notes=list(self.notes), configuration=self.config,
-            result={"columns": self.columns, "plan": self.plan},
+            result={"columns": self.columns, "plan": self.plan}
+            | {"back": back and {name: back[name] for name in ("counters", "left_out", "notes")}},
         )  # fmt: skip
 
 

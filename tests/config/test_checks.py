@@ -23,6 +23,7 @@ TABLES: dict[str, tuple[tuple[checks.Check[Any], ...], Any]] = {
     "MACHINES": (checks.MACHINES, Resources()),
     "UNCUT": (checks.UNCUT, Resources()),
     "IN_WINDOWS": (checks.IN_WINDOWS, Resources()),
+    "BOTH": (checks.BOTH, resolved(MineConfig(two_tables=True))),
     "HANDED_OUT": (checks.HANDED_OUT, resolved(MineConfig())),
 }
 
@@ -171,6 +172,8 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
         ("--require-rows and --max-short", {"shard": "1/2", "max_short": "5"}, {"max_short": "5"}),
         ("--address is that of a cluster", {"address": "a"}, DASK | {"address": "a"}),
         ("--workers is for --engine dask", {"workers": 2}, DASK | {"workers": 2}),
+        *(("--both-directions is mined by one process", {"both_directions": True} | given, given)
+          for given in ({"shard": "1/2"}, DASK)),
         ("--workers and --address", DASK | {"workers": 2, "address": "a"}, DASK | {"workers": 2}),
     ]),
     "UNCUT": (Resources, [("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {})]),
@@ -178,6 +181,13 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
         ("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {}),
         ("--resume is not for --window", {"resume": True}, {"overwrite": True}), ("--max-rows is", {"max_rows": 1}, {}),
         ("--require-rows is", {"require_rows": 1}, {}), ("--max-short is", {"max_short": "5"}, {}),
+        ("--both-directions is", {"both_directions": True}, {}),
+    ]),
+    "BOTH": (MineConfig, [
+        ("--both-directions is for two tables", {}, {"two_tables": True}),
+        *(("--anchor-where or --candidate-where is not", {"two_tables": True, name: "a > 1"}, {"two_tables": True})
+          for name in ("anchor_where", "candidate_where")),
+        ("--emit lists is not", {"two_tables": True, "emit": "lists"}, {"two_tables": True}),
     ]),
     "HANDED_OUT": (MineConfig, [
         ("--order shuffled needs all rows", {"order": "shuffled"}, {}), ("--max-uses needs", {"max_uses": 3}, {}),

@@ -422,6 +422,13 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "candidate_where": _role_where,
 }
 
+
+def _turns(drawing: Drawing) -> bool:
+    """Whether the world can be mined both ways: rows to exclude are named as rows of the first table."""
+    alike = drawing.world.corpus is not None and drawing.world.excluded_rows is None and drawing.way == "tables"
+    return alike and not any(drawing.get(name) for name in ("anchor_where", "candidate_where"))
+
+
 # What must change no row, drawn for each run anew.
 HOW: dict[str, Callable[[Drawing], Any]] = {
     "screen": lambda d: d.one_of("scan", "f32", "i16", "i8", "auto"),
@@ -429,6 +436,7 @@ HOW: dict[str, Callable[[Drawing], Any]] = {
     "block_rows": lambda d: d.now_and_then(0.5, 1, 7, 37, 64),
     "batch_rows": lambda d: d.now_and_then(0.15, 3, 13, 64),
     "memory": lambda d: d.now_and_then(0.1, "256M"),
+    "both_directions": lambda d: d.now_and_then(0.5, True) if _turns(d) else None,
 }
 MODES = ("plain", "plain", "plain", "plain", "filtered", "filtered", "preset", "farthest")
 OF_PAIRS = ("epsilon", "far pairs")

@@ -70,6 +70,14 @@ class World:
         """Whether rows are named, which takes ids of tables."""
         return any(each is not None for each in (self.known, self.excluded, self.excluded_rows))
 
+    def turned(self) -> World:
+        """The world with its tables exchanged."""
+        assert self.corpus is not None
+        known, excluded = (
+            None if pairs is None else tuple((b, a) for a, b in pairs) for pairs in (self.known, self.excluded)
+        )
+        return replace(self, queries=self.corpus, corpus=self.queries, known=known, excluded=excluded)
+
     def only(self, rows: list[int], of_corpus: bool = False) -> World:
         """The world without the other rows of a table, and without what is listed of them."""
         place = {row: number for number, row in enumerate(rows)}

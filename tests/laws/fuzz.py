@@ -185,6 +185,8 @@ def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, i
         return _mined_by_miner(table, given, rows)
     if world.corpus is not None:
         given["corpus"] = cut(table_of(world.corpus), rows)
+    if into not in ("file", "parquet"):
+        given.pop("both_directions", None)
     if into == "batches":
         return mine_batches(table, **given).read_all(), None
     source: Any = table
@@ -259,6 +261,11 @@ def _check_run(case: Case, run: Options, answer: Answer, folder: Path) -> Found:
     difference = first_difference(answer.columns, table)
     if difference or counts not in (None, answer.counts):
         return Found("different", f"{difference} (counts {counts}, expected {answer.counts})", "rows")
+    if run.get("both_directions") and run["into"] in ("file", "parquet"):
+        answer = answer_of(case.world.turned(), case.options | {"arrays": False}, case.way)
+        difference = first_difference(answer.columns, pq.read_table(folder / "out.back.parquet"))
+        if difference and not (answer.must or answer.may or answer.unsaid):
+            return Found("different", f"the other direction: {difference}", "turned rows")
     return Found("mined")
 
 

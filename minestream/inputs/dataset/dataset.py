@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,8 @@ class Dataset:
         Whether rows without a label, where any take part, may be negatives.
     listed : dict
         By option what became of the pairs of a list: how many it has, how many are used, why others are left out.
+    both : bool
+        Whether the rows of either table are anchors, and those of the other their candidates.
     equal : int32[n] or None
         Equal for rows that are equal element by element, so that their distances from any row are equal; None:
         unknown. Rows with equal rows.twin are duplicates, which under cosine may differ in length.
@@ -91,6 +93,7 @@ class Dataset:
     equal: NDArray[np.int32] | None = None
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped_queries: dict[str, int] = field(default_factory=dict)
+    both: bool = False
 
     def table(self, role: str) -> Table:
         """The table that holds the rows of a role."""
@@ -99,7 +102,26 @@ class Dataset:
     @property
     def first_candidate(self) -> int:
         """The first slot of the candidates."""
-        return self.tables[1].first
+        return 0 if self.both else self.tables[1].first
+
+    def candidates_of(self, anchors: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How many rows are candidates of each anchor, itself among them: int64[A]."""
+        own, other = (table.end - table.first for table in self.tables)
+        return np.where(self.both & (anchors >= self.tables[1].first), own, other)
+
+    def views(self) -> list[Dataset]:
+        """The same rows as each table's anchors see them: one, or of both directions two."""
+        if not self.both:
+            return [self]
+        queries = np.arange(self.store.rows) < self.tables[1].first
+        other = {cause: count - self.dropped_queries.get(cause, 0) for cause, count in self.dropped.items()}
+        return [
+            replace(self, both=False, positives=np.where(queries, self.positives, 0)),
+            replace(
+                self, both=False, positives=np.where(queries, 0, self.positives), tables=self.tables[::-1],
+                dropped_queries={cause: count for cause, count in other.items() if count},
+            ),
+        ]  # fmt: skip
 
     @property
     def source_rows(self) -> int:

@@ -235,12 +235,15 @@ def positive_counts(labels: Labels, rows: Rows, first_candidate: int) -> NDArray
     """An upper bound of the positives of each row among the slots from `first_candidate` on, int64[n]; 0 if none.
 
     Pairs that share several labels, or are listed and share a label, count more than once. With two tables
-    (first_candidate > 0) the rows of the second have none.
+    (first_candidate > 0) the rows of the second have none, or those among the first where each searches the other.
     """
     n = labels.code.size
-    counts = _by_label(labels, rows, first_candidate) + _by_list(rows, n)
-    counts -= _barred_by_label(labels, rows, n)
-    if first_candidate:
+    second = np.arange(n) >= first_candidate
+    counts = _by_label(labels, rows, second)
+    if rows.apart:
+        counts[second] = _by_label(labels, rows, ~second)[second]
+    counts += _by_list(rows, n) - _barred_by_label(labels, rows, n)
+    if first_candidate and not rows.apart:
         counts[first_candidate:] = 0
     return counts
 
@@ -249,11 +252,11 @@ def _groups_forbid(rows: Rows) -> bool:
     return bool(rows.group.size and rows.group_forbids & FORBIDS_POSITIVES)
 
 
-def _by_label(labels: Labels, rows: Rows, first_candidate: int) -> NDArray[np.int64]:
+def _by_label(labels: Labels, rows: Rows, candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
     member, codes = labels.members()
     if not member.size:
         return np.zeros(labels.code.size, np.int64)
-    candidate = member >= first_candidate
+    candidate = candidates[member]
     per_member = np.bincount(codes[candidate], minlength=int(codes.max()) + 1)[codes] - candidate
     if _groups_forbid(rows):
         in_group = rows.group[member] >= 0

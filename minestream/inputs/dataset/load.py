@@ -145,7 +145,7 @@ class _Joined:
             own_rows, self.labels, self.sources.labeled, positives,
             None if guide is None else guide.guide(tables, source_rows, workers), dropped, self.sources.one_input,
             self.notes, self.group_values, self._unlabeled_negatives(), equal, self.listed,
-            dict(self.dropped[0]),
+            dict(self.dropped[0]), self.sources.both,
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -195,10 +195,13 @@ class _Joined:
         barred = self._listed(self.sources.barred, tables, n, "--exclude", self._same_items(tables))
         rows = Rows(
             self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
-            twin, np.concatenate(rank), np.concatenate(keys), square, forbids, parent=self._parents(),
+            twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
+            apart=tables[1].first if self.sources.both else 0, parent=self._parents(),
         )  # fmt: skip
         if "--qrels" in self.listed and rows.barred_start.size:
-            self._leave_out("--qrels", EXCLUDED, self.listed["--qrels"]["used"] - self._distinct(*usable_known(rows)))
+            left, right = usable_known(rows)
+            used = self._distinct(left[left < tables[0].end], right[left < tables[0].end])  # not those turned round
+            self._leave_out("--qrels", EXCLUDED, self.listed["--qrels"]["used"] - used)
         return rows
 
     def _parents(self) -> NDArray[np.int32]:
@@ -262,7 +265,7 @@ class _Joined:
                 self.notes += [text] * bool(count)
         if not left.size and listed is None:
             return NO_ROWS, NO_CODES
-        return csr(n, left, right, both_ways=tables[0] is tables[1])
+        return csr(n, left, right, both_ways=tables[0] is tables[1] or self.sources.both)
 
     def _slots(
         self, ends: tuple[pa.Array, pa.Array], role: int, table: Table, name: str, notes: list[str]
@@ -319,7 +322,7 @@ class _Joined:
         """The number of positives of each slot; InputError if no anchor has one, or there can be no negative."""
         config, labels = self.config, self.labels
         positives = positive_counts(labels, rows, tables[1].first)
-        if tables[0] is not tables[1]:
+        if tables[0] is not tables[1] and not self.sources.both:
             positives[tables[0].end :] = 0  # candidates are no anchors, not even if there are no queries
         if config.listed_positives:
             if self.sources.known is None:  # nothing is mined, only neighbours are searched
@@ -336,7 +339,7 @@ class _Joined:
         else:
             self._refuse_labels(positives, tables)
         without = int((positives[: tables[0].end] == 0).sum())
-        if without and config.two_tables:
+        if without and config.two_tables and not self.sources.both:  # else the report of each direction says it
             have, are = verb(without, "have"), verb(without, "are")
             self.notes.append(f"{many(without, 'query')} {have} no positive and {are} skipped")
         return positives
