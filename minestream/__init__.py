@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from minestream.mining.batches import mine_batches, mine_pipe
     from minestream.mining.merge import merge
     from minestream.mining.pipeline import mine
+    from minestream.mining.select.run import select
     from minestream.mining.stream.miner import Miner
     from minestream.outputs.sample import sample
     from minestream.outputs.trainers.export import export
@@ -51,7 +52,7 @@ __all__ = [
     "MineConfig", "Mined", "Miner", "MinestreamError", "OutputError", "Report", "Resources", "RunInterruptedError",
     "TransientError", "UsageError", "VerifyMismatchError", "__version__", "apply", "batch", "compare",
     "contrastive_loss", "describe", "describe_html", "export", "fit", "merge", "mine", "mine_arrays", "mine_batches",
-    "mine_pipe", "profile", "refilter", "sample", "triplet_loss", "verify", "warmup",
+    "mine_pipe", "profile", "refilter", "sample", "select", "triplet_loss", "verify", "warmup",
 ]  # fmt: skip
 
 # Where each name comes from, by module.
@@ -76,6 +77,7 @@ _HOMES = {
     "minestream.mining.batches": ("mine_batches", "mine_pipe"),
     "minestream.mining.merge": ("merge",),
     "minestream.mining.pipeline": ("mine",),
+    "minestream.mining.select.run": ("select",),
     "minestream.mining.stream.miner": ("Miner",),
     "minestream.outputs.sample": ("sample",),
     "minestream.outputs.trainers.export": ("export",),

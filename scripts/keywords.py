@@ -75,6 +75,16 @@ TAKES: dict[str, tuple[str, set[str]]] = {
          "on_duplicate_ids"}
         | HOW | HIDDEN,
     ),
+    "SelectOptions": (
+        "select",
+        FINISHING | WRITING - {"dry_run"} | HOW
+        | {"preset", "carry", "margin", "band", "negatives", "pick", "skip", "within_top", "simans_a", "simans_b",
+           "draw_weights", "positives", "positives_per_anchor", "keep_duplicate_positives", "seed", "max_similarity",
+           "min_similarity", "absolute_margin", "relative_margin", "reference", "guide", "anchors",
+           "anchors_per_label", "negatives_per_anchor", "max_per_negative_label", "emit", "loss", "swap", "short_rows",
+           "float64", "max_rows", "min_positive_similarity", "max_positive_similarity", "max_positive_rank",
+           "rank_positives"},
+    ),
     "ComposeOptions": (
         "batch",
         COLUMNS - {"version_column", "carry"} | HOW | PAIRS | HIDDEN

@@ -24,6 +24,7 @@ COMMANDS = {
     "profile": ("Look at an input: margins, suspects, duplicates, hubs.", "insight", "profile"),
     "export": ("Convert mined triplets to a trainer's format.", "outputs", "export"),
     "batch": ("Compose training batches of mined pairs.", "batching", "batch"),
+    "select": ("Mine again from lists, by another rule and without a search.", "mining", "select"),
     "refilter": ("Filter mined rows again by a cross-encoder's scores.", "outputs", "refilter"),
     "sample": ("Write a real sample: handwritten digits.", "outputs", "sample"),
     "fit": ("Learn a linear embedding on mined triplets.", "learn", "fit"),

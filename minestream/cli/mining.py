@@ -16,8 +16,8 @@ from minestream.cli.help import Command, show_help
 from minestream.cli.options import given_only, in_groups, option_rows, options_of, show_result
 from minestream.cli.report import plan_text, report_text
 from minestream.cli.table_option import names_of
-from minestream.config.commands import Merging, Mining, Repeating
-from minestream.config.keywords import MergeOptions, MineOptions
+from minestream.config.commands import Merging, Mining, Repeating, Selecting
+from minestream.config.keywords import MergeOptions, MineOptions, SelectOptions
 from minestream.config.option import FIRST, help_of
 from minestream.config.parse import PIPE
 from minestream.errors import UsageError, printable
@@ -157,6 +157,25 @@ def merge(slices: tuple[str, ...], source: tuple[str, ...], as_json: bool, verbo
 
 
 @click.command(cls=Command)
+@click.argument("lists", metavar="LISTS")
+@options_of(Selecting, "verbose", also=SelectOptions)
+def select(lists: str, out: str, as_json: bool, verbose: bool, **options: Any) -> None:
+    """Mine again from LISTS, by another rule and without a search: the bytes of mine with that rule.
+
+    A pair for which its list ends before the rule is satisfied is counted and left out: --undecided.
+
+    \b
+    Example:
+      minestream mine docs.parquet --emit lists -k 200 -o docs.lists
+      minestream select docs.lists --relative-margin 0.05 -k 7 --emit tuples -o hard.parquet
+      minestream select docs.lists --skip 30 --within-top 200 --pick random -k 7 -o drawn.parquet
+    """
+    heard = Heard(options["progress"])
+    report = minestream.select(lists, out, progress_callback=heard.listen, **given_only(options))
+    show_result(report, as_json, lambda _: report_text(heard.rest(report), verbose))
+
+
+@click.command(cls=Command)
 @click.argument("mined", metavar="OUT")
 @options_of(Repeating, "verbose", "progress")
 def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options: Any) -> None:
@@ -177,6 +196,6 @@ def repeat(mined: str, out: str | None, as_json: bool, verbose: bool, **options:
     words += ["--progress", options["progress"]] if options["progress"] else []
     if options["progress"] != "none":
         tell(printable(f"in {folder}: {shlex.join(['minestream', name, *words])}"))
-    again = {"mine": mine, "merge": merge, "profile": profile}[name]
+    again = {"mine": mine, "merge": merge, "select": select, "profile": profile}[name]
     with chdir(folder), again.make_context(f"minestream {name}", words) as context:
         again.invoke(context)

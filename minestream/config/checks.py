@@ -344,6 +344,15 @@ HANDED_OUT: tuple[Check[MineConfig], ...] = barred(
 )
 
 
+# For rules that are applied to lists.
+OF_LISTS: tuple[Check[MineConfig], ...] = (
+    Check(lambda c: c.emit not in ("triplets", "tuples"),
+          "--emit {emit} is not made of lists",
+          "triplets or tuples; minestream mine makes the others"),
+    *barred({"--fallback farthest": "mine it: the farthest stand in no list"}, "is not for lists"),
+)  # fmt: skip
+
+
 # For the rule of refilter, beside the ranges of the options that it shares with mine.
 REFILTER: tuple[Check[Any], ...] = (
     Check(lambda r: r.negatives < 1, "--negatives must be at least 1", "-k is how many negatives of a pair stay"),

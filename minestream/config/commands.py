@@ -121,6 +121,31 @@ class Refiltering:
     overwrite: bool = _overwrite()
 
 
+UNDECIDED = {
+    "drop": "leave them out, counted",
+    "error": "refuse",
+    "keep": "take what the list has: such pairs are short, or their draws are among fewer",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selecting:
+    """Options of `select` beside those of mine."""
+
+    out: str = _out(MISSING, "A .parquet file, or a folder of parts.")
+    undecided: str = option(
+        "drop", "choice", "", "Pairs for which the list ends before the rule is satisfied.", choices=UNDECIDED
+    )  # fmt: skip
+    scores: tuple[str, ...] = option(
+        (), "repeat", "", "Of tuples, what column scores holds, as for mine.", metavar="TABLE"
+    )  # fmt: skip
+    source: str | None = _mined_table("The mined input, if it is neither where it was nor beside LISTS nor here.")
+    corpus: str | None = _mined_table("The mined corpus, likewise.")
+    qrels: str | None = _mined_table("The known positives, likewise.")
+    exclude: str | None = _mined_table("The excluded pairs, likewise.")
+    exclude_rows: str | None = _mined_table("The excluded rows, likewise.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Profiling:
     """Options of `profile`."""

@@ -47,8 +47,7 @@ class MineConfig:
     )  # fmt: skip
     label: str | None = option(
         None, "text", "Input",
-        "Column of the labels: int, string, bool, or lists of them; or the levels of a hierarchy, the coarsest first: "
-        "dept,category,leaf. Default: found by name, else by type.",
+        "Column of the labels; of levels: dept,category,leaf. Default: found by name, else by type.",
         flags=("--label", "--label-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     id: str | None = option(
@@ -134,7 +133,7 @@ class MineConfig:
     )  # fmt: skip
     negatives: int = option(
         None, "integer", "What is mined",
-        "Negatives k for each (anchor, positive). Default: 1 (--emit pairs: 16 a row, 0 = all).",
+        "Negatives k for each (anchor, positive). Default: 1 (pairs: 16 a row, 0 = all; lists: 256).",
         flags=("-k", "--negatives"), metavar="K", use=FIRST
     )  # fmt: skip
     pick: str = option("nearest", "choice", "What is mined", "Which k of the eligible negatives.", choices=PICKS)

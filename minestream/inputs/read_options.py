@@ -50,6 +50,8 @@ class ReadOptions:
         Whether the ids of rows that do not meet `where` are needed too; then whole files are read.
     negatives_at : str, optional
         The coarser level of labels that negatives share.
+    bare : bool
+        Whether the vectors are left unread: batches have none, and no row is bad.
     """
 
     embedding: str | None = None
@@ -71,6 +73,7 @@ class ReadOptions:
     window: int | None = None
     every_id: bool = False
     negatives_at: str | None = None
+    bare: bool = False
 
     def __post_init__(self) -> None:
         for name in ("on_bad_rows", "batch_rows"):

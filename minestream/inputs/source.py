@@ -197,11 +197,12 @@ class Source:
         if self._begun and not self.repeatable:
             raise UsageError("a stream can be read only once", "pass a table or a file to read it again")
         self._begin()
-        names = self.schema.names + ([] if self._npys else [self.columns.embedding])
+        beside = [] if self.options.bare else self._npys  # files of vectors
+        names = self.schema.names + ([] if self._npys or self.options.bare else [self.columns.embedding])
         names += [] if self.where is None else [name for name in self.where.columns if name not in names]
         size = min(self.options.batch_rows, most_rows or self.options.batch_rows)
         lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], size)]
-        lanes += [Lane(self._npys, [VECTORS], size)] if self._npys else []
+        lanes += [Lane(beside, [VECTORS], size)] if beside else []
         rows = kept = 0
         while count := min(lane.ready() for lane in lanes):
             whole = [lane.take(count) for lane in lanes]
@@ -210,7 +211,7 @@ class Source:
             if pieces[0][1].num_rows:
                 yield self._decoded(*pieces[0], *pieces[-1])
             rows, kept = rows + count, kept + pieces[0][1].num_rows
-        if self._npys:
+        if beside:
             self._check_aligned(rows + lanes[0].skip())
         if kept == 0 and not self.options.may_be_empty:
             raise no_rows(self._inputs, self.where)
@@ -251,9 +252,11 @@ class Source:
 
     def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
         """Decode and check a piece of rows, whose vectors come from `origin`, and add it to the checksums."""
-        columns = self.columns
-        vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
-        vectors = np.ascontiguousarray(vectors[:, : self.dimension])
+        columns, missing = self.columns, dict[str, np.ndarray]()
+        vectors = np.empty((batch.num_rows, 0), self.dtype)
+        if not self.options.bare:
+            vectors, missing = self._matrix(vector_batch.column(columns.embedding), origin)
+            vectors = np.ascontiguousarray(vectors[:, : self.dimension])
         try:
             labels = None if columns.label is None else self._plain(batch, columns.label)
             ids = None if columns.id is None else decode_ids(batch.column(columns.id), columns.id, place)
@@ -263,13 +266,15 @@ class Source:
             carried = {name: self._plain(batch, name) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
-        _add(self._checksums, origin, {"vectors": vectors})
+        _add(self._checksums, origin, {"vectors": None if self.options.bare else vectors})
         _add(self._checksums, place, {"labels": labels, "ids": ids})
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
         others |= {f"level {name}": each for name, each in parents.items()}
         others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
         _add(self._others, place, others)
-        vectors, kinds = self._without_bad(vectors, origin, missing)
+        kinds = missing
+        if not self.options.bare:
+            vectors, kinds = self._without_bad(vectors, origin, missing)
         bad = np.zeros(len(vectors), bool)
         bad[np.concatenate([NO_ROWS, *kinds.values()])] = True
         carry = pa.RecordBatch.from_pydict(carried) if carried else None

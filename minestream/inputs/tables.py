@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,11 @@ class Sources:
         return self.anchors.label_type is not None
 
     @property
+    def bare(self) -> bool:
+        """Whether vectors are left unread."""
+        return self.anchors.options.bare
+
+    @property
     def columns(self) -> Columns:
         """The columns of INPUT."""
         return self.anchors.columns
@@ -137,11 +143,12 @@ class Sources:
 
 
 def open_sources(
-    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: Needed = True
+    inputs: Any, config: MineConfig, tables: Tables, resources: Resources, label: Needed = True, bare: bool = False
 ) -> Sources:
     """Open the tables of a run, and read the lists.
 
     label : whether labels must be found, see ReadOptions.require_label; not with --qrels
+    bare : whether vectors are left unread
 
     Raises
     ------
@@ -154,18 +161,19 @@ def open_sources(
         label = None
     own = joint(config.where, config.anchor_where, "--anchor-where")
     theirs = joint(config.where, config.candidate_where, "--candidate-where")
-    anchors = _open(inputs, config, resources, label, own, may_be_empty=tables.corpus is not None)
+    opened = partial(_open, bare=bare)
+    anchors = opened(inputs, config, resources, label, own, may_be_empty=tables.corpus is not None)
     corpus = None
     if tables.corpus is not None:
         named, alone = _for_corpus(config, tables.corpus), replace(resources, vectors=None)
-        corpus = _open(tables.corpus, named, alone, label, theirs)
+        corpus = opened(tables.corpus, named, alone, label, theirs)
     elif config.split_roles:
         if not anchors.repeatable:
             raise UsageError(
                 "--anchor-where and --candidate-where read the input twice, which a stream cannot be",
                 "pass a file or a table",
             )
-        corpus = _open(inputs, config, resources, label, theirs)
+        corpus = opened(inputs, config, resources, label, theirs)
     notes: list[str] = []
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
@@ -216,11 +224,11 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
 
 def _open(
     inputs: Any, config: MineConfig, resources: Resources, label: Needed, where: Where | None,
-    may_be_empty: bool = False,
+    may_be_empty: bool = False, bare: bool = False,
 ) -> Source:  # fmt: skip
     options = ReadOptions.of(
         config.to_dict(), vectors=resources.vectors, batch_rows=resources.batch_rows,
-        require_label=label, where=where, may_be_empty=may_be_empty,
+        require_label=label, where=where, may_be_empty=may_be_empty, bare=bare,
         every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
     )  # fmt: skip
     return open_source(inputs, options)

@@ -37,6 +37,8 @@ class Driver:
     resources : Resources
     callback : callable, optional
         Receives the events of progress.py.
+    bare : bool
+        Whether vectors are left unread.
 
     Attributes
     ----------
@@ -51,9 +53,11 @@ class Driver:
 
     progress: Progress
 
-    def __init__(self, config: MineConfig, resources: Resources, callback: Callback | None = None) -> None:
+    def __init__(
+        self, config: MineConfig, resources: Resources, callback: Callback | None = None, bare: bool = False
+    ) -> None:
         self.began = time.perf_counter()
-        self.config, self.resources, self._callback = config, resources, callback
+        self.config, self.resources, self._callback, self._bare = config, resources, callback, bare
         self.held, self.reading = ExitStack(), ShardStats()
         self._given: list[Given] = []
         self._sources: Sources | None = None
@@ -68,7 +72,7 @@ class Driver:
     def open(self, inputs: Any, tables: Tables, label: Needed = True) -> Sources:
         """Open the input and find its columns; raises as open_sources."""
         self._given = given_tables(inputs, tables, self.resources)
-        self._sources = open_sources(inputs, self.config, tables, self.resources, label)
+        self._sources = open_sources(inputs, self.config, tables, self.resources, label, self._bare)
         return self._sources
 
     def scratch(self) -> Path:
@@ -135,6 +139,7 @@ def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
     expected = PART_ROWS if rows is None else rows  # the number of rows of a stream is not known
     given = [(source.dimension, source.dtype) for source in sources.guides[:1]]
     each = [coordinates * max(4, dtype.itemsize) for coordinates, dtype in [(dimension, sources.dtype), *given]]
+    each, dimension = ([], 0) if sources.bare else (each, dimension)
     unit = 8 * (dimension + sum(coordinates for coordinates, _ in given))
     answers, part = largest_part(config, expected)
     return Job(

@@ -21,13 +21,14 @@ HAPPENED = (
     ("empty", "{count} ({share}): the rules leave no {negative}"),
     ("short", "{count} ({share}) {have} fewer than {k} {negative}s: the rules leave no more"),
     ("fallbacks", "{count} took the farthest negative: none lies in the band"),
+    ("undecided", "{plainly}: the list ends before the rule is satisfied (lists of a larger -k reach farther)"),
     ("duplicate_positives", "{count} {have} a positive that equals the anchor{or_near}: there is no other"),
 )
 LOST_TO = {
     "under_min_positive": "--min-positive-similarity", "over_max_positive": "--max-positive-similarity",
     "beyond_max_rank": "--max-positive-rank",
 }  # fmt: skip
-LABELS = {"fallbacks": "fallback", "duplicate_positives": "equal"}
+LABELS = {"fallbacks": "fallback", "undecided": "undecided", "duplicate_positives": "equal"}
 READ_AS = {
     "embedding": "vectors from", "label": "labels from", "id": "ids from", "group": "groups from",
     "version": "versions from", "carry": "carried:",
@@ -93,10 +94,11 @@ def left_out_rows(
     negative = {"pairs": "dissimilar row", "lists": "candidate"}.get(config["emit"], "negative")
     for name, text in HAPPENED:
         if count := stats.get(name):
-            share = f"{100 * count / every:.1f} %" if count >= every / 1000 else "less than 0.1 %"
+            share = f"{100 * count / max(1, every):.1f} %" if count >= every / 1000 else "less than 0.1 %"
             label = LABELS.get(name) or ("left out" if leaves_out[name] else "short")
             told = text.format(
                 count=f"{count:,} of the {every:,} {subject}",
+                plainly=many(count, "pair"),
                 share=share,
                 k=most_negatives(config),
                 negative=negative,

@@ -42,6 +42,15 @@ PASSES_OVER = ("easiest", "random")  # rules that take a duplicate of the anchor
 Search = Callable[[NDArray[np.int32], Pairs, Rule], Found]
 
 
+class Given(NamedTuple):
+    """Positives to choose among, in any order."""
+
+    anchor: NDArray[np.int64]  # whose each is, by place
+    slot: NDArray[np.int32]
+    x: NDArray[np.float64]
+    duplicate: NDArray[np.bool_] | None  # which are duplicates of their anchor; None: by their vectors
+
+
 class Deserving(NamedTuple):
     """Which positives of each anchor may be chosen: those in a closed interval of distances.
 
@@ -52,12 +61,15 @@ class Deserving(NamedTuple):
         The nearest negatives of each anchor, for ranks.
     lost : dict
         By counter of ShardStats, bool[A]: which anchors have positives that the rule turns down.
+    given : Given or None
+        All that there are to choose among, where they are known.
     """
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     nearest: Found | None
     lost: dict[str, NDArray[np.bool_]]
+    given: Given | None = None
 
     def ranked(self, config: MineConfig, chosen: Positives) -> Positives:
         """The chosen positives, with their ranks where these are asked for."""
@@ -75,7 +87,9 @@ class Deserving(NamedTuple):
             stats.lost_every_positive += int((some & (ragged.lengths(chosen.start) == 0)).sum())
 
 
-def deserving_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search) -> Deserving:
+def deserving_positives(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search, given: Given | None = None
+) -> Deserving:
     """What --min-positive-similarity, --max-positive-similarity and --max-positive-rank let through.
 
     Cost: a search for the negatives that ranks count, and the distances of all positives once or twice more, to tell
@@ -86,8 +100,8 @@ def deserving_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np
     if ranks := ranks_listed(config):
         nearest = search(anchors, *_nearest_negatives(config, anchors.size, ranks))
     if not config.deserving:
-        return Deserving(low, high, nearest, lost)
-    first, last = _edges(loaded, config, anchors, search)
+        return Deserving(low, high, nearest, lost, given)
+    first, last = _edges(loaded, config, anchors, search, given)
     similar = positive_interval(config) if METRICS[config.metric].similarity else (-np.inf, np.inf)
     if config.min_positive_similarity is not None:
         lost["under_min_positive"] = last > similar[1]
@@ -97,7 +111,7 @@ def deserving_positives(loaded: Dataset, config: MineConfig, anchors: NDArray[np
         full = np.flatnonzero(ragged.lengths(nearest.start) >= config.max_positive_rank)
         high[full] = nearest.x[nearest.start[full] + config.max_positive_rank - 1]
         lost["beyond_max_rank"] = last > high
-    return Deserving(np.maximum(low, similar[0]), np.minimum(high, similar[1]), nearest, lost)
+    return Deserving(np.maximum(low, similar[0]), np.minimum(high, similar[1]), nearest, lost, given)
 
 
 def _nearest_negatives(config: MineConfig, anchors: int, take: int) -> tuple[Pairs, Rule]:
@@ -111,14 +125,14 @@ def _nearest_negatives(config: MineConfig, anchors: int, take: int) -> tuple[Pai
 
 
 def _edges(
-    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search, given: Given | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The distances of each anchor's nearest and farthest positive; infinite, nothing lies outside, of one without."""
     edges = np.full(anchors.size, np.inf), np.full(anchors.size, -np.inf)
-    if config.listed_positives and not loaded.labeled:
-        anchor, given = _listed(loaded, config, anchors)
-        np.minimum.at(edges[0], anchor, given.x)
-        np.maximum.at(edges[1], anchor, given.x)
+    known = _known(loaded, config, anchors, given)
+    if known is not None:
+        np.minimum.at(edges[0], known.anchor, known.x)
+        np.maximum.at(edges[1], known.anchor, known.x)
         return edges
     for pick in edge_picks(config):
         rule = Rule(POSITIVE, pick, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[config.metric].code)
@@ -153,8 +167,9 @@ def choose_positives(
     duplicates. Without labels: the distances of listed pairs only.
     """
     deserving = deserving or deserving_positives(loaded, config, anchors, search)
-    if config.listed_positives and not loaded.labeled:
-        return choose_among(loaded, config, anchors, *_listed(loaded, config, anchors), deserving)
+    known = _known(loaded, config, anchors, deserving.given)
+    if known is not None:
+        return choose_among(loaded, config, anchors, known, deserving)
     return deserving.ranked(config, _searched(loaded, config, anchors, search, deserving))
 
 
@@ -172,7 +187,7 @@ def _searched(
     pairs = one_pair_each(anchors.size)._replace(
         low=low, high=high, prefix=prefixes(config.seed, TAG_POSITIVES, keys, np.zeros(anchors.size, np.uint64))
     )
-    if not _passes_over(config) or within is None:
+    if not passes_over(config) or within is None:
         return _as_chosen(search(anchors, pairs, rule))
     if within == 0:
         found = search(anchors, pairs, rule._replace(own_duplicates=EXCLUDE))
@@ -189,35 +204,31 @@ def _searched(
     return _appended(found, again, short, take)
 
 
-def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> tuple[NDArray[np.int64], Candidates]:
-    """The listed positives of every anchor: the place of each one's anchor, and what choose_among asks of them."""
+def _known(
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], given: Given | None
+) -> Given | None:  # fmt: skip
+    """All positives of the anchors, where no search is needed: as given, or as listed."""
+    listed = config.listed_positives and not loaded.labeled
+    return _listed(loaded, config, anchors) if given is None and listed else given
+
+
+def _listed(loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32]) -> Given:
+    """The listed positives of every anchor."""
     rows = loaded.rows
     left, right = usable_known(rows)
     first, end = (np.searchsorted(left, anchors, side) for side in ("left", "right"))
     anchor = np.repeat(np.arange(anchors.size), end - first)
     slot = right[ragged.spans(first, end - first)].astype(np.int32)
     x = pair_distances(loaded.store, rows.square, config.metric, anchors[anchor], slot)
-    return anchor, Candidates(slot, x, None)
-
-
-class Candidates(NamedTuple):
-    """Positives to choose among, in any order."""
-
-    slot: NDArray[np.int32]
-    x: NDArray[np.float64]
-    duplicate: NDArray[np.bool_] | None  # which are duplicates of their anchor; None: by their vectors
+    return Given(anchor, slot, x, None)
 
 
 def choose_among(
-    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], anchor: NDArray[np.int64], given: Candidates,
-    deserving: Deserving | None = None,
-) -> Positives:  # fmt: skip
-    """Choose the positives of every anchor, by the configuration, among given ones.
-
-    anchor : int64[given], the place in `anchors` of each
-    """
-    rows, (slot, x, passed_over) = loaded.rows, given
-    if not _passes_over(config):
+    loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], given: Given, deserving: Deserving | None = None
+) -> Positives:
+    """Choose the positives of every anchor, by the configuration, among given ones."""
+    rows, (anchor, slot, x, passed_over) = loaded.rows, given
+    if not passes_over(config):
         passed_over = np.zeros(slot.size, bool)
     elif passed_over is None:
         passed_over = _duplicates(loaded, config, anchors[anchor], slot, x)
@@ -236,7 +247,7 @@ def choose_among(
     return chosen if deserving is None else deserving.ranked(config, chosen)
 
 
-def _passes_over(config: MineConfig) -> bool:
+def passes_over(config: MineConfig) -> bool:
     """Whether positives that are duplicates of their anchor are taken only where there is no other."""
     duplicates = config.drop_duplicates_within is not None and not config.keep_duplicate_positives
     return config.positives in PASSES_OVER and duplicates
@@ -254,7 +265,7 @@ def count_duplicate_positives(
     loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives
 ) -> int:
     """How many of the chosen positives are duplicates of their anchor, which are taken only if there is no other."""
-    if not _passes_over(config):
+    if not passes_over(config):
         return 0
     return int(_duplicates(loaded, config, ragged.repeat(anchors, chosen.start), chosen.slot, chosen.x).sum())
 

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from minestream.config.option import flag_of
+from minestream.config.resources import Tables
 from minestream.errors import InputError, MinestreamError
 from minestream.inputs.files import DATASET, MEMORY, STREAM, vectors_among
+from minestream.inputs.given import ROLES
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.tables import Sources
@@ -70,6 +72,33 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
     looked += [str(folder) for folder in folders]
     what = "the source" if not role else f"the table of {role}"
     raise InputError(f"{what} ({', '.join(names[:3])}) is not in {' and '.join(dict.fromkeys(looked))}", named)
+
+
+def mined_tables(mined: MinedOutput, given: Mapping[str, Any]) -> tuple[list[Any], Tables]:
+    """INPUT and the tables beside it, found again.
+
+    given : by option ("" is INPUT's) the tables that are named; None: looked for
+    """
+    by_role = {"": given[""]} | {role: given[name] for name, role in ROLES.items()}
+    there = {each.get("role", "") for each in mined.about["source"]}
+    there -= {"corpus"} if is_split(mined.about["config"]) else set()  # that is INPUT again
+    found = {name: find(mined, role, by_role) for name, role in ROLES.items() if role in there}
+    tables: dict[str, Any] = {name: paths[0] if len(paths) == 1 else paths for name, paths in found.items()}
+    return find(mined, "", by_role), Tables(**tables)
+
+
+def refuse_another(mined: MinedOutput, sources: Sources) -> None:
+    """InputError unless the tables that were read are those that were mined; vectors that were not read may differ."""
+    unread = {"vectors"} if sources.bare else set()
+
+    def known(each: Mapping[str, Any]) -> dict[str, Any]:
+        return {**each, "crc32": {kind: crc for kind, crc in each["crc32"].items() if kind not in unread}}
+
+    found = list(map(known, sources.identity()))
+    for role in dict.fromkeys(each.get("role", "") for each in found):
+        if role in PATHS:
+            of_role = [each for each in found if each.get("role", "") == role]
+            same_files(list(map(known, entries(mined, role))), of_role, PATHS[role])
 
 
 def mined_from(mined: MinedOutput, role: str) -> list[str]:

@@ -176,7 +176,7 @@ def recorded_command(mined: str, new: str | None = None) -> tuple[list[str], str
     barred = ("--config", "--save-config", "--overwrite", "--resume")
     if (
         words[:1] != ["minestream"]
-        or words[1:2] not in (["mine"], ["merge"], ["profile"])
+        or words[1:2] not in (["mine"], ["merge"], ["select"], ["profile"])
         or words[-2] != "-o"
         or any(word.startswith(barred) for word in words)
     ):

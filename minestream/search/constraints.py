@@ -146,7 +146,8 @@ def _all(
 ) -> Iterator[Found]:  # fmt: skip
     """As limited_search(), from all eligible negatives of a few anchors at a time."""
     loaded = setting.loaded
-    size = max(1, setting.limits.answer_bytes // (ALL_BYTES * loaded.store.rows))
+    most = loaded.store.rows if setting.lists is None else setting.lists.longest
+    size = max(1, setting.limits.answer_bytes // (ALL_BYTES * max(1, most)))
     first = 0
     for group in groups:
         pieces = []

@@ -59,6 +59,11 @@ class Lists:
     reach: NDArray[np.float64]
     alike: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
 
+    @property
+    def longest(self) -> int:
+        """The entries of the longest list."""
+        return int(np.diff(self.start).max(initial=0))
+
     def bounds(self, anchors: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Where the lists of anchors begin and end, int64[A] each; an anchor without a list has an empty one."""
         place = self.place[anchors]

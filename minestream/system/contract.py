@@ -19,10 +19,10 @@ STATES = {
 }  # fmt: skip
 SNAKE = "^[a-z][a-z0-9_]*$"
 ANY = "any"
-MINED = "mine merge"
+MINED = "mine merge select"
 SUBCOMMANDS = (
-    "mine", "merge", "export", "batch", "refilter", "profile", "describe", "verify", "compare", "fit", "apply",
-    "sample", "doctor",
+    "mine", "merge", "select", "export", "batch", "refilter", "profile", "describe", "verify", "compare", "fit",
+    "apply", "sample", "doctor",
 )  # fmt: skip
 
 
@@ -120,6 +120,7 @@ CONTRACT = (
     Key("counters.beyond_max_rank", "integer", "anchors that lost positives to --max-positive-rank", MINED),
     Key("counters.lost_every_positive", "integer", "anchors that lost all their positives to these", MINED),
     Key("counters.fallbacks", "integer", "pairs without a negative in their band that took the farthest", MINED),
+    Key("counters.undecided", "integer", "pairs for which a list ends before the rule is satisfied", MINED),
     Key("counters.duplicate_positives", "integer",
         "pairs whose positive equals the anchor, or lies within --drop-duplicates-within of it: there is no other",
         MINED),

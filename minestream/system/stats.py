@@ -39,6 +39,7 @@ class ShardStats:
     beyond_max_rank: int = 0  # to --max-positive-rank
     lost_every_positive: int = 0
     fallbacks: int = 0  # pairs without a negative in their band that took the farthest
+    undecided: int = 0  # pairs of lists that end before the rule is satisfied
     duplicate_positives: int = 0  # pairs whose positive is a duplicate of the anchor, for want of another
     at_anchor: int = 0  # negatives at distance 0 from their anchor; this and the next not under --max-uses
     same_text: int = 0  # negatives whose carried text is that of their anchor or positive
@@ -170,7 +171,7 @@ class Report:
         The means and the amount of work; they differ from run to run, so to_dict leaves them out.
     inputs, files : tuple of dict
         The tables read and the files of the output, as to_dict lists them.
-    subcommand : {"mine", "merge"}
+    subcommand : {"mine", "merge", "select"}
     back : Report or None
         Of the second output, with --both-directions.
     """

@@ -298,8 +298,9 @@ def output_as_input(name: str, metadata: Mapping[bytes, bytes]) -> InputError:
         emit, names = about[b"config"]["emit"], [entry["name"] for entry in about[b"source"] if not entry.get("role")]
     except (KeyError, TypeError, ValueError):
         emit, names = "rows", []
+    takes = "describe, verify and select" if emit == "lists" else "describe, verify, export and refilter"
     came = f", {', '.join(map(str, names[:3]))}" if names else ""
     return InputError(
         f"{name}: mined {emit}, written by minestream: an output, no embeddings",
-        f"to mine again give what it came from{came}; minestream describe, verify, export and refilter take this",
+        f"to mine again give what it came from{came}; minestream {takes} take this",
     )

@@ -20,6 +20,7 @@ from minestream.errors import UsageError
 TABLES: dict[str, tuple[type[Any], str]] = {
     "mine": (commands.Mining, "mine"), "merge": (commands.Merging, "merge"), "export": (commands.Exporting, "export"),
     "batch": (batching.Batching, "batch"),
+    "select": (commands.Selecting, "select"),
     "refilter": (commands.Refiltering, "refilter"), "profile": (commands.Profiling, "profile"),
     "verify": (commands.Verifying, "verify"), "compare": (commands.Comparing, "compare"),
     "fit": (commands.Fitting, "fit"), "apply": (commands.Applying, "apply"), "sample": (commands.Sampling, "sample"),

@@ -20,6 +20,8 @@ NOT_DRAWN: dict[str, str] = {
     "vectors": "the vectors of INPUT, in files of their own",
     "labels": "the labels of INPUT, in a file of their own: tests/inputs/test_numpy_files.py",
     "vector_type": "how vectors are stored: tests/inputs/test_stored.py",
+    "list_precision": "of lists, which the run `lists` of fuzz.py chooses from; tests/laws/test_lists.py",
+    "list_ids": "of lists: tests/laws/test_lists.py",
     "max_rows": "refuses a whole run",
     "require_rows": "refuses a whole run",
     "max_short": "refuses a whole run",

@@ -23,10 +23,13 @@ from drawn_worlds import Side, World, draw_world
 from oracle import Answer, answer_of
 from support import always_turned
 
+from minestream.config.keywords import SelectOptions
+from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.errors import InputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
+from minestream.mining.select.run import FIXED, select
 from minestream.mining.stream.miner import Miner
 from minestream.search.screens import usable_screens
 
@@ -88,9 +91,10 @@ def _run(drawing: Drawing) -> Options:
     if how["screen"] not in ("auto", "scan", *usable_screens(drawing.world.queries.vectors.shape[1])):
         how["screen"] = "f32"
     late = drawing.emit == "pairs" or drawing.get("order") == "shuffled" or drawing.get("max_uses") is not None
+    listed = ("lists",) * (drawing.emit != "pairs" and drawing.mode != "farthest" and not drawing.get("fallback"))
     ways = {
         "arrays": ("arrays",),
-        "tables": ("file", "parquet") if late else ("batches", "batches", "batches", "file", "parquet"),
+        "tables": ("file", "parquet", *listed) if late else ("batches", "batches", "file", "parquet", *listed),
         "window": ("batches", "miner", "miner", "file"),
     }
     return how | {
@@ -193,7 +197,27 @@ def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, i
     if into == "parquet":
         source = folder / "in.parquet"
         pq.write_table(table, source, row_group_size=rows)
+    if into == "lists":
+        return _selected(table, given, folder)
     report = mine(source, folder / "out.parquet", progress="none", overwrite=True, **given)
+    return pq.read_table(folder / "out.parquet"), report.stats.answer()
+
+
+def _selected(table: pa.Table, given: Options, folder: Path) -> tuple[pa.Table, dict[str, int]]:
+    """What the lists of everything give: they are mined by what decides what stands in them, and chosen from."""
+    tables = {name: given.pop(name) for name in ("corpus", "qrels", "exclude", "exclude_rows") if name in given}
+    config, *_ = split_options(given | {name: name for name in tables})
+    fixed = {name: getattr(config, name) for name in FIXED if name in OPTION_FIELDS and name not in tables}
+    how = {name: given.pop(name) for name in HOW if name in given and name != "threads"}
+    mine(
+        table, folder / "lists.parquet", progress="none", overwrite=True, emit="lists", negatives=10**6,
+        positives="all", **fixed, **tables, **how,
+    )  # fmt: skip
+    chosen = {name: value for name, value in given.items() if name in (*SelectOptions.__annotations__, "scores")}
+    report = select(
+        folder / "lists.parquet", folder / "out.parquet", source=table, progress="none", overwrite=True,
+        undecided="error", **tables, **chosen,
+    )  # fmt: skip
     return pq.read_table(folder / "out.parquet"), report.stats.answer()
 
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from minestream.config.effects import lacking
 from minestream.config.memory_plan import MemoryPlan
-from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import REPEATED
 from minestream.errors import InputError
@@ -34,9 +33,9 @@ from minestream.inputs.dataset.labels import (
     shared_labels,
     usable_known,
 )
-from minestream.inputs.dataset.prepare import frame_of, prepared, twins
+from minestream.inputs.dataset.prepare import frame_of, prepare
 from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refuse_shared
-from minestream.inputs.dataset.vectors import Store
+from minestream.inputs.dataset.vectors import Store, Unread
 from minestream.inputs.pairs import ListedPairs, all_among, csr, one_of, places_of
 from minestream.inputs.source import RowBatch
 from minestream.inputs.tables import Sources
@@ -78,6 +77,8 @@ def load(
     """
     progress.stage("read", sources.rows or 0, "rows")
     store = Store.of_rows(sources.dimension, sources.dtype, plan.vector_rows, scratch, sources.rows)
+    if sources.bare:
+        store = Unread(sources.dimension, sources.dtype)
     label_type = sources.anchors.label_type
     levels = sources.columns.levels
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value, levels), Encoder()
@@ -134,8 +135,7 @@ class _Joined:
             tables.append(reader.table(first))
             first = tables[-1].end
         both = tables[0], tables[-1]
-        store, square = prepared(self.store, config.normalize, workers)
-        twin, equal = twins(store, METRICS[config.metric].unit_rows, workers)
+        store, square, twin, equal = prepare(self.store, config.normalize, config.metric, workers)
         rows = self._rows(both, twin, square)
         positives = self._positives(rows, both)
         source_rows = [reader.source_row for reader in readers]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
-from minestream.inputs.dataset.vectors import Store
+from minestream.inputs.dataset.vectors import Store, Unread
 from minestream.kernels import distances, quantize
 from minestream.system.threads import Workers, slices
 
@@ -98,9 +98,28 @@ def prepared(store: Store, normalize: bool, workers: Workers) -> tuple[Store, ND
     return unit, square
 
 
+class Prepared(NamedTuple):
+    """What is computed of all rows first; of vectors that are not read, what says nothing."""
+
+    store: Store
+    square: NDArray[np.float64]
+    twin: NDArray[np.int32]
+    equal: NDArray[np.int32] | None
+
+
+def prepare(store: Store, normalize: bool, metric: str, workers: Workers) -> Prepared:
+    """The store that distances are computed from, with norms and twins."""
+    if isinstance(store, Unread):
+        return Prepared(store, np.ones(store.rows), np.arange(store.rows, dtype=np.int32), None)
+    store, square = prepared(store, normalize, workers)
+    return Prepared(store, square, *twins(store, METRICS[metric].unit_rows, workers))
+
+
 def frame_of(store: Store, square: NDArray[np.float64], metric: str, workers: Workers) -> quantize.Frame:
     """Centre and scale of the rows, so that float32 keeps as many digits as it can."""
     unit_rows = METRICS[metric].unit_rows
+    if isinstance(store, Unread):
+        return quantize.Frame(np.zeros(store.dimension), 1.0, unit_rows, not METRICS[metric].translation_invariant)
     # Otherwise one very long row would pull the centre away from all others.
     longest = USUAL_TIMES * math.sqrt(float(np.median(square[square > 0]))) if square.any() else math.inf
     sums: dict[int, NDArray[np.float64]] = {}

@@ -183,6 +183,24 @@ class Store:
             data, offset = data[done:], offset + done
 
 
+class Unread(Store):
+    """The store of rows whose vectors are not read: it counts them, and holds none."""
+
+    def __init__(self, dimension: int, dtype: np.dtype) -> None:
+        super().__init__(dimension, dtype, 1 << 62, Path())
+
+    def append(self, vectors: NDArray[Any]) -> None:
+        """Count rows."""
+        self.rows += len(vectors)
+
+    def seal(self) -> None:
+        """No more rows come."""
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the slots outside `mask`."""
+        self.rows = int(mask.sum())
+
+
 def _runs(slots: NDArray[Any], breaks: NDArray[Any], span: int) -> Iterator[tuple[int, int]]:
     """Ranges of ascending slots that are read together: no gap at a break, no run longer than `span` rows."""
     edges = [0, *breaks.tolist(), len(slots)]

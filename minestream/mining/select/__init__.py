@@ -1,0 +1,1 @@
+"""Choosing again among stored lists of candidates, without a search."""

@@ -1,0 +1,152 @@
+"""Lists read again: of some anchors at a time, in the slots of the dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from minestream.config.mine_config import MineConfig
+from minestream.errors import InputError
+from minestream.inputs.dataset.dataset import Dataset
+from minestream.inputs.decode import as_array
+from minestream.inputs.pairs import csr
+from minestream.mining.positives import Given
+from minestream.outputs.mined import MinedOutput, open_parquet, reading
+from minestream.search.context import Lists
+from minestream.system import ragged
+from minestream.system.paths import AnyPath
+from minestream.system.threads import ahead
+
+COLUMNS = (
+    "positive_rows", "positive_distances", "positive_is_anchor", "candidate_rows", "candidate_distances",
+    "duplicate_positives", "duplicate_candidates",
+)  # fmt: skip
+NO_SLOTS, NO_LISTS = np.empty(0, np.int32), np.empty(0, np.int64)
+
+
+class Piece(NamedTuple):
+    """The lists of a few anchors."""
+
+    anchors: NDArray[np.int32]
+    lists: Lists
+    positives: Given
+
+
+class _Group(NamedTuple):
+    """A row group of a file: rows first ... end - 1 of the lists."""
+
+    path: AnyPath
+    number: int
+    first: int
+    end: int
+
+
+class ListReader:
+    """The lists of a mined output, by the anchors of its dataset.
+
+    Parameters
+    ----------
+    mined : MinedOutput
+        Of emit lists.
+    config : MineConfig
+        With which the lists were mined.
+    loaded : Dataset
+        Of the same rows.
+
+    Raises
+    ------
+    InputError
+        For a file that cannot be read.
+    """
+
+    def __init__(self, mined: MinedOutput, config: MineConfig, loaded: Dataset) -> None:
+        self._loaded, self._config, self._place = loaded, config, mined.path
+        self._groups: list[_Group] = []
+        rows = [NO_LISTS]
+        for path in mined.files:
+            with reading(path, InputError), open_parquet(path) as file:
+                rows.append(file.read([f"{config.anchor_role}_row"]).column(0).to_numpy())
+                for index in range(file.num_row_groups):
+                    first = self._groups[-1].end if self._groups else 0
+                    self._groups.append(_Group(path, index, first, first + file.metadata.row_group(index).num_rows))
+        self.rows = np.concatenate(rows)
+        table = loaded.tables[1]
+        self._slot = np.full(table.source_rows, -1, np.int32)
+        own = loaded.source_row[table.first : table.end]
+        self._slot[own] = np.arange(table.first, table.end, dtype=np.int32)
+
+    def pieces(self, anchors: NDArray[np.int32]) -> Iterator[Piece]:
+        """The lists of ascending anchors, some at a time, in order; InputError for an anchor without a list."""
+        wanted = self._loaded.source_row[anchors]
+        at = np.searchsorted(self.rows, wanted).clip(max=max(0, self.rows.size - 1))
+        lost = np.flatnonzero(self.rows[at] != wanted) if self.rows.size else np.arange(wanted.size)
+        if lost.size:
+            what = f"{lost.size:,} of these anchors have no list, the first is row {wanted[lost[0]]:,}"
+            raise InputError(f"{self._place}: {what}", "mine the lists without --anchors and --anchors-per-label")
+        bounds = [(group, *np.searchsorted(at, (group.first, group.end)).tolist()) for group in self._groups]
+        needed = [(group, first, end) for group, first, end in bounds if first < end]
+        tables = ahead(self._table(group, at[first:end] - group.first) for group, first, end in needed)
+        for (_, first, end), table in zip(needed, tables, strict=True):
+            yield self._piece(anchors[first:end], table)
+
+    def _table(self, group: _Group, at: NDArray[np.int64]) -> pa.Table:
+        """Some rows of a row group."""
+        with reading(group.path, InputError), open_parquet(group.path) as file:
+            table = file.read_row_group(group.number, list(COLUMNS))
+        return table if at.size == table.num_rows else table.take(pa.array(at))
+
+    def _slots(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        slots: NDArray[np.int32] = self._slot[rows]
+        return slots
+
+    def _piece(self, anchors: NDArray[np.int32], table: pa.Table) -> Piece:
+        columns = {name: _ragged(table, name) for name in COLUMNS}
+        positive_start, rows = columns["positive_rows"]
+        slots = self._slots(rows)
+        owner, p = ragged.owners(positive_start), columns["positive_distances"][1]
+        duplicate, within = columns["positive_is_anchor"][1], self._config.drop_duplicates_within
+        given = Given(owner, slots, p, p <= within if within else duplicate)
+        start, rows = columns["candidate_rows"]
+        stored = columns["candidate_distances"][1]
+        lists = Lists(
+            _places(anchors, self._loaded.store.rows), start, self._slots(rows), stored.astype(np.float64),
+            self._reach(start, stored), self._alike(slots, columns),
+        )  # fmt: skip
+        return Piece(anchors, lists, given)
+
+    def _reach(self, start: NDArray[np.int64], stored: NDArray[Any]) -> NDArray[np.float64]:
+        """How far each list reaches: as far as its last entry, where it is full; a rounded one may lie below."""
+        reach = np.full(start.size - 1, np.inf)
+        full = np.flatnonzero(ragged.lengths(start) >= self._config.negatives)
+        last = stored[start[full + 1] - 1]
+        reach[full] = last if last.dtype == np.float64 else np.nextafter(last, np.array(-np.inf, last.dtype))
+        return reach
+
+    def _alike(self, positives: NDArray[np.int32], columns: dict[str, Any]) -> tuple[NDArray[np.int64], Any]:
+        """The candidates that are duplicates of positives, by the slots of these."""
+        (start, positive), (_, candidate) = columns["duplicate_positives"], columns["duplicate_candidates"]
+        if not positive.size:
+            return NO_LISTS, NO_SLOTS
+        owner = ragged.owners(start)
+        left = positives[columns["positive_rows"][0][owner] + positive].astype(np.int64)
+        first, rows = columns["candidate_rows"]
+        right = self._slots(rows[first[owner] + candidate]).astype(np.int64)
+        return csr(self._loaded.store.rows, left, right, both_ways=False)
+
+
+def _places(anchors: NDArray[np.int32], rows: int) -> NDArray[np.int32]:
+    place = np.full(rows, -1, np.int32)
+    place[anchors] = np.arange(anchors.size, dtype=np.int32)
+    return place
+
+
+def _ragged(table: pa.Table, name: str) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """A column of lists as where they start, and their values."""
+    column = as_array(table.column(name))
+    start = np.asarray(column.offsets, np.int64)
+    values = column.values.slice(int(start[0]), int(start[-1] - start[0]))
+    return start - start[0], values.to_numpy(zero_copy_only=False)
