@@ -138,8 +138,9 @@ def _mine_tables(
         if resources.dry_run:
             return estimated(mining, mining.report(None, [], complete=False), mine_shards)
         for way, found in zip(ways, finished, strict=True):
-            if found is not None:
+            if found is not None:  # it stays, if it is of these tables and meets the gates
                 way.same(found, sources)
+                finished_report(way.output, found, given, resources)
         parts = begun(mining, ways, finished)
         todo = in_turn(parts)
         mining.begin([shard for part in parts for shard in part.shards], todo)

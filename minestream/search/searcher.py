@@ -65,6 +65,7 @@ class Searcher:
         """Plan the memory again, for the part that takes most; see Job."""
         loaded, store = self.loaded, self.loaded.store
         ids = sum(table.ids.nbytes for table in loaded.each_table() if table.ids is not None)
+        ids += loaded.labels.levels.nbytes
         self.job = replace(
             self.job, rows=store.rows, in_memory=store.in_memory, id_bytes=max(0, ids - 8 * store.rows),
             answer_bytes=answer_bytes, part_bytes=part_bytes,

@@ -15,7 +15,7 @@ from support import SCREENS
 import minestream
 from minestream.cli.main import main
 from minestream.errors import GateMissedError, MinestreamError, OutputError, UsageError
-from minestream.mining import pipeline, plan
+from minestream.mining import pipeline, plan, ways
 
 BOTH: dict[str, Any] = {"both_directions": True, "progress": "none"}
 
@@ -174,6 +174,32 @@ def test_resume_makes_the_output_that_is_missing(tables: dict[str, Any], tmp_pat
     out.with_name("o.parquet.manifest.json").unlink()
     with pytest.raises(OutputError, match=r"o\.back\.parquet was mined from something else"):
         mined(tables | {"left": tables["right"]}, "left", "right", "", out, **options, resume=True)
+
+
+def test_what_ends_between_the_two_outputs_is_resumed_without_a_search(
+    tables: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options, out = {"label": "label", **BOTH}, tmp_path / "o.parquet"
+    publish = ways.publish
+
+    def first_alone(mining: Any, run: Any, turned: bool) -> Any:
+        if turned:
+            raise KeyboardInterrupt
+        return publish(mining, run, turned)
+
+    monkeypatch.setattr(ways, "publish", first_alone)
+    with pytest.raises(KeyboardInterrupt):
+        mined(tables, "left", "right", "", out, **options)
+    assert [path.name for path in sorted(tmp_path.glob("*.parquet"))] == ["o.parquet"]
+    monkeypatch.setattr(ways, "publish", publish)
+    resumed = options | {"resume": True, "overwrite": False}
+    with pytest.raises(GateMissedError, match="was complete before"):
+        mined(tables, "left", "right", "", out, **resumed, require_rows=200)
+    report = mined(tables, "left", "right", "", out, **resumed)
+    assert (report.already, report.back.already) == (True, False)
+    assert not report.back.effort["pairs_computed"]
+    alone = mined(tables, "right", "left", "", tmp_path / "alone.parquet", label="label")
+    assert pq.read_table(report.back.output).equals(pq.read_table(alone.output))
 
 
 def test_nothing_is_published_where_one_output_misses_a_gate(tables: dict[str, Any], tmp_path: Path) -> None:
