@@ -141,6 +141,17 @@ def test_a_null_is_a_value_of_the_path_but_nothing_to_share() -> None:
     assert triplets(deep, label="all,shop,kind", negatives_at="shop") == []  # a path with a null above is unknown
 
 
+@pytest.mark.parametrize("screen", SCREENS)
+def test_equal_rows_of_one_parent_do_not_stand_for_those_of_another(screen: str) -> None:
+    """An anchor needs few of them; those of another parent, which come first in key order, are none."""
+    rows = np.array([[1.0, 0.1]] * 20 + [[1.0, 0.0]] * 2, np.float32)
+    shops, kinds = ["x"] * 18 + ["y"] * 4, [None] * 20 + ["tea"] * 2
+    table = pa.table({"embedding": vectors(rows), "shop": shops, "kind": kinds})
+    options: dict[str, Any] = {"label": "shop,kind", "negatives_at": "shop", "unlabeled": "negative", "band": "any"}
+    found = mined(table, **options, max_similarity=0.999, negatives=2, drop_duplicates_within="none", screen=screen)
+    assert found["negative_row"].to_pylist() == [18, 19, 18, 19]
+
+
 def test_anchors_without_a_negative_are_counted_with_the_reason(tmp_path: Path) -> None:
     table = by_hand(shop=["x", "x", "y", "y", "y", None, None], kind=["tea", "tea", "tea", "tea", "nut", "nut", "nut"])
     report = minestream.mine(table, tmp_path / "o.parquet", **HAND, negatives_at="shop")
