@@ -321,6 +321,7 @@ _REACHED = "mine files to a file or folder that all machines reach"
 UNCUT: tuple[Check[Resources], ...] = (
     Check(lambda r: r.shard, "--shard is not for {what}", _REACHED),
     Check(lambda r: r.engine != HERE, "--engine {engine} is not for {what}", _REACHED),
+    Check(lambda r: r.both_directions, "--both-directions is not for {what}", "it makes two outputs: mine to files"),
 )
 
 
@@ -331,7 +332,6 @@ IN_WINDOWS: tuple[Check[Resources], ...] = UNCUT + barred(
         "--max-rows": "rows are handed out before it is known how many there will be",
         "--require-rows": "a gate looks at a whole run; count what comes out",
         "--max-short": "a gate looks at a whole run; the report counts short pairs",
-        "--both-directions": "a stream is one table",
     },
     "is not for --window",
 )

@@ -145,7 +145,7 @@ def _levels(seen: Candidates, asked: ReadOptions) -> tuple[tuple[str, ...], str 
             "name one column; where leaves of one name differ, one that holds the whole path",
         )
     if at is not None and at not in levels:
-        one_of = f"one of {', '.join(levels)}" if levels else "--label names several levels, the coarsest first"
+        one_of = f"coarser are: {', '.join(levels)}" if levels else "--label names several levels, the coarsest first"
         what = "is the finest level, where every negative differs" if levels and at == label else "is no coarser level"
         raise UsageError(f"--negatives-at {at} {what}", f"{one_of}{'' if levels else ': --label dept,category,leaf'}")
     return levels, label

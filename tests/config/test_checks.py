@@ -176,12 +176,15 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
           for given in ({"shard": "1/2"}, DASK)),
         ("--workers and --address", DASK | {"workers": 2, "address": "a"}, DASK | {"workers": 2}),
     ]),
-    "UNCUT": (Resources, [("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {})]),
+    "UNCUT": (Resources, [
+        ("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {}),
+        ("--both-directions is not for x", {"both_directions": True}, {}),
+    ]),
     "IN_WINDOWS": (Resources, [
         ("--shard is not for x", {"shard": "1/2"}, {}), ("--engine dask is not for x", DASK, {}),
         ("--resume is not for --window", {"resume": True}, {"overwrite": True}), ("--max-rows is", {"max_rows": 1}, {}),
         ("--require-rows is", {"require_rows": 1}, {}), ("--max-short is", {"max_short": "5"}, {}),
-        ("--both-directions is", {"both_directions": True}, {}),
+        ("--both-directions is not for x", {"both_directions": True}, {}),
     ]),
     "BOTH": (MineConfig, [
         ("--both-directions is for two tables", {}, {"two_tables": True}),

@@ -258,3 +258,14 @@ def test_what_does_not_fit_is_refused(
     given = {"corpus": str(tables["right"]), "label": "label", **BOTH, **options}
     with pytest.raises((UsageError, MinestreamError), match=message):
         minestream.mine(tables["left"], tmp_path / "o.parquet", **given)
+
+
+def test_one_stream_of_rows_cannot_hold_two_outputs(tables: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["mine", str(tables["left"]), "--corpus", str(tables["right"]), "--embedding", "embedding", "-o", "-"]
+    assert main([*words, "--label", "label", "--both-directions"]) == 2
+    assert "error: --both-directions is not for" in capsys.readouterr().err
+    given: dict[str, Any] = {"corpus": np.eye(3), "corpus_labels": [1, 2, 1], "both_directions": True}
+    with pytest.raises(UsageError, match="both_directions"):
+        minestream.mine_arrays(np.eye(3), [1, 2, 1], **given)
+    with pytest.raises(UsageError, match="both_directions"):
+        minestream.mine_batches(tables["left"], corpus=str(tables["right"]), label="label", **BOTH)
