@@ -49,6 +49,8 @@ NAMES = {
     "order": "anchor shuffled",
     "reference": "pair min max mean",
     "fallback": "none farthest",
+    "teachers": "union all majority",
+    "candidates_as": "only too",
 }
 LIMITS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 CAPS = ("max_per_negative_label", "max_uses")
@@ -609,6 +611,44 @@ def as_column(values: list[float], float64: bool) -> list[Any]:
         return values if float64 else list(np.array(values, dtype=np.float64).astype(np.float32))
 
 
+def ranked(candidates: Iterable[tuple[int, int]] | None) -> dict[int, list[int]]:
+    """The candidates of each anchor, each once, in their order."""
+    found: dict[int, dict[int, None]] = {}
+    for anchor, row in candidates or ():
+        found.setdefault(anchor, {})[row] = None
+    return {anchor: list(rows) for anchor, rows in found.items()}
+
+
+def agreed(found: list[Rows], teachers: str) -> tuple[Rows, Rows]:
+    """The negatives that enough teachers found, ascending, and how many did."""
+    rows, votes = np.unique(np.concatenate(found), return_counts=True)
+    least = {"union": 1, "all": len(found), "majority": len(found) // 2 + 1}[teachers]
+    return rows[votes >= least], votes[votes >= least]
+
+
+def taught_columns(
+    columns: dict[str, list[Any]],
+    found_by: dict[tuple[int, int, int], list[str]],
+    sides: dict[str, tuple[Vectors, Vectors]],
+    float64: bool,
+) -> dict[str, list[Any]]:
+    """Who found each negative, and its similarity (else distance) by each embedding; for tuples in lists."""
+    pairs = list(zip(columns["anchor_row"], columns["positive_row"], strict=True))
+    negatives = columns.get("negative_rows", [[row] for row in columns.get("negative_row", [])])
+    new: dict[str, list[Any]] = {
+        "found_by": [[found_by[a, p, n] for n in rows] for (a, p), rows in zip(pairs, negatives, strict=True)]
+    }
+    for name, (of_queries, of_corpus) in sides.items():
+        metric, values = of_corpus.metric, []
+        for (a, _), rows in zip(pairs, negatives, strict=True):
+            x = of_corpus.distances(a, np.array(rows, dtype=np.int64), of_queries)
+            values.append(as_column((similarity(x, metric) if metric in ("cosine", "dot") else x).tolist(), float64))
+        new[f"{'similarity' if metric in ('cosine', 'dot') else 'distance'}_{name}"] = values
+    if "negative_rows" not in columns:
+        new = {name: [value for values in rows for value in values] for name, rows in new.items()}
+    return columns | new
+
+
 @dataclass(frozen=True)
 class Losses:
     """The losses of the triplets of a pair."""
@@ -815,6 +855,10 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "levels: of both tables, with labels": bool(given["levels"])
         and (not among("labels") or (two_tables and list(given["corpus_levels"] or {}) != list(given["levels"]))),
         "negatives_at: a coarser level": among("negatives_at") and given["negatives_at"] not in (given["levels"] or {}),
+        "several teachers: no pairs, window, limit of uses or fallback": bool(
+            given["others"] or (among("candidate_lists") and given["candidates_as"] == "too")
+        )
+        and (pairs or given["window"] is not None or given["max_uses"] is not None or farthest),
         "guide: of both tables, or of neither": two_tables and among("guide") != among("corpus_guide"),
         "shared_ids: of two tables": two_tables and given["shared_ids"] and not (among("ids") and among("corpus_ids")),
         "pairs: one table, no filters, guide, within_top, caps or fallback": pairs
@@ -903,6 +947,11 @@ def mine(
     seed: int = 0,
     only_anchors: Iterable[int] | None = None,
     window: int | None = None,
+    name: str = "embedding",
+    others: Mapping[str, Sequence[npt.NDArray[Any]]] | None = None,
+    teachers: str = "union",
+    candidate_lists: Iterable[tuple[int, int]] | None = None,
+    candidates_as: str = "only",
 ) -> Mined:
     """Mine by brute force over canonical distances.
 
@@ -943,6 +992,12 @@ def mine(
         Derive these anchors only, of those that the anchor rules select from the whole.
     window : int, optional
         Candidates are the `window` rows before the anchor, of each id its last; the row number is the key.
+    name, others : str, mapping of str to arrays (n, d2) and, of a corpus, (m, d2)
+        What columns call the first embedding, and the embeddings of other teachers by name.
+    teachers : str
+        Of what the teachers find that is taken which any, all, or most of them found.
+    candidate_lists : pairs (anchor row, candidate row), the first of each anchor first, optional
+        An anchor's negatives are of these "only", or they are one teacher "too".
 
     Returns
     -------
@@ -984,31 +1039,54 @@ def mine(
     home, vectors = both(embeddings, corpus)
     guides = [] if guide is None else [both(guide, corpus_guide)]
 
-    def duplicates(of: Vectors, row: int, rows: Rows, known: Floats | None = None) -> Mask:
-        """Which candidates are duplicates of a row of `of`; `known` saves computing their distances again."""
+    sides = {name: (home, vectors)}
+    for other, arrays in (others or {}).items():
+        sides[other] = both(arrays[0], arrays[1] if len(arrays) > 1 else None)
+    first = sides[name]
+    listed = ranked(candidate_lists)
+    votes = candidate_lists is not None and candidates_as == "too"
+    taught = len(sides) > 1 or votes
+
+    def duplicates(
+        side: tuple[Vectors, Vectors], of_anchor: bool, row: int, rows: Rows, known: Floats | None = None
+    ) -> Mask:
+        """Which candidates are duplicates of an anchor or of a positive; `known` saves computing distances again.
+
+        Equal rows are those of the first embedding; distances up to T are of each teacher's own.
+        """
         if within is None:
             return np.zeros(len(rows), dtype=bool)
         if within == 0:
-            return vectors.equal(row, rows, of)
-        return (vectors.distances(row, rows, of) if known is None else known) <= within
+            return vectors.equal(row, rows, home if of_anchor else vectors)
+        of_queries, own = side
+        return (own.distances(row, rows, of_queries if of_anchor else own) if known is None else known) <= within
 
-    def look_around(anchor: int) -> Near:
-        """All positives, and all negatives but the anchor's duplicates."""
+    def look_around(anchor: int, side: tuple[Vectors, Vectors] = first, like: Near | None = None) -> Near:
+        """All positives, and all negatives but the anchor's duplicates, by one embedding.
+
+        like : what the first embedding sees, which says who is positive
+        """
+        of_queries, own = side
         positive_rows, rows = relation.partners(anchor)
-        x = vectors.distances(anchor, rows, home)
+        if candidate_lists is not None and not votes:
+            rows = rows[np.isin(rows, listed.get(anchor, []))]
+        x = own.distances(anchor, rows, of_queries)
         if drop_duplicates_of != "positive":
-            kept = ~duplicates(home, anchor, rows, x)
+            kept = ~duplicates(side, True, anchor, rows, x)
             rows, x = rows[kept], x[kept]
         nearest = np.lexsort((key[rows], x))
-        p = vectors.distances(anchor, positive_rows, home)
+        p = own.distances(anchor, positive_rows, of_queries)
         ranks = 1 + np.searchsorted(x[nearest], p)
         passing = np.ones(len(p), dtype=bool)
-        if min_positive_similarity is not None:
-            passing &= similarity(p, metric) >= min_positive_similarity
-        if max_positive_similarity is not None:
-            passing &= similarity(p, metric) <= max_positive_similarity
-        if max_positive_rank is not None:
-            passing &= ranks <= max_positive_rank
+        if like is not None:
+            passing = np.isin(positive_rows, like.positives)
+        else:
+            if min_positive_similarity is not None:
+                passing &= similarity(p, metric) >= min_positive_similarity
+            if max_positive_similarity is not None:
+                passing &= similarity(p, metric) <= max_positive_similarity
+            if max_positive_rank is not None:
+                passing &= ranks <= max_positive_rank
         near = Near(anchor, positive_rows[passing], rows[nearest], [p[passing]], [x[nearest]], ranks[passing])
         for of_queries, of_corpus in guides:
             near.p.append(of_corpus.distances(anchor, near.positives, of_queries))
@@ -1020,7 +1098,7 @@ def mine(
         rows, p = near.positives, near.p[0]
         passed_over = np.zeros(len(rows), dtype=bool)
         if positives in ("easiest", "random") and not keep_duplicate_positives:
-            passed_over = duplicates(home, near.anchor, rows, p)
+            passed_over = duplicates(first, True, near.anchor, rows, p)
         if positives == "easiest":
             chosen = np.lexsort((key[rows], p, passed_over))
         elif positives == "random":
@@ -1036,16 +1114,24 @@ def mine(
     counted = (
         pick == "nearest" and fallback == "none" and all(given[rule] is None for rule in (*LIMITS, *DEALS, "guide"))
     )
-    counted = counted and (band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest"))
+    counted = (
+        counted
+        and not taught
+        and (band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest"))
+    )
     wanted = negatives if max_uses is None else 4 * negatives + 32  # what a pair is dealt from
 
-    def choose_negatives(near: Near, i: int) -> Pair:
-        """The i-th positive with its negatives in the pick's order."""
-        positive, p = int(near.positives[i]), float(near.p[0][i])
+    def passing(near: Near, i: int, side: tuple[Vectors, Vectors]) -> tuple[Rows, Floats]:
+        """The negatives of the i-th positive, and their distances, that pass all but the band."""
         kept = filters.passing(near, i)
         if drop_duplicates_of != "anchor":
-            kept &= ~duplicates(vectors, positive, near.negatives)
-        rows, x = near.negatives[kept], near.x[0][kept]
+            kept &= ~duplicates(side, False, int(near.positives[i]), near.negatives)
+        return near.negatives[kept], near.x[0][kept]
+
+    def choose_negatives(near: Near, i: int, side: tuple[Vectors, Vectors] = first) -> Pair:
+        """The i-th positive with its negatives in the pick's order."""
+        positive, p = int(near.positives[i]), float(near.p[0][i])
+        rows, x = passing(near, i, side)
         eligible = np.flatnonzero(in_band(x, p, margin, band))[skip:within_top]
         if max_per_negative_label is not None:
             named = [candidates.labels[row] for row in rows[eligible].tolist()]
@@ -1057,7 +1143,7 @@ def mine(
                 weights = ambiguous.log_weights(p, x[eligible])
                 sort_by = np.array([log_draw(int(each)) - w for each, w in zip(luck, weights, strict=True)])
             if pick == "weighted":
-                sort_by = weighted_keys(x[eligible], luck, metric, d)
+                sort_by = weighted_keys(x[eligible], luck, metric, side[1].stored.shape[1])
                 possible = sort_by < np.inf
                 eligible, sort_by = eligible[possible], sort_by[possible]
             eligible = eligible[np.lexsort((key[rows[eligible]], sort_by))]
@@ -1066,6 +1152,27 @@ def mine(
         eligible = eligible[:wanted]
         harder = [min(place, HARDER_CAP) if counted else None for place in eligible.tolist()]
         return Pair(near.anchor, positive, p, rows[eligible], x[eligible], harder, int(near.ranks[i]))
+
+    found_by: dict[tuple[int, int, int], list[str]] = {}
+
+    def taught_negatives(near: Near, theirs: list[Near], i: int) -> Pair:
+        """The i-th positive with the negatives on which the teachers agree: most votes first, then by (x, key)."""
+        anchor, positive, p = near.anchor, int(near.positives[i]), float(near.p[0][i])
+        found = {
+            teacher: choose_negatives(one, i, sides[teacher]).negatives
+            for teacher, one in zip(sides, (near, *theirs), strict=True)
+        }
+        if votes:
+            rows, x = passing(near, i, first)
+            fits = set(rows[in_band(x, p, margin, band)].tolist())
+            found["candidates"] = np.array([r for r in listed.get(anchor, []) if r in fits][:negatives], dtype=np.int64)
+        rows, many = agreed(list(found.values()), teachers)
+        x = vectors.distances(anchor, rows, home)
+        order = np.lexsort((key[rows], x, -many))
+        rows, x = rows[order], x[order]
+        for row in rows.tolist():
+            found_by[anchor, positive, row] = [teacher for teacher, chosen in found.items() if row in chosen]
+        return Pair(anchor, positive, p, rows, x, [None] * len(rows), int(near.ranks[i]))
 
     counts = dict.fromkeys(("anchors", "pairs", "rows", "full", "short", "empty"), 0)
 
@@ -1093,7 +1200,7 @@ def mine(
         chosen = near.positives[places]
         alike: list[tuple[int, int]] = []
         for i, positive in enumerate(chosen.tolist() if drop_duplicates_of != "anchor" else ()):
-            alike += [(i, place) for place in np.flatnonzero(duplicates(vectors, positive, nearest)).tolist()]
+            alike += [(i, place) for place in np.flatnonzero(duplicates(first, False, positive, nearest)).tolist()]
         count(len(nearest))
         own, p, x = vectors.equal(near.anchor, chosen, home), near.p[0][places], near.x[0][:negatives]
         return Listed(near.anchor, chosen, p, own, nearest, x, negatives, alike)
@@ -1118,7 +1225,11 @@ def mine(
         pairs: list[Pair] = []
         for anchor in (selected if max_uses is None else whole).tolist():
             near = look_around(anchor)
-            pairs += [choose_negatives(near, i) for i in choose_positives(near)]
+            if taught:
+                theirs = [look_around(anchor, side, near) for teacher, side in sides.items() if teacher != name]
+                pairs += [taught_negatives(near, theirs, i) for i in choose_positives(near)]
+            else:
+                pairs += [choose_negatives(near, i) for i in choose_positives(near)]
         if max_uses is not None:
             pairs = limit_uses(pairs, negatives, max_uses, relation, seed)
             returned = set(selected.tolist())
@@ -1137,6 +1248,8 @@ def mine(
             columns = tuple_columns(pairs, losses, shown, cap, scores or "similarity", metric, float64)
         else:
             columns = triplet_columns(pairs, losses, vectors if swap else None, shown, cap, relation, float64)
+        if taught:
+            columns = taught_columns(columns, found_by, sides, float64)
     columns = with_ids(columns, relation, emit != "lists" or list_ids)
     counts["rows"] = len(next(iter(columns.values())))
     counts["pairs"] = counts["rows"] if emit == "pairs" else counts["full"] + counts["short"] + counts["empty"]

@@ -36,23 +36,26 @@ FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
 ROLES = {"where", "anchor_where", "candidate_where", "negatives_at"}
 COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels", "vector_type"}
+TEACHING = {"teachers", "embedding_table"}
 HOW = {"memory", "scratch", "threads", "progress"}
 # What each takes; of the rest it says, when it is given, why it is not taken.
 TAKES: dict[str, tuple[str, set[str]]] = {
     "MineOptions": ("mine", EVERY),
     "PipeOptions": ("mine_pipe", EVERY - MACHINES - FINISHING - {"resume", "overwrite"}),
     "BatchOptions": ("mine_batches", EVERY - MACHINES - FINISHING - WRITING),
-    "ArrayOptions": ("mine_arrays", EVERY - MACHINES - WRITING - COLUMNS - ROLES - {"window", "corpus", "guide"}),
+    "ArrayOptions": (
+        "mine_arrays", EVERY - MACHINES - WRITING - COLUMNS - ROLES - TEACHING - {"window", "corpus", "guide"},
+    ),
     "EstimatorOptions": (
         "the estimators for scikit-learn",
-        EVERY - MACHINES - WRITING - COLUMNS - ROLES - PAIRS - HIDDEN
+        EVERY - MACHINES - WRITING - COLUMNS - ROLES - PAIRS - HIDDEN - TEACHING
         - {"window", "corpus", "guide", "min_grade", "shared_ids", "on_missing_ids", "on_duplicate_ids", "group_rule",
            "emit", "epsilon", "positive_margin", "loss", "swap", "short_rows", "scores", "order", "float64", "max_rows",
            "scratch", "progress"},
     ),
     "WindowOptions": (
         "Miner",
-        EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES
+        EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES - TEACHING
         - {"window", "min_grade", "shared_ids", "on_missing_ids",
            "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors", "labels"},
     ),
@@ -92,7 +95,9 @@ TAKES: dict[str, tuple[str, set[str]]] = {
            "on_missing_ids", "min_grade", "shared_ids", "metric", "normalize", "overwrite"},
     ),
     "MergeOptions": (
-        "merge", HOW | PAIRS | {"corpus", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
+        "merge",
+        HOW | PAIRS
+        | {"corpus", "embedding_table", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
     ),
 }  # fmt: skip
 

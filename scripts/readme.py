@@ -33,7 +33,7 @@ from minestream.cli.main import cli  # noqa: E402
 from minestream.cli.options import in_groups, option_rows  # noqa: E402
 from minestream.config import batching  # noqa: E402
 from minestream.config.metrics import METRICS  # noqa: E402
-from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES  # noqa: E402
+from minestream.config.rules import BANDS, EMITS, LOSSES, PICKS, POSITIVE_RULES, PRESETS, REFERENCES, SCORES, TEACHERS  # noqa: E402
 from minestream.config.trainer_formats import FORMATS, SHORT_ROWS_OF_FORMATS  # noqa: E402
 from minestream.errors import EXIT_CODES, nearest_name  # noqa: E402
 from minestream.system.contract import CONTRACT, schema  # noqa: E402
@@ -200,6 +200,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "emits": lambda: choices("emit", EMITS),
     "formats": lambda: choices("format", FORMATS),
     "losses": lambda: choices("loss", LOSSES),
+    "teachers": lambda: choices("teachers", TEACHERS),
     "references": lambda: choices("reference", REFERENCES),
     "short-rows": lambda: choices("short rows", SHORT_ROWS_OF_FORMATS),
     "scores": lambda: choices("scores", SCORES),

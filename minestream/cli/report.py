@@ -16,7 +16,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resolve import resolved
-from minestream.config.rules import BANDS, EMITS, PRESETS
+from minestream.config.rules import BANDS, EMITS, PRESETS, TEACHERS
 from minestream.mining.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
 from minestream.system.progress import short_number, short_time
 from minestream.system.stats import WAITED, Report
@@ -173,6 +173,8 @@ def _outcome(report: Report) -> Iterator[Row]:
         pairs = f": {many(stats['pairs'], 'pair')}" if stats["pairs"] != stats["anchors"] else ""
         yield "positives", f"{POSITIVES[config['positives']]}{pairs}"
     yield "negatives", negatives_text(config)
+    if report.columns.get("others"):
+        yield "teachers", _teachers_text(report)
     yield from rule_rows(config)
     yield from hardness_rows(stats, config)
     yield "time", short_time(report.seconds)
@@ -203,6 +205,13 @@ def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
         said = config["pick"] == "simans" or not name.startswith("simans")
         if config[name] is not None and said and (config[name] or name not in UNSAID):
             yield "rules", f"{flag_of(name)} {config[name]}: {text.format(**gaps)}"
+
+
+def _teachers_text(report: Report) -> str:
+    """Who finds the negatives, and which of them are taken."""
+    config, columns = report.config, report.columns
+    names = ", ".join([columns["embedding"], *columns["others"]])
+    return f"{names}: of each {config['negatives']:,} a pair, {config['teachers']}: {TEACHERS[config['teachers']].help}"
 
 
 def negatives_text(config: Mapping[str, Any]) -> str:

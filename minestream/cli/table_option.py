@@ -53,8 +53,9 @@ class TableOption(click.Option):
         about = spec.metadata
         shape: dict[str, Any] = {"is_flag": True}
         if about["kind"] != "flag":
+            several = ("repeat", "named", *(["columns"] if "--teachers" in flags else []))
             shape = {
-                "metavar": about["metavar"] or "NAME", "multiple": about["kind"] == "repeat",
+                "metavar": about["metavar"] or "NAME", "multiple": about["kind"] in several,
                 "type": KINDS.get(about["kind"]) or Text(about["metavar"], about["choices"]),
                 **({"required": True} if spec.default is MISSING else {"default": None}),
             }  # fmt: skip

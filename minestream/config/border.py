@@ -27,7 +27,7 @@ _TYPES: dict[str, str] = {
     "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any",  # tables in memory
     "vectors": "Any", "labels": "Any",
     "label": "str | Sequence[str] | None", "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None",
-    "unlabeled_value": "str | int | None",
+    "columns": "str | Sequence[str] | None", "named": "Any", "unlabeled_value": "str | int | None",
     "share": "str | float | None", "size": "str | int", "threshold": "float | str | None",
 }  # fmt: skip
 
@@ -57,6 +57,8 @@ def public(options: type[Any] | None = None, refuses: bool = False, **defaults: 
 
         @wraps(function)
         def call(*args: Any, **given: Any) -> Any:
+            if options is not None and "teachers" not in options.__annotations__:
+                refuse_several(function.__qualname__.partition(".")[0], given.get("embedding"))
             for name in given:
                 if name in typed:
                     given[name] = of_type(flag_of(name), known[name], given[name])
@@ -81,6 +83,12 @@ def public(options: type[Any] | None = None, refuses: bool = False, **defaults: 
         return cast(Call, call)
 
     return decorated
+
+
+def refuse_several(function: str, embedding: object) -> None:
+    """Raise UsageError where several embeddings are given to what looks at one."""
+    if isinstance(embedding, list | tuple) and len(embedding) > 1:
+        raise UsageError(f"{function} looks at one embedding, and --embedding names {len(embedding)}", "name one")
 
 
 def unknown_keyword(function: str, name: str, known: Iterable[str]) -> UsageError:
@@ -162,7 +170,8 @@ def _keyword(option: re.Match[str]) -> str:
         return (name if word == "takes" else f"{name}=True") + rest
     if kind == "threshold" and word == "none":
         return f"{name}=None{rest.removeprefix(' none')}"
-    last = kind in ("text", "repeat") and option.end() == len(option.string)  # a column's name: no sentence ends so
+    # A column's name: no sentence ends so.
+    last = kind in ("text", "repeat", "columns") and option.end() == len(option.string)
     if not word or not (option["colon"] or last or word in _CHOICES.get(name, ()) or _VALUE.fullmatch(word)):
         return name + rest
     if word[0] in "'\"":

@@ -157,6 +157,14 @@ _NOT_OF_LISTS = dict.fromkeys(
      "--rank-positives", "--carry"],
     "minestream select takes it, when it reads the lists",
 )  # fmt: skip
+_NOT_TAUGHT = {
+    "--emit pairs or --emit lists": "mine triplets or tuples",
+    "--window": "a stream carries one embedding",
+    "--max-uses": "what a pair may take instead is of one teacher",
+    "--fallback farthest": "with them the farthest negative is not well defined",
+    "--draw-weights": "each teacher draws by weights of its own",
+    "--anchor-where or --candidate-where": "filter the table before, or give the candidates as a --corpus",
+}
 _SIMILARITIES_CROSS: Check[Any] = Check(
     lambda c: _crossed(c.min_similarity, c.max_similarity),
     "--min-similarity {min_similarity} lies above --max-similarity {max_similarity}: nothing can be selected",
@@ -165,6 +173,9 @@ _SIMILARITIES_CROSS: Check[Any] = Check(
 # Asked of a resolved configuration in this order: a combination that passes all is mined, any other is refused.
 VALID: tuple[Check[MineConfig], ...] = (
     *barred(_NOT_IN_WINDOWS, "is not for --window", lambda c: c.window is not None),
+    *barred(_NOT_TAUGHT, "is not for several teachers", lambda c: c.taught),
+    Check(lambda c: {"ap", "an", "pn"} & {*c.other_embeddings, c.first_embedding} and c.taught,
+          "embeddings of several teachers cannot be called ap, an or pn", "rename the column"),
     Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
           "--negatives must be at least 1",
           "0 (= all) is for --emit pairs"),
@@ -310,7 +321,8 @@ BOTH: tuple[Check[MineConfig], ...] = (
           "name the other with --corpus"),
     *barred(
         {"--anchor-where or --candidate-where": "they would exchange their tables too: --where is for both",
-         "--emit lists": "mine it once for each direction"},
+         "--emit lists": "mine it once for each direction",
+         "--embedding-table": "put the embedding into both tables as a column"},
         "is not for --both-directions",
     ),
 )  # fmt: skip

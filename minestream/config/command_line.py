@@ -97,7 +97,9 @@ def _words(spec: Field[Any], value: Any) -> Iterator[str]:
     if name == "margins" and not isinstance(value, str):
         value = ",".join(f"{each:.12g}" for each in value)
     several = list(value) if isinstance(value, list | tuple) else ["none" if value is None else value]
-    if kind != "repeat" and len(several) != 1:
+    if kind == "named":
+        several = [f"{named}={_text(each, True)}" for named, tables in value.items() for each in tables]
+    if kind not in ("repeat", "columns", "named") and len(several) != 1:
         raise _NotSayableError("")
     flag = next((each.partition("/")[0] for each in spec.metadata["flags"] if each.startswith("--")), flag_of(name))
     for each in several:

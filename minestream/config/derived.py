@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from minestream.config.mine_config import MineConfig
-from minestream.config.rules import EMITS, finished_late
+from minestream.config.rules import EMITS, TEACHERS, finished_late
 
 
 def needs_finishing(config: MineConfig) -> bool:
@@ -31,11 +31,25 @@ def ranks_listed(config: MineConfig) -> int:
     return max(config.rank_positives or 0, config.max_positive_rank or 0)
 
 
+def teacher_count(config: MineConfig) -> int:
+    """How many teachers find the negatives."""
+    return 1 + len(config.other_embeddings)
+
+
+def most_taken(config: MineConfig) -> int:
+    """How many negatives a pair can have: k, or as many as its teachers may agree on."""
+    if not config.taught:
+        return config.negatives
+    teachers = teacher_count(config)
+    least: int = TEACHERS[config.teachers].least(teachers)
+    return config.negatives * teachers // least
+
+
 def knows_harder(config: MineConfig) -> bool:
     """Whether the column `harder` is known: only the band leaves negatives out."""
     caps = config.max_per_negative_label, config.max_uses, config.negatives_per_anchor
     plain = not config.similarity_filters and config.fallback == "none" and caps == (None, None, None)
-    return plain and config.pick == "nearest"
+    return plain and config.pick == "nearest" and not config.taught
 
 
 def counts_nearer(config: MineConfig) -> bool:

@@ -63,6 +63,7 @@ IDLE: tuple[Idle[Asked], ...] = (
          "nothing is drawn: --pick random, --positives random, --anchors and --order shuffled do"),
     Idle(("reference",), lambda a: a.config.absolute_margin is None and a.config.relative_margin is None,
          "no --absolute-margin or --relative-margin is measured from it"),
+    Idle(("teachers",), lambda a: not a.config.taught, "there is one embedding"),
     Idle(("group_rule",), lambda a: "group_column" not in a.names, "there is no --group-column"),
     Idle(("drop_duplicates_of", "keep_duplicate_positives"), lambda a: a.config.drop_duplicates_within is None,
          "--drop-duplicates-within none lets every duplicate pass"),

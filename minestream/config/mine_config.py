@@ -29,6 +29,7 @@ from minestream.config.rules import (
     REFERENCES,
     SCORES,
     SHORT_ROWS,
+    TEACHERS,
     UNLABELED,
     VECTOR_TYPES,
 )
@@ -41,8 +42,9 @@ MOST_WINDOW_ROWS = 2**30  # slots are int32
 class MineConfig:
     """What is mined. Every field is the option of `minestream mine` of the same name, whose help says what it means."""
 
-    embedding: str | None = option(
-        None, "text", "Input", "Column of the embeddings. Default: found by name, else by type.",
+    embedding: str | tuple[str, ...] | None = option(
+        None, "columns", "Input",
+        "Column of the embeddings. Default: found by name, else by type. Several, repeatable: see --teachers.",
         flags=("--embedding", "--embedding-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     label: str | None = option(
@@ -191,6 +193,10 @@ class MineConfig:
         "Adds positive_rank: 1 and how many of the anchor's negatives are nearer, up to CAP; CAP + 1 means more.",
         metavar="CAP", within=RANKS
     )  # fmt: skip
+    teachers: str = option(
+        "union", "choice", "What is mined",
+        "Of several embeddings, each of which finds k negatives for a pair: which of these are taken.", choices=TEACHERS
+    )  # fmt: skip
     normalize: bool = option(False, "flag", "What is mined", "Divide every row by its norm first.")
     drop_duplicates_within: float | None = option(
         0.0, "threshold", "What is mined",
@@ -282,6 +288,7 @@ class MineConfig:
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")
     exclusions: bool = option(False, "derived", "", "Whether there are --exclude or --exclude-rows.")
     turned: bool = option(False, "derived", "", "Whether lists of pairs are read turned round: by --both-directions.")
+    tabled: tuple[str, ...] = option((), "derived", "", "The embeddings that lie in tables of their own.")
 
     @property
     def split_roles(self) -> bool:
@@ -309,6 +316,22 @@ class MineConfig:
     def guided(self) -> bool:
         """Whether similarities of a second embedding are filtered, too."""
         return self.guide is not None
+
+    @property
+    def first_embedding(self) -> str | None:
+        """The column of the first embedding; None: it is to be found."""
+        return self.embedding if isinstance(self.embedding, str | None) else self.embedding[0]
+
+    @property
+    def other_embeddings(self) -> tuple[str, ...]:
+        """The embeddings behind the first: with it they are the teachers."""
+        named = () if isinstance(self.embedding, str | None) else self.embedding
+        return tuple(dict.fromkeys((*named[1:], *self.tabled)))
+
+    @property
+    def taught(self) -> bool:
+        """Whether several teachers find the negatives."""
+        return bool(self.other_embeddings)
 
     @property
     def anchor_role(self) -> str:

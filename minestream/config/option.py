@@ -81,7 +81,7 @@ def help_of(spec: Field[Any], *, choices: bool = True, default: bool = True) -> 
     text: str = about["help"] + (f" One of {', '.join(about['choices'])}." if choices and about["choices"] else "")
     if not default or (about["choices"] and not choices) or "default" in text.lower():
         return text
-    nothing = spec.default is None or spec.default is MISSING or about["kind"] in ("flag", "repeat")
+    nothing = spec.default is None or spec.default is MISSING or about["kind"] in ("flag", "repeat", "columns", "named")
     return text if nothing else f"{text} Default: {spec.default}."
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from minestream.config.memory_plan import LEAST_BYTES
 from minestream.errors import CapacityError, UsageError
@@ -19,6 +21,26 @@ def parse_threshold(text: str) -> float | None:
         return float(text)
     except ValueError:
         raise UsageError(f"--drop-duplicates-within takes a distance or none, not {text!r}") from None
+
+
+def parse_named(flag: str, given: Any) -> dict[str, list[Any]]:
+    """Tables by name, from texts NAME=TABLE, or from a dict of tables or of lists of them.
+
+    Raises
+    ------
+    UsageError
+        For a text without a name or a table, or an object of another type.
+    """
+    found: dict[str, list[Any]] = {}
+    if isinstance(given, Mapping):
+        return {str(name): list(each) if isinstance(each, list | tuple) else [each] for name, each in given.items()}
+    for text in given if isinstance(given, list | tuple) else [given]:
+        name, _, table = text.partition("=") if isinstance(text, str) else ("", "", "")
+        if not name or not table:
+            shown = repr(text) if isinstance(text, str) else f"a {type(text).__name__}"
+            raise UsageError(f"{flag} takes NAME=TABLE, not {shown}", "for example b=other.parquet; in Python a dict")
+        found.setdefault(name, []).append(table)
+    return found
 
 
 UNITS = {"": 1, "B": 1, "K": 2**10, "KB": 10**3, "KIB": 2**10, "M": 2**20, "MB": 10**6, "MIB": 2**20, "G": 2**30,

@@ -13,7 +13,7 @@ from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.names import FOREIGN_OPTIONS, refuse_gone, unknown_option
 from minestream.config.option import check_value, flag_of, of_type
-from minestream.config.parse import anchor_share, parse_memory, parse_slice, parse_threshold, short_share
+from minestream.config.parse import anchor_share, parse_memory, parse_named, parse_slice, parse_threshold, short_share
 from minestream.config.resources import Resources, Tables
 from minestream.config.rules import BAND_ALIASES, BANDS, EMITS, PRESETS
 from minestream.errors import UsageError
@@ -31,6 +31,7 @@ _TABLES = {"vectors", "labels", *(spec.name for spec in fields(Tables))}  # opti
 _OF_TABLES = (
     "embedding", "label", "id", "group_column", "version_column", "carry", "where", "anchor_where", "candidate_where",
     "vectors", "labels", "vector_type", "negatives_at",
+    "embedding_table",
 )  # fmt: skip
 AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
 _OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
@@ -137,10 +138,11 @@ def held(name: str, value: Any) -> Any:
     """A value as the field of its option holds it."""
     spec = OPTION_FIELDS[name]
     kind, several = spec.metadata["kind"], list(value) if isinstance(value, list | tuple) else [value]
-    if name == "carry":
+    if name == "carry" or (kind == "columns" and len(several) != 1):
         if not all(isinstance(each, str) for each in several):
-            raise UsageError(f"--carry takes names of columns, not a {type(value).__name__}")
-        return tuple(several)
+            raise UsageError(f"{flag_of(name)} takes names of columns, not a {type(value).__name__}")
+        return tuple(several) if several or name == "carry" else None
+    value = several[0] if kind == "columns" else value
     if name == "label" and isinstance(value, list | tuple):
         if not all(isinstance(each, str) and "," not in each for each in several):
             raise UsageError("--label takes the names of the levels, without commas", "rename the columns, or name one")
@@ -148,10 +150,13 @@ def held(name: str, value: Any) -> Any:
     if name == "vectors" and not all(isinstance(each, str | os.PathLike | None) for each in several):
         what = f"--vectors takes paths of .npy files, not a {type(value).__name__}"
         raise UsageError(what, "numpy.save('vectors.npy', array) writes one")
+    if kind == "named" and value is not None:
+        return parse_named(flag_of(name), value)
     if value is None or kind == "choice" or name in _TABLES:
         return value
     if kind == "threshold" and isinstance(value, str):
         return parse_threshold(value)
     if kind in ("share", "size") or name == "unlabeled_value":
         value = str(value)
-    return of_type(flag_of(name), str(spec.type), value, spec.metadata["within"].hint)
+    annotation = "str | None" if kind == "columns" else str(spec.type)
+    return of_type(flag_of(name), annotation, value, spec.metadata["within"].hint)

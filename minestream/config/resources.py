@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from minestream.config.option import COUNT, FIRST, OFTEN, Range, option
 from minestream.config.parse import parse_memory
@@ -12,7 +14,8 @@ from minestream.system.machine import free_bytes
 
 # The fields of MineConfig that follow from Tables.
 DERIVED = {
-    "corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions"
+    "corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions",
+    "embedding_table": "tabled",
 }  # fmt: skip
 
 
@@ -39,10 +42,16 @@ class Tables:
         use=OFTEN
     )  # fmt: skip
 
-    def derived(self) -> dict[str, bool]:
+    embedding_table: Mapping[str, list[Any]] | None = option(
+        None, "named", "Input",
+        "Another embedding NAME of the rows in a table of ids and vectors, repeatable (with --corpus twice for each "
+        "NAME: for INPUT, for it).", metavar="NAME=TABLE"
+    )  # fmt: skip
+
+    def derived(self) -> dict[str, Any]:
         """The fields of MineConfig that follow from these."""
         given = {field for name, field in DERIVED.items() if getattr(self, name) is not None}
-        return {field: field in given for field in DERIVED.values()}
+        return {field: field in given for field in DERIVED.values()} | {"tabled": tuple(self.embedding_table or ())}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 NEVER_EDGE, AT_POSITIVE, AT_MARGIN = 0, 1, 2  # where an edge of a band lies: nowhere, at p, at p + margin
@@ -130,6 +131,21 @@ LIST_PRECISIONS: dict[str, str] = {
     "float16": "rounded to three digits: a quarter as large",
 }
 FALLBACKS: dict[str, str] = {"none": "nothing", "farthest": "the farthest negatives, whatever the band (TFA)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How many of several teachers must find a negative: a function of how many there are."""
+
+    least: Callable[[int], int]
+    help: str
+
+
+TEACHERS: dict[str, Agreement] = {
+    "union": Agreement(lambda teachers: 1, "what any of them found"),
+    "all": Agreement(lambda teachers: teachers, "what every one found"),
+    "majority": Agreement(lambda teachers: teachers // 2 + 1, "what more than half of them found"),
+}
 MISSING_IDS: dict[str, str] = {"error": "refuse them", "drop": "leave such pairs and rows out, counted"}
 REFERENCES: dict[str, str] = {
     "pair": "the similarity of the pair's own positive",

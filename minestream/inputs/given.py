@@ -17,6 +17,7 @@ from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
+from minestream.inputs.beside import OF_CORPUS, TEACHER
 from minestream.inputs.listing import LANCE, cut, files_of, is_hidden, is_named, listed
 from minestream.system.paths import AnyPath, RemotePath, place_of
 from minestream.system.stores import address_of, is_remote, local_text, shown
@@ -80,6 +81,11 @@ def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Give
     found = [Given("INPUT", inputs) if labels is None else Given("INPUT", inputs, suffix=arrays)]
     found += [Given("--labels", labels), Given("--vectors", resources.vectors, suffix=arrays)]
     found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
+    own = tables.embedding_table or {}
+    found += [
+        Given("--embedding-table", table, TEACHER + name + OF_CORPUS * (side > 0))
+        for name, theirs in own.items() for side, table in enumerate(theirs)
+    ]  # fmt: skip
     return [each for each in found if each.table is not None]
 
 

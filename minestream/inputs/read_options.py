@@ -83,14 +83,18 @@ class ReadOptions:
     def of(cls, config: Mapping[str, Any], **other: Any) -> ReadOptions:
         """The options that a configuration sets; `other` options win."""
         same = {spec.name for spec in fields(cls)} & config.keys() - {"where"}
-        return cls(**{name: config[name] for name in same} | other)
+        named = {name: config[name] for name in same}
+        if isinstance(named.get("embedding"), list | tuple):  # the others are read beside it
+            named["embedding"] = named["embedding"][0]
+        return cls(**named | other)
 
-    def guide(self, column: str, id: str | None) -> ReadOptions:
-        """The options to read another column of vectors of the same rows, and their ids."""
-        return ReadOptions(
-            embedding=column, id=id, metric=self.metric, normalize=self.normalize, on_bad_rows=self.on_bad_rows,
-            batch_rows=self.batch_rows, require_label=None, where=self.where,
-        )  # fmt: skip
+    def beside(self, column: str | None, id: str | None, **other: Any) -> ReadOptions:
+        """The options to read other vectors of the same rows, and their ids; `other` options win."""
+        same: dict[str, Any] = {
+            "metric": self.metric, "normalize": self.normalize, "on_bad_rows": self.on_bad_rows,
+            "batch_rows": self.batch_rows, "where": self.where,
+        }  # fmt: skip
+        return ReadOptions(embedding=column, id=id, require_label=None, **same | other)
 
 
 def find_columns(seen: Candidates, asked: ReadOptions, vectors: str | None = None) -> tuple[Columns, list[str]]:

@@ -1,4 +1,4 @@
-"""The tables of a run: INPUT, the corpus, listed pairs and rows, the guide."""
+"""The tables of a run: INPUT, the corpus, listed pairs and rows, other embeddings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_type
-from minestream.inputs.columns import Candidates, Columns, in_one_type
+from minestream.inputs.beside import GUIDE, Beside, open_beside
+from minestream.inputs.columns import Columns, in_one_type
 from minestream.inputs.files import open_inputs, rows_and_vectors
 from minestream.inputs.listing import listed
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
@@ -40,8 +41,8 @@ class Sources:
         Listed positives; excluded pairs, which are neither positive nor negative.
     excluded : ListedRows or None
         Excluded rows.
-    guides : tuple of Source
-        Of each table the guide's vectors; none without a guide. With ids they are joined, else aligned by row.
+    beside : tuple of Beside
+        The guide, and the embeddings of other teachers.
     one_input : bool
         Whether the corpus is INPUT again, so that the same row is the same item.
     numbered : bool
@@ -56,7 +57,7 @@ class Sources:
     known: ListedPairs | None = None
     barred: ListedPairs | None = None
     excluded: ListedRows | None = None
-    guides: tuple[Source, ...] = ()
+    beside: tuple[Beside, ...] = ()
     one_input: bool = False
     notes: list[str] = field(default_factory=list)
     numbered: bool = False
@@ -65,8 +66,10 @@ class Sources:
     def __post_init__(self) -> None:
         if self.corpus is not None and not self.one_input:
             _agree(self.anchors, self.corpus)
-        if len({guide.dimension for guide in self.guides}) > 1:
-            raise InputError("the guide's vectors of queries and corpus differ in length", "embed both with one model")
+        for each in self.beside:
+            if len({source.dimension for source in each.sources}) > 1:
+                what = f"the vectors of the {each.role}, of queries and corpus, differ in length"
+                raise InputError(what, "embed both with one model")
 
     def __iter__(self) -> Iterator[Source]:
         return iter((self.anchors,) if self.corpus is None else (self.anchors, self.corpus))
@@ -74,7 +77,8 @@ class Sources:
     def turned(self) -> Sources:
         """The same with the corpus as INPUT."""
         assert self.corpus is not None
-        return replace(self, anchors=self.corpus, corpus=self.anchors, guides=self.guides[::-1])
+        beside = tuple(replace(each, sources=each.sources[::-1]) for each in self.beside)
+        return replace(self, anchors=self.corpus, corpus=self.anchors, beside=beside)
 
     @property
     def labeled(self) -> bool:
@@ -125,7 +129,7 @@ class Sources:
         found += [self.known.identity("known positives")] if self.known else []
         found += [self.barred.identity("excluded pairs")] if self.barred else []
         found += [self.excluded.identity()] if self.excluded else []
-        return found + [entry | {"role": "guide"} for guide in self.guides for entry in guide.identity()]
+        return found + [entry for each in self.beside for entry in each.identity()]
 
     def others(self) -> list[dict[str, Any]]:
         """The checksums that the identity leaves out: see Source.others."""
@@ -139,7 +143,8 @@ class Sources:
              "carry": list(found.carry), "version": found.version}
             for found in (source.columns for source in self)
         )  # fmt: skip
-        return anchors | ({"corpus": corpus[0]} if corpus else {})
+        others = [each.name for each in self.beside if each.role != GUIDE]
+        return anchors | ({"others": others} if others else {}) | ({"corpus": corpus[0]} if corpus else {})
 
 
 def open_sources(
@@ -178,9 +183,9 @@ def open_sources(
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
-    guides = _open_guides(inputs, config, tables, (anchors, corpus))
+    beside = open_beside(inputs, config, tables, anchors, corpus)
     return Sources(
-        anchors, corpus, known, barred, excluded, guides, config.split_roles, notes, both=resources.both_directions
+        anchors, corpus, known, barred, excluded, beside, config.split_roles, notes, both=resources.both_directions
     )
 
 
@@ -216,9 +221,8 @@ def _for_corpus(config: MineConfig, corpus: Any) -> MineConfig:
     if not all(isinstance(each, kept) or hasattr(each, "to_numpy") for each in listed(corpus)):
         return config
     names = open_inputs(corpus)[0].schema.names
-    absent: dict[str, Any] = {
-        role: None for role in ("embedding", "id", "version_column") if getattr(config, role) not in names
-    }
+    absent: dict[str, Any] = {role: None for role in ("id", "version_column") if getattr(config, role) not in names}
+    absent |= {} if config.first_embedding in names else {"embedding": None}
     return replace(config, **absent)
 
 
@@ -265,22 +269,3 @@ def _agree(anchors: Source, corpus: Source) -> None:
             )
         anchors.reads_as(ours, both)
         corpus.reads_as(theirs, both)
-
-
-def _open_guides(
-    inputs: Any, config: MineConfig, tables: Tables, sources: tuple[Source, Source | None]
-) -> tuple[Source, ...]:
-    """The guide's vectors for the rows of each table that meet its condition."""
-    if not config.guided:
-        return ()
-    given = [inputs] if tables.corpus is None else [inputs, tables.corpus]
-    if not all(source.repeatable for source in sources if source is not None):
-        raise UsageError("--guide reads its input twice, which a stream cannot be", "pass a file or a table")
-    guide = config.guide or ""
-    for first in (open_inputs(each)[0] for each in given):
-        Candidates(first.name, first.schema, as_text=first.as_text).checked("guide", guide)
-    return tuple(
-        open_source(each, source.options.guide(guide, source.columns.id))
-        for each, source in zip(given, sources, strict=False)
-        if source is not None
-    )

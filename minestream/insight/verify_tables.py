@@ -11,11 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from minestream.errors import InputError
+from minestream.inputs.beside import GUIDE, OF_CORPUS, TEACHER, open_again
 from minestream.inputs.files import vectors_among
 from minestream.inputs.pairs import ListedPairs, read_pairs, read_rows
-from minestream.inputs.source import open_source
+from minestream.inputs.source import Source
+from minestream.outputs.manifest import config_of
 from minestream.outputs.mined import MinedOutput
-from minestream.outputs.origin import PATHS, entries, find, is_split, open_recorded, same, same_files
+from minestream.outputs.origin import OWN_TABLE, PATHS, entries, find, is_split, open_recorded, same, same_files
 
 Rows = NDArray[np.int64]
 Standing = Callable[[list[Any], list[int | None] | None, str], NDArray[np.bool_]]
@@ -114,7 +117,8 @@ class SourceRows:
     corpus: TableRows | None
     known: list[tuple[int, int]] | None
     excluded: list[tuple[int, int]] | None
-    guides: list[NDArray[Any]]
+    beside: dict[str, list[NDArray[Any]]]
+    name: str
 
     @property
     def candidates(self) -> TableRows:
@@ -135,7 +139,9 @@ class SourceRows:
                 "corpus_groups": corpus.groups, "corpus_takes_part": corpus.takes_part,
                 "corpus_levels": corpus.levels,
             }  # fmt: skip
-        return found | dict(zip(("guide", "corpus_guide"), self.guides, strict=False))
+        found |= dict(zip(("guide", "corpus_guide"), self.beside.get(GUIDE, ()), strict=False))
+        teachers = {role.removeprefix(TEACHER): both for role, both in self.beside.items() if role != GUIDE}
+        return found | ({"others": teachers, "name": self.name} if teachers else {})
 
 
 def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standing) -> SourceRows:
@@ -145,7 +151,7 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     corpus, split = None, is_split(config)
     if config["two_tables"] or split:
         corpus = TableRows(mined, "corpus", find(mined, "" if split else "corpus", given), standing)
-    guides = _guides(mined, given, anchors, corpus)
+    beside = _beside(mined, given, anchors, corpus)
     if entries(mined, "excluded rows"):
         _exclude_rows(mined, given, [anchors] if corpus is None else [anchors, corpus])
     known = _listed(mined, "known positives", given, anchors, corpus or anchors)
@@ -153,7 +159,7 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     if split and corpus is not None:
         same_items = np.flatnonzero(anchors.takes_part & corpus.takes_part).tolist()
         excluded = [*(excluded or []), *((row, row) for row in same_items)]
-    return SourceRows(anchors, corpus, known, excluded, guides)
+    return SourceRows(anchors, corpus, known, excluded, beside, mined.about["columns"]["embedding"])
 
 
 def _listed(
@@ -187,25 +193,42 @@ def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[Tab
         table.takes_part[[row for name, row in table.row_of().items() if name in names]] = False
 
 
-def _guides(
+def _beside(
     mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, corpus: TableRows | None
-) -> list[NDArray[Any]]:
-    """The guide vectors of every table, by row; rows whose guide vector is bad take no part."""
-    config, recorded = mined.about["config"], entries(mined, "guide")
-    if not recorded:
-        return []
-    tables = [anchors] if corpus is None else [anchors, corpus]
-    paths = [find(mined, role, given) for role in ("", "corpus")[: len(tables)]]
-    identity, guides = [], []
-    for table, table_paths in zip(tables, paths, strict=True):
-        guide = table.source.options.guide(config["guide"], table.source.columns.id)
-        arrays = vectors_among(table_paths)
-        source = open_source([path for path in table_paths if path not in arrays], guide)
-        vectors = np.zeros((table.count, source.dimension), source.dtype)
-        for batch in source.batches():
-            vectors[batch.rows] = batch.vectors
-            table.takes_part[batch.rows[batch.bad]] = False
-        guides.append(vectors)
-        identity += source.identity()
-    same_files(recorded, identity, PATHS[""])
-    return guides
+) -> dict[str, list[NDArray[Any]]]:
+    """The guide, and the embeddings of other teachers, by role: of every table the vectors by row.
+
+    Rows whose vector there is bad, or missing, take no part.
+    """
+    tables = {"": anchors} | ({} if corpus is None else {"corpus": corpus})
+    config = config_of(mined.about["config"], mined.path, InputError)
+    found = dict[str, list[NDArray[Any]]]()
+    for role in [*([GUIDE] if config.guided else []), *(TEACHER + name for name in config.other_embeddings)]:
+        own = role.removeprefix(TEACHER) in config.tabled and role != GUIDE
+        roles = [f"{role}{OF_CORPUS}" if own and name else role for name in tables]
+        identity: dict[str, list[dict[str, Any]]] = {each: [] for each in roles}
+        found[role] = []
+        for (name, table), of_table in zip(tables.items(), roles, strict=True):
+            paths = find(mined, of_table if own else name, given)
+            arrays = vectors_among(paths)
+            source = open_again(config, role, [path for path in paths if path not in arrays], table.source)
+            found[role].append(_by_row(table, source, own))
+            identity[of_table] += source.identity()
+        for each, files in identity.items():
+            same_files(entries(mined, each), files, OWN_TABLE if own else PATHS[""])
+    return found
+
+
+def _by_row(table: TableRows, source: Source, by_id: bool) -> NDArray[Any]:
+    """The vectors of a source of another embedding by the rows of the table; those without one take no part."""
+    vectors, there = np.zeros((table.count, source.dimension), source.dtype), np.zeros(table.count, bool)
+    row_of = table.row_of() if by_id else {}
+    for batch in source.batches():
+        rows, good = batch.rows, ~batch.bad
+        if by_id:
+            named = [row_of.get(str(each), -1) for each in batch.ids.to_pylist()] if batch.ids is not None else []
+            rows = np.array(named, np.int64)
+            good = good & (rows >= 0)
+        vectors[rows[good]], there[rows[good]] = batch.vectors[good], True
+    table.takes_part &= there
+    return vectors

@@ -21,6 +21,7 @@ from minestream.config.keywords import ArrayOptions
 from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.config.resources import Resources
 from minestream.errors import UsageError
+from minestream.inputs.beside import GUIDE, Beside
 from minestream.inputs.files import MEMORY
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.source import arrays_source
@@ -202,7 +203,7 @@ def mine_arrays(
         arrays_source(embeddings, labels, reading, ids=numbered(embeddings, ids), groups=groups),
         None if corpus is None else
         arrays_source(corpus, corpus_labels, reading, ids=numbered(corpus, corpus_ids), groups=corpus_groups),
-        known, barred, excluded, tuple(guides), notes=notes,
+        known, barred, excluded, (Beside(GUIDE, tuple(guides)),) if guides else (), notes=notes,
         numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
     with Driver(config, resources) as driver:

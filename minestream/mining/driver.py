@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from minestream.config.effects import lacking
-from minestream.config.memory_plan import Job, memory_plan
+from minestream.config.memory_plan import TERMS_BYTES, Job, memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.config.rules import EMITS
+from minestream.inputs.beside import GUIDE
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.load import load
 from minestream.inputs.given import Given, given_tables, tables_read
@@ -137,14 +139,18 @@ def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
     """What the memory plan depends on, before the rows are read."""
     rows, dimension = sources.rows, sources.dimension
     expected = PART_ROWS if rows is None else rows  # the number of rows of a stream is not known
-    given = [(source.dimension, source.dtype) for source in sources.guides[:1]]
+    given = [(each.sources[0].dimension, each.sources[0].dtype) for each in sources.beside]
     each = [coordinates * max(4, dtype.itemsize) for coordinates, dtype in [(dimension, sources.dtype), *given]]
     each, dimension = ([], 0) if sources.bare else (each, dimension)
     unit = 8 * (dimension + sum(coordinates for coordinates, _ in given))
+    joined = sum(held for held, other in zip(each[1:], sources.beside, strict=True) if other.by_id)
+    searched = [dimension, *(other.sources[0].dimension for other in sources.beside if other.role != GUIDE)]
+    codes = [[code_bytes(screen, width) for screen in screens_of(resources, expected, width)] for width in searched]
+    codes[1:] = [[code + TERMS_BYTES for code in other] for other in codes[1:]]
     answers, part = largest_part(config, expected)
     return Job(
         rows=rows, vector_bytes=unit if config.normalize else sum(each), threads=thread_count(resources),
-        given_bytes=sum(each) if config.normalize else 0,
-        code_bytes=tuple(code_bytes(screen, dimension) for screen in screens_of(resources, expected, dimension)),
+        given_bytes=sum(each) if config.normalize else joined,
+        code_bytes=tuple(map(sum, zip_longest(*codes, fillvalue=0))),
         carried=sum(bool(source.columns.carry) for source in sources), answer_bytes=answers, part_bytes=part,
     )  # fmt: skip

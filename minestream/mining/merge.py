@@ -238,7 +238,7 @@ def checked(every: Sequence[MinedSlice]) -> list[MinedSlice]:
 
 def _mined_input(driver: Driver, source: Any, tables: Tables, target: Target, mined: MinedSlice) -> Mining:
     """The input that the slices were mined from, read again."""
-    wanted = {name: driver.config.to_dict()[name] for name in tables.derived()}
+    wanted = {name: getattr(driver.config, name) for name in tables.derived()}
     if wanted != tables.derived():
         raise UsageError("the tables beside --source are not those of the slices", "give --corpus, --qrels as in mine")
     mining = Mining(driver, driver.open(source, tables), target.scratch)

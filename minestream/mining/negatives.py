@@ -99,23 +99,26 @@ class Task(NamedTuple):
     pairs: Pairs
     rule: Rule
     constraints: Constraints
+    every: Positives  # that filters may measure from
 
 
 def make_task(
     loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], chosen: Positives, search: Search,
-    deserving: Deserving,
+    deserving: Deserving | None, every: Positives | None = None,
 ) -> Task:  # fmt: skip
     """The task of searching negatives for some anchors and their chosen positives.
 
     search : function (anchors, pairs, rule) -> Found, for the positives or negatives that filters measure from
     deserving : the positives that may be chosen
+    every : all positives, where they are known
     """
     filtered: Interval = np.full(chosen.x.size, -np.inf), np.full(chosen.x.size, np.inf)
     guided = None
-    if config.similarity_filters:
+    if every is None:
         every = chosen
-        if config.reference != "pair" and config.positives != "all":
+        if config.similarity_filters and config.reference != "pair" and config.positives != "all":
             every = choose_positives(loaded, replace(config, positives="all"), anchors, search, deserving)
+    if config.similarity_filters:
         filtered = filter_interval(config, reference_similarity(config, chosen, chosen.x, every, every.x))
         if loaded.guide is not None:
             p, every_p = (
@@ -135,7 +138,7 @@ def make_task(
         p = chosen.x
         weights = lambda pair, x: simans_exponents(config, p[pair], x)  # noqa: E731
     constraints = Constraints(guided, config.max_per_negative_label, fallback, ranks_read(config), weights)
-    return Task(chosen, pairs, rule, constraints)
+    return Task(chosen, pairs, rule, constraints, every)
 
 
 def _multi_similarity(

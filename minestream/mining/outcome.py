@@ -30,7 +30,7 @@ LOST_TO = {
 }  # fmt: skip
 LABELS = {"fallbacks": "fallback", "undecided": "undecided", "duplicate_positives": "equal"}
 READ_AS = {
-    "embedding": "vectors from", "label": "labels from", "id": "ids from", "group": "groups from",
+    "embedding": "vectors from", "others": "and from", "label": "labels from", "id": "ids from", "group": "groups from",
     "version": "versions from", "carry": "carried:",
 }  # fmt: skip
 
@@ -191,8 +191,12 @@ def rescoring_rule(rule: Mapping[str, Any]) -> str:
 
 def source_rows(result: Mapping[str, Any]) -> Iterator[Row]:
     """What was read, of what `describe` found: columns and tables."""
-    own = {file["name"] for file in result["source"] if file.get("role") != "guide"}
-    source = [file for file in result["source"] if file.get("role") != "guide" or file["name"] not in own]  # a column
+
+    def beside(file: Mapping[str, Any]) -> bool:  # another embedding, most often a column of the same file
+        return str(file.get("role")).partition(" ")[0] in ("guide", "embedding")
+
+    own = {file["name"] for file in result["source"] if not beside(file)}
+    source = [file for file in result["source"] if not beside(file) or file["name"] not in own]
     yield from columns_rows(result["columns"])
     origin = ", ".join(f"{file['name']} ({many(file['rows'], 'row')})" for file in source[:SHOWN_FILES])
     yield "source", origin + (f" and {len(source) - SHOWN_FILES:,} more" if len(source) > SHOWN_FILES else "")

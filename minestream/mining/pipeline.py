@@ -44,6 +44,7 @@ from minestream.mining.publish import finished_report
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_target
 from minestream.mining.stream.run import mine_stream
+from minestream.mining.teachers import taught_search
 from minestream.mining.ways import Part, begun, in_turn, joined, part_of, published, ways_of
 from minestream.outputs.origin import refuse_changes
 from minestream.outputs.parts import PartWriter
@@ -196,7 +197,11 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
         task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule
 
     meter.begin_stage(work.negatives)
-    negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)
+    if config.taught:
+        settings = [setting, *(teacher.setting(stats, meter) for teacher in mining.teachers[1:])]
+        negatives = taught_search(settings, config, of_shards, task)
+    else:
+        negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)
     first = 0
     for index, own in zip(shards, of_shards, strict=True):
         chosen, found = task.chosen.of_anchors(first, first + own.size), next(negatives)

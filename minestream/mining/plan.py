@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.config.derived import ranks_listed, ranks_read, reserve
+from minestream.config.derived import most_taken, ranks_listed, ranks_read, reserve, teacher_count
 from minestream.config.memory_plan import (
     ANCHOR_BYTES,
     ANSWER_BYTES,
@@ -41,6 +41,7 @@ def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
     skipped = config.skip * (2 if config.pick in ("random", "weighted") else 1)  # what is skipped has lists of its own
     window = ranks_read(config)
     each = PAIR_BYTES + ANSWER_BYTES * (reserve(config) + skipped if window is None else window)
+    each += FOUND_BYTES * config.negatives * teacher_count(config) if config.taught else 0
     ranks = ANSWER_BYTES * ranks_listed(config)
     return anchors * (ANCHOR_BYTES + ranks) + pairs * each if config.negatives else 0
 
@@ -54,12 +55,13 @@ def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
     row = PART_ROW_BYTES + 3 * carried
     group = min(rows * row, ROW_GROUP_BYTES * (13 if config.emit == "tuples" and config.carry else 10) // 8)
     listed = FOUND_BYTES // 2 * (ranks_read(config) or 0)
-    return pairs * (reserve(config) * each + listed) + group + 2 * min(rows, piece_rows(carried)) * row
+    taken = max(reserve(config), most_taken(config))
+    return pairs * (taken * each + listed) + group + 2 * min(rows, piece_rows(carried)) * row
 
 
 def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
     """The most that a part of a dataset of `rows` rows can take: answer_bytes and part_bytes; see cut_shards."""
-    anchors, negatives = min(rows, PART_ANCHORS), config.negatives or ALL_NEGATIVES
+    anchors, negatives = min(rows, PART_ANCHORS), most_taken(config) or ALL_NEGATIVES
     per_anchor = EMITS[config.emit].per_anchor
     each = 1 if per_anchor else rows if config.positives == "all" else config.positives_per_anchor
     listed = _listed(config) if config.emit == "lists" else max(LISTED_TIMES * negatives, _listed(config))
@@ -90,7 +92,7 @@ class Plan:
 def projected_rows(config: MineConfig, positives: NDArray[np.int64]) -> NDArray[np.int64]:
     """The most output rows that each anchor can have, int64[A], from its number of positives."""
     most = positives if config.positives == "all" else np.minimum(positives, config.positives_per_anchor)
-    wanted = config.negatives
+    wanted = most_taken(config)
     if config.emit == "pairs":
         return most + (wanted or ALL_NEGATIVES)
     if config.emit in ("tuples", "lists"):
@@ -103,7 +105,7 @@ def _listed(config: MineConfig) -> int:
     """How many negatives a pair counts with where parts are cut: ALL_PART_ROWS of them are many."""
     if config.emit == "lists":
         return config.negatives
-    return max(LISTED_TIMES * config.negatives or ALL_NEGATIVES, ranks_read(config) or 0)
+    return max(LISTED_TIMES * most_taken(config) or ALL_NEGATIVES, ranks_read(config) or 0)
 
 
 def cut_shards(config: MineConfig, positives: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream._version import VERSION
+from minestream.config.derived import most_taken
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import EMITS, HERE
 from minestream.errors import InputError, UsageError
@@ -25,6 +26,7 @@ from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, part_bytes, projected_rows
 from minestream.mining.rates import keep_rate
+from minestream.mining.teachers import open_teachers
 from minestream.outputs.rows import schema_of
 from minestream.search.order import GROUP_ROWS
 from minestream.search.work import ROW
@@ -82,6 +84,8 @@ class Mining:
     ----------
     loaded, searcher : Dataset, Searcher
         The dataset, and the object that searches it.
+    teachers : list of Searcher
+        That one, and those of other embeddings.
     directions : list of Direction
         One, or with --both-directions two, which are mined together.
     anchors : int32[A]
@@ -104,6 +108,7 @@ class Mining:
         if not sources.labeled:
             _refuse_without_labels(self.config)
         self.loaded, self.searcher = driver.dataset(sources, beside)
+        self.teachers = open_teachers(driver, self.searcher)
         self.directions = [Direction(view, sources, self.config) for view in self.loaded.views()]
         if self.loaded.both:
             turned = Direction(self.directions[1].loaded, sources.turned(), replace(self.config, turned=True))
@@ -112,7 +117,8 @@ class Mining:
         positives, candidates = self.loaded.positives[self.anchors], self.loaded.candidates_of(self.anchors)
         self._pairs = candidates + (candidates if self.loaded.labels.multiple else positives)
         shards, self.turn = self.cut(self.anchors)
-        self.searcher.settle(*self._largest_shard(shards))
+        for teacher in self.teachers:
+            teacher.settle(*self._largest_shard(shards))
         self.plan: Plan = make_plan(
             self.config, self.resources, shards, self.searcher, positives, int(self._pairs.sum())
         )
@@ -165,16 +171,19 @@ class Mining:
 
     def work(self, todo: Sequence[int]) -> float:
         """The work of mining some shards, in units of search/work.py."""
-        return self.searcher.code_work + sum(sum(self.round_work(shards)) for shards in self.rounds(todo))
+        codes = sum(teacher.code_work for teacher in self.teachers)
+        return codes + sum(sum(self.round_work(shards)) for shards in self.rounds(todo))
 
     def round_work(self, shards: Sequence[int]) -> RoundWork:
         """The work of one round."""
         anchors = np.concatenate([self.slots_of(index) for index in shards])
         rows = projected_rows(self.config, self.loaded.positives[anchors]).sum()
         rule = negative_rule(self.config)
-        swept = bool(self.searcher.limits.screens)
-        positives, negatives = planned_searches(self.loaded, self.config, anchors, rule, swept)
-        return RoundWork(positives, negatives, float(rows) * ROW)
+        each = [
+            planned_searches(teacher.loaded, self.config, anchors, rule, bool(teacher.limits.screens))
+            for teacher in self.teachers
+        ]
+        return RoundWork(each[0][0], sum(negatives for _, negatives in each), float(rows) * ROW)
 
     def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """The shards in rounds whose results fit into the memory; with -k 0, of GROUP_ROWS anchors."""
@@ -214,7 +223,7 @@ class Mining:
         """The bytes of the answers of the shard that takes most, and those of writing one; see part_bytes."""
         pairs = [self._pair_count(self.anchors[first:end]) for first, end in shards]
         answers = [self._answer_bytes(self.anchors[first:end]) for first, end in shards]
-        rows = sum(pairs) * (self.config.negatives or 1)
+        rows = sum(pairs) * (most_taken(self.config) or 1)
         return max(answers), part_bytes(self.config, max(pairs), rows, self.loaded.carried_row_bytes)
 
     def pairs_of(self, index: int) -> int:
@@ -277,8 +286,9 @@ class Mining:
         )  # fmt: skip
 
     def _check_weighted(self) -> None:
-        if self.config.pick == "weighted" and self.sources.dimension < 3:
+        least = min(teacher.loaded.store.dimension for teacher in self.teachers)
+        if self.config.pick == "weighted" and least < 3:
             raise InputError(
-                f"--pick weighted needs vectors of 3 coordinates or more, these have {self.sources.dimension}",
+                f"--pick weighted needs vectors of 3 coordinates or more, these have {least}",
                 "the density of distances on a circle has no such weight; use --pick random",
             )

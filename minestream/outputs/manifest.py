@@ -179,11 +179,15 @@ def config_of(recorded: dict[str, Any], place: object, refusal: type[MinestreamE
     for name in known.keys() & recorded.keys():
         try:
             check_value(known[name], recorded[name])
-            if not fits(recorded[name], Maybe(OF_KINDS.get(known[name].metadata["kind"], str))):
+            several = isinstance(recorded[name], list) and "tuple" in str(known[name].type)
+            if not fits(recorded[name], Maybe([str] if several else OF_KINDS.get(known[name].metadata["kind"], str))):
                 wrong.append(f"{name} {recorded[name]!r}")
         except (UsageError, TypeError):  # a list is no key among the choices
             wrong.append(f"{name} {recorded[name]!r}")
     if wrong:
         what = f"{place} was mined with options that this version does not have: {', '.join(wrong)}"
         raise refusal(what, "mine again")
-    return MineConfig(**recorded | {"carry": tuple(recorded.get("carry") or ())})
+    held: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()
+    }
+    return MineConfig(**held | {"carry": held.get("carry") or (), "tabled": held.get("tabled") or ()})

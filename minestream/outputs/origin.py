@@ -26,6 +26,7 @@ PATHS = {
     "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
     "excluded rows": "--exclude-rows",
 }  # fmt: skip
+OWN_TABLE = "--embedding-table"  # of the roles of other embeddings
 
 IN_MEMORY = (MEMORY, STREAM, DATASET)  # how the names of what was no file begin
 
@@ -43,7 +44,7 @@ def find(mined: MinedOutput, role: str, given: Mapping[str, Any]) -> list[Any]:
         raise InputError(f"{mined.path} names a source outside every folder: {outside!r}", "mine it again")
     own = given.get(role)
     paths = list(own) if isinstance(own, list | tuple) else [] if own is None else [own]
-    named = f"name {'that table' if role else 'the mined input'} with {PATHS[role]}"
+    named = f"name {'that table' if role else 'the mined input'} with {PATHS.get(role, OWN_TABLE)}"
     there, on_disk = mined_from(mined, role), [name for name in names if not name.startswith(IN_MEMORY)]
     if len(on_disk) < len(names) and (not paths or (on_disk and len(paths) < len(names))):
         labels = f"pyarrow.table({{'{mined.about['columns']['label']}': labels}})"
@@ -164,7 +165,7 @@ def refuse_changes(sources: Sources, what: str, recorded: dict[str, Any], progre
     A difference in the number of rows is found without reading, where the files say it.
     """
     every = [("", sources.anchors), *([("corpus", sources.corpus)] if sources.corpus else [])]
-    every += [("guide", guide) for guide in sources.guides]
+    every += [pair for each in sources.beside for pair in each.by_role()]
     counts = [(role, *each) for role, source in every for each in source.named().values()]
     known = all(rows is not None for *_, rows in counts)
     if known:

@@ -32,10 +32,13 @@ MINE_AGAIN = "mine it again: minestream describe shows its options"
 
 def _placed(name: str, value: Any, move: Any) -> Any:
     """A value whose paths, if it has any, are moved: seen from another folder."""
-    if name not in BESIDE and OPTION_FIELDS[name].metadata["metavar"] not in PLACES:
+    if name not in BESIDE and OPTION_FIELDS[name].metadata["metavar"] not in (*PLACES, "NAME=TABLE"):
         return value
     if isinstance(value, list | tuple):
         return [_placed(name, each, move) for each in value]
+    if name not in BESIDE and OPTION_FIELDS[name].metadata["kind"] == "named" and isinstance(value, str):
+        named, _, place = value.partition("=")
+        return f"{named}={move(place)}"
     return move(value) if isinstance(value, str) and value != PIPE else value
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
@@ -24,6 +24,7 @@ from minestream.kernels.draw import exponentials
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.lists import LIST_ENTRIES, list_columns
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
+from minestream.outputs.taught import nothing_found, teacher_columns
 from minestream.search.results import Found, Positives
 from minestream.search.similarity import simans_exponents
 from minestream.system import ragged
@@ -100,7 +101,7 @@ def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
     """The schema of a part."""
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
-    found = Found(start, nobody, nothing, nobody)
+    found = nothing_found(loaded, config)
     chosen = Positives(start, nobody, nothing, None if config.rank_cap is None else nobody)
     return emit(ShardResult(loaded, config, nobody, chosen, found, ShardStats())).schema
 
@@ -132,7 +133,7 @@ def _decimals(values: Distances, kind: pa.DataType) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Flat:
-    """One entry a (anchor, positive, negative), in output order; x is NaN for a pair without negatives."""
+    """One entry a (anchor, positive, negative), in output order; x is NaN for a pair without negatives, entry is -1."""
 
     pair: NDArray[np.int64]
     place: NDArray[np.int64]  # among the pair's negatives
@@ -141,6 +142,7 @@ class _Flat:
     negative: Slots
     p: Distances
     x: Distances
+    entry: NDArray[np.int64]  # of the answers
 
 
 def _flat(result: ShardResult) -> _Flat:
@@ -156,6 +158,7 @@ def _flat(result: ShardResult) -> _Flat:
     real = counts[pair] > 0
     negative, x = chosen.slot[pair], np.full(pair.size, np.nan)
     negative[real], x[real] = found.slot, found.x
+    entry = np.where(real, np.cumsum(real) - 1, -1)
     keep = np.ones(pair.size, bool)
     final = config.max_uses is None  # else this is a reserve
     if final and config.short_rows == "drop":
@@ -164,7 +167,7 @@ def _flat(result: ShardResult) -> _Flat:
         keep[keep] = dealt(anchor_of_pair[pair[keep]], place[keep], pair[keep], config.negatives_per_anchor)
     pair, place = pair[keep], place[keep]
     anchor = result.anchors[anchor_of_pair[pair]]
-    return _Flat(pair, place, anchor, chosen.slot[pair], negative[keep], chosen.x[pair], x[keep])
+    return _Flat(pair, place, anchor, chosen.slot[pair], negative[keep], chosen.x[pair], x[keep], entry[keep])
 
 
 def keeps_empty(config: MineConfig) -> bool:
@@ -261,6 +264,12 @@ def _positive_rank(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
     return {} if rank is None else {"positive_rank": pa.array(rank[flat.pair], pa.int32())}
 
 
+def _taught(result: ShardResult, flat: _Flat) -> dict[str, Any]:
+    return teacher_columns(
+        result.loaded, result.config, result.found, flat.entry, flat.anchor, flat.negative, flat.x, result.decimals
+    )
+
+
 def _emit_triplets(result: ShardResult) -> Iterator[pa.Table]:
     return map(_triplets, result.pieces())
 
@@ -289,7 +298,7 @@ def _triplets(result: ShardResult) -> pa.Table:
         columns["negative_label"] = loaded.labels.take(flat.negative)
     if loaded.labels.level_names:
         columns["shared_level"] = loaded.labels.shared_level(flat.anchor, flat.negative)
-    columns |= _carried(result, roles)
+    columns |= _taught(result, flat) | _carried(result, roles)
     _count_equal(result, flat, columns)
     result.stats.rows += flat.pair.size
     return _table(columns)
@@ -300,18 +309,22 @@ def _tuples(result: ShardResult) -> pa.Table:
     flat = _flat(result)
     roles = {config.anchor_role: flat.anchor, "positive": flat.positive, "negative": flat.negative}
     columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
+    taught = _taught(result, flat)
     columns |= _losses(result, flat, flat.x) | _draw_weights(result, flat) | _positive_rank(result, flat)
-    columns |= _carried(result, roles)
+    columns |= taught | _carried(result, roles)
     _count_equal(result, flat, columns)
-    tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x))
+    tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x), list(taught))
     result.stats.rows += tuples.num_rows
     return tuples
 
 
-def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -> pa.Table:
+def tuples_of(
+    config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_], taught: Sequence[str] = ()
+) -> pa.Table:  # fmt: skip
     """Tuples, made of triplets that are sorted by pair: one row a pair. Distances are float64.
 
     kept : which triplets the lists hold; a pair without any is a row of empty lists, or no row (keeps_empty)
+    taught : columns about each negative, of which there are lists too
     """
     role = config.anchor_role
     anchor, positive = (triplets[f"{name}_row"].to_numpy() for name in (role, "positive"))
@@ -337,6 +350,7 @@ def tuples_of(config: MineConfig, triplets: pa.Table, kept: NDArray[np.bool_]) -
     columns |= {name: single[name] for name in ("positive_rank",) if name in there}
     columns |= {f"{name}_row": single[f"{name}_row"] for name in (role, "positive")}
     columns["negative_rows"] = lists_from(lengths, triplets["negative_row"])
+    columns |= {name: lists_from(lengths, triplets[name]) for name in taught}
     columns |= {
         f"{name}_{carried}": single[f"{name}_{carried}"] for name in (role, "positive") for carried in config.carry
     }

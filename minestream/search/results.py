@@ -54,6 +54,18 @@ class Found:
         return Found(start, self.slot[at], self.x[at], self.nearer[pairs])
 
 
+@dataclass(frozen=True)
+class Voted(Found):
+    """Answers on which several teachers agreed; `by` bool[found, teachers] says which of them found each."""
+
+    by: NDArray[np.bool_]
+
+    def of(self, pairs: NDArray[np.int64]) -> Voted:
+        """The answers of some of the pairs, in this order."""
+        start, at = ragged.take(self.start, pairs)
+        return Voted(start, self.slot[at], self.x[at], self.nearer[pairs], self.by[at])
+
+
 NOTHING = Found(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0, np.int32))
 
 

@@ -49,6 +49,7 @@ class Searcher:
         self, loaded: Dataset, metric: str, resources: Resources, scratch: Path, memory: int, job: Job
     ) -> None:
         self.loaded, self.metric, self.resources = loaded, METRICS[metric], resources
+        self._metric = metric
         self.memory, self.job = memory, job
         self.settle(0, 0)
         self.workers, self.effort = Workers(self.limits.threads), Effort()
@@ -78,6 +79,12 @@ class Searcher:
             screens_of(self.resources, store.rows, store.dimension), answers,
             self.plan.bytes["survivors"] // self.job.threads,
         )  # fmt: skip
+
+    def by(self, loaded: Dataset) -> Searcher:
+        """A searcher of the same rows by other vectors, in the same memory, which counts into the same effort."""
+        other = Searcher(loaded, self._metric, self.resources, self._scratch, self.memory, self.job)
+        other.effort = self.effort
+        return other
 
     def close(self) -> None:
         """Stop the threads and release the codes."""

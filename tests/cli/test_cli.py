@@ -33,7 +33,7 @@ from minestream.system.stats import Report, ShardStats
 
 SAMPLE_VALUES = {
     "text": "word", "integer": "3", "number": "0.5", "repeat": "text", "share": "10%",
-    "threshold": "0.1", "size": "64MiB",
+    "threshold": "0.1", "size": "64MiB", "columns": "text", "named": "b=text",
 }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_every_option_reaches_the_library(
     for flag in flags_of(spec):
         assert main(["mine", "in.parquet", flag, *([] if value is None else [value])]) == 0
     expected: dict[str, Any] = {
-        "flag": True, "integer": 3, "number": 0.5, "repeat": ("text",),
+        "flag": True, "integer": 3, "number": 0.5, "repeat": ("text",), "columns": ("text",), "named": ("b=text",),
     }  # fmt: skip
     for arguments, options in calls:
         assert arguments == (["in.parquet"], None)

@@ -13,6 +13,7 @@ import numpy as np
 from drawn_worlds import Random, World
 
 NOT_DRAWN: dict[str, str] = {
+    "embedding_table": "tables by id: tests/mining/test_teachers.py",
     "corpus": "given as the world's second table",
     "qrels": "given as the world's known pairs",
     "exclude": "given as the world's excluded pairs",
@@ -355,6 +356,19 @@ def _negatives_at(drawing: Drawing) -> str | None:
     return drawing.now_and_then(0.75, *levels) if levels else None
 
 
+def _embedding(drawing: Drawing) -> Any:
+    """The column of vectors, named where there are two, now and then both: two teachers."""
+    guide = drawing.world.queries.guide
+    width = 0 if guide is None or drawing.way == "arrays" else guide.shape[1]
+    alone = drawing.way == "window" or drawing.emit in ("pairs", "lists") or drawing.mode in ("preset", "farthest")
+    barred = ("max_uses", "anchor_where", "candidate_where", "draw_weights")
+    alone = alone or any(drawing.get(name) is not None for name in barred) or (drawing.get("dims") or 0) > width
+    weighted = drawing.get("pick") == "weighted" and min(width, drawing.get("dims") or width) < 3
+    if not width:
+        return None
+    return "embedding" if alone or weighted else drawing.one_of("embedding", ("embedding", "guide"))
+
+
 FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 
 # In this order: a drawer sees what was drawn before it. None leaves the option at its default.
@@ -362,7 +376,6 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "window": lambda d: int(d.rng.integers(1, len(d.world.queries) + 2)) if d.way == "window" else None,
     "preset": _preset,
     "dims": _dims,
-    "embedding": _column("guide", "embedding", 1.0),  # else there are two columns of vectors
     "label": _label,
     "id": _column("ids", "id", 0.3),
     "group_column": _column("groups", "group", 0.8),
@@ -422,6 +435,8 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "where": lambda d: _where(d, 0.15),
     "anchor_where": _role_where,
     "candidate_where": _role_where,
+    "embedding": _embedding,
+    "teachers": lambda d: d.one_of(None, "union", "all", "majority") if isinstance(d.get("embedding"), tuple) else None,
 }
 
 

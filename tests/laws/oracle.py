@@ -302,6 +302,10 @@ def keywords_of(
             found[f"{prefix}levels"] = levels_of(side, given["label"], value)
         if given.get("guide"):
             found[f"{prefix}guide"] = side.guide
+    if isinstance(given.get("embedding"), tuple):
+        sides_of = [side for side, _ in sides.values()]
+        found |= {"others": {"guide": [each.guide[:, : given.get("dims")] for each in sides_of]}}
+        found["teachers"] = given.get("teachers", "union")
     if len(sides) > 1:
         found["corpus"] = other.side.vectors
     return found | {"known_positives": rows_by_name(known, own, other), "excluded": excluded}

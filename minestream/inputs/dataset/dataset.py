@@ -17,17 +17,17 @@ from minestream.kernels.types import FORBIDS_NEGATIVES, FORBIDS_POSITIVES, Rows
 
 
 @dataclass(frozen=True)
-class Guide:
-    """The guide's vectors; `place` int64[n] is the row of the store for each slot."""
+class Embedding:
+    """Vectors of the rows by slot, with dot(a, a) of each: of the guide, or of a teacher."""
 
+    name: str
     store: Store
     square: NDArray[np.float64]
-    place: NDArray[np.int64]
     metric: str
 
     def distances(self, left: NDArray[np.int32], right: NDArray[np.int32]) -> NDArray[np.float64]:
         """Canonical distances of pairs of slots, float64[m]."""
-        return pair_distances(self.store, self.square, self.metric, self.place[left], self.place[right])
+        return pair_distances(self.store, self.square, self.metric, left, right)
 
 
 FORBIDS = {
@@ -57,7 +57,11 @@ class Dataset:
         Whether there is a label column.
     positives : int64[n]
         Number of positives of each slot (see labels.positive_counts); 0 for rows that are no anchors.
-    guide : Guide or None
+    guide : Embedding or None
+    others : tuple of Embedding
+        Of the teachers behind the first, whose vectors are in `store`.
+    name : str
+        What columns call the first embedding.
     dropped, dropped_queries : dict of str to int
         Number of rows that take no part, by cause: of all tables, and of the first.
     one_input : bool
@@ -84,7 +88,7 @@ class Dataset:
     labels: Labels
     labeled: bool
     positives: NDArray[np.int64]
-    guide: Guide | None
+    guide: Embedding | None
     dropped: dict[str, int]
     one_input: bool
     notes: list[str] = field(default_factory=list)
@@ -94,6 +98,8 @@ class Dataset:
     listed: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped_queries: dict[str, int] = field(default_factory=dict)
     both: bool = False
+    others: tuple[Embedding, ...] = ()
+    name: str = ""
 
     def table(self, role: str) -> Table:
         """The table that holds the rows of a role."""

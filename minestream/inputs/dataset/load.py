@@ -18,10 +18,11 @@ from minestream.config.memory_plan import MemoryPlan
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import REPEATED
 from minestream.errors import InputError
+from minestream.inputs.beside import GUIDE
 from minestream.inputs.dataset.dataset import FORBIDS, Dataset, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
+from minestream.inputs.dataset.embeddings import EmbeddingReader
 from minestream.inputs.dataset.excluded import excluded_rows
-from minestream.inputs.dataset.guide import GuideReader
 from minestream.inputs.dataset.labels import (
     NO_CODES,
     NO_ROWS,
@@ -82,12 +83,13 @@ def load(
     label_type = sources.anchors.label_type
     levels = sources.columns.levels
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value, levels), Encoder()
-    guide = GuideReader(sources.guides, config, plan, scratch) if sources.guides else None
+    beside = [EmbeddingReader(each, config, plan, scratch) for each in sources.beside]
     readers = []
     for side, source in enumerate(sources):
         reader = TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch)
         batches = source.batches(plan.batch_rows)
-        batches = batches if guide is None else guide.marked(side, batches)
+        for each in beside:
+            batches = each.marked(side, batches)
         while (batch := waited(batches, stats)) is not None:
             reader.add(batch)
             progress.advance(len(batch.vectors))
@@ -96,7 +98,7 @@ def load(
     release_memory()
     read = labels.finish()
     with closing(Workers(plan.job.threads)) as workers:
-        loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(guide, workers)
+        loaded = _Joined(sources, config, store, read, *groups.finish(), readers).loaded(beside, workers)
     used = sources.labeled
     loaded.notes.extend(labels.notes(config.unlabeled, read) if used else lacking("no labels are used", config))
     release_memory()
@@ -116,7 +118,7 @@ class _Joined:
         self.dropped = [Counter[str]() for _ in readers]  # of each table
         self.listed: dict[str, dict[str, Any]] = {}
 
-    def loaded(self, guide: GuideReader | None, workers: Workers) -> Dataset:
+    def loaded(self, beside: list[EmbeddingReader], workers: Workers) -> Dataset:
         """The dataset."""
         config, readers = self.config, self.readers
         for side, reader in enumerate(readers):
@@ -125,9 +127,10 @@ class _Joined:
             self._count(side, {f"outside {reader.source.condition}": reader.source.left_out})
             if config.unlabeled == "ignore" and not config.listed_positives:
                 self._count(side, {"unlabelled": reader.unlabeled})
-        for side, causes in enumerate([] if guide is None else guide.dropped):
-            self._count(side, causes)
-        self._drop_rows()
+        for each in beside:
+            for side, causes in enumerate(each.dropped):
+                self._count(side, causes)
+        self._drop_rows(beside)
         dropped = dict(sum(self.dropped, Counter[str]()))
         first, tables = 0, []
         for reader in readers:
@@ -139,13 +142,14 @@ class _Joined:
         rows = self._rows(both, twin, square)
         positives = self._positives(rows, both)
         source_rows = [reader.source_row for reader in readers]
+        embeddings = {each.beside.role: each.embedding(readers, workers) for each in beside}
         own_rows = source_rows[0] if len(source_rows) == 1 else np.concatenate(source_rows)
         return Dataset(
             store, rows, frame_of(store, square, config.metric, workers), both,
             own_rows, self.labels, self.sources.labeled, positives,
-            None if guide is None else guide.guide(tables, source_rows, workers), dropped, self.sources.one_input,
-            self.notes, self.group_values, self._unlabeled_negatives(), equal, self.listed,
-            dict(self.dropped[0]), self.sources.both,
+            embeddings.pop(GUIDE, None), dropped, self.sources.one_input, self.notes, self.group_values,
+            self._unlabeled_negatives(), equal, self.listed, dict(self.dropped[0]), self.sources.both,
+            tuple(embeddings.values()), self.sources.columns.embedding,
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -161,8 +165,8 @@ class _Joined:
     def _count(self, side: int, causes: Mapping[str, int]) -> None:
         self.dropped[side].update({cause: count for cause, count in causes.items() if count})
 
-    def _drop_rows(self) -> None:
-        """Drop excluded rows, and rows that another row with the same id replaces."""
+    def _drop_rows(self, beside: list[EmbeddingReader]) -> None:
+        """Drop excluded rows, rows that another row with the same id replaces, and those that an embedding lacks."""
         masks = []
         if self.sources.one_input and self.config.on_duplicate_ids == "error":
             refuse_shared(*ids_of_all(self.readers), self.sources.anchors)
@@ -172,7 +176,12 @@ class _Joined:
             self._count(side, {"replaced: duplicate id": int(replaced.sum())})
             barred = np.isin(reader.source_row, out) & ~replaced
             self._count(side, {"excluded": int(barred.sum())})
-            masks.append(~(replaced | barred))
+            gone = replaced | barred
+            for each in beside:
+                lost = each.lacking(side, reader) & ~gone
+                self._count(side, {f"no {each.beside.role}": int(lost.sum())})
+                gone |= lost
+            masks.append(~gone)
         keep = np.concatenate(masks)
         if keep.all():
             return

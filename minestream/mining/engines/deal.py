@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from minestream.config.mine_config import MineConfig
@@ -76,7 +76,8 @@ def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tabl
     started = resources.workers or LOCAL_WORKERS
     job = job_of(mining, run, inputs, tables, None if resources.address else started)
     beside = (resources.vectors, resources.labels, *(getattr(tables, name) for name in tables.__slots__))
-    given = [path for each in (inputs, *beside) if each is not None for path in listed(each)]
+    every = chain.from_iterable(each.values() if isinstance(each, dict) else [each] for each in (inputs, *beside))
+    given = [path for each in every if each is not None for path in listed(each)]
     typed = typed_paths(given, run.target.text)
     with opened(resources, started, mining.progress.note) as workers:
         units = iter(units_of(mining, todo, workers.count))
@@ -102,8 +103,13 @@ def job_of(mining: Mining, run: Run, inputs: Any, tables: Tables, started_here: 
     moved: dict[str, Any] = {name: paths_of(each) for name, each in arrays.items() if each is not None}
     resources = replace(resources, **moved)
     beside = {name: getattr(tables, name) for name in tables.__slots__}
-    tables = replace(tables, **{name: absolute(path) for name, path in beside.items() if path is not None})
+    tables = replace(tables, **{name: reached(table) for name, table in beside.items() if table is not None})
     return Job(paths_of(inputs), mining.config, resources, tables, absolute(run.target.text), run.plan)
+
+
+def reached(table: Any) -> Any:
+    """A table, or those of each name, as absolute paths."""
+    return {name: [*paths_of(each)] for name, each in table.items()} if isinstance(table, dict) else absolute(table)
 
 
 def units_of(mining: Mining, todo: list[int], workers: int) -> list[Unit]:
