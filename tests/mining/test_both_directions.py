@@ -113,6 +113,17 @@ def test_verify_reads_the_lists_turned_round(tables: dict[str, Any], tmp_path: P
         options[name] = str(tmp_path / f"{name}.parquet")
     minestream.mine(tables["left"], tmp_path / "o.parquet", **options, **BOTH)
     assert minestream.verify(tmp_path / "o.back.parquet", sample=500)["rows_compared"] > 50
+    other = {**options, "corpus": str(tables["left"]), "qrels": str(tmp_path / "r.parquet"),
+             "exclude": str(tmp_path / "e.parquet")}  # fmt: skip
+    pq.write_table(tables["qrels turned"], other["qrels"])
+    pq.write_table(tables["exclude turned"], other["exclude"])
+    minestream.mine(tables["right"], tmp_path / "other.parquet", **other, progress="none")
+    for name in ("o.back", "other"):  # batches keep known positives apart, of which the pairs are turned round
+        minestream.batch(
+            tmp_path / f"{name}.parquet", tmp_path / f"{name}.batches.parquet", batch_size=16, progress="none"
+        )
+    made = [pq.read_table(tmp_path / f"{name}.batches.parquet") for name in ("o.back", "other")]
+    assert made[0].equals(made[1])
     described = minestream.describe(tmp_path / "o.back.parquet")
     assert [file["name"] for file in described["source"][:2]] == ["right.parquet", "left.parquet"]
 

@@ -253,9 +253,9 @@ class _Joined:
         """Listed pairs as sorted lists by slot, without pairs of rows that take no part."""
         left, right = more
         if listed is not None:
-            turns = [(listed.left, listed.right, self.notes)]
-            if self.sources.one_input:  # within one input a pair has no order
-                turns.append((listed.right, listed.left, []))
+            turns = [(listed.left, listed.right, self.notes), (listed.right, listed.left, [])]
+            if not self.sources.one_input:  # within one input a pair has no order
+                turns = [(*turns[self.config.turned][:2], self.notes)]
             taken, unknown = np.zeros((2, len(listed.left)), bool)
             first = left.size
             for queries, items, notes in turns:
