@@ -84,8 +84,10 @@ def origin_of(inputs: Any, asked: Batching, seed: int, source: Any, options: Map
     paths: dict[str, Any] = {name: find(found, role, by_role) for name, role in roles.items() if entries(found, role)}
     config = config_of(found.about["config"], found.path, InputError)
     facts = {"mined": True, "two_tables": config.two_tables, "roles": {e.get("role") for e in found.about["source"]}}
+    # In a batch the rows of other parents are negatives, too: --negatives-at said which were mined.
+    config = replace(config, carry=(), guide=None, seed=seed, emit="triplets", negatives_at=None)
     return Origin(
-        table, Tables(**paths), replace(config, carry=(), guide=None, seed=seed, emit="triplets"),
+        table, Tables(**paths), config,
         split_options(how, "batch")[1], [Given("INPUT", text_of(found.path)), Given("--source", table)],
         facts, partial(_of_mined, found),
     )  # fmt: skip

@@ -521,6 +521,19 @@ def test_a_table_in_place_of_mined_pairs_is_told_of_the_option(tmp_path: Path) -
         minestream.batch(bare := tmp_path / "rows.parquet", bare, pairs_from="labels", overwrite=True, **QUIET)
 
 
+def test_rows_of_other_parents_meet_whatever_negatives_were_mined(tmp_path: Path) -> None:
+    """--negatives-at is a rule of the mined negatives: in a batch any other leaf is a negative."""
+    _, table = labelled(tmp_path)
+    parent = pa.array([None if label is None else label % 4 for label in table["label"].to_pylist()])
+    pq.write_table(table.append_column("parent", parent), tmp_path / "rows.parquet")
+    given: dict[str, Any] = {"label": ["parent", "label"], "negatives_at": "parent", "band": "any", "overwrite": True}
+    minestream.mine(tmp_path / "rows.parquet", tmp_path / "mined.parquet", **given, **QUIET)
+    minestream.batch(tmp_path / "mined.parquet", tmp_path / "batches.parquet", batch_size=16, method="random")
+    of_row = parent.to_pylist()
+    batches = batches_of(rows_of(tmp_path / "batches.parquet"))
+    assert all(len({of_row[row["anchor_row"]] for row in rows}) > 1 for rows in batches.values())
+
+
 @pytest.mark.parametrize("pairs_from", ["mined", "labels"])
 def test_equal_values_of_a_column_never_meet(pairs_from: str, tmp_path: Path) -> None:
     _, table = labelled(tmp_path, rows=200, labels=60)
