@@ -14,6 +14,7 @@ import click
 import minestream
 from minestream.cli.help import Command, show_help
 from minestream.cli.options import given_only, in_groups, option_rows, options_of, show_result
+from minestream.cli.printing import refilter_text
 from minestream.cli.report import plan_text, report_text
 from minestream.cli.table_option import names_of
 from minestream.config.commands import Merging, Mining, Repeating, Selecting
@@ -169,10 +170,18 @@ def select(lists: str, out: str, as_json: bool, verbose: bool, **options: Any) -
       minestream mine docs.parquet --emit lists -k 200 -o docs.lists
       minestream select docs.lists --relative-margin 0.05 -k 7 --emit tuples -o hard.parquet
       minestream select docs.lists --skip 30 --within-top 200 --pick random -k 7 -o drawn.parquet
+
+    \b
+    Example, by a cross-encoder's scores of the candidates, and by a judge's verdicts:
+      minestream select docs.lists --scores ce=cross.parquet --by "0.7*ce + 0.3*sim" -k 7 -o hard.parquet
+      minestream select docs.lists --verdicts judged.parquet --qrels-out qrels.parquet -k 7 -o clean.parquet
     """
     heard = Heard(options["progress"])
-    report = minestream.select(lists, out, progress_callback=heard.listen, **given_only(options))
-    show_result(report, as_json, lambda _: report_text(heard.rest(report), verbose))
+    found = minestream.select(lists, out, progress_callback=heard.listen, **given_only(options))
+    if isinstance(found, Report):
+        show_result(found, as_json, lambda report: report_text(heard.rest(report), verbose))
+    else:
+        show_result(found, as_json, refilter_text, sizes={"LISTS": {"rows": found.get("candidates")}})
 
 
 @click.command(cls=Command)

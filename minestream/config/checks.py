@@ -365,6 +365,17 @@ OF_LISTS: tuple[Check[MineConfig], ...] = (
 )  # fmt: skip
 
 
+# For rules that look at scores in place of distances.
+BY_SCORES: tuple[Check[MineConfig], ...] = (
+    Check(lambda c: BANDS[c.band].needs_margin,
+          "--band {band} measures a distance from the positive, and --scores are none",
+          "--band any, hard or beyond; --absolute-margin is in units of the scores"),
+    *barred({"--pick weighted": "its weights are of distances: --pick random or simans",
+             "--draw-weights": "they are of distances",
+             "--guide": "give its similarities as --scores NAME=TABLE, and --by"}, "is not for --scores"),
+)  # fmt: skip
+
+
 # For the rule of refilter, beside the ranges of the options that it shares with mine.
 REFILTER: tuple[Check[Any], ...] = (
     Check(lambda r: r.negatives < 1, "--negatives must be at least 1", "-k is how many negatives of a pair stay"),

@@ -128,6 +128,9 @@ UNDECIDED = {
 }
 
 
+VERDICTS = {"positive": "a false negative: it becomes a positive", "drop": "taken out", "keep": "a negative, as it was"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selecting:
     """Options of `select` beside those of mine."""
@@ -137,7 +140,22 @@ class Selecting:
         "drop", "choice", "", "Pairs for which the list ends before the rule is satisfied.", choices=UNDECIDED
     )  # fmt: skip
     scores: tuple[str, ...] = option(
-        (), "repeat", "", "Of tuples, what column scores holds, as for mine.", metavar="TABLE"
+        (), "repeat", "", "Scores to choose by: TABLE of query_id, document_id, score, or NAME=TABLE, repeatable. Or, "
+        "of tuples, what column scores holds, as for mine.", metavar="TABLE"
+    )  # fmt: skip
+    by: str | None = option(
+        None, "text", "", "The score as a formula of those names and sim, the similarity: 0.7*ce + 0.3*sim.",
+        metavar="FORMULA"
+    )  # fmt: skip
+    missing_scores: str = option(
+        "error", "choice", "", "Candidates and positives that lack a score (keep: of mined rows only).",
+        choices=MISSING_SCORES
+    )  # fmt: skip
+    verdicts: str | None = option(
+        None, "text", "", f"A judge's table query_id, document_id, verdict ({', '.join(VERDICTS)}).", metavar="TABLE"
+    )  # fmt: skip
+    qrels_out: str | None = option(
+        None, "text", "", "With --verdicts: a .parquet file for all positives, old and new.", metavar="FILE"
     )  # fmt: skip
     source: str | None = _mined_table("The mined input, if it is neither where it was nor beside LISTS nor here.")
     corpus: str | None = _mined_table("The mined corpus, likewise.")

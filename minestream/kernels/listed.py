@@ -67,3 +67,48 @@ def look(problem: Problem, strip: Strip, entries: Entries, vectors: np.ndarray, 
     for i in range(strip.slot.size):
         for pair in range(problem.pairs.start[i], problem.pairs.start[i + 1]):
             _look(problem, strip, entries, vectors, at, row, i, pair)
+
+
+@kernel
+def scores_of(
+    first: np.ndarray, end: np.ndarray, slot: np.ndarray, start: np.ndarray, scored: np.ndarray, score: np.ndarray,
+    out_score: np.ndarray,
+) -> None:  # fmt: skip
+    """The score of every entry of A lists, NaN where there is none. Cost: a binary search an entry.
+
+    Parameters
+    ----------
+    first, end : int64[A], the lists
+    slot : int32[entries]
+    start : int64[A + 1], the scores of each list's anchor
+    scored : int32[scores], ascending slots
+    score : float64[scores]
+    out_score : float64[entries]
+    """
+    for i in range(first.size):
+        own = scored[start[i] : start[i + 1]]
+        for e in range(first[i], end[i]):
+            at = np.searchsorted(own, slot[e])
+            there = at < own.size and own[at] == slot[e]
+            out_score[e] = score[start[i] + at] if there else np.nan
+
+
+@kernel
+def find_entries(
+    first: np.ndarray, slot: np.ndarray, owner: np.ndarray, wanted: np.ndarray, out_entry: np.ndarray
+) -> None:
+    """Where slots stand in lists that hold them. Cost: what lies before each.
+
+    Parameters
+    ----------
+    first : int64[A], where each list begins
+    slot : int32[entries]
+    owner : int64[m], in whose list
+    wanted : int32[m]
+    out_entry : int64[m]
+    """
+    for i in range(wanted.size):
+        e = first[owner[i]]
+        while slot[e] != wanted[i]:
+            e += 1
+        out_entry[i] = e

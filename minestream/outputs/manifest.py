@@ -62,7 +62,7 @@ def facts(manifest: dict[str, Any]) -> dict[str, Any]:
         name = f"{file.get('role') or 'source'} file {file['name']}"
         crc = files.get(name, {}).get("crc32", {}) | (file.get("crc32") or {})
         files[name] = files.get(name, {}) | file | {"crc32": crc}
-    about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts")}
+    about = {name: manifest.get(name) for name in ("version", "pyarrow", "columns", "parts", "refilter")}
     return {**manifest.get("config", {}), **files, **about}
 
 

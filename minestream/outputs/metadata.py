@@ -44,4 +44,5 @@ def metadata_of(plan: dict[str, Any]) -> dict[str, str]:
         "minestream.labels": label_convention(plan["config"]),
         "minestream.loss": loss_formula(plan["config"]),
         **{f"minestream.{name}": json.dumps(plan[name], sort_keys=True) for name in ("config", "columns", "source")},
+        **({"minestream.refilter": json.dumps(plan["refilter"], sort_keys=True)} if plan.get("refilter") else {}),
     }

@@ -25,7 +25,7 @@ from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.lists import LIST_ENTRIES, list_columns
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.outputs.taught import nothing_found, teacher_columns
-from minestream.search.results import Found, Positives
+from minestream.search.results import Found, Positives, Scored
 from minestream.search.similarity import simans_exponents
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
@@ -102,7 +102,7 @@ def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = nothing_found(loaded, config)
-    chosen = Positives(start, nobody, nothing, None if config.rank_cap is None else nobody)
+    chosen = Positives(start, nobody, nothing, rank=None if config.rank_cap is None else nobody)
     return emit(ShardResult(loaded, config, nobody, chosen, found, ShardStats())).schema
 
 
@@ -236,6 +236,8 @@ def _count_equal(result: ShardResult, flat: _Flat, columns: dict[str, Any]) -> N
 def _harder(result: ShardResult, flat: _Flat) -> pa.Array:
     """How many of the anchor's negatives are nearer than each one; null where the search does not count them."""
     config = result.config
+    if isinstance(result.found, Scored):
+        return pa.nulls(flat.pair.size, pa.int32())
     if knows_harder(config) and BANDS[config.band].low == NEVER_EDGE:  # the place in the band is the number nearer
         before = np.zeros(flat.pair.size, np.int64)
     elif counts_nearer(config):
@@ -256,6 +258,17 @@ def _draw_weights(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
     weights = np.empty(flat.x.size)
     exponentials(simans_exponents(result.config, flat.p, flat.x), weights)
     return {"draw_weight": _decimals(weights, result.decimals)}
+
+
+def _score_columns(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
+    """The columns of the scores by which rows were chosen, where these are not distances."""
+    own, found = result.chosen.score, result.found
+    if own is None or not isinstance(found, Scored):
+        return {}
+    score = np.full(flat.x.size, np.nan)
+    real = ~np.isnan(flat.x)
+    score[real] = found.score[(found.start[flat.pair] + flat.place)[real]]
+    return {"score_ap": _decimals(own[flat.pair], result.decimals), "score_an": _decimals(score, result.decimals)}
 
 
 def _positive_rank(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
@@ -298,7 +311,7 @@ def _triplets(result: ShardResult) -> pa.Table:
         columns["negative_label"] = loaded.labels.take(flat.negative)
     if loaded.labels.level_names:
         columns["shared_level"] = loaded.labels.shared_level(flat.anchor, flat.negative)
-    columns |= _taught(result, flat) | _carried(result, roles)
+    columns |= _taught(result, flat) | _carried(result, roles) | _score_columns(result, flat)
     _count_equal(result, flat, columns)
     result.stats.rows += flat.pair.size
     return _table(columns)
@@ -311,7 +324,7 @@ def _tuples(result: ShardResult) -> pa.Table:
     columns = _ends(loaded, roles) | {"distance_ap": pa.array(flat.p), "distance_an": pa.array(flat.x)}
     taught = _taught(result, flat)
     columns |= _losses(result, flat, flat.x) | _draw_weights(result, flat) | _positive_rank(result, flat)
-    columns |= taught | _carried(result, roles)
+    columns |= taught | _carried(result, roles) | _score_columns(result, flat)
     _count_equal(result, flat, columns)
     tuples = tuples_of(config, _table(columns), ~np.isnan(flat.x), list(taught))
     result.stats.rows += tuples.num_rows
@@ -340,7 +353,10 @@ def tuples_of(
     }
     if "negative_id" in there:
         columns["negative_ids"] = lists_from(lengths, triplets["negative_id"])
-    if config.scores != "none":
+    if "score_ap" in there:
+        both = np.insert(triplets["score_an"].to_numpy(), ragged.starts(lengths)[:-1], single["score_ap"].to_numpy())
+        columns["scores"] = lists_from(lengths + 1, _decimals(both.astype(np.float64), decimals))
+    elif config.scores != "none":
         p, x = single["distance_ap"].to_numpy(), triplets["distance_an"].to_numpy()
         columns["scores"] = _scores(config, p, x, lengths, decimals)
     if "loss" in there:

@@ -66,6 +66,18 @@ class Voted(Found):
         return Voted(start, self.slot[at], self.x[at], self.nearer[pairs], self.by[at])
 
 
+@dataclass(frozen=True)
+class Scored(Found):
+    """Answers that were chosen by other scores than their distances: `score` float64[found]."""
+
+    score: NDArray[np.float64]
+
+    def of(self, pairs: NDArray[np.int64]) -> Scored:
+        """The answers of some of the pairs, in this order."""
+        start, at = ragged.take(self.start, pairs)
+        return Scored(start, self.slot[at], self.x[at], self.nearer[pairs], self.score[at])
+
+
 NOTHING = Found(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0), np.empty(0, np.int32))
 
 
@@ -154,18 +166,19 @@ class Positives(NamedTuple):
     start: NDArray[np.int64]  # [A + 1]
     slot: NDArray[np.int32]
     x: NDArray[np.float64]
+    score: NDArray[np.float64] | None = None  # by which they were chosen, where that is not the distance
     rank: NDArray[np.int32] | None = None  # 1 and how many of the anchor's negatives are nearer, where that is asked
 
     def of_anchors(self, first: int, end: int) -> Positives:
         """Those of the anchors first ... end - 1."""
         own = slice(int(self.start[first]), int(self.start[end]))
-        rank = None if self.rank is None else self.rank[own]
-        return Positives(self.start[first : end + 1] - self.start[first], self.slot[own], self.x[own], rank)
+        start = self.start[first : end + 1] - self.start[first]
+        return Positives._make([start, *(None if each is None else each[own] for each in self[1:])])
 
     def where(self, keep: NDArray[np.bool_]) -> Positives:
         """Some of the positives."""
-        rank = None if self.rank is None else self.rank[keep]
-        return Positives(ragged.kept(self.start, keep), self.slot[keep], self.x[keep], rank)
+        start = ragged.kept(self.start, keep)
+        return Positives._make([start, *(None if each is None else each[keep] for each in self[1:])])
 
 
 def one_pair_each(anchors: int) -> Pairs:

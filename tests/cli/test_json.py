@@ -44,6 +44,8 @@ LINES = {
     "mine, the other slice": "mine in.parquet -o parts --shard 2/2",
     "mine, lists": "mine in.parquet -o lists --emit lists -k 30",
     "select": "select lists -o chosen.parquet -k 3 --band any",
+    "select, mined rows": "select m.parquet --scores scores.parquet -k 2 -o again.kept.parquet",
+    "select, scores": "select lists -o scored.parquet -k 2 --scores scores.parquet --missing-scores drop",
     "select, again": "select lists -o chosen.parquet -k 3 --band any --resume",
     "merge": "merge parts",
     "merge, again": "merge parts --resume",

@@ -29,7 +29,8 @@ from minestream.errors import InputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
-from minestream.mining.select.run import FIXED, select
+from minestream.mining.select.asked import FIXED
+from minestream.mining.select.run import select
 from minestream.mining.stream.miner import Miner
 from minestream.search.screens import usable_screens
 

@@ -18,6 +18,7 @@ from minestream.inputs.decode import Place, as_array, decode_ids, decode_plain
 from minestream.inputs.files import open_inputs
 from minestream.inputs.opened import Input
 from minestream.inputs.pairs import GRADE, LEFT, RIGHT, is_text_table, read_text_table, refuse_values
+from minestream.system import ragged
 from minestream.system.checksums import Checksum
 
 # What a table of scores may call its columns: what --qrels may.
@@ -95,6 +96,23 @@ class ScoreTable:
                 f"{self.name}: query {names[0]!r} and document {names[1]!r} have two scores, in rows {rows.tolist()}",
                 "keep one score for each of them",
             )
+
+    def by_slot(self, queries: Any, documents: Any) -> tuple[Rows, NDArray[np.int32], Numbers]:
+        """All scores by query: where each query's start, and ascending places among the documents with their scores.
+
+        queries, documents : ids, none twice
+        """
+        at = [
+            np.asarray(pc.index_in(known.cast(kind), value_set=as_array(ids).cast(kind)).fill_null(-1), np.int64)
+            for known, ids, kind in zip(self._sets, (queries, documents), self._kinds, strict=True)
+        ]
+        query, document = np.divmod(self._sorted, max(1, len(self._sets[1])))
+        left, right = at[0][query], at[1][document]
+        known = np.flatnonzero((left >= 0) & (right >= 0))
+        order = known[np.lexsort((right[known], left[known]))]
+        first = ragged.runs(left[order], right[order])  # a pair may stand twice, with one score
+        order = order[first]
+        return ragged.grouped(left[order], len(queries)), right[order].astype(np.int32), self._score[order]
 
     def of(self, queries: Any, documents: Any) -> Numbers:
         """The scores of pairs of mined ids; NaN where there is none."""
