@@ -59,7 +59,7 @@ RULES = {
     "drop_duplicates_within": "no negative lies within this of {duplicates_of}",
     "min_positive_similarity": "similarity of a positive to the anchor at least this",
     "max_positive_similarity": "similarity of a positive to the anchor at most this",
-    "max_positive_rank": "so many minus one of the anchor's negatives are nearer than a positive, at most",
+    "max_positive_rank": "fewer of the anchor's negatives than this are nearer than a positive",
     "max_similarity": "similarity to the anchor at most this",
     "min_similarity": "similarity to the anchor at least this",
     "absolute_margin": "less similar to the anchor than {reference}, by this or more",

@@ -115,6 +115,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "answers": {"negatives": 40},
     "skipped": {"skip": 40, "pick": "random"},
     "ranks": {"within_top": 90, "skip": 40, "pick": "random"},
+    "ranks of positives": {"rank_positives": 40},
 }
 
 

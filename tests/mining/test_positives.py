@@ -100,3 +100,45 @@ def test_the_report_says_who_lost_positives(capsys: pytest.CaptureFixture[str], 
     assert main([*command, "--min-positive-similarity", "1", "--overwrite"]) == 0
     told = capsys.readouterr().out
     assert "no rows      no positive passes --band semi-hard and --min-positive-similarity 1.0" in told
+
+
+def ranks_of(rows: list[list[float]], labels: list[str], **options: Any) -> dict[int, int]:
+    """The positives of row 0, with their ranks."""
+    found = minestream.mine_arrays(
+        np.array(rows, np.float32), labels, band="any", positives="all", rank_positives=9, negatives=9, **options
+    ).table()
+    columns = (found[name].to_pylist() for name in ("anchor_row", "positive_row", "positive_rank"))
+    return {positive: rank for anchor, positive, rank in zip(*columns, strict=True) if anchor == 0}
+
+
+def test_duplicates_of_the_anchor_have_ranks_where_they_are_negatives() -> None:
+    rows, labels = [[1.0, 0.0], [0.8, 0.6], [2.0, 0.0], [0.9, 0.1], [0.0, 1.0]], ["a", "a", "b", "c", "c"]
+    assert ranks_of(rows, labels) == {1: 2}
+    for options in ({"drop_duplicates_of": "positive"}, {"drop_duplicates_within": None}):
+        assert ranks_of(rows, labels, **options) == {1: 3}
+    assert ranks_of(rows, labels, drop_duplicates_within=0.05) == {1: 1}
+
+
+@pytest.mark.parametrize("positives", ["easiest", "random"])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("length", [1.0, 3.0])
+def test_a_duplicate_that_is_turned_down_is_not_taken_for_want_of_another(
+    positives: str, listed: bool, length: float
+) -> None:
+    """Rows 1 and 2 equal the anchor and a multiple of it, row 3 lies at 0.02, and all within 0.1 of it."""
+    rows = np.array([[1.0, 0.0], [1.0, 0.0], [length, 0.0], [0.98, 0.199], [0.0, 1.0]], np.float32)
+    how: dict[str, Any] = {"qrels": [(0, 1), (0, 2), (0, 3)]} if listed else {"labels": ["a", "a", "a", "a", "b"]}
+
+    def taken(**options: Any) -> set[int]:
+        given = {"positives_per_anchor": 3, "positives": positives, "band": "any", "drop_duplicates_of": "anchor"}
+        found = minestream.mine_arrays(rows, **how, **given, **options)
+        return set(found.positive[found.anchor == 0].tolist())
+
+    assert taken() == {1, 2, 3}
+    assert taken(max_positive_similarity=0.99) == {3}
+    assert taken(max_positive_similarity=0.9) == set()
+    assert taken(min_positive_similarity=0.99) == {1, 2}
+    within = {"drop_duplicates_within": 0.1}
+    assert taken(**within) == {1, 2, 3}
+    assert taken(min_positive_similarity=0.99, **within) == {1, 2}
+    assert taken(max_positive_similarity=0.99, **within) == {3}

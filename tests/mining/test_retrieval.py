@@ -67,9 +67,22 @@ CASES: dict[str, dict[str, Any]] = {
         "skip": 1,
         "pick": "random",
     },
+    "ranks among the few that the guide lets through": {
+        "guided": True,
+        "max_similarity": -0.4,
+        "within_top": 3,
+        "pick": "random",
+        "negatives": 1,
+    },
     "cap and guide within ranks": {"guided": True, "max_similarity": 0.5, "within_top": 8, "max_per_negative_label": 1},
     "positives within bounds": {"min_positive_similarity": 0.1, "max_positive_similarity": 0.8},
     "hardest positive above": {"min_positive_similarity": 0.3, "positives": "hardest"},
+    "margins from the positives that are left": {
+        "min_positive_similarity": 0.3,
+        "positives": "easiest",
+        "absolute_margin": 0.0,
+        "reference": "min",
+    },
     "positives of low rank": {"max_positive_rank": 3, "positives": "random", "positives_per_anchor": 2},
     "ranked positives": {"rank_positives": 4, "emit": "tuples", "positives": "all"},
     "consistent positives": {
@@ -83,6 +96,7 @@ CASES: dict[str, dict[str, Any]] = {
     "simans": {"pick": "simans", "within_top": 12, "skip": 2, "simans_a": 30.0, "simans_b": 0.05, "draw_weights": True},
     "simans of dot": {"pick": "simans", "within_top": 12, "metric": "dot", "draw_weights": True, "float64": True},
     "simans of tuples": {"pick": "simans", "within_top": 9, "emit": "tuples", "draw_weights": True, "max_uses": 2},
+    "simans, uses": {"pick": "simans", "within_top": 9, "draw_weights": True, "max_uses": 2, "simans_a": 7.0},
     "simans within a cap": {"pick": "simans", "within_top": 20, "max_per_negative_label": 1, "simans_a": 9.0},
     "simans among what the guide lets through": {
         "pick": "simans",
