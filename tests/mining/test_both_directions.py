@@ -14,7 +14,7 @@ from support import SCREENS
 
 import minestream
 from minestream.cli.main import main
-from minestream.errors import GateMissedError, MinestreamError, OutputError, UsageError
+from minestream.errors import GateMissedError, InputError, MinestreamError, OutputError, UsageError
 from minestream.mining import pipeline, plan, ways
 
 BOTH: dict[str, Any] = {"both_directions": True, "progress": "none"}
@@ -61,6 +61,7 @@ CASES: dict[str, dict[str, Any]] = {
     "guide": {"label": "label", "guide": "second", "absolute_margin": 0.05, "band": "any", "negatives": 2},
     "caps": {"label": "label", "band": "any", "negatives": 4, "max_uses": 2, "order": "shuffled"},
     "far": {"label": "label", "margin": 0.001, "fallback": "farthest", "positives": "random", "anchors": "60%"},
+    "teachers": {"label": "label", "embedding": ["embedding", "second"], "band": "any", "negatives": 2},
     "deserved": {"label": "label", "band": "any", "rank_positives": 5, "max_positive_rank": 3, "negatives": 2},
     "sampled": {"label": "label", "pick": "simans", "band": "any", "negatives": 2, "within_top": 8},
     "near duplicates": {"label": "label", "drop_duplicates_within": 0.05, "positives": "hardest", "swap": True},
@@ -92,6 +93,15 @@ def test_each_output_has_the_rows_of_a_run_of_its_own(
     if screen == "scan" and case not in ("listed", "both kinds", "same items"):  # whose lists no file holds
         for name in ("pairs", "pairs.back"):
             assert minestream.verify(tmp_path / f"{name}.parquet", sample=40)["rows_compared"]
+
+
+def test_a_table_of_which_no_row_takes_part_has_no_pairs(tmp_path: Path) -> None:
+    whole, none = table(20, 1, 0), table(20, 2, 100).set_column(3, "label", pa.nulls(20, pa.int64()))
+    options: dict[str, Any] = {"label": "label", "embedding": "embedding", **BOTH}
+    report = minestream.mine(none, tmp_path / "o.parquet", corpus=whole, **options)
+    assert (report.stats.rows, report.back.stats.rows) == (0, 0)
+    with pytest.raises(InputError, match="no query shares a label"):  # as without the option
+        minestream.mine(whole, tmp_path / "p.parquet", corpus=none, **options)
 
 
 @pytest.mark.parametrize("screen", SCREENS)

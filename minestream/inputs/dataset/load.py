@@ -205,7 +205,7 @@ class _Joined:
         rows = Rows(
             self.labels.code, self.labels.set_start, self.labels.set_code, *known, *barred, group,
             twin, np.concatenate(rank), np.concatenate(keys), square, forbids,
-            apart=tables[1].first if self.sources.both else 0, parent=self._parents(),
+            apart=(tables[1].first or n) if self.sources.both else 0, parent=self._parents(),
         )  # fmt: skip
         if "--qrels" in self.listed and rows.barred_start.size:
             left, right = usable_known(rows)
