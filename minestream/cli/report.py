@@ -173,7 +173,7 @@ def _outcome(report: Report) -> Iterator[Row]:
         pairs = f": {many(stats['pairs'], 'pair')}" if stats["pairs"] != stats["anchors"] else ""
         yield "positives", f"{POSITIVES[config['positives']]}{pairs}"
     yield "negatives", negatives_text(config)
-    if report.columns.get("others"):
+    if report.columns.get("others") or (config["listed_candidates"] and config["candidates_as"] == "too"):
         yield "teachers", _teachers_text(report)
     yield from rule_rows(config)
     yield from hardness_rows(stats, config)
@@ -210,7 +210,8 @@ def rule_rows(config: Mapping[str, Any]) -> Iterator[Row]:
 def _teachers_text(report: Report) -> str:
     """Who finds the negatives, and which of them are taken."""
     config, columns = report.config, report.columns
-    names = ", ".join([columns["embedding"], *columns["others"]])
+    lists = ["candidates"] * (config["listed_candidates"] and config["candidates_as"] == "too")
+    names = ", ".join([columns["embedding"], *columns.get("others", []), *lists])
     return f"{names}: of each {config['negatives']:,} a pair, {config['teachers']}: {TEACHERS[config['teachers']].help}"
 
 

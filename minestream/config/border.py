@@ -24,7 +24,7 @@ Call = TypeVar("Call", bound=Callable[..., Any])
 
 # The types of keywords that take more than their field holds: by name, else by kind.
 _TYPES: dict[str, str] = {
-    "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any",  # tables in memory
+    "candidates": "Any", "corpus": "Any", "qrels": "Any", "exclude": "Any", "exclude_rows": "Any",  # tables in memory
     "vectors": "Any", "labels": "Any",
     "label": "str | Sequence[str] | None", "carry": "str | Sequence[str]", "scratch": "str | PathLike[str] | None",
     "columns": "str | Sequence[str] | None", "named": "Any", "unlabeled_value": "str | int | None",

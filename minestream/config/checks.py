@@ -157,6 +157,10 @@ _NOT_OF_LISTS = dict.fromkeys(
      "--rank-positives", "--carry"],
     "minestream select takes it, when it reads the lists",
 )  # fmt: skip
+_NOT_LISTED = {
+    "--window": "a listed row may come at any time, or be gone",
+    "--emit pairs or --emit lists": "mine triplets or tuples",
+}
 _NOT_TAUGHT = {
     "--emit pairs or --emit lists": "mine triplets or tuples",
     "--window": "a stream carries one embedding",
@@ -173,9 +177,10 @@ _SIMILARITIES_CROSS: Check[Any] = Check(
 # Asked of a resolved configuration in this order: a combination that passes all is mined, any other is refused.
 VALID: tuple[Check[MineConfig], ...] = (
     *barred(_NOT_IN_WINDOWS, "is not for --window", lambda c: c.window is not None),
+    *barred(_NOT_LISTED, "is not for --candidates", lambda c: c.listed_candidates),
     *barred(_NOT_TAUGHT, "is not for several teachers", lambda c: c.taught),
-    Check(lambda c: {"ap", "an", "pn"} & {*c.other_embeddings, c.first_embedding} and c.taught,
-          "embeddings of several teachers cannot be called ap, an or pn", "rename the column"),
+    Check(lambda c: {"ap", "an", "pn", "candidates"} & {*c.other_embeddings, c.first_embedding} and c.taught,
+          "embeddings of several teachers cannot be called ap, an, pn or candidates", "rename the column"),
     Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
           "--negatives must be at least 1",
           "0 (= all) is for --emit pairs"),
@@ -322,6 +327,7 @@ BOTH: tuple[Check[MineConfig], ...] = (
     *barred(
         {"--anchor-where or --candidate-where": "they would exchange their tables too: --where is for both",
          "--emit lists": "mine it once for each direction",
+         "--candidates": "they are listed for queries: mine each direction for itself",
          "--embedding-table": "put the embedding into both tables as a column"},
         "is not for --both-directions",
     ),

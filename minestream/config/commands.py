@@ -214,6 +214,7 @@ class Verifying:
     qrels: str | None = _mined_table("The known positives, likewise.")
     exclude: str | None = _mined_table("The excluded pairs, likewise.")
     exclude_rows: str | None = _mined_table("The excluded rows, likewise.")
+    candidates: str | None = _mined_table("The candidates, likewise.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,7 +33,7 @@ def ranks_listed(config: MineConfig) -> int:
 
 def teacher_count(config: MineConfig) -> int:
     """How many teachers find the negatives."""
-    return 1 + len(config.other_embeddings)
+    return 1 + len(config.other_embeddings) + config.candidates_teach
 
 
 def most_taken(config: MineConfig) -> int:

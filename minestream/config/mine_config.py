@@ -15,6 +15,7 @@ from minestream.config.metrics import METRICS
 from minestream.config.option import COUNT, FIRST, OFTEN, Range, option
 from minestream.config.rules import (
     BANDS,
+    CANDIDATES_AS,
     DUPLICATES_OF,
     EMITS,
     FALLBACKS,
@@ -112,6 +113,7 @@ class MineConfig:
         False, "flag", "Retrieval",
         "Queries and corpus share one id space: the same id is the same item (always so without --qrels)."
     )  # fmt: skip
+    candidates_as: str = option("only", "choice", "Retrieval", "What --candidates are.", choices=CANDIDATES_AS)
     on_missing_ids: str = option(
         "error", "choice", "Retrieval", "Pairs and rows to exclude whose id is unknown.", choices=MISSING_IDS
     )  # fmt: skip
@@ -288,6 +290,7 @@ class MineConfig:
     listed_positives: bool = option(False, "derived", "", "Whether there are --qrels.")
     exclusions: bool = option(False, "derived", "", "Whether there are --exclude or --exclude-rows.")
     turned: bool = option(False, "derived", "", "Whether lists of pairs are read turned round: by --both-directions.")
+    listed_candidates: bool = option(False, "derived", "", "Whether there are --candidates.")
     tabled: tuple[str, ...] = option((), "derived", "", "The embeddings that lie in tables of their own.")
 
     @property
@@ -331,7 +334,12 @@ class MineConfig:
     @property
     def taught(self) -> bool:
         """Whether several teachers find the negatives."""
-        return bool(self.other_embeddings)
+        return bool(self.other_embeddings) or self.candidates_teach
+
+    @property
+    def candidates_teach(self) -> bool:
+        """Whether the candidates from elsewhere are one more teacher."""
+        return self.listed_candidates and self.candidates_as == "too"
 
     @property
     def anchor_role(self) -> str:

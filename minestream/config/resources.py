@@ -15,7 +15,7 @@ from minestream.system.machine import free_bytes
 # The fields of MineConfig that follow from Tables.
 DERIVED = {
     "corpus": "two_tables", "qrels": "listed_positives", "exclude": "exclusions", "exclude_rows": "exclusions",
-    "embedding_table": "tabled",
+    "embedding_table": "tabled", "candidates": "listed_candidates",
 }  # fmt: skip
 
 
@@ -42,6 +42,11 @@ class Tables:
         use=OFTEN
     )  # fmt: skip
 
+    candidates: str | None = option(
+        None, "text", "Retrieval",
+        "Candidates from elsewhere (BM25, ...): a TREC run, or a table query_id, document_id, and rank or score.",
+        metavar="PAIRS"
+    )  # fmt: skip
     embedding_table: Mapping[str, list[Any]] | None = option(
         None, "named", "Input",
         "Another embedding NAME of the rows in a table of ids and vectors, repeatable (with --corpus twice for each "

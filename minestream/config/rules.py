@@ -141,6 +141,10 @@ class Agreement:
     help: str
 
 
+CANDIDATES_AS: dict[str, str] = {
+    "only": "an anchor's negatives are among those listed for it",
+    "too": "they are one more teacher, with the first k that pass",
+}
 TEACHERS: dict[str, Agreement] = {
     "union": Agreement(lambda teachers: 1, "what any of them found"),
     "all": Agreement(lambda teachers: teachers, "what every one found"),

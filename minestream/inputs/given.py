@@ -81,6 +81,7 @@ def given_tables(inputs: Any, tables: Tables, resources: Resources) -> list[Give
     found = [Given("INPUT", inputs) if labels is None else Given("INPUT", inputs, suffix=arrays)]
     found += [Given("--labels", labels), Given("--vectors", resources.vectors, suffix=arrays)]
     found += [Given(flag_of(name), getattr(tables, name), role) for name, role in ROLES.items()]
+    found.append(Given("--candidates", tables.candidates, "candidates"))
     own = tables.embedding_table or {}
     found += [
         Given("--embedding-table", table, TEACHER + name + OF_CORPUS * (side > 0))

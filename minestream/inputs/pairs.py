@@ -103,8 +103,8 @@ def read_pairs(given: Any, option: str) -> ListedPairs:
         table, name = _read_columns(opened, option), opened[0].name
     if not table.num_rows:
         raise InputError(f"{name}: no pairs ({option})", "check how it was written")
-    left, right = (_ids(table, column, name) for column in ("left", "right"))
-    grade = _grades(table["grade"], name) if "grade" in table.column_names else None
+    left, right = (ids_of(table, column, name) for column in ("left", "right"))
+    grade = grades_of(table["grade"], name) if "grade" in table.column_names else None
     return ListedPairs(name, left, right, grade)
 
 
@@ -125,9 +125,20 @@ def _pairs_table(given: Any) -> Any:
     return given
 
 
-def is_text_table(given: Any) -> bool:
-    """Whether the file's name says that it holds pairs in lines of text."""
-    return isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in TEXT_SUFFIXES
+def is_text_table(given: Any, *more: str) -> bool:
+    """Whether the file's name says that it holds pairs in lines of text; `more` are suffixes that say so too."""
+    return isinstance(given, str | os.PathLike) and Path(shown(given)).suffix.lower() in (*TEXT_SUFFIXES, *more)
+
+
+def lines_of(given: str | os.PathLike[str], path: str) -> list[tuple[int, list[str]]]:
+    """The lines of a file of text that hold something, by number, each as its fields."""
+    try:
+        with open_text(given) as file:
+            return [(number, line.split()) for number, line in enumerate(file) if line.strip()]
+    except MinestreamError:
+        raise
+    except (OSError, UnicodeDecodeError) as error:
+        raise unreadable(path, error) from error
 
 
 def read_text_table(given: str | os.PathLike[str]) -> tuple[pa.Table, str]:
@@ -152,7 +163,7 @@ def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise unreadable(path, error) from error
     if rows:
-        found = {role: _named(names, known, role, path) for role, known in (("left", LEFT), ("right", RIGHT))}
+        found = {role: column_named(names, known, role, path) for role, known in (("left", LEFT), ("right", RIGHT))}
         graded = next((name for name in GRADE if name in names), None)
         found |= {"grade": graded} if graded else {}
         whole = [row for row in rows[1:] if row]
@@ -170,7 +181,7 @@ def _read_text(given: str | os.PathLike[str], path: str) -> pa.Table:
                      "grade": [f[3] for _, f in lines]})  # fmt: skip
 
 
-def _named(names: list[str], known: tuple[str, ...], role: str, where: str) -> str:
+def column_named(names: list[str], known: tuple[str, ...], role: str, where: str) -> str:
     """The first of the `known` names among `names`; InputError if there is none."""
     found = next((name for name in known if name in names), None)
     if found is None:
@@ -192,16 +203,16 @@ def _read_columns(opened: list[Input], option: str) -> pa.Table:
             "without the column positive_id the negatives are excluded (negative_id, one a row), else the positives "
             "without theirs",
         )
-    chosen = {"left": _named(names, LEFT, "left", opened[0].name),
-              "right": _named(names, known_right, "right", opened[0].name)}  # fmt: skip
+    chosen = {"left": column_named(names, LEFT, "left", opened[0].name),
+              "right": column_named(names, known_right, "right", opened[0].name)}  # fmt: skip
     graded = next((name for name in GRADE if name in names), None)
     if graded is not None and option == "--qrels":
         chosen["grade"] = graded
     columns = list(chosen.values())
-    return pa.table([_gathered(opened, name) for name in columns], list(chosen))
+    return pa.table([gathered(opened, name) for name in columns], list(chosen))
 
 
-def _gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
+def gathered(opened: list[Input], name: str) -> pa.ChunkedArray:
     """A column of all inputs, in one plain type that holds the values of all."""
     for each in opened:
         if (count := each.schema.names.count(name)) > 1:
@@ -219,7 +230,7 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return pa.concat_arrays([pa.array([], column.type), *column.chunks])
 
 
-def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
+def ids_of(table: pa.Table, column: str, name: str) -> pa.Array:
     """Ids as int64 or string; InputError for other types and for nulls."""
     values = _whole(table[column])
     kind = values.type
@@ -238,7 +249,8 @@ def _ids(table: pa.Table, column: str, name: str) -> pa.Array:
         ) from error
 
 
-def _grades(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+def grades_of(column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+    """Numbers as float64; InputError for what is none, and for nulls."""
     values = _whole(column)
     try:
         grades = np.asarray(values.cast(pa.float64()).fill_null(float("nan")), np.float64)
@@ -284,8 +296,8 @@ def read_rows(given: Any, by_id: bool) -> ListedRows:
             f"{opened[0].name}: no column {wanted[0]!r} (--exclude-rows)",
             f"{nearest_name(wanted[0], names)}; rows are named by {'id' if by_id else 'position'}",
         )
-    table, name = pa.table([_gathered(opened, column)], ["left"]), opened[0].name
-    ids = _ids(table, "left", name)
+    table, name = pa.table([gathered(opened, column)], ["left"]), opened[0].name
+    ids = ids_of(table, "left", name)
     if by_id:
         return ListedRows(name, ids, None)
     if not pa.types.is_integer(ids.type):

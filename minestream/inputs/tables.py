@@ -22,6 +22,7 @@ from minestream.inputs.files import open_inputs, rows_and_vectors
 from minestream.inputs.listing import listed
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.inputs.read_options import Needed, ReadOptions
+from minestream.inputs.runs import read_run
 from minestream.inputs.source import Source, open_source
 from minestream.inputs.where import Where, joint
 from minestream.system.values import many, verb
@@ -41,6 +42,8 @@ class Sources:
         Listed positives; excluded pairs, which are neither positive nor negative.
     excluded : ListedRows or None
         Excluded rows.
+    run : ListedPairs or None
+        Candidates from elsewhere, with their places.
     beside : tuple of Beside
         The guide, and the embeddings of other teachers.
     one_input : bool
@@ -57,6 +60,7 @@ class Sources:
     known: ListedPairs | None = None
     barred: ListedPairs | None = None
     excluded: ListedRows | None = None
+    run: ListedPairs | None = None
     beside: tuple[Beside, ...] = ()
     one_input: bool = False
     notes: list[str] = field(default_factory=list)
@@ -129,6 +133,7 @@ class Sources:
         found += [self.known.identity("known positives")] if self.known else []
         found += [self.barred.identity("excluded pairs")] if self.barred else []
         found += [self.excluded.identity()] if self.excluded else []
+        found += [self.run.identity("candidates")] if self.run else []
         return found + [entry for each in self.beside for entry in each.identity()]
 
     def others(self) -> list[dict[str, Any]]:
@@ -183,9 +188,10 @@ def open_sources(
     known, barred = listed_pairs(tables.qrels, tables.exclude, config, notes)
     by_id = any(source is not None and source.columns.id is not None for source in (anchors, corpus))
     excluded = excluded_rows(tables, by_id)
+    run = None if tables.candidates is None else read_run(tables.candidates)
     beside = open_beside(inputs, config, tables, anchors, corpus)
     return Sources(
-        anchors, corpus, known, barred, excluded, beside, config.split_roles, notes, both=resources.both_directions
+        anchors, corpus, known, barred, excluded, run, beside, config.split_roles, notes, both=resources.both_directions
     )
 
 
@@ -233,7 +239,8 @@ def _open(
     options = ReadOptions.of(
         config.to_dict(), vectors=resources.vectors, batch_rows=resources.batch_rows,
         require_label=label, where=where, may_be_empty=may_be_empty, bare=bare,
-        every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions,
+        every_id=config.on_duplicate_ids != "error" or config.listed_positives or config.exclusions
+        or config.listed_candidates,
     )  # fmt: skip
     return open_source(inputs, options)
 

@@ -40,7 +40,7 @@ Rows = NDArray[np.int64]
 @public()
 def verify(
     path: str | os.PathLike[str], *, sample: int = 100, source: Any = None, seed: int = 0, corpus: Any = None,
-    qrels: Any = None, exclude: Any = None, exclude_rows: Any = None,
+    qrels: Any = None, exclude: Any = None, exclude_rows: Any = None, candidates: Any = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Check a mined output against its checksums, then derive sampled anchors again and compare row by row.
 
@@ -56,7 +56,7 @@ def verify(
         the output and in the working directory.
     seed : int
         Draws the sample.
-    corpus, qrels, exclude, exclude_rows : path or Arrow object, optional
+    corpus, qrels, exclude, exclude_rows, candidates : path or Arrow object, optional
         The other tables that were mined, when they are not found like the input.
 
     Returns
@@ -79,13 +79,16 @@ def verify(
     check_own(Verifying, sample=sample)
     mined = mined_output(path, VerifyMismatchError)
     config, every_anchor = mined.about["config"], False
-    tables = {"corpus": corpus, "qrels": qrels, "exclude": exclude, "exclude_rows": exclude_rows}
+    tables = {
+        "corpus": corpus, "qrels": qrels, "exclude": exclude, "exclude_rows": exclude_rows, "candidates": candidates
+    }  # fmt: skip
     trainer = config["emit"] in FORMATS
     if "refilter" in mined.about and sample > 0 and not trainer:
         raise InputError(f"{mined.path} was filtered again by other scores", "--sample 0 checks its checksums")
     found: dict[str, Any] = {"output": str(mined.path), "files": len(mined.files), "rows": check_files(mined)}
     if sample > 0 and not trainer:
-        derivation = Derivation(mined, {"": source} | {role: tables[name] for name, role in ROLES.items()})
+        given = {role: tables[name] for name, role in (ROLES | {"candidates": "candidates"}).items()}
+        derivation = Derivation(mined, {"": source} | given)
         found |= derivation.check(sample, np.random.default_rng(seed % 2**64))
         every_anchor = sample >= derivation.source.anchors.takes_part.sum()
     asked = {

@@ -15,6 +15,7 @@ from minestream.errors import InputError
 from minestream.inputs.beside import GUIDE, OF_CORPUS, TEACHER, open_again
 from minestream.inputs.files import vectors_among
 from minestream.inputs.pairs import ListedPairs, read_pairs, read_rows
+from minestream.inputs.runs import read_run
 from minestream.inputs.source import Source
 from minestream.outputs.manifest import config_of
 from minestream.outputs.mined import MinedOutput
@@ -119,6 +120,7 @@ class SourceRows:
     excluded: list[tuple[int, int]] | None
     beside: dict[str, list[NDArray[Any]]]
     name: str
+    run: list[tuple[int, int]] | None
 
     @property
     def candidates(self) -> TableRows:
@@ -141,7 +143,7 @@ class SourceRows:
             }  # fmt: skip
         found |= dict(zip(("guide", "corpus_guide"), self.beside.get(GUIDE, ()), strict=False))
         teachers = {role.removeprefix(TEACHER): both for role, both in self.beside.items() if role != GUIDE}
-        return found | ({"others": teachers, "name": self.name} if teachers else {})
+        return found | {"others": teachers, "name": self.name, "candidate_lists": self.run}
 
 
 def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standing) -> SourceRows:
@@ -159,7 +161,8 @@ def read_recorded(mined: MinedOutput, given: Mapping[str, Any], standing: Standi
     if split and corpus is not None:
         same_items = np.flatnonzero(anchors.takes_part & corpus.takes_part).tolist()
         excluded = [*(excluded or []), *((row, row) for row in same_items)]
-    return SourceRows(anchors, corpus, known, excluded, beside, mined.about["columns"]["embedding"])
+    run = _candidates(mined, given, anchors, corpus or anchors)
+    return SourceRows(anchors, corpus, known, excluded, beside, mined.about["columns"]["embedding"], run)
 
 
 def _listed(
@@ -179,6 +182,20 @@ def _listed(
     if is_split(mined.about["config"]):  # both sides come from one input: a pair holds in either direction
         listed += [(b, a) for a, b in listed]
     return [(left[str(a)], right[str(b)]) for a, b in listed if str(a) in left and str(b) in right]
+
+
+def _candidates(
+    mined: MinedOutput, given: Mapping[str, Any], anchors: TableRows, candidates: TableRows
+) -> list[tuple[int, int]] | None:
+    """The candidates from elsewhere, the first of each anchor first; None when none were given."""
+    if not entries(mined, "candidates"):
+        return None
+    run = read_run(find(mined, "candidates", given))
+    same_files(entries(mined, "candidates"), [run.identity("candidates")], PATHS["candidates"])
+    left, right = anchors.row_of(), candidates.row_of()
+    order = np.argsort(run.grade, kind="stable").tolist() if run.grade is not None else []
+    named = ((str(run.left[at].as_py()), str(run.right[at].as_py())) for at in order)
+    return [(left[a], right[b]) for a, b in named if a in left and b in right]
 
 
 def _exclude_rows(mined: MinedOutput, given: Mapping[str, Any], tables: list[TableRows]) -> None:

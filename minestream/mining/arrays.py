@@ -24,6 +24,7 @@ from minestream.errors import UsageError
 from minestream.inputs.beside import GUIDE, Beside
 from minestream.inputs.files import MEMORY
 from minestream.inputs.read_options import ReadOptions
+from minestream.inputs.runs import read_run
 from minestream.inputs.source import arrays_source
 from minestream.inputs.tables import Sources, excluded_rows, listed_pairs
 from minestream.kernels import quantize
@@ -191,7 +192,7 @@ def mine_arrays(
     )
 
     def numbered(vectors: Any, ids: Any) -> Any:
-        listed = tables.qrels is not None or tables.exclude is not None
+        listed = any(each is not None for each in (tables.qrels, tables.exclude, tables.candidates))
         return range(len(vectors)) if listed and ids is None else ids
 
     notes: list[str] = []
@@ -199,11 +200,12 @@ def mine_arrays(
     excluded = excluded_rows(tables, ids is not None or corpus_ids is not None)
     unlabeled = replace(reading, require_label=None, dims=None)
     guides = [arrays_source(each, None, unlabeled, name="guide") for each in (guide, corpus_guide) if each is not None]
+    run = None if tables.candidates is None else read_run(tables.candidates)
     sources = Sources(
         arrays_source(embeddings, labels, reading, ids=numbered(embeddings, ids), groups=groups),
         None if corpus is None else
         arrays_source(corpus, corpus_labels, reading, ids=numbered(corpus, corpus_ids), groups=corpus_groups),
-        known, barred, excluded, (Beside(GUIDE, tuple(guides)),) if guides else (), notes=notes,
+        known, barred, excluded, run, (Beside(GUIDE, tuple(guides)),) if guides else (), notes=notes,
         numbered=ids is None or (corpus is not None and corpus_ids is None),
     )  # fmt: skip
     with Driver(config, resources) as driver:

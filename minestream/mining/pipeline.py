@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minestream.config.border import public
 from minestream.config.command_line import with_command
@@ -33,13 +34,15 @@ from minestream.config.resolve import asked_options
 from minestream.config.resources import Resources, Tables
 from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
+from minestream.kernels.types import NEGATIVE, Pairs, Rule
+from minestream.mining.candidates import among_candidates
 from minestream.mining.driver import Driver
 from minestream.mining.engines import refuse_in_worker
 from minestream.mining.engines.deal import mine_on_workers
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
 from minestream.mining.outcome import with_left_out
-from minestream.mining.positives import choose_positives, count_duplicate_positives, deserving_positives
+from minestream.mining.positives import Search, choose_positives, count_duplicate_positives, deserving_positives
 from minestream.mining.publish import finished_report
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_target
@@ -53,6 +56,7 @@ from minestream.outputs.run import default_output
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
+from minestream.search.results import Found
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
 from minestream.system.memory import release_memory
@@ -182,6 +186,11 @@ def mine_shards(mining: Mining, todo: Sequence[int]) -> Iterator[tuple[int, Shar
     mining.work_done += meter.done
 
 
+def _searched(every: Search, listed: Search, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The answers of one group, whose negatives are among the listed candidates, its positives among all."""
+    return (listed if rule.wanted == NEGATIVE else every)(anchors, pairs, rule)
+
+
 def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iterator[tuple[int, ShardResult]]:
     """Mine one round of shards; its memory is freed before the next round begins."""
     loaded, config, stats, work = mining.loaded, mining.config, ShardStats(), mining.round_work(shards)
@@ -192,6 +201,9 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
     meter.begin_stage(work.positives)
     with stats.stage("positives"):
         search = partial(search_once, replace(setting, timed=False))
+        if loaded.run is not None and not config.candidates_teach:
+            setting = among_candidates(setting, loaded.run, config.metric, anchors)
+            search = partial(_searched, search, partial(search_once, replace(setting, timed=False)))
         deserving = deserving_positives(loaded, config, anchors, search)
         positives = choose_positives(loaded, config, anchors, search, deserving)
         task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule

@@ -30,7 +30,9 @@ from minestream.mining.teachers import open_teachers
 from minestream.outputs.rows import schema_of
 from minestream.search.order import GROUP_ROWS
 from minestream.search.work import ROW
+from minestream.system import ragged
 from minestream.system.stats import Report, ShardStats, merged
+from minestream.system.values import many, verb
 
 
 def _refuse_without_labels(config: MineConfig) -> None:
@@ -124,6 +126,10 @@ class Mining:
         )
         self.schema = schema_of(self.directions[0].loaded, self.config)
         self._check_weighted()
+        if self.loaded.run is not None:
+            without = int((ragged.lengths(self.loaded.run.start)[self.anchors] == 0).sum())
+            have = f"{many(without, 'anchor')} {verb(without, 'have')} no candidate that takes part in --candidates"
+            self.loaded.notes += [have] * bool(without)
         for note in self.notes():
             self.progress.note(note)
 
@@ -183,7 +189,8 @@ class Mining:
             planned_searches(teacher.loaded, self.config, anchors, rule, bool(teacher.limits.screens))
             for teacher in self.teachers
         ]
-        return RoundWork(each[0][0], sum(negatives for _, negatives in each), float(rows) * ROW)
+        among = self.loaded.run is not None and not self.config.taught  # few: they are not planned
+        return RoundWork(each[0][0], 0.0 if among else sum(negatives for _, negatives in each), float(rows) * ROW)
 
     def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
         """The shards in rounds whose results fit into the memory; with -k 0, of GROUP_ROWS anchors."""

@@ -19,6 +19,7 @@ from minestream.config.rules import TEACHERS
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.prepare import frame_of
 from minestream.inputs.dataset.vectors import pair_distances
+from minestream.mining.candidates import first_candidates
 from minestream.mining.negatives import Task, make_task
 from minestream.search.constraints import limited_search
 from minestream.search.context import SearchContext
@@ -59,6 +60,9 @@ def taught_search(
     for setting in settings:
         own = task if setting is settings[0] else _own_task(setting, config, anchors, task)
         answers.append(list(limited_search(setting, groups, own.pairs, own.rule, own.constraints)))
+    run = settings[0].loaded.run
+    if config.candidates_teach and run is not None:
+        answers.append(first_candidates(settings[0], run, config.metric, groups, task))
     first = 0
     for group, found in zip(groups, zip(*answers, strict=True), strict=True):
         chosen = task.chosen.of_anchors(first, first + group.size)

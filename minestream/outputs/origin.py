@@ -24,7 +24,7 @@ from minestream.system.progress import Progress
 
 PATHS = {
     "": "--source", "corpus": "--corpus", "known positives": "--qrels", "excluded pairs": "--exclude",
-    "excluded rows": "--exclude-rows",
+    "excluded rows": "--exclude-rows", "candidates": "--candidates",
 }  # fmt: skip
 OWN_TABLE = "--embedding-table"  # of the roles of other embeddings
 

@@ -18,16 +18,16 @@ from minestream.search.similarity import similarity
 Distances = NDArray[np.float64]
 
 
-def teacher_names(loaded: Dataset) -> list[str]:
+def teacher_names(loaded: Dataset, config: MineConfig) -> list[str]:
     """What columns call the teachers, in order."""
-    return [loaded.name, *(other.name for other in loaded.others)]
+    return [loaded.name, *(other.name for other in loaded.others), *["candidates"] * config.candidates_teach]
 
 
 def nothing_found(loaded: Dataset, config: MineConfig) -> Found:
     """The answers to no pair."""
     start, nobody, nothing = np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0)
     if config.taught:
-        return Voted(start, nobody, nothing, nobody, np.zeros((0, len(teacher_names(loaded))), bool))
+        return Voted(start, nobody, nothing, nobody, np.zeros((0, len(teacher_names(loaded, config))), bool))
     return Found(start, nobody, nothing, nobody)
 
 
@@ -45,7 +45,7 @@ def teacher_columns(
     real = entry >= 0
     by = np.zeros((entry.size, found.by.shape[1]), bool)
     by[real] = found.by[entry[real]]
-    names = pa.array(teacher_names(loaded), pa.string())
+    names = pa.array(teacher_names(loaded, config), pa.string())
     columns: dict[str, Any] = {"found_by": lists_from(by.sum(axis=1), names.take(pa.array(np.nonzero(by)[1])))}
     similar = METRICS[config.metric].similarity
     for place, name in enumerate([loaded.name, *(other.name for other in loaded.others)]):

@@ -37,7 +37,9 @@ def test_what_is_asked_for_by_default_is_refused_nowhere(name: str) -> None:
         assert check.message.format(**said | {"what": "x", "margin": 1.0} | dict.fromkeys(checks._DISTANCES, 1.0))
 
 
-@pytest.mark.parametrize("option", [*checks._NOT_IN_WINDOWS, *checks._NOT_OF_PAIRS, *checks._NOT_TAUGHT])
+@pytest.mark.parametrize(
+    "option", [*checks._NOT_IN_WINDOWS, *checks._NOT_OF_PAIRS, *checks._NOT_TAUGHT, *checks._NOT_LISTED]
+)
 def test_an_option_is_known_by_its_text(option: str) -> None:
     for each in option.split(" or "):
         flag, _, value = each.partition(" ")
@@ -52,6 +54,7 @@ def test_an_option_is_known_by_its_text(option: str) -> None:
 Options = dict[str, Any]
 PAIRS: Options = {"emit": "pairs"}
 TUPLES: Options = {"emit": "tuples"}
+LISTED: Options = {"listed_candidates": True}
 TAUGHT: Options = {"embedding": ("a", "b")}
 QRELS: Options = {"listed_positives": True}
 EUCLIDEAN: Options = {"metric": "euclidean", "margin": 0.5}
@@ -59,6 +62,8 @@ FARTHEST: Options = {"fallback": "farthest"}
 MULTI: Options = {"emit": "pairs", "band": "any", "negatives": 0, "positives": "all", "epsilon": 0.1}
 SIMANS: Options = {"pick": "simans", "within_top": 9}
 REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what is refused; what is not, a step away
+    ("--emit pairs or --emit lists is not for --candidates", LISTED | PAIRS, LISTED | TUPLES),
+    ("--window is not for --candidates", LISTED | {"window": 9}, {"window": 9}),
     ("--emit pairs or --emit lists is not for several", TAUGHT | PAIRS, TAUGHT | TUPLES),
     ("--window is not for several", TAUGHT | {"window": 9}, {"window": 9}),
     ("--max-uses is not for several", TAUGHT | {"max_uses": 1}, {"max_uses": 1}),
@@ -199,6 +204,7 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
         *(("--anchor-where or --candidate-where is not", {"two_tables": True, name: "a > 1"}, {"two_tables": True})
           for name in ("anchor_where", "candidate_where")),
         ("--emit lists is not", {"two_tables": True, "emit": "lists"}, {"two_tables": True}),
+        ("--candidates is not", {"two_tables": True, "listed_candidates": True}, {"two_tables": True}),
         ("--embedding-table is not", {"two_tables": True, "tabled": ("b",)}, {"two_tables": True}),
     ]),
     "HANDED_OUT": (MineConfig, [

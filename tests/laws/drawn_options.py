@@ -14,6 +14,7 @@ from drawn_worlds import Random, World
 
 NOT_DRAWN: dict[str, str] = {
     "embedding_table": "tables by id: tests/mining/test_teachers.py",
+    "candidates": "given as the world's run",
     "corpus": "given as the world's second table",
     "qrels": "given as the world's known pairs",
     "exclude": "given as the world's excluded pairs",
@@ -226,7 +227,11 @@ def _emit(drawing: Drawing) -> str | None:
         return None
     if drawing.get("preset") or drawing.mode == "filtered":
         return drawing.one_of(None, None, "tuples")
-    pairs = [] if drawing.way == "window" or drawing.world.corpus is not None else ["pairs", "pairs"]
+    pairs = (
+        []
+        if drawing.way == "window" or drawing.world.corpus is not None or drawing.world.run is not None
+        else ["pairs", "pairs"]
+    )
     return drawing.one_of(None, "triplets", "triplets", "tuples", *pairs)
 
 
@@ -267,7 +272,8 @@ RANKED = ("bge", "ance", "simans")
 def _preset(drawing: Drawing) -> str | None:
     if drawing.mode != "preset":
         return None
-    pairs = [] if drawing.way == "window" or drawing.world.corpus is not None else ["multi-similarity", "pair-margin"]
+    no_pairs = drawing.way == "window" or drawing.world.corpus is not None or drawing.world.run is not None
+    pairs = [] if no_pairs else ["multi-similarity", "pair-margin"]
     return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", "nv-retriever", *RANKED, *pairs)
 
 
@@ -356,13 +362,23 @@ def _negatives_at(drawing: Drawing) -> str | None:
     return drawing.now_and_then(0.75, *levels) if levels else None
 
 
+def _alone(drawing: Drawing) -> bool:
+    """Whether there can be one teacher only."""
+    barred = ("max_uses", "anchor_where", "candidate_where", "draw_weights")
+    alone = drawing.way == "window" or drawing.emit in ("pairs", "lists") or drawing.mode in ("preset", "farthest")
+    return alone or any(drawing.get(name) is not None for name in barred)
+
+
+def taught(drawing: Drawing) -> bool:
+    """Whether several teachers were drawn."""
+    return isinstance(drawing.get("embedding"), tuple) or drawing.get("candidates_as") == "too"
+
+
 def _embedding(drawing: Drawing) -> Any:
     """The column of vectors, named where there are two, now and then both: two teachers."""
     guide = drawing.world.queries.guide
     width = 0 if guide is None or drawing.way == "arrays" else guide.shape[1]
-    alone = drawing.way == "window" or drawing.emit in ("pairs", "lists") or drawing.mode in ("preset", "farthest")
-    barred = ("max_uses", "anchor_where", "candidate_where", "draw_weights")
-    alone = alone or any(drawing.get(name) is not None for name in barred) or (drawing.get("dims") or 0) > width
+    alone = _alone(drawing) or (drawing.get("dims") or 0) > width
     weighted = drawing.get("pick") == "weighted" and min(width, drawing.get("dims") or width) < 3
     if not width:
         return None
@@ -436,14 +452,16 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "anchor_where": _role_where,
     "candidate_where": _role_where,
     "embedding": _embedding,
-    "teachers": lambda d: d.one_of(None, "union", "all", "majority") if isinstance(d.get("embedding"), tuple) else None,
+    "candidates_as": lambda d: None if d.world.run is None else d.one_of(None, "only", *([] if _alone(d) else ["too"])),
+    "teachers": lambda d: d.one_of(None, "union", "all", "majority") if taught(d) else None,
 }
 
 
 def _turns(drawing: Drawing) -> bool:
     """Whether the world can be mined both ways: rows to exclude are named as rows of the first table."""
     alike = drawing.world.corpus is not None and drawing.world.excluded_rows is None and drawing.way == "tables"
-    return alike and not any(drawing.get(name) for name in ("anchor_where", "candidate_where"))
+    barred = any(drawing.get(name) for name in ("anchor_where", "candidate_where"))
+    return alike and not barred and drawing.world.run is None
 
 
 # What must change no row, drawn for each run anew.
@@ -461,14 +479,14 @@ OF_PAIRS = ("epsilon", "far pairs")
 
 def drawing_for(rng: Random, world: World) -> Drawing:
     """A way and a mode that the world allows."""
-    bare = world.corpus is None and world.known is None and world.excluded is None and world.excluded_rows is None
+    bare = world.corpus is None and not world.listed
     labelled = world.queries.labels is not None
     ways = ["arrays", "arrays", "tables", "tables"] + (["window"] if bare and labelled else [])
-    by_id = world.known is not None or world.excluded is not None
+    by_id = world.known is not None or world.excluded is not None or world.run is not None
     if by_id and world.queries.ids is None:
         ways = ["arrays"]
     way = str(rng.choice(ways))
-    modes = MODES + (OF_PAIRS if way != "window" and world.corpus is None else ())
+    modes = MODES + (OF_PAIRS if way != "window" and world.corpus is None and world.run is None else ())
     return Drawing(rng, world, way, str(rng.choice(modes)))
 
 

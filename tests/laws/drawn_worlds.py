@@ -59,6 +59,7 @@ class World:
     excluded: Pairs | None = None
     excluded_rows: tuple[int, ...] | None = None
     unknown_ids: bool = False  # the lists name an id more that no row has
+    run: Pairs | None = None  # candidates from elsewhere, the first of each row first
 
     @property
     def candidates(self) -> Side:
@@ -68,7 +69,7 @@ class World:
     @property
     def listed(self) -> bool:
         """Whether rows are named, which takes ids of tables."""
-        return any(each is not None for each in (self.known, self.excluded, self.excluded_rows))
+        return any(each is not None for each in (self.known, self.excluded, self.excluded_rows, self.run))
 
     def turned(self) -> World:
         """The world with its tables exchanged."""
@@ -99,6 +100,7 @@ class World:
             grades=grades,
             excluded=moved(self.excluded) or None,
             excluded_rows=listed or None,
+            run=moved(self.run),
             **side,
         )
 
@@ -345,4 +347,5 @@ def draw_world(rng: Random, large: float = 0.05) -> World:
         excluded=_pairs(rng, asked or n, n, 1.0) if excludes else None,
         excluded_rows=(tuple(np.flatnonzero(rng.random(asked or n) < 0.15).tolist()) or None) if leaves_out else None,
         unknown_ids=bool(ids) and rng.random() < 0.1,
+        run=_pairs(rng, asked or n, n, float(rng.choice([2.0, 8.0]))) if rng.random() < 0.12 else None,
     )

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from assertions import first_difference
-from drawn_options import HOW, Drawing, draw_options, drawing_for
+from drawn_options import HOW, Drawing, draw_options, drawing_for, taught
 from drawn_worlds import Side, World, draw_world
 from oracle import Answer, answer_of
 from support import always_turned
@@ -93,6 +93,7 @@ def _run(drawing: Drawing) -> Options:
         how["screen"] = "f32"
     late = drawing.emit == "pairs" or drawing.get("order") == "shuffled" or drawing.get("max_uses") is not None
     listed = ("lists",) * (drawing.emit != "pairs" and drawing.mode != "farthest" and not drawing.get("fallback"))
+    listed *= drawing.world.run is None and not taught(drawing)
     ways = {
         "arrays": ("arrays",),
         "tables": ("file", "parquet", *listed) if late else ("batches", "batches", "file", "parquet", *listed),
@@ -162,6 +163,10 @@ def lists_of(world: World) -> Options:
             left, right = ([name(place, pair[place]) for pair in pairs] + more for place in (0, 1))
             kind = pa.string() if texts else pa.int64()
             found[option] = pa.table({"query_id": pa.array(left, kind), "positive_id": pa.array(right, kind)})
+    if world.run is not None:
+        left, right = ([name(place, pair[place]) for pair in world.run] + more for place in (0, 1))
+        kind = pa.string() if texts else pa.int64()
+        found["candidates"] = pa.table({"query_id": pa.array(left, kind), "document_id": pa.array(right, kind)})
     if world.known is not None and world.grades is not None:
         found["qrels"] = found["qrels"].append_column(
             "score", pa.array([*map(float, world.grades), *(9.0 for _ in more)])
@@ -308,7 +313,7 @@ def smaller(case: Case) -> Iterator[Case]:
                 yield replace(case, world=world.only(rows, of_corpus))
     for name in case.options:
         yield replace(case, options={key: value for key, value in case.options.items() if key != name})
-    for name in ("known", "grades", "excluded", "excluded_rows"):
+    for name in ("known", "grades", "excluded", "excluded_rows", "run"):
         values = getattr(world, name)
         if values is not None:
             yield replace(case, world=replace(world, **{name: None}))

@@ -232,7 +232,7 @@ def answer_of(world: World, options: Mapping[str, Any], way: str) -> Answer:
             answer.must.append("bad rows")
         elif own.bad.any() or other.bad.any():
             answer.may.append("bad rows that are not asked for")
-    if world.unknown_ids and (world.known is not None or world.excluded is not None or world.excluded_rows is not None):
+    if world.unknown_ids and world.listed:
         if given.get("on_missing_ids", "error") == "error":
             answer.must.append("unknown ids")
     labels_count = way == "arrays" or world.known is None or given.get("label") is not None
@@ -305,7 +305,10 @@ def keywords_of(
     if isinstance(given.get("embedding"), tuple):
         sides_of = [side for side, _ in sides.values()]
         found |= {"others": {"guide": [each.guide[:, : given.get("dims")] for each in sides_of]}}
-        found["teachers"] = given.get("teachers", "union")
+    if world.run is not None:
+        found |= {"candidate_lists": rows_by_name(world.run, own, other)}
+        found["candidates_as"] = given.get("candidates_as", "only")
+    found["teachers"] = given.get("teachers", "union")
     if len(sides) > 1:
         found["corpus"] = other.side.vectors
     return found | {"known_positives": rows_by_name(known, own, other), "excluded": excluded}

@@ -30,6 +30,14 @@ class Embedding:
         return pair_distances(self.store, self.square, self.metric, left, right)
 
 
+@dataclass(frozen=True)
+class Run:
+    """Candidates from elsewhere: those of each slot, slot[start[a] : start[a + 1]], the first one first."""
+
+    start: NDArray[np.int64]
+    slot: NDArray[np.int32]
+
+
 FORBIDS = {
     "both": FORBIDS_POSITIVES | FORBIDS_NEGATIVES,
     "positives": FORBIDS_POSITIVES,
@@ -62,6 +70,7 @@ class Dataset:
         Of the teachers behind the first, whose vectors are in `store`.
     name : str
         What columns call the first embedding.
+    run : Run or None
     dropped, dropped_queries : dict of str to int
         Number of rows that take no part, by cause: of all tables, and of the first.
     one_input : bool
@@ -100,6 +109,7 @@ class Dataset:
     both: bool = False
     others: tuple[Embedding, ...] = ()
     name: str = ""
+    run: Run | None = None
 
     def table(self, role: str) -> Table:
         """The table that holds the rows of a role."""

@@ -19,7 +19,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.rules import REPEATED
 from minestream.errors import InputError
 from minestream.inputs.beside import GUIDE
-from minestream.inputs.dataset.dataset import FORBIDS, Dataset, Table
+from minestream.inputs.dataset.dataset import FORBIDS, Dataset, Run, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
 from minestream.inputs.dataset.embeddings import EmbeddingReader
 from minestream.inputs.dataset.excluded import excluded_rows
@@ -41,6 +41,7 @@ from minestream.inputs.pairs import ListedPairs, all_among, csr, one_of, places_
 from minestream.inputs.source import RowBatch
 from minestream.inputs.tables import Sources
 from minestream.kernels.types import Rows
+from minestream.system import ragged
 from minestream.system.memory import release_memory
 from minestream.system.progress import Progress
 from minestream.system.stats import WAITED, ShardStats
@@ -149,7 +150,7 @@ class _Joined:
             own_rows, self.labels, self.sources.labeled, positives,
             embeddings.pop(GUIDE, None), dropped, self.sources.one_input, self.notes, self.group_values,
             self._unlabeled_negatives(), equal, self.listed, dict(self.dropped[0]), self.sources.both,
-            tuple(embeddings.values()), self.sources.columns.embedding,
+            tuple(embeddings.values()), self.sources.columns.embedding, self._run(both),
         )  # fmt: skip
 
     def _unlabeled_negatives(self) -> bool:
@@ -212,6 +213,20 @@ class _Joined:
             used = self._distinct(left[left < tables[0].end], right[left < tables[0].end])  # not those turned round
             self._leave_out("--qrels", EXCLUDED, self.listed["--qrels"]["used"] - used)
         return rows
+
+    def _run(self, tables: tuple[Table, Table]) -> Run | None:
+        """The candidates from elsewhere by slot, without those of rows that take no part."""
+        listed, n = self.sources.run, tables[1].end
+        if listed is None or listed.grade is None:
+            return None
+        ends, name = (listed.left, listed.right), f"--candidates {listed.name}"
+        one, other = self._slots(ends, 0, tables[0], name, self.notes), self._slots(ends[::-1], -1, tables[1], name, [])
+        taking_part, unknown = (one >= 0) & (other >= 0) & (one != other), (one == UNKNOWN) | (other == UNKNOWN)
+        order = np.lexsort((listed.grade, one))  # stable
+        order = order[taking_part[order]]
+        order = order[np.sort(np.unique(one[order] * n + other[order], return_index=True)[1])]  # each once
+        self._count_listed("--candidates", listed, taking_part, unknown, order.size)
+        return Run(ragged.grouped(one[order], n), other[order].astype(np.int32))
 
     def _parents(self) -> NDArray[np.int32]:
         """The code at the level that negatives must share, int32[n]; empty where there is none."""
