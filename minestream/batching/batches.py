@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import chain
 from typing import NamedTuple
@@ -17,6 +18,7 @@ Numbers = NDArray[np.int64]
 PROGRESS = 0.9  # of the pairs that may be left, for another turn to be worth it
 UNPLACED = "no batch without their false negatives was found"
 UNFILLED = "their batch would not be full (--keep-last keeps it)"
+HARDER = "their bucket comes in a later epoch (--hardness-schedule)"
 BEYOND = "the smallest stratum has no more batches (--equal)"
 
 
@@ -40,10 +42,15 @@ def composed(plan: Plan, method: Method, size: int, ends: Ends, epoch: int, shar
     """The batches of an epoch, in the order of their draws.
 
     size : pairs of a batch
-    share : of the communities, those that stay together
+    share : of the communities, those that stay together; of the buckets, where there are some, those that take part
     """
-    order, leader = arranged(plan, method.groups(plan, epoch), epoch, share)
     left_out = Counter[str]()
+    if plan.bucket is None:
+        order, leader = arranged(plan, method.groups(plan, epoch), epoch, share)
+    else:
+        order, leader = arranged(plan, method.groups(plan, epoch), epoch, 1.0)
+        easy = plan.bucket[order] < max(1, math.ceil(share * (int(plan.bucket.max(initial=0)) + 1)))
+        order, left_out[HARDER] = order[easy], int((~easy).sum())
     strata: list[list[NDArray[np.int64]]] = []
     fullest = []
     for number in range(int(plan.stratum.max(initial=-1)) + 1):

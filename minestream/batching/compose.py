@@ -29,6 +29,7 @@ from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.vectors import pair_distances
 from minestream.kernels.batching import PairSlots
 from minestream.mining.driver import Driver
+from minestream.outputs.buckets import BUCKET
 from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.search.searcher import Searcher
@@ -183,7 +184,9 @@ def _plan(asked: Batching, pairs: MinedPairs, searcher: Searcher, driver: Driver
     size = asked.group_size or (
         min(asked.batch_size, pairs.count + 1) if method.whole else min(asked.batch_size, GROUP_SIZE)
     )
-    return Plan(searcher, slots, Draws(slots, driver.config.seed), stratum, near, size)
+    bucket = pairs.column(BUCKET) if asked.hardness_schedule is not None else None
+    harder = None if bucket is None else np.asarray(bucket, np.int64)
+    return Plan(searcher, slots, Draws(slots, driver.config.seed), stratum, near, size, harder)
 
 
 def _with_distances(slots: PairSlots, loaded: Dataset, margin: float, metric: str) -> PairSlots:

@@ -61,6 +61,7 @@ class Plan(NamedTuple):
     stratum: Numbers  # [pairs]
     near: Near | None  # where the method asks for them
     group_size: int
+    bucket: Numbers | None = None  # [pairs] of hardness, where the mined rows have some
 
 
 def near_pairs(

@@ -79,7 +79,8 @@ class Batching:
     )  # fmt: skip
     epochs: int = option(1, "integer", "", "Epochs, each composed anew.", metavar="N", within=COUNT)
     hardness_schedule: str | None = option(
-        None, "text", "", "Share of the communities that stay together, by epoch; linear between those named.",
+        None, "text", "", "Share of the communities that stay together, by epoch; linear between those named. Of pairs "
+        "with a column bucket (select --buckets): share of the buckets that take part, the easy ones first.",
         metavar="E:SHARE,..."
     )  # fmt: skip
     false_negatives: str = option("known", "choice", "", "What may not meet in a batch.", choices=FALSE_NEGATIVES)

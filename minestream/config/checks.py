@@ -371,6 +371,13 @@ OF_LISTS: tuple[Check[MineConfig], ...] = (
 )  # fmt: skip
 
 
+# For rows that get a bucket.
+BUCKETED: tuple[Check[MineConfig], ...] = (
+    Check(lambda c: c.emit != "triplets", "--buckets is for --emit triplets", "a tuple holds negatives of several"),
+    *barred({"--order shuffled or --max-uses": "a trainer goes by the buckets, in any order"}, "is not for --buckets"),
+)  # fmt: skip
+
+
 # For rules that look at scores in place of distances.
 BY_SCORES: tuple[Check[MineConfig], ...] = (
     Check(lambda c: BANDS[c.band].needs_margin,

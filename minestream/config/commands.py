@@ -128,6 +128,11 @@ UNDECIDED = {
 }
 
 
+BUCKETS_BY = {
+    "rank": "the place among the negatives of a pair",
+    "similarity": "the similarity of the negative, or its score",
+    "loss": "the loss",
+}
 VERDICTS = {"positive": "a false negative: it becomes a positive", "drop": "taken out", "keep": "a negative, as it was"}
 
 
@@ -144,8 +149,12 @@ class Selecting:
         "of tuples, what column scores holds, as for mine.", metavar="TABLE"
     )  # fmt: skip
     by: str | None = option(
-        None, "text", "", "The score as a formula of those names and sim, the similarity: 0.7*ce + 0.3*sim.",
-        metavar="FORMULA"
+        None, "text", "", "The score as a formula of those names and sim, the similarity: 0.7*ce + 0.3*sim. Or, with "
+        f"--buckets, what rows are hard by: {', '.join(BUCKETS_BY)}.", metavar="FORMULA"
+    )  # fmt: skip
+    buckets: int | None = option(
+        None, "integer", "", "Add a column bucket: rows from easy (0) to hard, in N parts of one size (triplets).",
+        metavar="N", within=Range(2, 1_000)
     )  # fmt: skip
     missing_scores: str = option(
         "error", "choice", "", "Candidates and positives that lack a score (keep: of mined rows only).",

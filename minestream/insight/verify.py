@@ -24,6 +24,7 @@ from minestream.config.trainer_formats import FORMATS
 from minestream.errors import InputError, VerifyMismatchError
 from minestream.inputs.given import ROLES
 from minestream.insight.verify_tables import read_recorded
+from minestream.outputs.buckets import BUCKET
 from minestream.outputs.mined import DAMAGED, MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.outputs.origin import is_split
 from minestream.system.paths import AnyPath, readable
@@ -147,7 +148,9 @@ class Derivation:
 
     def __init__(self, mined: MinedOutput, given: Mapping[str, Any]) -> None:
         self.mined, self.config = mined, mined.about["config"]
-        self.schema = pq.read_schema(readable(mined.files[0]))
+        schema = pq.read_schema(readable(mined.files[0]))
+        at = schema.get_field_index(BUCKET)  # of all rows together: no anchor tells its own
+        self.schema = schema if at < 0 else schema.remove(at)
         self.pairs = self.config["emit"] == "pairs"
         anchor = "query_row" if self.config["two_tables"] else "anchor_row"
         self.ends = ["left_row", "right_row"] if self.pairs else [anchor]  # the columns that hold anchors

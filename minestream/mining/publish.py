@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources
@@ -19,10 +22,14 @@ from minestream.outputs.target import Target
 from minestream.system.stats import Report, ShardStats, merged
 
 
-def publish(mining: Mining, run: Run, turned: bool = False) -> Report:
+def publish(
+    mining: Mining, run: Run, turned: bool = False,
+    finish: Callable[[Sequence[Path]], Iterator[pa.Table]] | None = None,
+) -> Report:  # fmt: skip
     """Check the gates, run the finishing pass if there is one, and put the output under its name.
 
     turned : whether it is the second output of --both-directions
+    finish : makes the rows of the parts others, where no finishing pass does
     """
     config, parts = mining.config, [ShardStats.from_dict(record["stats"]) for record in run.every_part()]
     total = merged(parts)
@@ -30,6 +37,7 @@ def publish(mining: Mining, run: Run, turned: bool = False) -> Report:
     rows = None
     if mining.resources.shard is None:  # the finishing pass of slices is left to merge
         rows = finished_rows(config, paths, mining.keys(turned), total, mining.searcher.plan.bytes["room"])
+    rows = finish(paths) if rows is None and finish is not None else rows
     if not (config.emit == "pairs" or config.max_uses is not None):  # these are counted by the finishing pass
         check_gates(mining.resources, total)
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from minestream.batching.compose import batch
 from minestream.errors import InputError, OutputError, UsageError
 from minestream.inputs import source as reading
 from minestream.insight.describe import describe
@@ -178,3 +179,67 @@ def test_mined_rows_are_no_lists(folder: Path, tmp_path: Path) -> None:
         select(tmp_path / "t.parquet", tmp_path / "out.parquet")
     with pytest.raises(OutputError, match="exists"):
         select(folder / "whole", tmp_path / "t.parquet")
+
+
+def hardness(rows: list[dict[str, Any]], by: str) -> list[float]:
+    """How hard each row is, by loops."""
+    places: dict[tuple[int, int], int] = {}
+    found = []
+    for row in rows:
+        pair = row["anchor_row"], row["positive_row"]
+        places[pair] = places.get(pair, -1) + 1
+        found.append({"rank": -places[pair], "similarity": -row["distance_an"], "loss": row["loss"]}[by])
+    return found
+
+
+@pytest.mark.parametrize("by", [None, "similarity", "loss"])
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_buckets_cut_all_rows_from_easy_to_hard(folder: Path, tmp_path: Path, by: str | None, name: str) -> None:
+    rule: Options = {"band": "any", "negatives": 4, "margin": 0.6, "progress": "none"}
+    select(folder / "whole", tmp_path / "plain.parquet", **rule)
+    select(folder / "whole", tmp_path / name, buckets=4, by=by, **rule)
+    rows = pq.read_table(tmp_path / name)
+    assert rows.drop_columns(["bucket"]).equals(pq.read_table(tmp_path / "plain.parquet"))
+    hard, bucket = np.array(hardness(rows.to_pylist(), by or "rank"), float), rows["bucket"].to_numpy()
+    assert sorted(set(bucket.tolist())) == [0, 1, 2, 3] or by == "loss"
+    for one in range(3):
+        assert hard[bucket == one].max(initial=-np.inf) < hard[bucket > one].min(initial=np.inf)
+    if by == "similarity":  # no ties: parts of one size
+        assert np.ptp(np.bincount(bucket)) <= 8
+    assert verify(tmp_path / name, sample=10)["anchors"] == 10
+
+
+def test_batches_take_the_easy_buckets_first(folder: Path, tmp_path: Path) -> None:
+    select(folder / "whole", tmp_path / "t.parquet", buckets=4, by="similarity", band="any", progress="none")
+    bucket = pq.read_table(tmp_path / "t.parquet")["bucket"].to_numpy()
+    found = batch(
+        tmp_path / "t.parquet", tmp_path / "b.parquet", batch_size=4, epochs=3, hardness_schedule="0:0.25,1:0.5,2:1",
+        keep_last=True,
+    )  # fmt: skip
+    table = pq.read_table(tmp_path / "b.parquet")
+    for epoch, most in enumerate((0, 1, 3)):
+        own = table.filter(pa.compute.equal(table["epoch"], epoch))
+        assert set(bucket[own["pair_row"].to_numpy()].tolist()) == set(range(most + 1))
+        assert own.num_rows == int((bucket <= most).sum())
+    late = "their bucket comes in a later epoch (--hardness-schedule)"
+    assert found["left_out"][late] == int((bucket > 0).sum() + (bucket > 1).sum())
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"emit": "tuples"}, 'buckets is for emit="triplets"'),
+        ({"order": "shuffled"}, "is not for buckets"),
+        ({"by": "loss", "band": "any", "metric": None}, "there is no loss without margin"),
+    ],
+)
+def test_buckets_that_mean_nothing(folder: Path, tmp_path: Path, options: Options, what: str) -> None:
+    lists = folder / "whole"
+    if "metric" in options:
+        mine(
+            folder / "in.parquet", tmp_path / "l", embedding="embedding", emit="lists", metric="euclidean",
+            progress="none",
+        )  # fmt: skip
+        lists, options = tmp_path / "l", {name: value for name, value in options.items() if name != "metric"}
+    with pytest.raises(UsageError, match=what):
+        select(lists, tmp_path / "out.parquet", buckets=3, **options)

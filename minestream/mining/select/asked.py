@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, NamedTuple
+
+import pyarrow as pa
 
 from minestream.config.checks import BY_SCORES, OF_LISTS, refuse
 from minestream.config.derived import ranks_listed
@@ -30,8 +33,11 @@ DRAWN = ("anchors", "anchors_per_label")  # of the lists, unless they have all a
 
 
 class Selected(NamedTuple):
-    """What is selected: the lists and how they were mined, the rule, the means, what becomes of undecided pairs; other
-    scores, and verdicts."""
+    """What is selected.
+
+    The lists and how they were mined, the rule, the means, what becomes of undecided pairs; other scores, verdicts, and
+    what the rows get when all are there.
+    """
 
     mined: MinedOutput
     was: MineConfig
@@ -40,6 +46,7 @@ class Selected(NamedTuple):
     undecided: str
     scores: AskedScores | None
     verdicts: Any
+    finish: Callable[[Sequence[Path]], Iterator[pa.Table]] | None
 
 
 def resolved_rule(

@@ -15,16 +15,21 @@ One run, in the order of this file:
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Unpack
 
+import pyarrow as pa
+
 from minestream.config.border import public
+from minestream.config.checks import BUCKETED, refuse
 from minestream.config.command_line import command_line, recorded
-from minestream.config.commands import Selecting, check_own, own_options
+from minestream.config.commands import BUCKETS_BY, Selecting, check_own, own_options
 from minestream.config.keywords import SelectOptions
+from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.rules import SCORES
 from minestream.errors import UsageError
@@ -42,6 +47,7 @@ from minestream.mining.select.reading import ListReader
 from minestream.mining.select.scored import SAY, Scoring, asked_scores
 from minestream.mining.select.verdicts import Verdicts
 from minestream.mining.shards import Mining
+from minestream.outputs.buckets import bucketed
 from minestream.outputs.mined import RESCORING, MinedOutput, mined_output
 from minestream.outputs.origin import mined_tables, refuse_another
 from minestream.outputs.parquet import write_rows
@@ -60,7 +66,7 @@ LISTS_FIRST = "mine with --emit lists, and select from those"
 @public(SelectOptions)
 def select(
     lists: str | os.PathLike[str], out: str | os.PathLike[str], *, undecided: str = "drop", scores: Any = None,
-    by: str | None = None, missing_scores: str = "error", verdicts: Any = None,
+    by: str | None = None, buckets: int | None = None, missing_scores: str = "error", verdicts: Any = None,
     qrels_out: str | os.PathLike[str] | None = None, source: Any = None, corpus: Any = None, qrels: Any = None,
     exclude: Any = None, exclude_rows: Any = None, progress_callback: Callback | None = None,
     **options: Unpack[SelectOptions],
@@ -81,7 +87,11 @@ def select(
         is better: bands, filters, ranks and picks go by them, and not by the embedding; equal ones in key order. Or,
         of tuples, what the column scores holds: similarity, negative-distance, none.
     by : str, optional
-        The score as a formula of those names and sim, the similarity: "0.7*ce + 0.3*sim".
+        The score as a formula of those names and sim, the similarity: "0.7*ce + 0.3*sim". Or, with buckets, what rows
+        are hard by: rank (default), similarity, loss.
+    buckets : int, optional
+        Adds a column bucket, int32: triplets from easy (0) to hard, in as many parts of one size, by quantiles of all.
+        batch() composes the easy ones first, by hardness_schedule.
     missing_scores : {"error", "drop"}
         What lacks a score is refused, or left out, counted. "keep" is for mined rows.
     verdicts : path or Arrow object, optional
@@ -112,27 +122,34 @@ def select(
     -----
     Cost: reading the lists. Exact: rows are those of mining, but for pairs that are undecided.
     """
-    check_own(Selecting, undecided=undecided, missing_scores=missing_scores)
+    check_own(Selecting, undecided=undecided, missing_scores=missing_scores, buckets=buckets)
     mined = mined_output(lists)
     column = {"scores": scores} if isinstance(scores, str) and scores in SCORES else {}
-    asked = asked_scores(None if column else scores, by, missing_scores)
+    by_hardness = by in BUCKETS_BY and buckets is not None
+    asked = asked_scores(None if column else scores, None if by_hardness else by, missing_scores)
     if asked is not None and mined.about["config"]["emit"] != "lists":
         return _refiltered(lists, out, {"scores": scores, "missing_scores": missing_scores, "by": by, **options})
     given = {"": source, "corpus": corpus, "qrels": qrels, "exclude": exclude, "exclude_rows": exclude_rows}
     inputs, tables = mined_tables(mined, given)
     was, config, resources = resolved_rule(mined, {**options, **column}, tables, asked)
+    finish = None if buckets is None else _bucketing(config, buckets, by if by in BUCKETS_BY else "rank")
     if verdicts is not None and resources.resume:
         raise UsageError("--resume is not for --verdicts", "--overwrite starts afresh: lists are read in seconds")
     if qrels_out is not None and verdicts is None:
         raise UsageError("--qrels-out writes the positives that --verdicts finds", "give --verdicts TABLE")
-    own: dict[str, Any] = {"undecided": None if undecided == "drop" else undecided, "scores": scores, "by": by}
+    own: dict[str, Any] = {
+        "undecided": None if undecided == "drop" else undecided,
+        "scores": scores,
+        "by": by,
+        "buckets": buckets,
+    }
     own |= {"missing_scores": None if missing_scores == "error" else missing_scores, "verdicts": verdicts}
     own |= {"qrels_out": qrels_out, **{name: table for name, table in given.items() if name}, "source": source}
     line = command_line("select", lists, out, {**own, **options}, OPTION_FIELDS | own_options(Selecting))
     vectors = vectors_among(inputs)
     more: dict[str, Any] = {"vectors": vectors or None, **recorded(line)}
     resources = replace(resources, **more)
-    selected = Selected(mined, was, config, resources, undecided, asked, verdicts)
+    selected = Selected(mined, was, config, resources, undecided, asked, verdicts, finish)
     rows = [path for path in inputs if path not in vectors]
     target = target_of(out, resources.scratch)
     read = [Table("LISTS", text_of(mined.path), "lists"), *given_tables(rows, tables, resources)]
@@ -148,6 +165,14 @@ def select(
     report = replace(report, notes=(*report.notes, judged.note())) if judged is not None else report
     own_table = tables_read([Table("LISTS", text_of(mined.path))], {})
     return with_left_out(replace(report, subcommand="select", inputs=(*own_table, *report.inputs)))
+
+
+def _bucketing(config: MineConfig, buckets: int, by: str) -> Callable[[Sequence[Path]], Iterator[pa.Table]]:
+    """What adds the column bucket."""
+    refuse(BUCKETED, config)
+    if by == "loss" and config.margin is None:
+        raise UsageError("--by loss: there is no loss without --margin", "give --margin, or --by similarity")
+    return partial(bucketed, buckets=buckets, by=by)
 
 
 def _refiltered(mined: Any, out: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,7 +225,7 @@ def _select_lists(
             for index in todo:
                 result = chooser.shard(reader, mining.slots_of(index))
                 writing.run(partial(write_part, run, index, result))
-        report = publish(mining, run)
+        report = publish(mining, run, finish=asked.finish)
     return replace(report, notes=(*report.notes, *(scoring.notes if scoring else ()))), verdicts
 
 
