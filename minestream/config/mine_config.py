@@ -45,7 +45,7 @@ class MineConfig:
 
     embedding: str | tuple[str, ...] | None = option(
         None, "columns", "Input",
-        "Column of the embeddings. Default: found by name, else by type. Several, repeatable: see --teachers.",
+        "Column of the embeddings (repeatable: see --teachers). Default: found by name, else by type.",
         flags=("--embedding", "--embedding-column"), metavar="COL", use=FIRST
     )  # fmt: skip
     label: str | None = option(

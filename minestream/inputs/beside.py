@@ -14,10 +14,8 @@ from minestream.config.resources import Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs.columns import Candidates, holds_vectors, plain
 from minestream.inputs.files import open_inputs
+from minestream.inputs.given import GUIDE, OF_CORPUS, TEACHER
 from minestream.inputs.source import Source, open_source
-
-GUIDE, TEACHER = "guide", "embedding "  # what the roles of other embeddings are called, and how they begin
-OF_CORPUS = " of the corpus"  # and how those of a second table of its own end
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resources import Resources, Tables
 from minestream.errors import OutputError
-from minestream.inputs.beside import OF_CORPUS, TEACHER
 from minestream.inputs.listing import LANCE, cut, files_of, is_hidden, is_named, listed
 from minestream.system.paths import AnyPath, RemotePath, place_of
 from minestream.system.stores import address_of, is_remote, local_text, shown
@@ -26,6 +25,8 @@ FOOTER_BYTES = 65_536
 ROLES = {
     "corpus": "corpus", "qrels": "known positives", "exclude": "excluded pairs", "exclude_rows": "excluded rows",
 }  # fmt: skip
+GUIDE, TEACHER = "guide", "embedding "  # what the roles of other embeddings are called, and how they begin
+OF_CORPUS = " of the corpus"  # and how those of a second table of its own end
 ANOTHER = "choose another name: what is read is never written over"
 
 

@@ -16,9 +16,10 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables
 from minestream.errors import InputError, UsageError
 from minestream.inputs.agreement import common_type
-from minestream.inputs.beside import GUIDE, Beside, open_beside
+from minestream.inputs.beside import Beside, open_beside
 from minestream.inputs.columns import Columns, in_one_type
 from minestream.inputs.files import open_inputs, rows_and_vectors
+from minestream.inputs.given import GUIDE
 from minestream.inputs.listing import listed
 from minestream.inputs.pairs import ListedPairs, ListedRows, read_pairs, read_rows
 from minestream.inputs.read_options import Needed, ReadOptions

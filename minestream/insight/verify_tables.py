@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.errors import InputError
-from minestream.inputs.beside import GUIDE, OF_CORPUS, TEACHER, open_again
+from minestream.inputs.beside import open_again
 from minestream.inputs.files import vectors_among
+from minestream.inputs.given import GUIDE, OF_CORPUS, TEACHER
 from minestream.inputs.pairs import ListedPairs, read_pairs, read_rows
 from minestream.inputs.runs import read_run
 from minestream.inputs.source import Source

@@ -21,8 +21,9 @@ from minestream.config.keywords import ArrayOptions
 from minestream.config.resolve import asked_options, refuse_without_tables
 from minestream.config.resources import Resources
 from minestream.errors import UsageError
-from minestream.inputs.beside import GUIDE, Beside
+from minestream.inputs.beside import Beside
 from minestream.inputs.files import MEMORY
+from minestream.inputs.given import GUIDE
 from minestream.inputs.read_options import ReadOptions
 from minestream.inputs.runs import read_run
 from minestream.inputs.source import arrays_source

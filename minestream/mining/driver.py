@@ -14,10 +14,9 @@ from minestream.config.memory_plan import TERMS_BYTES, Job, memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.config.rules import EMITS
-from minestream.inputs.beside import GUIDE
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.dataset.load import load
-from minestream.inputs.given import Given, given_tables, tables_read
+from minestream.inputs.given import GUIDE, Given, given_tables, tables_read
 from minestream.inputs.read_options import Needed
 from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note

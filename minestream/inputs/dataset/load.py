@@ -18,7 +18,6 @@ from minestream.config.memory_plan import MemoryPlan
 from minestream.config.mine_config import MineConfig
 from minestream.config.rules import REPEATED
 from minestream.errors import InputError
-from minestream.inputs.beside import GUIDE
 from minestream.inputs.dataset.dataset import FORBIDS, Dataset, Run, Table
 from minestream.inputs.dataset.draws import draw_keys, key_ranks
 from minestream.inputs.dataset.embeddings import EmbeddingReader
@@ -37,6 +36,7 @@ from minestream.inputs.dataset.labels import (
 from minestream.inputs.dataset.prepare import frame_of, prepare
 from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refuse_shared
 from minestream.inputs.dataset.vectors import Store, Unread
+from minestream.inputs.given import GUIDE
 from minestream.inputs.pairs import ListedPairs, all_among, csr, one_of, places_of
 from minestream.inputs.source import RowBatch
 from minestream.inputs.tables import Sources
