@@ -166,8 +166,8 @@ def commands() -> str:
 
 
 def guide_pages() -> str:
-    """The pages of the guide with links, from README.md."""
-    return filled(", ".join(f"[{name}](minestream/guide/{name}.md)" for name in pages()) + ".")
+    """The pages of the guide."""
+    return filled(", ".join(pages()) + ".")
 
 
 def json_shape() -> str:
