@@ -102,7 +102,7 @@ def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
     nobody = np.empty(0, np.int32)
     nothing, start = np.empty(0, np.float64), np.zeros(1, np.int64)
     found = nothing_found(loaded, config)
-    chosen = Positives(start, nobody, nothing, rank=None if config.rank_cap is None else nobody)
+    chosen = Positives(start, nobody, nothing)
     return emit(ShardResult(loaded, config, nobody, chosen, found, ShardStats())).schema
 
 
@@ -272,9 +272,11 @@ def _score_columns(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
 
 
 def _positive_rank(result: ShardResult, flat: _Flat) -> dict[str, pa.Array]:
-    """The column of the ranks of positives."""
-    rank = result.chosen.rank
-    return {} if rank is None else {"positive_rank": pa.array(rank[flat.pair], pa.int32())}
+    """The column of the ranks of positives, where it is asked for."""
+    if result.config.rank_cap is None:
+        return {}
+    rank = np.empty(0, np.int32) if result.chosen.rank is None else result.chosen.rank  # None: there are no positives
+    return {"positive_rank": pa.array(rank[flat.pair], pa.int32())}
 
 
 def _taught(result: ShardResult, flat: _Flat) -> dict[str, Any]:

@@ -161,7 +161,6 @@ CASES: dict[str, dict[str, Any]] = {
     "random, skip": {"pick": "random", "skip": 5, "positives": "random", "positives_per_anchor": 2, "negatives": 4},
     "random, ranks": {"pick": "random", "skip": 5, "within_top": 60, "positives_per_anchor": 2, "negatives": 4},
     "positives of low rank": {"max_positive_rank": 20, "positives": "random", "positives_per_anchor": 3, "band": "any"},
-    "simans, ranks": {"pick": "simans", "within_top": 40, "positives_per_anchor": 2, "negatives": 4, "simans_a": 30.0},
     "weighted": {"pick": "weighted", "band": "any", "negatives": 4},
     "weighted, skip": {"pick": "weighted", "skip": 3, "positives_per_anchor": 2, "negatives": 3},
     "easy": {"band": "easy", "negatives": 4},
