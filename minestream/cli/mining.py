@@ -14,7 +14,6 @@ import click
 import minestream
 from minestream.cli.help import Command, show_help
 from minestream.cli.options import given_only, in_groups, option_rows, options_of, show_result
-from minestream.cli.printing import refilter_text
 from minestream.cli.report import plan_text, report_text
 from minestream.cli.table_option import names_of
 from minestream.config.commands import Merging, Mining, Repeating, Selecting
@@ -181,6 +180,8 @@ def select(lists: str, out: str, as_json: bool, verbose: bool, **options: Any) -
     if isinstance(found, Report):
         show_result(found, as_json, lambda report: report_text(heard.rest(report), verbose))
     else:
+        from minestream.cli.printing import refilter_text  # not loaded for --help
+
         show_result(found, as_json, refilter_text, sizes={"LISTS": {"rows": found.get("candidates")}})
 
 

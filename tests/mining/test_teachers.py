@@ -220,3 +220,21 @@ def test_the_command_line_mines_verifies_and_cuts_into_slices(
     changed = own(table(9, 400), "b")
     pq.write_table(changed, "b.parquet")
     assert main(["verify", "o.parquet"]) == 3
+
+
+def test_refilter_keeps_what_teachers_say_of_each_negative(tmp_path: Path) -> None:
+    options = {"label": "label", "id": "id", "embedding": ["a", "b"], "negatives": 3, "band": "any", "progress": "none"}
+    for emit in ("triplets", "tuples"):
+        minestream.mine(table(2), tmp_path / f"{emit}.parquet", emit=emit, short_rows="keep", **options)
+    rows = pq.read_table(tmp_path / "triplets.parquet")
+    pairs = [
+        pa.table([rows["anchor_id"], rows[end]], ["query_id", "document_id"]) for end in ("positive_id", "negative_id")
+    ]
+    scores = pa.concat_tables(pairs).group_by(["query_id", "document_id"]).aggregate([])
+    scores = scores.append_column("score", pa.array(np.random.default_rng(0).random(len(scores))))
+    kept = []
+    for emit in ("triplets", "tuples"):
+        out = tmp_path / f"kept {emit}.parquet"
+        minestream.refilter(tmp_path / f"{emit}.parquet", out, scores=scores, negatives=1)
+        kept.append(pq.read_table(out).select(["anchor_id", "negative_id", "found_by", "similarity_b"]))
+    assert kept[0].equals(kept[1])

@@ -160,9 +160,10 @@ def _exploded(table: pa.Table, config: dict[str, Any]) -> pa.Table:
     columns = {}
     for name in (name for name in table.column_names if name != "scores"):
         column = as_array(table[name])
-        many = name == "losses" or name.startswith("negative_")
+        taught = name == "found_by" or name.startswith(("similarity_", "distance_"))  # of each negative, too
+        many = name in ("losses", "draw_weights") or name.startswith("negative_")
         columns[name.removesuffix("es" if name == "losses" else "s") if many else name] = (
-            column.flatten() if many else column.take(pair)
+            column.flatten() if many or taught else column.take(pair)
         )
     if "scores" in table.column_names:
         flat = as_array(table["scores"]).flatten().to_numpy().astype(np.float64)
