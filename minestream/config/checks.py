@@ -181,6 +181,8 @@ VALID: tuple[Check[MineConfig], ...] = (
     *barred(_NOT_TAUGHT, "is not for several teachers", lambda c: c.taught),
     Check(lambda c: {"ap", "an", "pn", "candidates"} & {*c.other_embeddings, c.first_embedding} and c.taught,
           "embeddings of several teachers cannot be called ap, an, pn or candidates", "rename the column"),
+    Check(lambda c: not isinstance(c.embedding, str | None) and len({*c.embedding}) < len(c.embedding),
+          "--embedding names a column twice", "name each embedding once"),
     Check(lambda c: c.negatives < 0 or (c.negatives == 0 and c.emit != "pairs"),
           "--negatives must be at least 1",
           "0 (= all) is for --emit pairs"),

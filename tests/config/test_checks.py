@@ -70,6 +70,7 @@ REFUSED: list[tuple[str, Options, Options]] = [  # how the message begins; what 
     ("--fallback farthest is not for", TAUGHT | FARTHEST, FARTHEST),
     ("--draw-weights is not for", TAUGHT | SIMANS | {"draw_weights": True}, SIMANS | {"draw_weights": True}),
     ("--anchor-where or --candidate-where is not for", TAUGHT | {"anchor_where": "a"}, {"anchor_where": "a"}),
+    ("--embedding names a column twice", {"embedding": ("a", "b", "b")}, TAUGHT),
     ("embeddings of several teachers", {"embedding": ("a", "an")}, {"embedding": "an"}),
     ("--negatives must be at least 1", {"negatives": 0}, PAIRS | {"negatives": 0}),
     ("--negatives must be at least 1", PAIRS | {"negatives": -1}, {"negatives": 1}),
