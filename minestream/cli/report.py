@@ -158,7 +158,10 @@ def _outcome(report: Report) -> Iterator[Row]:
         rules += [text.partition(": ")[0] for _, text, *_ in rule_rows(config)]
         rules += ["--short-rows drop"] if stats["short"] else []
         wanted = "pair" if emit == "pairs" else "negative" if stats["pairs"] else "positive"
-        yield "no rows", f"no {wanted} passes {' and '.join(rules) or 'the rules'}"
+        if not stats["pairs"] and stats["undecided"]:
+            yield "no rows", "no list reaches as far as the rule"
+        else:
+            yield "no rows", f"no {wanted} passes {' and '.join(rules) or 'the rules'}"
     of = many(source["rows"], "row")
     if "corpus" in source:
         of = f"{many(source['queries'], 'query')}, in a corpus of {many(source['corpus'], 'row')}"

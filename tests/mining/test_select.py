@@ -91,7 +91,11 @@ def test_whole_lists_give_the_bytes_of_mining(folder: Path, tmp_path: Path, opti
 
 @pytest.mark.parametrize("options", RULES[:4], ids=str)
 def test_no_pair_of_short_lists_is_silently_short(folder: Path, tmp_path: Path, options: Options) -> None:
-    options = options | {"emit": "triplets"} | ({"within_top": K + 20} if "within_top" in options else {})
+    options = (
+        options
+        | {"emit": "triplets"}
+        | ({"within_top": K + 20, "min_similarity": -0.9} if "within_top" in options else {})
+    )
     mine(folder / "in.parquet", tmp_path / "direct.parquet", embedding="embedding", progress="none", **options)
     report = select(folder / "short", tmp_path / "out.parquet", progress="none", **options)
     names = ["anchor_row", "positive_row"]
@@ -152,6 +156,8 @@ def test_rounded_lists_give_nearly_the_same(folder: Path, tmp_path: Path) -> Non
         ("easiest", {"positives": "all"}, "lists easiest positives, 1 an anchor: positives all cannot be told"),
         ("easiest", {"max_positive_rank": 2}, "which ones deserve it cannot be told"),
         ("short", {"rank_positives": K + 1}, f"ranks to {K + 1} cannot be told"),
+        ("short", {"band": "any", "negatives": K + 1}, f"lists {K} candidates, and the rule reads {K + 1} of"),
+        ("short", {"band": "any", "pick": "random", "within_top": K + 5}, f"the rule reads {K + 5} of"),
         ("easiest", {"positives_per_anchor": 2}, "lists 1 positives an anchor, not 2"),
         ("easiest", {"band": "any", "absolute_margin": 0.1, "reference": "mean"}, "reference of all positives"),
     ],

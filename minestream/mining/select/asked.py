@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from minestream.config.checks import BY_SCORES, OF_LISTS, refuse
-from minestream.config.derived import ranks_listed
+from minestream.config.derived import ranks_listed, ranks_read, reserve
 from minestream.config.effects import Asked, given_options, remarks
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.resolve import OPTION_FIELDS, split_options
 from minestream.config.resources import Resources, Tables
-from minestream.config.rules import PRESETS
+from minestream.config.rules import BANDS, NEVER_EDGE, PRESETS
 from minestream.errors import InputError, UsageError
 from minestream.inputs.given import ROLES
 from minestream.mining.select.scored import AskedScores
@@ -85,6 +85,11 @@ def _refuse_undecidable(place: AnyPath, was: MineConfig, config: MineConfig) -> 
         _refuse_other_positives(place, was, config)
     if (ranks := ranks_listed(config)) > was.negatives:
         raise UsageError(f"{place} lists {was.negatives:,} candidates: ranks to {ranks:,} cannot be told", "lower it")
+    reached = ranks_read(config) or reserve(config) + config.skip
+    endless = BANDS[config.band].high == NEVER_EDGE and config.min_similarity is None
+    if endless and reached > was.negatives:
+        what = f"{place} lists {was.negatives:,} candidates, and the rule reads {reached:,} of each pair's negatives"
+        raise UsageError(what, "mine longer lists (-k), or ask for less: -k, --skip, --within-top, --max-uses")
     drawn = [name for name in DRAWN if getattr(was, name) is not None]
     for name in drawn:
         if getattr(config, name) != getattr(was, name):

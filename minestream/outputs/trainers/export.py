@@ -144,7 +144,10 @@ def refuse(found: MinedOutput) -> None:
     """Raise UsageError unless the mined rows are triplets or tuples in the order of their anchors."""
     emit = found.about["config"]["emit"]
     if emit not in NATIVE:
-        raise UsageError(f"{found.path} holds {emit}", "mine with --emit triplets or tuples")
+        lists = f"minestream select {found.path} makes triplets or tuples of them, to go on with"
+        raise UsageError(
+            f"{found.path} holds {emit}", lists if emit == "lists" else "mine with --emit triplets or tuples"
+        )
     if found.about["config"]["order"] != "anchor":
         raise UsageError(
             f"{found.path} is shuffled: the negatives of a pair do not stand together",
