@@ -1054,4 +1054,4 @@ def test_a_guide_is_read_as_its_table_is() -> None:
     guide = ReadOptions(
         embedding="other", id="key", metric="dot", on_bad_rows="drop", batch_rows=7, where=where, require_label=None
     )
-    assert options.guide("other", "key") == guide
+    assert options.beside("other", "key") == guide
