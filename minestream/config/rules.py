@@ -200,6 +200,21 @@ PRESETS: dict[str, Preset] = {
         {"relative_margin": 0.05, "band": "any"},
         "NV-Retriever TopK-PercPos: the nearest below 95 % of the positive's similarity",
     ),
+    "nv-retriever-margin": Preset(
+        {"absolute_margin": 0.05, "band": "any"},
+        "NV-Retriever TopK-MarginPos: the nearest at least 0.05 less similar than the positive",
+    ),
+    "nv-retriever-abs": Preset(
+        {"max_similarity": 0.7, "band": "any"}, "NV-Retriever TopK-Abs: the nearest of similarity 0.7 or less"
+    ),
+    "nv-retriever-sampled": Preset(
+        {"relative_margin": 0.05, "within_top": 10, "pick": "random", "negatives": 4, "band": "any"},
+        "NV-Retriever: 4 at random of the 10 nearest below 95 % of the positive's similarity",
+    ),
+    "cornstack": Preset(
+        {"min_positive_similarity": 0.7, "max_positive_rank": 2},
+        "CoRNStack: positives of rank 1 or 2 and at least 0.7 similar",
+    ),
     "bge": Preset(
         {"skip": 10, "within_top": 210, "pick": "random", "negatives": 15, "band": "any"},
         "BGE: 15 at random of the ranks 11 to 210",

@@ -188,6 +188,8 @@ def _negatives(drawing: Drawing) -> int | None:
         return None
     if drawing.emit == "pairs":
         return drawing.one_of(None, 0, 1, 3, 16)
+    if drawing.get("preset") == "nv-retriever-sampled":
+        return drawing.one_of(None, 1, 10)
     return drawing.one_of(None, 1, 2, 3, 5, 17)
 
 
@@ -267,6 +269,7 @@ def _of_simans(drawing: Drawing, *values: Any) -> Any:
 
 
 RANKED = ("bge", "ance", "simans")
+BOUNDED = ("nv-retriever", "nv-retriever-margin", "nv-retriever-abs", "nv-retriever-sampled")
 
 
 def _preset(drawing: Drawing) -> str | None:
@@ -274,7 +277,8 @@ def _preset(drawing: Drawing) -> str | None:
         return None
     no_pairs = drawing.way == "window" or drawing.world.corpus is not None or drawing.world.run is not None
     pairs = [] if no_pairs else ["multi-similarity", "pair-margin"]
-    return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", "nv-retriever", *RANKED, *pairs)
+    ranks = [] if drawing.way == "window" else ["cornstack"]
+    return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", *BOUNDED, *RANKED, *ranks, *pairs)
 
 
 def _positives(drawing: Drawing) -> str | None:

@@ -34,6 +34,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "positives": "all", "margin": 0.8, "positive_margin": 0.2, "drop_duplicates_within": None,
     },
     "nv-retriever": {"relative_margin": 0.05, "band": "any"},
+    "nv-retriever-margin": {"absolute_margin": 0.05, "band": "any"},
+    "nv-retriever-abs": {"max_similarity": 0.7, "band": "any"},
+    "nv-retriever-sampled": {
+        "relative_margin": 0.05, "within_top": 10, "pick": "random", "negatives": 4, "band": "any",
+    },
+    "cornstack": {"min_positive_similarity": 0.7, "max_positive_rank": 2},
     "bge": {"skip": 10, "within_top": 210, "pick": "random", "negatives": 15, "band": "any"},
     "ance": {"within_top": 200, "pick": "random", "band": "any"},
     "simans": {"metric": "dot", "within_top": 100, "pick": "simans", "band": "any"},

@@ -554,8 +554,8 @@ def test_what_the_default_window_of_sentence_transformers_returns_is_the_head_of
     ("options", "threshold"),
     [
         ({"preset": "nv-retriever"}, lambda s: s - abs(s) * 0.05),
-        ({"absolute_margin": 0.05}, lambda s: s - 0.05),
-        ({"max_similarity": 0.7}, lambda s: 0.7),
+        ({"preset": "nv-retriever-margin"}, lambda s: s - 0.05),
+        ({"preset": "nv-retriever-abs"}, lambda s: 0.7),
     ],
     ids=["TopK-PercPos", "TopK-MarginPos", "TopK-Abs"],
 )
@@ -694,6 +694,7 @@ OTHER_VALUES: dict[str, Any] = {
     "metric": "cosine", "normalize": False, "margin": 0.7, "positives": "random", "band": "any", "negatives": 2,
     "positives_per_anchor": 3, "drop_duplicates_within": 0.0, "fallback": "none", "emit": "triplets", "epsilon": 0.3,
     "positive_margin": 0.4, "relative_margin": 0.2, "skip": 3, "within_top": 50, "pick": "nearest",
+    "absolute_margin": 0.2, "max_similarity": 0.5, "min_positive_similarity": 0.1, "max_positive_rank": 9,
 }  # fmt: skip
 
 
