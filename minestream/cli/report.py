@@ -62,7 +62,7 @@ RULES = {
     "max_positive_rank": "fewer of the anchor's negatives than this are nearer than a positive",
     "max_similarity": "similarity to the anchor at most this",
     "min_similarity": "similarity to the anchor at least this",
-    "absolute_margin": "less similar to the anchor than {reference}, by this or more",
+    "absolute_margin": "similarity to the anchor at most that of {reference}, minus this",
     "relative_margin": "less similar to the anchor than {reference}, by {percent:g} % of it or more",
     "guide": "the similarities of this column pass the same filters",
     "negatives_at": "negatives share the anchor's value of this level of its label, and differ in the finest",

@@ -84,7 +84,8 @@ def left_out_rows(
         yield "no negatives", f"{what} {verb(count, 'have')} none: {cause}"
     yield from _lost_rows(stats, config)
     for rule, count in stats.get("dropped", {}).items():
-        yield "left out", f"{many(count, 'candidate')}: {rule} (of those looked at, which are not all)"
+        some = "" if rule.startswith("--verdicts") else " (of those looked at, which are not all)"
+        yield "left out", f"{many(count, 'candidate')}: {rule}{some}"
     one_each = config["emit"] in ("pairs", "lists") or (
         config["positives"] != "all" and config["positives_per_anchor"] == 1
     )
