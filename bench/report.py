@@ -37,6 +37,10 @@ BATCH_TITLES = (
     "data", "pairs", "method", "left out", "nearest similarity, over random's", "whole command", "search", "composing",
     "peak memory",
 )  # fmt: skip
+SELECT_TITLES = (
+    "data", "lists", "mined in", "size", "bytes a candidate", "peak memory", "a policy, median", "slowest",
+    "peak memory of select", "mined anew",
+)  # fmt: skip
 FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
@@ -219,6 +223,23 @@ def batch(results: Results) -> str:
         for row in results["rows"]
     ]  # fmt: skip
     return f"{filled(told)}\n\n{table(BATCH_TITLES, rows)}"
+
+
+def select(results: Results) -> str:
+    """Lists of candidates, and policies that choose from them."""
+    first = results["rows"][0]
+    told = (
+        f"Lists of {first['k']:,} candidates (`mine --emit lists`, float64), and {len(first['policies'])} policies by "
+        f"which `select` chooses from each, whole commands; one of them ({first['mined_anew']}) is mined anew, too, and "
+        f"the files are equal."
+    )
+    rows = [
+        (row["data"], f"{row['anchors']:,}", f"{row['list_seconds']:.0f} s", f"{row['list_bytes'] / 1e9:.2f} GB",
+         f"{row['bytes_a_candidate']:.1f}", megabytes(row["list_peak_bytes"]), f"{row['median_seconds']:.1f} s",
+         f"{row['most_seconds']:.1f} s", megabytes(row["most_peak_bytes"]), f"{row['mined_anew_seconds']:.0f} s")
+        for row in results["rows"]
+    ]  # fmt: skip
+    return f"{filled(told)}\n\n{table(SELECT_TITLES, rows)}"
 
 
 def tile(results: Results) -> str:
@@ -448,7 +469,8 @@ def cores(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "suspects": suspects, "fit": fit,
+    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "select": select,
+    "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,
 }  # fmt: skip
 LINES: dict[str, Callable[[Results], str]] = {
