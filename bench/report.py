@@ -230,8 +230,8 @@ def select(results: Results) -> str:
     first = results["rows"][0]
     told = (
         f"Lists of {first['k']:,} candidates (`mine --emit lists`, float64), and {len(first['policies'])} policies by "
-        f"which `select` chooses from each, whole commands; one of them ({first['mined_anew']}) is mined anew, too: the "
-        f"files are equal."
+        "which `select` chooses from each, whole commands. One of them is mined anew, too, and the files are equal: "
+        f"`{first['mined_anew']}`."
     )
     rows = [
         (row["data"], f"{row['anchors']:,}", f"{row['list_seconds']:.0f} s", f"{row['list_bytes'] / 1e9:.2f} GB",
