@@ -190,7 +190,7 @@ def test_verdicts(folder: Path, tmp_path: Path) -> None:
     known = pq.read_table(tmp_path / "qrels.parquet").to_pylist()
     assert {(row["query_id"], row["positive_id"]) for row in known if row["promoted"]} == promoted
     assert len(known) == sum(len(row["positive_rows"]) for row in rows) + len(promoted)
-    told = "verdicts: 3 positive, 2 drop, 1 keep; 2 rows of it are of no candidate"
+    told = "verdicts: 3 positive, 2 drop, 1 keep; 1 row of it is of positives, which stay; 1 of no candidate"
     assert any(told in note for note in report.notes)
     with pytest.raises(InputError, match="row 1: there is no verdict 'yes'"):
         select(

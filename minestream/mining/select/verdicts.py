@@ -28,7 +28,7 @@ from minestream.system.values import many, verb
 
 CODES = {name: code for code, name in enumerate(VERDICTS)}
 PROMOTED, DROPPED = CODES["positive"], CODES["drop"]
-VERDICT = "verdict"
+VERDICT, OF_POSITIVES = "verdict", "of positives"
 
 
 class Verdicts:
@@ -57,18 +57,18 @@ class Verdicts:
     def note(self) -> str:
         """What became of the table's rows, in a line."""
         told = ", ".join(f"{self._counts[name]:,} {name}" for name in CODES)
-        rest = self._rows - sum(self._counts.values())
-        beside = f"; {many(rest, 'row')} of it {verb(rest, 'are')} of no candidate" if rest else ""
-        return f"--verdicts: {told}{beside}"
+        known, rest = self._counts[OF_POSITIVES], self._rows - sum(self._counts.values())
+        if known:
+            told += f"; {many(known, 'row')} of it {verb(known, 'are')} of positives, which stay"
+        return f"--verdicts: {told}" + (f"; {rest:,} of no candidate" if rest else "")
 
     def judged(self, piece: Piece, stats: ShardStats) -> Piece:
         """The lists without what was dropped, and with false negatives among the positives."""
         lists, given = piece.lists, piece.positives
-        first, end = lists.bounds(piece.anchors)
-        code = np.full(lists.slot.size, np.nan)
-        start, at = ragged.take(self._start, piece.anchors.astype(np.int64))
-        candidate = lists.slot - np.int32(self._loaded.first_candidate)
-        scores_of(first, end, candidate, start, self._slot[at], self._code[at], code)
+        code = self._codes(piece.anchors, lists.bounds(piece.anchors), lists.slot)
+        known = ragged.grouped(given.anchor, piece.anchors.size)
+        of_positives = self._codes(piece.anchors, (known[:-1], known[1:]), given.slot)
+        self._counts[OF_POSITIVES] += int(np.isfinite(of_positives).sum())
         for name, value in CODES.items():
             self._counts[name] += int((code == value).sum())
         promoted, keep = np.flatnonzero(code == PROMOTED), ~((code == PROMOTED) | (code == DROPPED))
@@ -85,6 +85,16 @@ class Verdicts:
         # Which candidates are duplicates of a promoted one no list says: vectors are read, which tell.
         lists = replace(lists, start=ragged.kept(lists.start, keep), slot=lists.slot[keep], x=lists.x[keep], alike=None)
         return Piece(piece.anchors, lists, positives)
+
+    def _codes(
+        self, anchors: NDArray[np.int32], bounds: tuple[NDArray[np.int64], NDArray[np.int64]], slot: NDArray[np.int32]
+    ) -> NDArray[np.float64]:
+        """The verdict on every entry of the anchors' lists; NaN where there is none."""
+        code = np.full(slot.size, np.nan)
+        start, at = ragged.take(self._start, anchors.astype(np.int64))
+        candidate = slot - np.int32(self._loaded.first_candidate)
+        scores_of(*bounds, candidate, start, self._slot[at], self._code[at], code)
+        return code
 
     def _remember(self, piece: Piece, positives: Given, promoted: NDArray[np.bool_]) -> None:
         queries, documents = (ids_of(self._loaded, each) for each in self._loaded.tables)
