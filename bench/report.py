@@ -37,6 +37,7 @@ BATCH_TITLES = (
     "data", "pairs", "method", "left out", "nearest similarity, over random's", "whole command", "search", "composing",
     "peak memory",
 )  # fmt: skip
+RULE_TITLES = ("data", "rule", "options", "anchors", "rows", "time", "peak memory")
 SELECT_TITLES = (
     "data", "lists", "mined in", "size", "bytes a candidate", "peak memory", "a policy, median", "slowest",
     "peak memory of select", "mined anew",
@@ -240,6 +241,17 @@ def select(results: Results) -> str:
         for row in results["rows"]
     ]  # fmt: skip
     return f"{filled(told)}\n\n{table(SELECT_TITLES, rows)}"
+
+
+def rules(results: Results) -> str:
+    """What single rules cost beside plain mining."""
+    rows = [
+        (row["data"], row["rule"], f"`{row['options']}`", f"{row['anchors']:,}", f"{row['rows']:,}",
+         f"{row['seconds']:.1f} s", megabytes(row["peak_bytes"]))
+        for row in results["rows"]
+    ]  # fmt: skip
+    told = "What single rules cost: whole commands of `mine`, beside plain mining of the same rows."
+    return f"{filled(told)}\n\n{table(RULE_TITLES, rows)}"
 
 
 def tile(results: Results) -> str:
@@ -469,7 +481,7 @@ def cores(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "select": select,
+    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "select": select, "rules": rules,
     "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,
 }  # fmt: skip
