@@ -20,7 +20,7 @@ EXAMPLES = ROOT / "tests" / "examples"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "minestream" / "guide").glob("*.md"))]
 BLOCKS = {page: blocks_of(page) for page in PAGES}
 RUN = {page: [block for block in blocks if block.mark == "run"] for page, blocks in BLOCKS.items()}
-ELSEWHERE = "recipes"  # tests/laws/test_recipes.py runs them, and derives what they write
+ELSEWHERE = "recipes"  # tests/laws/test_recipe_book.py runs them, and derives what they write
 RUN_HERE = [page for page in PAGES if RUN[page] and page.stem != ELSEWHERE]
 EXCERPTS = [block for blocks in BLOCKS.values() for block in blocks if block.mark != "run"]
 
