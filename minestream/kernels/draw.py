@@ -158,3 +158,42 @@ def weighted_reach(dimension: int, key: float) -> float:
         else:
             high = middle
     return high
+
+
+@kernel(inline=True)
+def _sift(order: np.ndarray, key: np.ndarray, rank: np.ndarray, at: int, count: int) -> None:
+    """Let an entry of a heap of `count`, whose first is the last by (key, rank), sink to where it belongs."""
+    entry = order[at]
+    while 2 * at + 1 < count:
+        child = 2 * at + 1
+        if child + 1 < count:
+            a, b = order[child], order[child + 1]
+            child += 1 if key[a] < key[b] or (key[a] == key[b] and rank[a] < rank[b]) else 0
+        below = order[child]
+        if not (key[entry] < key[below] or (key[entry] == key[below] and rank[entry] < rank[below])):
+            break
+        order[at] = below
+        at = child
+    order[at] = entry
+
+
+@kernel
+def sort_runs(start: np.ndarray, key: np.ndarray, rank: np.ndarray, out_order: np.ndarray) -> None:
+    """The order of m entries by (key, rank) within each run, int64[m]. Cost: m times the logarithm of a run's length.
+
+    Parameters
+    ----------
+    start : int64[runs + 1]
+    key : uint64[m] or float64[m]
+    rank : int64[m]
+    """
+    for run in range(start.size - 1):
+        first, end = start[run], start[run + 1]
+        own = out_order[first:end]
+        for e in range(first, end):
+            own[e - first] = e
+        for at in range(own.size // 2 - 1, -1, -1):
+            _sift(own, key, rank, at, own.size)
+        for last in range(own.size - 1, 0, -1):
+            own[0], own[last] = own[last], own[0]
+            _sift(own, key, rank, 0, last)

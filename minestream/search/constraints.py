@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.kernels.draw import draws, log_draws, weighted_keys
+from minestream.kernels.draw import draws, log_draws, sort_runs, weighted_keys
 from minestream.kernels.types import FARTHEST, NEAREST, RANDOM, WEIGHTED, Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.results import Found, groups_of, joined, patched, sub_pairs
@@ -225,7 +225,8 @@ def _drawn(
     elif log_weights is not None:
         log_draws(draw, key)
         key -= log_weights
-    order = np.lexsort((loaded.rows.rank[slot], key, pair))
+    order = np.empty(pair.size, np.int64)
+    sort_runs(np.append(ragged.runs(pair), pair.size), key, loaded.rows.rank[slot], order)
     return order[key[order] < np.inf] if rule.pick == WEIGHTED else order
 
 

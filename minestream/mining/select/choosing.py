@@ -104,8 +104,19 @@ def _decided(setting: SearchContext, anchors: NDArray[np.int32], task: Task, fou
     window = task.constraints.within_top
     if rule.pick == NEAREST:
         return decided | (ragged.lengths(found.start) >= rule.take)
+    if window is None:
+        return decided
+    if (
+        lists.alike is not None and task.constraints.guided is None
+    ):  # what the list has in the band, and is no duplicate
+        of_pair = ragged.repeat(lists.place[anchors].astype(np.int64), pairs.start)
+        ends = np.nextafter(pairs.high, np.inf), pairs.low
+        last, first = (ragged.below(lists.start, lists.x, of_pair, end) for end in ends)
+        alike = lists.alike[0]
+        barred = alike[pairs.positive + 1] - alike[pairs.positive] if alike.size else 0
+        decided |= last - first - barred >= window
     open_ = np.unique(ragged.owners(pairs.start)[~decided])
-    if window is None or not open_.size:
+    if not open_.size:
         return decided
     own, of_pair = sub_pairs(pairs, open_)
     nearest = rule._replace(pick=NEAREST, take=window, skip=0)
