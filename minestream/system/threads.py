@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from minestream.errors import ForkedProcessError
 from minestream.system import interrupts
 
 Item = TypeVar("Item")
+Made = TypeVar("Made")
 APART_BYTES = 256
 
 
@@ -61,6 +63,22 @@ def ahead(items: Iterable[Item]) -> Iterator[Item]:
         while (item := future.result()) is not end:
             future = pool.submit(next, source, end)
             yield item  # type: ignore[misc]  # not `end`, which next() gives at the end only
+
+
+def mapped(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
+    """What a function makes of each item, in order; so many threads make the next ones while the caller uses one."""
+    with ThreadPoolExecutor(threads, "minestream-ahead") as pool:
+        coming: deque[Future[Made]] = deque()
+        try:
+            for item in items:
+                coming.append(pool.submit(function, item))
+                if len(coming) > threads:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            for future in coming:
+                future.cancel()
 
 
 class Behind:

@@ -19,12 +19,13 @@ from minestream.outputs.mined import MinedOutput, open_parquet, reading
 from minestream.search.context import Lists
 from minestream.system import ragged
 from minestream.system.paths import AnyPath
-from minestream.system.threads import ahead
+from minestream.system.threads import mapped
 
 COLUMNS = (
     "positive_rows", "positive_distances", "positive_is_anchor", "candidate_rows", "candidate_distances",
     "duplicate_positives", "duplicate_candidates",
 )  # fmt: skip
+READERS = 2  # row groups that are read at a time
 NO_SLOTS, NO_LISTS = np.empty(0, np.int32), np.empty(0, np.int64)
 
 
@@ -89,14 +90,17 @@ class ListReader:
             raise InputError(f"{self._place}: {what}", "mine the lists without --anchors and --anchors-per-label")
         bounds = [(group, *np.searchsorted(at, (group.first, group.end)).tolist()) for group in self._groups]
         needed = [(group, first, end) for group, first, end in bounds if first < end]
-        tables = ahead(self._table(group, at[first:end] - group.first) for group, first, end in needed)
-        for (_, first, end), table in zip(needed, tables, strict=True):
-            yield self._piece(anchors[first:end], table)
+
+        def piece(part: tuple[_Group, int, int]) -> Piece:
+            group, first, end = part
+            return self._piece(anchors[first:end], self._table(group, at[first:end] - group.first))
+
+        yield from mapped(piece, needed, READERS)
 
     def _table(self, group: _Group, at: NDArray[np.int64]) -> pa.Table:
         """Some rows of a row group."""
         with reading(group.path, InputError), open_parquet(group.path) as file:
-            table = file.read_row_group(group.number, list(COLUMNS))
+            table = file.read_row_group(group.number, list(COLUMNS), use_threads=False)
         return table if at.size == table.num_rows else table.take(pa.array(at))
 
     def _slots(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
