@@ -36,14 +36,18 @@ def export(mined: str, out: str | None, emit: str, as_json: bool, **options: Any
 def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
     """Filter MINED by the scores of TABLE and keep the K best of each pair: mine 50, rescore them, keep 7.
 
-    To the filters a similarity is a score of TABLE.
+    To the filters a similarity is a score of TABLE. It is select --scores, and takes LISTS as that does.
 
     \b
     Example:
       minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
     """
-    found = minestream.refilter(mined, out, **given_only(options))
-    show_result(found, as_json, printing.refilter_text, sizes={"MINED": {"rows": found.get("candidates")}})
+    found: Any = minestream.select(mined, out, **given_only(options))
+    if not isinstance(found, dict):
+        from minestream.cli.report import report_text  # not loaded for --help
+
+        return show_result(found, as_json, report_text)
+    return show_result(found, as_json, printing.refilter_text, sizes={"MINED": {"rows": found.get("candidates")}})
 
 
 @click.command(cls=Command)

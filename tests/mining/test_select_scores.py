@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from minestream.cli.main import main
 from minestream.errors import InputError, UsageError
 from minestream.insight.describe import describe
 from minestream.mining.pipeline import mine
@@ -210,3 +211,17 @@ def test_copies_of_a_promoted_row_are_no_negatives_of_it(folder: Path, tmp_path:
     }
     assert "d63" not in negatives
     assert len(negatives) > 50
+
+
+def test_the_command_refilter_takes_lists_and_mined_rows(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is select --scores by another name."""
+    options = ["--scores", str(folder / "ce.parquet"), "-k", "2", "--absolute-margin", "0.1", "-o"]
+    assert main(["refilter", str(folder / "lists"), *options, str(tmp_path / "a.parquet")]) == 0
+    select(
+        folder / "lists", tmp_path / "b.parquet", scores=folder / "ce.parquet", negatives=2, absolute_margin=0.1,
+        progress="none",
+    )  # fmt: skip
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert "each is an anchor, a positive and a negative" in capsys.readouterr().out
