@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -133,12 +134,14 @@ def make_task(
             chosen = chosen.where(chosen.x > config.positive_margin)
     pairs, rule = negative_pairs(config, loaded, anchors, chosen, filtered), negative_rule(config)
     fallback = (np.maximum(filtered[0], pairs.floor), filtered[1]) if config.fallback == "farthest" else None
-    weights = None
-    if config.pick == "simans":
-        p = chosen.x
-        weights = lambda pair, x: simans_exponents(config, p[pair], x)  # noqa: E731
+    weights = partial(_log_weights, config, chosen.x) if config.pick == "simans" else None
     constraints = Constraints(guided, config.max_per_negative_label, fallback, ranks_read(config), weights)
     return Task(chosen, pairs, rule, constraints, every)
+
+
+def _log_weights(config: MineConfig, p: Floats, pair: NDArray[np.int64], x: Floats) -> Floats:
+    """By which --pick simans draws negatives at distances x of pairs whose positives lie at p."""
+    return simans_exponents(config, p[pair], x)
 
 
 def _multi_similarity(
