@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,6 @@ def bucketed(paths: Sequence[Path], buckets: int, by: str) -> Iterator[pa.Table]
     values = np.concatenate(hardness)
     edges = np.quantile(values, np.arange(1, buckets) / buckets) if values.size else np.empty(0)
     bucket, first = np.searchsorted(edges, values, side="right").astype(np.int32), 0
-    for table in part_tables(paths):
+    for table in chain([pq.read_schema(path).empty_table() for path in paths[:1]], part_tables(paths)):
         yield table.append_column(BUCKET, pa.array(bucket[first : first + table.num_rows]))
         first += table.num_rows

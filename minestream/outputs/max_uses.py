@@ -106,12 +106,12 @@ def kept_tables(paths: Sequence[Path], masks: Sequence[Mask], names: list[str] |
 
 
 def as_stored(table: pa.Table, float64: bool) -> pa.Table:
-    """The same table with distances and losses in the type that the output has."""
+    """The same table with distances, losses and scores in the type that the output has."""
     if float64:
         return table
     fields = [
         field.with_type(pa.float32())
-        if field.type == pa.float64() and field.name.startswith(("distance_", "loss", "draw_weight"))
+        if field.type == pa.float64() and field.name.startswith(("distance_", "loss", "draw_weight", "score_"))
         else field
         for field in table.schema
     ]

@@ -215,6 +215,13 @@ def test_buckets_cut_all_rows_from_easy_to_hard(folder: Path, tmp_path: Path, by
     assert verify(tmp_path / name, sample=10)["anchors"] == 10
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out"])
+def test_no_rows_have_a_column_of_buckets(folder: Path, tmp_path: Path, name: str) -> None:
+    how: Options = {"band": "any", "min_similarity": 0.99, "max_similarity": 0.991, "progress": "none"}
+    assert select(folder / "whole", tmp_path / name, buckets=4, **how).stats.rows == 0
+    assert pq.read_table(tmp_path / name).schema.field("bucket").type == pa.int32()
+
+
 def test_batches_take_the_easy_buckets_first(folder: Path, tmp_path: Path) -> None:
     select(folder / "whole", tmp_path / "t.parquet", buckets=4, by="similarity", band="any", progress="none")
     bucket = pq.read_table(tmp_path / "t.parquet")["bucket"].to_numpy()

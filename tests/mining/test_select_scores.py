@@ -117,6 +117,39 @@ def test_scores_take_the_place_of_distances(
         assert row["score_an"] == pytest.approx(own, abs=1e-6)
 
 
+@pytest.mark.parametrize("emit", ["triplets", "tuples"])
+def test_scores_judge_lists_of_every_metric(folder: Path, tmp_path: Path, emit: str) -> None:
+    """They are similarities, whatever the lists were mined by, so that they can be filtered and drawn by."""
+    how: Options = {"negatives": 3, "absolute_margin": 0.2, "pick": "simans", "within_top": 20, "emit": emit}
+    for metric, within in (("cosine", 0.0), ("euclidean", 1e-9)):
+        mine(
+            folder / "queries.parquet", tmp_path / metric, corpus=folder / "docs.parquet", metric=metric, emit="lists",
+            qrels=folder / "qrels.parquet", negatives=1_000, drop_duplicates_within=within, progress="none",
+        )  # fmt: skip
+        select(tmp_path / metric, tmp_path / f"{metric}.out", scores=folder / "ce.parquet", progress="none", **how)
+    names = ["query_row", "positive_row", "scores" if emit == "tuples" else "score_an"]
+    rows = [pq.read_table(tmp_path / f"{metric}.out").select(names) for metric in ("cosine", "euclidean")]
+    assert rows[0].equals(rows[1])
+    assert rows[0].num_rows
+    assert describe(tmp_path / "euclidean.out")["config"]["metric"] == "euclidean"
+
+
+def test_scores_of_dealt_rows_are_stored_as_the_others(folder: Path, tmp_path: Path) -> None:
+    how: Options = {"scores": folder / "ce.parquet", "negatives": 2, "progress": "none"}
+    select(folder / "lists", tmp_path / "plain.parquet", **how)
+    select(folder / "lists", tmp_path / "dealt.parquet", max_uses=2, **how)
+    schemas = [pq.read_schema(tmp_path / f"{name}.parquet") for name in ("plain", "dealt")]
+    assert schemas[0].field("score_an").type == pa.float32()
+    assert schemas[0].types == schemas[1].types
+
+
+def test_scores_leave_a_preset_its_band(folder: Path, tmp_path: Path) -> None:
+    select(folder / "lists", tmp_path / "out.parquet", scores=folder / "ce.parquet", preset="easy-positive")
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert rows
+    assert all(row["score_an"] < row["score_ap"] for row in rows)
+
+
 def test_what_was_scored_is_described_and_stands_in_tuples(folder: Path, tmp_path: Path) -> None:
     how: Options = {"scores": folder / "ce.parquet", "negatives": 2, "progress": "none"}
     select(folder / "lists", tmp_path / "t.parquet", **how)

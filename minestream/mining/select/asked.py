@@ -12,6 +12,7 @@ import pyarrow as pa
 from minestream.config.checks import BY_SCORES, OF_LISTS, refuse
 from minestream.config.derived import ranks_listed, ranks_read, reserve
 from minestream.config.effects import Asked, given_options, remarks
+from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.resolve import OPTION_FIELDS, split_options
@@ -60,8 +61,6 @@ def resolved_rule(
             "mine with --emit lists; with --scores triplets and tuples are filtered again",
         )
     given = {name: value for name, value in options.items() if value is not None}
-    if scores is not None:  # bands that measure a distance mean nothing to scores
-        given = {"band": "any", **given}
     preset = PRESETS[given["preset"]].options if given.get("preset") in PRESETS else {}
     for name, value in preset.items():
         if name in FIXED and value != getattr(was, name):
@@ -70,7 +69,11 @@ def resolved_rule(
     theirs = {name: getattr(was, name) for name in FIXED if OPTION_FIELDS.get(name) is not None}
     theirs |= {name: getattr(was, name) for name in DRAWN if getattr(was, name) is not None}
     kept = {name: getattr(tables, name) for name in ROLES}
+    if scores is not None:  # bands that measure a distance mean nothing to scores, which are similarities
+        given = {"band": preset.get("band", "any"), **given}
+        theirs |= {} if METRICS[was.metric].similarity else {"metric": "dot", "drop_duplicates_within": None}
     config, resources, _ = split_options({**theirs, **given, **kept}, "select")
+    config = replace(config, metric=was.metric, drop_duplicates_within=was.drop_duplicates_within)
     resources = replace(resources, remarks=remarks(Asked(config, resources, given_options(given))))
     refuse(OF_LISTS, config)
     if scores is not None:
