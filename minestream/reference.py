@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 from typing import Any
@@ -649,6 +649,16 @@ def taught_columns(
     return columns | new
 
 
+def score_columns(columns: dict[str, list[Any]], pairs: list[Pair], float64: bool) -> dict[str, list[Any]]:
+    """The scores of pairs whose distances are minus these: a triplet's last columns, of tuples the first one."""
+    if "negative_rows" in columns:
+        return columns | {"scores": [as_column([-x for x in (pair.p, *pair.x.tolist())], float64) for pair in pairs]}
+    ends = [(-pair.p, -x) for pair in pairs for x in pair.x.tolist()]
+    return columns | {
+        f"score_{name}": as_column([end[i] for end in ends], float64) for i, name in enumerate(("ap", "an"))
+    }
+
+
 @dataclass(frozen=True)
 class Losses:
     """The losses of the triplets of a pair."""
@@ -831,6 +841,7 @@ def refuse(given: dict[str, Any], d: int) -> None:
     def among(*names: str) -> bool:
         return any(given[name] is not None for name in names)
 
+    similar = metric in ("cosine", "dot") or among("score")
     filtered, farthest = among(*LIMITS), given["fallback"] != "none"
     capped = among(*CAPS)
     wrong = {
@@ -843,11 +854,11 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "negatives: at least 1, or 0 with pairs": k < (0 if pairs else 1),
         "weighted needs d >= 3": given["pick"] == "weighted" and d < 3,
         "simans: cosine or dot, within_top": given["pick"] == "simans"
-        and (metric not in ("cosine", "dot") or given["within_top"] is None or not given["simans_a"] > 0),
+        and (not similar or given["within_top"] is None or not given["simans_a"] > 0),
         "draw_weights: those of simans": given["draw_weights"] and given["pick"] != "simans",
         "dot has no duplicates within T > 0": metric == "dot" and (given["drop_duplicates_within"] or 0) > 0,
         "scores must be chosen for Euclidean tuples": given["emit"] == "tuples"
-        and metric in ("euclidean", "sqeuclidean")
+        and not similar
         and scores in (None, "similarity"),
         "labels or known positives": not among("labels", "known_positives"),
         "corpus: needed by what is said of it": not two_tables and among(*OF_CORPUS),
@@ -863,14 +874,14 @@ def refuse(given: dict[str, Any], d: int) -> None:
         "shared_ids: of two tables": two_tables and given["shared_ids"] and not (among("ids") and among("corpus_ids")),
         "pairs: one table, no filters, guide, within_top, caps or fallback": pairs
         and (two_tables or filtered or among("guide", "within_top") or capped or farthest),
-        "filters: similarities of cosine and dot only": filtered and metric not in ("cosine", "dot"),
+        "filters: similarities of cosine and dot only": filtered and not similar,
         "caps: at least 1": any(given[cap] is not None and given[cap] < 1 for cap in CAPS),
         "fallback: pick nearest, no skip, within_top, guide or caps": farthest
         and (given["pick"] != "nearest" or given["skip"] or among("guide", "within_top") or capped),
         "within_top: room for k behind those skipped": among("within_top") and given["within_top"] - given["skip"] < k,
         "epsilon: all pairs of cosine, band any": among("epsilon")
         and (given["emit"], metric, band, k, given["positives"]) != ("pairs", "cosine", "any", 0, "all"),
-        "similarities of positives: cosine or dot": metric not in ("cosine", "dot")
+        "similarities of positives: cosine or dot": not similar
         and among("min_positive_similarity", "max_positive_similarity"),
         "ranks of positives: not of pairs": pairs and among("max_positive_rank", "rank_positives"),
         "positive_margin: pairs only": among("positive_margin") and not pairs,
@@ -952,6 +963,8 @@ def mine(
     teachers: str = "union",
     candidate_lists: Iterable[tuple[int, int]] | None = None,
     candidates_as: str = "only",
+    verdicts: Mapping[tuple[int, int], str] | None = None,
+    score: Callable[[int, int, float], float | None] | None = None,
 ) -> Mined:
     """Mine by brute force over canonical distances.
 
@@ -998,6 +1011,10 @@ def mine(
         Of what the teachers find that is taken which any, all, or most of them found.
     candidate_lists : pairs (anchor row, candidate row), the first of each anchor first, optional
         An anchor's negatives are of these "only", or they are one teacher "too".
+    verdicts : mapping of (anchor row, candidate row) to str, optional
+        Of negatives: "positive" makes the row a positive, "drop" takes it out.
+    score : function (anchor row, candidate row, x) -> float or None, optional
+        Minus it takes the place of the distance in every rule; a row without one does not exist.
 
     Returns
     -------
@@ -1027,8 +1044,9 @@ def mine(
     relation = Relation(queries, candidates, known_positives, excluded, shared_ids, group_rule, unlabeled, window)
     if negatives_at is not None:
         relation.share(negatives_at)
-    filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, metric)
-    ambiguous = Ambiguous(simans_a, simans_b, metric)
+    judged = metric if score is None else "dot"  # a score is an inner product, whose distance is its negative
+    filters = Filters(max_similarity, min_similarity, absolute_margin, relative_margin, reference, judged)
+    ambiguous = Ambiguous(simans_a, simans_b, judged)
     key, words = candidates.key, candidates.words
     within = drop_duplicates_within
 
@@ -1061,6 +1079,17 @@ def mine(
         of_queries, own = side
         return (own.distances(row, rows, of_queries if of_anchor else own) if known is None else known) <= within
 
+    def by_score(anchor: int, rows: Rows, x: Floats) -> tuple[Rows, Floats]:
+        """The rows that have a score, and minus it in place of their distances x."""
+        if score is None:
+            return rows, x
+        found = [
+            (row, -s)
+            for row, at in zip(rows.tolist(), x.tolist(), strict=True)
+            if (s := score(anchor, row, at)) is not None
+        ]
+        return np.array([row for row, _ in found], dtype=np.int64), np.array([value for _, value in found], dtype=float)
+
     def look_around(anchor: int, side: tuple[Vectors, Vectors] = first, like: Near | None = None) -> Near:
         """All positives, and all negatives but the anchor's duplicates, by one embedding.
 
@@ -1074,17 +1103,21 @@ def mine(
         if drop_duplicates_of != "positive":
             kept = ~duplicates(side, True, anchor, rows, x)
             rows, x = rows[kept], x[kept]
+        said = np.array([(verdicts or {}).get((anchor, row), "") for row in rows.tolist()], dtype=str)
+        positive_rows = np.sort(np.concatenate([positive_rows, rows[said == "positive"]]))
+        stays = (said != "positive") & (said != "drop")
+        rows, x = by_score(anchor, rows[stays], x[stays])
         nearest = np.lexsort((key[rows], x))
-        p = own.distances(anchor, positive_rows, of_queries)
+        positive_rows, p = by_score(anchor, positive_rows, own.distances(anchor, positive_rows, of_queries))
         ranks = 1 + np.searchsorted(x[nearest], p)
         passing = np.ones(len(p), dtype=bool)
         if like is not None:
             passing = np.isin(positive_rows, like.positives)
         else:
             if min_positive_similarity is not None:
-                passing &= similarity(p, metric) >= min_positive_similarity
+                passing &= similarity(p, judged) >= min_positive_similarity
             if max_positive_similarity is not None:
-                passing &= similarity(p, metric) <= max_positive_similarity
+                passing &= similarity(p, judged) <= max_positive_similarity
             if max_positive_rank is not None:
                 passing &= ranks <= max_positive_rank
         near = Near(anchor, positive_rows[passing], rows[nearest], [p[passing]], [x[nearest]], ranks[passing])
@@ -1098,7 +1131,7 @@ def mine(
         rows, p = near.positives, near.p[0]
         passed_over = np.zeros(len(rows), dtype=bool)
         if positives in ("easiest", "random") and not keep_duplicate_positives:
-            passed_over = duplicates(first, True, near.anchor, rows, p)
+            passed_over = duplicates(first, True, near.anchor, rows, p if score is None else None)
         if positives == "easiest":
             chosen = np.lexsort((key[rows], p, passed_over))
         elif positives == "random":
@@ -1111,14 +1144,9 @@ def mine(
         places: list[int] = chosen.tolist()
         return places if positives == "all" else places[:positives_per_anchor]
 
-    counted = (
-        pick == "nearest" and fallback == "none" and all(given[rule] is None for rule in (*LIMITS, *DEALS, "guide"))
-    )
-    counted = (
-        counted
-        and not taught
-        and (band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest"))
-    )
+    plain = pick == "nearest" and fallback == "none" and score is None and not taught
+    counted = plain and all(given[rule] is None for rule in (*LIMITS, *DEALS, "guide"))
+    counted &= band in ("any", "hard", "violating") or (band == "semi-hard" and positives == "easiest")
     wanted = negatives if max_uses is None else 4 * negatives + 32  # what a pair is dealt from
 
     def passing(near: Near, i: int, side: tuple[Vectors, Vectors]) -> tuple[Rows, Floats]:
@@ -1242,12 +1270,18 @@ def mine(
         if negatives_per_anchor is not None:
             by_anchor = [list(several) for _, several in groupby(pairs, key=lambda pair: pair.anchor)]
             pairs = [pair for several in by_anchor for pair in limit_per_anchor(several, negatives_per_anchor)]
+        scored = pairs
+        if score is not None:  # what is written of distances is of the embedding
+            own = [vectors.distances(pair.anchor, np.array([pair.positive, *pair.negatives]), home) for pair in pairs]
+            pairs = [replace(pair, p=float(x[0]), x=x[1:]) for pair, x in zip(pairs, own, strict=True)]
         losses = None if margin is None else Losses(margin, loss == "triplet-soft", swap, vectors)
         shown, cap = ambiguous if draw_weights else None, rank_positives or max_positive_rank
         if emit == "tuples":
             columns = tuple_columns(pairs, losses, shown, cap, scores or "similarity", metric, float64)
         else:
             columns = triplet_columns(pairs, losses, vectors if swap else None, shown, cap, relation, float64)
+        if score is not None:
+            columns = score_columns(columns, scored, float64)
         if taught:
             columns = taught_columns(columns, found_by, sides, float64)
     columns = with_ids(columns, relation, emit != "lists" or list_ids)

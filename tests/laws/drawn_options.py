@@ -1,6 +1,7 @@
 """Options drawn for a world: RULES says how each option that concerns rows is drawn, NOT_DRAWN why the others are not.
 
-An option that stands in none of RULES, HOW and NOT_DRAWN makes a test fail, so that a new one is not forgotten.
+An option that stands in none of RULES, HOW and NOT_DRAWN makes a test fail, so that a new one is not forgotten; so does
+an option of `select` that stands neither in OF_LISTS nor in NOT_DRAWN_OF_LISTS.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from drawn_worlds import Random, World
+from judged import OF_ONE, OF_TWO
 
 NOT_DRAWN: dict[str, str] = {
     "embedding_table": "tables by id: tests/mining/test_teachers.py",
@@ -36,6 +38,15 @@ NOT_DRAWN: dict[str, str] = {
     "overwrite": "of an output that is there",
     "dry_run": "mines nothing",
     "progress": "what is printed",
+}
+NOT_DRAWN_OF_LISTS: dict[str, str] = {
+    "scores": "given as the world's scores",
+    "verdicts": "given as the world's verdicts",
+    "qrels_out": "given with them",
+    "undecided": "lists of everything decide all pairs: tests/mining/test_select.py",
+    "source": "given as the world's first table",
+    **{name: NOT_DRAWN[name] for name in ("corpus", "qrels", "exclude", "exclude_rows")},
+    "out": "where rows go",
 }
 
 
@@ -88,9 +99,14 @@ class Drawing:
         return self.metric == "cosine" or bool(self.get("normalize")) or of_preset
 
     @property
+    def scored(self) -> bool:
+        """Whether scores take the place of distances."""
+        return self.world.judged is not None and bool(self.world.judged.scores)
+
+    @property
     def similar(self) -> bool:
         """Whether there may be filters by similarity."""
-        return self.metric in ("cosine", "dot") and self.emit != "pairs" and self.mode == "filtered"
+        return (self.metric in ("cosine", "dot") or self.scored) and self.emit != "pairs" and self.mode == "filtered"
 
     @property
     def labelled(self) -> bool:
@@ -176,7 +192,7 @@ def _within(drawing: Drawing) -> Any:
 def _of_filters(drawing: Drawing, *values: float) -> float | None:
     if not drawing.similar:
         return None
-    if drawing.metric == "cosine":
+    if drawing.metric == "cosine" or drawing.scored:
         return drawing.now_and_then(0.35, *values)
     return drawing.now_and_then(0.35, *(round(value * drawing.distance(0.5), 3) for value in values))
 
@@ -196,6 +212,8 @@ def _negatives(drawing: Drawing) -> int | None:
 def _band(drawing: Drawing) -> str | None:
     if drawing.emit == "pairs":
         return "any" if drawing.mode == "epsilon" else drawing.one_of(None, "violating", "any")
+    if drawing.scored:
+        return drawing.one_of(None, None, "any", "hard", "beyond")
     return drawing.one_of(
         None, None, "semi-hard", "semihard", "semi_hard", "hard", "violating", "easy", "any", "beyond"
     )
@@ -210,7 +228,7 @@ def _group_rule(drawing: Drawing) -> str | None:
 
 
 def _scores(drawing: Drawing) -> str | None:
-    if drawing.emit != "tuples":
+    if drawing.emit != "tuples" or drawing.scored:
         return None
     if drawing.metric in ("cosine", "dot"):
         return drawing.one_of(None, "similarity", "none", "negative-distance")
@@ -222,18 +240,21 @@ def _dims(drawing: Drawing) -> int | None:
     return drawing.now_and_then(0.15, 1, min(3, width), width)
 
 
+def _never_pairs(world: World) -> bool:
+    """Whether a world is never mined for pairs of one label."""
+    return world.corpus is not None or world.run is not None or world.judged is not None
+
+
 def _emit(drawing: Drawing) -> str | None:
     if drawing.mode in ("epsilon", "far pairs"):
         return "pairs"
     if drawing.get("preset") in ("multi-similarity", "pair-margin"):
         return None
+    if drawing.get("buckets"):
+        return drawing.one_of(None, "triplets")
     if drawing.get("preset") or drawing.mode == "filtered":
         return drawing.one_of(None, None, "tuples")
-    pairs = (
-        []
-        if drawing.way == "window" or drawing.world.corpus is not None or drawing.world.run is not None
-        else ["pairs", "pairs"]
-    )
+    pairs = [] if drawing.way == "window" or _never_pairs(drawing.world) else ["pairs", "pairs"]
     return drawing.one_of(None, "triplets", "triplets", "tuples", *pairs)
 
 
@@ -242,7 +263,7 @@ def _metric(drawing: Drawing) -> str | None:
         return None
     if drawing.mode == "epsilon":
         return None
-    if drawing.mode == "filtered":
+    if drawing.mode == "filtered" and not drawing.scored:
         return drawing.one_of(None, "cosine", "dot")
     others = () if drawing.emit == "pairs" else ("sqeuclidean", "dot")
     return drawing.one_of(None, "cosine", "euclidean", *others)
@@ -252,8 +273,8 @@ def _pick(drawing: Drawing) -> str | None:
     if drawing.emit == "pairs" or drawing.mode in ("preset", "farthest") or drawing.rng.random() > 0.3:
         return drawing.one_of(None, "nearest")
     width = drawing.world.queries.vectors[:, : drawing.get("dims")].shape[1]
-    weighs = drawing.unit and width > 2
-    ambiguous = drawing.metric in ("cosine", "dot")
+    weighs = drawing.unit and width > 2 and not drawing.scored
+    ambiguous = drawing.metric in ("cosine", "dot") or drawing.scored
     return drawing.one_of("random", *(["weighted"] if weighs else []), *(["simans"] if ambiguous else []))
 
 
@@ -275,8 +296,9 @@ BOUNDED = ("nv-retriever", "nv-retriever-margin", "nv-retriever-abs", "nv-retrie
 def _preset(drawing: Drawing) -> str | None:
     if drawing.mode != "preset":
         return None
-    no_pairs = drawing.way == "window" or drawing.world.corpus is not None or drawing.world.run is not None
-    pairs = [] if no_pairs else ["multi-similarity", "pair-margin"]
+    if drawing.world.judged is not None:
+        return drawing.one_of("easy-positive", "cornstack", *BOUNDED, *RANKED)
+    pairs = [] if drawing.way == "window" or _never_pairs(drawing.world) else ["multi-similarity", "pair-margin"]
     ranks = [] if drawing.way == "window" else ["cornstack"]
     return drawing.one_of("easy-positive", "batch-hard", "facenet", "tfa", *BOUNDED, *RANKED, *ranks, *pairs)
 
@@ -293,8 +315,11 @@ def _positives_per_anchor(drawing: Drawing) -> int | None:
 
 
 def _positive_similarity(drawing: Drawing, *shares: float) -> float | None:
-    if drawing.metric not in ("cosine", "dot") or drawing.emit == "lists" or drawing.rng.random() > 0.12:
+    ranked = drawing.metric in ("cosine", "dot") or drawing.scored
+    if not ranked or drawing.emit == "lists" or drawing.rng.random() > 0.12:
         return None
+    if drawing.scored:
+        return round(0.5 - float(drawing.one_of(*shares)), 3)
     found = drawing.distances()
     x = float(found[int(drawing.one_of(*shares) * (found.size - 1))])
     return round(1 - x, 3) if drawing.metric == "cosine" else -x
@@ -307,7 +332,8 @@ def _absolute_margin(drawing: Drawing) -> float | None:
 
 def _guide(drawing: Drawing) -> str | None:
     filtered = any(drawing.get(name) is not None for name in FILTERS)
-    return "guide" if filtered and drawing.way != "window" and drawing.world.queries.guide is not None else None
+    filtered &= drawing.way != "window" and not drawing.scored
+    return "guide" if filtered and drawing.world.queries.guide is not None else None
 
 
 def _anchors(drawing: Drawing) -> Any:
@@ -323,7 +349,7 @@ def _cap(drawing: Drawing, *values: int) -> int | None:
 
 
 def _order(drawing: Drawing) -> str | None:
-    stays = drawing.way == "window" or (drawing.get("max_uses") and drawing.emit == "tuples")
+    stays = drawing.way == "window" or (drawing.get("max_uses") and drawing.emit == "tuples") or drawing.get("buckets")
     return drawing.one_of(None, "anchor", *([] if stays else ["shuffled"]))
 
 
@@ -368,6 +394,8 @@ def _negatives_at(drawing: Drawing) -> str | None:
 
 def _alone(drawing: Drawing) -> bool:
     """Whether there can be one teacher only."""
+    if drawing.world.judged is not None:
+        return True
     barred = ("max_uses", "anchor_where", "candidate_where", "draw_weights")
     alone = drawing.way == "window" or drawing.emit in ("pairs", "lists") or drawing.mode in ("preset", "farthest")
     return alone or any(drawing.get(name) is not None for name in barred)
@@ -387,6 +415,23 @@ def _embedding(drawing: Drawing) -> Any:
     if not width:
         return None
     return "embedding" if alone or weighted else drawing.one_of("embedding", ("embedding", "guide"))
+
+
+def _buckets(drawing: Drawing) -> int | None:
+    judged = drawing.world.judged
+    return None if judged is None or len(judged.scores) > 1 else drawing.now_and_then(0.3, 2, 3, 4, 10)
+
+
+def _by(drawing: Drawing) -> str | None:
+    """The formula of the scores, or what rows are hard by."""
+    judged = drawing.world.judged
+    if judged is None:
+        return None
+    if drawing.get("buckets"):
+        losses = drawing.get("margin") is not None or (drawing.metric == "cosine" and drawing.world.corpus is None)
+        return drawing.one_of(None, "rank", "similarity", *(["loss"] if losses else []))
+    formulas = [(), (*OF_ONE,), (*OF_TWO,)][len(judged.scores)]
+    return drawing.one_of(*formulas) if formulas else None
 
 
 FILTERS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
@@ -410,7 +455,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "within_top": _within_top,
     "simans_a": lambda d: _of_simans(d, 0.5, 30.0),
     "simans_b": lambda d: _of_simans(d, 0.1, -0.3),
-    "draw_weights": lambda d: _of_simans(d, True),
+    "draw_weights": lambda d: None if d.scored else _of_simans(d, True),
     "fallback": lambda d: d.one_of("farthest", "none") if d.mode == "farthest" and d.emit != "pairs" else None,
     "epsilon": lambda d: d.one_of(0.05, 0.1, 0.5) if d.mode == "epsilon" else None,
     "positive_margin": lambda d: d.distance(0.1, 0.3) if d.mode == "far pairs" else None,
@@ -436,7 +481,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "anchors_per_label": lambda d: d.now_and_then(0.12, 1, 2, 4) if d.labelled and d.way != "window" else None,
     "negatives_per_anchor": lambda d: d.now_and_then(0.2, 1, 3) if d.emit == "triplets" else None,
     "max_per_negative_label": lambda d: _cap(d, 1, 2) if d.labelled else None,
-    "max_uses": lambda d: _cap(d, 1, 2, 5) if d.way != "window" else None,
+    "max_uses": lambda d: _cap(d, 1, 2, 5) if d.way != "window" and not d.get("buckets") else None,
     "loss": lambda d: d.one_of(None, "contrastive") if d.emit == "pairs" else d.one_of("triplet", "triplet-soft"),
     "swap": lambda d: d.now_and_then(0.2, True) if d.emit == "triplets" and d.get("margin") else None,
     "short_rows": lambda d: d.one_of(None, "keep", "drop") if d.emit != "pairs" else None,
@@ -458,6 +503,12 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "embedding": _embedding,
     "candidates_as": lambda d: None if d.world.run is None else d.one_of(None, "only", *([] if _alone(d) else ["too"])),
     "teachers": lambda d: d.one_of(None, "union", "all", "majority") if taught(d) else None,
+}
+# Of `select` alone, for worlds of which a judge says something; buckets are drawn before all others, formulas last.
+OF_LISTS: dict[str, Callable[[Drawing], Any]] = {
+    "buckets": _buckets,
+    "missing_scores": lambda d: d.one_of(None, *["drop"] * 5) if d.scored else None,
+    "by": _by,
 }
 
 
@@ -490,13 +541,15 @@ def drawing_for(rng: Random, world: World) -> Drawing:
     if by_id and world.queries.ids is None:
         ways = ["arrays"]
     way = str(rng.choice(ways))
+    if world.judged is not None:
+        return Drawing(rng, world, "tables", str(rng.choice(["plain", "filtered", "filtered", "preset"])))
     modes = MODES + (OF_PAIRS if way != "window" and world.corpus is None and world.run is None else ())
     return Drawing(rng, world, way, str(rng.choice(modes)))
 
 
 def draw_options(drawing: Drawing) -> dict[str, Any]:
-    """One value for each option of RULES that is not left at its default."""
-    for name, draw in RULES.items():
+    """One value for each option of RULES, and of OF_LISTS for lists, that is not left at its default."""
+    for name, draw in {"buckets": _buckets, **RULES, **OF_LISTS}.items():
         value = draw(drawing)
         if value is not None:
             drawing.options[name] = value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from judged import Judged, draw_judged
 
 Vectors = np.ndarray[Any, Any]
 Pairs = tuple[tuple[int, int], ...]
@@ -60,6 +61,7 @@ class World:
     excluded_rows: tuple[int, ...] | None = None
     unknown_ids: bool = False  # the lists name an id more that no row has
     run: Pairs | None = None  # candidates from elsewhere, the first of each row first
+    judged: Judged | None = None  # what is said of lists, which are mined then, and chosen from
 
     @property
     def candidates(self) -> Side:
@@ -101,6 +103,7 @@ class World:
             excluded=moved(self.excluded) or None,
             excluded_rows=listed or None,
             run=moved(self.run),
+            judged=None if self.judged is None else self.judged.moved(left, right),
             **side,
         )
 
@@ -338,6 +341,8 @@ def draw_world(rng: Random, large: float = 0.05) -> World:
         corpus = _side(rng, rows, said, 2 * (n + asked))
     pairs = _pairs(rng, asked or n, n, float(rng.choice([0.3, 1.0, 3.0]))) if known else None
     excludes, leaves_out = rng.random() < 0.25, rng.random() < 0.15 and (ids or not asked)
+    run = _pairs(rng, asked or n, n, float(rng.choice([2.0, 8.0]))) if rng.random() < 0.12 else None
+    judged = rng.random() < 0.2 and run is None and (ids or not (known or excludes))
     return World(
         kind=f"{kind}, {dtype}",
         queries=queries,
@@ -347,5 +352,6 @@ def draw_world(rng: Random, large: float = 0.05) -> World:
         excluded=_pairs(rng, asked or n, n, 1.0) if excludes else None,
         excluded_rows=(tuple(np.flatnonzero(rng.random(asked or n) < 0.15).tolist()) or None) if leaves_out else None,
         unknown_ids=bool(ids) and rng.random() < 0.1,
-        run=_pairs(rng, asked or n, n, float(rng.choice([2.0, 8.0]))) if rng.random() < 0.12 else None,
+        run=run,
+        judged=draw_judged(rng, asked or n, n) if judged else None,
     )

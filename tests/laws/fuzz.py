@@ -18,9 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from assertions import first_difference
-from drawn_options import HOW, Drawing, draw_options, drawing_for, taught
+from drawn_options import HOW, OF_LISTS, Drawing, draw_options, drawing_for, taught
 from drawn_worlds import Side, World, draw_world
-from oracle import Answer, answer_of
+from judged import Judge
+from oracle import Answer, answer_of, judge_of
 from support import always_turned
 
 from minestream.config.keywords import SelectOptions
@@ -99,6 +100,8 @@ def _run(drawing: Drawing) -> Options:
         "tables": ("file", "parquet", *listed) if late else ("batches", "batches", "file", "parquet", *listed),
         "window": ("batches", "miner", "miner", "file"),
     }
+    if drawing.world.judged is not None:
+        ways["tables"] = ("lists",)
     return how | {
         "into": drawing.one_of(*ways[drawing.way]),
         "cut": drawing.one_of(*CUTS),
@@ -187,7 +190,8 @@ def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, i
     """What the product gives, and its counts where it tells them."""
     world, into, rows = case.world, run["into"], run["cut"]
     how = {name: value for name, value in run.items() if name in HOW}
-    given = {**case.options, **lists_of(world), **how}
+    options = {name: value for name, value in case.options.items() if name not in OF_LISTS}
+    given = {**options, **lists_of(world), **how}
     if into == "arrays":
         return _mined_arrays(world, given)
     table = cut(table_of(world.queries), rows)
@@ -204,15 +208,22 @@ def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, i
         source = folder / "in.parquet"
         pq.write_table(table, source, row_group_size=rows)
     if into == "lists":
-        return _selected(table, given, folder)
+        given |= {name: value for name, value in case.options.items() if name in OF_LISTS}
+        return _selected(table, given, folder, judge_of(world, {"metric": "cosine", **case.options}))
     report = mine(source, folder / "out.parquet", progress="none", overwrite=True, **given)
     return pq.read_table(folder / "out.parquet"), report.stats.answer()
 
 
-def _selected(table: pa.Table, given: Options, folder: Path) -> tuple[pa.Table, dict[str, int]]:
+def _selected(
+    table: pa.Table, given: Options, folder: Path, judge: Judge | None
+) -> tuple[pa.Table, dict[str, int]]:  # fmt: skip
     """What the lists of everything give: they are mined by what decides what stands in them, and chosen from."""
+    said = {name: given.pop(name) for name in OF_LISTS if name in given} | ({} if judge is None else judge.tables())
+    if "verdicts" in said:
+        said["qrels_out"] = folder / "qrels.parquet"
     tables = {name: given.pop(name) for name in ("corpus", "qrels", "exclude", "exclude_rows") if name in given}
-    config, *_ = split_options(given | {name: name for name in tables})
+    asked = {name: value for name, value in given.items() if name in FIXED or name == "preset"}
+    config, *_ = split_options(asked | {"band": "any"} | {name: name for name in tables})
     fixed = {name: getattr(config, name) for name in FIXED if name in OPTION_FIELDS and name not in tables}
     how = {name: given.pop(name) for name in HOW if name in given and name != "threads"}
     mine(
@@ -222,7 +233,7 @@ def _selected(table: pa.Table, given: Options, folder: Path) -> tuple[pa.Table, 
     chosen = {name: value for name, value in given.items() if name in (*SelectOptions.__annotations__, "scores")}
     report = select(
         folder / "lists.parquet", folder / "out.parquet", source=table, progress="none", overwrite=True,
-        undecided="error", **tables, **chosen,
+        undecided="error", **tables, **chosen, **said,
     )  # fmt: skip
     return pq.read_table(folder / "out.parquet"), report.stats.answer()
 
@@ -291,6 +302,12 @@ def _check_run(case: Case, run: Options, answer: Answer, folder: Path) -> Found:
     difference = first_difference(answer.columns, table)
     if difference or counts not in (None, answer.counts):
         return Found("different", f"{difference} (counts {counts}, expected {answer.counts})", "rows")
+    if answer.known is not None:
+        names = ("query_id", "positive_id", "promoted")
+        columns = (pq.read_table(folder / "qrels.parquet")[name].to_pylist() for name in names)
+        known = sorted(zip(*columns, strict=True))
+        if known != sorted(answer.known):
+            return Found("different", f"positives {known}, expected {sorted(answer.known)}", "positives")
     if run.get("both_directions") and run["into"] in ("file", "parquet"):
         answer = answer_of(case.world.turned(), case.options | {"arrays": False}, case.way)
         difference = first_difference(answer.columns, pq.read_table(folder / "out.back.parquet"))
@@ -313,6 +330,8 @@ def smaller(case: Case) -> Iterator[Case]:
                 yield replace(case, world=world.only(rows, of_corpus))
     for name in case.options:
         yield replace(case, options={key: value for key, value in case.options.items() if key != name})
+    if world.judged is not None:
+        yield from (replace(case, world=replace(world, judged=judged)) for judged in world.judged.smaller())
     for name in ("known", "grades", "excluded", "excluded_rows", "run"):
         values = getattr(world, name)
         if values is not None:

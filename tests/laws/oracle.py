@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from drawn_worlds import Pairs, Side, Vectors, World
+from judged import HARD_BY, Judge, buckets_of
 
 from minestream import reference
 
@@ -54,6 +55,12 @@ PASSED_ON = (
     "max_per_negative_label", "max_uses", "swap", "order", "float64", "unlabeled", "shared_ids", "negatives_at",
 )  # fmt: skip
 
+OF_LISTS = {
+    "metric", "normalize", "drop_duplicates_within", "drop_duplicates_of", "group_rule", "unlabeled", "shared_ids",
+    "negatives_at", "anchors", "anchors_per_label", "seed", "takes_part", "ids", "labels", "groups", "levels", "corpus",
+    "corpus_takes_part", "corpus_ids", "corpus_labels", "corpus_groups", "corpus_levels", "known_positives", "excluded",
+}  # fmt: skip
+
 
 @dataclass
 class Answer:
@@ -67,6 +74,7 @@ class Answer:
     must: list[str] = field(default_factory=list)
     may: list[str] = field(default_factory=list)
     unsaid: bool = False
+    known: list[tuple[Any, Any, bool]] | None = None  # all positives behind verdicts, and which of them are new
 
 
 def resolved(options: Mapping[str, Any], world: World) -> dict[str, Any]:
@@ -78,7 +86,8 @@ def resolved(options: Mapping[str, Any], world: World) -> dict[str, Any]:
     listed, two_tables = world.known is not None, world.corpus is not None
     pairs, tuples = given.get("emit") == "pairs", given.get("emit") == "tuples"
     metric = given.setdefault("metric", "cosine")
-    given["band"] = given["band"] or ("any" if listed else "violating" if pairs else "semi-hard")
+    scored = world.judged is not None and bool(world.judged.scores)
+    given["band"] = given["band"] or ("any" if listed or scored else "violating" if pairs else "semi-hard")
     needs_margin = given["band"] in ("semi-hard", "violating", "easy")
     margin = (0.5 if pairs else 0.2) if metric == "cosine" and (needs_margin or not two_tables) else None
     defaults: dict[str, Any] = {
@@ -246,18 +255,51 @@ def answer_of(world: World, options: Mapping[str, Any], way: str) -> Answer:
     refuse_little(answer, keywords)
     if way == "arrays" and any(nothing_but_nulls(side) for side in (own.side, other.side)):
         answer.may.append("a list of nothing but None has no type")
+    judge = judge_of(world, given)
+    if judge is not None:
+        keywords["verdicts"] = judge.verdicts((own.row_of, other.row_of))
+        keywords["score"] = judge.score if judge.said.scores else None
     try:
         found = reference.mine(own.side.vectors, **keywords)
     except ValueError as error:
         answer.must.append(f"the reference: {error}")
         return answer
+    if judge is not None and judge.missed and given.get("missing_scores", "error") == "error":
+        answer.must.append("no score")
     if not found.counts["anchors"] or given.get("anchors") is not None:
         answer.may.append("no anchor has a positive")
     columns = found.columns
     if split:
         columns = {name.replace("query_", "anchor_"): values for name, values in columns.items()}
-    answer.columns, answer.counts = with_carried(columns, world, given.get("carry", ())), found.counts
+    columns = with_carried(columns, world, given.get("carry", ()))
+    columns |= {name: columns.pop(name) for name in ("score_ap", "score_an") if name in columns}  # the last
+    if given.get("buckets"):
+        by = given.get("by")
+        columns["bucket"] = buckets_of(columns, given["buckets"], by if by in HARD_BY else "rank")
+    answer.columns, answer.counts = columns, found.counts
+    if judge is not None and judge.said.verdicts is not None:
+        answer.known = known_positives(own, other, keywords)
     return answer
+
+
+def judge_of(world: World, given: Mapping[str, Any]) -> Judge | None:
+    """What is said of the lists of a world."""
+    if world.judged is None:
+        return None
+    names = world.queries.ids, world.candidates.ids
+    return Judge(world.judged, names, None if given.get("by") in HARD_BY else given.get("by"), given["metric"])
+
+
+def known_positives(own: Table, other: Table, keywords: Mapping[str, Any]) -> list[tuple[Any, Any, bool]]:
+    """All positives of all anchors, by name, and whether a verdict made them so."""
+    about = {name: value for name, value in keywords.items() if name in OF_LISTS}
+    before, after = (
+        reference.mine(own.side.vectors, emit="lists", positives="all", band="any", verdicts=verdicts, **about).columns
+        for verdicts in (None, keywords["verdicts"])
+    )
+    anchors = next(before[name] for name in ("query_row", "anchor_row") if name in before)
+    rows = zip(anchors, before["positive_rows"], after["positive_rows"], strict=True)
+    return [(own.named(a), other.named(b), b not in old) for a, old, new in rows for b in new]
 
 
 def keywords_of(

@@ -11,9 +11,11 @@ from typing import Any
 import fuzz
 import numpy as np
 import pytest
-from drawn_options import HOW, NOT_DRAWN, RULES
+from drawn_options import HOW, NOT_DRAWN, NOT_DRAWN_OF_LISTS, OF_LISTS, RULES
 from drawn_worlds import KINDS, Side, World
+from judged import HARD_BY, OF_ONE, OF_TWO
 
+from minestream.config.commands import Selecting, own_options
 from minestream.config.resolve import OPTION_FIELDS
 
 LARGEST_SHARE_REFUSED = 0.15  # over many worlds; about 0.09 are
@@ -50,6 +52,7 @@ def most_refused(worlds: int) -> float:
 def test_every_option_is_drawn_or_said_not_to_concern_rows() -> None:
     named = [*RULES, *HOW, *NOT_DRAWN]
     assert sorted(named) == sorted(OPTION_FIELDS), "say in drawn_options.py how a new option is drawn, or why not"
+    assert sorted([*OF_LISTS, *NOT_DRAWN_OF_LISTS]) == sorted(own_options(Selecting))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +67,8 @@ def drawn() -> dict[str, set[Any]]:
 
 
 def test_every_drawer_draws(drawn: dict[str, set[Any]]) -> None:
-    assert {*RULES, *HOW} - {*drawn} == set()
+    assert {*RULES, *HOW, *OF_LISTS} - {*drawn} == set()
+    assert {*OF_ONE, *OF_TWO, *HARD_BY} - drawn["by"] == {None}
 
 
 def test_every_choice_of_an_option_is_drawn(drawn: dict[str, set[Any]]) -> None:
