@@ -161,39 +161,55 @@ def weighted_reach(dimension: int, key: float) -> float:
 
 
 @kernel(inline=True)
-def _sift(order: np.ndarray, key: np.ndarray, rank: np.ndarray, at: int, count: int) -> None:
+def _before(one: int, other: int, key: np.ndarray, slot: np.ndarray, rank: np.ndarray) -> bool:
+    """Whether one entry comes before another by (key, rank)."""
+    return key[one] < key[other] or (key[one] == key[other] and rank[slot[one]] < rank[slot[other]])
+
+
+@kernel(inline=True)
+def _sift(entries: np.ndarray, key: np.ndarray, slot: np.ndarray, rank: np.ndarray, at: int, count: int) -> None:
     """Let an entry of a heap of `count`, whose first is the last by (key, rank), sink to where it belongs."""
-    entry = order[at]
+    entry = entries[at]
     while 2 * at + 1 < count:
         child = 2 * at + 1
-        if child + 1 < count:
-            a, b = order[child], order[child + 1]
-            child += 1 if key[a] < key[b] or (key[a] == key[b] and rank[a] < rank[b]) else 0
-        below = order[child]
-        if not (key[entry] < key[below] or (key[entry] == key[below] and rank[entry] < rank[below])):
+        if child + 1 < count and _before(entries[child], entries[child + 1], key, slot, rank):
+            child += 1
+        if not _before(entry, entries[child], key, slot, rank):
             break
-        order[at] = below
+        entries[at] = entries[child]
         at = child
-    order[at] = entry
+    entries[at] = entry
 
 
 @kernel
-def sort_runs(start: np.ndarray, key: np.ndarray, rank: np.ndarray, out_order: np.ndarray) -> None:
-    """The order of m entries by (key, rank) within each run, int64[m]. Cost: m times the logarithm of a run's length.
+def least_of_runs(
+    start: np.ndarray, key: np.ndarray, slot: np.ndarray, rank: np.ndarray, most: int, out_entry: np.ndarray
+) -> int:
+    """The first `most` entries of each run by (key, rank), in this order, run after run; returns how many there are.
+
+    Cost: a comparison an entry, and for the few that are among the first so far the logarithm of `most`.
 
     Parameters
     ----------
     start : int64[runs + 1]
     key : uint64[m] or float64[m]
-    rank : int64[m]
+    slot : int32[m], into rank int64[n]
+    out_entry : int64[m], filled from its beginning
     """
+    to = 0
     for run in range(start.size - 1):
         first, end = start[run], start[run + 1]
-        own = out_order[first:end]
-        for e in range(first, end):
-            own[e - first] = e
+        own = out_entry[to : to + min(most, end - first)]
+        for e in range(own.size):
+            own[e] = first + e
         for at in range(own.size // 2 - 1, -1, -1):
-            _sift(own, key, rank, at, own.size)
+            _sift(own, key, slot, rank, at, own.size)
+        for e in range(first + own.size, end):
+            if _before(e, own[0], key, slot, rank):
+                own[0] = e
+                _sift(own, key, slot, rank, 0, own.size)
         for last in range(own.size - 1, 0, -1):
             own[0], own[last] = own[last], own[0]
-            _sift(own, key, rank, 0, last)
+            _sift(own, key, slot, rank, 0, last)
+        to += own.size
+    return to

@@ -37,7 +37,7 @@ def _look(
         b, x = entries.slot[e], entries.x[e]
         if x > pairs.high[pair]:
             break
-        if rule.pick == NEAREST and rule.take and best.found[pair] == best.key.shape[1]:
+        if rule.pick == NEAREST and best.found[pair] == best.key.shape[1]:
             break
         kind = relation(rows, a, b)
         if kind != rule.wanted:

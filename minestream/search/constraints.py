@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.kernels.draw import draws, log_draws, sort_runs, weighted_keys
+from minestream.kernels.draw import draws, least_of_runs, log_draws, weighted_keys
 from minestream.kernels.types import FARTHEST, NEAREST, RANDOM, WEIGHTED, Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.results import Found, groups_of, joined, patched, sub_pairs
@@ -214,7 +214,7 @@ def _drawn(
     loaded: Dataset, pairs: Pairs, rule: Rule, pair: NDArray[np.int64], slot: NDArray[np.int32], x: Floats,
     log_weights: Floats | None,
 ) -> NDArray[np.int64]:  # fmt: skip
-    """The entries that may be drawn, each pair's in the order of the draws."""
+    """The entries that are drawn, each pair's in the order of the draws."""
     draw = np.empty(pair.size, np.uint64)
     draws(pairs.prefix[pair], loaded.rows.draw_key[slot], draw)
     key: NDArray[Any] = draw
@@ -225,9 +225,9 @@ def _drawn(
     elif log_weights is not None:
         log_draws(draw, key)
         key -= log_weights
-    order = np.empty(pair.size, np.int64)
-    sort_runs(np.append(ragged.runs(pair), pair.size), key, loaded.rows.rank[slot], order)
-    return order[key[order] < np.inf] if rule.pick == WEIGHTED else order
+    runs, entry = np.append(ragged.runs(pair), pair.size), np.empty(pair.size, np.int64)
+    entry = entry[: least_of_runs(runs, key, slot, loaded.rows.rank, rule.take, entry)]
+    return entry[key[entry] < np.inf] if rule.pick == WEIGHTED else entry
 
 
 def _capped(loaded: Dataset, most: int, pair: NDArray[np.int64], slot: NDArray[np.int32]) -> NDArray[np.bool_]:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels import listed
-from minestream.kernels.types import IGNORE, WITHIN, Pairs, Problem, Rule, Strip
+from minestream.kernels.types import IGNORE, NEAREST, WITHIN, Pairs, Problem, Rule, Strip
 from minestream.search.context import Lists, SearchContext
-from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
+from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sorted_of, sub_pairs
 from minestream.system import ragged
 
 TASK_ANCHORS = 64
@@ -49,7 +49,9 @@ def _of_strip(setting: SearchContext, lists: Lists, anchors: NDArray[np.int32], 
     loaded = setting.loaded
     first, end = lists.bounds(anchors)
     capacity = rule.take + rule.skip if rule.take else int((end - first).max(initial=0))
-    problem = Problem(loaded.rows, rule, pairs, empty_best(rule, pairs.positive.size, capacity))
+    in_order = rule.pick == NEAREST and rule.take > 0  # as lists are: what is offered is only appended
+    looked = rule._replace(take=0) if in_order else rule
+    problem = Problem(loaded.rows, looked, pairs, empty_best(rule, pairs.positive.size, capacity))
     vectors, at = np.empty((0, loaded.store.dimension)), NO_LISTS
     positives = vectors
     if rule.positive_duplicates == WITHIN:
@@ -64,4 +66,4 @@ def _of_strip(setting: SearchContext, lists: Lists, anchors: NDArray[np.int32], 
         problem, strip, listed.Entries(first, end, lists.slot, lists.x, *alike), vectors, at, loaded.store.dimension
     )
     count_tally(setting.effort, problem.best.tally, rule.wanted)
-    return found_of(rule, loaded.rows.rank, problem.best)
+    return sorted_of(rule, problem.best) if in_order else found_of(rule, loaded.rows.rank, problem.best)

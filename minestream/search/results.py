@@ -91,13 +91,18 @@ def joined(parts: Sequence[Found]) -> Found:
 
 def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
     """The answers in bounded lists, which this sorts, in the pick's order."""
-    filled = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
     if rule.take == 0:
-        pair, entry = np.nonzero(filled)
+        pair, entry = np.nonzero(_filled(best))
         order = np.lexsort((rank[best.slot[pair, entry]], best.key[pair, entry], pair))
         pair, entry = pair[order], entry[order]
         return Found(ragged.grouped(pair, best.found.size), best.slot[pair, entry], best.x[pair, entry], best.nearer)
     sort_lists(rank, best)
+    return sorted_of(rule, best)
+
+
+def sorted_of(rule: Rule, best: Best) -> Found:
+    """The answers in bounded lists that are in the pick's order."""
+    filled = _filled(best)
     if best.near_key.shape[1]:
         for near in range(best.near_key.shape[1]):
             listed = near < best.near_count
@@ -107,6 +112,11 @@ def found_of(rule: Rule, rank: NDArray[np.int64], best: Best) -> Found:
         filled[:, : rule.skip] = False
         filled[:, rule.skip + rule.take :] = False
     return Found(ragged.starts(filled.sum(axis=1)), best.slot[filled], best.x[filled], best.nearer)
+
+
+def _filled(best: Best) -> NDArray[np.bool_]:
+    filled: NDArray[np.bool_] = np.arange(best.key.shape[1])[None, :] < best.found[:, None]
+    return filled
 
 
 def taken_of(

@@ -17,7 +17,7 @@ from minestream.search.context import SearchContext
 from minestream.search.drawn import draws_decide, search_draws
 from minestream.search.listed import search_lists
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs
-from minestream.search.sweep import Sweeping
+from minestream.search.swept import search_swept
 from minestream.search.windows import search_windows
 from minestream.search.work import search_work
 
@@ -57,10 +57,7 @@ def search(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: P
     if draws_decide(setting, pairs, rule):
         yield from search_draws(setting, groups, pairs, rule)
         return
-    sweeping = Sweeping(setting, groups, pairs, rule)
-    for group in sweeping.run():
-        sweeping.report()
-        yield sweeping.answers(group)
+    yield from search_swept(setting, groups, pairs, rule)
 
 
 def search_once(setting: SearchContext, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:

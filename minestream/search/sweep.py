@@ -28,7 +28,6 @@ from minestream.kernels.types import (
     TALLIES,
     WEIGHTED,
     WITHIN,
-    Best,
     Pairs,
     Problem,
     Rule,
@@ -41,7 +40,7 @@ from minestream.search.results import Found, count_tally, empty_best, found_of, 
 from minestream.search.screens import Codes, packed, worth_changing
 from minestream.search.work import partners, search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, slices
+from minestream.system.threads import ahead, mapped, slices
 
 AROUND_ROWS = 1_024  # candidates that the probe looks at, around each anchor, at most; and AROUND_SHARE of all there
 AROUND_SHARE, AROUND_LENGTHS = 0.06, 8  # are, or as many as are looked for so many times
@@ -474,16 +473,15 @@ class Sweeping:
         """The answers of a group, in the order of its pairs."""
         lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
         _, pair = ragged.take(self.pairs.start, lanes)
-        rank = self.loaded.rows.rank
         if self.rule.take:  # the lists are copied few at a time
-            return joined([found_of(self.rule, rank, self._best_of(some)) for some in groups_of(pair, ANSWERED_PAIRS)])
+            return joined(list(mapped(self._found_of, groups_of(pair, ANSWERED_PAIRS), self.threads)))
         pieces, self.taken[group] = self.taken[group], []
-        return taken_of(rank, pair, pieces, self.best.nearer[pair])
+        return taken_of(self.loaded.rows.rank, pair, pieces, self.best.nearer[pair])
 
-    def _best_of(self, pair: NDArray[np.int64]) -> Best:
-        """The lists of some pairs."""
+    def _found_of(self, pair: NDArray[np.int64]) -> Found:
+        """The answers of some pairs, from a copy of their lists."""
         fields = {name: field[pair] for name, field in self.best._asdict().items() if name != "tally"}
-        return self.best._replace(**fields)
+        return found_of(self.rule, self.loaded.rows.rank, self.best._replace(**fields))
 
     def report(self) -> None:
         """Add the counters since the last report to the effort; those of tiles only where stages are timed."""
