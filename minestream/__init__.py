@@ -39,11 +39,10 @@ if TYPE_CHECKING:
     from minestream.mining.batches import mine_batches, mine_pipe
     from minestream.mining.merge import merge
     from minestream.mining.pipeline import mine
-    from minestream.mining.select.run import select
+    from minestream.mining.select.run import refilter, select
     from minestream.mining.stream.miner import Miner
     from minestream.outputs.sample import sample
     from minestream.outputs.trainers.export import export
-    from minestream.outputs.trainers.refilter import refilter
     from minestream.system.stats import Report
 
 __version__ = VERSION
@@ -77,11 +76,10 @@ _HOMES = {
     "minestream.mining.batches": ("mine_batches", "mine_pipe"),
     "minestream.mining.merge": ("merge",),
     "minestream.mining.pipeline": ("mine",),
-    "minestream.mining.select.run": ("select",),
+    "minestream.mining.select.run": ("refilter", "select"),
     "minestream.mining.stream.miner": ("Miner",),
     "minestream.outputs.sample": ("sample",),
     "minestream.outputs.trainers.export": ("export",),
-    "minestream.outputs.trainers.refilter": ("refilter",),
     "minestream.system.stats": ("Report",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

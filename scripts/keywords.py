@@ -38,6 +38,15 @@ ROLES = {"where", "anchor_where", "candidate_where", "negatives_at"}
 COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry", "vectors", "labels", "vector_type"}
 TEACHING = {"teachers", "embedding_table"}
 HOW = {"memory", "scratch", "threads", "progress"}
+SELECTED = (
+    FINISHING | WRITING - {"dry_run"} | HOW
+    | {"preset", "carry", "margin", "band", "negatives", "pick", "skip", "within_top", "simans_a", "simans_b",
+       "draw_weights", "positives", "positives_per_anchor", "keep_duplicate_positives", "seed", "max_similarity",
+       "min_similarity", "absolute_margin", "relative_margin", "reference", "guide", "anchors",
+       "anchors_per_label", "negatives_per_anchor", "max_per_negative_label", "emit", "loss", "swap", "short_rows",
+       "float64", "max_rows", "min_positive_similarity", "max_positive_similarity", "max_positive_rank",
+       "rank_positives"}
+)  # fmt: skip
 # What each takes; of the rest it says, when it is given, why it is not taken.
 TAKES: dict[str, tuple[str, set[str]]] = {
     "MineOptions": ("mine", EVERY),
@@ -78,16 +87,8 @@ TAKES: dict[str, tuple[str, set[str]]] = {
          "on_duplicate_ids"}
         | HOW | HIDDEN,
     ),
-    "SelectOptions": (
-        "select",
-        FINISHING | WRITING - {"dry_run"} | HOW
-        | {"preset", "carry", "margin", "band", "negatives", "pick", "skip", "within_top", "simans_a", "simans_b",
-           "draw_weights", "positives", "positives_per_anchor", "keep_duplicate_positives", "seed", "max_similarity",
-           "min_similarity", "absolute_margin", "relative_margin", "reference", "guide", "anchors",
-           "anchors_per_label", "negatives_per_anchor", "max_per_negative_label", "emit", "loss", "swap", "short_rows",
-           "float64", "max_rows", "min_positive_similarity", "max_positive_similarity", "max_positive_rank",
-           "rank_positives"},
-    ),
+    "SelectOptions": ("select", SELECTED),
+    "RefilterOptions": ("refilter", SELECTED - {"negatives"}),
     "ComposeOptions": (
         "batch",
         COLUMNS - {"version_column", "carry"} | HOW | PAIRS | HIDDEN

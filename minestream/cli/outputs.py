@@ -42,7 +42,7 @@ def refilter(mined: str, out: str, as_json: bool, **options: Any) -> None:
     Example:
       minestream refilter mined.parquet --scores cross.parquet --relative-margin 0.05 -k 7 -o kept.parquet
     """
-    found: Any = minestream.select(mined, out, **given_only(options))
+    found: Any = minestream.refilter(mined, out, **given_only(options))
     if not isinstance(found, dict):
         from minestream.cli.report import report_text  # not loaded for --help
 

@@ -180,6 +180,21 @@ SelectOptions = TypedDict("SelectOptions", {
     "scratch": str | PathLike[str] | None, "threads": int | None, "resume": bool, "overwrite": bool, "progress": str,
 }, total=False)
 
+# Of refilter.
+RefilterOptions = TypedDict("RefilterOptions", {
+    "carry": str | Sequence[str], "preset": str | None, "margin": float | None, "band": str | None, "pick": str,
+    "skip": int, "within_top": int | None, "simans_a": float, "simans_b": float, "positives": str | None,
+    "positives_per_anchor": int, "min_positive_similarity": float | None, "max_positive_similarity": float | None,
+    "max_positive_rank": int | None, "rank_positives": int | None, "keep_duplicate_positives": bool, "seed": int,
+    "max_similarity": float | None, "min_similarity": float | None, "absolute_margin": float | None,
+    "relative_margin": float | None, "reference": str, "guide": str | None, "anchors": str | float | None,
+    "anchors_per_label": int | None, "negatives_per_anchor": int | None, "max_per_negative_label": int | None,
+    "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
+    "draw_weights": bool, "order": str, "float64": bool, "max_rows": int | None, "require_rows": int | None,
+    "max_short": str | float | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "resume": bool, "overwrite": bool, "progress": str,
+}, total=False)
+
 # Of batch.
 ComposeOptions = TypedDict("ComposeOptions", {
     "embedding": str | Sequence[str] | None, "label": str | Sequence[str] | None, "id": str | None,

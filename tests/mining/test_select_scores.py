@@ -15,8 +15,7 @@ from minestream.cli.main import main
 from minestream.errors import InputError, UsageError
 from minestream.insight.describe import describe
 from minestream.mining.pipeline import mine
-from minestream.mining.select.run import select
-from minestream.outputs.trainers.refilter import refilter
+from minestream.mining.select.run import refilter, select
 
 QUERIES, DOCUMENTS = 30, 120
 Options = dict[str, Any]
@@ -184,14 +183,28 @@ def test_scores_that_say_nothing(
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_mined_rows_are_filtered_again_as_by_refilter(folder: Path, tmp_path: Path) -> None:
+def test_refilter_takes_lists_and_mined_rows(folder: Path, tmp_path: Path) -> None:
+    """It is select() by other scores, under another name."""
     select(folder / "lists", tmp_path / "m.parquet", negatives=9, progress="none")
     how: Options = {"scores": folder / "ce.parquet", "negatives": 2, "absolute_margin": 0.1}
-    refilter(tmp_path / "m.parquet", tmp_path / "a.parquet", **how)
-    select(tmp_path / "m.parquet", tmp_path / "b.parquet", **how)
-    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    for given in (folder / "lists", tmp_path / "m.parquet"):
+        refilter(given, tmp_path / "a.parquet", overwrite=True, **how)
+        select(given, tmp_path / "b.parquet", overwrite=True, **how)
+        assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     with pytest.raises(UsageError, match=r"is for lists, and .* holds mined rows"):
-        select(tmp_path / "m.parquet", tmp_path / "c.parquet", pick="random", **how)
+        refilter(tmp_path / "m.parquet", tmp_path / "c.parquet", pick="random", **how)
+    by = "0.5*ce + sim"
+    refilter(folder / "lists", tmp_path / "c.parquet", **(how | {"scores": {"ce": folder / "ce.parquet"}, "by": by}))
+    assert describe(tmp_path / "c.parquet")["rescoring"]["scores"].endswith("of the mined embeddings")
+    assert keys_of(tmp_path / "c.parquet") != keys_of(tmp_path / "a.parquet")
+
+
+def test_tables_of_one_score_may_be_several_files(folder: Path, tmp_path: Path) -> None:
+    whole = pq.read_table(folder / "ce.parquet")
+    parts = [whole.slice(0, 1_000), whole.slice(1_000)]
+    for name, scores in (("whole", whole), ("parts", parts)):
+        refilter(folder / "lists", tmp_path / f"{name}.parquet", scores=scores, negatives=2)
+    assert keys_of(tmp_path / "whole.parquet") == keys_of(tmp_path / "parts.parquet")
 
 
 def test_verdicts(folder: Path, tmp_path: Path) -> None:

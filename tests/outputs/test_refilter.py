@@ -20,10 +20,10 @@ from minestream.config.trainer_formats import FORMATS
 from minestream.errors import GateMissedError, InputError, OutputError, UsageError
 from minestream.insight import describe
 from minestream.insight.verify import verify
+from minestream.mining.select.run import refilter
 from minestream.outputs.recipes import recorded_command
 from minestream.outputs.trainers import refilter as module
 from minestream.outputs.trainers.export import export
-from minestream.outputs.trainers.refilter import refilter
 
 ROWS = 48
 

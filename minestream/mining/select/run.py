@@ -28,7 +28,7 @@ from minestream.config.border import public
 from minestream.config.checks import BUCKETED, refuse
 from minestream.config.command_line import command_line, recorded
 from minestream.config.commands import BUCKETS_BY, Selecting, check_own, own_options
-from minestream.config.keywords import SelectOptions
+from minestream.config.keywords import RefilterOptions, SelectOptions
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import OPTION_FIELDS
 from minestream.config.rules import SCORES
@@ -54,7 +54,7 @@ from minestream.outputs.parquet import write_rows
 from minestream.outputs.single_file import ending_in, publishing
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
-from minestream.outputs.trainers.refilter import refilter
+from minestream.outputs.trainers.refilter import refilter_rows
 from minestream.system.paths import text_of
 from minestream.system.progress import Callback
 from minestream.system.stats import Report
@@ -167,6 +167,52 @@ def select(
     return with_left_out(replace(report, subcommand="select", inputs=(*own_table, *report.inputs)))
 
 
+@public(RefilterOptions, refuses=True)
+def refilter(
+    mined: str | os.PathLike[str], out: str | os.PathLike[str], *, scores: Any, negatives: int,
+    by: str | None = None, missing_scores: str = "error", **options: Unpack[RefilterOptions],
+) -> Report | dict[str, Any]:  # fmt: skip
+    """Choose again by other scores, such as a cross-encoder's: select() by the name that this has for mined rows.
+
+    Parameters
+    ----------
+    mined : path
+        Mined triplets or tuples with ids, of which the best-scored negatives of each pair stay; or lists.
+    out : path
+        Of mined rows the .parquet file to write: triplets of the same columns and score_ap, score_an, which every
+        export carries. Of lists as for select().
+    scores : path, list of paths or Arrow object
+        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; a row for each
+        mined anchor with each positive and negative. Ids of another type are compared as text. Takes 16 bytes a row.
+    negatives : int
+        How many negatives of a pair stay, by score descending, then as mined.
+    by : str, optional
+        Of lists: a formula, as for select().
+    missing_scores : {"error", "drop", "keep"}
+        Mined rows whose positive or negative has no score are refused; left out; or kept behind the scored rows of
+        their pair, with a null score, and no filter by that score drops them. Lists: error or drop.
+    **options
+        Of mined rows the filters, float64: s_n <= reference - abs(reference) r, s_n <= reference - g, bounds of s_n,
+        closed; reference, over the scores of the anchor's positives that were mined and have one; require_rows and
+        max_short, where pairs that are left out for want of a score count as short; overwrite. Of lists those of
+        select().
+
+    Returns
+    -------
+    dict or Report
+        Of mined rows output, mined, the rule, the table, notes, and counts: candidates = without_positive_score +
+        without_score + dropped by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty.
+        What is kept without a score is counted under both. Of lists the report of select().
+
+    Raises
+    ------
+    MinestreamError
+        UsageError, InputError, OutputError, GateMissedError: for a rule that means nothing, rows without ids, unfit
+        scores, an output that exists, a missed gate.
+    """
+    return select(mined, out, scores=scores, negatives=negatives, by=by, missing_scores=missing_scores, **options)
+
+
 def _bucketing(config: MineConfig, buckets: int, by: str) -> Callable[[Sequence[Path]], Iterator[pa.Table]]:
     """What adds the column bucket."""
     refuse(BUCKETED, config)
@@ -186,7 +232,7 @@ def _refiltered(mined: Any, out: Any, options: Mapping[str, Any]) -> dict[str, A
         raise UsageError(f"--{name.replace('_', '-')} is for lists, and {mined} holds mined rows", LISTS_FIRST)
     if "negatives" not in given:
         raise UsageError("-k says how many negatives of a pair stay", "-k 7, for example")
-    return refilter(mined, out, **given)
+    return refilter_rows(mined, out, **given)
 
 
 def _select_lists(

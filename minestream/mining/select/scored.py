@@ -41,14 +41,16 @@ class AskedScores(NamedTuple):
 def asked_scores(given: Any, by: str | None, missing: str) -> AskedScores | None:
     """The scores that are asked for; None where there are none.
 
-    given : a table, or several: NAME=TABLE, a dict, a list of these
+    given : a table, or several: NAME=TABLE, a dict, a list of these; of tables without names it is one table
     """
     if given is None or (isinstance(given, Sequence) and not isinstance(given, str) and not given):
         if by is not None:
             raise UsageError(f"--by {by} names scores", "give their table: --scores NAME=TABLE")
         return None
     tables: dict[str, Any] = {}
-    for each in given if isinstance(given, list | tuple) else [given]:
+    several = list(given) if isinstance(given, list | tuple) else [given]
+    alone = not any(isinstance(each, dict) or _named(each)[0] != ALONE for each in several)
+    for each in [given] if alone else several:
         for name, table in (each if isinstance(each, dict) else dict([_named(each)])).items():
             if name in tables or name == SIMILARITY:
                 raise UsageError(

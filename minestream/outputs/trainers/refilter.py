@@ -62,49 +62,14 @@ class Rule:
 
 
 @public()
-def refilter(
+def refilter_rows(
     mined: str | os.PathLike[str], out: str | os.PathLike[str], *, scores: Any, negatives: int,
     relative_margin: float | None = None, absolute_margin: float | None = None, max_similarity: float | None = None,
     min_similarity: float | None = None, reference: str = "pair", missing_scores: str = "error",
     require_rows: int | None = None, max_short: str | float | None = None, emit: str = "triplets",
     overwrite: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
-    """Filter mined rows by the scores of a table and keep the best-scored negatives of each pair.
-
-    Parameters
-    ----------
-    mined : path
-        A mined file or folder of triplets or tuples, with ids.
-    out : path
-        The .parquet file to write: triplets of the same columns and score_ap, score_an, which every export carries.
-    scores : path, list of paths or Arrow object
-        Columns query_id, document_id, score, or what --qrels may call them; larger = more similar; a row for each
-        mined anchor with each positive and negative. Ids of another type are compared as text. Takes 16 bytes a row.
-    negatives : int
-        How many negatives of a pair stay, by score descending, then as mined.
-    relative_margin, absolute_margin, max_similarity, min_similarity : float, optional
-        As in mining, float64: s_n <= reference - abs(reference) r; s_n <= reference - g; bounds of s_n, closed.
-    reference : {"pair", "min", "max", "mean"}
-        Over the scores of the anchor's positives that were mined and have one.
-    missing_scores : {"error", "drop", "keep"}
-        Mined rows whose positive or negative has no score are refused; left out; or kept behind the scored rows of
-        their pair, with a null score, and no filter by that score drops them.
-    require_rows, max_short : int, str, optional
-        Gates as in mining. Pairs that are left out because they have no score count as short.
-    emit, overwrite : {"triplets"}, bool
-
-    Returns
-    -------
-    dict
-        output, mined, the rule, the table, notes, and counts: candidates = without_positive_score + without_score +
-        dropped by each filter + beyond_k + rows; pairs = pairs_without_score + full + short + empty. What is kept
-        without a score is counted under both.
-
-    Raises
-    ------
-    UsageError, InputError, OutputError, GateMissedError
-        For a rule that means nothing, rows without ids, unfit scores, an output that exists, a missed gate.
-    """
+    """Filter mined rows by the scores of a table: refilter() of triplets and tuples."""
     rule = Rule(
         negatives=negatives, relative_margin=relative_margin, absolute_margin=absolute_margin,
         max_similarity=max_similarity, min_similarity=min_similarity, reference=reference,
