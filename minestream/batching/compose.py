@@ -184,7 +184,7 @@ def _plan(asked: Batching, pairs: MinedPairs, searcher: Searcher, driver: Driver
     size = asked.group_size or (
         min(asked.batch_size, pairs.count + 1) if method.whole else min(asked.batch_size, GROUP_SIZE)
     )
-    bucket = pairs.column(BUCKET) if asked.hardness_schedule is not None else None
+    bucket = pairs.column(BUCKET, largest=True) if asked.hardness_schedule is not None else None
     harder = None if bucket is None else np.asarray(bucket, np.int64)
     return Plan(searcher, slots, Draws(slots, driver.config.seed), stratum, near, size, harder)
 

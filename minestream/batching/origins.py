@@ -127,7 +127,7 @@ def _made(driver: Driver, sources: Sources, searcher: Searcher) -> MinedPairs:
     role = "query" if config.two_tables else "anchor"
     ends = {role: anchor, "positive": positive}
 
-    def column(name: str) -> pa.Array | None:
+    def column(name: str, largest: bool = False) -> pa.Array | None:  # a pair has one row
         end, _, own = name.partition("_")
         carried = loaded.table(end).take_carried(ends[end]) if end in ends else None
         return None if carried is None or own not in carried.column_names else as_array(carried[own])

@@ -45,7 +45,8 @@ class MinedPairs:
     about : dict
         What manifests say of it: version, fingerprint, columns, source, config.
     column : function
-        A column of that for each pair, by name (anchor_COL, positive_COL); None where there is none.
+        A column of that for each pair, by name (anchor_COL, positive_COL); None where there is none. With largest=True
+        the largest value of a pair's rows, in place of the first.
     notes : tuple of str
     """
 
@@ -58,7 +59,7 @@ class MinedPairs:
     negative: Numbers
     name: str
     about: Mapping[str, Any]
-    column: Callable[[str], pa.Array | None]
+    column: Callable[..., pa.Array | None]
     notes: tuple[str, ...] = ()
 
     @property
@@ -101,15 +102,21 @@ def read_pairs(found: MinedOutput) -> MinedPairs:
     return MinedPairs(role, anchor.size, *own, *told, partial(_column, found, first))
 
 
-def _column(found: MinedOutput, rows: Numbers, name: str) -> pa.Array | None:
-    """A column of the mined output at `rows`, or None where it has none of this name."""
+def _column(found: MinedOutput, first: Numbers, name: str, largest: bool = False) -> pa.Array | None:
+    """A column of the mined output, or None where it has none of this name.
+
+    first : the first row of each pair, whose value is taken; or the largest one of all its rows
+    """
     values = []
     for path in found.files:
         with reading(path, InputError), open_parquet(path) as file:
             if name not in file.schema_arrow.names:
                 return None
             values.append(file.read(columns=[name], use_threads=False).column(0))
-    return as_array(pa.chunked_array([chunk for each in values for chunk in each.chunks])).take(pa.array(rows))
+    column = as_array(pa.chunked_array([chunk for each in values for chunk in each.chunks]))
+    if largest and first.size:
+        return pa.array(np.maximum.reduceat(column.to_numpy(), first))
+    return column.take(pa.array(first))
 
 
 def slots_of(loaded: Dataset, table: Table, rows: Numbers, what: str) -> NDArray[np.int32]:

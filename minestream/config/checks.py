@@ -5,6 +5,7 @@ What a single option takes is said where it is defined: see option.Range.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from math import inf
@@ -14,7 +15,7 @@ from minestream.config.metrics import METRICS
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.resources import DERIVED, Resources
-from minestream.config.rules import BANDS, EMITS, ENGINES, HERE
+from minestream.config.rules import BANDS, EMITS, ENGINES, HERE, PRESETS
 from minestream.errors import UsageError
 
 Seen = TypeVar("Seen")
@@ -34,7 +35,18 @@ def refuse(table: tuple[Check[Any], ...], seen: Any, **more: object) -> None:
     for check in table:
         if check.refuses(seen):
             values = {spec.name: getattr(seen, spec.name) for spec in fields(seen)}
-            raise UsageError(check.message.format(**values, **more), check.hint.format(**values, **more))
+            message = check.message.format(**values, **more)
+            hints = [check.hint.format(**values, **more), *_of_preset(message, values)]
+            raise UsageError(message, "; ".join(filter(None, hints)))
+
+
+def _of_preset(message: str, values: Mapping[str, object]) -> list[str]:
+    """A line on those options of a message that the preset set."""
+    preset = str(values.get("preset"))
+    options = PRESETS[preset].options if preset in PRESETS else {}
+    told = [f"{flag_of(name)} {value}" for name, value in options.items() if values.get(name) == value]
+    named = [each for each in told if re.search(rf"{re.escape(each)}(?![\w-])", message)]
+    return [f"--preset {preset} sets {', '.join(named)}"] if named else []
 
 
 def _asked(option: str, seen: Any) -> bool:

@@ -269,3 +269,12 @@ def test_numbers_are_finite(value: float) -> None:
     for name in (name for name, spec in OPTION_FIELDS.items() if spec.metadata["kind"] in ("number", "threshold")):
         with pytest.raises(UsageError, match=f"^{flag_of(name)} must be a finite number, not"):
             split_options({name: value})
+
+
+def test_a_refusal_names_what_the_preset_set() -> None:
+    with pytest.raises(UsageError) as caught:
+        split_options({"preset": "nv-retriever-sampled", "negatives": 12, "label": "x"})
+    assert caught.value.hint.endswith("; --preset nv-retriever-sampled sets --within-top 10")
+    with pytest.raises(UsageError) as caught:
+        split_options({"preset": "nv-retriever-sampled", "within_top": 11, "negatives": 12, "label": "x"})
+    assert "preset" not in caught.value.hint

@@ -238,6 +238,24 @@ def test_batches_take_the_easy_buckets_first(folder: Path, tmp_path: Path) -> No
     assert found["left_out"][late] == int((bucket > 0).sum() + (bucket > 1).sum())
 
 
+def test_a_pair_of_several_rows_goes_by_its_hardest(folder: Path, tmp_path: Path) -> None:
+    rule: Options = {"band": "any", "pick": "random", "negatives": 3, "progress": "none"}
+    select(folder / "whole", tmp_path / "t.parquet", buckets=3, by="similarity", **rule)
+    rows, hardest = pq.read_table(tmp_path / "t.parquet"), dict[Any, int]()
+    ends = [rows[name].to_pylist() for name in ("anchor_row", "positive_row", "bucket")]
+    for anchor, positive, bucket in zip(*ends, strict=True):
+        hardest[anchor, positive] = max(bucket, hardest.get((anchor, positive), 0))
+    batch(
+        tmp_path / "t.parquet", tmp_path / "b.parquet", batch_size=4, epochs=2, hardness_schedule="0:0.3,1:0.6",
+        keep_last=True, false_negatives="off",
+    )  # fmt: skip
+    steps = pq.read_table(tmp_path / "b.parquet").to_pylist()
+    for epoch in (0, 1):
+        met = [(ends[0][row["pair_row"]], ends[1][row["pair_row"]]) for row in steps if row["epoch"] == epoch]
+        assert sorted(met) == sorted(pair for pair, most in hardest.items() if most <= epoch)
+        assert len(met) > 4
+
+
 @pytest.mark.parametrize(
     ("options", "what"),
     [
