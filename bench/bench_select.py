@@ -71,10 +71,14 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def selected(lists: Path, out: Path, policy: tuple[str, ...]) -> mining.Reported:
+def ruled(policy: tuple[str, ...], labeled: bool) -> list[str]:
+    """The options of a policy; of labels the lists hold all positives, and a rule takes one."""
+    return [*policy, *([] if "--band" in policy else ["--band", "any"]), *(["--positives", "easiest"] * labeled)]
+
+
+def selected(lists: Path, out: Path, rule: list[str]) -> mining.Reported:
     """One whole run of the command."""
     fixed = ["--overwrite", "--progress", "none", "--json", "--threads", str(THREADS)]
-    rule = [*policy, *([] if "--band" in policy else ["--band", "any"])]
     run = launched(["-m", "minestream", "select", lists, "-o", out, *rule, *fixed])
     return mining.Reported(run, json.loads(run.printed))
 
@@ -83,20 +87,22 @@ def measure(name: str, source: Path, beside: list[str], k: int, runs: int) -> di
     """One row of results."""
     folder = source.parent
     lists, out = folder / "lists.parquet", folder / "chosen.parquet"
-    listed = mining.mine(source, lists, [*beside, "--emit", "lists", "-k", str(k)])
+    labeled = "--label" in beside
+    every = ["--positives", "all"] * labeled
+    listed = mining.mine(source, lists, [*beside, *every, "--emit", "lists", "-k", str(k)])
     policies = []
     for policy in POLICIES:
-        every = [selected(lists, out, policy) for _ in range(runs)]
-        counters = every[0].report["counters"]
+        found = [selected(lists, out, ruled(policy, labeled)) for _ in range(runs)]
+        counters = found[0].report["counters"]
         policies.append({
-            "policy": " ".join(policy), "seconds": median(each.run.seconds for each in every),
-            "peak_bytes": max(each.peak_bytes for each in every), "rows": counters["rows"],
+            "policy": " ".join(policy), "seconds": median(each.run.seconds for each in found),
+            "peak_bytes": max(each.peak_bytes for each in found), "rows": counters["rows"],
             "undecided": counters["undecided"],
         })  # fmt: skip
         print(rounded(policies[-1]), flush=True)
-    rule = [*POLICIES[7], "--band", "any"]
+    rule = ruled(POLICIES[7], labeled)
     again = mining.mine(source, folder / "mined.parquet", [*beside, *rule])
-    selected(lists, out, POLICIES[7])
+    selected(lists, out, rule)
     if digest(out) != digest(folder / "mined.parquet"):
         raise SystemExit(f"{name}: {' '.join(rule)} chosen from lists is not what is mined")
     anchors = listed.report["counters"]["anchors"]
