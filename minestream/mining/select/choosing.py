@@ -14,7 +14,7 @@ from minestream.kernels.types import NEAREST
 from minestream.mining.negatives import Task, make_task
 from minestream.mining.positives import choose_positives, deserving_positives, passes_over
 from minestream.mining.select.asked import Selected
-from minestream.mining.select.reading import ListReader, Piece
+from minestream.mining.select.reading import Group, ListReader, Piece
 from minestream.mining.select.scored import Scoring
 from minestream.mining.select.verdicts import Verdicts
 from minestream.mining.shards import Mining
@@ -25,8 +25,10 @@ from minestream.search.results import NOTHING, Found, Positives, Scored, joined,
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
 from minestream.system import ragged
-from minestream.system.stats import ShardStats
+from minestream.system.stats import Effort, ShardStats
+from minestream.system.threads import Workers, mapped
 
+GROUP_BYTES = 256 << 20  # of a row group of lists, and of what is made of it
 NO_POSITIVES = Positives(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0))
 
 
@@ -36,16 +38,22 @@ class Chooser:
     def __init__(self, asked: Selected, mining: Mining, scoring: Scoring | None, verdicts: Verdicts | None) -> None:
         self._asked, self._mining, self._scoring, self._verdicts = asked, mining, scoring, verdicts
         self._rule = mining.config if scoring is None else scoring.config(mining.config)
+        self._alone = Workers(1)  # of a thread that chooses
 
     def shard(self, reader: ListReader, anchors: NDArray[np.int32]) -> ShardResult:
-        """The answer of one shard."""
+        """The answer of one shard; row groups of lists are read and chosen from by all threads, one each."""
         stats, chosen, found = ShardStats(), [NO_POSITIVES], [NOTHING]
+
+        def answered(part: tuple[Group, NDArray[np.int32], NDArray[np.int64]]) -> tuple[Positives, Found, ShardStats]:
+            own = ShardStats()
+            return *self._piece(reader.piece(*part), own), own
+
         with stats.stage("negatives"):
-            for piece in reader.pieces(anchors):
-                positives, negatives = self._piece(piece, stats)
+            for positives, negatives, own in mapped(answered, reader.groups(anchors), self._threads()):
                 chosen.append(positives)
                 found.append(negatives)
-                self._mining.progress.advance(piece.anchors.size)
+                stats.add(own)
+                self._mining.progress.advance(ragged.lengths(positives.start).size)
         columns = zip(*(each[1:] for each in chosen[min(1, len(chosen) - 1) :]), strict=True)
         start = ragged.joined([each.start for each in chosen])
         every = Positives._make([start, *(None if each[0] is None else np.concatenate(each) for each in columns)])
@@ -54,12 +62,19 @@ class Chooser:
             answers = Scored(answers.start, answers.slot, answers.x, answers.nearer, np.concatenate(scores))
         return ShardResult(self._mining.loaded, self._mining.config, anchors, every, answers, stats)
 
+    def _threads(self) -> int:
+        """How many row groups are chosen from at a time; one where vectors are read, or verdicts collected in order."""
+        limits = self._mining.searcher.limits
+        alone = self._verdicts is not None or not self._mining.directions[0].sources.bare
+        return 1 if alone else max(1, min(limits.threads, limits.answer_bytes // GROUP_BYTES))
+
     def _piece(self, piece: Piece, stats: ShardStats) -> tuple[Positives, Found]:
         """The positives of some anchors, and the negatives of each pair, without those of undecided ones."""
         loaded, config, anchors = self._mining.loaded, self._rule, piece.anchors
         judged = piece if self._verdicts is None else self._verdicts.judged(piece, stats)
         scored = judged if self._scoring is None else self._scoring.scored(judged, stats)
-        setting = replace(self._mining.searcher.setting(stats, WorkMeter(), timed=False), lists=scored.lists)
+        setting = self._mining.searcher.setting(stats, WorkMeter(), timed=False)
+        setting = replace(setting, lists=scored.lists, workers=self._alone, effort=Effort())
         search = partial(search_once, setting)
         deserving = deserving_positives(loaded, config, anchors, search, scored.positives)
         chosen = choose_positives(loaded, config, anchors, search, deserving)

@@ -19,13 +19,11 @@ from minestream.outputs.mined import MinedOutput, open_parquet, reading
 from minestream.search.context import Lists
 from minestream.system import ragged
 from minestream.system.paths import AnyPath
-from minestream.system.threads import mapped
 
 COLUMNS = (
     "positive_rows", "positive_distances", "positive_is_anchor", "candidate_rows", "candidate_distances",
     "duplicate_positives", "duplicate_candidates",
 )  # fmt: skip
-READERS = 2  # row groups that are read at a time
 NO_SLOTS, NO_LISTS = np.empty(0, np.int32), np.empty(0, np.int64)
 
 
@@ -37,7 +35,7 @@ class Piece(NamedTuple):
     positives: Given
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """A row group of a file: rows first ... end - 1 of the lists."""
 
     path: AnyPath
@@ -66,38 +64,41 @@ class ListReader:
 
     def __init__(self, mined: MinedOutput, config: MineConfig, loaded: Dataset) -> None:
         self._loaded, self._config, self._place = loaded, config, mined.path
-        self._groups: list[_Group] = []
+        self._groups: list[Group] = []
         rows = [NO_LISTS]
         for path in mined.files:
             with reading(path, InputError), open_parquet(path) as file:
                 rows.append(file.read([f"{config.anchor_role}_row"]).column(0).to_numpy())
                 for index in range(file.num_row_groups):
                     first = self._groups[-1].end if self._groups else 0
-                    self._groups.append(_Group(path, index, first, first + file.metadata.row_group(index).num_rows))
+                    self._groups.append(Group(path, index, first, first + file.metadata.row_group(index).num_rows))
         self.rows = np.concatenate(rows)
         table = loaded.tables[1]
         self._slot = np.full(table.source_rows, -1, np.int32)
         own = loaded.source_row[table.first : table.end]
         self._slot[own] = np.arange(table.first, table.end, dtype=np.int32)
 
-    def pieces(self, anchors: NDArray[np.int32]) -> Iterator[Piece]:
-        """The lists of ascending anchors, some at a time, in order; InputError for an anchor without a list."""
+    def groups(self, anchors: NDArray[np.int32]) -> Iterator[tuple[Group, NDArray[np.int32], NDArray[np.int64]]]:
+        """The row groups with the lists of ascending anchors, in order: of each its anchors, and their rows in it.
+
+        Raises InputError for an anchor without a list.
+        """
         wanted = self._loaded.source_row[anchors]
         at = np.searchsorted(self.rows, wanted).clip(max=max(0, self.rows.size - 1))
         lost = np.flatnonzero(self.rows[at] != wanted) if self.rows.size else np.arange(wanted.size)
         if lost.size:
             what = f"{lost.size:,} of these anchors have no list, the first is row {wanted[lost[0]]:,}"
             raise InputError(f"{self._place}: {what}", "mine the lists without --anchors and --anchors-per-label")
-        bounds = [(group, *np.searchsorted(at, (group.first, group.end)).tolist()) for group in self._groups]
-        needed = [(group, first, end) for group, first, end in bounds if first < end]
+        for group in self._groups:
+            first, end = np.searchsorted(at, (group.first, group.end)).tolist()
+            if first < end:
+                yield group, anchors[first:end], at[first:end] - group.first
 
-        def piece(part: tuple[_Group, int, int]) -> Piece:
-            group, first, end = part
-            return self._piece(anchors[first:end], self._table(group, at[first:end] - group.first))
+    def piece(self, group: Group, anchors: NDArray[np.int32], at: NDArray[np.int64]) -> Piece:
+        """The lists of anchors, which are rows `at` of a row group; any thread may read one."""
+        return self._piece(anchors, self._table(group, at))
 
-        yield from mapped(piece, needed, READERS)
-
-    def _table(self, group: _Group, at: NDArray[np.int64]) -> pa.Table:
+    def _table(self, group: Group, at: NDArray[np.int64]) -> pa.Table:
         """Some rows of a row group."""
         with reading(group.path, InputError), open_parquet(group.path) as file:
             table = file.read_row_group(group.number, list(COLUMNS), use_threads=False)
