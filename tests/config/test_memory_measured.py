@@ -106,7 +106,7 @@ def test_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         rows = emitted(result)
         _, written = alone(lambda: write_rows(tmp_path / "part.parquet", mining.schema, rows, {}))
         planned = mining.searcher.plan.bytes["parts"]
-    assert 0.6 * planned < seen[-1] + found + written <= planned
+    assert 0.6 * planned < max(seen) + found + written <= planned
 
 
 ANSWERS: dict[str, dict[str, Any]] = {
@@ -135,7 +135,7 @@ def test_answers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Sweeping, "answers", taking)
     options = {"negatives": 1, "memory": "2GiB", "block_rows": 256} | ANSWERS[name]
-    for anchors in (1_000, 1_000, 4_000):  # the first loads the kernels
+    for anchors in (50, 1_000, 4_000):  # the first loads the kernels
         with opened(given, tmp_path, anchors=str(anchors), **options) as mining:
             _, taken = alone(partial(mine, mining))
             seen.append((taken, mining.searcher.job.answer_bytes))
@@ -189,7 +189,7 @@ def test_blocks(name: str, tmp_path: Path) -> None:
     """Sweeping with larger blocks takes what the plan reckons with for their rows."""
     dimension, each, in_memory, codes_in_memory = BLOCKS[name]
     given, rule, seen = table(17_500, dimension), Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, 0), []
-    for size, count in ((2_048, 600), (2_048, 9_000), (4_096, 9_000)):  # the first loads the kernels
+    for size, count in ((2_048, 300), (2_048, 9_000), (4_096, 9_000)):  # the first loads the kernels
         anchors, single = np.arange(count, dtype=np.int32), one_pair_each(count * each)
         pairs = single._replace(start=single.start[::each], positive=np.zeros(count * each, np.int32))
         with opened(given, tmp_path, memory="1GiB" if in_memory else "16MiB", block_rows=size, screen="f32") as mining:
@@ -201,7 +201,7 @@ def test_blocks(name: str, tmp_path: Path) -> None:
             codes.close()
         seen.append((taken, size * searcher.job.block_row_bytes(in_memory, codes_in_memory)))
     (_, (less, few), (more, many)) = seen
-    assert 0.6 * (many - few) < more - less <= many - few
+    assert 0.6 * (many - few) < more - less <= many - few + PYTHON_BYTES
 
 
 def test_codes(tmp_path: Path) -> None:
