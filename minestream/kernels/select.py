@@ -93,6 +93,28 @@ def sort_lists(rank: np.ndarray, best: Best) -> None:
             _sink(key, slot, x, rank, keys, slots, xs, end)
 
 
+@kernel
+def insert_lists(
+    rank: np.ndarray, out_best: Best, near: bool, count: np.ndarray, keys: np.ndarray, slots: np.ndarray,
+    xs: np.ndarray,
+) -> None:  # fmt: skip
+    """Insert lists, pair after pair with `count` entries each, into the heaps of the pairs, or those of the nearest."""
+    at = 0
+    for pair in range(count.size):
+        for e in range(at, at + count[pair]):
+            if near:
+                out_best.near_count[pair] = insert(
+                    keys[e], slots[e], xs[e], rank, out_best.near_key[pair], out_best.near_slot[pair],
+                    out_best.near_x[pair], out_best.near_count[pair],
+                )  # fmt: skip
+            else:
+                out_best.found[pair] = insert(
+                    keys[e], slots[e], xs[e], rank, out_best.key[pair], out_best.slot[pair], out_best.x[pair],
+                    out_best.found[pair],
+                )  # fmt: skip
+        at += count[pair]
+
+
 @kernel(inline=True)
 def precedes(key: np.uint64, slot: int, rank: np.ndarray, keys: np.ndarray, slots: np.ndarray, at: int) -> bool:
     """Whether (key, rank) of the slot comes before entry `at` of a list."""

@@ -22,7 +22,7 @@ from minestream.inputs.tables import Sources, open_sources
 from minestream.kernels import cache_note
 from minestream.kernels.jit import compiles_first, running_seconds
 from minestream.mining.plan import PART_ROWS, largest_part
-from minestream.search.screens import SCREENS, code_bytes, screens_of
+from minestream.search.screens import SCREENS, Codes, code_bytes, screens_of
 from minestream.search.searcher import Searcher
 from minestream.system.memory import scratch_folder, scratch_root
 from minestream.system.progress import Callback, Progress, reporter
@@ -50,6 +50,8 @@ class Driver:
         Closes at the end of the run what was entered into it.
     reading : ShardStats
         The seconds of reading the input.
+    attached : (Dataset, Codes) or None
+        What another process has read and encoded, in place of reading.
     """
 
     progress: Progress
@@ -62,6 +64,7 @@ class Driver:
         self.held, self.reading = ExitStack(), ShardStats()
         self._given: list[Given] = []
         self._sources: Sources | None = None
+        self.attached: tuple[Dataset, Codes] | None = None
 
     def __enter__(self) -> Driver:
         self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback, running_seconds))
@@ -91,10 +94,15 @@ class Driver:
         scratch = scratch_root(asked) if asked else beside or self.scratch()
         memory, job = memory_budget(self.resources), job_of(sources, self.config, self.resources)
         with self.reading.stage("read"):
-            loaded = load(sources, self.config, memory_plan(memory, job), scratch, self.progress, self.reading)
+            if self.attached is None:
+                loaded = load(sources, self.config, memory_plan(memory, job), scratch, self.progress, self.reading)
+            else:
+                loaded, codes = self.attached
         self.held.callback(loaded.store.close)
-        searcher = Searcher(loaded, self.config.metric, self.resources, scratch, memory, job)
-        return loaded, self.held.enter_context(searcher)
+        searcher = self.held.enter_context(Searcher(loaded, self.config.metric, self.resources, scratch, memory, job))
+        if self.attached is not None:
+            searcher.take_codes(codes)
+        return loaded, searcher
 
     def notes(self, sources: Sources, searcher: Searcher) -> list[str]:
         """Notes for the user, one line each."""

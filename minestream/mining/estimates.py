@@ -11,6 +11,7 @@ import numpy as np
 
 from minestream.config.derived import needs_finishing
 from minestream.kernels.jit import running_seconds
+from minestream.mining.engines.together import workers_plan
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of
@@ -35,6 +36,7 @@ def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
     seconds = report.seconds + (work / rate if rate else sampled_seconds(mining, work, mine))
     seconds += FINISH_SECONDS * mining.plan.facts["rows_at_most"] * needs_finishing(mining.config)
     plan = report.plan | {"shards_together": mining.together(parts), "projected_seconds": round(seconds, 2)}
+    plan |= workers_plan(mining)
     return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
 
 

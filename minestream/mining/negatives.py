@@ -164,6 +164,14 @@ def _multi_similarity(
     return kept, (np.full(anchors.size, -np.inf), reach)
 
 
+def looked_for(config: MineConfig, rule: Rule) -> Rule:
+    """The rule of the first search for negatives by `rule`, under the constraints of the configuration."""
+    if config.max_per_negative_label is None and not config.guided and ranks_read(config) is None:
+        return rule
+    guided = (np.empty(0), np.empty(0)) if config.guided else None
+    return first_look(rule, Constraints(guided, config.max_per_negative_label, None, ranks_read(config)))
+
+
 def planned_searches(
     loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], rule: Rule, swept: bool
 ) -> tuple[float, float]:
@@ -173,10 +181,7 @@ def planned_searches(
     pairs = anchors.size if EMITS[config.emit].per_anchor else int(most.sum())
     nearest = rule._replace(pick=NEAREST, take=ranks_listed(config), skip=0)
     ranks = sum(search_work(loaded, anchors, anchors.size, nearest, swept)) if nearest.take else 0.0
-    if config.max_per_negative_label is not None or config.guided or ranks_read(config) is not None:
-        nothing = np.empty(0), np.empty(0)
-        guided = nothing if config.guided else None
-        rule = first_look(rule, Constraints(guided, config.max_per_negative_label, None, ranks_read(config)))
+    rule = looked_for(config, rule)
     listed = config.listed_positives and not loaded.labeled
     first = rule._replace(wanted=POSITIVE, take=0 if config.positives == "all" else config.positives_per_anchor, skip=0)
     positives = 0.0 if listed else sum(search_work(loaded, anchors, anchors.size, first, swept))

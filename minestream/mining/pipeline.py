@@ -56,8 +56,10 @@ from minestream.outputs.run import default_output
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
+from minestream.search.context import Share
 from minestream.search.results import Found
 from minestream.search.search import search_once
+from minestream.search.shared import shared_once
 from minestream.search.work import WorkMeter
 from minestream.system.memory import release_memory
 from minestream.system.progress import Callback
@@ -171,17 +173,22 @@ def write_part(run: PartWriter, index: int, result: ShardResult) -> None:
         run.write_part(index, emitted(result), result.stats.to_dict)
 
 
-def mine_shards(mining: Mining, todo: Sequence[int]) -> Iterator[tuple[int, ShardResult]]:
+def mine_shards(
+    mining: Mining, todo: Sequence[int], share: Share | None = None
+) -> Iterator[tuple[int, ShardResult]]:  # fmt: skip
     """Find the positives and negatives of the anchors of some shards; yields each shard when it is done.
 
     As many shards are searched together as memory holds the results of: one product of two anchors serves both.
+
+    share : of this worker, in the search of all of them; it yields its own shards
     """
     meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
     meter.plan(mining.work(todo))
-    for number, shards in enumerate(mining.rounds(todo)):
+    rounds = mining.rounds(todo) if share is None else mining.rounds(todo, share.answer_bytes)
+    for number, shards in enumerate(rounds):
         if number:
             release_memory()
-        yield from _mine_round(mining, shards, meter)
+        yield from _mine_round(mining, shards, meter, share)
     meter.finish()
     mining.work_done += meter.done
 
@@ -191,7 +198,9 @@ def _searched(every: Search, listed: Search, anchors: NDArray[np.int32], pairs: 
     return (listed if rule.wanted == NEGATIVE else every)(anchors, pairs, rule)
 
 
-def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iterator[tuple[int, ShardResult]]:
+def _mine_round(
+    mining: Mining, shards: Sequence[int], meter: WorkMeter, share: Share | None
+) -> Iterator[tuple[int, ShardResult]]:  # fmt: skip
     """Mine one round of shards; its memory is freed before the next round begins."""
     loaded, config, stats, work = mining.loaded, mining.config, ShardStats(), mining.round_work(shards)
     setting = mining.searcher.setting(stats, meter)
@@ -200,7 +209,10 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
 
     meter.begin_stage(work.positives)
     with stats.stage("positives"):
-        search = partial(search_once, replace(setting, timed=False))
+        search: Search = partial(search_once, replace(setting, timed=False))
+        if share is not None:
+            search = partial(shared_once, replace(setting, timed=False), share)
+            setting = replace(setting, share=share)
         if loaded.run is not None and not config.candidates_teach:
             setting = among_candidates(setting, loaded.run, config.metric, anchors)
             search = partial(_searched, search, partial(search_once, replace(setting, timed=False)))
@@ -215,8 +227,12 @@ def _mine_round(mining: Mining, shards: Sequence[int], meter: WorkMeter) -> Iter
     else:
         negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)
     first = 0
-    for index, own in zip(shards, of_shards, strict=True):
-        chosen, found = task.chosen.of_anchors(first, first + own.size), next(negatives)
+    for place, (index, own) in enumerate(zip(shards, of_shards, strict=True)):
+        found = next(negatives)
+        if share is not None and not share.owns(place):
+            first += own.size
+            continue
+        chosen = task.chosen.of_anchors(first, first + own.size)
         deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
         yield index, ShardResult(mining.direction_of(index).loaded, config, own, chosen, found, stats.taken())

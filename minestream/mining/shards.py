@@ -192,11 +192,11 @@ class Mining:
         among = self.loaded.run is not None and not self.config.taught  # few: they are not planned
         return RoundWork(each[0][0], 0.0 if among else sum(negatives for _, negatives in each), float(rows) * ROW)
 
-    def rounds(self, todo: Sequence[int]) -> Iterator[list[int]]:
-        """The shards in rounds whose results fit into the memory; with -k 0, of GROUP_ROWS anchors."""
+    def rounds(self, todo: Sequence[int], answer_bytes: int | None = None) -> Iterator[list[int]]:
+        """The shards in rounds whose results fit the memory, or so many bytes; with -k 0, of GROUP_ROWS anchors."""
         bounded = self.config.negatives > 0
         costs = [self._answer_bytes(self.slots_of(index)) if bounded else self.anchors_of(index) for index in todo]
-        most = self.searcher.plan.bytes["answers"] if bounded else GROUP_ROWS
+        most = (answer_bytes or self.searcher.plan.bytes["answers"]) if bounded else GROUP_ROWS
         together: list[int] = []
         held = 0
         for index, cost in zip(todo, costs, strict=True):
@@ -225,6 +225,10 @@ class Mining:
         if config.positives == "all":
             return int(self.loaded.positives[anchors].sum())
         return anchors.size * max(1, config.positives_per_anchor)
+
+    def pair_count_of(self, index: int) -> int:
+        """The most pairs, (anchor, positive), that a shard can have."""
+        return self._pair_count(self.slots_of(index))
 
     def _largest_shard(self, shards: Sequence[tuple[int, int]]) -> tuple[int, int]:
         """The bytes of the answers of the shard that takes most, and those of writing one; see part_bytes."""

@@ -30,6 +30,7 @@ from minestream.outputs.target import PUBLISHING, Target
 from minestream.system import interrupts
 from minestream.system.stores import is_remote, local_text, shown
 
+EXCHANGE = "exchange"  # in OUT.partial: what workers that search together have made for each other
 FINISHED_PART_ROWS = 4_194_304
 Records = tuple[dict[str, Any], ...]  # {name, rows, bytes, crc32} of files
 
@@ -140,7 +141,7 @@ class Output(Target):
 
     def clear(self, *, keep_parts: bool) -> None:
         """Remove what is half written, or all unfinished work; only under the lock."""
-        kept = {"lock", "manifest.json", "parts"} if keep_parts else {"lock"}
+        kept = {"lock", "manifest.json", "parts", EXCHANGE} if keep_parts else {"lock"}
         for path in self.partial.iterdir():
             if path.name not in kept and not (keep_parts and path.match("part-*.json")):
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -187,7 +188,7 @@ class Run(PartWriter):
         with interrupts.held():
             self._drop_single()
             if self.lock is not None:
-                kept = bool(self.parts())
+                kept = bool(self.parts()) or any(self.folder.glob(f"{EXCHANGE}/*/*.arrows"))
                 with suppress(OSError):  # the error that ended the run is raised
                     self.output.clear(keep_parts=True) if kept else self.output.discard()
                 self._release()

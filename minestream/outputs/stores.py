@@ -25,7 +25,7 @@ from minestream.errors import MinestreamError, OutputError
 from minestream.outputs.atomic import disk_errors, take_lock, write_json
 from minestream.outputs.card import MARK, card
 from minestream.outputs.manifest import plan_of
-from minestream.outputs.run import Output, Run
+from minestream.outputs.run import EXCHANGE, Output, Run
 from minestream.outputs.target import Target, refuse_ending
 from minestream.system import interrupts
 from minestream.system.memory import scratch_root
@@ -125,8 +125,9 @@ class RemoteOutput(Target):
     def leave(self, plan: dict[str, Any]) -> None:
         """End a run that was not published: finished parts stay; what another run took over is left alone."""
         with suppress(MinestreamError):  # what ended the run is reported
-            any_part = any(fnmatch(name, "part-*.json") for name in self.partial.files())
-            if not any_part and (self.unfinished() or {}).get("run") == plan["run"]:
+            names = self.partial.files()
+            kept = any(fnmatch(name, each) for name in names for each in ("part-*.json", f"{EXCHANGE}/*.arrows"))
+            if not kept and (self.unfinished() or {}).get("run") == plan["run"]:
                 self.partial.remove_all()
 
     def _fetch(self, folder: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +39,18 @@ def edges_of(
     )  # fmt: skip
 
 
+def gate_offsets(terms: quantize.Terms | sweep.Edges, anchors: NDArray[Any], sign: float) -> NDArray[np.float64]:
+    """What is added to a gate that stands for a distance, to make it an affinity of its anchor, float64[anchors]."""
+    offsets: NDArray[np.float64] = sign * terms.h[anchors] - terms.own[anchors]
+    return offsets
+
+
+def moved(gate: NDArray[np.floating], offsets: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Gates moved by these offsets, never upwards by rounding; those that are infinite stay so."""
+    affinity = (gate + offsets - 2.0**-48 * np.abs(offsets)).astype(np.float32)
+    return np.where(np.isfinite(gate), np.nextafter(affinity, -np.inf), gate).astype(np.float32)
+
+
 def move_gates(
     gates: sweep.Gates,
     pairs: Pairs,
@@ -49,7 +63,6 @@ def move_gates(
 
     Such a gate stands for a distance. As an affinity it moves with h, and with the anchor's share of the error.
     """
-    moved = sign * (after.h - before.h)[anchors] + (before.own - after.own)[anchors]
-    of_pair = ragged.repeat(moved, pairs.start)
+    offsets = gate_offsets(after, anchors, sign) - gate_offsets(before, anchors, sign)
     for gate in (gates.reach, gates.near):
-        gate[:] = np.where(np.isfinite(gate), np.nextafter((gate + of_pair).astype(np.float32), -np.inf), gate)
+        gate[:] = moved(gate, ragged.repeat(offsets, pairs.start))

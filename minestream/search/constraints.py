@@ -24,6 +24,7 @@ from minestream.kernels.types import FARTHEST, NEAREST, RANDOM, WEIGHTED, Pairs,
 from minestream.search.context import SearchContext
 from minestream.search.results import Found, groups_of, joined, patched, sub_pairs
 from minestream.search.search import search, search_once
+from minestream.search.shared import shared_search
 from minestream.search.similarity import Floats, Interval
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
@@ -68,10 +69,13 @@ class Constraints:
 def limited_search(
     setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule, constraints: Constraints
 ) -> Iterator[Found]:
-    """As search(), under constraints. Cost: a search for a few more than wanted, and again for pairs left short."""
+    """As search(), under constraints. Cost: a search for a few more than wanted, and again for pairs left short.
+
+    With a share: see shared_search(). What is searched again is not shared.
+    """
     if constraints.guided is None and constraints.per_label is None and constraints.within_top is None:
         first = 0
-        for group, found in zip(groups, search(setting, groups, pairs, rule), strict=True):
+        for group, found in zip(groups, _first_search(setting, groups, pairs, rule), strict=True):
             places = np.arange(first, first + group.size)
             yield _with_fallback(setting, group, pairs, places, rule, constraints, found)
             first += group.size
@@ -81,7 +85,11 @@ def limited_search(
         yield from _all(setting, groups, pairs, rule, constraints)
         return
     first = 0
-    for group, found in zip(groups, search(setting, groups, pairs, look), strict=True):
+    for group, found in zip(groups, _first_search(setting, groups, pairs, look), strict=True):
+        if not found.nearer.size:  # of a group without pairs, or of another worker
+            yield found
+            first += group.size
+            continue
         size = max(1, setting.limits.answer_bytes * group.size // (ALL_BYTES * max(1, found.slot.size)))
         pieces = []
         for places in groups_of(np.arange(group.size), size):
@@ -90,6 +98,15 @@ def limited_search(
             pieces.append(_refined(setting, group[places], own, of_pair, rule, constraints, part, look.take))
         yield joined(pieces)
         first += group.size
+
+
+def _first_search(
+    setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule
+) -> Iterator[Found]:  # fmt: skip
+    """search(), together with other workers where there are some."""
+    if setting.share is None:
+        return search(setting, groups, pairs, rule)
+    return shared_search(setting, setting.share, groups, pairs, rule)
 
 
 def first_look(rule: Rule, constraints: Constraints) -> Rule:

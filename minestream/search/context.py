@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +71,52 @@ class Lists:
         return first, np.where(place < 0, first, end)
 
 
+Columns = tuple[NDArray[Any], ...]  # one-dimensional each, of any lengths
+
+
+class Exchange(Protocol):
+    """What several workers exchange, by names that all of them use in the same order."""
+
+    def next_name(self) -> str:
+        """A name for what the next search exchanges."""
+
+    def offer(self, name: str, make: Callable[[int], Iterator[Columns]], to_all: bool = False) -> None:
+        """Give each worker, by its number, what `make` makes for it, unless that is there; or all what it makes for 0.
+
+        Raises what `make` raises, as collect().
+        """
+
+    def collect(self, name: str, to_all: bool = False) -> list[Iterator[Columns]]:
+        """What every worker offered under this name, to this one or to all; raises when some of it is missing."""
+
+
+class Share(NamedTuple):
+    """A worker's share in searches that several make together, each its blocks of rows.
+
+    Attributes
+    ----------
+    number, workers : int
+    exchange : Exchange
+    answer_bytes : int
+        Of the answers of anchors that are searched together; the same for all.
+    """
+
+    number: int
+    workers: int
+    exchange: Exchange
+    answer_bytes: int
+
+    def owns(self, part: int) -> bool:
+        """Whether one of several parts is this worker's."""
+        return part % self.workers == self.number
+
+
 @dataclass(frozen=True)
 class SearchContext:
     """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen.
 
     Only the slots `among`, bool[n], are candidates; None: all are. With `lists`, those in an anchor's list are all that
-    it meets.
+    it meets. With a `share`, search() is made together with other workers.
     """
 
     loaded: Dataset
@@ -90,6 +130,7 @@ class SearchContext:
     meter: WorkMeter = field(default_factory=WorkMeter)
     among: NDArray[np.bool_] | None = None
     lists: Lists | None = None
+    share: Share | None = None
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""

@@ -72,7 +72,7 @@ class Order:
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = ragged.starts(sizes)
-        leg, alone = ragged.repeat(_legs(sizes), self.group_start), ~offered[slots]
+        leg, alone = ragged.repeat(legs_of(sizes), self.group_start), ~offered[slots]
         self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
         self.anchors = int(slots.size)
         offered[slots] = False
@@ -86,6 +86,10 @@ class Order:
         self.slot = np.concatenate([slots[self.place], others]).astype(np.int32)
         self.lane_of_place = np.empty(self.anchors, np.int64)
         self.lane_of_place[self.place] = np.arange(self.anchors)
+
+    def lanes_of(self, group: int) -> NDArray[np.int64]:
+        """The lanes of a group's anchors, in the order asked for."""
+        return self.lane_of_place[self.group_start[group] : self.group_start[group + 1]]
 
     def around(self, lanes: NDArray[np.int64], span: Span) -> NDArray[np.int64]:
         """For each of `lanes`, int64, the lane of a span around which rows stand that are near."""
@@ -133,7 +137,7 @@ def _spans(
     ]  # fmt: skip
 
 
-def _legs(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def legs_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     """The leg of each group, named by its last group: consecutive groups, of GROUP_ROWS anchors or nearly so."""
     leg, first, total = np.empty(sizes.size, np.int64), 0, 0
     for index, size in enumerate(sizes.tolist()):

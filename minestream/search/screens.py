@@ -120,6 +120,14 @@ class Codes:
             self.store.append(block)
         self.store.seal()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but what is compiled, which pickles of another process do not hold."""
+        return {name: value for name, value in vars(self).items() if name not in ("screen", "tile")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.screen, self.tile = SCREENS[self.name], host_tile(self.name)
+
     def _encoder(
         self, loaded: Dataset, vectors: NDArray[Any], first: int, rows: slice, out: NDArray[np.uint32]
     ) -> Callable[[], None]:

@@ -110,6 +110,10 @@ class Searcher:
             self.effort, meter,
         )  # fmt: skip
 
+    def take_codes(self, codes: Codes) -> None:
+        """Use codes that were made before, of the same rows."""
+        self._codes[codes.name] = codes
+
     def codes(self) -> Codes:
         """The codes of the first screen; of rows so few that they are scanned those of float32."""
         return self._codes_of(WorkMeter(), next(iter(self.limits.screens), "f32"))

@@ -10,7 +10,7 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from minestream.kernels.types import (
     TALLIES,
     WEIGHTED,
     WITHIN,
+    Best,
     Pairs,
     Problem,
     Rule,
@@ -38,12 +39,10 @@ from minestream.search.context import SearchContext
 from minestream.search.order import Order, Ranges, Span, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, packed, worth_changing
-from minestream.search.work import partners, search_work, survivor_work
+from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
 from minestream.system.threads import ahead, mapped, slices
 
-AROUND_ROWS = 1_024  # candidates that the probe looks at, around each anchor, at most; and AROUND_SHARE of all there
-AROUND_SHARE, AROUND_LENGTHS = 0.06, 8  # are, or as many as are looked for so many times
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
 PROBE_PANELS = 64  # of anchors that are probed by one task
@@ -68,12 +67,13 @@ class Sweeping:
         self.mirrored = rule.pick == FARTHEST
         self.screens = deque(setting.limits.screens)
         codes = setting.codes(self.screens.popleft())
+        self.blocks: Container[tuple[int, int]] | None = None  # of two legs that are swept here; None: all
         self.order = Order(
             setting, groups, rule, cells_of(codes, self.workers, self.threads, setting.limits.block_rows)
         )
         self.parent = self.loaded.rows.parent[: None if rule.wanted == NEGATIVE else 0]  # what negatives must share
         self.pairs, _ = sub_pairs(pairs, self.order.place)
-        self.around_rows = self._around_rows(np.concatenate(groups))
+        self.around_rows = rows_around(self.loaded, np.concatenate(groups), rule)
         self.crowded = bool((ragged.lengths(self.pairs.start) > sweep.CROWDED).any())
         self.best = empty_best(rule, self.pairs.positive.size, rule.take + rule.skip if rule.take else 0)
         self.problem = Problem(self.loaded.rows, rule, self.pairs, self.best)
@@ -158,7 +158,7 @@ class Sweeping:
         if worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, values, vain):
             self._change()
 
-    def _begin_sharp(self) -> None:
+    def begin_sharp(self) -> None:
         """Change to the next screen before the first step where so many products are expected to pass in vain.
 
         Those are about as many as lie within the error of the near end of a window, which a sample tells. Where anchors
@@ -191,11 +191,16 @@ class Sweeping:
         self.use(codes)
 
     def run(self) -> Iterator[int]:
-        """Sweep; yields the number of each group, in order, when its answers are final."""
-        self._begin_sharp()
-        self._probe()
+        """Probe and sweep; yields the number of each group, in order, when its answers are final."""
+        self.begin_sharp()
+        self.probe_spans(self.order.spans)
+        yield from self.sweep_strides()
+
+    def sweep_strides(self) -> Iterator[int]:
+        """Sweep, once all anchors have their first gates; yields as run()."""
         most = min(BLOCK_ROWS, self.setting.limits.block_rows)
-        done, strides = 0, strides_of(self.order.spans, self.around_rows, most)
+        strides = strides_of(self.order.spans, self.around_rows, most)
+        done, strides = 0, [stride for stride in strides if self._spans_from(stride)]
         products, survivors = self._works(strides)
         each, share, before = survivor_work(self.loaded), 1.0, self.refined
         for number, stride in enumerate(strides):
@@ -230,19 +235,11 @@ class Sweeping:
         products, survivors = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1.0)
         return np.stack([self.work.products * products, self.work.survivors * survivors])
 
-    def _around_rows(self, anchors: NDArray[np.int32]) -> int:
-        """How many candidates the probe looks at around each anchor."""
-        loaded, rule = self.loaded, self.rule
-        there = float(loaded.store.rows - loaded.first_candidate)
-        if (rule.wanted == POSITIVE or self.parent.size) and anchors.size:
-            there = partners(loaded, anchors, rule.wanted) / anchors.size
-        least = AROUND_LENGTHS * (rule.take + rule.skip)
-        return min(AROUND_ROWS, max(least, int(AROUND_SHARE * there)))
-
-    def _probe(self) -> None:
-        """First gates of all anchors, from the candidates around each of them."""
+    def probe_spans(self, spans: Sequence[Span]) -> None:
+        """First gates of the anchors of some spans, from the candidates around each of them."""
         slack, size = float(self.lanes.slack.max(initial=0)), min(BLOCK_ROWS, self.setting.limits.block_rows)
-        for number, own in enumerate(self.order.spans):
+        for own in spans:
+            number = self.order.spans.index(own)
             others = [*self.order.spans[number:], *self.order.spans[:number]]
             others = [span for span in others if span.candidates and own.may_meet(span)][:AROUND_SPANS]
             every = sum(span.end - span.first for span in others)
@@ -332,8 +329,9 @@ class Sweeping:
         return held if codes.store.in_memory else ahead(held)
 
     def _spans_from(self, stride: Span) -> list[Span]:
-        """The spans with lanes from the first of a stride on that can form pairs with its rows."""
-        return [span for span in self.order.spans if span.end > stride.first and stride.may_meet(span)]
+        """The spans with lanes from the first of a stride on that can form pairs with its rows, and do so here."""
+        later = [span for span in self.order.spans if span.end > stride.first and stride.may_meet(span)]
+        return [span for span in later if self.blocks is None or (stride.leg, span.leg) in self.blocks]
 
     def _side(
         self, first: int, end: int, rows: bool, held: tuple[NDArray[np.uint32], NDArray[np.int64]] | None = None
@@ -471,17 +469,20 @@ class Sweeping:
 
     def answers(self, group: int) -> Found:
         """The answers of a group, in the order of its pairs."""
-        lanes = self.order.lane_of_place[self.order.group_start[group] : self.order.group_start[group + 1]]
-        _, pair = ragged.take(self.pairs.start, lanes)
+        _, pair = ragged.take(self.pairs.start, self.order.lanes_of(group))
         if self.rule.take:  # the lists are copied few at a time
             return joined(list(mapped(self._found_of, groups_of(pair, ANSWERED_PAIRS), self.threads)))
         pieces, self.taken[group] = self.taken[group], []
         return taken_of(self.loaded.rows.rank, pair, pieces, self.best.nearer[pair])
 
     def _found_of(self, pair: NDArray[np.int64]) -> Found:
-        """The answers of some pairs, from a copy of their lists."""
+        """The answers of some pairs."""
+        return found_of(self.rule, self.loaded.rows.rank, self.best_of(pair))
+
+    def best_of(self, pair: NDArray[np.int64]) -> Best:
+        """The lists of some pairs, copied."""
         fields = {name: field[pair] for name, field in self.best._asdict().items() if name != "tally"}
-        return found_of(self.rule, self.loaded.rows.rank, self.best._replace(**fields))
+        return self.best._replace(**fields)
 
     def report(self) -> None:
         """Add the counters since the last report to the effort; those of tiles only where stages are timed."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
-from minestream.kernels.types import NEGATIVE, Rule
+from minestream.kernels.types import NEGATIVE, POSITIVE, Rule
 from minestream.system.progress import Progress
 
 PRODUCT = 16  # of a product beside its coordinates: the gates
@@ -26,6 +26,8 @@ SURVIVOR, SURVIVOR_COORDINATE = 37_000, 200  # of a candidate that passes the ga
 SURVIVORS = 0.7  # for each that a pair takes, and one more, each time that the rows seen grow by e
 SEEN_ROWS = 2_048  # by the probe
 ROW = 20_000  # written
+AROUND_ROWS = 1_024  # candidates that the probe looks at, around each anchor, at most; and AROUND_SHARE of all there
+AROUND_SHARE, AROUND_LENGTHS = 0.06, 8  # are, or as many as are looked for so many times
 
 
 class WorkMeter:
@@ -114,6 +116,15 @@ def partners(loaded: Dataset, anchors: NDArray[np.int32], wanted: int) -> float:
         of_parent[0] = 0  # an unknown one is shared with none
         every = float(of_parent[parent[anchors] + 1].sum())
     return max(0.0, every - positives)
+
+
+def rows_around(loaded: Dataset, anchors: NDArray[np.int32], rule: Rule) -> int:
+    """How many candidates the probe looks at around each of these anchors."""
+    there = float(loaded.store.rows - loaded.first_candidate)
+    if (rule.wanted == POSITIVE or loaded.rows.parent.size) and anchors.size:
+        there = partners(loaded, anchors, rule.wanted) / anchors.size
+    least = AROUND_LENGTHS * (rule.take + rule.skip)
+    return min(AROUND_ROWS, max(least, int(AROUND_SHARE * there)))
 
 
 def survivor_work(loaded: Dataset) -> float:

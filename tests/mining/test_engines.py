@@ -73,6 +73,10 @@ def records(out: Path) -> list[Path]:
     return list((out.parent / f"{out.name}.partial").glob("part-*.json"))
 
 
+def exchanged(out: Path) -> list[Path]:
+    return list((out.parent / f"{out.name}.partial").glob("exchange/*/*.arrows"))
+
+
 def test_the_bytes_of_a_local_run(engine: str, source: Path, whole: Path, tmp_path: Path) -> None:
     report = minestream.mine(source, tmp_path / "whole.parquet", engine=engine, workers=2, progress="none")
     assert (tmp_path / "whole.parquet").read_bytes() == whole.read_bytes()
@@ -104,17 +108,24 @@ def test_a_killed_worker_is_replaced(engine: str, source: Path, whole: Path, tmp
     assert out.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_another_engine_goes_on(engine: str, source: Path, whole: Path, tmp_path: Path, number: int) -> None:
+@pytest.mark.parametrize(("number", "same"), [(signal.SIGKILL, True), (signal.SIGKILL, False), (signal.SIGINT, False)])
+def test_a_run_that_was_ended_is_gone_on_with(
+    engine: str, source: Path, whole: Path, tmp_path: Path, number: int, same: bool
+) -> None:
+    """By the same engine from what was exchanged, or by one process."""
     out = tmp_path / "out.parquet"
     run = subprocess.Popen(command(source, out, "--engine", engine, "--workers", "2"), start_new_session=True)
-    wait_for(lambda: records(out))
+    wait_for(lambda: exchanged(out))
     run.send_signal(number)
     assert run.wait(SECONDS) == (-9 if number == signal.SIGKILL else 130)
     assert not out.exists()
-    finished = {path.name: path.stat().st_mtime_ns for path in records(out)}
-    assert finished
-    assert subprocess.run(command(source, out, "--resume"), timeout=SECONDS, check=False).returncode == 0
+    kept = {path: path.stat().st_mtime_ns for path in exchanged(out)}
+    assert kept
+    again = ["--resume", "--engine", engine, "--workers", "2"] if same else ["--resume"]
+    run = subprocess.Popen(command(source, out, *again))
+    wait_for(lambda: records(out) or run.poll() is not None)
+    assert not same or all(path.stat().st_mtime_ns == kept[path] for path in exchanged(out) if path in kept)
+    assert run.wait(SECONDS) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert not (tmp_path / "out.parquet.partial").exists()
 
@@ -131,6 +142,7 @@ def test_an_error_of_a_worker_is_the_users(
         return made(*run)
 
     monkeypatch.setattr(deal, "job_of", changed)
+    monkeypatch.setattr(deal, "leave", lambda *_: None)  # as on another machine: workers read INPUT themselves
     with pytest.raises(InputError, match="reads other data"):
         minestream.mine(own, tmp_path / "out.parquet", engine=engine, progress="none")
     assert not (tmp_path / "out.parquet.partial").exists()

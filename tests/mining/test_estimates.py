@@ -424,11 +424,11 @@ def test_a_dry_run_and_an_interrupt_say_how_many_parts_are_mined_together(
     assert every.plan["shards_together"] == 1, "the memory has no say there"
     mine_round, rounds = pipeline._mine_round, []
 
-    def interrupted(mining: Any, shards: Any, meter: Any) -> Any:
+    def interrupted(mining: Any, shards: Any, meter: Any, share: Any) -> Any:
         rounds.append(len(shards))
         if len(rounds) > 1 or expected == 8:
             raise KeyboardInterrupt
-        return mine_round(mining, shards, meter)
+        return mine_round(mining, shards, meter, share)
 
     monkeypatch.setattr(pipeline, "_mine_round", interrupted)
     with pytest.raises(KeyboardInterrupt) as stopped:

@@ -102,7 +102,7 @@ def test_a_label_of_many_rows_does_not_meet_itself(monkeypatch: pytest.MonkeyPat
     vectors, _ = blobs()
     labels = np.where(np.arange(ROWS) % 10 == 0, np.arange(ROWS) % 70, -2)
     fixed: dict[str, Any] = {"metric": "euclidean", "band": "any", "negatives": 3, "threads": 2}
-    monkeypatch.setattr(sweep, "AROUND_ROWS", 200)
+    set_sizes(monkeypatch, AROUND_ROWS=200)
     found = minestream.mine_arrays(vectors, labels, **fixed)
     assert found.table().equals(minestream.mine_arrays(vectors, labels, screen="scan", **fixed).table())
     apart = found.effort.pairs_computed

@@ -435,7 +435,7 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
             original(self, tiles, vain)
 
     monkeypatch.setattr(Sweeping, "_reconsider", late)
-    monkeypatch.setattr(Sweeping, "_begin_sharp", lambda self: None)
+    monkeypatch.setattr(Sweeping, "begin_sharp", lambda self: None)
     found = mined(some, "auto", **options)
     assert found.table().equals(expected)
     assert found.effort.screens_changed > 0
@@ -460,13 +460,13 @@ def test_windows_among_very_many_negatives_begin_with_a_sharper_screen(
     rows, labels = np.random.default_rng(30).standard_normal((6_000, 64)), np.arange(6_000) // 2 % 150
     rows[1::2] = rows[::2] + 0.01 * rows[1::2]
     begun: dict[int, str] = {}
-    probe = Sweeping._probe
+    probe = Sweeping.probe_spans
 
-    def watched(self: Sweeping) -> None:
+    def watched(self: Sweeping, spans: Any) -> None:
         begun[self.rule.wanted] = self.codes.name
-        probe(self)
+        probe(self, spans)
 
-    monkeypatch.setattr(Sweeping, "_probe", watched)
+    monkeypatch.setattr(Sweeping, "probe_spans", watched)
     mine_arrays(rows, labels, screen="auto", **options)
     first, second = usable_screens(64)[:2]
     assert begun.pop(POSITIVE, first) == first  # random positives are not swept for

@@ -34,6 +34,11 @@ class CarriedColumns:
         self._reader: pa.RecordBatchFileReader | None = None
 
     @property
+    def in_memory(self) -> bool:
+        """Whether nothing is in a scratch file."""
+        return self._file is None
+
+    @property
     def row_bytes(self) -> int:
         """What a row takes, on average."""
         return self._bytes // max(1, self._starts[-1])

@@ -120,6 +120,13 @@ class Dataset:
         """The first slot of the candidates."""
         return 0 if self.both else self.tables[1].first
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether nothing lies in scratch."""
+        stores = [self.store, *(each.store for each in (self.guide, *self.others) if each is not None)]
+        carried = [table.carried for table in self.tables if table.carried is not None]
+        return all(store.in_memory for store in stores) and all(columns.in_memory for columns in carried)
+
     def candidates_of(self, anchors: NDArray[np.int32]) -> NDArray[np.int64]:
         """How many rows are candidates of each anchor, itself among them: int64[A]."""
         own, other = (table.end - table.first for table in self.tables)

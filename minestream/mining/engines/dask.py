@@ -13,7 +13,7 @@ from distributed.scheduler import KilledWorker
 from minestream.config.resources import Resources
 from minestream.errors import UsageError
 from minestream.mining.engines import GUARD
-from minestream.mining.engines.deal import Job, Unit, Workers, no_cluster
+from minestream.mining.engines.deal import Ended, Job, Unit, Workers, no_cluster
 from minestream.mining.engines.worker import mine_unit
 
 CONNECT_SECONDS = 10
@@ -57,5 +57,5 @@ def _client(address: str | None, started: int, note: Callable[[str], None]) -> I
         yield client
 
 
-def _mined(job: Job, unit: Unit) -> Unit:
+def _mined(job: Job, unit: Unit) -> Ended:
     return mine_unit(job, unit, get_worker().state.nthreads)

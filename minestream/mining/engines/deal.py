@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from minestream.config.memory_plan import memory_plan
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import Slice
 from minestream.config.resources import Resources, Tables, memory_budget, thread_count
-from minestream.errors import MinestreamError, TransientError, UsageError
+from minestream.errors import MinestreamError, OutputError, TransientError, UsageError
 from minestream.inputs.listing import listed
 from minestream.mining.engines import engine_of
+from minestream.mining.engines.attached import leave
+from minestream.mining.engines.together import Shared, shared_of
 from minestream.mining.shards import Mining
 from minestream.mining.slices import owned_shards
-from minestream.outputs.run import Run
+from minestream.outputs.run import EXCHANGE, Run
 from minestream.system import interrupts
 from minestream.system.paths import RemotePath
 from minestream.system.stores import is_remote, local_text
@@ -27,7 +32,15 @@ from minestream.system.stores import is_remote, local_text
 LOCAL_WORKERS = 1  # threads of one process share products, processes do not
 ROUNDS = 2  # the remaining shards are cut into this many units for each worker
 POLL_SECONDS = 3.0
-Unit = tuple[int, ...]  # shards that a worker mines together
+MOST_TURNS = 3  # in which the same is missing
+Unit = tuple[int, ...]  # shards that a worker mines together; of a shared job one number: which share of it
+
+
+class Ended(NamedTuple):
+    """The end of a unit: the parts that are finished, and what other workers have to make before it can go on."""
+
+    parts: Unit
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +53,8 @@ class Job:
     tables: Tables
     output: str
     plan: dict[str, Any]
+    shared: Shared | None = None  # how the workers search together
+    attached: str | None = None  # the file of what this process has read, for workers on the same machine
     key: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -57,7 +72,7 @@ class Workers:
     """
 
     count: int
-    submit: Callable[[Job, Unit], Future[Unit]]
+    submit: Callable[[Job, Unit], Future[Ended]]
     lost: type[Exception]
 
 
@@ -79,17 +94,58 @@ def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tabl
     every = chain.from_iterable(each.values() if isinstance(each, dict) else [each] for each in (inputs, *beside))
     given = [path for each in every if each is not None for path in listed(each)]
     typed = typed_paths(given, run.target.text)
+    if resources.address is None:
+        job = replace(job, attached=leave(mining, run.folder))
     with opened(resources, started, mining.progress.note) as workers:
-        units = iter(units_of(mining, todo, workers.count))
-        running = {workers.submit(job, unit) for unit in islice(units, workers.count)}
-        while running:
-            ended, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
-            for future in ended:
-                for index in _result(future, workers.lost, resources.engine, typed):
-                    run.collect(index)
-                running |= {workers.submit(job, unit) for unit in islice(units, 1)}
-            interrupts.check()
-            _report_parts(mining, run, todo, reported)
+        job = replace(job, shared=shared_of(mining, run, todo, workers.count, answer_bytes(mining, job)))
+
+        def ended(units: Iterable[Unit]) -> Iterator[Ended]:
+            left = iter(units)
+            running = {workers.submit(job, unit) for unit in islice(left, workers.count)}
+            while running:
+                done, running = wait(running, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    yield _result(future, workers.lost, resources.engine, typed)
+                    running |= {workers.submit(job, unit) for unit in islice(left, 1)}
+                interrupts.check()
+                _report_parts(mining, run, todo, reported)
+
+        if job.shared is None:
+            _collect(run, ended(units_of(mining, todo, workers.count)))
+        else:
+            _take_turns(run, partial(ended, [(number,) for number in range(job.shared.workers)]))
+
+
+def _collect(run: Run, every: Iterable[Ended]) -> set[str]:
+    """Collect the parts of units as they end; what they miss."""
+    missing = set[str]()
+    for each in every:
+        for index in each.parts:
+            run.collect(index)
+        missing |= {each.missing} if each.missing else set()
+    return missing
+
+
+def _take_turns(run: Run, turn: Callable[[], Iterable[Ended]]) -> None:
+    """Give every share of a search its turn, until none misses what another has to make.
+
+    Raises
+    ------
+    OutputError
+        When the same is missing turn after turn.
+    """
+    turns = Counter[frozenset[str]]()
+    while missing := frozenset(_collect(run, turn())):
+        turns[missing] += 1
+        if turns[missing] == MOST_TURNS:
+            raise OutputError(f"{run.target.partial / EXCHANGE} is damaged again and again", "mine to another disk")
+
+
+def answer_bytes(mining: Mining, job: Job) -> int:
+    """What the plan of memory of a worker gives to answers."""
+    searcher, resources = mining.searcher, job.resources
+    own = replace(searcher.job, threads=resources.threads or searcher.job.threads)
+    return int(memory_plan(memory_budget(resources), own).bytes["answers"])
 
 
 def job_of(mining: Mining, run: Run, inputs: Any, tables: Tables, started_here: int | None) -> Job:
@@ -132,8 +188,8 @@ def units_of(mining: Mining, todo: list[int], workers: int) -> list[Unit]:
     return units
 
 
-def _result(future: Future[Unit], lost: type[Exception], engine: str, typed: dict[str, str]) -> Unit:
-    """The unit that was mined; raises the error of its worker, with paths as the user typed them."""
+def _result(future: Future[Ended], lost: type[Exception], engine: str, typed: dict[str, str]) -> Ended:
+    """How a unit ended; raises the error of its worker, with paths as the user typed them."""
     try:
         return future.result()
     except (lost, CancelledError) as error:

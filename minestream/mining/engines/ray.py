@@ -12,7 +12,7 @@ from ray.exceptions import WorkerCrashedError
 
 from minestream.config.resources import Resources, thread_count
 from minestream.errors import TransientError
-from minestream.mining.engines.deal import Job, Unit, Workers, no_cluster
+from minestream.mining.engines.deal import Ended, Job, Unit, Workers, no_cluster
 from minestream.mining.engines.worker import mine_unit
 
 CONNECT_SECONDS = 10
@@ -32,8 +32,8 @@ def workers(resources: Resources, started: int, _note: Callable[[str], None]) ->
             num_cpus=share, max_retries=RETRIES, retry_exceptions=[TransientError], scheduling_strategy="SPREAD"
         )
 
-        def submit(job: Job, unit: Unit) -> Future[Unit]:
-            future: Future[Unit] = mined.remote(job, unit, share).future()
+        def submit(job: Job, unit: Unit) -> Future[Ended]:
+            future: Future[Ended] = mined.remote(job, unit, share).future()
             return future
 
         yield Workers(max(1, sum(cores // share for cores in machines)), submit, WorkerCrashedError)

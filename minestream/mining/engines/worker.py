@@ -12,14 +12,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from minestream.errors import InputError
+from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
-from minestream.mining.engines.deal import Job, Unit
+from minestream.mining.engines.attached import attached
+from minestream.mining.engines.deal import Ended, Job, Unit
+from minestream.mining.engines.exchange import FileExchange, WaitingError
+from minestream.mining.engines.together import Shared
 from minestream.mining.pipeline import mine_shards, write_part
 from minestream.mining.shards import Mining
 from minestream.outputs.manifest import differences
 from minestream.outputs.parts import PartWriter
+from minestream.outputs.run import EXCHANGE
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
+from minestream.search.context import Share
 
 
 @dataclass
@@ -28,6 +34,7 @@ class LoadedJob:
 
     key: str
     mining: Mining
+    scratch: Path
     closing: ExitStack
 
 
@@ -35,7 +42,7 @@ _loaded: list[LoadedJob] = []  # at most one
 _one_at_a_time = threading.Lock()  # a unit uses all threads of its worker, and dask runs several tasks in one worker
 
 
-def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
+def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Ended:
     """Mine a unit in this process and write its parts; the input stays loaded for the next unit.
 
     Parameters
@@ -47,36 +54,59 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Unit:
         target = target_of(job.output, job.resources.scratch)
         parts = PartWriter(target, job.plan)
         parts.check()
+        if job.shared is not None:
+            return _mine_share(job.shared, unit[0], _miner(job, target, threads), parts)
         if todo := [index for index in unit if parts.finished(index) is None]:
-            for index, result in mine_shards(_miner(job, target, threads), todo):
+            for index, result in mine_shards(_miner(job, target, threads).mining, todo):
                 write_part(parts, index, result)
-    return unit
+    return Ended(unit)
 
 
-def _miner(job: Job, target: Target, threads: int | None) -> Mining:
-    """The job's input, loaded and cut into shards; that of an earlier job is closed first."""
+def _mine_share(shared: Shared, number: int, loaded: LoadedJob, parts: PartWriter) -> Ended:
+    """Go on with a share of a search until another worker has to make something first."""
+    folder = parts.target.partial / EXCHANGE / shared.key
+    exchange = FileExchange(folder, number, shared.workers, loaded.scratch)
+    share, done = Share(number, shared.workers, exchange, shared.answer_bytes), []
+    try:
+        for index, result in mine_shards(loaded.mining, shared.todo, share):
+            write_part(parts, index, result)
+            done.append(index)
+    except WaitingError as waiting:
+        return Ended(tuple(done), str(waiting))
+    return Ended(tuple(done))
+
+
+def _miner(job: Job, target: Target, threads: int | None) -> LoadedJob:
+    """The job, with its input loaded and cut into shards; that of an earlier job is closed first."""
     if not (_loaded and _loaded[0].key == job.key):
         if _loaded:
             _loaded.pop().closing.close()
             gc.collect()
         _loaded.append(_load(job, target, threads))
-    return _loaded[0].mining
+    return _loaded[0]
 
 
 def _load(job: Job, target: Target, threads: int | None) -> LoadedJob:
     resources = replace(job.resources, threads=job.resources.threads or threads)
     with ExitStack() as stack:
         driver = stack.enter_context(Driver(job.config, resources))
+        driver.attached = None if job.attached is None else attached(Path(job.attached))
         sources = driver.open(list(job.inputs), job.tables)
         # In the work folder, since the run removes there what a killed worker leaves.
         folder = target.partial if isinstance(target.partial, Path) else target.scratch
         own = tempfile.TemporaryDirectory(dir=folder, prefix=f"worker-{os.getpid()}-", ignore_cleanup_errors=True)
         scratch = Path(driver.held.enter_context(own))
         mining = Mining(driver, sources, scratch)
-        found = {"source": sources.identity(), "columns": mining.columns(), "parts": len(mining.plan.shards)}
-        if lines := differences(job.plan, {**job.plan, **found}):
-            raise InputError(
-                f"the worker on {socket.gethostname()} reads other data than this process:\n  " + "\n  ".join(lines),
-                "give paths that lead to the same files on every machine",
-            )
-        return LoadedJob(job.key, mining, stack.pop_all())
+        if driver.attached is None:
+            _refuse_other_data(job, sources, mining)
+        return LoadedJob(job.key, mining, scratch, stack.pop_all())
+
+
+def _refuse_other_data(job: Job, sources: Sources, mining: Mining) -> None:
+    """Raise InputError where this machine has other files than the run has read."""
+    found = {"source": sources.identity(), "columns": mining.columns(), "parts": len(mining.plan.shards)}
+    if lines := differences(job.plan, {**job.plan, **found}):
+        raise InputError(
+            f"the worker on {socket.gethostname()} reads other data than this process:\n  " + "\n  ".join(lines),
+            "give paths that lead to the same files on every machine",
+        )

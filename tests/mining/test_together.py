@@ -1,0 +1,329 @@
+"""Workers that search together: the bytes of one process, each product once, whatever is lost or damaged meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import set_sizes
+from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
+
+import minestream
+from minestream.errors import OutputError, TransientError
+from minestream.mining import driver
+from minestream.mining.engines import deal, together, worker
+from minestream.mining.engines.exchange import FileExchange
+from minestream.search import shared
+from minestream.search.screens import usable_screens
+from minestream.system.progress import Note
+
+ROWS, DIMENSION = 900, 16
+SCREENS = [screen for screen in usable_screens(DIMENSION) if screen != "scan"]
+
+
+class LostError(Exception):
+    """A worker is no more."""
+
+
+class Threads:
+    """The engine: one thread; `failing` says which units, by their number, are lost before or after they ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[deal.Unit] = []
+        self.failing: dict[int, bool] = {}
+        self.screens: tuple[str, ...] = ()  # of the shares, one after another
+
+    @contextmanager
+    def workers(self, resources: Any, started: int, _note: Any) -> Iterator[deal.Workers]:
+        with ThreadPoolExecutor(1) as pool:
+            yield deal.Workers(started, lambda job, unit: pool.submit(self._mined, job, unit), LostError)
+
+    def _mined(self, job: deal.Job, unit: deal.Unit) -> deal.Ended:
+        self.ran.append(unit)
+        after = self.failing.get(len(self.ran))
+        if after is False:
+            raise LostError("killed")
+        if self.screens:
+            screen = self.screens[unit[0] % len(self.screens)]
+            job = replace(job, resources=replace(job.resources, screen=screen), key=job.key + screen)
+        ended = worker.mine_unit(job, unit)
+        if after:
+            raise LostError("killed")
+        return ended
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
+    set_sizes(monkeypatch, PART_ANCHORS=100, GROUP_ROWS=200, FEW_ANCHORS=1, ENTRY=0)
+    engine = Threads()
+    monkeypatch.setattr(deal, "engine_of", lambda name: engine.workers)
+    yield engine
+    for held in worker._loaded:
+        held.closing.close()
+    worker._loaded.clear()
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels of many sizes, some rows without one, some equal rows, ids in another order."""
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 25, ROWS) ** 2 // 25
+    vectors = rng.standard_normal((25, DIMENSION))[labels] + 0.9 * rng.standard_normal((ROWS, DIMENSION))
+    vectors[7::40] = vectors[6]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).reshape(-1)), DIMENSION)
+    masked = pa.array(labels, mask=np.arange(ROWS) % 50 == 3)
+    path = tmp_path_factory.mktemp("together") / "in.parquet"
+    pq.write_table(pa.table({"id": pa.array(rng.permutation(ROWS)), "label": masked, "embedding": column}), path)
+    return path
+
+
+def both(source: Path, folder: Path, workers: int, **options: Any) -> tuple[Any, Any]:
+    """The reports of one process and of several workers, after a comparison of their bytes."""
+    (folder / "one").mkdir()
+    fixed: dict[str, Any] = {"progress": "none", "screen": SCREENS[0], **options}
+    one = minestream.mine(source, folder / "one" / "out.parquet", **fixed)
+    several = minestream.mine(source, folder / "out.parquet", engine="dask", workers=workers, **fixed)
+    assert (folder / "out.parquet").read_bytes() == (folder / "one" / "out.parquet").read_bytes()
+    assert not (folder / "out.parquet.partial").exists()
+    return one, several
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"band": "any", "negatives": 8},
+    {"band": "any", "negatives": 3, "pick": "random", "skip": 5},
+    {"band": "any", "negatives": 3, "pick": "weighted", "skip": 2},
+    {"band": "hard", "fallback": "farthest", "positives": "hardest"},
+    {"positives": "random", "positives_per_anchor": 3, "negatives": 2},
+    {"positives": "all", "band": "violating"},
+    {"band": "any", "negatives": 4, "max_per_negative_label": 1, "relative_margin": 0.1},
+    {"negatives": 2, "within_top": 9, "pick": "random", "band": "any"},
+    {"emit": "pairs"},
+    {"emit": "lists", "negatives": 6},
+    {"order": "shuffled", "max_uses": 3},
+    {"anchors": "30%", "unlabeled": "negative", "band": "any", "drop_duplicates_within": 0.05},
+    {"metric": "euclidean", "margin": 1.0, "drop_duplicates_within": 2.0, "band": "any", "negatives": 5},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_the_bytes_of_one_process_and_each_product_once(
+    threads: Threads, source: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINESTREAM_EFFORT", "1")
+    one, _ = both(source, tmp_path, 4, **options)
+    assert set(threads.ran) == {(0,), (1,), (2,), (3,)}
+    computed = worker._loaded[0].mining.searcher.effort.pairs_computed
+    assert computed <= 1.15 * one.effort["pairs_computed"]
+
+
+@pytest.mark.parametrize("workers", [2, 3, 7])
+def test_any_number_of_workers(threads: Threads, source: Path, tmp_path: Path, workers: int) -> None:
+    both(source, tmp_path, workers, band="any", negatives=5)
+    assert len(set(threads.ran)) == workers
+
+
+def test_several_rounds(threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the answers of some anchors at a time fit into the memory."""
+    monkeypatch.setattr(together, "WORTH", 10)
+    monkeypatch.setattr(deal, "answer_bytes", lambda mining, job: 4 * mining._answer_bytes(mining.slots_of(0)))
+    both(source, tmp_path, 3, band="any", negatives=5)
+    assert len(threads.ran) > 2 * 4 * 3
+
+
+@pytest.mark.skipif(len(SCREENS) < 2, reason="this processor has one screen")
+@pytest.mark.parametrize("options", [{"band": "any", "negatives": 4}, {"pick": "random", "band": "any", "skip": 3}])
+def test_workers_whose_processors_differ(
+    threads: Threads, source: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Each sees the rows by other codes, in another order of lanes."""
+    threads.screens = tuple(SCREENS)
+    both(source, tmp_path, 3, **options)
+
+
+@pytest.mark.parametrize("where", ["memory", "scratch"])
+def test_workers_of_this_machine_map_what_was_read(
+    threads: Threads, source: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where it is in memory; carried columns and ids are mapped too."""
+    own, loads, load = tmp_path / "in.parquet", [], driver.load
+    table = pq.read_table(source)
+    pq.write_table(table.append_column("text", [[f"row {row}" for row in range(ROWS)]]), own)
+
+    def counted(*given: Any) -> Any:
+        loads.append(given)
+        found = load(*given)
+        if where == "scratch":
+            found.store._spill()
+        return found
+
+    monkeypatch.setattr(driver, "load", counted)
+    both(own, tmp_path, 2, carry=["text"], band="any", negatives=3)
+    assert len(loads) == (2 if where == "memory" else 3)  # of one process, and of the run; and of its worker
+
+
+REASONS: list[tuple[dict[str, Any], str]] = [
+    ({"emit": "pairs", "negatives": 0, "margin": 0.2}, "all eligible negatives"),
+    ({"preset": "multi-similarity"}, "--epsilon"),
+    ({"screen": "scan"}, "so few rows are scanned"),
+    ({"max_positive_rank": 5}, "ranks of positives"),
+    ({"band": "any", "negatives": 200}, "the long lists"),
+]
+
+
+@pytest.mark.parametrize(("options", "why"), REASONS, ids=[why for _, why in REASONS])
+def test_why_each_worker_mines_its_parts_against_all_rows(
+    threads: Threads, source: Path, tmp_path: Path, options: dict[str, Any], why: str
+) -> None:
+    events: list[Any] = []
+    planned = minestream.mine(
+        source, tmp_path / "out.parquet", engine="dask", workers=2, dry_run=True, **{"screen": SCREENS[0], **options}
+    )
+    assert f"each worker mines its parts against all rows: {why}" in planned.plan["workers"]
+    both(source, tmp_path, 2, **options, progress_callback=events.append)
+    assert any(why in event.text for event in events if isinstance(event, Note))
+
+
+def test_lists_that_cost_more_than_the_products(
+    threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {"engine": "dask", "workers": 2, "dry_run": True, "screen": SCREENS[0]}
+    assert (
+        minestream.mine(source, tmp_path / "out", **asked).plan["workers"] == "they search together, each product once"
+    )
+    monkeypatch.setattr(together, "ENTRY", 10**9)
+    assert "cost more" in minestream.mine(source, tmp_path / "out", **asked).plan["workers"]
+
+
+def files_of(out: Path) -> dict[Path, int]:
+    """What the workers have exchanged, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in Path(f"{out}.partial").glob("exchange/*/*.arrows")}
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [1, 5, 8, 11])
+def test_a_run_that_failed_is_gone_on_with(
+    threads: Threads, source: Path, tmp_path: Path, number: int, after: bool
+) -> None:
+    """Its files are used, whatever the number of workers then."""
+    (tmp_path / "one").mkdir()
+    asked: dict[str, Any] = {"progress": "none", "screen": SCREENS[0], "band": "any", "negatives": 3}
+    minestream.mine(source, tmp_path / "one" / "out.parquet", **asked)
+    out = tmp_path / "out.parquet"
+    threads.failing = {number: after}
+    with pytest.raises(TransientError, match="died"):
+        minestream.mine(source, out, engine="dask", workers=3, **asked)
+    kept, made, write = files_of(out), [], FileExchange._write
+    threads.failing = {}
+
+    def watched(self: FileExchange, place: Any, batches: Any) -> None:
+        made.append(place)
+        write(self, place, batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FileExchange, "_write", watched)
+        minestream.mine(source, out, engine="dask", workers=2, resume=True, **asked)
+    assert not kept.keys() & set(made)
+    assert len(kept.keys() | set(made)) == 3 + 3 + 9  # positives and first gates for all; lists for each
+    assert out.read_bytes() == (tmp_path / "one" / "out.parquet").read_bytes()
+
+
+def test_one_process_goes_on_without_what_was_exchanged(threads: Threads, source: Path, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"progress": "none", "screen": SCREENS[0]}
+    threads.failing = {8: True}
+    with pytest.raises(TransientError):
+        minestream.mine(source, tmp_path / "out.parquet", engine="dask", workers=3, **asked)
+    assert files_of(tmp_path / "out.parquet")
+    minestream.mine(source, tmp_path / "out.parquet", resume=True, **asked)
+    minestream.mine(source, tmp_path / "one.parquet", **asked)
+    assert pq.read_table(tmp_path / "out.parquet").equals(pq.read_table(tmp_path / "one.parquet"))
+    assert not (tmp_path / "out.parquet.partial").exists()
+
+
+@pytest.mark.parametrize("kind", ["001-", "002-gates", "002-lists"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "gone"])
+def test_a_damaged_file_is_made_again(
+    threads: Threads, source: Path, tmp_path: Path, kind: str, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, damaged = FileExchange._write, []
+
+    def broken(self: FileExchange, place: Any, batches: Any) -> None:
+        write(self, place, batches)
+        if kind in place.name and not damaged:
+            damaged.append(place)
+            whole = place.read_bytes()
+            middle = len(whole) // 2
+            new = {"cut": whole[:-9], "changed": whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]}
+            place.write_bytes(new.get(damage, b""))
+            if damage == "gone":
+                place.unlink()
+
+    monkeypatch.setattr(FileExchange, "_write", broken)
+    both(source, tmp_path, 3, band="any", negatives=3)
+    assert damaged
+
+
+def test_a_file_that_is_damaged_again_and_again(
+    threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = FileExchange._write
+
+    def broken(self: FileExchange, place: Any, batches: Any) -> None:
+        write(self, place, batches)
+        place.write_bytes(b"no stream at all")
+
+    monkeypatch.setattr(FileExchange, "_write", broken)
+    with pytest.raises(OutputError, match="damaged again and again"):
+        minestream.mine(source, tmp_path / "out", engine="dask", workers=2, screen=SCREENS[0], progress="none")
+
+
+def test_what_another_deal_left_is_not_read(threads: Threads, source: Path, tmp_path: Path) -> None:
+    """Workers of a run before that is overwritten may still be at work."""
+    asked: dict[str, Any] = {"progress": "none", "screen": SCREENS[0], "band": "any"}
+    threads.failing = {5: True}
+    out = tmp_path / "out.parquet"
+    with pytest.raises(TransientError):
+        minestream.mine(source, out, engine="dask", workers=4, negatives=2, **asked)
+    old = {path.parent.name for path in files_of(out)}
+    threads.failing = {len(threads.ran) + 2: True}
+    with pytest.raises(TransientError):
+        minestream.mine(source, out, engine="dask", workers=2, negatives=3, overwrite=True, **asked)
+    assert old
+    assert old.isdisjoint(path.parent.name for path in files_of(out))
+
+
+def test_in_a_store(threads: Threads, source: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    bucket = request.getfixturevalue("store")
+    put(f"{bucket}/in.parquet", source.read_bytes())
+    asked: dict[str, Any] = {"progress": "none", "screen": SCREENS[0], "band": "any", "negatives": 3}
+    threads.failing = {6: True}
+    with pytest.raises(TransientError):
+        minestream.mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", engine="dask", workers=3, **asked)
+    assert any("exchange/" in name for name in objects(bucket))
+    threads.failing = {}
+    minestream.mine(f"{bucket}/in.parquet", f"{bucket}/out.parquet", engine="dask", workers=3, resume=True, **asked)
+    minestream.mine(source, tmp_path / "out.parquet", **asked)
+    found = objects(bucket)
+    assert set(found) == {"in.parquet", "out.parquet", "out.parquet.manifest.json"}
+    assert pq.read_table(pa.BufferReader(found["out.parquet"])).equals(pq.read_table(tmp_path / "out.parquet"))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("others", [0, 700])
+def test_each_pair_of_blocks_is_dealt_once_and_evenly(workers: int, others: int) -> None:
+    sizes = np.random.default_rng(workers).integers(50, 100, 9).tolist()
+    dealt = shared.dealt_blocks(sizes, others, workers)
+    pairs = [pair for own in dealt for pair in own]
+    expected = {(i, j) for i in range(9) for j in range(i, 9)} | {(i, -1) for i in range(9) if others}
+    assert len(pairs) == len(set(pairs)) == len(expected)
+    assert set(pairs) == expected
+    loads = [sum(own.values()) for own in dealt]
+    assert max(loads) - min(loads) <= max(100 * 100, 100 * others)
