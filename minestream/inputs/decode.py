@@ -108,14 +108,23 @@ def without_hidden(lists: pa.Array, values: pa.Array | None = None) -> pa.Array:
     return lists_from(lengths, lists.flatten() if values is None else values, lists.is_null())
 
 
-def lists_from(lengths: np.ndarray, values: Any, mask: pa.Array | None = None) -> pa.ListArray:
-    """Consecutive values as lists of these lengths; those in `mask` are null."""
-    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), as_array(values), mask=mask)
+def lists_from(
+    lengths: np.ndarray, values: Any, mask: pa.Array | None = None, *, filled: bool = False
+) -> pa.ListArray:  # fmt: skip
+    """Consecutive values as lists of these lengths; those in `mask` are null.
+
+    filled : whether the type says that no value is null: such lists are read in less time
+    """
+    values = as_array(values)
+    kind = pa.list_(pa.field("element", values.type, nullable=not filled))
+    return pa.ListArray.from_arrays(pa.array(ragged.starts(lengths), pa.int32()), values, type=kind, mask=mask)
 
 
 def as_array(column: Any) -> pa.Array:
-    """A column as one array."""
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    """A column as one array; of one chunk it is that one, and nothing is copied."""
+    if isinstance(column, pa.ChunkedArray):
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    return column
 
 
 def decode_ids(array: pa.Array, name: str, place: Place) -> pa.Array:

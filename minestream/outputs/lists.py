@@ -40,11 +40,11 @@ def list_columns(
     columns["positive_distances"] = lists_from(counts, pa.array(positives.x))
     columns["positive_ranks"] = lists_from(counts, pa.array(ranks.astype(np.int32), mask=~known))
     columns["positive_is_anchor"] = lists_from(counts, pa.array(twin[own] == twin[positives.slot]))
-    columns["candidate_rows"] = lists_from(of, pa.array(loaded.source_row[found.slot], pa.int64()))
+    columns["candidate_rows"] = lists_from(of, pa.array(loaded.source_row[found.slot], pa.int64()), filled=True)
     distances = pa.array(found.x).cast(pa.float32() if config.list_precision == "float32" else pa.float64(), safe=False)
     if config.list_precision == "float16":
         distances = pa.array(found.x.astype(np.float16))
-    columns["candidate_distances"] = lists_from(of, distances)
+    columns["candidate_distances"] = lists_from(of, distances, filled=True)
     start, positive, candidate = _alike(loaded, config, positives, found)
     for name, places in (("positives", positive), ("candidates", candidate)):
         columns[f"duplicate_{name}"] = lists_from(ragged.lengths(start), pa.array(places.astype(np.int32)))

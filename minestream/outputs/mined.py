@@ -53,9 +53,11 @@ def reading(path: AnyPath, failure: type[MinestreamError], hint: str = DAMAGED) 
         raise failure(f"{path} cannot be read as Parquet: {error}", hint) from error
 
 
-def open_parquet(path: AnyPath) -> pq.ParquetFile:
-    """A Parquet file whose pages are checked as they are read."""
-    return pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=2**20, page_checksum_verification=True)
+def open_parquet(path: AnyPath, metadata: pq.FileMetaData | None = None) -> pq.ParquetFile:
+    """A Parquet file whose pages are checked as they are read; its metadata are read where they are not given."""
+    return pq.ParquetFile(
+        readable(path), metadata=metadata, pre_buffer=False, buffer_size=2**20, page_checksum_verification=True
+    )
 
 
 def file_metadata(

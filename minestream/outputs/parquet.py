@@ -29,7 +29,7 @@ def pinned_type(kind: pa.DataType) -> pa.DataType:
         return pa.list_(pa.field("element", pinned_type(kind.value_type)), kind.list_size)
     if pat.is_list(kind) or pat.is_large_list(kind):
         make = pa.list_ if pat.is_list(kind) else pa.large_list
-        return make(pa.field("element", pinned_type(kind.value_type)))
+        return make(pa.field("element", pinned_type(kind.value_type), kind.value_field.nullable))
     return kind
 
 

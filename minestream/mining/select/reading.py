@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from minestream.config.mine_config import MineConfig
@@ -39,6 +40,7 @@ class Group(NamedTuple):
     """A row group of a file: rows first ... end - 1 of the lists."""
 
     path: AnyPath
+    metadata: pq.FileMetaData
     number: int
     first: int
     end: int
@@ -71,12 +73,14 @@ class ListReader:
                 rows.append(file.read([f"{config.anchor_role}_row"]).column(0).to_numpy())
                 for index in range(file.num_row_groups):
                     first = self._groups[-1].end if self._groups else 0
-                    self._groups.append(Group(path, index, first, first + file.metadata.row_group(index).num_rows))
+                    count = file.metadata.row_group(index).num_rows
+                    self._groups.append(Group(path, file.metadata, index, first, first + count))
         self.rows = np.concatenate(rows)
         table = loaded.tables[1]
         self._slot = np.full(table.source_rows, -1, np.int32)
         own = loaded.source_row[table.first : table.end]
         self._slot[own] = np.arange(table.first, table.end, dtype=np.int32)
+        self._first = table.first if own.size == table.source_rows else None  # row r is slot first + r
 
     def groups(self, anchors: NDArray[np.int32]) -> Iterator[tuple[Group, NDArray[np.int32], NDArray[np.int64]]]:
         """The row groups with the lists of ascending anchors, in order: of each its anchors, and their rows in it.
@@ -100,12 +104,16 @@ class ListReader:
 
     def _table(self, group: Group, at: NDArray[np.int64]) -> pa.Table:
         """Some rows of a row group."""
-        with reading(group.path, InputError), open_parquet(group.path) as file:
+        with reading(group.path, InputError), open_parquet(group.path, group.metadata) as file:
             table = file.read_row_group(group.number, list(COLUMNS), use_threads=False)
         return table if at.size == table.num_rows else table.take(pa.array(at))
 
     def _slots(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
-        slots: NDArray[np.int32] = self._slot[rows]
+        slots: NDArray[np.int32]
+        if self._first is None:
+            slots = self._slot[rows]
+        else:
+            slots = np.add(rows, self._first, dtype=np.int32, casting="unsafe")
         return slots
 
     def _piece(self, anchors: NDArray[np.int32], table: pa.Table) -> Piece:
@@ -118,7 +126,7 @@ class ListReader:
         start, rows = columns["candidate_rows"]
         stored = columns["candidate_distances"][1]
         lists = Lists(
-            _places(anchors, self._loaded.store.rows), start, self._slots(rows), stored.astype(np.float64),
+            _places(anchors, self._loaded.store.rows), start, self._slots(rows), stored.astype(np.float64, copy=False),
             self._reach(start, stored), self._alike(slots, columns),
         )  # fmt: skip
         return Piece(anchors, lists, given)
