@@ -52,6 +52,7 @@ NAMES = {
     "teachers": "union all majority",
     "candidates_as": "only too",
 }
+NEAREST = 256  # candidates of longer lists stand in columns of their own, too
 LIMITS = ("max_similarity", "min_similarity", "absolute_margin", "relative_margin")
 CAPS = ("max_per_negative_label", "max_uses")
 DEALS = (*CAPS, "negatives_per_anchor")  # what leaves out negatives that the band and the pick would take
@@ -775,13 +776,10 @@ class Listed:
         """1 + how many negatives are nearer than each positive; None where the list ends before that is known."""
         ends = len(self.x) == self.longest and float(self.x[-1])
         nearer = [int((self.x < p).sum()) for p in self.p.tolist()]
-        return [
-            None if ends is not False and p > ends else 1 + count
-            for p, count in zip(self.p.tolist(), nearer, strict=True)
-        ]
+        return [None if ends is not False and p > ends else 1 + n for p, n in zip(self.p.tolist(), nearer, strict=True)]
 
 
-def list_columns(lists: list[Listed], precision: str, relation: Relation) -> dict[str, list[Any]]:
+def list_columns(lists: list[Listed], longest: int, precision: str, relation: Relation) -> dict[str, list[Any]]:
     """A row for each anchor."""
     columns: dict[str, list[Any]] = {"anchor_row": [each.anchor for each in lists]}
     if relation.queries.given_labels is not None:
@@ -795,14 +793,18 @@ def list_columns(lists: list[Listed], precision: str, relation: Relation) -> dic
         "candidate_distances": [list(each.x.astype(precision)) for each in lists],
         "duplicate_positives": [[positive for positive, _ in each.duplicates] for each in lists],
         "duplicate_candidates": [[candidate for _, candidate in each.duplicates] for each in lists],
-    }
+    } | ({} if longest <= NEAREST else {
+        "candidate_count": [len(each.negatives) for each in lists],
+        "nearest_rows": [each.negatives[:NEAREST].tolist() for each in lists],
+        "nearest_distances": [list(each.x[:NEAREST].astype(precision)) for each in lists],
+    })  # fmt: skip
 
 
 def with_ids(columns: dict[str, list[Any]], relation: Relation, of_lists: bool = True) -> dict[str, list[Any]]:
     """The columns with id columns before them: one for each column of row numbers of a table that has ids."""
     named: dict[str, list[Any]] = {}
     for name, rows in columns.items():
-        if name.endswith("_rows") and not of_lists:
+        if (name.endswith("_rows") and not of_lists) or name == "nearest_rows":
             continue
         ids = (relation.queries if name == "anchor_row" else relation.corpus).ids
         if "_row" in name and ids is not None:
@@ -1247,7 +1249,7 @@ def mine(
         columns = pair_columns(joined, margin, float64)
     elif emit == "lists":
         columns = list_columns(
-            [choose_list(look_around(anchor)) for anchor in selected.tolist()], list_precision, relation
+            [choose_list(look_around(anchor)) for anchor in selected.tolist()], negatives, list_precision, relation
         )
     else:
         pairs: list[Pair] = []

@@ -16,6 +16,7 @@ from minestream.search.results import Found, Positives
 from minestream.system import ragged
 
 LIST_ENTRIES = 1 << 18  # candidates of lists that are made at a time
+NEAREST = 256  # of longer lists so many candidates stand in columns of their own, too: most rules read no others
 PRECISIONS = {"float64": pa.float64(), "float32": pa.float32(), "float16": pa.float16()}
 Places = NDArray[np.int64]
 
@@ -28,6 +29,8 @@ def list_columns(
     positive_ranks : 1 + how many candidates are nearer; null where the list ends before that is known
     positive_is_anchor : whether a positive is a duplicate of its anchor
     duplicate_positives, duplicate_candidates : places in both lists, of candidates that are duplicates of a positive
+    candidate_count, nearest_rows, nearest_distances : how many candidates there are, and the first NEAREST of them once
+        more; where lists may be longer
     """
     counts, of = ragged.lengths(positives.start), ragged.lengths(found.start)
     ranks, known = _ranks(positives, found, config.negatives)
@@ -40,14 +43,21 @@ def list_columns(
     columns["positive_distances"] = lists_from(counts, pa.array(positives.x))
     columns["positive_ranks"] = lists_from(counts, pa.array(ranks.astype(np.int32), mask=~known))
     columns["positive_is_anchor"] = lists_from(counts, pa.array(twin[own] == twin[positives.slot]))
-    columns["candidate_rows"] = lists_from(of, pa.array(loaded.source_row[found.slot], pa.int64()), filled=True)
+    rows = pa.array(loaded.source_row[found.slot], pa.int64())
     distances = pa.array(found.x).cast(pa.float32() if config.list_precision == "float32" else pa.float64(), safe=False)
     if config.list_precision == "float16":
         distances = pa.array(found.x.astype(np.float16))
+    columns["candidate_rows"] = lists_from(of, rows, filled=True)
     columns["candidate_distances"] = lists_from(of, distances, filled=True)
     start, positive, candidate = _alike(loaded, config, positives, found)
     for name, places in (("positives", positive), ("candidates", candidate)):
         columns[f"duplicate_{name}"] = lists_from(ragged.lengths(start), pa.array(places.astype(np.int32)))
+    if config.negatives > NEAREST:
+        few = np.minimum(of, NEAREST)
+        first = pa.array(ragged.spans(found.start[:-1], few))
+        columns["candidate_count"] = pa.array(of.astype(np.int32))
+        for name, values in (("rows", rows), ("distances", distances)):
+            columns[f"nearest_{name}"] = lists_from(few, values.take(first), filled=True)
     return columns
 
 

@@ -35,8 +35,9 @@ def pinned_type(kind: pa.DataType) -> pa.DataType:
 
 # Of what lists hold millions: row numbers by their differences, distances byte by byte.
 _ENCODINGS = {
-    f"{name}.list.element": encoding
-    for name, encoding in (("candidate_rows", "DELTA_BINARY_PACKED"), ("candidate_distances", "BYTE_STREAM_SPLIT"))
+    f"{name}_{values}.list.element": encoding
+    for name in ("candidate", "nearest")
+    for values, encoding in (("rows", "DELTA_BINARY_PACKED"), ("distances", "BYTE_STREAM_SPLIT"))
 }
 
 

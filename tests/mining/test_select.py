@@ -17,10 +17,13 @@ from minestream.inputs import source as reading
 from minestream.insight.describe import describe
 from minestream.insight.verify import verify
 from minestream.mining.pipeline import mine
+from minestream.mining.select import choosing
+from minestream.mining.select.reading import ListReader
 from minestream.mining.select.run import select
+from minestream.outputs import lists, parquet
 
 Options = dict[str, Any]
-ROWS, K = 300, 40
+ROWS, K, NEAR = 300, 40, 24
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mine(place / "in.parquet", place / "short", negatives=K, **how)
     mine(place / "in.parquet", place / "rounded.parquet", negatives=10_000, list_precision="float32", **how)
     mine(place / "in.parquet", place / "easiest", negatives=K, **(how | {"positives": "easiest"}))
+    with pytest.MonkeyPatch.context() as patch:  # few nearest, and row groups of few lists
+        patch.setattr(lists, "NEAREST", NEAR)
+        patch.setattr(parquet, "ROW_GROUP_BYTES", 20_000)
+        mine(place / "in.parquet", place / "near", negatives=10_000, **how)
     return place
 
 
@@ -87,6 +94,32 @@ def test_whole_lists_give_the_bytes_of_mining(folder: Path, tmp_path: Path, opti
     mine(folder / "in.parquet", tmp_path / "direct" / name, embedding="embedding", progress="none", **options)
     select(folder / "whole", tmp_path / name, undecided="error", progress="none", **options)
     assert digests(tmp_path / name) == digests(tmp_path / "direct" / name) != []
+
+
+@pytest.mark.parametrize("options", RULES, ids=str)
+def test_the_nearest_of_lists_are_read_first_and_all_where_these_do_not_decide(
+    folder: Path, tmp_path: Path, options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine(folder / "in.parquet", tmp_path / "direct.parquet", embedding="embedding", progress="none", **options)
+    (tmp_path / "of").mkdir()
+    read, piece = {True: 0, False: 0}, ListReader.piece
+
+    def watched(reader: ListReader, *part: Any, nearest: bool = False) -> Any:
+        read[nearest] += 1
+        return piece(reader, *part, nearest=nearest)
+
+    monkeypatch.setattr(choosing, "NEAREST", NEAR)
+    monkeypatch.setattr(ListReader, "piece", watched)
+    select(folder / "near", tmp_path / "of" / "direct.parquet", undecided="error", progress="none", **options)
+    assert digests(tmp_path / "of" / "direct.parquet") == digests(tmp_path / "direct.parquet")
+    groups = sum(pq.ParquetFile(part).num_row_groups for part in (folder / "near").glob("*.parquet"))
+    whole = {"max_per_negative_label", "max_positive_rank", "rank_positives", "guide", "simans_a"} & options.keys()
+    if whole or "max_uses" in options:  # counted beyond what is chosen, or chosen among more
+        assert read == {True: 0, False: groups}
+    elif options.get("band") == "any" and "relative_margin" not in options:
+        assert read[True] == groups > 10 * read[False]
+    else:
+        assert read[True] > 0
 
 
 @pytest.mark.parametrize("options", RULES[:4], ids=str)

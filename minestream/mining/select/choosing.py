@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.config.derived import ranks_listed, reserve
 from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError
-from minestream.kernels.types import NEAREST
+from minestream.kernels import types
 from minestream.mining.negatives import Task, make_task
 from minestream.mining.positives import choose_positives, deserving_positives, passes_over
 from minestream.mining.select.asked import Selected
@@ -18,6 +19,7 @@ from minestream.mining.select.reading import Group, ListReader, Piece
 from minestream.mining.select.scored import Scoring
 from minestream.mining.select.verdicts import Verdicts
 from minestream.mining.shards import Mining
+from minestream.outputs.lists import NEAREST
 from minestream.outputs.rows import ShardResult
 from minestream.search.constraints import Constraints, limited_search
 from minestream.search.context import SearchContext
@@ -29,6 +31,7 @@ from minestream.system.stats import Effort, ShardStats
 from minestream.system.threads import Workers, mapped
 
 GROUP_BYTES = 256 << 20  # of a row group of lists, and of what is made of it
+TRUST = 4  # that the nearest of lists decide: it grows where they do, and is lost where they do not
 NO_POSITIVES = Positives(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0))
 
 
@@ -39,14 +42,26 @@ class Chooser:
         self._asked, self._mining, self._scoring, self._verdicts = asked, mining, scoring, verdicts
         self._rule = mining.config if scoring is None else scoring.config(mining.config)
         self._alone = Workers(1)  # of a thread that chooses
+        config, most = mining.config, max(reserve(mining.config) + mining.config.skip, mining.config.within_top or 0)
+        whole = config.guided or config.max_per_negative_label is not None or ranks_listed(config) > 0
+        few = most < NEAREST and not whole and scoring is None and verdicts is None
+        self._trust = TRUST if few else 0
 
     def shard(self, reader: ListReader, anchors: NDArray[np.int32]) -> ShardResult:
         """The answer of one shard; row groups of lists are read and chosen from by all threads, one each."""
         stats, chosen, found = ShardStats(), [NO_POSITIVES], [NOTHING]
 
         def answered(part: tuple[Group, NDArray[np.int32], NDArray[np.int64]]) -> tuple[Positives, Found, ShardStats]:
+            if reader.nearest and self._trust > 0:
+                own = ShardStats()
+                answer = self._piece(reader.piece(*part, nearest=True), own, final=False)
+                self._trust += 1 if answer else -2
+                if answer is not None:
+                    return *answer, own
             own = ShardStats()
-            return *self._piece(reader.piece(*part), own), own
+            answer = self._piece(reader.piece(*part), own)
+            assert answer is not None
+            return *answer, own
 
         with stats.stage("negatives"):
             for positives, negatives, own in mapped(answered, reader.groups(anchors), self._threads()):
@@ -68,8 +83,11 @@ class Chooser:
         alone = self._verdicts is not None or not self._mining.directions[0].sources.bare
         return 1 if alone else max(1, min(limits.threads, limits.answer_bytes // GROUP_BYTES))
 
-    def _piece(self, piece: Piece, stats: ShardStats) -> tuple[Positives, Found]:
-        """The positives of some anchors, and the negatives of each pair, without those of undecided ones."""
+    def _piece(self, piece: Piece, stats: ShardStats, final: bool = True) -> tuple[Positives, Found] | None:
+        """The positives of some anchors, and the negatives of each pair, without those of undecided ones.
+
+        None where these are not the `final` lists, and some pair is undecided.
+        """
         loaded, config, anchors = self._mining.loaded, self._rule, piece.anchors
         judged = piece if self._verdicts is None else self._verdicts.judged(piece, stats)
         scored = judged if self._scoring is None else self._scoring.scored(judged, stats)
@@ -80,9 +98,11 @@ class Chooser:
         chosen = choose_positives(loaded, config, anchors, search, deserving)
         task = make_task(loaded, config, anchors, chosen, search, deserving)
         (found,) = limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)
-        chosen = task.chosen
+        chosen, decided = task.chosen, _decided(setting, anchors, task, found)
+        if not (final or decided.all()):
+            return None
         deserving.count_into(stats, 0, anchors.size, chosen)
-        chosen, found = self._decide(anchors, ~_decided(setting, anchors, task, found), chosen, found, stats)
+        chosen, found = self._decide(anchors, ~decided, chosen, found, stats)
         stats.duplicate_positives += _duplicates(scored, chosen, config, loaded.store.rows)
         return (chosen, found) if self._scoring is None else self._scoring.rescored(judged, chosen, found)
 
@@ -117,7 +137,7 @@ def _decided(setting: SearchContext, anchors: NDArray[np.int32], task: Task, fou
     reach = ragged.repeat(lists.reach[lists.place[anchors]], pairs.start)
     decided = (pairs.high < reach) | np.isinf(reach)
     window = task.constraints.within_top
-    if rule.pick == NEAREST:
+    if rule.pick == types.NEAREST:
         return decided | (ragged.lengths(found.start) >= rule.take)
     if window is None:
         return decided
@@ -134,7 +154,7 @@ def _decided(setting: SearchContext, anchors: NDArray[np.int32], task: Task, fou
     if not open_.size:
         return decided
     own, of_pair = sub_pairs(pairs, open_)
-    nearest = rule._replace(pick=NEAREST, take=window, skip=0)
+    nearest = rule._replace(pick=types.NEAREST, take=window, skip=0)
     ranks = Constraints(task.constraints.guided, None, None, window)
     (ranked,) = limited_search(setting, [anchors[open_]], own, nearest, ranks)
     decided[of_pair] |= ragged.lengths(ranked.start) >= window

@@ -21,10 +21,9 @@ from minestream.search.context import Lists
 from minestream.system import ragged
 from minestream.system.paths import AnyPath
 
-COLUMNS = (
-    "positive_rows", "positive_distances", "positive_is_anchor", "candidate_rows", "candidate_distances",
-    "duplicate_positives", "duplicate_candidates",
-)  # fmt: skip
+POSITIVES = ("positive_rows", "positive_distances", "positive_is_anchor", "duplicate_positives", "duplicate_candidates")
+WHOLE = ("candidate_rows", "candidate_distances")
+NEAR = ("nearest_rows", "nearest_distances", "candidate_count")
 NO_SLOTS, NO_LISTS = np.empty(0, np.int32), np.empty(0, np.int64)
 
 
@@ -58,6 +57,11 @@ class ListReader:
     loaded : Dataset
         Of the same rows.
 
+    Attributes
+    ----------
+    nearest : bool
+        Whether the first candidates of each list can be read alone.
+
     Raises
     ------
     InputError
@@ -67,10 +71,11 @@ class ListReader:
     def __init__(self, mined: MinedOutput, config: MineConfig, loaded: Dataset) -> None:
         self._loaded, self._config, self._place = loaded, config, mined.path
         self._groups: list[Group] = []
-        rows = [NO_LISTS]
+        self.nearest, rows = True, [NO_LISTS]
         for path in mined.files:
             with reading(path, InputError), open_parquet(path) as file:
                 rows.append(file.read([f"{config.anchor_role}_row"]).column(0).to_numpy())
+                self.nearest &= set(NEAR) <= set(file.schema_arrow.names)
                 for index in range(file.num_row_groups):
                     first = self._groups[-1].end if self._groups else 0
                     count = file.metadata.row_group(index).num_rows
@@ -98,15 +103,12 @@ class ListReader:
             if first < end:
                 yield group, anchors[first:end], at[first:end] - group.first
 
-    def piece(self, group: Group, anchors: NDArray[np.int32], at: NDArray[np.int64]) -> Piece:
-        """The lists of anchors, which are rows `at` of a row group; any thread may read one."""
-        return self._piece(anchors, self._table(group, at))
-
-    def _table(self, group: Group, at: NDArray[np.int64]) -> pa.Table:
-        """Some rows of a row group."""
+    def piece(self, group: Group, anchors: NDArray[np.int32], at: NDArray[np.int64], *, nearest: bool = False) -> Piece:
+        """The lists of anchors, which are rows `at` of a row group, or the nearest of each; any thread may read one."""
         with reading(group.path, InputError), open_parquet(group.path, group.metadata) as file:
-            table = file.read_row_group(group.number, list(COLUMNS), use_threads=False)
-        return table if at.size == table.num_rows else table.take(pa.array(at))
+            wanted = [*POSITIVES, *(NEAR if nearest else WHOLE)]
+            table = file.read_row_group(group.number, wanted, use_threads=False)
+        return self._piece(anchors, table if at.size == table.num_rows else table.take(pa.array(at)), nearest)
 
     def _slots(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         slots: NDArray[np.int32]
@@ -116,39 +118,49 @@ class ListReader:
             slots = np.add(rows, self._first, dtype=np.int32, casting="unsafe")
         return slots
 
-    def _piece(self, anchors: NDArray[np.int32], table: pa.Table) -> Piece:
-        columns = {name: _ragged(table, name) for name in COLUMNS}
+    def _piece(self, anchors: NDArray[np.int32], table: pa.Table, nearest: bool) -> Piece:
+        names = NEAR if nearest else WHOLE
+        columns = {name: _ragged(table, name) for name in (*POSITIVES, *names[:2])}
         positive_start, rows = columns["positive_rows"]
         slots = self._slots(rows)
         owner, p = ragged.owners(positive_start), columns["positive_distances"][1]
         duplicate, within = columns["positive_is_anchor"][1], self._config.drop_duplicates_within
         given = Given(owner, slots, p, p <= within if within else duplicate)
-        start, rows = columns["candidate_rows"]
-        stored = columns["candidate_distances"][1]
+        start, rows = columns[names[0]]
+        stored, counts = columns[names[1]][1], ragged.lengths(start)
+        more = counts >= self._config.negatives
+        if nearest:
+            every = table.column("candidate_count").to_numpy()
+            more = (counts < every) | (every >= self._config.negatives)
         lists = Lists(
             _places(anchors, self._loaded.store.rows), start, self._slots(rows), stored.astype(np.float64, copy=False),
-            self._reach(start, stored), self._alike(slots, columns),
+            _reach(start, stored, more), self._alike(slots, columns, (start, rows)),
         )  # fmt: skip
         return Piece(anchors, lists, given)
 
-    def _reach(self, start: NDArray[np.int64], stored: NDArray[Any]) -> NDArray[np.float64]:
-        """How far each list reaches: as far as its last entry, where it is full; a rounded one may lie below."""
-        reach = np.full(start.size - 1, np.inf)
-        full = np.flatnonzero(ragged.lengths(start) >= self._config.negatives)
-        last = stored[start[full + 1] - 1]
-        reach[full] = last if last.dtype == np.float64 else np.nextafter(last, np.array(-np.inf, last.dtype))
-        return reach
-
-    def _alike(self, positives: NDArray[np.int32], columns: dict[str, Any]) -> tuple[NDArray[np.int64], Any]:
+    def _alike(
+        self, positives: NDArray[np.int32], columns: dict[str, Any], lists: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The candidates that are duplicates of positives, by the slots of these."""
         (start, positive), (_, candidate) = columns["duplicate_positives"], columns["duplicate_candidates"]
         if not positive.size:
             return NO_LISTS, NO_SLOTS
+        first, rows = lists
         owner = ragged.owners(start)
+        there = candidate < ragged.lengths(first)[owner]
+        owner, positive, candidate = owner[there], positive[there], candidate[there]
         left = positives[columns["positive_rows"][0][owner] + positive].astype(np.int64)
-        first, rows = columns["candidate_rows"]
         right = self._slots(rows[first[owner] + candidate]).astype(np.int64)
         return csr(self._loaded.store.rows, left, right, both_ways=False)
+
+
+def _reach(start: NDArray[np.int64], stored: NDArray[Any], more: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """How far each list reaches: where there may be more candidates, to its last; a rounded one may lie below."""
+    reach = np.full(start.size - 1, np.inf)
+    ends = np.flatnonzero(more)
+    last = stored[start[ends + 1] - 1]
+    reach[ends] = last if last.dtype == np.float64 else np.nextafter(last, np.array(-np.inf, last.dtype))
+    return reach
 
 
 def _places(anchors: NDArray[np.int32], rows: int) -> NDArray[np.int32]:
