@@ -17,8 +17,9 @@ from minestream.config.option import flag_of
 from minestream.config.parse import PIPE
 from minestream.config.resolve import resolved
 from minestream.config.rules import BANDS, EMITS, PRESETS, TEACHERS
-from minestream.mining.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once
+from minestream.mining.outcome import columns_rows, hardness_rows, left_out_rows, listed_rows, once, recall_rows
 from minestream.system.progress import short_number, short_time
+from minestream.system.recall import recall_facts
 from minestream.system.stats import WAITED, Report
 from minestream.system.values import Row, many, size_text, value_rows
 
@@ -80,6 +81,7 @@ STAGES = {
     "read": "reading",
     WAITED: "  waiting for input",
     "positives": "finding positives",
+    "measuring": "finding exactly what recall is measured by",
     "negatives": "finding negatives",
     "sweep": "finding negatives: screening all distances",
     "refine": "finding negatives: exact distances of what the screen lets through",
@@ -179,6 +181,7 @@ def _outcome(report: Report) -> Iterator[Row]:
     if report.columns.get("others") or (config["listed_candidates"] and config["candidates_as"] == "too"):
         yield "teachers", _teachers_text(report)
     yield from rule_rows(config)
+    yield from recall_rows(recall_facts(stats["recalls"]))
     yield from hardness_rows(stats, config)
     yield "time", short_time(report.seconds)
     yield from latency_rows(report.plan)

@@ -103,7 +103,8 @@ IDLE: tuple[Idle[Asked], ...] = (
          "a pair without its one negative has no row"),
     Idle(("scores",), lambda a: EMITS[a.config.emit].scores is None, "only tuples hold scores: --emit tuples"),
     Idle(("list_precision", "list_ids"), lambda a: a.config.emit != "lists", "only lists have it: --emit lists"),
-    Idle(("require_rows", "max_short", "resume", "overwrite"), lambda a: a.resources.dry_run,
+    Idle(("require_recall",), lambda a: a.config.approximate is None, "without --approximate nothing is missed"),
+    Idle(("require_rows", "max_short", "require_recall", "resume", "overwrite"), lambda a: a.resources.dry_run,
          "--dry-run mines and writes nothing"),
 )  # fmt: skip
 Facts = Mapping[str, Any]

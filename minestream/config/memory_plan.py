@@ -34,6 +34,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
 LEAST_BYTES = 16 << 20  # that any run needs
 LIBRARY_BYTES = 260_000_000  # Python, its libraries and the kernels: beside --memory, whatever the job
 ROW_BYTES = 120  # of every row: label, id, order (74), its place in the search
+NEAR_ROW_BYTES = 200  # with --approximate: the cells near it, and its places in them
 CARRIED_ROW_BYTES = 8  # and its place among the carried columns
 TERMS_BYTES = 44  # of every row and screen, beside its code
 ANCHOR_BYTES, PAIR_BYTES, ANSWER_BYTES = 128, 220, 20  # gates, edges, places and answers
@@ -67,6 +68,8 @@ class Job:
         Where the vectors are; None: not known yet.
     id_bytes : int
         What ids take beyond eight bytes a row.
+    approximate : bool
+        Whether only rows near each other meet.
     answer_bytes, part_bytes : int
         Of the part that takes most: its anchors and pairs while they are mined; what its answers and rows take then.
     """
@@ -79,6 +82,7 @@ class Job:
     carried: int = 0
     in_memory: bool | None = None
     id_bytes: int = 0
+    approximate: bool = False
     answer_bytes: int = 0
     part_bytes: int = 0
 
@@ -86,6 +90,7 @@ class Job:
     def row_bytes(self) -> int:
         """Of a row, beside its vector and its codes."""
         carried = CARRIED_ROW_BYTES if self.carried else 0
+        carried += NEAR_ROW_BYTES if self.approximate else 0
         return ROW_BYTES + carried + TERMS_BYTES * len(self.code_bytes)
 
     def block_row_bytes(self, vectors: bool, codes: bool) -> int:

@@ -158,6 +158,11 @@ class MineConfig:
         0.0, "number", "What is mined",
         "With --pick simans: by how much more similar than the positive the likeliest negatives are.", metavar="B"
     )  # fmt: skip
+    approximate: float | None = option(
+        None, "number", "What is mined",
+        "Find at least this share of the negatives, 0.95 say, among rows near each other; the share is measured.",
+        metavar="RECALL", within=Range(0, 1, inside=True, hint="0.95; leave it out for the exact rows")
+    )  # fmt: skip
     fallback: str = option(
         "none", "choice", "What is mined", "What a pair without any negative in its band takes.", choices=FALLBACKS
     )  # fmt: skip

@@ -34,7 +34,7 @@ _OF_TABLES = (
     "embedding_table",
 )  # fmt: skip
 AS_ARRAYS = {"label": "labels", "id": "ids", "group_column": "groups"}
-_OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short")
+_OF_OUTPUTS = ("resume", "overwrite", "dry_run", "require_rows", "max_short", "require_recall")
 
 
 def refuse_without_tables(options: Mapping[str, Any]) -> None:

@@ -83,6 +83,10 @@ class Resources:
         None, "share", "Output", "Gate: exit 6 when more than P% of the pairs have fewer than k negatives, or none.",
         metavar="P%"
     )  # fmt: skip
+    require_recall: float | None = option(
+        None, "number", "Output", "Gate: exit 6 when less of the negatives is found, surely (99 %), by --approximate.",
+        metavar="R", within=Range(0, 1, hint="a share: 0.94 is 94 %")
+    )  # fmt: skip
     both_directions: bool = option(
         False, "flag", "Retrieval",
         "Mine for the rows of --corpus among those of INPUT, too: a second output beside -o, named NAME.back.parquet."

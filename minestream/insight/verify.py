@@ -28,6 +28,7 @@ from minestream.outputs.buckets import BUCKET
 from minestream.outputs.mined import DAMAGED, MinedOutput, file_metadata, mined_output, open_parquet, rows_crc
 from minestream.outputs.origin import is_split
 from minestream.system.paths import AnyPath, readable
+from minestream.system.recall import lower_bound
 
 ANCHOR_ROLES, CANDIDATE_ROLES = ("anchor", "query"), ("positive", "negative", "left", "right")
 RESERVE_TIMES, RESERVE_MORE = 4, 32  # with --max-uses a pair chooses from its 4 k + 32 best negatives
@@ -158,6 +159,12 @@ class Derivation:
         self.capped = self.config["max_uses"] is not None
         if self.capped and self.config["emit"] == "tuples":
             raise InputError("tuples with --max-uses cannot be derived again", "--sample 0 checks the checksums")
+        self.approximate = self.config.get("approximate") is not None
+        if self.approximate and self.config["emit"] != "triplets":
+            raise InputError(
+                f"{self.config['emit']} of --approximate are not derived again, triplets are",
+                "--sample 0 checks the checksums; describe shows the recall that was measured",
+            )
         self.source = read_recorded(mined, given, reference.standing)
 
     def check(self, sample: int, rng: np.random.Generator) -> dict[str, int]:
@@ -167,6 +174,8 @@ class Derivation:
         counts = {"anchors": len(anchors), "anchors_absent": absent, "rows_compared": len(found)}
         if self.pairs:
             return counts | self.compare_pairs(anchors, found, expected, rng)
+        if self.approximate:
+            return counts | self.compare_approximate(anchors, found, expected)
         if self.capped:
             self.compare_capped(found, expected)
             return counts | {"uses_of_the_most_used": self.most_uses()}
@@ -228,6 +237,8 @@ class Derivation:
                 reserve = min(reserve, self.config["within_top"] - self.config["skip"])
             rules |= {"max_uses": None, "negatives": reserve, "short_rows": "keep", "negatives_per_anchor": None}
             rules |= {"emit": "triplets", "scores": None, "order": "anchor"}
+        if self.approximate:  # what it takes for want of others lies behind what an exact run takes
+            rules["negatives"] = RESERVE_TIMES * self.config["negatives"] + RESERVE_MORE
         rules |= source.arguments()
         return reference.mine(source.anchors.vectors, only_anchors=anchors, **rules)
 
@@ -276,6 +287,36 @@ class Derivation:
             if key not in by_key:
                 expect(row.at(", ".join(self.keys)), "a negative among the pair's best", key)
             self.compare([row], [by_key[key]])
+
+    def compare_approximate(
+        self, anchors: Rows, found: list[Stored], expected: list[dict[str, Any]]
+    ) -> dict[str, Any]:  # fmt: skip
+        """Check rows of --approximate that are among a pair's best, and measure how much of what is best was found.
+
+        Each must equal the derived one, but for `harder`, which counts rows that were looked at.
+        """
+        by_key: dict[tuple[int, ...], dict[str, Any]] = {}
+        place = Counter[tuple[int, int]]()
+        best: dict[tuple[int, ...], int] = {}  # of the rows that an exact run takes, the anchor
+        for row in expected:
+            key = tuple(row[name] for name in self.keys)
+            by_key[key] = row
+            if place[key[:2]] < self.config["negatives"]:
+                best[key] = key[0]
+            place[key[:2]] += 1
+        stored = {tuple(row.values[name] for name in self.keys): row for row in found}
+        for key, own in stored.items():
+            if key in by_key:
+                same = {"harder": own.values["harder"]} if "harder" in own.values else {}
+                self.compare([own], [by_key[key] | same])
+        wanted = Counter(best.values())
+        hit = Counter(anchor for key, anchor in best.items() if key in stored)
+        shares = np.array([hit[anchor] / count for anchor, count in wanted.items()])
+        return {
+            "rows_not_checked": len(stored.keys() - by_key.keys()),
+            "recall": round(float(shares.mean()), 4) if shares.size else 1.0,
+            "recall_at_least": round(lower_bound(shares), 4),
+        }  # fmt: skip
 
     def most_uses(self) -> int:
         """How often the most used negative is used; raises VerifyMismatchError when that is more than --max-uses."""

@@ -16,6 +16,8 @@ from minestream.kernels.types import (
     Rows,
 )
 
+NARROWER = 8  # a row is a member of so many times fewer cells than it looks into
+
 
 @kernel(inline=True)
 def share_label(rows: Rows, a: int, b: int) -> bool:
@@ -57,6 +59,51 @@ def is_listed(start: np.ndarray, members: np.ndarray, a: int, b: int) -> bool:
 
 
 @kernel(inline=True)
+def narrow(width: int) -> int:
+    """Of how many cells a row is a member where it looks into `width`."""
+    return max(1, width // NARROWER)
+
+
+@kernel(inline=True)
+def is_near(near: np.ndarray, a: int, count: int, cell: int) -> bool:
+    """Whether a cell is among the `count` nearest of slot a. A loop without an exit becomes vector code."""
+    found = False
+    for place in range(count):
+        found |= near[a, place] == cell
+    return found
+
+
+@kernel(inline=True)
+def looked_at(rows: Rows, a: int, b: int) -> bool:
+    """Whether either of two slots looks into a cell of which the other is a member; without cells all do."""
+    if rows.near.shape[0] == 0:
+        return True
+    for place in range(narrow(rows.width)):
+        if is_near(rows.near, b, rows.width, rows.near[a, place]):
+            return True
+        if is_near(rows.near, a, rows.width, rows.near[b, place]):
+            return True
+    return False
+
+
+@kernel(inline=True)
+def meet_first(rows: Rows, a: int, b: int, cell: int) -> bool:
+    """Whether two slots that meet in a cell, of which one is a member, meet in no other before.
+
+    Before: in the order of the cells that are near the first of the two slots.
+    """
+    a, b = min(a, b), max(a, b)
+    members = narrow(rows.width)
+    for place in range(rows.width):
+        other = rows.near[a, place]
+        if other == cell:
+            return True
+        if is_near(rows.near, b, rows.width if place < members else members, other):
+            return False
+    return True
+
+
+@kernel(inline=True)
 def outside(rows: Rows, a: int, b: int) -> bool:
     """Whether slot b lies outside the window of slot a; without windows nothing does."""
     if rows.oldest.size and not rows.oldest[a] <= b < a:
@@ -70,6 +117,12 @@ def relation(rows: Rows, a: int, b: int) -> int:
 
     The same from either side, when both may be anchors and there are no windows.
     """
+    return relation_of_near(rows, a, b) if looked_at(rows, a, b) else NEITHER
+
+
+@kernel(inline=True)
+def relation_of_near(rows: Rows, a: int, b: int) -> int:
+    """relation() of slots that are known to look at each other."""
     if a == b or (rows.apart > 0 and (a < rows.apart) == (b < rows.apart)):
         return NEITHER
     if outside(rows, a, b) or is_listed(rows.barred_start, rows.barred, a, b):
@@ -97,6 +150,7 @@ def lost_to_group(kind: int, wanted: int) -> bool:
 def relations(rows: Rows, a: int, out_kind: np.ndarray) -> None:
     """The relation of every slot to anchor a: out_kind int8[n]. A loop over labels alone becomes vector code."""
     lists = rows.set_start.size + rows.known_start.size + rows.barred_start.size + rows.parent.size + rows.apart
+    lists += rows.near.size
     if lists or rows.group.size or rows.oldest.size or rows.label[a] < 0:
         for b in range(out_kind.size):
             out_kind[b] = relation(rows, a, b)

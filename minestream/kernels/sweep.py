@@ -15,12 +15,13 @@ from minestream.kernels.distances import canonical_distance
 from minestream.kernels.draw import WEIGHT_END, mix, unit_distance, weighted_key
 from minestream.kernels.jit import kernel
 from minestream.kernels.quantize import PAD, Frame
-from minestream.kernels.relation import lost_to_group, relation, share_parent
+from minestream.kernels.relation import lost_to_group, meet_first, relation_of_near, share_parent
 from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, TAIL, address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import EXCLUDE, IN_GROUP, POSITIVE, RANDOM, WEIGHTED, Pairs, Problem, Rule
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes
+EVERYWHERE = -1  # no cell
 CROWDED = 256  # of an anchor with more pairs than this the hull is the only gate
 
 
@@ -76,10 +77,11 @@ class Screening(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Consecutive lanes, packed for one side of the tile."""
+    """Lanes, consecutive or gathered, packed for one side of the tile."""
 
     first: int
     lanes: int
+    lane: NDArray[np.int32]  # [lanes] or more
     unit: int  # panels of a unit of work
     panels: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.uint32]  # [panels, words, width]
     terms: NDArray[np.float32]  # [panels, LOW + 2 * intervals, width], see tile()
@@ -130,7 +132,7 @@ def set_side(lanes: Lanes, out: Side, sign: float) -> None:
         for r in range(width):
             at = p * width + r
             if at < out.lanes:
-                lane = out.first + at
+                lane = out.lane[at]
                 out.terms[p, SCALE, r] = lanes.scale[lane] * np.float32(sign)
                 out.terms[p, BIAS, r], out.terms[p, TAIL, r] = lanes.bias[lane], lanes.tail[lane]
                 out.start[p, 0, r], out.start[p, 1, r] = lanes.start[lane, 0], lanes.start[lane, 1]
@@ -180,9 +182,9 @@ def open_gates(rule: Rule, pairs: Pairs, gates: Gates, looking: bool, other_slac
     width = out.terms.shape[2]
     for p in range(out.terms.shape[0]):
         for r in range(width):
-            lane = out.first + p * width + r
-            if looking and lane < gates.hull_low.size and lane < out.first + out.lanes:
-                open_gate(rule, pairs, gates, lane, other_slack, out, p, r)
+            at = p * width + r
+            if looking and at < out.lanes and out.lane[at] < gates.hull_low.size:
+                open_gate(rule, pairs, gates, out.lane[at], other_slack, out, p, r)
                 continue
             for interval in range(LOW, out.terms.shape[1], INTERVAL):
                 out.terms[p, interval, r], out.terms[p, interval + HIGH - LOW, r] = CLOSED, UNGATED
@@ -265,22 +267,27 @@ def may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) ->
 
 
 @kernel(inline=True)
-def _keep_survivors(
-    problem: Problem, screening: Screening, row: int, column: int, found: int, out: Survivors, scratch: Scratch
-) -> int:
-    """Write what survives of the tile in `scratch`, whose first lanes are row and column: how many there are then."""
+def keep_survivors(
+    problem: Problem, screening: Screening, row: np.ndarray, column: np.ndarray, where: tuple[int, bool],
+    found: int, out: Survivors, scratch: Scratch,
+) -> int:  # fmt: skip
+    """Write what survives of the tile in `scratch`, of the lanes row and column: how many there are then.
+
+    where : the cell in which the pairs meet, or EVERYWHERE; whether they count only where their lanes ascend
+    """
     rows, rule, _, _ = problem
+    cell, ascending = where
     lanes, by_label = screening.lanes, _by_label(problem)
     for r in range(scratch.masks.shape[1]):
         of_row, of_column = scratch.masks[0, r], scratch.masks[1, r]
         bits = of_row | of_column
-        a = row + r
+        a = int(row[r]) if bits != 0 else 0
         while bits != 0:
             c = np.int64(trailing_zeros(bits))
             bit = bits & (~bits + np.uint64(1))
             bits ^= bit
-            b = int(column + c)
-            if b <= a:
+            b = int(column[c])
+            if ascending and b <= a:
                 continue
             if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
                 continue
@@ -292,7 +299,9 @@ def _keep_survivors(
             b_wants = of_column & bit != 0 and wanted(problem, screening, b, a, for_b)
             if not (a_wants or b_wants):
                 continue
-            kind = relation(rows, lanes.slot[a], lanes.slot[b])
+            if cell != EVERYWHERE and not meet_first(rows, lanes.slot[a], lanes.slot[b], cell):
+                continue
+            kind = relation_of_near(rows, lanes.slot[a], lanes.slot[b])
             if kind != rule.wanted:
                 if lost_to_group(kind, rule.wanted):
                     scratch.tally[IN_GROUP] += np.int64(a_wants) + np.int64(b_wants)
@@ -337,6 +346,7 @@ def sweep(
             return unit, found
         for j in range(unit % across * right.unit, min(column_panels, (unit % across + 1) * right.unit)):
             column = right.first + j * tile_columns
+            of_column = right.lane[j * tile_columns :]
             for i in range(unit // across * left.unit, min(row_panels, (unit // across + 1) * left.unit)):
                 row = left.first + i * tile_rows
                 if column + tile_columns - 1 <= row or not may_hold_pairs(problem, left, right, i, j):
@@ -355,5 +365,8 @@ def sweep(
                 )
                 if passed != 0:
                     scratch.tiles[1] += 1
-                    found = _keep_survivors(problem, screening, row, column, found, out, scratch)
+                    of_row = left.lane[i * tile_rows :]
+                    found = keep_survivors(
+                        problem, screening, of_row, of_column, (EVERYWHERE, True), found, out, scratch
+                    )
     return units[1], found

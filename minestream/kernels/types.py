@@ -37,6 +37,8 @@ class Rows(NamedTuple):
     until: NDArray[np.int64] = np.empty(0, np.int64)  # [n] or [0]: nobody's candidate from this slot on
     apart: int = 0  # rows on one side of this slot form no pairs; 0: all may
     parent: NDArray[np.int32] = np.empty(0, np.int32)  # [n] or [0]: negatives share it; -1 unknown, shared with none
+    near: NDArray[np.uint16] = np.empty((0, 0), np.uint16)  # [n, LISTED] or [0, 0]: the nearest cells, nearest first
+    width: int = 0  # of them so many count: see relation.looked_at
 
 
 class Rule(NamedTuple):

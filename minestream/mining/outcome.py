@@ -12,6 +12,7 @@ from typing import Any
 from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
 from minestream.errors import SPEAKS_OPTIONS
+from minestream.system.recall import recall_facts
 from minestream.system.stats import Report, most_negatives, short_left_out
 from minestream.system.values import Row, given_of, many, value_rows, verb
 
@@ -42,6 +43,23 @@ def once(rows: Iterable[Row]) -> list[Row]:
     return [
         ("", row[1]) if name == before else row for row, name, before in zip(table, names, ["", *names], strict=False)
     ]
+
+
+def recall_rows(facts: Mapping[str, Any]) -> Iterator[Row]:
+    """How much of what an exact run writes was found, of facts of recall.py; none of an exact run."""
+    if not facts:
+        return
+    if "exactly" in facts:
+        yield "approximate", f"no, all pairs were looked at: {facts['exactly']}"
+        return
+    looked = f"{facts['looked_at']:.1%} of all pairs were looked at"
+    for name, what in (("recall", "the negatives"), ("loss_recall", "their loss")):
+        if found := facts.get(name):
+            by = f", by {many(found['anchors'], 'anchor')} mined exactly; {looked}" if name == "recall" else ""
+            yield "approximate", f"{found['share']:.3f} of {what} found, at least {found['at_least']:.3f} (99 %){by}"
+    if "recall" not in facts:
+        yield "approximate", f"nothing was measured; {looked}"
+    yield "approximate", "positives were found exactly"
 
 
 def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:
@@ -208,4 +226,5 @@ def outcome_rows(result: Mapping[str, Any]) -> list[Row]:
     report, config = result.get("report", {}), result["config"]
     source, counts = report.get("source", {}), report.get("stats", {}) | result["counts"]
     left_out = left_out_rows(source, counts, config, result["columns"])
-    return once([*listed_rows(source, why=True), *left_out, *hardness_rows(counts | result, config)])
+    recall = recall_rows(recall_facts(counts.get("recalls", {})))
+    return once([*listed_rows(source, why=True), *left_out, *recall, *hardness_rows(counts | result, config)])

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
 from minestream.kernels.types import NEGATIVE, Pairs, Rule
+from minestream.mining.approximate import Measuring, looking_of
 from minestream.mining.candidates import among_candidates
 from minestream.mining.driver import Driver
 from minestream.mining.engines import refuse_in_worker
@@ -57,7 +59,7 @@ from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
 from minestream.search.context import Share
-from minestream.search.results import Found
+from minestream.search.results import Found, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.shared import shared_once
 from minestream.search.work import WorkMeter
@@ -182,6 +184,7 @@ def mine_shards(
 
     share : of this worker, in the search of all of them; it yields its own shards
     """
+    mining.looking = mining.looking or looking_of(mining)
     meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
     meter.plan(mining.work(todo))
     rounds = mining.rounds(todo) if share is None else mining.rounds(todo, share.answer_bytes)
@@ -193,9 +196,9 @@ def mine_shards(
     mining.work_done += meter.done
 
 
-def _searched(every: Search, listed: Search, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
-    """The answers of one group, whose negatives are among the listed candidates, its positives among all."""
-    return (listed if rule.wanted == NEGATIVE else every)(anchors, pairs, rule)
+def _searched(every: Search, some: Search, anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+    """The answers of one group, whose negatives are among some candidates, its positives among all."""
+    return (some if rule.wanted == NEGATIVE else every)(anchors, pairs, rule)
 
 
 def _mine_round(
@@ -203,22 +206,24 @@ def _mine_round(
 ) -> Iterator[tuple[int, ShardResult]]:  # fmt: skip
     """Mine one round of shards; its memory is freed before the next round begins."""
     loaded, config, stats, work = mining.loaded, mining.config, ShardStats(), mining.round_work(shards)
-    setting = mining.searcher.setting(stats, meter)
+    every, looking = mining.searcher.setting(stats, meter), mining.looking
+    setting = looking.schedule.limit(every) if looking and looking.schedule else every
     of_shards = [mining.slots_of(index) for index in shards]
     anchors = np.concatenate(of_shards)
 
     meter.begin_stage(work.positives)
     with stats.stage("positives"):
-        search: Search = partial(search_once, replace(setting, timed=False))
-        if share is not None:
-            search = partial(shared_once, replace(setting, timed=False), share)
-            setting = replace(setting, share=share)
         if loaded.run is not None and not config.candidates_teach:
             setting = among_candidates(setting, loaded.run, config.metric, anchors)
-            search = partial(_searched, search, partial(search_once, replace(setting, timed=False)))
+        anywhere, here = (partial(search_once, replace(each, timed=False)) for each in (every, setting))
+        search: Search = partial(_searched, anywhere, here)
+        if share is not None:  # of an exact search among all rows
+            search, setting = partial(shared_once, anywhere.args[0], share), replace(setting, share=share)
         deserving = deserving_positives(loaded, config, anchors, search)
         positives = choose_positives(loaded, config, anchors, search, deserving)
         task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule
+    with stats.stage("measuring") if looking else nullcontext():
+        measuring = Measuring(mining, looking, anchors) if looking else None
 
     meter.begin_stage(work.negatives)
     if config.taught:
@@ -235,6 +240,8 @@ def _mine_round(
         chosen = task.chosen.of_anchors(first, first + own.size)
         deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
+        if measuring:
+            measuring.count_into(stats, own, sub_pairs(task.pairs, np.arange(first, first + own.size))[0].start, found)
         yield index, ShardResult(mining.direction_of(index).loaded, config, own, chosen, found, stats.taken())
         meter.advance(work.rows * own.size / max(1, anchors.size))
         first += own.size

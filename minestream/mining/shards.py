@@ -22,6 +22,7 @@ from minestream.inputs.tables import Sources
 from minestream.kernels.jit import running_seconds
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors, without_negative, without_positive
+from minestream.mining.approximate import Looking
 from minestream.mining.driver import Driver
 from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, part_bytes, projected_rows
@@ -130,6 +131,7 @@ class Mining:
             without = int((ragged.lengths(self.loaded.run.start)[self.anchors] == 0).sum())
             have = f"{many(without, 'anchor')} {verb(without, 'have')} no candidate that takes part in --candidates"
             self.loaded.notes += [have] * bool(without)
+        self.looking: Looking | None = None  # of an approximate run, once it is known
         for note in self.notes():
             self.progress.note(note)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from minestream.config.parse import short_share
 from minestream.config.resources import Resources
 from minestream.errors import GateMissedError
+from minestream.system.recall import recall_facts
 from minestream.system.stats import ShardStats
 from minestream.system.values import many
 
@@ -17,6 +18,15 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
         raise GateMissedError(
             f"{many(total.rows, 'row')} came out, --require-rows asks for {resources.require_rows:,}", hint
         )
+    facts = recall_facts(total.recalls)
+    if resources.require_recall is not None and "recall" in facts:
+        least = facts["recall"]["at_least"]
+        if least < resources.require_recall:
+            raise GateMissedError(
+                f"the recall of negatives is at least {least:.4f} (99 %), --require-recall asks for "
+                f"{resources.require_recall:g}",
+                "nothing was published: a larger --approximate looks wider",
+            )
     share = short_share(resources.max_short)
     looked_for = total.full + total.short + total.empty
     if share is not None and looked_for and (total.short + total.empty) / looked_for > share:

@@ -36,6 +36,14 @@ def loss_formula(config: dict[str, Any]) -> str:
     return f"{loss}: {LOSSES[loss]}; {names}, m = {margin!r}, {config['metric']} distance"
 
 
+def approximate_text(config: dict[str, Any]) -> str:
+    """What an approximate output is, in words."""
+    return (
+        f"approximate: rows look for {config['approximate']:g} of the negatives of an exact run, or more; the manifest "
+        "says how much was found, measured"
+    )
+
+
 def metadata_of(plan: dict[str, Any]) -> dict[str, str]:
     """The metadata of every file of a run; without its counts and the CRC-32 of its rows."""
     return {
@@ -44,5 +52,6 @@ def metadata_of(plan: dict[str, Any]) -> dict[str, str]:
         "minestream.labels": label_convention(plan["config"]),
         "minestream.loss": loss_formula(plan["config"]),
         **{f"minestream.{name}": json.dumps(plan[name], sort_keys=True) for name in ("config", "columns", "source")},
+        **({"minestream.approximate": approximate_text(plan["config"])} if plan["config"].get("approximate") else {}),
         **({"minestream.refilter": json.dumps(plan["refilter"], sort_keys=True)} if plan.get("refilter") else {}),
     }

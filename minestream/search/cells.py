@@ -52,7 +52,7 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
             cells.add_rows(words.view(codes.screen.dtype), at, codes.terms.scale[some], cell, sums, members)
         means = sums / np.maximum(members, 1)[:, None] * _steps(codes)
         centres = np.where(members[:, None] > 0, means, centres)
-    side, cell = _centres_side(codes, centres[_in_line(centres)], workers, threads), np.empty(rows, np.int32)
+    side, cell = _centres_side(codes, centres[in_line(centres)], workers, threads), np.empty(rows, np.int32)
     for first in range(0, rows, together):
         some = np.arange(first, min(rows, first + together))
         cell[some] = _assigned(codes, some, side, workers, threads)
@@ -123,7 +123,7 @@ def _assigned(
     return cell
 
 
-def _in_line(centres: NDArray[np.float64]) -> NDArray[np.int64]:
+def in_line(centres: NDArray[np.float64]) -> NDArray[np.int64]:
     """An order of the centres: halved along the direction in which they differ most, then each half, and so on.
 
     Without products of matrices, whose library would take threads of its own.

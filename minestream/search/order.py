@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels.sweep import Side
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Rows, Rule
 from minestream.search.context import SearchContext
 from minestream.system import ragged
@@ -42,6 +41,8 @@ class Span(NamedTuple):
 class Order:
     """Lanes: leg by leg the anchors that are candidates too and those that are not; then candidates only.
 
+    Where only near rows meet, all are one leg.
+
     Within each span the lanes of a search for negatives are sorted by cell; a label of many rows has spans of its own,
     which do not meet. Where negatives must share a parent they are sorted by it first, those of a search for positives
     by label, so that tiles of one parent, or label, are the only ones, and then by cell where the nearest are looked
@@ -72,7 +73,8 @@ class Order:
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = ragged.starts(sizes)
-        leg, alone = ragged.repeat(legs_of(sizes), self.group_start), ~offered[slots]
+        legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes)
+        leg, alone = ragged.repeat(legs, self.group_start), ~offered[slots]
         self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
         self.anchors = int(slots.size)
         offered[slots] = False
@@ -225,11 +227,11 @@ class Ranges(NamedTuple):
     bounds: NDArray[np.int64]  # [threads, ranges + 1] see refine.partition
 
 
-def ranges_of(sides: Sequence[Side], pair_start: NDArray[np.int64], threads: int) -> Ranges:
-    """The anchors of two sides of a step, the left one first, in ranges."""
+def ranges_of(lanes: Sequence[tuple[int, int]], pair_start: NDArray[np.int64], threads: int) -> Ranges:
+    """The anchors among the lanes of a step, (first, end) of one or two sides, the left one first, in ranges."""
     anchors, cuts, done = pair_start.size - 1, [], 0
-    for side in sides:
-        first, end = max(side.first, done), min(side.first + side.lanes, anchors)
+    for begin, last in lanes:
+        first, end = max(begin, done), min(last, anchors)
         if end > first:  # an interrupt waits for the tasks that have begun
             pairs = int(pair_start[end] - pair_start[first])
             parts = slices(end - first, max(threads, min(MOST_TASKS, pairs // TASK_PAIRS)))

@@ -158,7 +158,8 @@ class Codes:
         """A slice of all lanes, packed as `panels`, without gates: rows or columns of the tile by their width."""
         count, _, width = panels.shape
         side = sweep.Side(
-            own.start, own.stop - own.start, unit, panels.view(self.screen.word),
+            own.start, own.stop - own.start, np.arange(own.start, own.stop, dtype=np.int32), unit,
+            panels.view(self.screen.word),
             np.empty((count, LOW + INTERVAL * intervals, width), np.float32), np.empty((count, 2, width), np.int32),
             *(np.empty((count, 2), np.int32) for _ in range(3)),
         )  # fmt: skip

@@ -68,9 +68,10 @@ class Sweeping:
         self.screens = deque(setting.limits.screens)
         codes = setting.codes(self.screens.popleft())
         self.blocks: Container[tuple[int, int]] | None = None  # of two legs that are swept here; None: all
-        self.order = Order(
-            setting, groups, rule, cells_of(codes, self.workers, self.threads, setting.limits.block_rows)
-        )
+        near = self.loaded.rows.near
+        most = setting.limits.block_rows
+        cell = near[:, 0].astype(np.int32) if near.size else cells_of(codes, self.workers, self.threads, most)
+        self.order = Order(setting, groups, rule, cell)
         self.parent = self.loaded.rows.parent[: None if rule.wanted == NEGATIVE else 0]  # what negatives must share
         self.pairs, _ = sub_pairs(pairs, self.order.place)
         self.around_rows = rows_around(self.loaded, np.concatenate(groups), rule)
@@ -133,11 +134,11 @@ class Sweeping:
 
     def _later_calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernels that take longest to compile and are not called first, with arguments as they will have."""
-        sides = left, right = [self._side(0, 0, rows=rows) for rows in (True, False)]
-        ranges, none = ranges_of(sides, self.pairs.start, self.threads), np.empty(0, np.int64)
+        left, right = [self._side(0, 0, rows=rows) for rows in (True, False)]
+        ranges, none = ranges_of([(0, 0)], self.pairs.start, self.threads), np.empty(0, np.int64)
         out = sweep.Survivors._make(field[0] for field in self.found)
         into, scratch = (self.problem, self.screening), self.codes.scratch(self.intervals)
-        refined = (self.found, ranges.bounds, refine.Anchors(0, 0, 0), self._vectors(list(sides)), none)
+        refined = (self.found, ranges.bounds, refine.Anchors(0, 0, 0), self._vectors([left.lane]), none)
         return [
             (refine.refine, (*into, *refined)),
             (sweep.sweep, (*into, left, right, (0, 0), 0, out, scratch)),
@@ -270,7 +271,11 @@ class Sweeping:
             first = max(span.first, int(at[begin]) - margin)
             right = self._side(first, min(span.end, int(at[end - 1]) + margin + 1), rows=False)
             sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, right)
-            vectors = self._vectors([left, right]) if self.rule.positive_duplicates == WITHIN else self._no_vectors()
+            vectors = (
+                self._vectors([left.lane, right.lane])
+                if self.rule.positive_duplicates == WITHIN
+                else self._no_vectors()
+            )
             around = probe.Around((at - first) // tile.columns, reach, np.empty(0))
             edges = [*range(begin, end, PROBE_PANELS), end]
             with self.setting.stage("sweep"):
@@ -350,7 +355,8 @@ class Sweeping:
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         before = int(self.tiles[0]), self.exact.copy()
-        ranges = ranges_of([left, right], self.pairs.start, self.threads)
+        both = [(side.first, side.first + side.lanes) for side in (left, right)]
+        ranges = ranges_of(both, self.pairs.start, self.threads)
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
@@ -359,7 +365,7 @@ class Sweeping:
             with self.setting.stage("sweep"):
                 self.workers.run([self._sweeper(left, right, todo, ranges, thread) for thread in threads])
             with self.setting.stage("refine"):
-                self._refine(left, right, ranges)
+                self._refine([left.lane, right.lane], ranges)
         exact = self.exact - before[1]
         self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
 
@@ -390,25 +396,25 @@ class Sweeping:
 
         return task
 
-    def _refine(self, left: sweep.Side, right: sweep.Side, ranges: Ranges) -> None:
-        """Make survivors exact, with a range of anchors for each task."""
+    def _refine(self, lanes: Sequence[NDArray[np.int32]], ranges: Ranges) -> None:
+        """Make survivors exact, which are of these lanes, with a range of anchors for each task."""
         total = int(ranges.bounds[:, -1].sum())
         if not total:
             return
         self.survivors += total
         self.refined += total
-        vectors = self._vectors([left, right])
+        vectors = self._vectors(lanes)
         anchors = [refine.Anchors(*cut, place) for place, cut in enumerate(ranges.cuts)]
         self.workers.run([self._refiner(some, ranges.bounds, vectors) for some in anchors])
 
-    def _vectors(self, sides: list[sweep.Side]) -> refine.Vectors:
-        """The vectors of both sides."""
+    def _vectors(self, parts: Sequence[NDArray[np.int32]]) -> refine.Vectors:
+        """The vectors of some lanes, at least."""
         whole = self.loaded.store.whole()
         within = self.rule.within > 0
         if whole is not None:
             positive_at = self.pairs.positive.astype(np.int64) if within else np.empty(0, np.int64)
             return refine.Vectors(whole, self.order.slot.astype(np.int64), positive_at)
-        lanes = np.unique(np.concatenate([np.arange(side.first, side.first + side.lanes) for side in sides]))
+        lanes = np.unique(np.concatenate(parts)).astype(np.int64)
         wanted = self.order.slot[lanes]
         pair = np.empty(0, np.int64)
         if within:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels.types import NEAREST, NEGATIVE, Pairs, Rule
 from minestream.search.context import SearchContext
+from minestream.search.meeting import Meeting
 from minestream.search.results import Found, patched, sub_pairs
 from minestream.search.sweep import Sweeping
 from minestream.search.work import WorkMeter
@@ -43,7 +44,8 @@ def search_swept(
 
 
 def _swept(setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> Iterator[Found]:
-    sweeping = Sweeping(setting, groups, pairs, rule)
+    kind = Meeting if setting.loaded.rows.near.size else Sweeping
+    sweeping = kind(setting, groups, pairs, rule)
     for group in sweeping.run():
         sweeping.report()
         yield sweeping.answers(group)

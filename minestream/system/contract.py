@@ -157,6 +157,9 @@ CONTRACT = (
     Key("counters.bytes", "integer", "their bytes", "describe"),
     Key("counters.anchors_absent", "integer", "those of the anchors that have no rows", "verify"),
     Key("counters.rows_compared", "integer", "rows derived again and compared", "verify"),
+    Key("counters.rows_not_checked", "integer", "of --approximate: rows beyond the best that were derived", "verify"),
+    Key("counters.recall", "number", "of --approximate: of the negatives of the anchors derived again", "verify"),
+    Key("counters.recall_at_least", "number", "that recall is at least, with 99 % confidence", "verify"),
     Key("counters.pairs_not_checked", "integer", "rows whose other end was not derived", "verify"),
     Key("counters.partners", "integer", "partners of the anchors derived again", "verify"),
     Key("counters.uses_of_the_most_used", "integer", "with --max-uses: how often", "verify"),
@@ -173,6 +176,9 @@ CONTRACT = (
 
     Key("result.columns", "object", "the input columns used, by role", f"{MINED} profile describe"),
     Key("result.plan", "object", "pairs to compute, shards (parts), bytes; of a plan also memory and seconds", MINED),
+    Key("result.approximate", "object or null", "with --approximate: looked_at (products, as a share of those of all "
+        "pairs), recall and loss_recall (share, at_least with 99 % confidence, anchors), or exactly: why it is exact",
+        MINED),
     Key("result.back", "object or null", "with --both-directions: counters, left_out and notes of the second output",
         MINED),
     Key("result.effort", "object", "with MINESTREAM_EFFORT=1: the work of the search, which varies", "mine"),

@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from minestream.system.contract import contract, left_out, output_entry, stages
+from minestream.system.recall import recall_facts
 from minestream.system.values import many, verb
 
 WAITED = "read: waiting for input"  # a stage within another
@@ -46,6 +47,7 @@ class ShardStats:
     nearer_passed_over: int = 0  # negatives nearer than the first emitted one, summed over pairs where known
     nearer_pairs: int = 0
     dropped: dict[str, int] = field(default_factory=dict)  # by rules that look at candidates one by one
+    recalls: dict[str, int] = field(default_factory=dict)  # of --approximate, see recall.py: how many anchors have each
     seconds: dict[str, float] = field(default_factory=dict)
 
     def answer(self) -> dict[str, int]:
@@ -234,7 +236,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as --json prints it; see contract.py."""
         counted, source = self.stats.with_means(), self.source
-        dropped, seconds = counted.pop("dropped"), counted.pop("seconds")
+        dropped, seconds, recalls = (counted.pop(name) for name in ("dropped", "seconds", "recalls"))
         of_source = {"rows": "rows_read", "rows_taking_part": "", "without_positive": "rows_without_positive"}
         counted |= {new or name: source[name] for name, new in of_source.items() if name in source}
         counted["anchors_without_negative"] = sum(source.get("without_negative", {}).values())
@@ -255,7 +257,7 @@ class Report:
             self.subcommand, state=state, command=self.command, folder=self.folder, inputs=list(self.inputs),
             outputs=outputs, seconds={"total": self.seconds, "stages": stages(seconds)}, counters=counted,
             left_out=causes, notes=list(self.notes), configuration=self.config,
-            result={"columns": self.columns, "plan": self.plan}
+            result={"columns": self.columns, "plan": self.plan, "approximate": recall_facts(recalls) or None}
             | {"back": back and {name: back[name] for name in ("counters", "left_out", "notes")}},
         )  # fmt: skip
 

@@ -46,6 +46,7 @@ class Shared(NamedTuple):
 APART: tuple[tuple[str, Callable[[Mining], Any]], ...] = (
     ("of two tables no product serves two anchors", lambda mining: mining.config.two_tables),
     ("so few rows are scanned", lambda mining: not mining.searcher.limits.screens),
+    ("only near rows meet, as each worker finds by itself", lambda mining: mining.config.approximate is not None),
     ("candidates are given", lambda mining: mining.config.listed_candidates),
     ("several teachers search", lambda mining: mining.config.taught),
     ("ranks of positives take a search of their own", lambda mining: ranks_listed(mining.config)),

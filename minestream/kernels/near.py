@@ -1,0 +1,217 @@
+"""Cells near each row, and what meets there.
+
+Codes here are whole numbers so small, and scales powers of two, that every product is exact on every machine, in the
+tile of int8 as in that of float32: which cells are near a row depends on the vectors alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels.jit import kernel
+from minestream.kernels.sweep import (
+    Scratch,
+    Screening,
+    Side,
+    Survivors,
+    keep_survivors,
+    may_hold_pairs,
+    open_gates,
+    set_side,
+)
+from minestream.kernels.tile import BIAS, LOW, address, tile, tile_shape
+from minestream.kernels.types import Problem
+
+CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE = range(6)  # of a job, see Meetings
+JOB = 6
+
+
+@kernel
+def whole_codes(
+    vectors: np.ndarray, square: np.ndarray, length: float, largest: float, out_codes: np.ndarray,
+    out_scale: np.ndarray,
+) -> None:  # fmt: skip
+    """Rows (m, d), divided by `length`, or by their own where that is 0, as codes up to `largest` times powers of two.
+
+    out_codes (m, at least d) int8 or float32, out_scale float32[m]; square : float64[m], dot(a, a) of each
+    """
+    for i in range(vectors.shape[0]):
+        norm = length if length > 0.0 else math.sqrt(square[i])
+        most = 0.0
+        for j in range(vectors.shape[1]):
+            most = max(most, abs(np.float64(vectors[i, j]) / norm))
+        scale = math.ldexp(1.0, max(-100, math.frexp(most / largest)[1]))
+        out_scale[i] = scale
+        for j in range(vectors.shape[1]):
+            out_codes[i, j] = np.rint(np.float64(vectors[i, j]) / norm / scale)
+
+
+@kernel
+def nearest_cells(left: Side, right: Side, scratch: Scratch, out_affinity: np.ndarray, out_cell: np.ndarray) -> None:
+    """The cells of the largest affinities to every row of the left side, of equal ones the first, nearest first.
+
+    Parameters
+    ----------
+    left : Side
+        Rows, whose gates are open; they are narrowed.
+    right : Side
+        Centres, whose gates are closed.
+    out_affinity : float32[rows, k], -inf
+    out_cell : uint16[rows, k]
+    """
+    tile_rows, tile_columns = tile_shape(address(left.panels, 0))
+    words, terms = left.panels.shape[1], left.terms.shape[1]
+    count = out_affinity.shape[1]
+    for i in range(left.panels.shape[0]):
+        for j in range(right.panels.shape[0]):
+            passed = tile(
+                address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
+                address(scratch.control, 0), address(left.terms, i * terms * tile_rows),
+                address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
+                address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
+            )  # fmt: skip
+            if passed == 0:
+                continue
+            for r in range(min(tile_rows, out_cell.shape[0] - i * tile_rows)):
+                if scratch.masks[0, r] == 0:
+                    continue
+                row = i * tile_rows + r
+                for c in range(min(tile_columns, right.lanes - j * tile_columns)):
+                    affinity = scratch.products[r, c] + right.terms[j, BIAS, c]
+                    if affinity <= out_affinity[row, count - 1]:
+                        continue
+                    at = count - 1
+                    while at > 0 and out_affinity[row, at - 1] < affinity:
+                        out_affinity[row, at], out_cell[row, at] = out_affinity[row, at - 1], out_cell[row, at - 1]
+                        at -= 1
+                    out_affinity[row, at], out_cell[row, at] = affinity, j * tile_columns + c
+                left.terms[i, LOW, r] = out_affinity[row, count - 1]
+
+
+@kernel
+def meetings(
+    near: np.ndarray, slot: np.ndarray, width: int, members: int, out_start: np.ndarray, out_lane: np.ndarray
+) -> None:
+    """The lanes that meet in each cell: its members, then those that look into it only, both ascending.
+
+    Parameters
+    ----------
+    near : uint16[n, k], cells near each slot
+    slot : int32[lanes]
+    width, members : of the nearest cells a row looks into so many, and is a member of so many
+    out_start : int64[2 * cells + 1], where the members of cell c begin, 2 c, and those who look in, 2 c + 1
+    out_lane : int32[lanes * width]
+    """
+    out_start[:] = 0
+    for lane in range(slot.size):
+        for place in range(width):
+            out_start[2 * int(near[slot[lane], place]) + (place >= members) + 1] += 1
+    for each in range(1, out_start.size):
+        out_start[each] += out_start[each - 1]
+    for lane in range(slot.size):
+        for place in range(width):
+            own = 2 * int(near[slot[lane], place]) + (place >= members)
+            out_lane[out_start[own]] = lane
+            out_start[own] += 1
+    for each in range(out_start.size - 1, 0, -1):
+        out_start[each] = out_start[each - 1]
+    out_start[0] = 0
+
+
+class Meetings(NamedTuple):
+    """What meets: in a job rows lane[FIRST : END] and columns lane[COLUMN : COLUMN_END], members of the job's CELL.
+
+    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`.
+    """
+
+    lane: NDArray[np.int32]
+    job: NDArray[np.int64]  # [jobs, JOB]
+    words: NDArray[np.uint32]  # [m, words] codes
+    at: NDArray[np.int64]  # [lanes] which of them is that of each lane
+    flip: np.uint32  # of row codes
+    sign: float  # of row scales
+    slack: float  # the largest of any lane
+
+
+@kernel(inline=True)
+def _packed(
+    problem: Problem, screening: Screening, meetings: Meetings, first: int, end: int, room: Side, rows: bool
+) -> Side:
+    """Pack lane[first : end] into the room of a side."""
+    lane, words, width = meetings.lane[first:end], room.panels.shape[1], room.panels.shape[2]
+    count = (end - first + width - 1) // width
+    panels = room.panels[:count]
+    flip = meetings.flip if rows else np.uint32(0)
+    out = panels.view(np.uint32)
+    for p in range(count):
+        for r in range(width):
+            at = p * width + r
+            if at < lane.size:
+                row = meetings.at[lane[at]]
+                for j in range(words):
+                    out[p, j, r] = meetings.words[row, j] ^ flip
+            else:
+                for j in range(words):
+                    out[p, j, r] = np.uint32(0)
+    side = Side(
+        0, end - first, lane, room.unit, panels, room.terms[:count], room.start[:count], room.labels[:count],
+        room.twins[:count], room.parents[:count],
+    )  # fmt: skip
+    set_side(screening.lanes, side, meetings.sign if rows else 1.0)
+    open_gates(problem.rule, problem.pairs, screening.gates, True, meetings.slack, side)
+    return side
+
+
+@kernel
+def meet(
+    problem: Problem, screening: Screening, meetings: Meetings, jobs: tuple[int, int], found: int, out: Survivors,
+    rooms: tuple[Side, Side], scratch: Scratch,
+) -> tuple[int, int]:  # fmt: skip
+    """As sweep(), of jobs instead of units: gather and multiply what meets, and keep what passes the gates of either.
+
+    Cost: 2 d a pair that meets, and the gathering of both sides.
+
+    Parameters
+    ----------
+    jobs : the first to do, and the end
+    rooms : sides that the largest job fits into
+    """
+    left_room, right_room = rooms
+    tile_rows, tile_columns = tile_shape(address(left_room.panels, 0))
+    words, terms = left_room.panels.shape[1], left_room.terms.shape[1]
+    held: int = -1
+    right = right_room
+    for number in range(jobs[0], jobs[1]):
+        job = meetings.job[number]
+        rows, columns = job[END] - job[FIRST], job[COLUMN_END] - job[COLUMN]
+        if found + 2 * rows * columns > out.anchor.size:
+            return number, found
+        left = _packed(problem, screening, meetings, job[FIRST], job[END], left_room, True)
+        where = job[CELL], job[TRIANGLE] > 0
+        if held != job[COLUMN]:
+            right = _packed(problem, screening, meetings, job[COLUMN], job[COLUMN_END], right_room, False)
+            held = int(job[COLUMN])
+        for j in range(right.panels.shape[0]):
+            last = job[COLUMN] + (j + 1) * tile_columns - 1
+            of_column = right.lane[j * tile_columns :]
+            for i in range(left.panels.shape[0]):
+                if job[TRIANGLE] and last <= job[FIRST] + i * tile_rows:
+                    continue
+                if not may_hold_pairs(problem, left, right, i, j):
+                    continue
+                scratch.tiles[0] += 1
+                passed = tile(
+                    address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
+                    address(scratch.control, 0), address(left.terms, i * terms * tile_rows),
+                    address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
+                    address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
+                )  # fmt: skip
+                if passed != 0:
+                    scratch.tiles[1] += 1
+                    of_row = left.lane[i * tile_rows :]
+                    found = keep_survivors(problem, screening, of_row, of_column, where, found, out, scratch)
+    return jobs[1], found

@@ -1,0 +1,149 @@
+"""--approximate: how wide a run looks, and how much of what an exact run would write it finds.
+
+Width: of some anchors, drawn by the seed, the exact negatives are known; the least width is taken at which the share of
+them that is looked at is, with 99 % confidence, at least what was asked for. Where that is too wide, the run is exact.
+Recall: other anchors are mined exactly beside the run, and compared with what it writes for them. So cells, width and
+both samples depend on the data, the options and the seed alone.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.config.rules import EMITS
+from minestream.mining.negatives import Task, make_task
+from minestream.mining.positives import choose_positives, deserving_positives
+from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
+from minestream.search.constraints import limited_search
+from minestream.search.near import Schedule, near_cells, share_of, widths_of
+from minestream.search.results import Found, joined, sub_pairs
+from minestream.search.search import search_once
+from minestream.search.work import WorkMeter
+from minestream.system import ragged
+from minestream.system.recall import EXACTLY, LOSS, NEGATIVES, PAIRS, counted, lower_bound
+from minestream.system.stats import ShardStats
+
+if TYPE_CHECKING:
+    from minestream.mining.shards import Mining
+
+LEAST_ANCHORS = 20_000  # fewer are mined exactly as fast
+CALIBRATED = 1_000  # anchors by which the width is chosen
+MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
+WITHIN = 0.008  # of the recall, so near its bound shall be
+MOST_SHARE = 0.25  # of all pairs: with more, all are looked at
+
+
+class Looking(NamedTuple):
+    """How a run looks: where to, or everywhere and why; and which anchors are mined exactly too, bool[slots]."""
+
+    schedule: Schedule | None
+    measured: NDArray[np.bool_]
+    why: str
+
+    def counts(self, anchors: int) -> dict[str, int]:
+        """What counters hold of it."""
+        share = 1.0 if self.schedule is None else self.schedule.share()
+        return counted(PAIRS, np.full(anchors, share)) | ({f"{EXACTLY} {self.why}": anchors} if self.why else {})
+
+
+def looking_of(mining: Mining) -> Looking | None:
+    """How the run looks; None where it is exact. Cost: the cells, and the exact answers of CALIBRATED anchors."""
+    target, loaded, limits = mining.config.approximate, mining.loaded, mining.searcher.limits
+    nobody = np.zeros(loaded.store.rows, bool)
+    if target is None:
+        return None
+    if mining.anchors.size < LEAST_ANCHORS:
+        return Looking(None, nobody, f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
+    drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
+    near = near_cells(loaded, mining.searcher.workers, limits.threads)
+    task, exact, anchors = exact_answers(mining, np.sort(drawn[:CALIBRATED]))
+    pair = ragged.owners(exact.start)
+    anchor = ragged.owners(task.pairs.start)[pair]
+    needed = widths_of(near, anchors[anchor], exact.slot)
+    found = np.zeros((anchors.size, near.shape[1] + 2))
+    np.add.at(found, (anchor, needed), 1)
+    wanted = found.sum(axis=1)
+    if not wanted.any():
+        return Looking(None, nobody, "the rules leave no negative by which to tell how far to look")
+    shares = np.cumsum(found, axis=1)[wanted > 0] / wanted[wanted > 0, None]
+    for width in range(1, near.shape[1] + 1):
+        if shares[:, width].mean() < target or lower_bound(shares[:, width]) < target:
+            continue
+        if share_of(near, width) > MOST_SHARE:
+            break
+        spread = max(shares[:, width].std(), 0.01)
+        count = min(MEASURED[1], max(MEASURED[0], math.ceil((2.6 * spread / WITHIN) ** 2)))
+        nobody[drawn[CALIBRATED : CALIBRATED + count]] = True
+        return Looking(Schedule(near, width), nobody, "")
+    return Looking(None, nobody, f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
+
+
+def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> tuple[Task, Found, NDArray[np.int32]]:
+    """The task, and the exact negatives of all pairs, of some anchors, ascending."""
+    loaded, config = mining.loaded, mining.config
+    setting = mining.searcher.setting(ShardStats(), WorkMeter(), timed=False)
+    search = partial(search_once, setting)
+    deserving = deserving_positives(loaded, config, anchors, search)
+    positives = choose_positives(loaded, config, anchors, search, deserving)
+    task = make_task(loaded, config, anchors, positives, search, deserving)
+    return task, joined(list(limited_search(setting, [anchors], task.pairs, task.rule, task.constraints))), anchors
+
+
+class Measuring:
+    """The exact answers of the anchors of a round that are measured."""
+
+    def __init__(self, mining: Mining, looking: Looking, anchors: NDArray[np.int32]) -> None:
+        self.looking, self.config, self.rows = looking, mining.config, mining.loaded.store.rows
+        some = anchors[looking.measured[anchors]]
+        if some.size:
+            self.task, self.exact, self.anchors = exact_answers(mining, some)
+
+    def count_into(self, stats: ShardStats, anchors: NDArray[np.int32], start: NDArray[np.int64], found: Found) -> None:
+        """Count how much was found of the measured ones among a shard's anchors.
+
+        start : int64[A + 1], of their pairs, whose answers `found` are
+        """
+        counts = self.looking.counts(anchors.size)
+        places = np.flatnonzero(self.looking.measured[anchors])
+        if places.size:
+            _, own = ragged.take(start, places)
+            pairs, at = sub_pairs(self.task.pairs, np.searchsorted(self.anchors, anchors[places]))
+            counts |= self._recalls(ragged.owners(pairs.start), at, self.exact.of(at), found.of(own))
+        for name, count in counts.items():
+            stats.recalls[name] = stats.recalls.get(name, 0) + count
+
+    def _recalls(
+        self, anchor: NDArray[np.int64], pair: NDArray[np.int64], exact: Found, found: Found
+    ) -> dict[str, int]:
+        """The share of its exact rows, and of their losses, that was found of each anchor, as counters.
+
+        anchor, pair : of each pair of `exact` and `found` whose it is, and which it is in the task
+        """
+        config = self.config
+        least = config.negatives if config.short_rows == "drop" and config.emit == "tuples" else 1
+        of_entry = ragged.owners(exact.start)
+        written = (ragged.lengths(exact.start) >= least)[of_entry]
+        hit = np.isin(of_entry * self.rows + exact.slot, ragged.owners(found.start) * self.rows + found.slot)
+        hit &= (ragged.lengths(found.start) >= least)[of_entry]
+        counts = _shares(NEGATIVES, anchor[of_entry], written * 1.0, hit)
+        if config.margin is None or config.loss is None:
+            return counts
+        if EMITS[config.emit].per_anchor:
+            loss = contrastive(exact.x, np.zeros(exact.x.size, bool), config.margin)
+        else:
+            loss = TRIPLET_LOSSES[config.loss](self.task.chosen.x[pair][of_entry], exact.x, config.margin)
+        return counts | _shares(LOSS, anchor[of_entry], written * loss, hit)
+
+
+def _shares(
+    kind: str, anchor: NDArray[np.int64], weight: NDArray[np.floating[Any]], hit: NDArray[np.bool_]
+) -> dict[str, int]:
+    """The share of the weight of each anchor that was hit, as counters; none of anchors without any."""
+    every = np.bincount(anchor, weight)
+    some = np.bincount(anchor, weight * hit)
+    return counted(kind, some[every > 0] / every[every > 0])

@@ -1,0 +1,149 @@
+"""The approximate sweep: only rows that are near the same cell meet. Gates, certificates and rules are the sweep's.
+
+Members of a cell meet each other, then those that only look into it. Cells are near those with near numbers, so that
+what is gathered for a step stays in the cache.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minestream.kernels import near, refine, sweep
+from minestream.kernels.tile import CHECKED, STOPPED
+from minestream.kernels.types import Pairs, Rule
+from minestream.search.context import SearchContext
+from minestream.search.near import members_of
+from minestream.search.order import Ranges, ranges_of
+from minestream.search.sweep import TASKS_PER_THREAD, Sweeping
+from minestream.system import ragged
+from minestream.system.threads import slices
+
+STEPS = 12  # of what meets, at least: gates narrow after each
+STEP_ROWS = 1 << 18  # rows gathered for a step, at most; and so many blocks where codes are not in memory
+STEP_BLOCKS = 4
+
+
+class Meeting(Sweeping):
+    """One search among rows that look at each other; see Rows.near."""
+
+    def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
+        super().__init__(setting, groups, pairs, rule)
+        rows, order = self.loaded.rows, self.order
+        cells, width = int(rows.near.max(initial=0)) + 1, rows.width
+        self.lane_start = np.zeros(2 * cells + 1, np.int64)
+        self.lane = np.empty(order.slot.size * width, np.int32)
+        near.meetings(rows.near, order.slot, width, members_of(width), self.lane_start, self.lane)
+
+    def run(self) -> Iterator[int]:
+        """Sweep; yields the number of each group, in order, when all answers are final."""
+        self._begin_sharp()
+        self._probe()
+        jobs = self._jobs()
+        gathered = np.diff(jobs[:, near.FIRST : near.TRIANGLE])[:, ::2].sum(axis=1)
+        in_memory = self.codes.store.in_memory and self.loaded.store.in_memory
+        most = STEP_ROWS if in_memory else STEP_BLOCKS * self.setting.limits.block_rows
+        step = np.cumsum(gathered) // max(1, min(most, int(gathered.sum()) // STEPS))
+        edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(jobs)]
+        work = (self.work.products + self.work.survivors) / max(1, int(gathered.sum()))
+        for first, end in itertools.pairwise(edges):
+            self._meet(jobs[first:end])
+            self.setting.meter.advance(work * int(gathered[first:end].sum()))
+        yield from range(self.order.group_start.size - 1)
+
+    def _jobs(self) -> NDArray[np.int64]:
+        """What meets, cell by cell, see near.Meetings: members first, then those who look in. No two candidates only
+        meet."""
+        start = self.lane_start
+        anchors = ragged.starts(self.lane < self.order.anchors)  # lanes ascend: anchors come first
+        first, other = start[:-1:2], start[1::2]  # of each cell its members, and those who look in
+        end, cell, no = start[2::2], np.arange(start.size // 2), np.zeros(start.size // 2, np.int64)
+        members = first + anchors[other] - anchors[first]  # of anchors
+        looking = other + anchors[end] - anchors[other]
+        triangles = np.stack([cell, first, members, first, other, no + 1], axis=1)
+        into = np.stack([cell, other, looking, first, other, no], axis=1)
+        back = np.stack([cell, looking, end, first, members, no], axis=1)
+        jobs = np.concatenate([triangles, np.stack([into, back], axis=1).reshape(-1, near.JOB)])
+        return jobs[(jobs[:, near.FIRST] < jobs[:, near.END]) & (jobs[:, near.COLUMN] < jobs[:, near.COLUMN_END])]
+
+    def _cut(self, jobs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The jobs in pieces that fit the rooms and the buffer."""
+        tile = self.codes.tile
+        for ends, size in (
+            ([near.COLUMN, near.COLUMN_END], self.unit_panels[1] * tile.columns),
+            ([near.FIRST, near.END], self.unit_panels[0] * tile.rows),
+        ):
+            start = ragged.starts(-(-np.diff(jobs[:, ends])[:, 0] // size))
+            first, end = jobs[:, ends].T
+            jobs, place = jobs[ragged.owners(start)], ragged.nth(start)
+            jobs[:, ends[0]] = ragged.repeat(first, start) + place * size
+            jobs[:, ends[1]] = np.minimum(ragged.repeat(end, start), jobs[:, ends[0]] + size)
+        below = (jobs[:, near.TRIANGLE] > 0) & (jobs[:, near.COLUMN_END] - 1 <= jobs[:, near.FIRST])
+        return jobs[~below]
+
+    def _meet(self, jobs: NDArray[np.int64]) -> None:
+        """Do some jobs, and refine survivors whenever buffers are full."""
+        lanes, jobs = self._lanes(jobs), self._cut(jobs)
+        words, some = self.codes.rows_of(self.order.slot[lanes])
+        at = np.zeros(self.order.slot.size, np.int64)
+        at[lanes] = some
+        sign = -1.0 if self.mirrored and self.codes.name != "f32" else 1.0
+        flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
+        meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
+        todo = deque((part.start, part.stop) for part in slices(len(jobs), TASKS_PER_THREAD * self.threads))
+        before, exact = int(self.tiles[0]), self.exact.copy()
+        ranges = ranges_of([(0, self.order.anchors)], self.pairs.start, self.threads)
+        while todo:
+            ranges.bounds[:] = 0
+            threads = range(min(self.threads, len(todo)))
+            with self.setting.stage("sweep"):
+                self.workers.run([self._meeter(meetings, todo, ranges, thread) for thread in threads])
+            with self.setting.stage("refine"):
+                self._refine([lanes], ranges)
+        done = self.exact - exact
+        self._reconsider(int(self.tiles[0]) - before, int(done[0] - done[1]))
+
+    def _lanes(self, jobs: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The lanes that meet in some jobs: all, where codes and vectors are in memory."""
+        if self.codes.store.in_memory and self.loaded.store.in_memory:
+            return np.arange(self.order.slot.size, dtype=np.int32)
+        ends = (near.FIRST, near.END), (near.COLUMN, near.COLUMN_END)
+        parts = [self.lane[first:end] for each in ends for first, end in jobs[:, each].tolist()]
+        return np.unique(np.concatenate(parts))
+
+    def _meeter(
+        self, meetings: near.Meetings, todo: deque[tuple[int, int]], ranges: Ranges, thread: int
+    ) -> Callable[[], None]:
+        """The task of one thread: job after job until none is left or its buffer is full."""
+        out = sweep.Survivors._make(field[thread] for field in self.found)
+        scratch, rooms = self.codes.scratch(self.intervals, checked=True), (self._room(True), self._room(False))
+
+        def task() -> None:
+            found = 0
+            while todo:
+                try:
+                    first, end = todo.popleft()
+                except IndexError:
+                    break
+                job, found = near.meet(self.problem, self.screening, meetings, (first, end), found, out, rooms, scratch)
+                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.control[STOPPED])):
+                    scratch.control[CHECKED] = False
+                if job < end:
+                    todo.append((job, end))
+                    break
+            refine.partition(out, found, ranges.first, ranges.bounds[thread])
+            with self.lock:
+                self.tiles += scratch.tiles
+                self.tally += scratch.tally
+
+        return task
+
+    def _room(self, rows: bool) -> sweep.Side:
+        """Room for one side of the largest job."""
+        tile, count = self.codes.tile, self.unit_panels[0 if rows else 1]
+        panels = np.empty((count, self.codes.words, tile.rows if rows else tile.columns), np.uint32)
+        return self.codes.side(self.lanes, slice(0, 0), panels, 1, self.intervals, self.mirrored)

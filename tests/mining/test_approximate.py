@@ -1,0 +1,258 @@
+"""--approximate: rows among what looks at each other, as brute force has them; the width; the measured recall."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+
+import minestream
+from minestream.errors import GateMissedError, UsageError, VerifyMismatchError
+from minestream.mining import approximate
+from minestream.mining.approximate import Looking
+from minestream.mining.shards import Mining
+from minestream.search import near
+from minestream.search.near import Schedule, near_cells, share_of, widths_of
+from minestream.system.recall import counted, lower_bound, recall_of
+
+ROWS, LABELS = 900, 12
+
+
+def table(rows: int = ROWS, dimension: int = 12, seed: int = 0, ids: bool = False) -> pa.Table:
+    """Clusters, of which labels are hardly told apart; some rows twice."""
+    rng = np.random.default_rng(seed)
+    cluster = rng.integers(0, 40, rows)
+    vectors = (1.5 * rng.normal(size=(40, dimension))[cluster] + rng.normal(size=(rows, dimension))).astype(np.float32)
+    vectors[rows // 2 : rows // 2 + 20] = vectors[:20]
+    labels = np.where(rng.random(rows) < 0.5, cluster % LABELS, rng.integers(0, LABELS, rows)).astype(np.int32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension)
+    return pa.table({"label": labels, "embedding": column} | ({"id": rng.permutation(rows)} if ids else {}))
+
+
+def matrix(given: pa.Table) -> NDArray[np.float64]:
+    flat = given["embedding"].combine_chunks().flatten().to_numpy()
+    return flat.reshape(given.num_rows, -1).astype(np.float64)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Every run looks as `width` says, or as it finds itself where that is 0; what it looked by is kept."""
+    kept: dict[str, Any] = {"width": 0}
+    itself = approximate.looking_of
+
+    def looking_of(mining: Mining) -> Looking | None:
+        kept["looking"] = itself(mining)
+        if kept["width"] and mining.config.approximate is not None:
+            cells = near_cells(mining.loaded, mining.searcher.workers, mining.searcher.limits.threads)
+            nobody = np.zeros(mining.loaded.store.rows, bool)
+            kept["looking"] = Looking(Schedule(cells, min(kept["width"], cells.shape[1])), nobody, "")
+        return kept["looking"]
+
+    monkeypatch.setattr("minestream.mining.pipeline.looking_of", looking_of)
+    monkeypatch.setattr(approximate, "LEAST_ANCHORS", 100)
+    monkeypatch.setattr(approximate, "CALIBRATED", 150)
+    monkeypatch.setattr(approximate, "MEASURED", (100, 150))
+    return kept
+
+
+def brute(given: pa.Table, schedule: Schedule, k: int, metric: str, low: float = -np.inf) -> set[tuple[int, int]]:
+    """(anchor, negative) of the k nearest rows of another label that are looked at, for anchors with a positive."""
+    rows, labels = matrix(given), given["label"].to_numpy()
+    if metric == "cosine":
+        rows /= np.sqrt((rows * rows).sum(axis=1))[:, None]
+    found, every = set(), np.arange(len(rows), dtype=np.int32)
+    for a in range(len(rows)):
+        x = np.square(rows - rows[a]).sum(axis=1)
+        x[(labels == labels[a]) | ~schedule.looked_at(np.full(len(rows), a, np.int32), every) | (x <= 1e-12)] = np.inf
+        order = np.argsort(x, kind="stable")[:k]
+        found |= {(a, int(b)) for b in order if x[b] < np.inf}
+    return found
+
+
+def mined(given: Any, out: Path, **options: Any) -> set[tuple[int, int]]:
+    given_options = {"approximate": 0.9, "band": "any", "negatives": 5, "overwrite": True, "progress": "none"}
+    minestream.mine(given, out, **given_options | options)
+    found = pq.read_table(out)
+    return set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
+
+
+@pytest.mark.parametrize("screen", ["scan", "f32", "auto"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_rows_are_the_nearest_of_those_that_are_looked_at(
+    tmp_path: Path, seen: dict[str, Any], metric: str, screen: str
+) -> None:
+    given = table()
+    for seen["width"] in (1, 9, 32):
+        options = {"metric": metric, "screen": screen, "margin": 0.2, "drop_duplicates_of": "anchor"}
+        found = mined(given, tmp_path / "out.parquet", **options)
+        assert found == brute(given, seen["looking"].schedule, 5, metric)
+
+
+def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> None:
+    given = table()
+    exact = mined(given, tmp_path / "exact.parquet", approximate=None)
+    hits = []
+    for seen["width"] in (1, 4, 8, 16, 24, 32):
+        hits.append(len(exact & mined(given, tmp_path / "out.parquet", screen="auto")))
+    assert hits == sorted(hits)
+    assert hits[0] < hits[-1]
+
+
+def test_what_everything_meets_is_exact(seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(near, "MOST_CELLS", 4)  # each row is a member of one, and looks into all
+    seen["width"] = 4
+    for screen in ("scan", "f32", "auto"):
+        out = [tmp_path / name for name in ("some.parquet", "all.parquet")]
+        for path, recall in zip(out, (0.9, None), strict=True):
+            mined(table(), path, approximate=recall, screen=screen)
+        assert pq.read_table(out[0]).equals(pq.read_table(out[1]))
+
+
+def test_the_rows_do_not_depend_on_how_they_are_mined(seen: dict[str, Any], tmp_path: Path) -> None:
+    given = table(rows=5_000, dimension=20, ids=True)
+    ways: list[dict[str, Any]] = [
+        {}, {"threads": 1}, {"screen": "f32"}, {"screen": "i16"}, {"screen": "scan", "threads": 2},
+        {"block_rows": 300}, {"memory": "24MiB"}, {"threads": 3, "block_rows": 1_000},
+    ]  # fmt: skip
+    outs = []
+    for number, way in enumerate(ways):
+        mined(given, tmp_path / f"{number}.parquet", approximate=0.9, **way)
+        assert seen["looking"].schedule is not None
+        outs.append((tmp_path / f"{number}.parquet").read_bytes())
+    assert all(out == outs[0] for out in outs)
+
+
+def test_slices_give_the_same_rows(seen: dict[str, Any], tmp_path: Path) -> None:
+    pq.write_table(table(rows=40_000, dimension=4), tmp_path / "in.parquet")
+    seen["width"] = 9
+    whole = mined(tmp_path / "in.parquet", tmp_path / "whole.parquet", anchors="45%")
+    for part in ("1/2", "2/2"):
+        minestream.mine(
+            tmp_path / "in.parquet", tmp_path / "cut.parquet", approximate=0.9, band="any", negatives=5, anchors="45%",
+            shard=part, progress="none",
+        )  # fmt: skip
+    minestream.merge(tmp_path / "cut.parquet")
+    cut = pq.read_table(tmp_path / "cut.parquet")
+    assert whole == set(zip(cut["anchor_row"].to_pylist(), cut["negative_row"].to_pylist(), strict=True))
+
+
+def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tmp_path: Path) -> None:
+    given = table(rows=3_000, dimension=24)
+    exact = mined(given, tmp_path / "exact.parquet", approximate=None)
+    report = minestream.mine(
+        given, tmp_path / "out.parquet", approximate=0.85, band="any", negatives=5, overwrite=True, progress="none"
+    )
+    looking, facts = seen["looking"], report.to_dict()["result"]["approximate"]
+    found = pq.read_table(tmp_path / "out.parquet")
+    some = set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
+    of_anchor = {a: [pair in some for pair in pairs] for a, pairs in itertools.groupby(sorted(exact), lambda p: p[0])}
+    measured = np.flatnonzero(looking.measured).tolist()
+    shares = [np.mean(of_anchor[a]) for a in measured if a in of_anchor]
+    assert facts["recall"]["anchors"] == len(shares) > 90
+    assert facts["recall"]["share"] == pytest.approx(np.mean(shares), abs=1e-4)
+    assert facts["recall"]["at_least"] < facts["recall"]["share"]
+    assert 0 < facts["looked_at"] == pytest.approx(looking.schedule.share(), abs=1e-4)
+    described = minestream.describe(tmp_path / "out.parquet")
+    assert described["report"]["stats"]["recalls"] == report.stats.recalls
+    metadata = pq.read_metadata(tmp_path / "out.parquet").metadata
+    assert b"approximate" in metadata[b"minestream.approximate"]
+
+
+def test_width_reaches_the_target_or_all_is_looked_at(seen: dict[str, Any], tmp_path: Path) -> None:
+    shares = {}
+    for recall in (0.5, 0.8, 0.9):
+        mined(table(rows=3_000, dimension=24), tmp_path / "out.parquet", approximate=recall)
+        shares[recall] = seen["looking"].schedule.width
+    assert shares[0.5] < shares[0.8] < shares[0.9]
+    rng = np.random.default_rng(0)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rng.normal(size=600 * 64).astype(np.float32)), 64)
+    isotropic = pa.table({"label": rng.integers(0, 9, 600), "embedding": column})
+    for given in (isotropic, pa.table({"label": rng.integers(0, 9, 600), "embedding": [[1.0, 2.0]] * 600})):
+        some, every = (tmp_path / name for name in ("some.parquet", "all.parquet"))
+        options: dict[str, Any] = {"drop_duplicates_within": None}
+        report = minestream.mine(given, some, approximate=0.95, negatives=3, progress="none", overwrite=True, **options)
+        assert seen["looking"].schedule is None
+        assert report.to_dict()["result"]["approximate"]["exactly"] == seen["looking"].why
+        minestream.mine(given, every, negatives=3, progress="none", overwrite=True, **options)
+        assert pq.read_table(some).equals(pq.read_table(every))
+
+
+def test_a_gate_and_verify_go_by_the_bound(seen: dict[str, Any], tmp_path: Path) -> None:
+    pq.write_table(table(rows=3_000, dimension=24), tmp_path / "in.parquet")
+    with pytest.raises(GateMissedError, match=r"require.recall asks for"):
+        mined(tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8, require_recall=0.99)
+    mined(tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8, require_recall=0.7)
+    found = minestream.verify(tmp_path / "out.parquet", sample=60)
+    assert 0.7 < found["recall"] < 1.0
+    assert found["recall_at_least"] < found["recall"]
+    assert found["rows_compared"] > 10 * found["rows_not_checked"]
+
+
+def test_verify_finds_a_row_that_is_wrong(seen: dict[str, Any], tmp_path: Path) -> None:
+    pq.write_table(table(rows=600), tmp_path / "in.parquet")
+    mined(tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8)
+    from minestream.insight import verify
+
+    derivation = verify.Derivation(verify.mined_output(tmp_path / "out.parquet", VerifyMismatchError), {})
+    anchors, _ = derivation.sample(20, np.random.default_rng(0))
+    rows = list(derivation.rows_of(anchors))
+    rows[3].values["distance_an"] += 0.01
+    with pytest.raises(VerifyMismatchError, match="distance_an"):
+        derivation.compare_approximate(anchors, rows, derivation.derive(anchors))
+
+
+def test_widths_are_nested_and_say_what_is_looked_at() -> None:
+    rng = np.random.default_rng(0)
+    cells = np.argsort(rng.random((200, 40)), axis=1)[:, :32].astype(np.uint16)
+    a, b = (rng.integers(0, 200, 500).astype(np.int32) for _ in range(2))
+    needed = widths_of(cells, a, b)
+    assert (needed == widths_of(cells, b, a)).all()
+    for width in (1, 7, 8, 15, 16, 32):
+        members = max(1, width // 8)
+        plain = [
+            bool(set(cells[i, :width]) & set(cells[j, :members]) or set(cells[j, :width]) & set(cells[i, :members]))
+            for i, j in zip(a, b, strict=True)
+        ]
+        assert (Schedule(cells, width).looked_at(a, b) == plain).all()
+    assert [share_of(cells, w) for w in range(1, 33)] == sorted(share_of(cells, w) for w in range(1, 33))
+
+
+@pytest.mark.parametrize("kind", ["few", "steps", "one in ten"])
+def test_the_bound_covers(kind: str) -> None:
+    """Of 300 runs about three may miss, and with more than nine the bound would be wrong (one time in thousands)."""
+    rng = np.random.default_rng(1)
+    draw = {
+        "few": lambda: (rng.random(300) < 0.95) * 1.0,
+        "steps": lambda: rng.binomial(16, np.where(rng.random(300) < 0.2, 0.8, 0.99)) / 16,
+        "one in ten": lambda: np.where(rng.random(300) < 0.1, rng.random(300), 1.0),
+    }[kind]
+    true = {"few": 0.95, "steps": 0.952, "one in ten": 0.95}[kind]
+    bounds = np.array([lower_bound(draw()) for _ in range(300)])
+    assert (bounds > true).sum() <= 9
+    assert bounds.mean() > true - 0.06
+
+
+def test_counters_of_shares_round_down_and_add_up() -> None:
+    counts = counted("negatives", np.array([1.0, 0.99999, 1 / 3, 1 / 3]))
+    assert counts == {"negatives 0.3333": 2, "negatives 0.9999": 1, "negatives 1.0000": 1}
+    found = recall_of(counts, "negatives")
+    assert found is not None
+    assert found.anchors == 4
+    assert found.share == pytest.approx((1 + 0.9999 + 2 * 0.3333) / 4)
+    assert recall_of(counts, "loss") is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_uses": 3}, {"emit": "lists"}, {"negatives": 0, "emit": "pairs"}, {"fallback": "farthest"}, {"window": 100},
+     {"approximate": 1.0}, {"approximate": 0.0}],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="approximate"):
+        minestream.mine(table(rows=100), tmp_path / "out.parquet", **{"approximate": 0.9} | options)
