@@ -1,0 +1,94 @@
+"""How do exact and approximate runs grow, beside approximate indexes that know no rules?
+
+    python bench/bench_scale.py FILE.parquet [--rows 60000 120000 1000000] [--recall 0.95] [-k 16] [--runs 3]
+
+Rows beyond those of the file are copies of it with noise, so that none is equal to another and near rows stay near.
+Whole runs of minestream, exact and with --approximate, which reports the recall that it measured; of the peers, at
+several breadths, building the index and searching alone count, and their recall is that of a sample.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import data
+import mining
+import numpy as np
+from common import question_parser, rounded, write_results
+from settings import BREADTH, BREADTHS, CORES, Setting
+
+EXACT, PEERS = "faiss_flat", ("faiss_hnsw", "faiss_ivf")
+NOISE = 0.2  # length of the noise beside rows of length 1: less than the distance of most rows to their nearest
+
+
+def grown(source: Path, rows: int, folder: Path) -> Path:
+    """The first so many of the rows of a file in a seeded order, then of its copies with noise."""
+    vectors, labels = data.read(source)
+    order = data.sample_rows(len(vectors), min(rows, len(vectors)))
+    copies = -(-rows // len(vectors))
+    generator = np.random.default_rng(0)
+    parts = [vectors[order]]
+    for copy in range(1, copies):
+        more = vectors[: min(len(vectors), rows - copy * len(vectors))]
+        length = np.sqrt(np.square(more).sum(axis=1, keepdims=True))
+        noise = generator.standard_normal(more.shape, np.float32) / np.float32(more.shape[1] ** 0.5)
+        parts.append(more + np.float32(NOISE) * length * noise)
+    kept = np.concatenate([labels[order], *(labels[: len(part)] for part in parts[1:])])
+    path = folder / f"{source.stem}-{rows}.parquet"
+    data.write(path, np.concatenate(parts), kept)
+    return path
+
+
+def measure(source: Path, k: int, recall: float, runs: int, blas: Setting) -> list[dict[str, Any]]:
+    """The rows of one size, one for each contender."""
+    ways = {"exact": [], "approximate": ["--approximate", str(recall)]}
+    peers = [(name, at) for name in PEERS for at in BREADTHS[name] if not mining.check(name, source, k, blas)]
+    mined: dict[str, list[mining.Mined]] = {way: [] for way in ways}
+    searched: dict[tuple[str, int], list[mining.Searched]] = {peer: [] for peer in peers}
+    for _ in range(runs):
+        for way, options in ways.items():
+            mined[way].append(mining.mine(source, source.with_name("out.parquet"), [*mining.nearest(k), *options]))
+        for (name, at), found in searched.items():
+            found.append(mining.search(name, source, k, blas | {BREADTH: str(at)}))
+    shape = {"rows": data.rows_of(source), "dimension": data.dimension_of(source), "k": k, "runs": runs}
+    rows = []
+    for way, found in mined.items():
+        facts = found[-1].report["result"]["approximate"] or {}
+        rows.append(shape | {
+            "contender": way, "seconds": median(run.seconds for run in found),
+            "recall": facts.get("recall", {}).get("share", 1.0), "at_least": facts.get("recall", {}).get("at_least", 1.0),
+            "looked_at": facts.get("looked_at", 1.0), "peak_bytes": max(run.peak_bytes for run in found),
+            "stages": mining.stage_medians(found),
+        })  # fmt: skip
+    for (name, at), runs_of in searched.items():
+        rows.append(shape | {
+            "contender": f"{name} {at}", "seconds": median(run.seconds for run in runs_of),
+            "recall": runs_of[-1].report["recall"], "peak_bytes": max(run.peak_bytes for run in runs_of),
+        })  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Measure every size and write bench/results/scale.json."""
+    parser = question_parser(__doc__, runs=3)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--rows", type=int, nargs="+", default=[60_000, 120_000, 1_000_000])
+    parser.add_argument("--recall", type=float, default=0.95)
+    parser.add_argument("-k", type=int, default=16)
+    given = parser.parse_args()
+    mining.warm_up()
+    blas: Setting = {name: value for name, value in mining.need(EXACT, given.file, given.k).items() if name == CORES}
+    rows = []
+    for count in given.rows:
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(grown(given.file, count, Path(folder)), given.k, given.recall, given.runs, blas)
+        print(*map(rounded, found), sep="\n", flush=True)
+        rows += found
+    write_results(given.results, "scale", rows)
+
+
+if __name__ == "__main__":
+    main()
