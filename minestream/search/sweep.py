@@ -68,8 +68,7 @@ class Sweeping:
         self.screens = deque(setting.limits.screens)
         codes = setting.codes(self.screens.popleft())
         self.blocks: Container[tuple[int, int]] | None = None  # of two legs that are swept here; None: all
-        near = self.loaded.rows.near
-        most = setting.limits.block_rows
+        near, most = self.loaded.rows.near, setting.limits.block_rows
         cell = near[:, 0].astype(np.int32) if near.size else cells_of(codes, self.workers, self.threads, most)
         self.order = Order(setting, groups, rule, cell)
         self.parent = self.loaded.rows.parent[: None if rule.wanted == NEGATIVE else 0]  # what negatives must share
@@ -271,11 +270,8 @@ class Sweeping:
             first = max(span.first, int(at[begin]) - margin)
             right = self._side(first, min(span.end, int(at[end - 1]) + margin + 1), rows=False)
             sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, right)
-            vectors = (
-                self._vectors([left.lane, right.lane])
-                if self.rule.positive_duplicates == WITHIN
-                else self._no_vectors()
-            )
+            within = self.rule.positive_duplicates == WITHIN
+            vectors = self._vectors([left.lane, right.lane]) if within else self._no_vectors()
             around = probe.Around((at - first) // tile.columns, reach, np.empty(0))
             edges = [*range(begin, end, PROBE_PANELS), end]
             with self.setting.stage("sweep"):
