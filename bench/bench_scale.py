@@ -42,9 +42,9 @@ def grown(source: Path, rows: int, folder: Path) -> Path:
     return path
 
 
-def measure(source: Path, k: int, recall: float, runs: int, blas: Setting) -> list[dict[str, Any]]:
+def measure(source: Path, k: int, target: float, runs: int, blas: Setting) -> list[dict[str, Any]]:
     """The rows of one size, one for each contender."""
-    ways = {"exact": [], "approximate": ["--approximate", str(recall)]}
+    ways = {"exact": [], "approximate": ["--approximate", str(target)]}
     peers = [(name, at) for name in PEERS for at in BREADTHS[name] if not mining.check(name, source, k, blas)]
     mined: dict[str, list[mining.Mined]] = {way: [] for way in ways}
     searched: dict[tuple[str, int], list[mining.Searched]] = {peer: [] for peer in peers}
@@ -55,11 +55,12 @@ def measure(source: Path, k: int, recall: float, runs: int, blas: Setting) -> li
             found.append(mining.search(name, source, k, blas | {BREADTH: str(at)}))
     shape = {"rows": data.rows_of(source), "dimension": data.dimension_of(source), "k": k, "runs": runs}
     rows = []
-    for way, found in mined.items():
+    for way, found in mined.items():  # an exact run measures no recall
         facts = found[-1].report["result"]["approximate"] or {}
+        recall = facts.get("recall", {"share": 1.0, "at_least": 1.0})
         rows.append(shape | {
             "contender": way, "seconds": median(run.seconds for run in found),
-            "recall": facts.get("recall", {}).get("share", 1.0), "at_least": facts.get("recall", {}).get("at_least", 1.0),
+            "recall": recall["share"], "at_least": recall["at_least"],
             "looked_at": facts.get("looked_at", 1.0), "peak_bytes": max(run.peak_bytes for run in found),
             "stages": mining.stage_medians(found),
         })  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,12 @@ from minestream.mining.negatives import Task, make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.constraints import limited_search
-from minestream.search.near import Schedule, near_cells, share_of, widths_of
+from minestream.search.near import Looking, Schedule, near_cells, share_of, widths_of
 from minestream.search.results import Found, joined, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
 from minestream.system import ragged
-from minestream.system.recall import EXACTLY, LOSS, NEGATIVES, PAIRS, counted, lower_bound
+from minestream.system.recall import LOSS, NEGATIVES, counted, lower_bound
 from minestream.system.stats import ShardStats
 
 if TYPE_CHECKING:
@@ -36,19 +36,6 @@ CALIBRATED = 1_000  # anchors by which the width is chosen
 MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
 WITHIN = 0.008  # of the recall, so near its bound shall be
 MOST_SHARE = 0.25  # of all pairs: with more, all are looked at
-
-
-class Looking(NamedTuple):
-    """How a run looks: where to, or everywhere and why; and which anchors are mined exactly too, bool[slots]."""
-
-    schedule: Schedule | None
-    measured: NDArray[np.bool_]
-    why: str
-
-    def counts(self, anchors: int) -> dict[str, int]:
-        """What counters hold of it."""
-        share = 1.0 if self.schedule is None else self.schedule.share()
-        return counted(PAIRS, np.full(anchors, share)) | ({f"{EXACTLY} {self.why}": anchors} if self.why else {})
 
 
 def looking_of(mining: Mining) -> Looking | None:

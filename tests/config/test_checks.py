@@ -38,7 +38,14 @@ def test_what_is_asked_for_by_default_is_refused_nowhere(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", [*checks._NOT_IN_WINDOWS, *checks._NOT_OF_PAIRS, *checks._NOT_TAUGHT, *checks._NOT_LISTED]
+    "option",
+    [
+        *checks._NOT_IN_WINDOWS,
+        *checks._NOT_OF_PAIRS,
+        *checks._NOT_TAUGHT,
+        *checks._NOT_LISTED,
+        *checks._NOT_APPROXIMATE,
+    ],
 )
 def test_an_option_is_known_by_its_text(option: str) -> None:
     for each in option.split(" or "):
@@ -165,6 +172,17 @@ PAIR_BARS: list[tuple[str, Options, Options]] = [
     ("--drop-duplicates-of positive has", {"drop_duplicates_of": "positive"}, {"drop_duplicates_of": "anchor"}),
     ("--short-rows drop has", {"short_rows": "drop"}, {"short_rows": "keep"}),
 ]
+NEAR: Options = {"approximate": 0.9}
+NEAR_BARS: list[Options] = [
+    {"window": 9}, {"emit": "lists"}, {"max_uses": 1}, FARTHEST, LISTED, {"max_positive_rank": 2}, {"rank_positives": 2},
+    {"negatives_per_anchor": 1},
+]  # fmt: skip
+REFUSED += [("--", NEAR | bad, bad) for bad in NEAR_BARS]
+REFUSED += [
+    ("--epsilon is not for --approximate", NEAR | MULTI, MULTI),
+    ("--approximate is for one embedding", NEAR | TAUGHT, TAUGHT),
+    ("--approximate is for one embedding", NEAR | PAIRS | {"negatives": 0}, NEAR | PAIRS | {"negatives": 1}),
+]
 LISTS: Options = {"emit": "lists"}
 LIST_BARS: list[Options] = [
     {"margin": 0.2}, {"skip": 1}, {"within_top": 999}, {"order": "shuffled"}, {"fallback": "farthest"},
@@ -182,8 +200,9 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
     "VALID": (MineConfig, REFUSED),
     "MACHINES": (Resources, [
         ("--shard and --engine exclude", DASK | {"shard": "1/2"}, {"shard": "1/2"}),
-        ("--require-rows and --max-short", {"shard": "1/2", "require_rows": 1}, {"require_rows": 1}),
-        ("--require-rows and --max-short", {"shard": "1/2", "max_short": "5"}, {"max_short": "5"}),
+        ("--require-rows, --max-short and", {"shard": "1/2", "require_rows": 1}, {"require_rows": 1}),
+        ("--require-rows, --max-short and", {"shard": "1/2", "max_short": "5"}, {"max_short": "5"}),
+        ("--require-rows, --max-short and", {"shard": "1/2", "require_recall": 0.9}, {"require_recall": 0.9}),
         ("--address is that of a cluster", {"address": "a"}, DASK | {"address": "a"}),
         ("--workers is for --engine dask", {"workers": 2}, DASK | {"workers": 2}),
         *(("--both-directions is mined by one process", {"both_directions": True} | given, given)
@@ -206,6 +225,7 @@ WHERE_REFUSED: dict[str, tuple[type[Any], list[tuple[str, Options, Options]]]] =
           for name in ("anchor_where", "candidate_where")),
         ("--emit lists is not", {"two_tables": True, "emit": "lists"}, {"two_tables": True}),
         ("--candidates is not", {"two_tables": True, "listed_candidates": True}, {"two_tables": True}),
+        ("--approximate is not", {"two_tables": True, "approximate": 0.9}, {"two_tables": True}),
         ("--embedding-table is not", {"two_tables": True, "tabled": ("b",)}, {"two_tables": True}),
     ]),
     "HANDED_OUT": (MineConfig, [

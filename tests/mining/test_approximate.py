@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 import minestream
 from minestream.errors import GateMissedError, UsageError, VerifyMismatchError
 from minestream.mining import approximate
-from minestream.mining.approximate import Looking
 from minestream.mining.shards import Mining
 from minestream.search import near
-from minestream.search.near import Schedule, near_cells, share_of, widths_of
+from minestream.search.near import Looking, Schedule, near_cells, share_of, widths_of
 from minestream.system.recall import counted, lower_bound, recall_of
 
 ROWS, LABELS = 900, 12
