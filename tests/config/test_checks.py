@@ -174,8 +174,8 @@ PAIR_BARS: list[tuple[str, Options, Options]] = [
 ]
 NEAR: Options = {"approximate": 0.9}
 NEAR_BARS: list[Options] = [
-    {"window": 9}, {"emit": "lists"}, {"max_uses": 1}, FARTHEST, LISTED, {"max_positive_rank": 2}, {"rank_positives": 2},
-    {"negatives_per_anchor": 1},
+    {"window": 9}, {"emit": "lists"}, {"max_uses": 1}, FARTHEST, LISTED, {"max_positive_rank": 2},
+    {"rank_positives": 2}, {"negatives_per_anchor": 1},
 ]  # fmt: skip
 REFUSED += [("--", NEAR | bad, bad) for bad in NEAR_BARS]
 REFUSED += [
