@@ -39,10 +39,8 @@ class Meeting(Sweeping):
         self.lane = np.empty(order.slot.size * width, np.int32)
         near.meetings(rows.near, order.slot, width, members_of(width), self.lane_start, self.lane)
 
-    def run(self) -> Iterator[int]:
-        """Sweep; yields the number of each group, in order, when all answers are final."""
-        self._begin_sharp()
-        self._probe()
+    def sweep_strides(self) -> Iterator[int]:
+        """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
         jobs = self._jobs()
         gathered = np.diff(jobs[:, near.FIRST : near.TRIANGLE])[:, ::2].sum(axis=1)
         in_memory = self.codes.store.in_memory and self.loaded.store.in_memory

@@ -351,8 +351,7 @@ class Sweeping:
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         before = int(self.tiles[0]), self.exact.copy()
-        both = [(side.first, side.first + side.lanes) for side in (left, right)]
-        ranges = ranges_of(both, self.pairs.start, self.threads)
+        ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.pairs.start, self.threads)
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
