@@ -246,6 +246,22 @@ def test_verdicts(folder: Path, tmp_path: Path) -> None:
         )  # fmt: skip
 
 
+def test_lists_of_no_anchor_have_no_positives(tmp_path: Path) -> None:
+    """Lists may hold no row: what --qrels-out writes has its columns all the same."""
+    queries, documents = (
+        pa.table({"id": rows, "label": ["a", "b"], "embedding": pa.array([[1.0, 2.0], [2.0, 1.0]]), "year": rows})
+        for rows in ([2020, 2021], [2024, 2025])
+    )
+    mine(queries, tmp_path / "lists", corpus=documents, emit="lists", where="year > 2022", progress="none")
+    select(
+        tmp_path / "lists", tmp_path / "out", source=queries, corpus=documents, qrels_out=tmp_path / "q.parquet",
+        verdicts=pa.table({"query_id": [2020], "document_id": [2024], "verdict": ["positive"]}), progress="none",
+    )  # fmt: skip
+    known = pq.read_table(tmp_path / "q.parquet")
+    assert known.num_rows == 0
+    assert known.column_names == ["query_id", "positive_id", "score", "promoted"]
+
+
 def test_copies_of_a_promoted_row_are_no_negatives_of_it(folder: Path, tmp_path: Path) -> None:
     """Documents 60 to 69 equal the first ten: a verdict on one says what its copy is to it."""
     rows = {row["query_id"]: row for row in pq.read_table(folder / "lists").to_pylist()}

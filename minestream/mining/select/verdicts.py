@@ -47,9 +47,9 @@ class Verdicts:
 
     def __init__(self, given: Any, loaded: Dataset) -> None:
         self._loaded, self._counts = loaded, Counter[str]()
-        self._known: list[tuple[pa.Array, pa.Array, NDArray[np.bool_]]] = []
         table = _as_scores(given)
         queries, documents = (ids_of(loaded, each) for each in loaded.tables)
+        self._known = [(queries[:0], documents[:0], np.zeros(0, bool))]  # what no anchor has, has its columns too
         scores = ScoreTable(table, (queries.type, documents.type))
         self._start, self._slot, self._code = scores.by_slot(queries, documents)
         self._rows, self.about = table.num_rows, scores.about
