@@ -246,8 +246,8 @@ def test_verdicts(folder: Path, tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_lists_of_no_anchor_have_no_positives(tmp_path: Path) -> None:
-    """Lists may hold no row: what --qrels-out writes has its columns all the same."""
+def test_lists_of_no_anchor_give_every_column(tmp_path: Path) -> None:
+    """Lists may hold no row: rows have their scores, and what --qrels-out writes its columns, all the same."""
     queries, documents = (
         pa.table({"id": rows, "label": ["a", "b"], "embedding": pa.array([[1.0, 2.0], [2.0, 1.0]]), "year": rows})
         for rows in ([2020, 2021], [2024, 2025])
@@ -256,7 +256,11 @@ def test_lists_of_no_anchor_have_no_positives(tmp_path: Path) -> None:
     select(
         tmp_path / "lists", tmp_path / "out", source=queries, corpus=documents, qrels_out=tmp_path / "q.parquet",
         verdicts=pa.table({"query_id": [2020], "document_id": [2024], "verdict": ["positive"]}), progress="none",
+        scores=pa.table({"query_id": [2020], "document_id": [2024], "score": [0.5]}),
     )  # fmt: skip
+    rows = pq.read_table(tmp_path / "out")
+    assert rows.num_rows == 0
+    assert rows.column_names[-2:] == ["score_ap", "score_an"]
     known = pq.read_table(tmp_path / "q.parquet")
     assert known.num_rows == 0
     assert known.column_names == ["query_id", "positive_id", "score", "promoted"]

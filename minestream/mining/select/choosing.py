@@ -50,6 +50,9 @@ class Chooser:
     def shard(self, reader: ListReader, anchors: NDArray[np.int32]) -> ShardResult:
         """The answer of one shard; row groups of lists are read and chosen from by all threads, one each."""
         stats, chosen, found = ShardStats(), [NO_POSITIVES], [NOTHING]
+        if self._scoring is not None:  # of no anchors, too, rows have the columns of scores
+            chosen = [NO_POSITIVES._replace(score=NO_POSITIVES.x)]
+            found = [Scored(NOTHING.start, NOTHING.slot, NOTHING.x, NOTHING.nearer, NOTHING.x)]
 
         def answered(part: tuple[Group, NDArray[np.int32], NDArray[np.int64]]) -> tuple[Positives, Found, ShardStats]:
             if reader.nearest and self._trust > 0:
