@@ -82,6 +82,7 @@ RULES: list[Options] = [
     {"band": "any", "negatives": 6, "max_per_negative_label": 2, "negatives_per_anchor": 4, "carry": ("text",)},
     {"band": "hard", "margin": 0.1, "swap": True, "loss": "triplet-soft", "anchors": "50"},
     {"max_positive_rank": 3, "min_positive_similarity": 0.2, "positives": "hardest", "band": "any"},
+    {"max_positive_rank": 20, "positives": "all", "band": "any"},
     {"rank_positives": 30, "max_positive_similarity": 0.9, "band": "any", "emit": "tuples", "positives": "all"},
     {"band": "any", "guide": "guide", "max_similarity": 0.8, "negatives": 5, "short_rows": "drop"},
 ]
@@ -113,7 +114,7 @@ def test_the_nearest_of_lists_are_read_first_and_all_where_these_do_not_decide(
     select(folder / "near", tmp_path / "of" / "direct.parquet", undecided="error", progress="none", **options)
     assert digests(tmp_path / "of" / "direct.parquet") == digests(tmp_path / "direct.parquet")
     groups = sum(pq.ParquetFile(part).num_row_groups for part in (folder / "near").glob("*.parquet"))
-    whole = {"max_per_negative_label", "max_positive_rank", "rank_positives", "guide", "simans_a"} & options.keys()
+    whole = {"max_per_negative_label", "rank_positives", "guide", "simans_a"} & options.keys()
     if whole or "max_uses" in options:  # counted beyond what is chosen, or chosen among more
         assert read == {True: 0, False: groups}
     elif options.get("band") == "any" and "relative_margin" not in options:

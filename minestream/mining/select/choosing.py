@@ -42,8 +42,9 @@ class Chooser:
         self._asked, self._mining, self._scoring, self._verdicts = asked, mining, scoring, verdicts
         self._rule = mining.config if scoring is None else scoring.config(mining.config)
         self._alone = Workers(1)  # of a thread that chooses
-        config, most = mining.config, max(reserve(mining.config) + mining.config.skip, mining.config.within_top or 0)
-        whole = config.guided or config.max_per_negative_label is not None or ranks_listed(config) > 0
+        config = mining.config  # what is listed is eligible: ranks are known as far as they are counted
+        most = max(reserve(config) + config.skip, config.within_top or 0, ranks_listed(config))
+        whole = config.guided or config.max_per_negative_label is not None
         few = most < NEAREST and not whole and scoring is None and verdicts is None
         self._trust = TRUST if few else 0
 
