@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # help pages, which load this module too, do not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 CONFIDENCE = 0.99
 DIGITS = 4  # shares are rounded down to so many
@@ -26,6 +27,8 @@ def lower_bound(values: NDArray[np.float64], confidence: float = CONFIDENCE, see
     By betting against every smaller mean (Waudby-Smith and Ramdas 2024, predictable plug-in bets): it holds for samples
     of every size, whatever the distribution. Cost: 40 passes over the sample.
     """
+    import numpy as np
+
     if not values.size:
         return 0.0
     x = np.random.default_rng(seed).permutation(values)  # bets need an order that tells nothing
@@ -52,12 +55,16 @@ class Recall(NamedTuple):
 
 def counted(kind: str, values: NDArray[np.float64]) -> dict[str, int]:
     """Shares as counters that can be added: how many anchors have each, rounded down."""
+    import numpy as np
+
     shares, counts = np.unique(np.floor(values * 10**DIGITS + 1e-9).astype(np.int64), return_counts=True)
     return {f"{kind} {share / 10**DIGITS:.{DIGITS}f}": int(n) for share, n in zip(shares, counts, strict=True)}
 
 
 def recall_of(counts: Mapping[str, int], kind: str) -> Recall | None:
     """The recall that counters hold; None where they hold none."""
+    import numpy as np
+
     own = {float(name.removeprefix(kind)): n for name, n in sorted(counts.items()) if name.startswith(f"{kind} ")}
     values = np.repeat([*own.keys()], [*own.values()])
     return Recall(float(values.mean()), lower_bound(values), values.size) if values.size else None

@@ -37,6 +37,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"candidates_as": "too"}, {"candidates": "c.run"}),
     ({"teachers": "all"}, {"embedding": ["a", "b"]}),
     ({"shared_ids": True}, {"corpus": "c.parquet"}),
+    ({"require_recall": 0.9}, {"approximate": 0.95}),
     ({"on_missing_ids": "drop"}, {"exclude": "x.tsv"}),
     ({"vectors": "*.npy", "embedding": "e"}, {"vectors": None}),
     ({"normalize": True}, {"metric": "euclidean", "margin": 0.2}),

@@ -155,7 +155,8 @@ def test_the_table_holds_nothing_that_no_command_prints(answers: dict[str, dict[
         for part in ("counters", "result")
         for name in told[part]
     }
-    assert {f"{key.path} {name}" for key in CONTRACT for name in key.of.split()} == printed
+    approximate = {f"counters.{name} verify" for name in ("rows_not_checked", "recall", "recall_at_least")}
+    assert {f"{key.path} {name}" for key in CONTRACT for name in key.of.split()} - approximate == printed
     assert set(SUBCOMMANDS) == {told["subcommand"] for told in answers.values()}
     assert set(SUBCOMMANDS) == COMMANDS.keys() - {"repeat", "version", "help"}
     assert {told["state"] for told in answers.values()} == STATES.keys() - {"failed"}

@@ -29,6 +29,8 @@ NOT_DRAWN: dict[str, str] = {
     "max_rows": "refuses a whole run",
     "require_rows": "refuses a whole run",
     "max_short": "refuses a whole run",
+    "approximate": "of 20,000 anchors and more, fewer are mined exactly: tests/mining/test_approximate.py",
+    "require_recall": "refuses a whole run",
     "scratch": "where bytes lie",
     "shard": "a slice of the parts: merge",
     "engine": "needs clusters: test_engines.py",

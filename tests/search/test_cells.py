@@ -83,7 +83,7 @@ def test_cells_are_the_same_for_any_threads_and_found_once(screen: str) -> None:
 def test_cells_next_to_each_other_are_near() -> None:
     """Centres on a line come in its order, in one direction or the other within each half."""
     line = np.random.default_rng(0).permutation(64)
-    order = cells._in_line(np.stack([line, np.zeros(64)], axis=1).astype(float))
+    order = cells.in_line(np.stack([line, np.zeros(64)], axis=1).astype(float))
     assert sorted(order.tolist()) == list(range(64))
     assert np.abs(np.diff(line[order])).mean() < 4  # 21 by chance
 
