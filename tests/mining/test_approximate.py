@@ -81,7 +81,7 @@ def mined(given: Any, out: Path, **options: Any) -> set[tuple[int, int]]:
     return set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32", "auto"])
+@pytest.mark.parametrize("screen", ["scan", "f32", "i8"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_rows_are_the_nearest_of_those_that_are_looked_at(
     tmp_path: Path, seen: dict[str, Any], metric: str, screen: str
@@ -98,7 +98,7 @@ def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> Non
     exact = mined(given, tmp_path / "exact.parquet", approximate=None)
     hits = []
     for seen["width"] in (1, 4, 8, 16, 24, 32):
-        hits.append(len(exact & mined(given, tmp_path / "out.parquet", screen="auto")))
+        hits.append(len(exact & mined(given, tmp_path / "out.parquet", screen="i8")))
     assert hits == sorted(hits)
     assert hits[0] < hits[-1]
 
@@ -106,7 +106,7 @@ def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> Non
 def test_what_everything_meets_is_exact(seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(near, "MOST_CELLS", 4)  # each row is a member of one, and looks into all
     seen["width"] = 4
-    for screen in ("scan", "f32", "auto"):
+    for screen in ("scan", "f32", "i8"):
         out = [tmp_path / name for name in ("some.parquet", "all.parquet")]
         for path, recall in zip(out, (0.9, None), strict=True):
             mined(table(), path, approximate=recall, screen=screen)
