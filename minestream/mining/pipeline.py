@@ -58,7 +58,7 @@ from minestream.outputs.run import default_output
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target, checked
 from minestream.search.constraints import limited_search
-from minestream.search.context import Share
+from minestream.search.context import SearchContext, Share
 from minestream.search.results import Found, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.shared import shared_once
@@ -201,6 +201,12 @@ def _searched(every: Search, some: Search, anchors: NDArray[np.int32], pairs: Pa
     return (some if rule.wanted == NEGATIVE else every)(anchors, pairs, rule)
 
 
+def _where_negatives_are(setting: SearchContext, config: MineConfig, anchors: NDArray[np.int32]) -> SearchContext:
+    """The setting of searches for negatives: of every teacher the candidates alone, unless they are one more teacher."""
+    run = setting.loaded.run
+    return setting if run is None or config.candidates_teach else among_candidates(setting, run, config.metric, anchors)
+
+
 def _mine_round(
     mining: Mining, shards: Sequence[int], meter: WorkMeter, share: Share | None
 ) -> Iterator[tuple[int, ShardResult]]:  # fmt: skip
@@ -213,8 +219,7 @@ def _mine_round(
 
     meter.begin_stage(work.positives)
     with stats.stage("positives"):
-        if loaded.run is not None and not config.candidates_teach:
-            setting = among_candidates(setting, loaded.run, config.metric, anchors)
+        setting = _where_negatives_are(setting, config, anchors)
         anywhere, here = (partial(search_once, replace(each, timed=False)) for each in (every, setting))
         search: Search = partial(_searched, anywhere, here)
         if share is not None:  # of an exact search among all rows
@@ -227,7 +232,8 @@ def _mine_round(
 
     meter.begin_stage(work.negatives)
     if config.taught:
-        settings = [setting, *(teacher.setting(stats, meter) for teacher in mining.teachers[1:])]
+        others = [teacher.setting(stats, meter) for teacher in mining.teachers[1:]]
+        settings = [setting, *(_where_negatives_are(other, config, anchors) for other in others)]
         negatives = taught_search(settings, config, of_shards, task)
     else:
         negatives = limited_search(setting, of_shards, task.pairs, task.rule, task.constraints)

@@ -47,6 +47,7 @@ RULES: dict[str, dict[str, Any]] = {
     "Euclid": {"metric": "euclidean", "margin": 2.0, "positives": "all", "emit": "tuples", "scores": "none"},
     "one more": {"candidates_as": "too", "band": "any", "guide": "c", "absolute_margin": 0.0},
     "one more, in tuples": {"candidates_as": "too", "band": "any", "emit": "tuples", "negatives": 1},
+    "of two teachers": {"embedding": ["a", "b"], "band": "any"},
     "one of three": {"candidates_as": "too", "teachers": "majority", "embedding": ["a", "b"], "positives": "all"},
 }  # fmt: skip
 
