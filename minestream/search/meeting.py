@@ -93,7 +93,6 @@ class Meeting(Sweeping):
         flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
         meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
         todo = deque((part.start, part.stop) for part in slices(len(jobs), TASKS_PER_THREAD * self.threads))
-        before, exact = int(self.tiles[0]), self.exact.copy()
         ranges = ranges_of([(0, self.order.anchors)], self.pairs.start, self.threads)
         while todo:
             ranges.bounds[:] = 0
@@ -102,8 +101,6 @@ class Meeting(Sweeping):
                 self.workers.run([self._meeter(meetings, todo, ranges, thread) for thread in threads])
             with self.setting.stage("refine"):
                 self._refine([lanes], ranges)
-        done = self.exact - exact
-        self._reconsider(int(self.tiles[0]) - before, int(done[0] - done[1]))
 
     def _lanes(self, jobs: NDArray[np.int64]) -> NDArray[np.int32]:
         """The lanes that meet in some jobs: all, where codes and vectors are in memory."""

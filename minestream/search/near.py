@@ -30,7 +30,7 @@ from minestream.system.recall import EXACTLY, PAIRS, counted
 from minestream.system.threads import Workers, apart, slices
 
 LISTED = 32  # cells of every row that are kept, the nearest
-CELLS_OF_ROOT = 6  # cells: so many times the root of the rows, where assigning them costs as much as what meets
+CELLS_OF_ROOT = 3  # cells: so many times the root of the rows, where finding them costs about as much as what meets
 MOST_CELLS = 8_192
 ROWS_OF_CELL, TURNS = 16, 3  # of the sample, and of k-means
 TOGETHER = 16_384  # rows at a time
