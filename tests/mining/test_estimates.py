@@ -450,5 +450,5 @@ def test_a_sample_tells_how_long_the_run_is(folder: Path, tmp_path: Path, monkey
     minestream.mine(many, tmp_path / "out.parquet", **QUIET, **options)  # loads what the first run of a process does
     options["overwrite"] = True
     estimate = dry(many, tmp_path, **options)
-    seconds = minestream.mine(many, tmp_path / "out.parquet", **QUIET, **options).seconds
+    seconds = min(minestream.mine(many, tmp_path / "out.parquet", **QUIET, **options).seconds for _ in range(5))
     assert 1 / 2 < estimate / seconds < 2
