@@ -39,9 +39,23 @@ def crowded_worlds(draw: st.DrawFn) -> World:
     return World(rows, rng.permutation(labels).tolist(), groups=groups)
 
 
-@examples(40)
-@given(crowded_worlds(), st.sampled_from(CROWDED_CELLS), st.integers(0, 2**32 - 1))
+CROWDED_JOBS = (crowded_worlds(), st.sampled_from(CROWDED_CELLS), st.integers(0, 2**32 - 1))
+
+
+@examples(12)
+@given(*CROWDED_JOBS)
 def test_many_pairs_of_an_anchor_find_what_the_reference_finds(world: World, cell: dict[str, str], seed: int) -> None:
+    check(world, cell, seed)
+
+
+@pytest.mark.slow
+@examples(120)
+@given(*CROWDED_JOBS)
+def test_many_pairs_in_many_worlds(world: World, cell: dict[str, str], seed: int) -> None:
+    check(world, cell, seed)
+
+
+def check(world: World, cell: dict[str, str], seed: int) -> None:
     assume(fits(world, cell))
     options = drawn_options(world, cell, np.random.default_rng(seed))
     options |= {"anchors": "3", "anchors_per_label": None, "positives_per_anchor": len(world.labels)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 import support
 from assertions import table_columns
 from hypothesis import HealthCheck, assume, given, settings
@@ -72,9 +73,24 @@ def mined_or_skipped(world: World, screen: str, **options: Any) -> Any:
         assume(False)
 
 
-@examples(60)
-@given(worlds(), st.sampled_from(ALLOWED), st.integers(0, 2**32 - 1))
-def test_both_screens_mine_what_the_reference_mines(world: World, cell: dict[str, str], seed: int) -> None:
+JOBS = (worlds(), st.sampled_from(ALLOWED), st.integers(0, 2**32 - 1))
+
+
+@examples(30)
+@given(*JOBS)
+def test_every_screen_mines_what_the_reference_mines(world: World, cell: dict[str, str], seed: int) -> None:
+    """The fuzzer goes on with this, and -m slow."""
+    check(world, cell, seed)
+
+
+@pytest.mark.slow
+@examples(600)
+@given(*JOBS)
+def test_every_screen_in_many_worlds(world: World, cell: dict[str, str], seed: int) -> None:
+    check(world, cell, seed)
+
+
+def check(world: World, cell: dict[str, str], seed: int) -> None:
     assume(fits(world, cell) and has_answer(world))
     options = drawn_options(world, cell, np.random.default_rng(seed))
     config, *_ = split_options(options)

@@ -20,17 +20,23 @@ def first_difference(expected: dict[str, list[Any]], table: pa.Table) -> str:
     for name, values in expected.items():
         if len(values) != len(found[name]):
             return f"{name}: {len(found[name])} rows, expected {len(values)}"
-        for row, (want, have) in enumerate(zip(values, found[name], strict=True)):
-            if plain(want) != plain(have):
+        wanted, had = plain(values), plain(found[name])
+        if wanted == had:
+            continue
+        for row, (want, have) in enumerate(zip(wanted, had, strict=True)):
+            if want != have:
                 others = {key: (expected[key][row], found[key][row]) for key in expected}
-                return f"{name}, row {row}: {have!r}, expected {plain(want)!r}; (expected, found) by column: {others}"
+                return f"{name}, row {row}: {have!r}, expected {want!r}; (expected, found) by column: {others}"
     return ""
+
+
+PLAIN = frozenset({int, float, str, bool, type(None)})
 
 
 def plain(value: Any) -> Any:
     """NumPy scalars, and lists of them, as Python values."""
     if isinstance(value, list | tuple):
-        return [plain(each) for each in value]
+        return [each if type(each) in PLAIN else plain(each) for each in value]
     return value.item() if hasattr(value, "item") else value
 
 

@@ -178,7 +178,7 @@ def drawn_options(world: World, cell: dict[str, str], rng: np.random.Generator) 
     if cell["pick"] == "simans":
         options["within_top"] = options["skip"] + options["negatives"] + one_of(0, 4, 50)
         options |= {"simans_a": one_of(1.0, 40.0), "simans_b": one_of(0.0, 0.1), "draw_weights": one_of(False, True)}
-    options["block_rows"] = one_of(None, 1 if len(world.labels) <= 100 else 7, 37, 64)  # pairs of blocks are many
+    options["block_rows"] = one_of(None, max(1, len(world.labels) // 12), 37, 64)  # pairs of blocks are many
     options["threads"] = one_of(1, 2, 3)
     return options
 
