@@ -134,7 +134,7 @@ def test_answers(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             next(mine_shards(mining, [0]))
 
     monkeypatch.setattr(Sweeping, "answers", taking)
-    options = {"negatives": 1, "memory": "2GiB", "block_rows": 256} | ANSWERS[name]
+    options = {"negatives": 1, "memory": "2GiB", "block_rows": 512} | ANSWERS[name]
     for anchors in (50, 1_000, 4_000):  # the first loads the kernels
         with opened(given, tmp_path, anchors=str(anchors), **options) as mining:
             _, taken = alone(partial(mine, mining))
@@ -162,7 +162,7 @@ GROWING: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int], float, dict
 def test_what_grows_with_the_rows(name: str, tmp_path: Path) -> None:
     """From a small table to a large one the peak grows as the plan says; were the row half of what it is, by more."""
     phase, rows, dimension, large, most, options = GROWING[name]
-    options = options | {"anchors": "50", "band": "any", "block_rows": 256}
+    options = options | {"anchors": "50", "band": "any", "block_rows": 1_024}
     (peak, plan), (more, planned) = (measured(tmp_path, *size, **options) for size in ((20_000, dimension), large))
     grown, expected = more[phase] - peak[phase], sum(planned[row] - plan[row] for row in rows)
     assert 0.75 * expected < grown < most * expected

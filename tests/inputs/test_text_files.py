@@ -84,7 +84,7 @@ def mined(inputs: Any, **options: Any) -> pa.Table:
 def test_text_gives_the_rows_of_parquet(
     name: str, block_bytes: int, digits: pa.Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = digits.slice(0, 400)
+    few = digits.slice(0, 200)
     WRITTEN[name](name, few.to_pylist())
     set_sizes(monkeypatch, BLOCK_BYTES=block_bytes)
     assert mined(name, carry="id", batch_rows=100).equals(mined(few, carry="id"))

@@ -20,10 +20,11 @@ import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
 from attacks import HOSTILE_INPUT
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import REFERENCE_OPTIONS
 from tally import Attack
+from test_properties import examples
 from worlds import WORLDS, World
 
 from minestream import reference
@@ -174,9 +175,21 @@ def conditions(draw: st.DrawFn, kind: pa.DataType, values: list[Any], written: A
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@examples(10)
 @given(data=st.data())
 def test_the_rows_are_arrows_whatever_the_row_groups(name: str, data: st.DataObject) -> None:
+    check(name, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
+@examples(200)
+@given(data=st.data())
+def test_the_rows_of_many_conditions_are_arrows(name: str, data: st.DataObject) -> None:
+    check(name, data)
+
+
+def check(name: str, data: st.DataObject) -> None:
     kind, values, written = KINDS[name]
     # Runs of equal rows, so that groups have narrow ranges, and some are all null or all NaN.
     runs = data.draw(st.lists(st.tuples(st.sampled_from([*values, None]), st.integers(1, 4)), min_size=1, max_size=8))

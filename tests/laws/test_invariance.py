@@ -118,7 +118,7 @@ def test_threads(job: str, threads: int, screen: str, source: Path, baseline: di
 
 
 @pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("block_rows", [13, 200, 899])
+@pytest.mark.parametrize("block_rows", [pytest.param(13, marks=pytest.mark.slow), 37, 200, 899])
 @pytest.mark.parametrize("job", ["semi-hard", "random", "near duplicates"])
 def test_block_rows(
     job: str, block_rows: int, screen: str, source: Path, baseline: dict[str, Any], tmp_path: Path

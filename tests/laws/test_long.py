@@ -103,11 +103,12 @@ def test_a_process_that_ran_many_jobs_holds_no_more_than_after_a_few(count: int,
 
 
 VECTORS = np.random.default_rng(3).standard_normal((36_000, 64)).astype(np.float32)
+FEW_LONG = VECTORS.reshape(9_000, 256)
 ENDINGS: dict[str, dict[str, Any]] = {
     "done": {},
-    "guided": {"guide": VECTORS[::-1].copy(), "absolute_margin": 0.0},
+    "guided": {"guide": FEW_LONG[::-1].copy(), "absolute_margin": 0.0},
     "too many rows": {"max_rows": 1},
-    "one label": {"labels": np.zeros(len(VECTORS), np.int64)},
+    "one label": {"labels": np.zeros(len(FEW_LONG), np.int64)},
     "no instructions": {"screen": "none"},
 }
 
@@ -115,12 +116,12 @@ ENDINGS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("count", [3, pytest.param(100, marks=chaos)])
 @pytest.mark.parametrize("ending", list(ENDINGS))
 def test_a_run_lets_its_scratch_go_however_it_ends(count: int, ending: str, folder: Path, attack: Any) -> None:
-    options = {"labels": np.arange(len(VECTORS)) % 90, "memory": "16MiB", "anchors": 50} | ENDINGS[ending]
+    options = {"labels": np.arange(len(FEW_LONG)) % 90, "memory": "16MiB", "anchors": 50} | ENDINGS[ending]
     before = None
     for _ in range(count):
         with attack(KIND, "a run with its vectors in scratch, ended well or not"):
             try:
-                minestream.mine_arrays(VECTORS, **options)
+                minestream.mine_arrays(FEW_LONG, **options)
             except MinestreamError:
                 assert ending not in ("done", "guided"), "it fails"
             before = before or Held.now()

@@ -60,7 +60,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return kept
 
 
-def brute(given: pa.Table, schedule: Schedule, k: int, metric: str, low: float = -np.inf) -> set[tuple[int, int]]:
+def brute(given: pa.Table, schedule: Schedule, k: int, metric: str) -> set[tuple[int, int]]:
     """(anchor, negative) of the k nearest rows of another label that are looked at, for anchors with a positive."""
     rows, labels = matrix(given), given["label"].to_numpy()
     if metric == "cosine":
@@ -81,16 +81,16 @@ def mined(given: Any, out: Path, **options: Any) -> set[tuple[int, int]]:
     return set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
 
 
-@pytest.mark.parametrize("screen", ["scan", "f32", "i8"])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_rows_are_the_nearest_of_those_that_are_looked_at(
-    tmp_path: Path, seen: dict[str, Any], metric: str, screen: str
-) -> None:
+def test_rows_are_the_nearest_of_those_that_are_looked_at(tmp_path: Path, seen: dict[str, Any], metric: str) -> None:
     given = table()
     for seen["width"] in (1, 9, 32):
-        options = {"metric": metric, "screen": screen, "margin": 0.2, "drop_duplicates_of": "anchor"}
-        found = mined(given, tmp_path / "out.parquet", **options)
-        assert found == brute(given, seen["looking"].schedule, 5, metric)
+        expected: set[tuple[int, int]] = set()
+        for screen in ("scan", "f32", "i8"):
+            options = {"metric": metric, "screen": screen, "margin": 0.2, "drop_duplicates_of": "anchor"}
+            found = mined(given, tmp_path / "out.parquet", **options)
+            expected = expected or brute(given, seen["looking"].schedule, 5, metric)
+            assert found == expected, screen
 
 
 def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_what_everything_meets_is_exact(seen: dict[str, Any], tmp_path: Path, mo
 
 
 def test_the_rows_do_not_depend_on_how_they_are_mined(seen: dict[str, Any], tmp_path: Path) -> None:
-    given = table(rows=5_000, dimension=20, ids=True)
+    given = table(rows=3_000, dimension=20, ids=True)
     ways: list[dict[str, Any]] = [
         {}, {"threads": 1}, {"screen": "f32"}, {"screen": "i16"}, {"screen": "scan", "threads": 2},
         {"block_rows": 300}, {"memory": "24MiB"}, {"threads": 3, "block_rows": 1_000},

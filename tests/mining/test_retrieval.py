@@ -114,13 +114,16 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["turns", "every"])
 @pytest.mark.parametrize("two_tables", [False, True])
 @pytest.mark.parametrize("name", CASES)
-def test_each_rule_on_every_screen(name: str, two_tables: bool) -> None:
-    rows = 0
-    for seed in (1, 2, 5):
-        rows += assert_task_agrees(make_task(seed, two_tables, True, "single"), {"negatives": 2, **CASES[name]}) or 0
-    assert rows  # else nothing was compared
+def test_each_rule_on_every_screen(name: str, two_tables: bool, every: bool) -> None:
+    """Half of the screens on one task, the others on the next."""
+    rows, first = [0, 0], list(CASES).index(name)
+    for turn, seed in enumerate(range(12) if every else (1, 2, 5), first):
+        task, screens = make_task(seed, two_tables, True, "single"), SCREENS if every else SCREENS[turn % 2 :: 2]
+        rows[turn % 2] += assert_task_agrees(task, {"negatives": 2, **CASES[name]}, screens) or 0
+    assert all(rows)  # else nothing was compared
 
 
 def crowded(task: Task, seed: int) -> Task:
@@ -138,13 +141,19 @@ def crowded(task: Task, seed: int) -> Task:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("positives", ["easiest", "hardest", "random", "all"])
+POSITIVES = ["easiest", "hardest", "random", "all"]
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
+@pytest.mark.parametrize("positives", POSITIVES)
 @pytest.mark.parametrize(("two_tables", "known", "labels"), KINDS)
 def test_equal_rows_stand_for_each_other_where_nothing_tells_them_apart(
-    two_tables: bool, known: bool, labels: str | None, positives: str
+    two_tables: bool, known: bool, labels: str | None, positives: str, every: bool
 ) -> None:
+    """A third of the tasks for each kind of positives, in turns."""
     rng = np.random.default_rng(0)
-    for seed in range(6):
+    first = (KINDS.index((two_tables, known, labels)) + POSITIVES.index(positives)) % 3
+    for seed in range(12) if every else (first, first + 3):
         task = crowded(make_task(seed, two_tables, known, labels), seed)
         options = drawn_options(task, rng) | {"positives": positives, "pick": "nearest", "emit": "triplets"}
         options |= {"drop_duplicates_within": (None, 0.0)[seed % 2], "positives_per_anchor": 1 + seed % 3}
