@@ -248,8 +248,8 @@ def test_sweep_and_scan_find_the_same(name: str, case: str) -> None:
 @pytest.mark.parametrize(("name", "case"), BOARD_OF_ALL)
 def test_both_sides_of_every_tile_find_theirs(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row an anchor, in many parts, groups and blocks: one product serves two."""
-    set_sizes(monkeypatch, PART_ANCHORS=90, GROUP_ROWS=400, BLOCK_ROWS=333)
-    runs = assert_screens_agree(world(name, 1000), **fitted(name, case, metric_of(name, case)))
+    set_sizes(monkeypatch, PART_ANCHORS=90, GROUP_ROWS=240, BLOCK_ROWS=199)
+    runs = assert_screens_agree(world(name, 600), **fitted(name, case, metric_of(name, case)))
     assert all(each.effort.tiles > 0 for each in runs.values()), "the sweep was not used"
 
 
@@ -450,7 +450,7 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
         ({}, False),
         ({"positives": "random", "band": "any", "negatives": 5}, False),
         ({"positives": "random", "pick": "random"}, False),
-        ({"positives": "all"}, False),
+        ({"positives": "all", "anchors": "900"}, False),
     ],
 )
 def test_windows_among_very_many_negatives_begin_with_a_sharper_screen(
