@@ -232,11 +232,14 @@ def metric_of(name: str, case: str) -> str:
     return usual[(list(WORLDS).index(name) + list(CASES).index(case) // 3) % len(usual)]
 
 
-# Each world meets a quarter of the cases with few anchors, and another quarter with every row an anchor.
-BOARD, BOARD_OF_ALL = (
-    [(name, case) for i, name in enumerate(WORLDS) for j, case in enumerate(CASES) if (i + j) % 4 == turn]
-    for turn in (0, 2)
-)
+def board(turn: int, of: int) -> list[tuple[str, str]]:
+    """Of each world one in so many cases."""
+    return [(name, case) for i, name in enumerate(WORLDS) for j, case in enumerate(CASES) if (i + j) % of == turn]
+
+
+# Each world meets a quarter of the cases with few anchors, and an eighth (another quarter with -m slow) with all.
+BOARD = board(0, 4)
+BOARD_OF_ALL = [*board(2, 8), *(pytest.param(*each, marks=pytest.mark.slow) for each in board(6, 8))]
 
 
 @pytest.mark.parametrize(("name", "case"), BOARD)
@@ -720,10 +723,16 @@ def test_the_rotation_keeps_lengths_and_spreads_what_sticks_out(d: int) -> None:
     np.testing.assert_allclose(again, rows, atol=1e-13)
 
 
-@pytest.mark.parametrize("d", [1, 3, 17, 64])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot"])
-@pytest.mark.parametrize("screen", SWEPT)
+BOUNDED = [  # half of these in each run, in turns
+    pytest.param(screen, metric, kind, d, marks=[pytest.mark.slow] * ((i + j + k + m) % 2))
+    for i, screen in enumerate(SWEPT)
+    for j, metric in enumerate(["cosine", "euclidean", "dot"])
+    for k, kind in enumerate(KINDS)
+    for m, d in enumerate([1, 3, 17, 64])
+]
+
+
+@pytest.mark.parametrize(("screen", "metric", "kind", "d"), BOUNDED)
 def test_the_error_stays_within_its_bound(screen: str, metric: str, kind: str, d: int) -> None:
     """Against the true distance too."""
     used_share(adversarial(kind, d), metric, screen, mirrored=False, exactly=True)
