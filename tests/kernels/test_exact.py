@@ -51,8 +51,13 @@ def kernels_of(module: Any) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value.py_func.__module__ == module.__name__}
 
 
-def test_exact_and_scan_hold_no_fused_multiply_add() -> None:
-    """Fused, a product is not rounded: other values, and other ones on every processor."""
+@pytest.mark.parametrize("names", [EXACT[:3], pytest.param(EXACT[3:], marks=pytest.mark.slow)], ids=" ".join)
+def test_exact_and_scan_hold_no_fused_multiply_add(names: tuple[str, ...]) -> None:
+    """Fused, a product is not rounded: other values, and other ones on every processor.
+
+    The long kernels, which take as long to compile as to test all else here, call the short ones: -m slow. Their values
+    are those of test_every_distance_of_a_scan.
+    """
     vectors = rows_of("float32", 40, 19)
     labels = np.arange(40) % 4
     canonical("cosine", vectors, np.arange(40))  # so that kernels called by kernels have a signature of their own
@@ -63,7 +68,7 @@ def test_exact_and_scan_hold_no_fused_multiply_add() -> None:
     assert found.keys() >= set(EXACT)
     for name, dispatcher in found.items():
         assert not dispatcher.targetoptions.get("fastmath"), name
-        if name in EXACT:
+        if name in names:
             text = assembly_of(dispatcher, dispatcher.signatures[0])
             assert not FUSED.search(text), (name, FUSED.search(text))
             assert PRODUCT.search(text), f"{name}: this is no machine code of sums of products"
