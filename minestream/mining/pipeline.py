@@ -202,7 +202,7 @@ def _searched(every: Search, some: Search, anchors: NDArray[np.int32], pairs: Pa
 
 
 def _where_negatives_are(setting: SearchContext, config: MineConfig, anchors: NDArray[np.int32]) -> SearchContext:
-    """The setting of searches for negatives: of every teacher the candidates alone, unless they are one more teacher."""
+    """The setting of searches for negatives: of every teacher the candidates alone, unless they teach, too."""
     run = setting.loaded.run
     return setting if run is None or config.candidates_teach else among_candidates(setting, run, config.metric, anchors)
 
