@@ -124,6 +124,11 @@ def plan_text(report: Report) -> str:
     """The plan of a dry run."""
     plan, source = dict(report.plan), report.source
     memory = [(each["what"], size_text(each["bytes"]), each["when"]) for each in plan.pop("memory", ())]
+    projected: list[Row] = [
+        (f"{each['way']}, on {many(each['cores'], 'core')}", f"about {short_time(each['seconds'])}",
+         f"--memory {size_text(each['enough_bytes'])} is enough; scratch {size_text(each['scratch_bytes'])}")
+        for each in plan.pop("projections", ())
+    ]  # fmt: skip
     plan.pop("rows", None)  # those that take part
     if plan.get("shards_together") == 1:
         del plan["shards_together"]
@@ -147,6 +152,8 @@ def plan_text(report: Report) -> str:
         tables[f"memory: what takes how much, at most, of {size_text(report.plan['memory_bytes'])}"] = [
             *memory, ("beside it Python and its libraries", f"about {size_text(LIBRARY_BYTES)}", "always")
         ]  # fmt: skip
+    if len(projected) > 1:
+        tables["how long it would take, by a model"] = projected
     return sections(tables | {"configuration": config_rows(report.config)}, report.notes)
 
 

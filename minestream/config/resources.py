@@ -122,7 +122,11 @@ class Resources:
     )
     overwrite: bool = option(False, "flag", "Output", "Replace an existing output, or unfinished work.", use=OFTEN)
     dry_run: bool = option(
-        False, "flag", "Resources", "Print the plan (rows, pairs, bytes, seconds) and stop.", use=OFTEN
+        False,
+        "flag",
+        "Resources",
+        "Print the plan (rows, pairs, bytes, seconds; exact and approximate, also for --threads N cores) and stop.",
+        use=OFTEN,
     )
     progress: str = option(
         "auto", "choice", "Resources", "Progress on standard error.",

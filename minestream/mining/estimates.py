@@ -10,8 +10,10 @@ from dataclasses import replace
 import numpy as np
 
 from minestream.config.derived import needs_finishing
+from minestream.config.mine_config import MineConfig
 from minestream.kernels.jit import running_seconds
 from minestream.mining.engines.together import workers_plan
+from minestream.mining.projections import approximate_seconds, projections
 from minestream.mining.rates import kept_rate
 from minestream.mining.shards import Mining
 from minestream.mining.slices import slice_of
@@ -28,16 +30,24 @@ Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, ShardResult]]]  # p
 def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
     """The report of a dry run, with the estimated seconds of the run: reading, which is done already, and the rest.
 
-    When no rate of like runs is recorded, a sample of the anchors is mined.
+    When no rate of like runs is recorded, a sample of the anchors is mined, exactly.
     """
-    began = time.perf_counter()
+    began, reading = time.perf_counter(), report.seconds
     parts = slice_of(mining).get("slice", {}).get("parts", range(len(mining.plan.shards)))
-    work, rate = mining.work(parts), kept_rate(mining.rate_key)
-    seconds = report.seconds + (work / rate if rate else sampled_seconds(mining, work, mine))
-    seconds += FINISH_SECONDS * mining.plan.facts["rows_at_most"] * needs_finishing(mining.config)
-    plan = report.plan | {"shards_together": mining.together(parts), "projected_seconds": round(seconds, 2)}
+    work, finishing = mining.work(parts), FINISH_SECONDS * mining.plan.facts["rows_at_most"]
+
+    def by_rate(config: MineConfig) -> float | None:
+        rate = kept_rate(mining.rate_key(config))
+        return work / rate if rate else None
+
+    exact = by_rate(replace(mining.config, approximate=None)) or sampled_seconds(mining, work, mine)
+    asked = by_rate(mining.config) or (approximate_seconds(mining, exact) if mining.config.approximate else exact)
+    finishing *= needs_finishing(mining.config)
+    plan = report.plan | {"shards_together": mining.together(parts)}
+    plan |= {"projected_seconds": round(reading + asked + finishing, 2)}
+    plan |= {"projections": projections(mining, reading, exact + finishing, asked + finishing)}
     plan |= workers_plan(mining)
-    return replace(report, plan=plan, seconds=report.seconds + time.perf_counter() - began)
+    return replace(report, plan=plan, seconds=reading + time.perf_counter() - began)
 
 
 def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:

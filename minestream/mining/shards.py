@@ -146,13 +146,12 @@ class Mining:
         """The direction of a shard."""
         return self.directions[index >= self.turn]
 
-    @property
-    def rate_key(self) -> str:
+    def rate_key(self, config: MineConfig) -> str:
         """What the speed of a run depends on besides the data, as text: rates are recorded under it."""
         means = self.plan.means
         return (
             f"{host_cpu()[0]}, minestream {VERSION}, {means['threads']} threads, {means['screen']}, vectors in "
-            f"{means['vectors_in']}, {self.sources.dimension} coordinates, options {self.config.fingerprint()}"
+            f"{means['vectors_in']}, {self.sources.dimension} coordinates, options {config.fingerprint()}"
         )
 
     @contextmanager
@@ -160,7 +159,7 @@ class Mining:
         """Record how much work a second is done in the block, for the estimates of later runs."""
         began = running_seconds()
         yield
-        keep_rate(self.rate_key, self.work_done, running_seconds() - began)
+        keep_rate(self.rate_key(self.config), self.work_done, running_seconds() - began)
 
     def begin(self, every: Sequence[int] | None = None, todo: Sequence[int] | None = None) -> None:
         """Begin the progress of mining the shards `every`, of which `todo` are left; None means all."""

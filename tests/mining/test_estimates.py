@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,10 +16,15 @@ from support import set_sizes
 from worlds import clustered
 
 import minestream
+from minestream.config.resolve import split_options
+from minestream.config.resources import Tables
 from minestream.kernels import jit
 from minestream.mining import estimates, pipeline, rates, shards
+from minestream.mining import projections as projecting
+from minestream.mining.driver import Driver
+from minestream.mining.projections import approximate_seconds
 from minestream.mining.shards import Mining
-from minestream.search.work import WorkMeter
+from minestream.search.work import Work, WorkMeter
 from minestream.system import progress
 from minestream.system.progress import Advanced, Event, Finished, Lines, Progress, StageStarted
 
@@ -407,6 +414,48 @@ def test_a_dry_run_of_a_slice_counts_the_slice(
     monkeypatch.setattr(estimates, "kept_rate", lambda kind: 1e6)
     whole, half = dry(table, tmp_path), dry(table, tmp_path, shard="1/2")
     assert 0.4 * whole < half < 0.7 * whole
+
+
+def test_a_dry_run_compares_ways_and_cores(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "kept_rate", lambda kind: 1e6)
+    cores = len(os.sched_getaffinity(0))
+
+    def projected(**options: Any) -> dict[tuple[str, int], dict[str, Any]]:
+        report = minestream.mine(table, tmp_path / "out.parquet", **QUIET | options, dry_run=True)
+        return {(each["way"], each["cores"]): each for each in report.plan["projections"]}
+
+    few = projected(threads=1)
+    assert list(few) == [("exact", 1)], "so few anchors are mined exactly"
+    assert few["exact", 1]["scratch_bytes"] == 0
+    monkeypatch.setattr(projecting, "LEAST_ANCHORS", 10)
+    both = projected(threads=64 * cores)
+    assert list(both) == [(way, count) for count in (cores, 64 * cores) for way in ("exact", "approximate 0.95")]
+    for way in ("exact", "approximate 0.95"):
+        here, there = both[way, cores], both[way, 64 * cores]
+        assert 1 / 64 < there["seconds"] / here["seconds"] < 1
+        assert there["enough_bytes"] >= here["enough_bytes"]
+    assert ("approximate 0.8", 1) in projected(threads=1, approximate=0.8)
+    assert ("approximate 0.95", 1) not in projected(threads=1, max_uses=3), "which is not for approximate runs"
+    assert projected(threads=1, memory="16MiB", screen="f32")["exact", 1]["scratch_bytes"] == 0
+
+
+def test_an_approximate_run_is_projected_to_save_more_of_more_rows(
+    folder: Path, table: pa.Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table of n rows as if it had more: of few rows nothing is saved, of ten million nearly all products."""
+    config, resources, _ = split_options(QUIET | {"screen": "f32"})
+    with Driver(config, resources) as driver:
+        mining = Mining(driver, driver.open(table, Tables()))
+        assert approximate_seconds(mining, 10.0) <= 10.0
+        shares = []
+        for rows in (10**5, 10**6, 10**7):
+            mining.loaded = SimpleNamespace(store=SimpleNamespace(rows=rows, dimension=384))
+            monkeypatch.setattr(projecting, "search_work", lambda *_, rows=rows, **__: Work(0.0, 200.0 * rows**2, 0.0))
+            monkeypatch.setattr(Mining, "work", lambda self, parts, rows=rows: 200.0 * rows**2 + 1e7 * rows)
+            shares.append(approximate_seconds(mining, 1e6) / 1e6)
+    assert shares[0] > 2 * shares[1] > 4 * shares[2]
 
 
 @pytest.mark.parametrize(("memory", "expected"), [("16MiB", 2), ("64MiB", 8)])
