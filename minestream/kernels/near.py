@@ -26,8 +26,8 @@ from minestream.kernels.sweep import (
 from minestream.kernels.tile import BIAS, LOW, address, tile, tile_shape
 from minestream.kernels.types import Problem
 
-CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE = range(6)  # of a job, see Meetings
-JOB = 6
+CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, LOOKING, LOOKED_FOR = range(8)  # of a job, see Meetings
+JOB = 8
 
 
 @kernel
@@ -125,7 +125,8 @@ def meetings(
 class Meetings(NamedTuple):
     """What meets: in a job rows lane[FIRST : END] and columns lane[COLUMN : COLUMN_END], members of the job's CELL.
 
-    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`.
+    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`. Rows are LOOKING for columns
+    that are candidates, and LOOKED_FOR by columns that are anchors.
     """
 
     lane: NDArray[np.int32]
@@ -139,9 +140,11 @@ class Meetings(NamedTuple):
 
 @kernel(inline=True)
 def _packed(
-    problem: Problem, screening: Screening, meetings: Meetings, first: int, end: int, room: Side, rows: bool
+    problem: Problem, screening: Screening, meetings: Meetings, job: np.ndarray, room: Side, rows: bool
 ) -> Side:
-    """Pack lane[first : end] into the room of a side."""
+    """Pack the rows or the columns of a job into the room of a side."""
+    first, end = (job[FIRST], job[END]) if rows else (job[COLUMN], job[COLUMN_END])
+    looking = job[LOOKING if rows else LOOKED_FOR] > 0
     lane, words, width = meetings.lane[first:end], room.panels.shape[1], room.panels.shape[2]
     count = (end - first + width - 1) // width
     panels = room.panels[:count]
@@ -162,7 +165,7 @@ def _packed(
         room.twins[:count], room.parents[:count],
     )  # fmt: skip
     set_side(screening.lanes, side, meetings.sign if rows else 1.0)
-    open_gates(problem.rule, problem.pairs, screening.gates, True, meetings.slack, side)
+    open_gates(problem.rule, problem.pairs, screening.gates, looking, meetings.slack, side)
     return side
 
 
@@ -190,11 +193,10 @@ def meet(
         rows, columns = job[END] - job[FIRST], job[COLUMN_END] - job[COLUMN]
         if found + 2 * rows * columns > out.anchor.size:
             return number, found
-        left = _packed(problem, screening, meetings, job[FIRST], job[END], left_room, True)
-        where = job[CELL], job[TRIANGLE] > 0
-        if held != job[COLUMN]:
-            right = _packed(problem, screening, meetings, job[COLUMN], job[COLUMN_END], right_room, False)
-            held = int(job[COLUMN])
+        left = _packed(problem, screening, meetings, job, left_room, True)
+        where, column = (job[CELL], job[TRIANGLE] > 0), int(2 * job[COLUMN] + job[LOOKED_FOR])
+        if held != column:
+            right, held = _packed(problem, screening, meetings, job, right_room, False), column
         for j in range(right.panels.shape[0]):
             last = job[COLUMN] + (j + 1) * tile_columns - 1
             of_column = right.lane[j * tile_columns :]

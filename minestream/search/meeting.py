@@ -23,6 +23,7 @@ from minestream.search.sweep import TASKS_PER_THREAD, Sweeping
 from minestream.system import ragged
 from minestream.system.threads import slices
 
+Places = NDArray[np.int64]
 STEPS = 12  # of what meets, at least: gates narrow after each
 STEP_ROWS = 1 << 18  # rows gathered for a step, at most; and so many blocks where codes are not in memory
 STEP_BLOCKS = 4
@@ -54,18 +55,25 @@ class Meeting(Sweeping):
         yield from range(self.order.group_start.size - 1)
 
     def _jobs(self) -> NDArray[np.int64]:
-        """What meets, cell by cell, see near.Meetings: members first, then those who look in. No two candidates only
-        meet."""
-        start = self.lane_start
-        anchors = ragged.starts(self.lane < self.order.anchors)  # lanes ascend: anchors come first
-        first, other = start[:-1:2], start[1::2]  # of each cell its members, and those who look in
-        end, cell, no = start[2::2], np.arange(start.size // 2), np.zeros(start.size // 2, np.int64)
-        members = first + anchors[other] - anchors[first]  # of anchors
-        looking = other + anchors[end] - anchors[other]
-        triangles = np.stack([cell, first, members, first, other, no + 1], axis=1)
-        into = np.stack([cell, other, looking, first, other, no], axis=1)
-        back = np.stack([cell, looking, end, first, members, no], axis=1)
-        jobs = np.concatenate([triangles, np.stack([into, back], axis=1).reshape(-1, near.JOB)])
+        """What meets, cell by cell, see near.Meetings: members first, then those who look in.
+
+        Each are anchors that are candidates too, then anchors only, then candidates only: an anchor meets candidates.
+        """
+        start, cell = self.lane_start, np.arange(self.lane_start.size // 2)
+        both, anchors = (ragged.starts(self.lane < lanes) for lanes in (self.order.both, self.order.anchors))
+        of_members, of_others = (
+            (first, first + both[end] - both[first], first + anchors[end] - anchors[first], end)
+            for first, end in ((start[:-1:2], start[1::2]), (start[1::2], start[2::2]))
+        )
+
+        def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:
+            (a, b, c, d), (m, n, o, p) = rows, of_members
+            kinds = [(a, b, m, n, triangle, 1, 1), (b, c, m, n, 0, 1, 0), (a, c, o, p, 0, 1, 0)]
+            kinds += [] if triangle else [(a, b, n, o, 0, 0, 1), (c, d, m, o, 0, 0, 1)]
+            columns = [[np.broadcast_to(each, cell.shape) for each in (cell, *kind)] for kind in kinds]
+            return np.stack([np.stack(kind, axis=1) for kind in columns], axis=1).reshape(-1, near.JOB)
+
+        jobs = np.concatenate([jobs_of(of_members, True), jobs_of(of_others, False)])
         return jobs[(jobs[:, near.FIRST] < jobs[:, near.END]) & (jobs[:, near.COLUMN] < jobs[:, near.COLUMN_END])]
 
     def _cut(self, jobs: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -58,8 +58,9 @@ class Order:
     place : int64[anchors]
         Which anchor, of all groups one after another, a lane holds.
     lane_of_place : int64[anchors]
-    anchors, rows : int
-        How many lanes hold anchors, and how many there are.
+    both, anchors, rows : int
+        How many lanes hold anchors that are candidates too (of the first leg, all before the others), how many hold
+        anchors, and how many there are.
     spans : list of Span
     group_start : int64[groups + 1]
     """
@@ -76,7 +77,7 @@ class Order:
         legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes)
         leg, alone = ragged.repeat(legs, self.group_start), ~offered[slots]
         self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
-        self.anchors = int(slots.size)
+        self.both, self.anchors = int(slots.size - alone.sum()), int(slots.size)
         offered[slots] = False
         others = np.flatnonzero(offered)
         others = others[np.lexsort((twin[others], self.key[others], large[others]))]

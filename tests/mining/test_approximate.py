@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from looked import looking, wrong_shares
 from numpy.typing import NDArray
 
 import minestream
+from minestream import reference
 from minestream.errors import GateMissedError, UsageError, VerifyMismatchError
 from minestream.mining import approximate
 from minestream.mining.shards import Mining
@@ -46,7 +48,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     itself = approximate.looking_of
 
     def looking_of(mining: Mining) -> Looking | None:
-        kept["looking"] = itself(mining)
+        kept["looking"], kept["loaded"] = itself(mining), mining.loaded
         if kept["width"] and mining.config.approximate is not None:
             cells = near_cells(mining.loaded, mining.searcher.workers, mining.searcher.limits.threads)
             nobody = np.zeros(mining.loaded.store.rows, bool)
@@ -58,6 +60,16 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(approximate, "CALIBRATED", 150)
     monkeypatch.setattr(approximate, "MEASURED", (100, 150))
     return kept
+
+
+def looked_at(kept: dict[str, Any]) -> list[tuple[int, int]]:
+    """The pairs of rows, anchor and candidate, that look at each other."""
+    loaded, schedule = kept["loaded"], kept["looking"].schedule
+    anchors = np.flatnonzero(loaded.positives).astype(np.int32)
+    candidates = np.arange(loaded.tables[1].first, loaded.tables[1].end, dtype=np.int32)
+    a, b = (each.ravel() for each in np.meshgrid(anchors, candidates, indexing="ij"))
+    some = schedule.looked_at(a, b)
+    return list(zip(loaded.source_row[a[some]].tolist(), loaded.source_row[b[some]].tolist(), strict=True))
 
 
 def brute(given: pa.Table, schedule: Schedule, k: int, metric: str) -> set[tuple[int, int]]:
@@ -78,7 +90,8 @@ def mined(given: Any, out: Path, **options: Any) -> set[tuple[int, int]]:
     given_options = {"approximate": 0.9, "band": "any", "negatives": 5, "overwrite": True, "progress": "none"}
     minestream.mine(given, out, **given_options | options)
     found = pq.read_table(out)
-    return set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
+    anchor = "query_row" if "corpus" in options else "anchor_row"
+    return set(zip(found[anchor].to_pylist(), found["negative_row"].to_pylist(), strict=True))
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -91,6 +104,30 @@ def test_rows_are_the_nearest_of_those_that_are_looked_at(tmp_path: Path, seen: 
             found = mined(given, tmp_path / "out.parquet", **options)
             expected = expected or brute(given, seen["looking"].schedule, 5, metric)
             assert found == expected, screen
+
+
+@pytest.mark.parametrize("two", [True, False])
+def test_anchors_that_are_no_candidates_are_nobodys_negatives(
+    tmp_path: Path, seen: dict[str, Any], two: bool
+) -> None:  # fmt: skip
+    given, corpus = table(rows=300), table(rows=600, seed=0)
+    options: dict[str, Any] = {"corpus": corpus}
+    rules: dict[str, Any] = {"corpus": matrix(corpus), "corpus_labels": corpus["label"].to_pylist()}
+    if not two:  # what no query is, and what is no document
+        given = given.append_column("part", pa.array([0, 0, 0, 1, 1, 2] * 50))
+        options = {"anchor_where": "part < 2", "candidate_where": "part > 0"}
+        rules |= {"corpus": matrix(given), "corpus_labels": given["label"].to_pylist()}
+        rules |= {"takes_part": [part < 2 for part in given["part"].to_pylist()]}
+        rules |= {"corpus_takes_part": [part > 0 for part in given["part"].to_pylist()]}
+        rules |= {"excluded": [(row, row) for row in range(300)]}
+    for seen["width"] in (1, 17):
+        found = [mined(given, tmp_path / "o.parquet", screen=screen, **options) for screen in ("scan", "f32", "i8")]
+        want = reference.mine(
+            matrix(given), labels=given["label"].to_pylist(), candidate_lists=looked_at(seen), band="any",
+            negatives=5, drop_duplicates_of="positive" if two else "both", **rules,
+        ).columns  # fmt: skip
+        assert found == [set(zip(want["query_row"], want["negative_row"], strict=True))] * 3
+        assert len(found[0]) > 200
 
 
 def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> None:
@@ -161,6 +198,28 @@ def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tm
     assert described["report"]["stats"]["recalls"] == report.stats.recalls
     metadata = pq.read_metadata(tmp_path / "out.parquet").metadata
     assert b"approximate" in metadata[b"minestream.approximate"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_per_negative_label": 1, "negatives": LABELS - 1, "short_rows": "drop"},
+        {"max_per_negative_label": 1, "negatives": LABELS - 1, "emit": "tuples"},
+        {"swap": True, "margin": 0.5, "loss": "triplet-soft"},
+    ],
+    ids=["short", "short tuples", "swap"],
+)
+def test_recall_is_of_what_rows_are_written(seen: dict[str, Any], tmp_path: Path, options: dict[str, Any]) -> None:
+    given, out = table(rows=900), tmp_path / "out.parquet"
+    rule: dict[str, Any] = {"band": "any", "negatives": 5, "progress": "none", "overwrite": True, **options}
+    found = []
+    for recall in (None, 0.9):
+        with looking(5) as looks:
+            report = minestream.mine(given, out, approximate=recall, **rule)
+        found.append(pq.read_table(out).to_pydict())
+    facts = report.to_dict()["result"]["approximate"]
+    assert 0 < facts["recall"]["share"] < 0.97
+    assert not wrong_shares(*found, looks[0], facts, losses=True)
 
 
 def test_width_reaches_the_target_or_all_is_looked_at(seen: dict[str, Any], tmp_path: Path) -> None:
