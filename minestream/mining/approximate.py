@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.rules import EMITS
+from minestream.inputs.dataset.vectors import pair_distances
 from minestream.mining.negatives import Task, make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
@@ -85,7 +86,7 @@ class Measuring:
     """The exact answers of the anchors of a round that are measured."""
 
     def __init__(self, mining: Mining, looking: Looking, anchors: NDArray[np.int32]) -> None:
-        self.looking, self.config, self.rows = looking, mining.config, mining.loaded.store.rows
+        self.looking, self.config, self.loaded = looking, mining.config, mining.loaded
         some = anchors[looking.measured[anchors]]
         if some.size:
             self.task, self.exact, self.anchors = exact_answers(mining, some)
@@ -111,11 +112,11 @@ class Measuring:
 
         anchor, pair : of each pair of `exact` and `found` whose it is, and which it is in the task
         """
-        config = self.config
-        least = config.negatives if config.short_rows == "drop" and config.emit == "tuples" else 1
+        config, loaded, rows = self.config, self.loaded, self.loaded.store.rows
+        least = config.negatives if config.short_rows == "drop" else 1
         of_entry = ragged.owners(exact.start)
         written = (ragged.lengths(exact.start) >= least)[of_entry]
-        hit = np.isin(of_entry * self.rows + exact.slot, ragged.owners(found.start) * self.rows + found.slot)
+        hit = np.isin(of_entry * rows + exact.slot, ragged.owners(found.start) * rows + found.slot)
         hit &= (ragged.lengths(found.start) >= least)[of_entry]
         counts = _shares(NEGATIVES, anchor[of_entry], written * 1.0, hit)
         if config.margin is None or config.loss is None:
@@ -123,7 +124,11 @@ class Measuring:
         if EMITS[config.emit].per_anchor:
             loss = contrastive(exact.x, np.zeros(exact.x.size, bool), config.margin)
         else:
-            loss = TRIPLET_LOSSES[config.loss](self.task.chosen.x[pair][of_entry], exact.x, config.margin)
+            x, chosen, of = exact.x, self.task.chosen, pair[of_entry]
+            if config.swap:
+                ends = chosen.slot[of], exact.slot
+                x = np.minimum(x, pair_distances(loaded.store, loaded.rows.square, config.metric, *ends))
+            loss = TRIPLET_LOSSES[config.loss](chosen.x[of], x, config.margin)
         return counts | _shares(LOSS, anchor[of_entry], written * loss, hit)
 
 
