@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels import cells, sweep
 from minestream.kernels.tile import HIGH, LOW
-from minestream.search.screens import Codes, packed
+from minestream.search.screens import Codes, filled, packed
 from minestream.system.threads import Workers, slices
 
 ROWS_OF_CELL = 32  # of the sample that centres are found with
@@ -100,7 +100,7 @@ def _side(
     scale, bias = (each.astype(np.float32) for each in terms[:2])
     nothing = np.zeros_like(scale)
     lanes = sweep.Lanes(none, none, none, scale, bias, nothing, nothing, terms[2].astype(np.int32))
-    return codes.side(lanes, slice(0, at.size), panels)
+    return filled(codes.side(slice(0, at.size), panels), lanes, 1.0, workers, threads)
 
 
 def _assigned(

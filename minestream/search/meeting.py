@@ -97,7 +97,7 @@ class Meeting(Sweeping):
         words, some = self.codes.rows_of(self.order.slot[lanes])
         at = np.zeros(self.order.slot.size, np.int64)
         at[lanes] = some
-        sign = -1.0 if self.mirrored and self.codes.name != "f32" else 1.0
+        sign = self.codes.row_sign(self.mirrored)
         flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
         meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
         todo = deque((part.start, part.stop) for part in slices(len(jobs), TASKS_PER_THREAD * self.threads))
@@ -149,4 +149,4 @@ class Meeting(Sweeping):
         """Room for one side of the largest job."""
         tile, count = self.codes.tile, self.unit_panels[0 if rows else 1]
         panels = np.empty((count, self.codes.words, tile.rows if rows else tile.columns), np.uint32)
-        return self.codes.side(self.lanes, slice(0, 0), panels, 1, self.intervals, self.mirrored)
+        return self.codes.side(slice(0, 0), panels, 1, self.intervals)

@@ -151,21 +151,19 @@ class Codes:
             return kernels.OFFSET if self.tile.unsigned_rows else 0
         return SIGN_BIT if mirrored and self.name == "f32" else 0
 
-    def side(
-        self, lanes: sweep.Lanes, own: slice, panels: NDArray[np.uint32], unit: int = 1, intervals: int = 1,
-        mirrored: bool = False,
-    ) -> sweep.Side:  # fmt: skip
-        """A slice of all lanes, packed as `panels`, without gates: rows or columns of the tile by their width."""
+    def side(self, own: slice, panels: NDArray[np.uint32], unit: int = 1, intervals: int = 1) -> sweep.Side:
+        """A slice of all lanes, packed as `panels`, without terms and gates: see filled()."""
         count, _, width = panels.shape
-        side = sweep.Side(
+        return sweep.Side(
             own.start, own.stop - own.start, np.arange(own.start, own.stop, dtype=np.int32), unit,
             panels.view(self.screen.word),
             np.empty((count, LOW + INTERVAL * intervals, width), np.float32), np.empty((count, 2, width), np.int32),
             *(np.empty((count, 2), np.int32) for _ in range(3)),
         )  # fmt: skip
-        sign = -1.0 if mirrored and self.name != "f32" and width == self.tile.rows else 1.0
-        sweep.set_side(lanes, side, sign)
-        return side
+
+    def row_sign(self, mirrored: bool) -> float:
+        """What the scales of the row side are multiplied by."""
+        return -1.0 if mirrored and self.name != "f32" else 1.0
 
     def scratch(self, intervals: int = 1, checked: bool = False) -> sweep.Scratch:
         """What one thread works in, for gates of so many intervals; tiles are `checked` behind the prefix."""
@@ -212,6 +210,22 @@ def packed(
 
     workers.run([task(part) for part in slices(panels, threads)])
     return out
+
+
+def filled(side: sweep.Side, lanes: sweep.Lanes, sign: float, workers: Workers, threads: int) -> sweep.Side:
+    """The side, with what stays the same from step to step: see sweep.set_side()."""
+    width = side.terms.shape[2]
+
+    def task(part: slice) -> Callable[[], None]:
+        first = part.start * width
+        own = side._replace(
+            lanes=side.lanes - first, lane=side.lane[first:], panels=side.panels[part], terms=side.terms[part],
+            start=side.start[part], labels=side.labels[part], twins=side.twins[part], parents=side.parents[part],
+        )  # fmt: skip
+        return lambda: sweep.set_side(lanes, own, sign)
+
+    workers.run([task(part) for part in slices(len(side.terms), threads)])
+    return side
 
 
 def screens_of(resources: Resources, rows: int, dimension: int) -> tuple[str, ...]:

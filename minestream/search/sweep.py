@@ -38,7 +38,7 @@ from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
 from minestream.search.order import Order, Ranges, Span, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
-from minestream.search.screens import Codes, packed, worth_changing
+from minestream.search.screens import Codes, filled, packed, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
 from minestream.system.threads import ahead, mapped, slices
@@ -342,8 +342,8 @@ class Sweeping:
         flip = codes.row_flip(self.mirrored) if rows else 0
         words, at = held or codes.rows_of(self.order.slot[first:end])
         panels = packed(words, at, width, self.workers, self.threads, flip)
-        unit = self.unit_panels[0 if rows else 1]
-        return codes.side(self.lanes, slice(first, end), panels, unit, self.intervals, self.mirrored)
+        side = codes.side(slice(first, end), panels, self.unit_panels[0 if rows else 1], self.intervals)
+        return filled(side, self.lanes, codes.row_sign(self.mirrored) if rows else 1.0, self.workers, self.threads)
 
     def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
