@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import written_sample
+from support import in_turns, written_sample
 
 import minestream
 from minestream.config.resolve import split_options
@@ -195,8 +195,7 @@ RULES: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("rules", RULES, ids=str)
-@pytest.mark.parametrize("dims", [3, 20, 64])
+@in_turns(dims=[3, 20, 64], rules=RULES)
 def test_dims_are_those_of_shorter_vectors(dims: int, rules: dict[str, Any], digits: pa.Table) -> None:
     expected = mined(prefix(digits, dims), on_bad_rows="drop", **rules)
     assert mined("digits.parquet", dims=dims, on_bad_rows="drop", **rules).equals(expected)

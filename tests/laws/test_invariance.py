@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import set_sizes
+from support import in_turns, set_sizes
 from worlds import clustered
 
 from minestream.errors import OutputError
@@ -117,9 +117,7 @@ def test_threads(job: str, threads: int, screen: str, source: Path, baseline: di
     assert_unchanged(baseline[job], source, tmp_path, screen=screen, threads=threads, **JOBS[job])
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("block_rows", [pytest.param(13, marks=pytest.mark.slow), 37, 200, 899])
-@pytest.mark.parametrize("job", ["semi-hard", "random", "near duplicates"])
+@in_turns(job=["semi-hard", "random", "near duplicates"], block_rows=[37, 200, 899], screen=SCREENS)
 def test_block_rows(
     job: str, block_rows: int, screen: str, source: Path, baseline: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -133,7 +131,7 @@ def test_batch_split(job: str, batch_rows: int, source: Path, baseline: dict[str
 
 
 @pytest.mark.usefixtures("many_parts")
-@pytest.mark.parametrize(("count", "sizes"), [(300, (1, 1, 7)), (ROWS, (300, 3, 100)), (ROWS, (100, 20, 333))])
+@pytest.mark.parametrize(("count", "sizes"), [(150, (1, 1, 7)), (ROWS, (300, 3, 100)), (ROWS, (100, 20, 333))])
 @pytest.mark.parametrize("job", ["semi-hard", "pairs"])
 def test_strips_blocks_and_groups_of_anchors(
     job: str, count: int, sizes: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -388,8 +386,7 @@ PERMUTED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("job", PERMUTED)
+@in_turns(job=PERMUTED, screen=SCREENS)
 def test_permuting_rows_that_have_ids(job: str, screen: str, tmp_path: Path) -> None:
     """Over a grid full of ties: with ids, row numbers decide nothing."""
     table = source_table(ties=True)

@@ -200,7 +200,7 @@ def digits_options(cell: Cell) -> dict[str, Any]:
     if emit == "tuples" and metric in ("euclidean", "sqeuclidean"):
         options["scores"] = "negative-distance"
     if cell["positives"] == "all":  # some 180 an anchor: fewer anchors keep this short
-        options["anchors"] = "10" if cell["pick"] == "weighted" else "60"
+        options["anchors"] = "10" if cell["pick"] == "weighted" else "30"
     options["negatives"] = int(rng.integers(1, 4))
     options["positives_per_anchor"] = int(rng.integers(1, 3))
     return options

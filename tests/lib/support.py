@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -54,6 +54,16 @@ def allowed(cell: dict[str, str]) -> bool:
     return (
         cell["metric"] in ("cosine", "euclidean") and cell["band"] in ("violating", "any") and cell["pick"] == "nearest"
     )
+
+
+def in_turns(**axes: Iterable[Any]) -> Any:
+    """Parametrize by every combination of these values: half of them run each time, in turns, the others with -m slow.
+
+    Of three or more axes each pair of values is in the first half.
+    """
+    ways = [list(zip(*way, strict=True)) for way in itertools.product(*map(enumerate, axes.values()))]
+    rows = [pytest.param(*values, marks=[pytest.mark.slow] * (sum(places) % 2)) for places, values in ways]
+    return pytest.mark.parametrize(tuple(axes), rows)
 
 
 def cell_name(cell: dict[str, str]) -> str:

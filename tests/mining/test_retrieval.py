@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from retrieval import Task, assert_task_agrees, drawn_options, make_task
-from support import SCREENS, set_sizes
+from support import SCREENS, in_turns, set_sizes
 
 import minestream
 from minestream import reference
@@ -35,13 +35,10 @@ KINDS = [  # two tables, known positives, labels
 ]
 
 
-@pytest.mark.parametrize("seed", range(12))
-@pytest.mark.parametrize(("two_tables", "known", "labels"), KINDS)
-def test_tasks_are_mined_as_the_reference_mines_them(
-    seed: int, two_tables: bool, known: bool, labels: str | None
-) -> None:
-    task = make_task(seed, two_tables, known, labels)
-    rng = np.random.default_rng([seed, two_tables, known])
+@in_turns(seed=range(12), kind=KINDS)
+def test_tasks_are_mined_as_the_reference_mines_them(seed: int, kind: tuple[bool, bool, str | None]) -> None:
+    task = make_task(seed, *kind)
+    rng = np.random.default_rng([seed, *kind[:2]])
     for turn in range(3):
         assert_task_agrees(task, drawn_options(task, rng), (SCREENS[(seed + turn) % len(SCREENS)],))
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from assertions import assert_same_rows
-from support import SCREENS, reference_rules
+from support import SCREENS, in_turns, reference_rules
 
 import minestream
 from minestream import reference
@@ -79,8 +79,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-@pytest.mark.parametrize("name", RULES)
+@in_turns(name=RULES, screen=SCREENS)
 def test_teachers_agree_as_the_reference_says(name: str, screen: str) -> None:
     number = list(RULES).index(name)
     teachers = ("union", "all", "majority")[(number + SCREENS.index(screen)) % 3]

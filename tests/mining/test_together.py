@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import set_sizes
+from support import in_turns, set_sizes
 from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
@@ -208,8 +208,7 @@ def files_of(out: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in Path(f"{out}.partial").glob("exchange/*/*.arrows")}
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", [1, 5, 8, 11])
+@in_turns(number=[1, 5, 8, 11], after=[False, True])
 def test_a_run_that_failed_is_gone_on_with(
     threads: Threads, source: Path, tmp_path: Path, number: int, after: bool
 ) -> None:
@@ -248,8 +247,7 @@ def test_one_process_goes_on_without_what_was_exchanged(threads: Threads, source
     assert not (tmp_path / "out.parquet.partial").exists()
 
 
-@pytest.mark.parametrize("kind", ["001-", "002-gates", "002-lists"])
-@pytest.mark.parametrize("damage", ["cut", "changed", "empty", "gone"])
+@in_turns(kind=["001-", "002-gates", "002-lists"], damage=["cut", "changed", "empty", "gone"])
 def test_a_damaged_file_is_made_again(
     threads: Threads, source: Path, tmp_path: Path, kind: str, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, target
 from hypothesis import strategies as st
-from support import distance_sample, loaded_rows, mined, set_sizes
+from support import distance_sample, in_turns, loaded_rows, mined, set_sizes
 from worlds import World, clustered
 
 from minestream.config.metrics import METRICS
@@ -476,7 +476,7 @@ def test_windows_among_very_many_negatives_begin_with_a_sharper_screen(
     assert begun == {NEGATIVE: second if sharp else first}
 
 
-@pytest.mark.parametrize("screen", SWEPT)
+@pytest.mark.parametrize("screen", [*(pytest.param(name, marks=pytest.mark.slow) for name in SWEPT[:-1]), SWEPT[-1]])
 def test_codes_in_scratch(screen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What 16 MiB leave holds the codes of no 34,000 rows."""
     spilled = []
@@ -723,16 +723,7 @@ def test_the_rotation_keeps_lengths_and_spreads_what_sticks_out(d: int) -> None:
     np.testing.assert_allclose(again, rows, atol=1e-13)
 
 
-BOUNDED = [  # half of these in each run, in turns
-    pytest.param(screen, metric, kind, d, marks=[pytest.mark.slow] * ((i + j + k + m) % 2))
-    for i, screen in enumerate(SWEPT)
-    for j, metric in enumerate(["cosine", "euclidean", "dot"])
-    for k, kind in enumerate(KINDS)
-    for m, d in enumerate([1, 3, 17, 64])
-]
-
-
-@pytest.mark.parametrize(("screen", "metric", "kind", "d"), BOUNDED)
+@in_turns(screen=SWEPT, metric=["cosine", "euclidean", "dot"], kind=KINDS, d=[1, 3, 17, 64])
 def test_the_error_stays_within_its_bound(screen: str, metric: str, kind: str, d: int) -> None:
     """Against the true distance too."""
     used_share(adversarial(kind, d), metric, screen, mirrored=False, exactly=True)
@@ -762,9 +753,7 @@ def test_no_rows_exceed_the_bound(
     target(used_share(np.concatenate([one, two]), metric, screen, mirrored), label=screen)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("screen", SWEPT)
+@in_turns(screen=SWEPT, metric=METRICS, kind=KINDS)
 def test_the_error_of_the_mirrored_problem(screen: str, metric: str, kind: str) -> None:
     """The farthest are the nearest of the problem with products and biases negated."""
     used_share(adversarial(kind, 17), metric, screen, mirrored=True, exactly=True)
