@@ -9,6 +9,7 @@ several breadths, building the index and searching alone count, and their recall
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,7 @@ from typing import Any
 import data
 import mining
 import numpy as np
-from common import question_parser, rounded, write_results
+from common import THREADS, launched, question_parser, rounded, write_results
 from settings import BREADTH, BREADTHS, CORES, Setting
 
 EXACT, PEERS = "faiss_flat", ("faiss_hnsw", "faiss_ivf")
@@ -42,10 +43,23 @@ def grown(source: Path, rows: int, folder: Path) -> Path:
     return path
 
 
-def measure(source: Path, k: int, target: float, runs: int, blas: Setting) -> list[dict[str, Any]]:
-    """The rows of one size, one for each contender."""
+def foretold(source: Path, k: int, target: float) -> dict[str, float]:
+    """What a dry run says of both ways, on as many cores as there are."""
+    asked = [*mining.nearest(k), "--threads", str(THREADS), "--json", "--dry-run"]
+    seconds: dict[str, float] = {}
+    for way, options in (("exact", []), ("approximate", ["--approximate", str(target)])):
+        plan = json.loads(launched(["-m", "minestream", "mine", source, *asked, *options]).printed)["result"]["plan"]
+        seconds[way] = plan["projected_seconds"]
+    return seconds
+
+
+def measure(source: Path, k: int, target: float, runs: int, blas: Setting | None) -> list[dict[str, Any]]:
+    """The rows of one size, one for each contender; without peers where `blas` is None."""
     ways = {"exact": [], "approximate": ["--approximate", str(target)]}
-    peers = [(name, at) for name in PEERS for at in BREADTHS[name] if not mining.check(name, source, k, blas)]
+    projected = foretold(source, k, target)
+    among = () if blas is None else PEERS
+    blas = blas or {}
+    peers = [(name, at) for name in among for at in BREADTHS[name] if not mining.check(name, source, k, blas)]
     mined: dict[str, list[mining.Mined]] = {way: [] for way in ways}
     searched: dict[tuple[str, int], list[mining.Searched]] = {peer: [] for peer in peers}
     for _ in range(runs):
@@ -61,7 +75,8 @@ def measure(source: Path, k: int, target: float, runs: int, blas: Setting) -> li
         rows.append(shape | {
             "contender": way, "seconds": median(run.seconds for run in found),
             "recall": recall["share"], "at_least": recall["at_least"],
-            "looked_at": facts.get("looked_at", 1.0), "peak_bytes": max(run.peak_bytes for run in found),
+            "looked_at": facts.get("looked_at", 1.0), "projected_seconds": projected[way],
+            "peak_bytes": max(run.peak_bytes for run in found),
             "stages": mining.stage_medians(found),
         })  # fmt: skip
     for (name, at), runs_of in searched.items():
@@ -79,16 +94,20 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[60_000, 120_000, 1_000_000])
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("-k", type=int, default=16)
+    parser.add_argument("--peer-rows", type=int, default=200_000, help="no peers from here on (default 200,000)")
     given = parser.parse_args()
     mining.warm_up()
-    blas: Setting = {name: value for name, value in mining.need(EXACT, given.file, given.k).items() if name == CORES}
+    blas: Setting = {}
+    if min(given.rows) < given.peer_rows:
+        blas = {name: value for name, value in mining.need(EXACT, given.file, given.k).items() if name == CORES}
     rows = []
     for count in given.rows:
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(grown(given.file, count, Path(folder)), given.k, given.recall, given.runs, blas)
+            own = blas if count < given.peer_rows else None
+            found = measure(grown(given.file, count, Path(folder)), given.k, given.recall, given.runs, own)
         print(*map(rounded, found), sep="\n", flush=True)
         rows += found
-    write_results(given.results, "scale", rows)
+    write_results(given.results, "scale", rows, data=given.file.stem, target=given.recall)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Only what has been measured is told; the standard library is enough.
 from __future__ import annotations
 
 import json
+import math
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -37,6 +38,9 @@ BATCH_TITLES = (
     "data", "pairs", "method", "left out", "nearest similarity, over random's", "whole command", "search", "composing",
     "peak memory",
 )  # fmt: skip
+SCALE_TITLES = ("rows", "run", "seconds (foretold)", "of exact", "recall", "peak memory")
+SCALED = {"approximate": "`--approximate`", "faiss_hnsw": "HNSW", "faiss_ivf": "IVF"}
+KNOWN_ROWS = 117_659  # of wordnet
 RULE_TITLES = ("data", "rule", "options", "anchors", "rows", "time", "peak memory")
 SELECT_TITLES = (
     "data", "lists", "mined in", "size", "bytes a candidate", "peak memory", "a policy, median", "slowest",
@@ -180,6 +184,57 @@ def approximate(results: Results) -> str:
 def approximate_name(row: dict[str, Any]) -> str:
     """A search with its breadth."""
     return APPROXIMATE[row["contender"]].format(at=row["breadth"])
+
+
+def scale(results: Results) -> str:
+    """Exact and approximate runs as rows grow, beside approximate indexes."""
+    rows, runs = results["rows"], fewest_runs(results)
+    first, repeated = rows[0], f"Medians of {runs} runs in turn." if runs > 1 else "One run each."
+    told = (
+        f"Exact runs and `--approximate {results['target']:g}` as rows grow: {first['dimension']} coordinates, rows of "
+        f"{results['data']} and from {KNOWN_ROWS:,} on copies of them with noise, "
+        f"{JOBS['nearest'].format(k=first['k'])}, whole runs. Indexes: building and searching, their recall that of a "
+        f"sample. In brackets what `--dry-run` foretold. {repeated} On {machine(results['environment'])}."
+    )
+    exact = {row["rows"]: row["seconds"] for row in rows if row["contender"] == "exact"}
+    cells = [
+        (f"{row['rows']:,}", SCALED.get(row["contender"], row["contender"]), scale_seconds(row),
+         f"{row['seconds'] / exact[row['rows']]:.2f}", scale_recall(row), megabytes(row["peak_bytes"]))
+        for row in rows
+    ]  # fmt: skip
+    near = {row["rows"]: row["seconds"] for row in rows if row["contender"] == "approximate" and row["looked_at"] < 1}
+    grown = [
+        f"{name} as n^{exponent(own):.2f}" for name, own in (("exact", exact), ("approximate", near)) if len(own) > 1
+    ]
+    growth = f"Seconds grow, {'; '.join(grown)}." if grown else ""
+    return "\n\n".join(filter(None, [filled(told), table(SCALE_TITLES, cells), growth]))
+
+
+def scale_seconds(row: dict[str, Any]) -> str:
+    """The seconds of a run, and those foretold."""
+    foretold = f" ({row['projected_seconds']:,.0f})" if "projected_seconds" in row else ""
+    return f"{row['seconds']:,.1f} s{foretold}"
+
+
+def scale_recall(row: dict[str, Any]) -> str:
+    """The recall that a run told, with its bound and how many pairs it looked at; an index's."""
+    if row["contender"] == "exact" or row.get("looked_at") == 1.0:
+        return "1"
+    if "at_least" not in row:
+        return f"{row['recall']:.3f}"
+    return f"{row['recall']:.3f}, at least {row['at_least']:.3f}; {row['looked_at']:.1%} of all pairs"
+
+
+def exponent(seconds: dict[int, float]) -> float:
+    """e of c n^e, from the fewest rows to the most."""
+    few, many = min(seconds), max(seconds)
+    return math.log(seconds[many] / seconds[few]) / math.log(many / few)
+
+
+def curves(folder: Path = RESULTS) -> str:
+    """The table of scale alone, for its guide page."""
+    path = folder / "scale.json"
+    return scale(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOTHING
 
 
 def retrieval(results: Results) -> str:
@@ -481,7 +536,8 @@ def cores(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine, "approximate": approximate, "retrieval": retrieval, "batch": batch, "select": select, "rules": rules,
+    "mine": mine, "approximate": approximate, "scale": scale,
+    "retrieval": retrieval, "batch": batch, "select": select, "rules": rules,
     "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,
 }  # fmt: skip

@@ -26,7 +26,7 @@ SCHEMA = GUIDE / "json.schema.json"
 sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "scripts")]
 
 from picture import picture  # noqa: E402
-from report import filled, short_speed, speed, training  # noqa: E402
+from report import curves, filled, short_speed, speed, training  # noqa: E402
 
 from minestream.cli.guide import pages  # noqa: E402
 from minestream.cli.main import cli  # noqa: E402
@@ -217,6 +217,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "speed-short": short_speed,
     "proof": proof,
     "training": training,
+    "scale": curves,
 }
 
 
