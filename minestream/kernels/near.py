@@ -26,8 +26,8 @@ from minestream.kernels.sweep import (
 from minestream.kernels.tile import BIAS, LOW, address, tile, tile_shape
 from minestream.kernels.types import Problem
 
-CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, LOOKING, LOOKED_FOR = range(8)  # of a job, see Meetings
-JOB = 8
+CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, MUTUAL = range(7)  # of a job, see Meetings
+JOB = 7
 
 
 @kernel
@@ -125,8 +125,8 @@ def meetings(
 class Meetings(NamedTuple):
     """What meets: in a job rows lane[FIRST : END] and columns lane[COLUMN : COLUMN_END], members of the job's CELL.
 
-    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`. Rows are LOOKING for columns
-    that are candidates, and LOOKED_FOR by columns that are anchors.
+    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`. Rows are anchors that look
+    for columns; where that is MUTUAL, all are anchors and candidates.
     """
 
     lane: NDArray[np.int32]
@@ -144,7 +144,7 @@ def _packed(
 ) -> Side:
     """Pack the rows or the columns of a job into the room of a side."""
     first, end = (job[FIRST], job[END]) if rows else (job[COLUMN], job[COLUMN_END])
-    looking = job[LOOKING if rows else LOOKED_FOR] > 0
+    looking = rows or job[MUTUAL] > 0
     lane, words, width = meetings.lane[first:end], room.panels.shape[1], room.panels.shape[2]
     count = (end - first + width - 1) // width
     panels = room.panels[:count]
@@ -194,7 +194,7 @@ def meet(
         if found + 2 * rows * columns > out.anchor.size:
             return number, found
         left = _packed(problem, screening, meetings, job, left_room, True)
-        where, column = (job[CELL], job[TRIANGLE] > 0), int(2 * job[COLUMN] + job[LOOKED_FOR])
+        where, column = (job[CELL], job[TRIANGLE] > 0), int(2 * job[COLUMN] + job[MUTUAL])
         if held != column:
             right, held = _packed(problem, screening, meetings, job, right_room, False), column
         for j in range(right.panels.shape[0]):

@@ -68,8 +68,8 @@ class Meeting(Sweeping):
 
         def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:
             (a, b, c, d), (m, n, o, p) = rows, of_members
-            kinds = [(a, b, m, n, triangle, 1, 1), (b, c, m, n, 0, 1, 0), (a, c, o, p, 0, 1, 0)]
-            kinds += [] if triangle else [(a, b, n, o, 0, 0, 1), (c, d, m, o, 0, 0, 1)]
+            kinds = [(a, b, m, n, triangle, 1), (b, c, m, n, 0, 0), (a, c, o, p, 0, 0)]
+            kinds += [] if triangle else [(n, o, a, b, 0, 0), (m, o, c, d, 0, 0)]
             columns = [[np.broadcast_to(each, cell.shape) for each in (cell, *kind)] for kind in kinds]
             return np.stack([np.stack(kind, axis=1) for kind in columns], axis=1).reshape(-1, near.JOB)
 

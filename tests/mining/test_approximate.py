@@ -106,14 +106,23 @@ def test_rows_are_the_nearest_of_those_that_are_looked_at(tmp_path: Path, seen: 
             assert found == expected, screen
 
 
-@pytest.mark.parametrize("two", [True, False])
+@pytest.mark.parametrize("kind", ["two tables", "listed", "roles"])
 def test_anchors_that_are_no_candidates_are_nobodys_negatives(
-    tmp_path: Path, seen: dict[str, Any], two: bool
+    tmp_path: Path, seen: dict[str, Any], kind: str
 ) -> None:  # fmt: skip
     given, corpus = table(rows=300), table(rows=600, seed=0)
     options: dict[str, Any] = {"corpus": corpus}
     rules: dict[str, Any] = {"corpus": matrix(corpus), "corpus_labels": corpus["label"].to_pylist()}
-    if not two:  # what no query is, and what is no document
+    if kind == "listed":
+        given, corpus = (
+            given.append_column("id", pa.array(range(300))),
+            corpus.append_column("id", pa.array(range(600))),
+        )
+        listed = [[(row, (row * step) % 600) for row in range(300) for step in steps] for steps in ((1, 7, 11), (3, 5))]
+        named = [pa.table({"query_id": [a for a, _ in some], "positive_id": [b for _, b in some]}) for some in listed]
+        options = {"corpus": corpus, "qrels": named[0], "exclude": named[1], "positives": "easiest"}
+        rules |= {"known_positives": listed[0], "excluded": listed[1], "corpus_labels": None}
+    if kind == "roles":  # what no query is, and what is no document
         given = given.append_column("part", pa.array([0, 0, 0, 1, 1, 2] * 50))
         options = {"anchor_where": "part < 2", "candidate_where": "part > 0"}
         rules |= {"corpus": matrix(given), "corpus_labels": given["label"].to_pylist()}
@@ -123,8 +132,8 @@ def test_anchors_that_are_no_candidates_are_nobodys_negatives(
     for seen["width"] in (1, 17):
         found = [mined(given, tmp_path / "o.parquet", screen=screen, **options) for screen in ("scan", "f32", "i8")]
         want = reference.mine(
-            matrix(given), labels=given["label"].to_pylist(), candidate_lists=looked_at(seen), band="any",
-            negatives=5, drop_duplicates_of="positive" if two else "both", **rules,
+            matrix(given), labels=None if kind == "listed" else given["label"].to_pylist(), band="any", negatives=5,
+            candidate_lists=looked_at(seen), drop_duplicates_of="both" if kind == "roles" else "positive", **rules,
         ).columns  # fmt: skip
         assert found == [set(zip(want["query_row"], want["negative_row"], strict=True))] * 3
         assert len(found[0]) > 200
