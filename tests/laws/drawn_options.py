@@ -29,7 +29,6 @@ NOT_DRAWN: dict[str, str] = {
     "max_rows": "refuses a whole run",
     "require_rows": "refuses a whole run",
     "max_short": "refuses a whole run",
-    "approximate": "of 20,000 anchors and more, fewer are mined exactly: tests/mining/test_approximate.py",
     "require_recall": "refuses a whole run",
     "scratch": "where bytes lie",
     "shard": "a slice of the parts: merge",
@@ -408,6 +407,16 @@ def taught(drawing: Drawing) -> bool:
     return isinstance(drawing.get("embedding"), tuple) or drawing.get("candidates_as") == "too"
 
 
+def _may_be_approximate(drawing: Drawing) -> bool:
+    """Whether part of all pairs can be looked at: which part, the run says."""
+    barred = ("max_uses", "max_positive_rank", "rank_positives", "negatives_per_anchor", "epsilon")
+    barred_presets = ("tfa", "cornstack", "multi-similarity", "pair-margin")
+    listed = drawing.world.run is not None or drawing.world.judged is not None or taught(drawing)
+    asked = any(drawing.get(name) is not None for name in barred) or drawing.get("preset") in barred_presets
+    everything = drawing.get("negatives") == 0 or drawing.get("fallback") == "farthest"
+    return drawing.way != "window" and not (listed or asked or everything)
+
+
 def _embedding(drawing: Drawing) -> Any:
     """The column of vectors, named where there are two, now and then both: two teachers."""
     guide = drawing.world.queries.guide
@@ -505,6 +514,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "embedding": _embedding,
     "candidates_as": lambda d: None if d.world.run is None else d.one_of(None, "only", *([] if _alone(d) else ["too"])),
     "teachers": lambda d: d.one_of(None, "union", "all", "majority") if taught(d) else None,
+    "approximate": lambda d: d.now_and_then(0.4, 0.5) if _may_be_approximate(d) else None,
 }
 # Of `select` alone, for worlds of which a judge says something; buckets are drawn before all others, formulas last.
 OF_LISTS: dict[str, Callable[[Drawing], Any]] = {
@@ -517,7 +527,7 @@ OF_LISTS: dict[str, Callable[[Drawing], Any]] = {
 def _turns(drawing: Drawing) -> bool:
     """Whether the world can be mined both ways: rows to exclude are named as rows of the first table."""
     alike = drawing.world.corpus is not None and drawing.world.excluded_rows is None and drawing.way == "tables"
-    barred = any(drawing.get(name) for name in ("anchor_where", "candidate_where"))
+    barred = any(drawing.get(name) for name in ("anchor_where", "candidate_where", "approximate"))
     return alike and not barred and drawing.world.run is None
 
 

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from assertions import first_difference
 from drawn_options import HOW, OF_LISTS, Drawing, draw_options, drawing_for, taught
 from drawn_worlds import Side, World, draw_world
 from judged import Judge
+from looked import WIDTHS, looking, seen, wrong_shares
 from oracle import Answer, answer_of, judge_of
 from support import always_turned
 
@@ -30,15 +32,20 @@ from minestream.errors import InputError, UsageError
 from minestream.mining.arrays import mine_arrays
 from minestream.mining.batches import mine_batches
 from minestream.mining.pipeline import mine
+from minestream.mining.select import choosing
 from minestream.mining.select.asked import FIXED
 from minestream.mining.select.run import select
 from minestream.mining.stream.miner import Miner
+from minestream.outputs import lists
 from minestream.search.screens import usable_screens
+from minestream.system.recall import recall_facts
+from minestream.system.stats import ShardStats
 
 Options = dict[str, Any]
 SHRINK_SECONDS = 8.0
 CUTS = (1, 7, 7, 30, 30, 30, 10**6, 10**6, 10**6)  # rows of a chunk, a row group, a batch that is fed
 WORDS = re.compile(r"'[^']*'|[\d,-]+")  # what a message says of one case alone
+NEAREST = (1, 3, 8, 256, 256)  # candidates of longer lists that stand in columns of their own
 FEATURES = ("labels", "ids", "groups", "versions", "guide")
 
 
@@ -94,7 +101,7 @@ def _run(drawing: Drawing) -> Options:
         how["screen"] = "f32"
     late = drawing.emit == "pairs" or drawing.get("order") == "shuffled" or drawing.get("max_uses") is not None
     listed = ("lists",) * (drawing.emit != "pairs" and drawing.mode != "farthest" and not drawing.get("fallback"))
-    listed *= drawing.world.run is None and not taught(drawing)
+    listed *= drawing.world.run is None and not taught(drawing) and drawing.get("approximate") is None
     ways = {
         "arrays": ("arrays",),
         "tables": ("file", "parquet", *listed) if late else ("batches", "batches", "file", "parquet", *listed),
@@ -102,11 +109,14 @@ def _run(drawing: Drawing) -> Options:
     }
     if drawing.world.judged is not None:
         ways["tables"] = ("lists",)
-    return how | {
+    found = how | {
         "into": drawing.one_of(*ways[drawing.way]),
         "cut": drawing.one_of(*CUTS),
         "turned": drawing.one_of(True, False),
     }
+    if found["into"] == "lists":
+        found["nearest"] = drawing.one_of(*NEAREST)
+    return found | ({} if drawing.get("approximate") is None else {"width": drawing.one_of(*WIDTHS)})
 
 
 # ---------------------------------------------------------------- the product
@@ -186,8 +196,8 @@ def cut(table: pa.Table, rows: int) -> pa.Table:
     return pa.concat_tables([table.slice(start, rows) for start in range(0, max(1, table.num_rows), rows)])
 
 
-def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, int] | None]:
-    """What the product gives, and its counts where it tells them."""
+def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, ShardStats | None]:
+    """What the product gives, and what it counted where it tells."""
     world, into, rows = case.world, run["into"], run["cut"]
     how = {name: value for name, value in run.items() if name in HOW}
     options = {name: value for name, value in case.options.items() if name not in OF_LISTS}
@@ -209,14 +219,17 @@ def mined(case: Case, run: Options, folder: Path) -> tuple[pa.Table, dict[str, i
         pq.write_table(table, source, row_group_size=rows)
     if into == "lists":
         given |= {name: value for name, value in case.options.items() if name in OF_LISTS}
-        return _selected(table, given, folder, judge_of(world, {"metric": "cosine", **case.options}))
+        with pytest.MonkeyPatch.context() as patch:
+            for module in (lists, choosing):
+                patch.setattr(module, "NEAREST", run["nearest"])
+            return _selected(table, given, folder, judge_of(world, {"metric": "cosine", **case.options}))
     report = mine(source, folder / "out.parquet", progress="none", overwrite=True, **given)
-    return pq.read_table(folder / "out.parquet"), report.stats.answer()
+    return pq.read_table(folder / "out.parquet"), report.stats
 
 
 def _selected(
     table: pa.Table, given: Options, folder: Path, judge: Judge | None
-) -> tuple[pa.Table, dict[str, int]]:  # fmt: skip
+) -> tuple[pa.Table, ShardStats]:  # fmt: skip
     """What the lists of everything give: they are mined by what decides what stands in them, and chosen from."""
     said = {name: given.pop(name) for name in OF_LISTS if name in given} | ({} if judge is None else judge.tables())
     if "verdicts" in said:
@@ -235,10 +248,10 @@ def _selected(
         folder / "lists.parquet", folder / "out.parquet", source=table, progress="none", overwrite=True,
         undecided="error", **tables, **chosen, **said,
     )  # fmt: skip
-    return pq.read_table(folder / "out.parquet"), report.stats.answer()
+    return pq.read_table(folder / "out.parquet"), report.stats
 
 
-def _mined_arrays(world: World, given: Options) -> tuple[pa.Table, dict[str, int]]:
+def _mined_arrays(world: World, given: Options) -> tuple[pa.Table, ShardStats]:
     def listed(values: Any) -> Any:
         return None if values is None else list(values)
 
@@ -255,15 +268,15 @@ def _mined_arrays(world: World, given: Options) -> tuple[pa.Table, dict[str, int
     table = found.table()
     if own.ids is None:  # lists by row number make ids of them
         table = table.drop_columns([name for name in table.column_names if name.endswith(("_id", "_ids"))])
-    return table, found.stats.answer()
+    return table, found.stats
 
 
-def _mined_by_miner(table: pa.Table, given: Options, rows: int) -> tuple[pa.Table, dict[str, int]]:
+def _mined_by_miner(table: pa.Table, given: Options, rows: int) -> tuple[pa.Table, ShardStats]:
     for name in ("batch_rows", "screen", "block_rows"):
         given.pop(name, None)
     with Miner(**given) as miner:
         fed = [miner.feed(table.slice(start, rows)) for start in range(0, table.num_rows, rows)]
-        return pa.Table.from_batches(fed), miner.stats.answer()
+        return pa.Table.from_batches(fed), miner.stats
 
 
 # ---------------------------------------------------------------- both sides
@@ -283,8 +296,11 @@ def check(case: Case, folder: Path) -> Found:
 
 def _check_run(case: Case, run: Options, answer: Answer, folder: Path) -> Found:
     try:
-        with always_turned() if run.get("turned") else nullcontext():  # axes for small worlds, too
-            table, counts = mined(case, {name: value for name, value in run.items() if name != "turned"}, folder)
+        with (
+            always_turned() if run.get("turned") else nullcontext(),  # axes for small worlds, too
+            looking(run.get("width")) as looks,
+        ):
+            table, stats = mined(case, {name: value for name, value in run.items() if name != "turned"}, folder)
     except UsageError as error:
         return Found("refused", f"UsageError: {error.message}")
     except InputError as error:
@@ -299,9 +315,18 @@ def _check_run(case: Case, run: Options, answer: Answer, folder: Path) -> Found:
         )
     if answer.unsaid:
         return Found("mined")
-    difference = first_difference(answer.columns, table)
+    options = case.options | {"arrays": case.way == "arrays"}
+    if looks:
+        answer = answer_of(seen(case.world, looks[0]), options, case.way)
+    difference, counts = first_difference(answer.columns, table), stats and stats.answer()
     if difference or counts not in (None, answer.counts):
         return Found("different", f"{difference} (counts {counts}, expected {answer.counts})", "rows")
+    if looks and stats is not None and options.get("emit") != "pairs":
+        said = "loss" in answer.columns or "losses" in answer.columns
+        exactly = answer_of(case.world, options | {"float64": True}, case.way)
+        difference = wrong_shares(exactly.columns, answer.columns, looks[0], recall_facts(stats.recalls), said)
+        if difference:
+            return Found("different", difference, "recall")
     if answer.known is not None:
         names = ("query_id", "positive_id", "promoted")
         columns = (pq.read_table(folder / "qrels.parquet")[name].to_pylist() for name in names)
@@ -351,7 +376,7 @@ def smaller(case: Case) -> Iterator[Case]:
             yield replace(case, world=replace(world, **sides))
     for run in runs:
         for name in run:
-            if name not in ("screen", "into", "cut", "turned"):
+            if name not in ("screen", "into", "cut", "turned", "width", "nearest"):
                 kept = {key: value for key, value in run.items() if key != name}
                 yield replace(case, runs=(kept,))
 

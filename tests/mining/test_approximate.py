@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +188,35 @@ def test_slices_give_the_same_rows(seen: dict[str, Any], tmp_path: Path) -> None
     minestream.merge(tmp_path / "cut.parquet")
     cut = pq.read_table(tmp_path / "cut.parquet")
     assert whole == set(zip(cut["anchor_row"].to_pylist(), cut["negative_row"].to_pylist(), strict=True))
+
+
+KILLED = """
+import os, signal, sys, minestream
+from minestream.outputs.parts import PartWriter
+
+write = PartWriter.write_part
+
+def written_and_killed(*given):
+    write(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+PartWriter.write_part = written_and_killed
+minestream.mine(sys.argv[1], sys.argv[2], approximate=0.8, band="any", negatives=3, progress="none")
+"""
+
+
+def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+    source, out, whole = (tmp_path / f"{name}.parquet" for name in ("in", "out", "whole"))
+    pq.write_table(table(rows=36_000, dimension=8), source)
+    options: dict[str, Any] = {"approximate": 0.8, "band": "any", "negatives": 3, "progress": "none"}
+    facts = minestream.mine(source, whole, **options).to_dict()["result"]["approximate"]
+    assert facts["looked_at"] < 0.3
+    run = subprocess.run([sys.executable, "-c", KILLED, source, out], check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "out.parquet.partial").glob("part-*.json"))) == 1
+    resumed = minestream.mine(source, out, resume=True, **options)
+    assert out.read_bytes() == whole.read_bytes()
+    assert resumed.to_dict()["result"]["approximate"] == facts
 
 
 def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tmp_path: Path) -> None:

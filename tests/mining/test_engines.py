@@ -91,6 +91,16 @@ def test_a_finishing_pass(engine: str, source: Path, tmp_path: Path) -> None:
     assert [path.read_bytes() for path in local] == [path.read_bytes() for path in other]
 
 
+def test_an_approximate_run(engine: str, source: Path, tmp_path: Path) -> None:
+    for name, options in {"local": {}, engine: {"engine": engine, "workers": 2}}.items():
+        out = tmp_path / f"{name}.parquet"
+        report = minestream.mine(source, out, approximate=0.8, band="any", negatives=4, progress="none", **options)
+        facts = report.to_dict()["result"]["approximate"]
+        assert 0 < facts["looked_at"] < 0.3
+        assert facts["recall"]["share"] > 0.8
+    assert len({path.read_bytes() for path in tmp_path.glob("*.parquet")}) == 1
+
+
 def test_in_a_store(engine: str, source: Path, whole: Path, request: pytest.FixtureRequest) -> None:
     bucket = request.getfixturevalue("store")
     put(f"{bucket}/in.parquet", source.read_bytes())
