@@ -161,6 +161,8 @@ def _condition(drawing: Drawing) -> str:
 
 def _role_where(drawing: Drawing) -> str | None:
     one_table_of = drawing.emit != "pairs" and drawing.world.known is None and not drawing.get("guide")
+    if drawing.mode == "taught":
+        return None
     return _where(drawing, 0.25) if drawing.world.corpus is not None or one_table_of else None
 
 
@@ -255,7 +257,8 @@ def _emit(drawing: Drawing) -> str | None:
         return drawing.one_of(None, "triplets")
     if drawing.get("preset") or drawing.mode == "filtered":
         return drawing.one_of(None, None, "tuples")
-    pairs = [] if drawing.way == "window" or _never_pairs(drawing.world) else ["pairs", "pairs"]
+    no_pairs = drawing.way == "window" or drawing.mode == "taught" or _never_pairs(drawing.world)
+    pairs = [] if no_pairs else ["pairs", "pairs"]
     return drawing.one_of(None, "triplets", "triplets", "tuples", *pairs)
 
 
@@ -425,7 +428,9 @@ def _embedding(drawing: Drawing) -> Any:
     weighted = drawing.get("pick") == "weighted" and min(width, drawing.get("dims") or width) < 3
     if not width:
         return None
-    return "embedding" if alone or weighted else drawing.one_of("embedding", ("embedding", "guide"))
+    if alone or weighted:
+        return "embedding"
+    return ("embedding", "guide") if drawing.mode == "taught" else drawing.one_of("embedding", ("embedding", "guide"))
 
 
 def _buckets(drawing: Drawing) -> int | None:
@@ -492,7 +497,7 @@ RULES: dict[str, Callable[[Drawing], Any]] = {
     "anchors_per_label": lambda d: d.now_and_then(0.12, 1, 2, 4) if d.labelled and d.way != "window" else None,
     "negatives_per_anchor": lambda d: d.now_and_then(0.2, 1, 3) if d.emit == "triplets" else None,
     "max_per_negative_label": lambda d: _cap(d, 1, 2) if d.labelled else None,
-    "max_uses": lambda d: _cap(d, 1, 2, 5) if d.way != "window" and not d.get("buckets") else None,
+    "max_uses": lambda d: None if d.way == "window" or d.get("buckets") or d.mode == "taught" else _cap(d, 1, 2, 5),
     "loss": lambda d: d.one_of(None, "contrastive") if d.emit == "pairs" else d.one_of("triplet", "triplet-soft"),
     "swap": lambda d: d.now_and_then(0.2, True) if d.emit == "triplets" and d.get("margin") else None,
     "short_rows": lambda d: d.one_of(None, "keep", "drop") if d.emit != "pairs" else None,
@@ -556,6 +561,7 @@ def drawing_for(rng: Random, world: World) -> Drawing:
     if world.judged is not None:
         return Drawing(rng, world, "tables", str(rng.choice(["plain", "filtered", "filtered", "preset"])))
     modes = MODES + (OF_PAIRS if way != "window" and world.corpus is None and world.run is None else ())
+    modes += ("taught",) * 6 if way == "tables" and world.queries.guide is not None else ()
     return Drawing(rng, world, way, str(rng.choice(modes)))
 
 
