@@ -31,7 +31,7 @@ from typing import Any, TypedDict
 EVERY = set(OPTION_FIELDS)
 HIDDEN = {"screen", "block_rows", "batch_rows"}
 MACHINES = {"shard", "engine", "address", "workers", "both_directions"}
-WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short"}
+WRITING = {"resume", "overwrite", "dry_run", "require_rows", "max_short", "require_recall"}
 FINISHING = {"order", "max_uses"}
 PAIRS = {"qrels", "exclude", "exclude_rows"}
 ROLES = {"where", "anchor_where", "candidate_where", "negatives_at"}
@@ -39,7 +39,7 @@ COLUMNS = {"embedding", "label", "id", "group_column", "version_column", "carry"
 TEACHING = {"teachers", "embedding_table"}
 HOW = {"memory", "scratch", "threads", "progress"}
 SELECTED = (
-    FINISHING | WRITING - {"dry_run"} | HOW
+    FINISHING | WRITING - {"dry_run", "require_recall"} | HOW
     | {"preset", "carry", "margin", "band", "negatives", "pick", "skip", "within_top", "simans_a", "simans_b",
        "draw_weights", "positives", "positives_per_anchor", "keep_duplicate_positives", "seed", "max_similarity",
        "min_similarity", "absolute_margin", "relative_margin", "reference", "guide", "anchors",
@@ -97,8 +97,7 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     ),
     "MergeOptions": (
         "merge",
-        HOW | PAIRS
-        | {"corpus", "embedding_table", "vectors", "labels", "resume", "overwrite", "require_rows", "max_short"},
+        HOW | PAIRS | WRITING - {"dry_run"} | {"corpus", "embedding_table", "vectors", "labels"},
     ),
 }  # fmt: skip
 

@@ -81,8 +81,8 @@ BatchOptions = TypedDict("BatchOptions", {
     "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None, "scores": str | None, "draw_weights": bool,
     "float64": bool, "list_precision": str, "list_ids": bool, "corpus": Any, "qrels": Any, "exclude": Any,
     "exclude_rows": Any, "candidates": Any, "embedding_table": Any, "vectors": Any, "labels": Any,
-    "max_rows": int | None, "require_recall": float | None, "memory": str | int, "scratch": str | PathLike[str] | None,
-    "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of mine_arrays.
@@ -101,8 +101,8 @@ ArrayOptions = TypedDict("ArrayOptions", {
     "max_per_negative_label": int | None, "max_uses": int | None, "emit": str, "loss": str | None, "swap": bool,
     "short_rows": str | None, "scores": str | None, "draw_weights": bool, "order": str, "float64": bool,
     "list_precision": str, "list_ids": bool, "qrels": Any, "exclude": Any, "exclude_rows": Any, "candidates": Any,
-    "max_rows": int | None, "require_recall": float | None, "memory": str | int, "scratch": str | PathLike[str] | None,
-    "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "max_rows": int | None, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of the estimators for scikit-learn.
@@ -117,7 +117,7 @@ EstimatorOptions = TypedDict("EstimatorOptions", {
     "min_similarity": float | None, "absolute_margin": float | None, "relative_margin": float | None, "reference": str,
     "anchors": str | float | None, "anchors_per_label": int | None, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "max_uses": int | None, "draw_weights": bool, "list_precision": str,
-    "list_ids": bool, "candidates": Any, "require_recall": float | None, "memory": str | int, "threads": int | None,
+    "list_ids": bool, "candidates": Any, "memory": str | int, "threads": int | None,
 }, total=False)
 
 # Of Miner.
@@ -136,8 +136,8 @@ WindowOptions = TypedDict("WindowOptions", {
     "relative_margin": float | None, "reference": str, "negatives_per_anchor": int | None,
     "max_per_negative_label": int | None, "emit": str, "loss": str | None, "swap": bool, "short_rows": str | None,
     "scores": str | None, "draw_weights": bool, "float64": bool, "list_precision": str, "list_ids": bool,
-    "candidates": Any, "require_recall": float | None, "memory": str | int, "scratch": str | PathLike[str] | None,
-    "threads": int | None, "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
+    "candidates": Any, "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None,
+    "progress": str, "screen": str, "block_rows": int | None, "batch_rows": int,
 }, total=False)
 
 # Of profile.
@@ -212,6 +212,7 @@ ComposeOptions = TypedDict("ComposeOptions", {
 # Of merge.
 MergeOptions = TypedDict("MergeOptions", {
     "corpus": Any, "qrels": Any, "exclude": Any, "exclude_rows": Any, "embedding_table": Any, "vectors": Any,
-    "labels": Any, "require_rows": int | None, "max_short": str | float | None, "memory": str | int,
-    "scratch": str | PathLike[str] | None, "threads": int | None, "resume": bool, "overwrite": bool, "progress": str,
+    "labels": Any, "require_rows": int | None, "max_short": str | float | None, "require_recall": float | None,
+    "memory": str | int, "scratch": str | PathLike[str] | None, "threads": int | None, "resume": bool,
+    "overwrite": bool, "progress": str,
 }, total=False)

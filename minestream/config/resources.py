@@ -84,7 +84,7 @@ class Resources:
         metavar="P%"
     )  # fmt: skip
     require_recall: float | None = option(
-        None, "number", "Output", "Gate: exit 6 when less of the negatives is found, surely (99 %), by --approximate.",
+        None, "number", "Output", "Gate: exit 6 when an approximate run finds less of the negatives (99 % sure).",
         metavar="R", within=Range(0, 1, hint="a share: 0.94 is 94 %")
     )  # fmt: skip
     both_directions: bool = option(

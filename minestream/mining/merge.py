@@ -76,7 +76,7 @@ def merge(
     progress_callback : callable, optional
     **options
         Options of mine() that change no row (resume, overwrite, memory, threads, scratch, require_rows, max_short,
-        progress), and with `source` the tables beside INPUT (corpus, qrels, ...).
+        require_recall, progress), and with `source` the tables beside INPUT (corpus, qrels, ...).
 
     Returns
     -------

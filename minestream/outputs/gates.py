@@ -19,8 +19,8 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
             f"{many(total.rows, 'row')} came out, --require-rows asks for {resources.require_rows:,}", hint
         )
     facts = recall_facts(total.recalls)
-    if resources.require_recall is not None and "recall" in facts:
-        least = facts["recall"]["at_least"]
+    if resources.require_recall is not None and facts and "exactly" not in facts:
+        least = facts["recall"]["at_least"] if "recall" in facts else 0.0  # nothing was measured
         if least < resources.require_recall:
             raise GateMissedError(
                 f"the recall of negatives is at least {least:.4f} (99 %), --require-recall asks for "

@@ -185,6 +185,8 @@ def test_slices_give_the_same_rows(seen: dict[str, Any], tmp_path: Path) -> None
             tmp_path / "in.parquet", tmp_path / "cut.parquet", approximate=0.9, band="any", negatives=5, anchors="45%",
             shard=part, progress="none",
         )  # fmt: skip
+    with pytest.raises(GateMissedError, match=r"at least 0.0000 .* asks for 0.2"):  # nobody was measured
+        minestream.merge(tmp_path / "cut.parquet", require_recall=0.2)
     minestream.merge(tmp_path / "cut.parquet")
     cut = pq.read_table(tmp_path / "cut.parquet")
     assert whole == set(zip(cut["anchor_row"].to_pylist(), cut["negative_row"].to_pylist(), strict=True))
