@@ -81,7 +81,7 @@ STAGES = {
     "read": "reading",
     WAITED: "  waiting for input",
     "positives": "finding positives",
-    "measuring": "finding exactly what recall is measured by",
+    "measuring": "finding cells, and exactly what recall is measured by",
     "negatives": "finding negatives",
     "sweep": "finding negatives: screening all distances",
     "refine": "finding negatives: exact distances of what the screen lets through",

@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from minestream.config.rules import EMITS
 from minestream.inputs.dataset.vectors import pair_distances
-from minestream.mining.negatives import Task, make_task
+from minestream.mining.looking import Exact, Looking
+from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.constraints import limited_search
-from minestream.search.near import Looking, Schedule, near_cells, share_of, widths_of
+from minestream.search.near import Schedule, near_cells, share_of
 from minestream.search.results import Found, joined, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
@@ -40,96 +41,86 @@ MOST_SHARE = 0.25  # of all pairs: with more, all are looked at
 
 
 def looking_of(mining: Mining) -> Looking | None:
-    """How the run looks; None where it is exact. Cost: the cells, and the exact answers of CALIBRATED anchors."""
+    """How the run looks; None where it is exact. Cost: the cells, and the exact answers of both samples."""
     target, loaded, limits = mining.config.approximate, mining.loaded, mining.searcher.limits
-    nobody = np.zeros(loaded.store.rows, bool)
     if target is None:
         return None
     if mining.anchors.size < LEAST_ANCHORS:
-        return Looking(None, nobody, f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
+        return Looking(None, why=f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
-    task, exact, anchors = exact_answers(mining, np.sort(drawn[:CALIBRATED]))
-    pair = ragged.owners(exact.start)
-    anchor = ragged.owners(task.pairs.start)[pair]
-    needed = widths_of(near, anchors[anchor], exact.slot)
-    found = np.zeros((anchors.size, near.shape[1] + 2))
-    np.add.at(found, (anchor, needed), 1)
-    wanted = found.sum(axis=1)
-    if not wanted.any():
-        return Looking(None, nobody, "the rules leave no negative by which to tell how far to look")
-    shares = np.cumsum(found, axis=1)[wanted > 0] / wanted[wanted > 0, None]
+    shares = exact_answers(mining, np.sort(drawn[:CALIBRATED])).shares(near)
+    if not shares.size:
+        return Looking(None, why="the rules leave no negative by which to tell how far to look")
+    measured: Exact | None = None
     for width in range(1, near.shape[1] + 1):
         if shares[:, width].mean() < target or lower_bound(shares[:, width]) < target:
             continue
         if share_of(near, width) > MOST_SHARE:
             break
-        spread = max(shares[:, width].std(), 0.01)
-        count = min(MEASURED[1], max(MEASURED[0], math.ceil((2.6 * spread / WITHIN) ** 2)))
-        nobody[drawn[CALIBRATED : CALIBRATED + count]] = True
-        return Looking(Schedule(near, width), nobody, "")
-    return Looking(None, nobody, f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
+        if measured is None:
+            spread = max(shares[:, width].std(), 0.01)
+            count = min(MEASURED[1], max(MEASURED[0], math.ceil((2.6 * spread / WITHIN) ** 2)))
+            measured = exact_answers(mining, np.sort(drawn[CALIBRATED : CALIBRATED + count]))
+            others = measured.shares(near)
+        if not others.size or others[:, width].mean() >= target:  # else the target is missed, and more cells help
+            return Looking(Schedule(near, width), measured)
+    return Looking(None, why=f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
 
 
-def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> tuple[Task, Found, NDArray[np.int32]]:
-    """The task, and the exact negatives of all pairs, of some anchors, ascending."""
+def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> Exact:
+    """The exact negatives of all pairs of some anchors, ascending."""
     loaded, config = mining.loaded, mining.config
     setting = mining.searcher.setting(ShardStats(), WorkMeter(), timed=False)
     search = partial(search_once, setting)
     deserving = deserving_positives(loaded, config, anchors, search)
     positives = choose_positives(loaded, config, anchors, search, deserving)
     task = make_task(loaded, config, anchors, positives, search, deserving)
-    return task, joined(list(limited_search(setting, [anchors], task.pairs, task.rule, task.constraints))), anchors
+    found = joined(list(limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)))
+    return Exact(anchors, task, found)
 
 
-class Measuring:
-    """The exact answers of the anchors of a round that are measured."""
+def count_recall(
+    mining: Mining, stats: ShardStats, anchors: NDArray[np.int32], start: NDArray[np.int64], found: Found
+) -> None:
+    """Count, where a run is approximate, how much was found of the measured ones among a shard's anchors.
 
-    def __init__(self, mining: Mining, looking: Looking, anchors: NDArray[np.int32]) -> None:
-        self.looking, self.config, self.loaded = looking, mining.config, mining.loaded
-        some = anchors[looking.measured[anchors]]
-        if some.size:
-            self.task, self.exact, self.anchors = exact_answers(mining, some)
+    start : int64[A + 1], of their pairs, whose answers `found` are
+    """
+    if mining.looking is None:
+        return
+    counts, exact = mining.looking.counts(anchors.size), mining.looking.measured
+    if exact is not None:
+        places = np.flatnonzero(np.isin(anchors, exact.anchors))
+        _, own = ragged.take(start, places)
+        counts |= _recalls(mining, exact, anchors[places], found.of(own))
+    for name, count in counts.items():
+        stats.recalls[name] = stats.recalls.get(name, 0) + count
 
-    def count_into(self, stats: ShardStats, anchors: NDArray[np.int32], start: NDArray[np.int64], found: Found) -> None:
-        """Count how much was found of the measured ones among a shard's anchors.
 
-        start : int64[A + 1], of their pairs, whose answers `found` are
-        """
-        counts = self.looking.counts(anchors.size)
-        places = np.flatnonzero(self.looking.measured[anchors])
-        if places.size:
-            _, own = ragged.take(start, places)
-            pairs, at = sub_pairs(self.task.pairs, np.searchsorted(self.anchors, anchors[places]))
-            counts |= self._recalls(ragged.owners(pairs.start), at, self.exact.of(at), found.of(own))
-        for name, count in counts.items():
-            stats.recalls[name] = stats.recalls.get(name, 0) + count
-
-    def _recalls(
-        self, anchor: NDArray[np.int64], pair: NDArray[np.int64], exact: Found, found: Found
-    ) -> dict[str, int]:
-        """The share of its exact rows, and of their losses, that was found of each anchor, as counters.
-
-        anchor, pair : of each pair of `exact` and `found` whose it is, and which it is in the task
-        """
-        config, loaded, rows = self.config, self.loaded, self.loaded.store.rows
-        least = config.negatives if config.short_rows == "drop" else 1
-        of_entry = ragged.owners(exact.start)
-        written = (ragged.lengths(exact.start) >= least)[of_entry]
-        hit = np.isin(of_entry * rows + exact.slot, ragged.owners(found.start) * rows + found.slot)
-        hit &= (ragged.lengths(found.start) >= least)[of_entry]
-        counts = _shares(NEGATIVES, anchor[of_entry], written * 1.0, hit)
-        if config.margin is None or config.loss is None:
-            return counts
-        if EMITS[config.emit].per_anchor:
-            loss = contrastive(exact.x, np.zeros(exact.x.size, bool), config.margin)
-        else:
-            x, chosen, of = exact.x, self.task.chosen, pair[of_entry]
-            if config.swap:
-                ends = chosen.slot[of], exact.slot
-                x = np.minimum(x, pair_distances(loaded.store, loaded.rows.square, config.metric, *ends))
-            loss = TRIPLET_LOSSES[config.loss](chosen.x[of], x, config.margin)
-        return counts | _shares(LOSS, anchor[of_entry], written * loss, hit)
+def _recalls(mining: Mining, exact: Exact, anchors: NDArray[np.int32], found: Found) -> dict[str, int]:
+    """The share of its exact rows, and of their losses, that was found of each of some anchors, as counters."""
+    config, loaded, rows = mining.config, mining.loaded, mining.loaded.store.rows
+    pairs, at = sub_pairs(exact.task.pairs, np.searchsorted(exact.anchors, anchors))
+    told = exact.found.of(at)
+    least = config.negatives if config.short_rows == "drop" else 1
+    of_entry = ragged.owners(told.start)
+    anchor, pair = ragged.owners(pairs.start)[of_entry], at[of_entry]
+    written = (ragged.lengths(told.start) >= least)[of_entry]
+    hit = np.isin(of_entry * rows + told.slot, ragged.owners(found.start) * rows + found.slot)
+    hit &= (ragged.lengths(found.start) >= least)[of_entry]
+    counts = _shares(NEGATIVES, anchor, written * 1.0, hit)
+    if config.margin is None or config.loss is None:
+        return counts
+    if EMITS[config.emit].per_anchor:
+        loss = contrastive(told.x, np.zeros(told.x.size, bool), config.margin)
+    else:
+        x, chosen = told.x, exact.task.chosen
+        if config.swap:
+            ends = chosen.slot[pair], told.slot
+            x = np.minimum(x, pair_distances(loaded.store, loaded.rows.square, config.metric, *ends))
+        loss = TRIPLET_LOSSES[config.loss](chosen.x[pair], x, config.margin)
+    return counts | _shares(LOSS, anchor, written * loss, hit)
 
 
 def _shares(

@@ -36,7 +36,7 @@ from minestream.config.resources import Resources, Tables
 from minestream.config.rules import HERE
 from minestream.inputs.given import given_tables, marks_of
 from minestream.kernels.types import NEGATIVE, Pairs, Rule
-from minestream.mining.approximate import Measuring, looking_of
+from minestream.mining.approximate import count_recall, looking_of
 from minestream.mining.candidates import among_candidates
 from minestream.mining.driver import Driver
 from minestream.mining.engines import refuse_in_worker
@@ -184,7 +184,8 @@ def mine_shards(
 
     share : of this worker, in the search of all of them; it yields its own shards
     """
-    mining.looking = mining.looking or looking_of(mining)
+    with mining.driver.reading.stage("measuring") if mining.config.approximate else nullcontext():
+        mining.looking = mining.looking or looking_of(mining)
     meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
     meter.plan(mining.work(todo))
     rounds = mining.rounds(todo) if share is None else mining.rounds(todo, share.answer_bytes)
@@ -227,8 +228,6 @@ def _mine_round(
         deserving = deserving_positives(loaded, config, anchors, search)
         positives = choose_positives(loaded, config, anchors, search, deserving)
         task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule
-    with stats.stage("measuring") if looking else nullcontext():
-        measuring = Measuring(mining, looking, anchors) if looking else None
 
     meter.begin_stage(work.negatives)
     if config.taught:
@@ -246,8 +245,7 @@ def _mine_round(
         chosen = task.chosen.of_anchors(first, first + own.size)
         deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
-        if measuring:
-            measuring.count_into(stats, own, sub_pairs(task.pairs, np.arange(first, first + own.size))[0].start, found)
+        count_recall(mining, stats, own, sub_pairs(task.pairs, np.arange(first, first + own.size))[0].start, found)
         yield index, ShardResult(mining.direction_of(index).loaded, config, own, chosen, found, stats.taken())
         meter.advance(work.rows * own.size / max(1, anchors.size))
         first += own.size

@@ -23,12 +23,12 @@ from minestream.kernels.jit import running_seconds
 from minestream.kernels.tile_shapes import host_cpu
 from minestream.mining.anchors import choose_anchors, without_negative, without_positive
 from minestream.mining.driver import Driver
+from minestream.mining.looking import Looking
 from minestream.mining.negatives import negative_rule, planned_searches
 from minestream.mining.plan import Plan, answer_bytes, cut_shards, make_plan, part_bytes, projected_rows
 from minestream.mining.rates import keep_rate
 from minestream.mining.teachers import open_teachers
 from minestream.outputs.rows import schema_of
-from minestream.search.near import Looking
 from minestream.search.order import GROUP_ROWS
 from minestream.search.work import ROW
 from minestream.system import ragged

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ from minestream.kernels.types import TALLIES
 from minestream.search.cells import in_line
 from minestream.search.context import SearchContext
 from minestream.search.screens import packed
-from minestream.system.recall import EXACTLY, PAIRS, counted
 from minestream.system.threads import Workers, apart, slices
 
 LISTED = 32  # cells of every row that are kept, the nearest
@@ -182,19 +181,6 @@ class Schedule:
     def share(self) -> float:
         """Products of pairs that meet, as a share of those of all pairs; a pair that meets twice counts twice."""
         return share_of(self.near, self.width)
-
-
-class Looking(NamedTuple):
-    """How a run looks: where to, or everywhere and why; and which anchors are mined exactly too, bool[slots]."""
-
-    schedule: Schedule | None
-    measured: NDArray[np.bool_]
-    why: str
-
-    def counts(self, anchors: int) -> dict[str, int]:
-        """What counters hold of it."""
-        share = 1.0 if self.schedule is None else self.schedule.share()
-        return counted(PAIRS, np.full(anchors, share)) | ({f"{EXACTLY} {self.why}": anchors} if self.why else {})
 
 
 def members_of(width: int) -> int:

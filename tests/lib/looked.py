@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from drawn_worlds import World
 
+from minestream.mining.approximate import exact_answers
+from minestream.mining.looking import Looking
 from minestream.mining.shards import Mining
-from minestream.search.near import Looking, Schedule, near_cells
+from minestream.search.near import Schedule, near_cells
 
 WIDTHS = (1, 2, 5, 9, 17, 32)  # cells that a row looks into
 Entries = dict[int, dict[tuple[int, int], float]]  # by anchor the loss of each row: (positive, negative)
@@ -45,7 +47,7 @@ def looking(width: int | None) -> Iterator[list[Look]]:
             pairs += [(int(loaded.source_row[anchor]), row) for row in loaded.source_row[near].tolist()]
         some = mining.anchors[measured[mining.anchors]]
         looks.append(Look(tuple(pairs), frozenset(loaded.source_row[some].tolist())))
-        return Looking(schedule, measured, "")
+        return Looking(schedule, exact_answers(mining, some) if some.size else None)
 
     with pytest.MonkeyPatch.context() as patch:
         if width is not None:

@@ -20,9 +20,10 @@ import minestream
 from minestream import reference
 from minestream.errors import GateMissedError, UsageError, VerifyMismatchError
 from minestream.mining import approximate
+from minestream.mining.looking import Exact, Looking
 from minestream.mining.shards import Mining
 from minestream.search import near
-from minestream.search.near import Looking, Schedule, near_cells, share_of, widths_of
+from minestream.search.near import Schedule, near_cells, share_of, widths_of
 from minestream.system.recall import counted, lower_bound, recall_of
 
 ROWS, LABELS = 900, 12
@@ -54,8 +55,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         kept["looking"], kept["loaded"] = itself(mining), mining.loaded
         if kept["width"] and mining.config.approximate is not None:
             cells = near_cells(mining.loaded, mining.searcher.workers, mining.searcher.limits.threads)
-            nobody = np.zeros(mining.loaded.store.rows, bool)
-            kept["looking"] = Looking(Schedule(cells, min(kept["width"], cells.shape[1])), nobody, "")
+            kept["looking"] = Looking(Schedule(cells, min(kept["width"], cells.shape[1])))
         return kept["looking"]
 
     monkeypatch.setattr("minestream.mining.pipeline.looking_of", looking_of)
@@ -221,6 +221,27 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     assert resumed.to_dict()["result"]["approximate"] == facts
 
 
+def test_a_target_that_is_missed_takes_more_cells(
+    seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The anchors by which the width is chosen would have any; those by which it is measured decide."""
+    shares, calls = Exact.shares, []
+
+    def lucky(self: Exact, cells: NDArray[np.uint16]) -> NDArray[np.float64]:
+        calls.append(shares(self, cells))
+        return calls[-1] if len(calls) > 1 else np.ones_like(calls[-1])
+
+    monkeypatch.setattr(Exact, "shares", lucky)
+    report = minestream.mine(
+        table(rows=3_000, dimension=24), tmp_path / "out.parquet", approximate=0.85, band="any", negatives=5,
+        progress="none",
+    )  # fmt: skip
+    width, means = seen["looking"].schedule.width, calls[1].mean(axis=0)
+    assert width > 1
+    assert means[width - 1] < 0.85 <= means[width]
+    assert report.to_dict()["result"]["approximate"]["recall"]["share"] == pytest.approx(means[width], abs=1e-4)
+
+
 def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tmp_path: Path) -> None:
     given = table(rows=3_000, dimension=24)
     exact = mined(given, tmp_path / "exact.parquet", approximate=None)
@@ -231,7 +252,7 @@ def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tm
     found = pq.read_table(tmp_path / "out.parquet")
     some = set(zip(found["anchor_row"].to_pylist(), found["negative_row"].to_pylist(), strict=True))
     of_anchor = {a: [pair in some for pair in pairs] for a, pairs in itertools.groupby(sorted(exact), lambda p: p[0])}
-    measured = np.flatnonzero(looking.measured).tolist()
+    measured = looking.measured.anchors.tolist()
     shares = [np.mean(of_anchor[a]) for a in measured if a in of_anchor]
     assert facts["recall"]["anchors"] == len(shares) > 90
     assert facts["recall"]["share"] == pytest.approx(np.mean(shares), abs=1e-4)
