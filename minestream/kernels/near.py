@@ -171,8 +171,8 @@ def _packed(
 
 @kernel
 def meet(
-    problem: Problem, screening: Screening, meetings: Meetings, jobs: tuple[int, int], found: int, out: Survivors,
-    rooms: tuple[Side, Side], scratch: Scratch,
+    problem: Problem, screening: Screening, meetings: Meetings, rooms: tuple[Side, Side], jobs: tuple[int, int],
+    found: int, out: Survivors, scratch: Scratch,
 ) -> tuple[int, int]:  # fmt: skip
     """As sweep(), of jobs instead of units: gather and multiply what meets, and keep what passes the gates of either.
 
@@ -180,8 +180,8 @@ def meet(
 
     Parameters
     ----------
-    jobs : the first to do, and the end
     rooms : sides that the largest job fits into
+    jobs : the first to do, and the end
     """
     left_room, right_room = rooms
     tile_rows, tile_columns = tile_shape(address(left_room.panels, 0))

@@ -6,6 +6,7 @@ product serves both, so only tiles above the diagonal are multiplied. What passe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +108,10 @@ class Scratch(NamedTuple):
     control: NDArray[np.int64]  # [CONTROL] see tile()
     tiles: NDArray[np.int64]  # [2] added to: tiles multiplied, tiles with a survivor
     tally: NDArray[np.int64]  # [TALLIES] added to
+
+
+# As sweep() from its units on: (the first and the end, found, out, scratch) -> where it stopped, and found.
+Multiply = Callable[[tuple[int, int], int, Survivors, Scratch], tuple[int, int]]
 
 
 @kernel

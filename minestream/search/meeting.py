@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import near, refine, sweep
-from minestream.kernels.tile import CHECKED, STOPPED
+from minestream.kernels import near, sweep
 from minestream.kernels.types import Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.near import members_of
-from minestream.search.order import Ranges, ranges_of
+from minestream.search.order import ranges_of
 from minestream.search.sweep import TASKS_PER_THREAD, Sweeping
 from minestream.system import ragged
 from minestream.system.threads import slices
@@ -106,7 +106,9 @@ class Meeting(Sweeping):
             ranges.bounds[:] = 0
             threads = range(min(self.threads, len(todo)))
             with self.setting.stage("sweep"):
-                self.workers.run([self._meeter(meetings, todo, ranges, thread) for thread in threads])
+                rooms = [(self._room(True), self._room(False)) for _ in threads]
+                meet = [partial(near.meet, self.problem, self.screening, meetings, room) for room in rooms]
+                self.workers.run([self.sweeper(meet[thread], todo, ranges, thread) for thread in threads])
             with self.setting.stage("refine"):
                 self._refine([lanes], ranges)
 
@@ -117,33 +119,6 @@ class Meeting(Sweeping):
         ends = (near.FIRST, near.END), (near.COLUMN, near.COLUMN_END)
         parts = [self.lane[first:end] for each in ends for first, end in jobs[:, each].tolist()]
         return np.unique(np.concatenate(parts))
-
-    def _meeter(
-        self, meetings: near.Meetings, todo: deque[tuple[int, int]], ranges: Ranges, thread: int
-    ) -> Callable[[], None]:
-        """The task of one thread: job after job until none is left or its buffer is full."""
-        out = sweep.Survivors._make(field[thread] for field in self.found)
-        scratch, rooms = self.codes.scratch(self.intervals, checked=True), (self._room(True), self._room(False))
-
-        def task() -> None:
-            found = 0
-            while todo:
-                try:
-                    first, end = todo.popleft()
-                except IndexError:
-                    break
-                job, found = near.meet(self.problem, self.screening, meetings, (first, end), found, out, rooms, scratch)
-                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.control[STOPPED])):
-                    scratch.control[CHECKED] = False
-                if job < end:
-                    todo.append((job, end))
-                    break
-            refine.partition(out, found, ranges.first, ranges.bounds[thread])
-            with self.lock:
-                self.tiles += scratch.tiles
-                self.tally += scratch.tally
-
-        return task
 
     def _room(self, rows: bool) -> sweep.Side:
         """Room for one side of the largest job."""

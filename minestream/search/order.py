@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at
 LEAST_ROWS = 2_048
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
+Todo = deque[tuple[int, int]]  # pieces of work that threads take: units or jobs, from and to
 
 
 class Span(NamedTuple):

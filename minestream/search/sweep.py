@@ -11,6 +11,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from minestream.kernels.types import (
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
-from minestream.search.order import Order, Ranges, Span, ranges_of, strides_of
+from minestream.search.order import Order, Ranges, Span, Todo, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, filled, packed, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
@@ -358,16 +359,15 @@ class Sweeping:
             ranges.bounds[:] = 0
             threads = range(min(self.threads, len(todo)))
             with self.setting.stage("sweep"):
-                self.workers.run([self._sweeper(left, right, todo, ranges, thread) for thread in threads])
+                multiply = partial(sweep.sweep, self.problem, self.screening, left, right)
+                self.workers.run([self.sweeper(multiply, todo, ranges, thread) for thread in threads])
             with self.setting.stage("refine"):
                 self._refine([left.lane, right.lane], ranges)
         exact = self.exact - before[1]
         self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
 
-    def _sweeper(
-        self, left: sweep.Side, right: sweep.Side, todo: deque[tuple[int, int]], ranges: Ranges, thread: int
-    ) -> Callable[[], None]:
-        """The task of one thread: unit after unit until none is left or its buffer is full."""
+    def sweeper(self, multiply: sweep.Multiply, todo: Todo, ranges: Ranges, thread: int) -> Callable[[], None]:
+        """The task of one thread: piece after piece until none is left or its buffer is full."""
         out = sweep.Survivors._make(field[thread] for field in self.found)
         scratch = self.codes.scratch(self.intervals, checked=True)
 
@@ -378,11 +378,11 @@ class Sweeping:
                     first, end = todo.popleft()
                 except IndexError:
                     break
-                unit, found = sweep.sweep(self.problem, self.screening, left, right, (first, end), found, out, scratch)
+                reached, found = multiply((first, end), found, out, scratch)
                 if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.control[STOPPED])):
                     scratch.control[CHECKED] = False
-                if unit < end:
-                    todo.append((unit, end))
+                if reached < end:
+                    todo.append((reached, end))
                     break
             refine.partition(out, found, ranges.first, ranges.bounds[thread])
             with self.lock:
