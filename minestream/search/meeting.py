@@ -109,6 +109,7 @@ class Meeting(Sweeping):
                 rooms = [(self._room(True), self._room(False)) for _ in threads]
                 meet = [partial(near.meet, self.problem, self.screening, meetings, room) for room in rooms]
                 self.workers.run([self.sweeper(meet[thread], todo, ranges, thread) for thread in threads])
+                del rooms, meet
             with self.setting.stage("refine"):
                 self._refine([lanes], ranges)
 

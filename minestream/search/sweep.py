@@ -351,7 +351,7 @@ class Sweeping:
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
         todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
-        before = int(self.tiles[0]), self.exact.copy()
+        tiles, vain = int(self.tiles[0]), int(self.exact[0] - self.exact[1])
         ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.pairs.start, self.threads)
         while todo:
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
@@ -361,10 +361,10 @@ class Sweeping:
             with self.setting.stage("sweep"):
                 multiply = partial(sweep.sweep, self.problem, self.screening, left, right)
                 self.workers.run([self.sweeper(multiply, todo, ranges, thread) for thread in threads])
+                del multiply  # and what it holds, before the screen changes
             with self.setting.stage("refine"):
                 self._refine([left.lane, right.lane], ranges)
-        exact = self.exact - before[1]
-        self._reconsider(int(self.tiles[0] - before[0]), int(exact[0] - exact[1]))
+        self._reconsider(int(self.tiles[0]) - tiles, int(self.exact[0] - self.exact[1]) - vain)
 
     def sweeper(self, multiply: sweep.Multiply, todo: Todo, ranges: Ranges, thread: int) -> Callable[[], None]:
         """The task of one thread: piece after piece until none is left or its buffer is full."""
