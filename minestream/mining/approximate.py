@@ -17,17 +17,18 @@ from numpy.typing import NDArray
 
 from minestream.config.rules import EMITS
 from minestream.inputs.dataset.vectors import pair_distances
+from minestream.kernels.types import Pairs
 from minestream.mining.looking import Exact, Looking
 from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.constraints import limited_search
 from minestream.search.near import Schedule, near_cells, share_of
-from minestream.search.results import Found, joined, sub_pairs
+from minestream.search.results import Found, Positives, joined, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
 from minestream.system import ragged
-from minestream.system.recall import LOSS, NEGATIVES, counted, lower_bound
+from minestream.system.recall import LOSS, NEGATIVES, POSITIVES, counted, lower_bound
 from minestream.system.stats import ShardStats
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ LEAST_ANCHORS = 20_000  # fewer are mined exactly as fast
 CALIBRATED = 1_000  # anchors by which the width is chosen
 MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
 WITHIN = 0.008  # of the recall, so near its bound shall be
+POSITIVES_MISSED = 0.2  # of what may be missed: what lacks its positive counts as missed
 MOST_SHARE = 0.25  # of all pairs: with more, all are looked at
 
 
@@ -49,7 +51,9 @@ def looking_of(mining: Mining) -> Looking | None:
         return Looking(None, why=f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
-    shares = exact_answers(mining, np.sort(drawn[:CALIBRATED])).shares(near)
+    calibrated = exact_answers(mining, np.sort(drawn[:CALIBRATED]))
+    positives = _positives_of(mining, calibrated, near)
+    shares = calibrated.shares(near, positives)
     if not shares.size:
         return Looking(None, why="the rules leave no negative by which to tell how far to look")
     measured: Exact | None = None
@@ -62,10 +66,28 @@ def looking_of(mining: Mining) -> Looking | None:
             spread = max(shares[:, width].std(), 0.01)
             count = min(MEASURED[1], max(MEASURED[0], math.ceil((2.6 * spread / WITHIN) ** 2)))
             measured = exact_answers(mining, np.sort(drawn[CALIBRATED : CALIBRATED + count]))
-            others = measured.shares(near)
+            others = measured.shares(near, positives)
         if not others.size or others[:, width].mean() >= target:  # else the target is missed, and more cells help
-            return Looking(Schedule(near, width), measured)
+            return Looking(Schedule(near, width), positives, measured)
     return Looking(None, why=f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
+
+
+def _positives_of(mining: Mining, exact: Exact, near: NDArray[np.uint16]) -> Schedule | None:
+    """Where positives are looked for: so wide that they are at most a fifth of what is missed; None: everywhere.
+
+    Only the nearest positives are looked for near their anchors, and only where that takes less than all of the label.
+    """
+    target, loaded, config = mining.config.approximate or 1.0, mining.loaded, mining.config
+    if config.positives != "easiest" or not loaded.labeled:
+        return None
+    within_labels = float(loaded.positives[mining.anchors].sum()) / max(1, mining.anchors.size * loaded.store.rows)
+    reached = exact.reached(near)
+    for width in range(1, near.shape[1] + 1):
+        if share_of(near, width) > within_labels / 2:
+            return None
+        if (reached <= width).mean() >= 1 - (1 - target) * POSITIVES_MISSED:
+            return Schedule(near, width)
+    return None
 
 
 def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> Exact:
@@ -77,50 +99,76 @@ def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> Exact:
     positives = choose_positives(loaded, config, anchors, search, deserving)
     task = make_task(loaded, config, anchors, positives, search, deserving)
     found = joined(list(limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)))
-    return Exact(anchors, task, found)
+    return Exact(anchors, positives, task, found)
 
 
 def count_recall(
-    mining: Mining, stats: ShardStats, anchors: NDArray[np.int32], start: NDArray[np.int64], found: Found
-) -> None:
+    mining: Mining, stats: ShardStats, anchors: NDArray[np.int32], chosen: Positives, pairs: Pairs, found: Found
+) -> None:  # fmt: skip
     """Count, where a run is approximate, how much was found of the measured ones among a shard's anchors.
 
-    start : int64[A + 1], of their pairs, whose answers `found` are
+    chosen : their positives
+    pairs : theirs, whose answers `found` are
     """
     if mining.looking is None:
         return
     counts, exact = mining.looking.counts(anchors.size), mining.looking.measured
     if exact is not None:
         places = np.flatnonzero(np.isin(anchors, exact.anchors))
-        _, own = ragged.take(start, places)
-        counts |= _recalls(mining, exact, anchors[places], found.of(own))
+        some, own = sub_pairs(pairs, places)
+        counts |= _recalls(mining, exact, anchors[places], some, found.of(own))
+        if mining.looking.positives is not None:
+            counts |= _recall_of_positives(exact, anchors[places], chosen.of(places), mining.loaded.store.rows)
     for name, count in counts.items():
         stats.recalls[name] = stats.recalls.get(name, 0) + count
 
 
-def _recalls(mining: Mining, exact: Exact, anchors: NDArray[np.int32], found: Found) -> dict[str, int]:
-    """The share of its exact rows, and of their losses, that was found of each of some anchors, as counters."""
+def _recall_of_positives(
+    exact: Exact, anchors: NDArray[np.int32], chosen: Positives, rows: int
+) -> dict[str, int]:  # fmt: skip
+    """The share of its exact positives that was chosen of each of some anchors, as counters."""
+    wanted = exact.task.chosen.of(np.searchsorted(exact.anchors, anchors))
+    keys, among = (ragged.owners(each.start) * rows + each.slot for each in (wanted, chosen))
+    return _shares(POSITIVES, ragged.owners(wanted.start), np.ones(keys.size), np.isin(keys, among))
+
+
+def _recalls(
+    mining: Mining, exact: Exact, anchors: NDArray[np.int32], chosen: Pairs, found: Found
+) -> dict[str, int]:  # fmt: skip
+    """The share of its exact rows, and of their losses, that was found of each of some anchors, as counters.
+
+    chosen : their pairs, whose answers `found` are; a row whose positive is another is not found
+    """
     config, loaded, rows = mining.config, mining.loaded, mining.loaded.store.rows
     pairs, at = sub_pairs(exact.task.pairs, np.searchsorted(exact.anchors, anchors))
+    keys, among = (ragged.owners(each.start) * rows + each.positive for each in (pairs, chosen))
+    same = _places(keys, among)  # of each exact pair, that of the run
     told = exact.found.of(at)
     least = config.negatives if config.short_rows == "drop" else 1
     of_entry = ragged.owners(told.start)
     anchor, pair = ragged.owners(pairs.start)[of_entry], at[of_entry]
     written = (ragged.lengths(told.start) >= least)[of_entry]
-    hit = np.isin(of_entry * rows + told.slot, ragged.owners(found.start) * rows + found.slot)
-    hit &= (ragged.lengths(found.start) >= least)[of_entry]
+    hit = np.isin(same[of_entry] * rows + told.slot, ragged.owners(found.start) * rows + found.slot)
+    hit &= (np.append(ragged.lengths(found.start), 0) >= least)[same[of_entry]]
     counts = _shares(NEGATIVES, anchor, written * 1.0, hit)
     if config.margin is None or config.loss is None:
         return counts
     if EMITS[config.emit].per_anchor:
         loss = contrastive(told.x, np.zeros(told.x.size, bool), config.margin)
     else:
-        x, chosen = told.x, exact.task.chosen
+        x, positives = told.x, exact.task.chosen
         if config.swap:
-            ends = chosen.slot[pair], told.slot
+            ends = positives.slot[pair], told.slot
             x = np.minimum(x, pair_distances(loaded.store, loaded.rows.square, config.metric, *ends))
-        loss = TRIPLET_LOSSES[config.loss](chosen.x[pair], x, config.margin)
+        loss = TRIPLET_LOSSES[config.loss](positives.x[pair], x, config.margin)
     return counts | _shares(LOSS, anchor, written * loss, hit)
+
+
+def _places(keys: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each key stands among others, none of which is there twice; -1 where it is not."""
+    order = np.argsort(among)
+    found = np.append(order, -1)[np.searchsorted(among, keys, sorter=order)]
+    return np.where(np.append(among, -1)[found] == keys, found, -1)
 
 
 def _shares(

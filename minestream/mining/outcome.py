@@ -12,7 +12,7 @@ from typing import Any
 from minestream.config.commands import MISSING_SCORES
 from minestream.config.rules import REPEATED
 from minestream.errors import SPEAKS_OPTIONS
-from minestream.system.recall import recall_facts
+from minestream.system.recall import RECALLS, recall_facts
 from minestream.system.stats import Report, most_negatives, short_left_out
 from minestream.system.values import Row, given_of, many, value_rows, verb
 
@@ -53,13 +53,14 @@ def recall_rows(facts: Mapping[str, Any]) -> Iterator[Row]:
         yield "approximate", f"no, all pairs were looked at: {facts['exactly']}"
         return
     looked = f"{facts['looked_at']:.1%} of all pairs were looked at"
-    for name, what in (("recall", "the negatives"), ("loss_recall", "their loss")):
+    for name, (_, what) in RECALLS.items():
         if found := facts.get(name):
             by = f", by {many(found['anchors'], 'anchor')} mined exactly; {looked}" if name == "recall" else ""
             yield "approximate", f"{found['share']:.3f} of {what} found, at least {found['at_least']:.3f} (99 %){by}"
     if "recall" not in facts:
         yield "approximate", f"nothing was measured; {looked}"
-    yield "approximate", "positives were found exactly"
+    if "positive_recall" not in facts:
+        yield "approximate", "positives were found exactly"
 
 
 def columns_rows(columns: Mapping[str, Any]) -> Iterator[Row]:

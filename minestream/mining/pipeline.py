@@ -226,7 +226,8 @@ def _mine_round(
         if share is not None:  # of an exact search among all rows
             search, setting = partial(shared_once, anywhere.args[0], share), replace(setting, share=share)
         deserving = deserving_positives(loaded, config, anchors, search)
-        positives = choose_positives(loaded, config, anchors, search, deserving)
+        nearest = looking.positive_search(every, search) if looking else search
+        positives = choose_positives(loaded, config, anchors, nearest, deserving)
         task = make_task(loaded, config, anchors, positives, search, deserving)  # the band of every pair, filters, rule
 
     meter.begin_stage(work.negatives)
@@ -245,7 +246,8 @@ def _mine_round(
         chosen = task.chosen.of_anchors(first, first + own.size)
         deserving.count_into(stats, first, first + own.size, positives.of_anchors(first, first + own.size))
         stats.duplicate_positives += count_duplicate_positives(loaded, config, own, chosen)
-        count_recall(mining, stats, own, sub_pairs(task.pairs, np.arange(first, first + own.size))[0].start, found)
+        pairs, _ = sub_pairs(task.pairs, np.arange(first, first + own.size))
+        count_recall(mining, stats, own, chosen, pairs, found)
         yield index, ShardResult(mining.direction_of(index).loaded, config, own, chosen, found, stats.taken())
         meter.advance(work.rows * own.size / max(1, anchors.size))
         first += own.size

@@ -173,6 +173,19 @@ def choose_positives(
     return deserving.ranked(config, _searched(loaded, config, anchors, search, deserving))
 
 
+def nearest_first(near: Search, every: Search, loaded: Dataset) -> Search:
+    """The search that looks for the nearest positives by `near`, then by `every` for anchors that are short of them."""
+
+    def search(anchors: NDArray[np.int32], pairs: Pairs, rule: Rule) -> Found:
+        if rule.wanted != POSITIVE or rule.pick != NEAREST:
+            return every(anchors, pairs, rule)
+        found = near(anchors, pairs, rule)
+        short = np.flatnonzero(ragged.lengths(found.start) < np.minimum(rule.take, loaded.positives[anchors]))
+        return patched(found, short, every(anchors[short], _of_anchors(pairs, short), rule)) if short.size else found
+
+    return search
+
+
 def _searched(
     loaded: Dataset, config: MineConfig, anchors: NDArray[np.int32], search: Search, deserving: Deserving
 ) -> Positives:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -178,6 +179,7 @@ class Schedule:
         """Whether pairs of slots look at each other: one looks into a cell of which the other is a member."""
         return widths_of(self.near, a, b) <= self.width
 
+    @cached_property
     def share(self) -> float:
         """Products of pairs that meet, as a share of those of all pairs; a pair that meets twice counts twice."""
         return share_of(self.near, self.width)

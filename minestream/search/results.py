@@ -179,6 +179,11 @@ class Positives(NamedTuple):
     score: NDArray[np.float64] | None = None  # by which they were chosen, where that is not the distance
     rank: NDArray[np.int32] | None = None  # 1 and how many of the anchor's negatives are nearer, where that is asked
 
+    def of(self, anchors: NDArray[np.int64]) -> Positives:
+        """Those of some of the anchors, in this order."""
+        start, at = ragged.take(self.start, anchors)
+        return Positives._make([start, *(None if each is None else each[at] for each in self[1:])])
+
     def of_anchors(self, first: int, end: int) -> Positives:
         """Those of the anchors first ... end - 1."""
         own = slice(int(self.start[first]), int(self.start[end]))

@@ -177,8 +177,8 @@ CONTRACT = (
     Key("result.columns", "object", "the input columns used, by role", f"{MINED} profile describe"),
     Key("result.plan", "object", "pairs to compute, shards (parts), bytes; of a plan also memory and seconds", MINED),
     Key("result.approximate", "object or null", "with --approximate: looked_at (products, as a share of those of all "
-        "pairs), recall and loss_recall (share, at_least with 99 % confidence, anchors), or exactly: why it is exact",
-        MINED),
+        "pairs), recall, loss_recall and, unless all positives are found, positive_recall (share, at_least with 99 % "
+        "confidence, anchors), or exactly: why it is exact", MINED),
     Key("result.back", "object or null", "with --both-directions: counters, left_out and notes of the second output",
         MINED),
     Key("result.effort", "object", "with MINESTREAM_EFFORT=1: the work of the search, which varies", "mine"),

@@ -18,7 +18,7 @@ CONFIDENCE = 0.99
 DIGITS = 4  # shares are rounded down to so many
 LARGEST_BET = 0.75  # of what a bet may lose
 HALVINGS = 40
-NEGATIVES, LOSS, PAIRS, EXACTLY = "negatives", "loss", "pairs looked at", "exactly"
+NEGATIVES, LOSS, POSITIVES, PAIRS, EXACTLY = "negatives", "loss", "positives", "pairs looked at", "exactly"
 
 
 def lower_bound(values: NDArray[np.float64], confidence: float = CONFIDENCE, seed: int = 0) -> float:
@@ -43,6 +43,12 @@ def lower_bound(values: NDArray[np.float64], confidence: float = CONFIDENCE, see
         wealth = np.cumsum(np.log1p(np.minimum(bets, LARGEST_BET / middle) * (x - middle)))
         low, high = (middle, high) if wealth.max() >= math.log(1 / (1 - confidence)) else (low, middle)
     return low
+
+
+RECALLS = {  # in JSON: as counters hold it, and of what
+    "recall": (NEGATIVES, "the negatives"), "loss_recall": (LOSS, "their loss"),
+    "positive_recall": (POSITIVES, "the positives"),
+}  # fmt: skip
 
 
 class Recall(NamedTuple):
@@ -73,14 +79,14 @@ def recall_of(counts: Mapping[str, int], kind: str) -> Recall | None:
 def recall_facts(counts: Mapping[str, int]) -> dict[str, Any]:
     """What counters say of an approximate run, as JSON holds it; empty for an exact one.
 
-    recall and loss_recall: share, at_least, anchors; looked_at: products as a share of those of all pairs; exactly: why
-    all pairs were looked at.
+    recall, loss_recall and, unless all positives are found, positive_recall: share, at_least, anchors; looked_at:
+    products as a share of those of all pairs; exactly: why all pairs were looked at.
     """
     if not counts:
         return {}
     why = [name.removeprefix(f"{EXACTLY} ") for name in counts if name.startswith(f"{EXACTLY} ")]
     looked = recall_of(counts, PAIRS)
-    each = {"recall": recall_of(counts, NEGATIVES), "loss_recall": recall_of(counts, LOSS)}
+    each = {name: recall_of(counts, kind) for name, (kind, _) in RECALLS.items()}
     return {
         "looked_at": looked.share if looked else 1.0,
         **{name: found._asdict() for name, found in each.items() if found},

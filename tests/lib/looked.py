@@ -28,8 +28,11 @@ class Look(NamedTuple):
 
 
 @contextmanager
-def looking(width: int | None) -> Iterator[list[Look]]:
-    """Approximate runs look into `width` cells, however few rows there are (None: as ever); what they looked at."""
+def looking(width: int | None, positives: int | None = None) -> Iterator[list[Look]]:
+    """Approximate runs look into `width` cells, however few rows there are (None: as ever); what they looked at.
+
+    positives : into how many they look for positives first; None: these are found exactly
+    """
     looks: list[Look] = []
 
     def looking_of(mining: Mining) -> Looking | None:
@@ -47,7 +50,8 @@ def looking(width: int | None) -> Iterator[list[Look]]:
             pairs += [(int(loaded.source_row[anchor]), row) for row in loaded.source_row[near].tolist()]
         some = mining.anchors[measured[mining.anchors]]
         looks.append(Look(tuple(pairs), frozenset(loaded.source_row[some].tolist())))
-        return Looking(schedule, exact_answers(mining, some) if some.size else None)
+        near = None if positives is None else Schedule(cells, positives)
+        return Looking(schedule, near, exact_answers(mining, some) if some.size else None)
 
     with pytest.MonkeyPatch.context() as patch:
         if width is not None:
@@ -61,12 +65,14 @@ def seen(world: World, look: Look) -> World:
 
 
 def shares(exact: Mapping[str, Any], found: Mapping[str, Any], look: Look) -> dict[str, list[float]]:
-    """Of each measured anchor with any, the share of its exact rows that was found, and of their losses."""
+    """Of each measured anchor with any, the share of its exact rows that was found, of their losses, and positives."""
     rows, there = _entries(exact), _entries(found)
-    kept: dict[str, list[float]] = {"recall": [], "loss_recall": []}
+    kept: dict[str, list[float]] = {"recall": [], "loss_recall": [], "positive_recall": []}
     for anchor in sorted(look.measured & {*rows}):
         hits = {entry: entry in there.get(anchor, {}) for entry in rows[anchor]}
         kept["recall"].append(sum(hits.values()) / len(hits))
+        wanted, chosen = ({positive for positive, _ in each.get(anchor, {})} for each in (rows, there))
+        kept["positive_recall"].append(len(wanted & chosen) / len(wanted))
         losses = rows[anchor]
         if sum(losses.values()) > 0:
             kept["loss_recall"].append(sum(losses[entry] for entry, hit in hits.items() if hit) / sum(losses.values()))
@@ -97,7 +103,7 @@ def wrong_shares(
     losses : whether rows have losses
     """
     for name, values in shares(exact, found, look).items():
-        if name == "loss_recall" and not losses:
+        if (name == "loss_recall" and not losses) or (name == "positive_recall" and name not in told):
             values = []
         of_report = told.get(name) or {"anchors": 0, "share": 0.0}
         mean = float(np.mean(values)) if values else 0.0

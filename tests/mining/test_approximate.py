@@ -48,14 +48,15 @@ def matrix(given: pa.Table) -> NDArray[np.float64]:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Every run looks as `width` says, or as it finds itself where that is 0; what it looked by is kept."""
-    kept: dict[str, Any] = {"width": 0}
+    kept: dict[str, Any] = {"width": 0, "positives": 0}
     itself = approximate.looking_of
 
     def looking_of(mining: Mining) -> Looking | None:
         kept["looking"], kept["loaded"] = itself(mining), mining.loaded
         if kept["width"] and mining.config.approximate is not None:
             cells = near_cells(mining.loaded, mining.searcher.workers, mining.searcher.limits.threads)
-            kept["looking"] = Looking(Schedule(cells, min(kept["width"], cells.shape[1])))
+            positives = Schedule(cells, kept["positives"]) if kept["positives"] else None
+            kept["looking"] = Looking(Schedule(cells, min(kept["width"], cells.shape[1])), positives)
         return kept["looking"]
 
     monkeypatch.setattr("minestream.mining.pipeline.looking_of", looking_of)
@@ -140,6 +141,45 @@ def test_anchors_that_are_no_candidates_are_nobodys_negatives(
         ).columns  # fmt: skip
         assert found == [set(zip(want["query_row"], want["negative_row"], strict=True))] * 3
         assert len(found[0]) > 200
+
+
+def brute_positives(given: pa.Table, corpus: pa.Table | None, near: Schedule, count: int) -> dict[int, list[int]]:
+    """The nearest rows of each row's label that it looks at, equal rows last; where these are too few, of all."""
+    tables = [given, given if corpus is None else corpus]
+    rows, others = (each / np.sqrt((each * each).sum(axis=1))[:, None] for each in map(matrix, tables))
+    labels, of_others = (each["label"].to_numpy() for each in tables)
+    first, found = 0 if corpus is None else len(rows), {}
+    for a in range(len(rows)):
+        alike = np.flatnonzero((of_others == labels[a]) & ((first > 0) | (np.arange(len(others)) != a)))
+        x = np.square(others[alike] - rows[a]).sum(axis=1)
+        some = near.looked_at(np.full(alike.size, a, np.int32), (first + alike).astype(np.int32)) & (x > 1e-12)
+        some |= some.sum() < min(count, alike.size)
+        order = np.lexsort((x, x <= 1e-12, ~some))
+        found[a] = alike[order[some[order]]][:count].tolist()
+    return found
+
+
+@pytest.mark.parametrize("two_tables", [False, True])
+@pytest.mark.parametrize("count", [1, 3])
+def test_nearest_positives_are_looked_for_near_first(
+    tmp_path: Path, seen: dict[str, Any], count: int, two_tables: bool
+) -> None:
+    given, out, corpus = table(), tmp_path / "out.parquet", table(rows=700, seed=1) if two_tables else None
+    options: dict[str, Any] = {"negatives": 1, "positives_per_anchor": count, "positives": "easiest"}
+    names = ("query_row", "positive_row") if two_tables else ("anchor_row", "positive_row")
+    missed = 0
+    for seen["width"], seen["positives"] in ((32, 1), (9, 4)):
+        for screen in ("scan", "f32", "i8"):
+            mined(given, out, screen=screen, **options | ({"corpus": corpus} if two_tables else {}))
+            found = pq.read_table(out).to_pydict()
+            chosen: dict[int, list[int]] = {}
+            for anchor, positive in zip(*(found[name] for name in names), strict=True):
+                chosen.setdefault(anchor, []).append(positive)
+            near = seen["looking"].positives
+            assert chosen == brute_positives(given, corpus, near, count), screen
+        exact = brute_positives(given, corpus, Schedule(np.zeros((len(near.near), 1), np.uint16), 1), count)
+        missed += sum(chosen[a] != exact[a] for a in chosen)
+    assert missed > 50
 
 
 def test_a_wider_look_loses_nothing(seen: dict[str, Any], tmp_path: Path) -> None:
@@ -227,8 +267,8 @@ def test_a_target_that_is_missed_takes_more_cells(
     """The anchors by which the width is chosen would have any; those by which it is measured decide."""
     shares, calls = Exact.shares, []
 
-    def lucky(self: Exact, cells: NDArray[np.uint16]) -> NDArray[np.float64]:
-        calls.append(shares(self, cells))
+    def lucky(self: Exact, cells: NDArray[np.uint16], positives: Schedule | None) -> NDArray[np.float64]:
+        calls.append(shares(self, cells, positives))
         return calls[-1] if len(calls) > 1 else np.ones_like(calls[-1])
 
     monkeypatch.setattr(Exact, "shares", lucky)
@@ -257,7 +297,7 @@ def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tm
     assert facts["recall"]["anchors"] == len(shares) > 90
     assert facts["recall"]["share"] == pytest.approx(np.mean(shares), abs=1e-4)
     assert facts["recall"]["at_least"] < facts["recall"]["share"]
-    assert 0 < facts["looked_at"] == pytest.approx(looking.schedule.share(), abs=1e-4)
+    assert 0 < facts["looked_at"] == pytest.approx(looking.schedule.share, abs=1e-4)
     described = minestream.describe(tmp_path / "out.parquet")
     assert described["report"]["stats"]["recalls"] == report.stats.recalls
     metadata = pq.read_metadata(tmp_path / "out.parquet").metadata
@@ -265,31 +305,36 @@ def test_the_measured_recall_is_that_of_what_is_written(seen: dict[str, Any], tm
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "positives"),
     [
-        {"max_per_negative_label": 1, "negatives": LABELS - 1, "short_rows": "drop"},
-        {"max_per_negative_label": 1, "negatives": LABELS - 1, "emit": "tuples"},
-        {"swap": True, "margin": 0.02, "negatives": 40},
+        ({"max_per_negative_label": 1, "negatives": LABELS - 1, "short_rows": "drop"}, None),
+        ({"max_per_negative_label": 1, "negatives": LABELS - 1, "emit": "tuples"}, None),
+        ({"swap": True, "margin": 0.02, "negatives": 40}, None),
+        ({"positives": "easiest"}, 1),
+        ({"positives": "easiest", "positives_per_anchor": 3, "band": "semi-hard", "margin": 0.4}, 2),
     ],
-    ids=["short", "short tuples", "swap"],
+    ids=["short", "short tuples", "swap", "positives", "three positives"],
 )
-def test_recall_is_of_what_rows_are_written(seen: dict[str, Any], tmp_path: Path, options: dict[str, Any]) -> None:
+def test_recall_is_of_what_rows_are_written(
+    seen: dict[str, Any], tmp_path: Path, options: dict[str, Any], positives: int | None
+) -> None:
     given, out = table(rows=900), tmp_path / "out.parquet"
     rule: dict[str, Any] = {"band": "any", "negatives": 5, "progress": "none", "overwrite": True, **options}
     found = []
     for recall in (None, 0.9):
-        with looking(5) as looks:
+        with looking(5, positives) as looks:
             report = minestream.mine(given, out, approximate=recall, **rule)
         found.append(pq.read_table(out).to_pydict())
     facts = report.to_dict()["result"]["approximate"]
     assert 0 < facts["recall"]["share"] < 0.97
+    assert ("positive_recall" in facts) == (positives is not None)
     assert not wrong_shares(*found, looks[0], facts, losses=True)
 
 
 def test_width_reaches_the_target_or_all_is_looked_at(seen: dict[str, Any], tmp_path: Path) -> None:
     shares = {}
     for recall in (0.8, 0.9, 0.95):
-        mined(table(rows=3_000, dimension=24), tmp_path / "out.parquet", approximate=recall)
+        mined(table(rows=3_000, dimension=24), tmp_path / "out.parquet", approximate=recall, positives="hardest")
         shares[recall] = seen["looking"].schedule.width
     assert shares[0.8] < shares[0.9] < shares[0.95]
     rng = np.random.default_rng(0)
@@ -303,6 +348,40 @@ def test_width_reaches_the_target_or_all_is_looked_at(seen: dict[str, Any], tmp_
         assert report.to_dict()["result"]["approximate"]["exactly"] == seen["looking"].why
         minestream.mine(given, every, negatives=3, progress="none", overwrite=True, **options)
         assert pq.read_table(some).equals(pq.read_table(every))
+
+
+def test_nearest_positives_are_looked_for_where_that_saves_time(seen: dict[str, Any], tmp_path: Path) -> None:
+    given = table(rows=3_000, dimension=24)
+    ways: dict[str, tuple[pa.Table, dict[str, Any]]] = {
+        "easiest": (given, {}), "all found": (given, {"approximate": 0.999}),
+        "hardest": (given, {"positives": "hardest"}),
+        "small labels": (given.set_column(0, "label", pa.array(np.arange(3_000) // 30)), {}),
+    }  # fmt: skip
+    near = {}
+    for name, (rows, options) in ways.items():
+        mined(rows, tmp_path / "out.parquet", **{"approximate": 0.8, "positives": "easiest"} | options)
+        near[name] = seen["looking"].positives is not None
+        if near[name]:
+            reached = seen["looking"].measured.reached(seen["looking"].positives.near)
+            assert 0.9 < (reached <= seen["looking"].positives.width).mean() < 1
+    assert near == {"easiest": True, "all found": False, "hardest": False, "small labels": False}
+
+
+def test_what_lacks_its_positive_counts_as_missed(
+    seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approximate, "POSITIVES_MISSED", 0.9)
+    report = minestream.mine(
+        table(rows=3_000, dimension=24), tmp_path / "out.parquet", approximate=0.7, positives="easiest", band="any",
+        negatives=5, progress="none",
+    )  # fmt: skip
+    looking, facts = seen["looking"], report.to_dict()["result"]["approximate"]
+    missed = (looking.measured.reached(looking.positives.near) > looking.positives.width).mean()
+    assert 0.1 < missed < 0.3
+    assert facts["positive_recall"]["share"] >= 1 - missed
+    assert facts["recall"]["share"] >= looking.measured.shares(looking.schedule.near, looking.positives)[
+        :, looking.schedule.width
+    ].mean() >= 0.7  # fmt: skip
 
 
 def test_a_gate_and_verify_go_by_the_bound(seen: dict[str, Any], tmp_path: Path) -> None:
