@@ -3,8 +3,8 @@
     python bench/bench_cores.py FILE.parquet[:ROWS[:LABELS]] [--options="--band any -k 16"] [--rows 1000000] [--runs 3]
 
 Of two threads, seconds in which one waits are twice the stage's seconds less those of the processor: that is what does
-not divide. The rest of a stage is taken to divide by the threads. Stages grow with rows as they do from half of the
-file to all of it, and what does not divide keeps its share of its stage. All from 8 threads on is a model.
+not divide. The rest of a stage is taken to divide by the threads. Stages, and what does not divide of them, grow with
+rows as they do from half of the file to all of it. All from 8 threads on is a model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import data
 import mining
 from common import launched, question_parser, rounded, write_results
 
-from minestream.search.sweep import BLOCK_ROWS
+from minestream.config.memory_plan import most_swept
 
 THREADS = (1, 2, 8, 32, 64)
 PASSES = 3  # over the codes of a block: they are read, and written and read as panels
@@ -57,15 +57,26 @@ def staged(path: Path, out: Path, options: list[str], threads: int, runs: int) -
     return {name: (median(run[name][0] for run in found), median(run[name][1] for run in found)) for name in found[0]}
 
 
-def stage_row(name: str, half: Stages, one: Stages, two: Stages, times: float, growth: float) -> dict[str, Any]:
-    """What one stage does, and would at so many times the rows."""
+def undivided(name: str, one: Stages, two: Stages) -> float:
+    """Seconds of a stage that do not divide."""
     alone, (wall, busy) = one[name][0], two[name]
-    undivided = alone if name == "start and rest" else min(alone, max(0.0, 2 * wall - busy))
-    exponent = min(2.0, max(0.0, math.log(alone / half[name][0]) / math.log(growth)))
+    return alone if name == "start and rest" else min(alone, max(0.0, 2 * wall - busy))
+
+
+def exponent_of(half: float, whole: float) -> float:
+    """How seconds grow with rows, 0 ... 2, by those of half of the rows and of all."""
+    return min(2.0, max(0.0, math.log2(max(whole, 1e-6) / max(half, 1e-6))))
+
+
+def stage_row(name: str, half: list[Stages], whole: list[Stages], times: float) -> dict[str, Any]:
+    """What one stage does, of which runs with one and two threads are given, and would at so many times the rows."""
+    alone, serial = whole[0][name][0], undivided(name, *whole)
+    exponent = exponent_of(half[0][name][0], alone)
+    large = alone * times**exponent
     return {
-        "stage": name, "one_thread_seconds": alone, "two_thread_seconds": wall, "undivided_seconds": undivided,
-        "exponent": exponent, "large_seconds": alone * times**exponent,
-        "large_undivided_seconds": undivided * times**exponent,
+        "stage": name, "one_thread_seconds": alone, "two_thread_seconds": whole[1][name][0],
+        "undivided_seconds": serial, "exponent": exponent, "large_seconds": large,
+        "large_undivided_seconds": min(large, serial * times ** exponent_of(undivided(name, *half), serial)),
     }  # fmt: skip
 
 
@@ -89,19 +100,26 @@ def main() -> None:
         path, out, options = given.file.written(Path(folder)), Path(folder) / "out.parquet", shlex.split(given.options)
         rows, dimension = data.rows_of(path), data.dimension_of(path)
         half_path = data.DataFile(path, rows // 2).written(Path(folder))
-        half = staged(half_path, out, options, 1, given.runs)
-        one, two = (staged(path, out, options, threads, given.runs) for threads in (1, 2))
-    stages = [stage_row(name, half, one, two, given.rows / rows, 2.0) for name in one]
-    traffic = PASSES * dimension * given.rows / 2 / BLOCK_ROWS
+        half, whole = (
+            [staged(each, out, options, threads, given.runs) for threads in (1, 2)] for each in (half_path, path)
+        )
+    stages = [stage_row(name, half, whole, given.rows / rows) for name in whole[0]]
+    traffic = PASSES * dimension * given.rows / 2  # of a row, in bytes, were a block of one row
     alone = seconds_of(stages, 1)
     runs = [
-        {"threads": threads, "seconds": took, "times": alone / took, "bytes_a_second": traffic * given.rows / took}
+        {
+            "threads": threads,
+            "seconds": took,
+            "times": alone / took,
+            "bytes_a_second": traffic * given.rows / most_swept(threads) / took,
+        }
         for threads, took in ((threads, seconds_of(stages, threads)) for threads in THREADS)
     ]
     print(*map(rounded, stages), *map(rounded, runs), sep="\n")
     write_results(
         given.results, "cores", stages, data=given.file.name, file_rows=rows, dimension=dimension,
-        large_rows=given.rows, options=given.options, traffic_a_row=traffic, runs=runs, repeated=given.runs,
+        large_rows=given.rows, options=given.options, traffic_a_row=traffic / most_swept(1), runs=runs,
+        repeated=given.runs,
     )  # fmt: skip
 
 

@@ -43,7 +43,8 @@ PAIR_ROW_BYTES = 36  # and where pairs are emitted, which are put in order
 PART_ROW_BYTES = 112  # of a row as it is stored, beside ids and what is carried; while it is made, three times that
 ORDERED_TIMES, ORDERED_ROW_BYTES = 4, 16  # a row put in order: gathered, sorted, merged, and the last; its place
 MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
-SWEPT_ROWS = (256, 2_048, 16_384)  # at least, where a quarter of what is left is enough for it, and at most
+SWEPT_ROWS = (256, 2_048)  # at least, and where a quarter of what is left is enough for it
+MOST_SWEPT_ROWS, MOST_SWEPT_THREADS = 16_384, 8  # at most; and so many times as many as threads are of so many
 WORKING_SHARES = {"blocks": 8, "survivors": 16, "answers": 8}  # 1/16 of what the rows leave, ...: what a search needs
 READ_TIMES, PAGE_BYTES = 3, 8 << 20  # a batch as it is decoded, checked, and the next; pages of the file
 LEAST_BATCH_ROWS, MOST_BATCH_ROWS = 64, 8_192
@@ -167,6 +168,11 @@ class MemoryPlan:
             )
 
 
+def most_swept(threads: int) -> int:
+    """The most rows that are multiplied at a time by so many threads: the more, the less often they wait."""
+    return MOST_SWEPT_ROWS * max(1, threads // MOST_SWEPT_THREADS)
+
+
 def memory_plan(memory: int, job: Job) -> MemoryPlan:
     """Deal out the bytes of --memory."""
     rows = job.rows or 0
@@ -174,7 +180,8 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     left = max(0, memory - state)
     working = max(0, left - job.part_bytes - job.answer_bytes)
     survivors = max(LEAST_SURVIVOR_BYTES * job.threads, working // WORKING_SHARES["survivors"])
-    least, usual, most = (each * job.block_row_bytes(False, False) for each in SWEPT_ROWS)
+    swept_rows = (*SWEPT_ROWS, most_swept(job.threads))
+    least, usual, most = (each * job.block_row_bytes(False, False) for each in swept_rows)
     blocks = max(least, min(usual, working // 4), working // WORKING_SHARES["blocks"])
     sizes = {
         "blocks": min(most, blocks),
@@ -212,6 +219,6 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),
         batch_rows=(batches - PAGE_BYTES) // read_row,
-        block_rows=min(SWEPT_ROWS[2], max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
+        block_rows=min(most_swept(job.threads), max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
         code_bytes=tuple(codes),
     )  # fmt: skip

@@ -19,9 +19,9 @@ from minestream.kernels.types import Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.near import members_of
 from minestream.search.order import ranges_of
-from minestream.search.sweep import TASKS_PER_THREAD, Sweeping
+from minestream.search.sweep import Sweeping
 from minestream.system import ragged
-from minestream.system.threads import slices
+from minestream.system.threads import shrinking
 
 Places = NDArray[np.int64]
 STEPS = 12  # of what meets, at least: gates narrow after each
@@ -100,7 +100,7 @@ class Meeting(Sweeping):
         sign = self.codes.row_sign(self.mirrored)
         flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
         meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
-        todo = deque((part.start, part.stop) for part in slices(len(jobs), TASKS_PER_THREAD * self.threads))
+        todo = deque(shrinking(len(jobs), self.threads))
         ranges = ranges_of([(0, self.order.anchors)], self.pairs.start, self.threads)
         while todo:
             ranges.bounds[:] = 0

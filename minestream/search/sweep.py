@@ -42,16 +42,14 @@ from minestream.search.results import Found, count_tally, empty_best, found_of, 
 from minestream.search.screens import Codes, filled, packed, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, mapped, slices
+from minestream.system.threads import ahead, mapped, shrinking
 
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
 PROBE_PANELS = 64  # of anchors that are probed by one task
-BLOCK_ROWS = 16_384
 UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
 UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
 BUFFER_ENTRIES, SURVIVOR_BYTES = 1 << 18, 12
-TASKS_PER_THREAD = 8
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TAKEN_ENTRIES = 1 << 18
 SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
@@ -199,8 +197,7 @@ class Sweeping:
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run()."""
-        most = min(BLOCK_ROWS, self.setting.limits.block_rows)
-        strides = strides_of(self.order.spans, self.around_rows, most)
+        strides = strides_of(self.order.spans, self.around_rows, self.setting.limits.block_rows)
         done, strides = 0, [stride for stride in strides if self._spans_from(stride)]
         products, survivors = self._works(strides)
         each, share, before = survivor_work(self.loaded), 1.0, self.refined
@@ -238,7 +235,7 @@ class Sweeping:
 
     def probe_spans(self, spans: Sequence[Span]) -> None:
         """First gates of the anchors of some spans, from the candidates around each of them."""
-        slack, size = float(self.lanes.slack.max(initial=0)), min(BLOCK_ROWS, self.setting.limits.block_rows)
+        slack, size = float(self.lanes.slack.max(initial=0)), self.setting.limits.block_rows
         for own in spans:
             number = self.order.spans.index(own)
             others = [*self.order.spans[number:], *self.order.spans[:number]]
@@ -320,7 +317,7 @@ class Sweeping:
 
     def _blocks(self, stride: Span) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
         """The lanes that a stride meets, in blocks of one span, with their codes, read ahead."""
-        size = min(BLOCK_ROWS, self.setting.limits.block_rows)
+        size = self.setting.limits.block_rows
         blocks = [
             span._replace(first=start, end=min(span.end, start + size))
             for span in self._spans_from(stride)
@@ -349,7 +346,7 @@ class Sweeping:
     def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
         units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
-        todo = deque((part.start, part.stop) for part in slices(units, TASKS_PER_THREAD * self.threads))
+        todo = deque(shrinking(units, self.threads))
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         tiles, vain = int(self.tiles[0]), int(self.exact[0] - self.exact[1])
         ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.pairs.start, self.threads)

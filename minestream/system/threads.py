@@ -124,3 +124,15 @@ def slices(count: int, parts: int) -> Iterable[slice]:
     """At most `parts` slices of even size that together cover `count` things."""
     parts = max(1, min(count, parts))
     return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts if count else 0)]
+
+
+def shrinking(count: int, threads: int) -> Iterator[tuple[int, int]]:
+    """Pieces (first, end) of `count` things, that many threads take one by one so that all end together.
+
+    Each is half of a thread's share of what is left, so the last are of one thing.
+    """
+    first = 0
+    while first < count:
+        end = first + max(1, (count - first) // (2 * threads))
+        yield first, end
+        first = end

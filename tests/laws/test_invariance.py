@@ -138,7 +138,7 @@ def test_strips_blocks_and_groups_of_anchors(
 ) -> None:
     source = source_table(count)
     expected = run(source, tmp_path / "mined.parquet", screen="scan", **JOBS[job])
-    set_sizes(monkeypatch, GROUP_ROWS=sizes[0], SCAN_STRIP_ROWS=sizes[1], BLOCK_ROWS=sizes[2])
+    set_sizes(monkeypatch, GROUP_ROWS=sizes[0], SCAN_STRIP_ROWS=sizes[1], MOST_SWEPT_ROWS=sizes[2])
     for screen in SCREENS:
         assert run(source, tmp_path / "mined.parquet", screen=screen, overwrite=True, **JOBS[job]) == expected
 

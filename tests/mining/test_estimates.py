@@ -194,7 +194,7 @@ def test_survivors_planned_wrongly_are_corrected_by_those_seen(
     left: dict[float, list[float]] = {}
     advance = WorkMeter.advance
     monkeypatch.setattr("minestream.search.order.LEAST_ROWS", 64)
-    monkeypatch.setattr("minestream.search.sweep.BLOCK_ROWS", 64)
+    monkeypatch.setattr("minestream.config.memory_plan.MOST_SWEPT_ROWS", 64)
     for planned in (0.3, 3, 30):
 
         def noted(meter: WorkMeter, work: float, planned: float = planned) -> None:

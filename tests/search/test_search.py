@@ -251,7 +251,7 @@ def test_sweep_and_scan_find_the_same(name: str, case: str) -> None:
 @pytest.mark.parametrize(("name", "case"), BOARD_OF_ALL)
 def test_both_sides_of_every_tile_find_theirs(name: str, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every row an anchor, in many parts, groups and blocks: one product serves two."""
-    set_sizes(monkeypatch, PART_ANCHORS=90, GROUP_ROWS=240, BLOCK_ROWS=199)
+    set_sizes(monkeypatch, PART_ANCHORS=90, GROUP_ROWS=240, MOST_SWEPT_ROWS=199)
     runs = assert_screens_agree(world(name, 600), **fitted(name, case, metric_of(name, case)))
     assert all(each.effort.tiles > 0 for each in runs.values()), "the sweep was not used"
 
@@ -410,12 +410,12 @@ def test_buffers_and_steps_of_any_size(case: str, monkeypatch: pytest.MonkeyPatc
     some = world("blobs", 900)
     options = {"anchors": "300", **fitted("blobs", case, "euclidean")}
     set_sizes(
-        monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TASKS_PER_THREAD=1, TAKEN_ENTRIES=1, GROUP_ROWS=100,
+        monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TAKEN_ENTRIES=1, GROUP_ROWS=100,
         AROUND_ROWS=3, AROUND_LANES=1, PROBE_PANELS=1, MOST_INTERVALS=2, PART_ANCHORS=32,
     )  # fmt: skip
     assert_screens_agree(some, block_rows=131, **options)
-    set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), BLOCK_ROWS=400, AROUND_ROWS=900)
-    set_sizes(monkeypatch, TASKS_PER_THREAD=3, AROUND_LANES=9, MOST_INTERVALS=30)
+    set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), MOST_SWEPT_ROWS=400, AROUND_ROWS=900)
+    set_sizes(monkeypatch, AROUND_LANES=9, MOST_INTERVALS=30)
     assert_screens_agree(some, **{**options, "threads": 3})
 
 
@@ -429,7 +429,7 @@ def test_a_change_of_screen_on_the_way(case: str, after: int, monkeypatch: pytes
     """What the gates have learnt by one screen holds for the next, whose affinities are others."""
     some, options = world("lognormal_norms", 1000), fitted("lognormal_norms", case, "euclidean")
     expected = mined(some, "scan", **options).table()
-    set_sizes(monkeypatch, SCAN_ROWS=0, DOUBT=-1.0, PART_ANCHORS=90, GROUP_ROWS=400, BLOCK_ROWS=333)
+    set_sizes(monkeypatch, SCAN_ROWS=0, DOUBT=-1.0, PART_ANCHORS=90, GROUP_ROWS=400, MOST_SWEPT_ROWS=333)
     original = Sweeping._reconsider
 
     def late(self: Any, tiles: int, vain: int) -> None:
