@@ -65,7 +65,7 @@ TAKES: dict[str, tuple[str, set[str]]] = {
     "WindowOptions": (
         "Miner",
         EVERY - MACHINES - FINISHING - WRITING - PAIRS - ROLES - TEACHING
-        - {"window", "min_grade", "shared_ids", "on_missing_ids",
+        - {"window", "approximate", "candidates", "candidates_as", "min_grade", "shared_ids", "on_missing_ids",
            "anchors", "anchors_per_label", "corpus", "guide", "max_rows", "vectors", "labels"},
     ),
     "ProfileOptions": (

@@ -13,7 +13,7 @@ KEPT = "nothing was published; the parts are kept: --resume with another gate pu
 
 
 def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> None:
-    """Raise GateMissedError when too few rows came out, or too many pairs are short."""
+    """Raise GateMissedError when too few rows came out, their recall is too low, or too many pairs are short."""
     if resources.require_rows is not None and total.rows < resources.require_rows:
         raise GateMissedError(
             f"{many(total.rows, 'row')} came out, --require-rows asks for {resources.require_rows:,}", hint
@@ -25,7 +25,7 @@ def check_gates(resources: Resources, total: ShardStats, hint: str = KEPT) -> No
             raise GateMissedError(
                 f"the recall of negatives is at least {least:.4f} (99 %), --require-recall asks for "
                 f"{resources.require_recall:g}",
-                "nothing was published: a larger --approximate looks wider",
+                f"{hint}; a larger --approximate looks wider",
             )
     share = short_share(resources.max_short)
     looked_for = total.full + total.short + total.empty

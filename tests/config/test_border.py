@@ -78,6 +78,13 @@ def test_a_keyword_that_there_is_not_is_a_mistake(call: Callable[[], object]) ->
         call()
 
 
+@pytest.mark.parametrize("given", [{"approximate": 0.9}, {"candidates": "c.parquet"}, {"anchors": 3}, {"max_uses": 3}])
+def test_what_miner_refuses_is_not_among_its_keywords(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"window is not for|is not for window"):
+        minestream.Miner(10, **given)
+    assert not TAKES["WindowOptions"][1] & {*given}
+
+
 def test_losses_check_their_keywords() -> None:
     with pytest.raises(UsageError, match=r"^soft takes True or False, not 'yes'"):
         minestream.triplet_loss(ROWS, ROWS, ROWS, 0.1, soft="yes")  # type: ignore[arg-type]
