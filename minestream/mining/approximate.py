@@ -34,12 +34,17 @@ from minestream.system.stats import ShardStats
 if TYPE_CHECKING:
     from minestream.mining.shards import Mining
 
-LEAST_ANCHORS = 20_000  # fewer are mined exactly as fast
+LEAST_ANCHORS = 60_000  # fewer are mined exactly as fast: see most_share
 CALIBRATED = 1_000  # anchors by which the width is chosen
 MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
 WITHIN = 0.008  # of the recall, so near its bound shall be
 POSITIVES_MISSED = 0.2  # of what may be missed: what lacks its positive counts as missed
-MOST_SHARE = 0.25  # of all pairs: with more, all are looked at
+MOST_SHARE = 0.25  # of all pairs, since a pair that is gathered takes four times as long: with more, all are looked at
+
+
+def most_share(anchors: int) -> float:
+    """The share of all pairs up to which time is saved: cells and samples take as long as so few anchors, exactly."""
+    return MOST_SHARE * (1 - LEAST_ANCHORS / anchors)
 
 
 def looking_of(mining: Mining) -> Looking | None:
@@ -49,8 +54,13 @@ def looking_of(mining: Mining) -> Looking | None:
         return None
     if mining.anchors.size < LEAST_ANCHORS:
         return Looking(None, why=f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
+    if lower_bound(np.ones(CALIBRATED)) < target:
+        return Looking(None, why=f"{target:g} is more than {CALIBRATED:,} anchors can show, even if nothing is missed")
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
+    most = most_share(mining.anchors.size)
+    if share_of(near, 1) > most:
+        return Looking(None, why="too many rows lie in the same cells: no time is saved")
     calibrated = exact_answers(mining, np.sort(drawn[:CALIBRATED]))
     positives = _positives_of(mining, calibrated, near)
     shares = calibrated.shares(near, positives)
@@ -60,7 +70,7 @@ def looking_of(mining: Mining) -> Looking | None:
     for width in range(1, near.shape[1] + 1):
         if shares[:, width].mean() < target or lower_bound(shares[:, width]) < target:
             continue
-        if share_of(near, width) > MOST_SHARE:
+        if share_of(near, width) > most:
             break
         if measured is None:
             spread = max(shares[:, width].std(), 0.01)

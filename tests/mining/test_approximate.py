@@ -234,8 +234,10 @@ def test_slices_give_the_same_rows(seen: dict[str, Any], tmp_path: Path) -> None
 
 KILLED = """
 import os, signal, sys, minestream
+from minestream.mining import approximate
 from minestream.outputs.parts import PartWriter
 
+approximate.LEAST_ANCHORS = 1_000
 write = PartWriter.write_part
 
 def written_and_killed(*given):
@@ -247,7 +249,8 @@ minestream.mine(sys.argv[1], sys.argv[2], approximate=0.8, band="any", negatives
 """
 
 
-def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approximate, "LEAST_ANCHORS", 1_000)
     source, out, whole = (tmp_path / f"{name}.parquet" for name in ("in", "out", "whole"))
     pq.write_table(table(rows=36_000, dimension=8), source)
     options: dict[str, Any] = {"approximate": 0.8, "band": "any", "negatives": 3, "progress": "none"}
@@ -389,6 +392,12 @@ def test_a_gate_and_verify_go_by_the_bound(seen: dict[str, Any], tmp_path: Path)
     with pytest.raises(GateMissedError, match=r"require.recall asks for"):
         mined(tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8, require_recall=0.99)
     mined(tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8, require_recall=0.7)
+    with pytest.raises(GateMissedError, match=r"was complete before, and stays.*a larger approximate looks wider"):
+        mined(
+            tmp_path / "in.parquet", tmp_path / "out.parquet", approximate=0.8, require_recall=0.99, resume=True,
+            overwrite=False,
+        )  # fmt: skip
+    assert (tmp_path / "out.parquet").exists()
     found = minestream.verify(tmp_path / "out.parquet", sample=60)
     assert 0.7 < found["recall"] < 1.0
     assert found["recall_at_least"] < found["recall"]
