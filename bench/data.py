@@ -1,4 +1,4 @@
-"""The rows that benchmarks run on: Parquet files, samples of them, and three synthetic sets."""
+"""The rows that benchmarks run on: Parquet files, samples of them, and synthetic sets."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ TWINS = 1000
 TIGHT_CLASSES = 200
 TIGHT_SPREAD = 0.3  # length of the noise beside centres of length 1
 LABELS = 50
+HEAPED = 0.9  # of the rows are equal
 DATA_HELP = "FILE.parquet, FILE:ROWS (a seeded sample) or FILE:ROWS:LABELS (and that many labels drawn anew)"
 
 
@@ -129,8 +130,27 @@ def tight(rows: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
     return centres[labels] + np.float32(TIGHT_SPREAD / dimension**0.5) * noise, labels
 
 
+def heaped(rows: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nine of ten rows are equal, the others isotropic."""
+    vectors, labels = gaussian(rows, dimension)
+    vectors[np.random.default_rng(3).random(rows) < HEAPED] = vectors[0]
+    return vectors, labels
+
+
+def equal(rows: int, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """All rows are equal."""
+    vectors, labels = gaussian(rows, dimension)
+    return np.tile(vectors[:1], (rows, 1)), labels
+
+
 SYNTHETIC: dict[str, Callable[[int, int], tuple[np.ndarray, np.ndarray]]] = {
     "gaussian": gaussian,
     "twins": twins,
     "tight": tight,
+}
+# Of which near cells tell nothing.
+WORST: dict[str, Callable[[int, int], tuple[np.ndarray, np.ndarray]]] = {
+    "isotropic": gaussian,
+    "one huge cell": heaped,
+    "all rows equal": equal,
 }

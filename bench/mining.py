@@ -141,6 +141,20 @@ def need(peer: str, path: Path, k: int, threads: int = THREADS) -> settings.Sett
     return setting
 
 
+def reaching(peer: str, path: Path, k: int, setting: settings.Setting, recall: float) -> settings.Setting | None:
+    """The setting at which an approximate search should be fastest at this recall; None where none reaches it."""
+    found = []
+    for index in settings.INDEXES[peer]:
+        own = setting | {settings.INDEX: index}
+        command = [BENCH / "peer.py", peer, path, "-k", str(k), "--threads", str(THREADS), "--recall", str(recall)]
+        told = json.loads(launched(command, variables=own).printed.splitlines()[-1])
+        if told["breadth"] is not None:
+            found.append((told["seconds"], own | {settings.BREADTH: str(told["breadth"])}))
+    best = min(found, key=lambda each: each[0])[1] if found else None
+    print(f"{peer}: at a recall of {recall:.3f} fastest with {best}", flush=True)
+    return best
+
+
 def stage_medians(runs: Sequence[Mined]) -> dict[str, float]:
     """The median over runs of every stage."""
     return {name: statistics.median(run.stages[name] for run in runs) for name in runs[0].stages}

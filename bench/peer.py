@@ -1,8 +1,9 @@
 """Run one peer on one file and print JSON: the seconds of its search alone, and what its answer is worth.
 
-    python bench/peer.py NAME FILE.parquet[:ROWS[:LABELS]] [-k 16] [--threads N] [--check]
+    python bench/peer.py NAME FILE.parquet[:ROWS[:LABELS]] [-k 16] [--threads N] [--check] [--recall R]
 
-NAME is a module of bench/peers. --check compares its answer with float64 brute force instead; a package that is not
+NAME is a module of bench/peers. --recall looks for the least breadth at which an approximate search has this recall for
+a sample, and foretells its seconds. --check compares its answer with float64 brute force instead; a package that is not
 installed is printed as "missing".
 """
 
@@ -20,9 +21,10 @@ import data
 import numpy as np
 from common import BENCH, THREADS
 from peers import brute
-from settings import BREADTHS
+from settings import BREADTHS, TRIED_BREADTHS
 
 RECALL_ROWS = 1_000
+TRIED_ROWS = 500
 NAMES = sorted(path.stem for path in (BENCH / "peers").glob("*_*.py") if path.stem != "__init__")
 
 
@@ -59,14 +61,32 @@ def recall(peer: Any, vectors: np.ndarray, labels: np.ndarray, k: int, rows: Any
     return brute.recall(vectors, known, k, np.asarray(rows), data.sample_rows(len(vectors), RECALL_ROWS))
 
 
+def narrowest(peer: Any, vectors: np.ndarray, k: int, threads: int, target: float) -> dict[str, Any]:
+    """The least breadth that reaches a recall for a sample, None where none does; its seconds, were all looked for."""
+    unit = peer.prepare(vectors, np.zeros(len(vectors)), threads)
+    start = time.perf_counter()
+    index = peer.build(unit)
+    built = time.perf_counter() - start
+    some = data.sample_rows(len(unit), TRIED_ROWS)
+    rows = np.full((len(unit), k), -1)
+    for breadth in (each for each in TRIED_BREADTHS if each >= peer.LEAST_BREADTH):
+        start = time.perf_counter()
+        rows[some] = peer.look(index, unit[some], k, breadth)[1]
+        seconds = built + (time.perf_counter() - start) * len(unit) / len(some)
+        if brute.recall(unit, None, k, rows, some) >= target:
+            return {"breadth": breadth, "seconds": seconds}
+    return {"breadth": None, "seconds": None}
+
+
 def main() -> None:
-    """Measure or check."""
+    """Measure, check, or look for a breadth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("file", type=data.DataFile.parse, help=data.DATA_HELP)
     parser.add_argument("-k", type=int, default=16)
     parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--recall", type=float)
     given = parser.parse_args()
     try:
         peer, vectors, labels = loaded(given.name, given.file)
@@ -77,6 +97,9 @@ def main() -> None:
         found = peer.search(peer.prepare(vectors.copy(), labels, given.threads), given.k)
         peer.check(vectors, labels, given.k, found)
         print(json.dumps({"missing": None}))
+        return
+    if given.recall is not None:
+        print(json.dumps(narrowest(peer, vectors, given.k, given.threads, given.recall)))
         return
     print(json.dumps(measured(peer, vectors, labels, given.k, given.threads)))
 

@@ -39,7 +39,11 @@ BATCH_TITLES = (
     "peak memory",
 )  # fmt: skip
 SCALE_TITLES = ("rows", "run", "seconds (foretold)", "of exact", "recall", "peak memory")
-SCALED = {"approximate": "`--approximate`", "faiss_hnsw": "HNSW", "faiss_ivf": "IVF"}
+SCALED = {
+    "approximate": "`--approximate`", "faiss_hnsw": "faiss HNSW{index}, ef {breadth}",
+    "faiss_ivf": "faiss IVF{index}, nprobe {breadth}",
+}  # fmt: skip
+WORST_TITLES = ("data", "rows x values", "exact", "`--approximate`", "ratio", "of which measuring")
 KNOWN_ROWS = 117_659  # of wordnet
 RULE_TITLES = ("data", "rule", "options", "anchors", "rows", "time", "peak memory")
 SELECT_TITLES = (
@@ -193,12 +197,13 @@ def scale(results: Results) -> str:
     told = (
         f"Exact runs and `--approximate {results['target']:g}` as rows grow: {first['dimension']} coordinates, rows of "
         f"{results['data']} and from {KNOWN_ROWS:,} on copies of them with noise, "
-        f"{JOBS['nearest'].format(k=first['k'])}, whole runs. Indexes: building and searching, their recall that of a "
-        f"sample. In brackets what `--dry-run` foretold. {repeated} On {machine(results['environment'])}."
+        f"{JOBS['nearest'].format(k=first['k'])}, whole runs. Indexes: building and searching, at the recall of the "
+        f"approximate run, each the fastest of those tried. In brackets what `--dry-run` foretold. {repeated} On "
+        f"{machine(results['environment'])}."
     )
     exact = {row["rows"]: row["seconds"] for row in rows if row["contender"] == "exact"}
     cells = [
-        (f"{row['rows']:,}", SCALED.get(row["contender"], row["contender"]), scale_seconds(row),
+        (f"{row['rows']:,}", SCALED.get(row["contender"], row["contender"]).format(**row), scale_seconds(row),
          f"{row['seconds'] / exact[row['rows']]:.2f}", scale_recall(row), megabytes(row["peak_bytes"]))
         for row in rows
     ]  # fmt: skip
@@ -225,6 +230,22 @@ def scale_recall(row: dict[str, Any]) -> str:
     return f"{row['recall']:.3f}, at least {row['at_least']:.3f}; {row['looked_at']:.1%} of all pairs"
 
 
+def worst(results: Results) -> str:
+    """Approximate runs of data that near cells tell nothing of."""
+    rows, runs = results["rows"], fewest_runs(results)
+    repeated = f"medians of {runs} runs in turn" if runs > 1 else "one run each"
+    told = (
+        f"`--approximate {results['target']:g}` of the worst data, {JOBS['nearest'].format(k=rows[0]['k'])}: the run "
+        f"is exact, after the time of finding that out. Whole runs, {repeated}, on {machine(results['environment'])}."
+    )
+    cells = [
+        (row["data"], f"{row['rows']:,} x {row['dimension']}", f"{row['exact_seconds']:.1f} s",
+         f"{row['seconds']:.1f} s", f"{row['ratio']:.2f}", f"{row['measuring_seconds']:.1f} s")
+        for row in rows
+    ]  # fmt: skip
+    return f"{filled(told)}\n\n{table(WORST_TITLES, cells)}"
+
+
 def exponent(seconds: dict[int, float]) -> float:
     """e of c n^e, from the fewest rows to the most."""
     few, many = min(seconds), max(seconds)
@@ -232,9 +253,9 @@ def exponent(seconds: dict[int, float]) -> float:
 
 
 def curves(folder: Path = RESULTS) -> str:
-    """The table of scale alone, for its guide page."""
-    path = folder / "scale.json"
-    return scale(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else NOTHING
+    """The tables of scale alone, for its guide page."""
+    paths = [path for name in ("scale", "worst") if (path := folder / f"{name}.json").exists()]
+    return "\n\n".join(TABLES[path.stem](json.loads(path.read_text(encoding="utf-8"))) for path in paths) or NOTHING
 
 
 def retrieval(results: Results) -> str:
@@ -536,7 +557,7 @@ def cores(results: Results) -> str:
 
 
 TABLES: dict[str, Callable[[Results], str]] = {
-    "mine": mine, "approximate": approximate, "scale": scale,
+    "mine": mine, "approximate": approximate, "scale": scale, "worst": worst,
     "retrieval": retrieval, "batch": batch, "select": select, "rules": rules,
     "suspects": suspects, "fit": fit,
     "window": window, "engines": engines,

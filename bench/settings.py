@@ -11,6 +11,7 @@ Setting = dict[str, str]
 PLAIN: Setting = {}
 CORES = "OPENBLAS_CORETYPE"
 FAISS_BLOCK = "BENCH_FAISS_BLOCK_ROWS"  # rows of the database that faiss multiplies at a time
+INDEX = "BENCH_INDEX"  # of what an approximate index is made: links of a row of a graph, cells of an inverted file
 BREADTH = "BENCH_BREADTH"  # how far an approximate search looks around: ef of a graph, cells of an inverted file
 
 # What is tried, one variable after the other, each beside the best value of those before.
@@ -19,3 +20,7 @@ TRIED: dict[str, dict[str, tuple[str, ...]]] = {"faiss_flat": _FAISS, "sentence_
 
 # Approximate searches are measured at each of these breadths.
 BREADTHS: dict[str, tuple[int, ...]] = {"faiss_hnsw": (32, 64, 128), "faiss_ivf": (8, 24, 64), "torch_bfloat16": (0,)}
+
+# At a recall that is given they are measured at the fastest of these indexes, each at the least of these breadths.
+INDEXES: dict[str, tuple[str, ...]] = {"faiss_hnsw": ("16", "32"), "faiss_ivf": ("512", "1024", "2048")}
+TRIED_BREADTHS = (4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256)
