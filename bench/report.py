@@ -53,7 +53,7 @@ SELECT_TITLES = (
 FIT_TITLES = (
     "data", "positives", "band", "pick", "recall@1", "gain over raw (least to largest)", "over random triplets",
 )  # fmt: skip
-ENGINE_TITLES = ("job", "engine", "workers", "whole run", "start-up", "overhead beyond it")
+ENGINE_TITLES = ("job", "engine", "workers", "products", "whole run", "start-up", "overhead beyond it")
 SHOWN = (  # in the short table: data and job
     ("wordnet", "nearest"), ("wordnet", "default"), ("wordnet", "bulk"), ("wordnet-static", "default"),
 )  # fmt: skip
@@ -497,10 +497,9 @@ def engines(results: Results) -> str:
     told = (
         f"Engines on {first['data']}, {first['rows']:,} x {first['dimension']}, beside one process; all have as many "
         f"threads, shared by the workers. Start-up is what an engine takes longer over 1,797 digits; the overhead is "
-        f"what it takes longer beyond that. In one table a process computes each product once for both of its rows, "
-        f"two processes do not; slices are two processes without an engine, and their merge. One worker takes a few "
-        f"seconds to read the input again, however long it mines. {same} Medians of {fewest_runs(results)} runs, "
-        f"interleaved, each a process of its own."
+        f"what it takes longer beyond that. Products are those of all processes over those of one; slices are "
+        f"processes without an engine, and their merge. One worker takes a few seconds to read the input again, "
+        f"however long it mines. {same} Medians of {fewest_runs(results)} runs, interleaved, each a process of its own."
     )
     return f"{filled(told)}\n\n{table(ENGINE_TITLES, map(engine_row, rows))}"
 
@@ -512,7 +511,8 @@ def engine_row(row: dict[str, Any]) -> tuple[str, ...]:
         run = row["seconds"] - row["start_seconds"]
         more = run - run / (1 + row["overhead"])
         started = f"{row['start_seconds']:.1f} s", f"{more:+.1f} s, {row['overhead']:+.0%}"
-    return row["job"], row["engine"], f"{row['workers']}", f"{row['seconds']:.1f} s", *started
+    products = f"{row['products']:.2f}" if "products" in row else ""
+    return row["job"], row["engine"], f"{row['workers']}", products, f"{row['seconds']:.1f} s", *started
 
 
 def large(results: Results) -> str:

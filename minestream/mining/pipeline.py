@@ -41,6 +41,7 @@ from minestream.mining.candidates import among_candidates
 from minestream.mining.driver import Driver
 from minestream.mining.engines import refuse_in_worker
 from minestream.mining.engines.deal import mine_on_workers
+from minestream.mining.engines.together import slice_share
 from minestream.mining.estimates import estimated
 from minestream.mining.negatives import make_task
 from minestream.mining.outcome import with_left_out
@@ -164,8 +165,9 @@ def _mine_here(mining: Mining, parts: Sequence[Part], todo: Sequence[int]) -> No
     """Mine shards in this process; while one is mined, the part of the one before is written."""
     for part in parts:
         part.run.together = mining.together(todo)
-    with mining.recording_rate(), Behind() as writing:
-        for index, result in mine_shards(mining, todo):
+    share, shards = slice_share(mining, parts[0].run, list(todo)) if parts else (None, todo)
+    with mining.recording_rate() if share is None else nullcontext(), Behind() as writing:
+        for index, result in mine_shards(mining, shards, share):
             writing.run(partial(write_part, *part_of(parts, index), result))
 
 
@@ -186,7 +188,8 @@ def mine_shards(
     """
     with mining.driver.reading.stage("measuring") if mining.config.approximate else nullcontext():
         mining.looking = mining.looking or looking_of(mining)
-    meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, todo)))
+    own = todo if share is None else [index for place, index in enumerate(todo) if share.owns(place)]
+    meter = WorkMeter(mining.progress, sum(map(mining.anchors_of, own)))
     meter.plan(mining.work(todo))
     rounds = mining.rounds(todo) if share is None else mining.rounds(todo, share.answer_bytes)
     for number, shards in enumerate(rounds):

@@ -101,6 +101,8 @@ class Mining:
         Of the output rows.
     work_done : float
         So far, in units of search/work.py.
+    apart : str or None
+        Why its slice does not search together with the others, in words.
     """
 
     def __init__(self, driver: Driver, sources: Sources, beside: Path | None = None) -> None:
@@ -131,6 +133,7 @@ class Mining:
             without = int((ragged.lengths(self.loaded.run.start)[self.anchors] == 0).sum())
             have = f"{many(without, 'anchor')} {verb(without, 'have')} no candidate that takes part in --candidates"
             self.loaded.notes += [have] * bool(without)
+        self.apart: str | None = None
         self.looking: Looking | None = None  # of an approximate run, once it is known
         for note in self.notes():
             self.progress.note(note)

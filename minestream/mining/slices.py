@@ -66,7 +66,11 @@ def slice_notes(mining: Mining, place: AnyPath) -> tuple[str, ...]:
     number, of, own, parts = about["number"], about["of"], len(about["parts"]), len(mining.plan.shards)
     few = "; more slices than parts leave some without rows" if parts < of else ""
     what = f"slice {number} of {of} has {own} of {parts} part{'s' * (parts != 1)}{few}"
-    return (f"{what}; when all slices are there, minestream merge makes {str(place.parent).removesuffix(SLICES)}",)
+    alone = [f"each slice mines its parts against all rows: {mining.apart}"] * (mining.apart is not None)
+    return (
+        *alone,
+        f"{what}; when all slices are there, minestream merge makes {str(place.parent).removesuffix(SLICES)}",
+    )
 
 
 def names_in(folder: AnyPath) -> list[str]:

@@ -81,13 +81,26 @@ class Exchange(Protocol):
         """A name for what the next search exchanges."""
 
     def offer(self, name: str, make: Callable[[int], Iterator[Columns]], to_all: bool = False) -> None:
-        """Give each worker, by its number, what `make` makes for it, unless that is there; or all what it makes for 0.
+        """Give each worker, by its number, what `make` makes for it, unless that is there.
 
-        Raises what `make` raises, as collect().
+        Or give all of them what `make` makes as the share of a worker of this number. Raises what `make` raises.
         """
 
     def collect(self, name: str, to_all: bool = False) -> list[Iterator[Columns]]:
         """What every worker offered under this name, to this one or to all; raises when some of it is missing."""
+
+
+class AloneExchange(Exchange, Protocol):
+    """The exchange of a slice: what the others offer to all, collect() makes where it is missing."""
+
+    def give(self, name: str, to: int, columns: Iterator[Columns]) -> None:
+        """Give another slice something."""
+
+    def take(self, name: str, sender: int) -> Iterator[Columns] | None:
+        """What another slice gave under this name; None where it is missing."""
+
+    def wait(self, name: str, seconds: dict[int, float]) -> None:
+        """Wait for what senders give that have begun: so many seconds for each that is missing, at most."""
 
 
 class Share(NamedTuple):
@@ -99,16 +112,22 @@ class Share(NamedTuple):
     exchange : Exchange
     answer_bytes : int
         Of the answers of anchors that are searched together; the same for all.
+    alone : AloneExchange, optional
+        The exchange of a slice: the others may run at any time.
+    owners : tuple of int
+        Of the parts of slices, those of one after those of another; parts of workers are dealt in turn.
     """
 
     number: int
     workers: int
     exchange: Exchange
     answer_bytes: int
+    alone: AloneExchange | None = None
+    owners: tuple[int, ...] = ()
 
     def owns(self, part: int) -> bool:
         """Whether one of several parts is this worker's."""
-        return part % self.workers == self.number
+        return (self.owners[part] if self.owners else part % self.workers) == self.number
 
 
 @dataclass(frozen=True)
@@ -116,7 +135,8 @@ class SearchContext:
     """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen.
 
     Only the slots `among`, bool[n], are candidates; None: all are. With `lists`, those in an anchor's list are all that
-    it meets. With a `share`, search() is made together with other workers.
+    it meets. With a `share`, search() is made together with other workers; where its groups have `owners`, every leg
+    (order.py) is of one.
     """
 
     loaded: Dataset
@@ -131,6 +151,7 @@ class SearchContext:
     among: NDArray[np.bool_] | None = None
     lists: Lists | None = None
     share: Share | None = None
+    owners: tuple[int, ...] = ()
 
     def candidates(self, wanted: int) -> NDArray[np.bool_]:
         """The slots that may be POSITIVE or NEGATIVE, as wanted, to any anchor: a mask."""

@@ -76,7 +76,7 @@ class Order:
         slots = np.concatenate(groups)
         sizes = np.array([group.size for group in groups])
         self.group_start = ragged.starts(sizes)
-        legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes)
+        legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes, setting.owners)
         leg, alone = ragged.repeat(legs, self.group_start), ~offered[slots]
         self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
         self.both, self.anchors = int(slots.size - alone.sum()), int(slots.size)
@@ -142,12 +142,15 @@ def _spans(
     ]  # fmt: skip
 
 
-def legs_of(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The leg of each group, named by its last group: consecutive groups, of GROUP_ROWS anchors or nearly so."""
-    leg, first, total = np.empty(sizes.size, np.int64), 0, 0
+def legs_of(sizes: NDArray[np.int64], owners: Sequence[int] = ()) -> NDArray[np.int64]:
+    """The leg of each group, named by its last group: consecutive groups, of GROUP_ROWS anchors or nearly so.
+
+    Where the groups have owners, all of a leg have the same.
+    """
+    leg, first, total, last = np.empty(sizes.size, np.int64), 0, 0, sizes.size - 1
     for index, size in enumerate(sizes.tolist()):
         total += size
-        if total >= GROUP_ROWS // 2 or index == sizes.size - 1:
+        if total >= GROUP_ROWS // 2 or index == last or (owners and owners[index] != owners[index + 1]):
             leg[first : index + 1] = index
             first, total = index + 1, 0
     return leg

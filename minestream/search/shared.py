@@ -9,10 +9,10 @@ labels, whose rows meet no others, and all workers get the answers.
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property, partial
 from itertools import combinations_with_replacement
 from typing import Any
 
@@ -23,7 +23,7 @@ from minestream.kernels import gates as kernel_gates
 from minestream.kernels.select import insert_lists
 from minestream.kernels.types import NEARER_CAP, POSITIVE, Pairs, Rule
 from minestream.search.bands import gate_offsets, moved
-from minestream.search.context import Columns, SearchContext, Share
+from minestream.search.context import AloneExchange, Columns, SearchContext, Share
 from minestream.search.order import legs_of
 from minestream.search.results import NOTHING, Found, empty_best, found_of, joined, sub_pairs
 from minestream.search.search import search_once
@@ -32,22 +32,27 @@ from minestream.system import ragged
 
 FEW_ANCHORS = 4_096  # whose positives every worker finds
 OTHERS = -1  # the leg of rows that are no anchors
+Blocks = dict[tuple[int, int], int]  # pairs of legs, with their products
 
 
-def dealt_blocks(sizes: Sequence[int], others: int, workers: int) -> list[dict[tuple[int, int], int]]:
+def dealt_blocks(
+    sizes: Sequence[int], others: int, workers: int, owners: Sequence[int] = ()
+) -> list[Blocks]:  # fmt: skip
     """The pairs of blocks of each worker, with their products: the largest first, to the worker with fewest so far.
 
     sizes : of the blocks of anchors; `others`: rows that are none, block OTHERS, which meet anchors only
+    owners : of the blocks, where a pair of blocks has to go to the owner of one of them
     """
     pairs = combinations_with_replacement(range(len(sizes)), 2)
     cost = {(i, j): sizes[i] * sizes[j] // (2 if i == j else 1) for i, j in pairs}
     cost |= {(i, OTHERS): size * others for i, size in enumerate(sizes) if others}
-    dealt: list[dict[tuple[int, int], int]] = [{} for _ in range(workers)]
-    loads = [(0, number) for number in range(workers)]
+    dealt: list[Blocks] = [{} for _ in range(workers)]
+    loads, every = [0] * workers, range(workers)
     for pair in sorted(cost, key=lambda pair: (-cost[pair], pair)):
-        load, number = loads[0]
+        able = {owners[block] for block in pair if block != OTHERS} if owners else every
+        number = min(able, key=lambda number: (loads[number], number))
         dealt[number][pair] = cost[pair]
-        heapq.heapreplace(loads, (load + cost[pair], number))
+        loads[number] += cost[pair]
     return dealt
 
 
@@ -58,48 +63,129 @@ def shared_search(
 
     Cost: beside its share of the products, that of merging as many lists of each pair as there are workers.
     """
-    name, exchange = share.exchange.next_name(), share.exchange
-    sizes = np.array([group.size for group in groups])
-    legs, leg = np.unique(legs_of(sizes), return_inverse=True)  # a leg is named by its last group
-
-    def probed(_: int) -> Iterator[Columns]:
-        sweeping = Sweeping(setting, groups, pairs, rule)
-        own = [number for number in range(legs.size) if share.owns(number)]
-        sweeping.begin_sharp()
-        sweeping.probe_spans([span for span in sweeping.order.spans if span.leg in legs[own]])
-        sweeping.report()
-        return (_first_gates(sweeping, group) for group in np.flatnonzero(np.isin(leg, own)).tolist())
-
-    @cache
-    def swept() -> Sweeping:
-        sweeping = Sweeping(setting, groups, pairs, rule)
-        sweeping.begin_sharp()
-        for letter in exchange.collect(f"{name}-gates", to_all=True):
-            for group, *columns in letter:
-                _take_gates(sweeping, int(group[0]), *columns)
-        kernel_gates.set_all_gates(sweeping.problem, sweeping.screening)
-        dealt = dealt_blocks(
-            np.bincount(leg, sizes).astype(int).tolist(), sweeping.order.rows - sweeping.order.anchors, share.workers
-        )
-        names = [*legs.tolist(), OTHERS]
-        sweeping.blocks = {(names[i], names[j]) for i, j in dealt[share.number]}
-        for _ in sweeping.sweep_strides():
-            pass
-        sweeping.report()
-        return sweeping
-
-    exchange.offer(f"{name}-gates", probed, to_all=True)
-    parts = range(sizes.size)
-    exchange.offer(f"{name}-lists", lambda to: (_lists(swept(), part) for part in parts[to :: share.workers]))
-    letters = exchange.collect(f"{name}-lists")
-    swept.cache_clear()
-    edges = ragged.starts(sizes)
-    for part in parts:
+    joint = _Joint(setting, share, groups, pairs, rule)
+    letters = joint.of_workers() if share.alone is None else joint.of_slices(share.alone)
+    edges = ragged.starts(joint.sizes)
+    for part in range(joint.sizes.size):
         if share.owns(part):
             count = int(pairs.start[edges[part + 1]] - pairs.start[edges[part]])
             yield _merged(rule, setting.loaded.rows.rank, count, [next(letter) for letter in letters])
         else:
             yield NOTHING
+
+
+class _Joint:
+    """One search that several make together: its legs, whose they are, and how pairs of them are dealt."""
+
+    def __init__(
+        self, setting: SearchContext, share: Share, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule
+    ) -> None:  # fmt: skip
+        self.share, self.exchange, self.name = share, share.exchange, share.exchange.next_name()
+        self.sizes = np.array([group.size for group in groups])
+        self.legs, self.leg = np.unique(legs_of(self.sizes, share.owners), return_inverse=True)  # by their last groups
+        owners = [share.owners[leg] for leg in self.legs] if share.owners else np.arange(self.legs.size) % share.workers
+        self.owner = np.array(owners, np.int64)
+        self._sweeping = partial(Sweeping, replace(setting, owners=share.owners), groups, pairs, rule)
+        self.exchange.offer(f"{self.name}-gates", self._probed, to_all=True)
+
+    @cached_property
+    def _probing(self) -> Sweeping:
+        sweeping = self._sweeping()
+        sweeping.begin_sharp()
+        return sweeping
+
+    def _probed(self, worker: int) -> Iterator[Columns]:
+        own, sweeping = np.flatnonzero(self.owner == worker), self._probing
+        sweeping.probe_spans([span for span in sweeping.order.spans if span.leg in self.legs[own]])
+        sweeping.report()
+        return (_first_gates(sweeping, group) for group in np.flatnonzero(np.isin(self.leg, own)).tolist())
+
+    def _gated(self) -> Sweeping:
+        """A sweep whose anchors have their first gates."""
+        letters = self.exchange.collect(f"{self.name}-gates", to_all=True)
+        self.__dict__.pop("_probing", None)  # its memory
+        sweeping = self._sweeping()
+        sweeping.begin_sharp()
+        for letter in letters:
+            for group, *columns in letter:
+                _take_gates(sweeping, int(group[0]), *columns)
+        kernel_gates.set_all_gates(sweeping.problem, sweeping.screening)
+        return sweeping
+
+    def _dealt(self, sweeping: Sweeping) -> list[Blocks]:
+        """The pairs of legs of each worker, by their names, with their products."""
+        sizes, others = np.bincount(self.leg, self.sizes), sweeping.order.rows - sweeping.order.anchors
+        owners = self.owner.tolist() if self.share.owners else ()
+        dealt = dealt_blocks(sizes.astype(int).tolist(), others, self.share.workers, owners)
+        names = [*self.legs.tolist(), OTHERS]
+        return [{(names[i], names[j]): cost for (i, j), cost in own.items()} for own in dealt]
+
+    def of_workers(self) -> list[Iterator[Columns]]:
+        """What every worker found for the parts of this one, when all have ended theirs."""
+
+        @cache
+        def swept() -> Sweeping:
+            sweeping = self._gated()
+            _sweep(sweeping, self._dealt(sweeping)[self.share.number])
+            return sweeping
+
+        parts = range(self.sizes.size)
+        lists = f"{self.name}-lists"
+        self.exchange.offer(lists, lambda to: (_lists(swept(), part) for part in parts[to :: self.share.workers]))
+        return self.exchange.collect(lists)
+
+    def of_slices(self, exchange: AloneExchange) -> list[Iterator[Columns]]:
+        """What was found for the parts of this slice, here and by the others as far as they have come.
+
+        Of the pairs of blocks of two slices each is dealt a half. The half that another has not made when this one is
+        done with its own, it makes itself, and gives it to the other, which may not have begun. So it never computes
+        more than its anchors against all rows, and waits only for what has begun, and no longer than making it takes.
+        """
+        number, sweeping, owners = self.share.number, self._gated(), self.share.owners
+        dealt, others = self._dealt(sweeping), {*owners} - {number}
+        lists, rest = f"{self.name}-lists", f"{self.name}-rest"
+        theirs = {other: _touching(dealt[other], number, owners) for other in others}
+        made = {other: letter for other in others if (letter := exchange.take(rest, other)) is not None}
+        left = dealt[number].keys() - {pair for other in made for pair in _touching(dealt[number], other, owners)}
+
+        def give(name: str, to: Iterable[int]) -> None:
+            for other in to:
+                parts = (part for part, owner in enumerate(owners) if owner == other)
+                exchange.give(name, other, (_lists(sweeping, part) for part in parts))
+
+        began = time.perf_counter()
+        _sweep(sweeping, left)
+        give(lists, others - made.keys())
+        each = (time.perf_counter() - began) / max(1, sum(dealt[number][pair] for pair in left))
+        exchange.wait(lists, {other: each * sum(pairs.values()) for other, pairs in theirs.items()})
+        taken = {other: letter for other in others if (letter := exchange.take(lists, other)) is not None}
+        missing = others - taken.keys()
+        _forget(sweeping, [part for part, owner in enumerate(owners) if owner != number])
+        _sweep(sweeping, {pair for other in missing for pair in theirs[other]})
+        give(rest, missing)
+        own = [_lists(sweeping, part) for part, owner in enumerate(owners) if owner == number]
+        return [iter(own), *made.values(), *taken.values()]
+
+
+def _touching(pairs: Blocks, other: int, owners: Sequence[int]) -> Blocks:
+    """Those pairs of legs of which one is another worker's."""
+    return {pair: cost for pair, cost in pairs.items() if any(leg >= 0 and owners[leg] == other for leg in pair)}
+
+
+def _sweep(sweeping: Sweeping, blocks: Container[tuple[int, int]]) -> None:
+    """Sweep some pairs of legs."""
+    sweeping.blocks = blocks
+    for _ in sweeping.sweep_strides():
+        pass
+    sweeping.report()
+
+
+def _forget(sweeping: Sweeping, groups: Sequence[int]) -> None:
+    """Begin the lists of some groups anew; their gates stay as they are."""
+    for group in groups:
+        _, pair = ragged.take(sweeping.pairs.start, sweeping.order.lanes_of(group))
+        for counts in (sweeping.best.found, sweeping.best.near_count, sweeping.best.nearer):
+            counts[pair] = 0
 
 
 def _offsets(sweeping: Sweeping, group: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -158,8 +244,8 @@ def shared_once(setting: SearchContext, share: Share, anchors: NDArray[np.int32]
     name, exchange = share.exchange.next_name(), share.exchange
     dealt = dealt_places(setting, anchors, share.workers)
 
-    def answers(_: int) -> Iterator[Columns]:
-        places, rows = dealt[share.number], setting.loaded.rows
+    def answers(worker: int) -> Iterator[Columns]:
+        places, rows = dealt[worker], setting.loaded.rows
         own, alone = anchors[places], setting
         if rule.wanted == POSITIVE and not (rows.set_start.size or rows.known_start.size):
             of_label = np.zeros(int(rows.label.max(initial=-1)) + 2, bool)  # the last: of rows without a label

@@ -193,6 +193,7 @@ class Sweeping:
         """Probe and sweep; yields the number of each group, in order, when its answers are final."""
         self.begin_sharp()
         self.probe_spans(self.order.spans)
+        del self.order.key
         yield from self.sweep_strides()
 
     def sweep_strides(self) -> Iterator[int]:
@@ -249,7 +250,6 @@ class Sweeping:
                 self.setting.meter.advance(self.work.probe * left.lanes / self.order.anchors)
         self.best.found[:] = 0
         self.best.near_count[:] = 0
-        del self.order.key
 
     def _probe_span(self, left: sweep.Side, span: Span, rows: float, size: int) -> None:
         """Look at so many candidates of a span around each anchor of the left side, which is of one span, too.

@@ -225,8 +225,8 @@ def watched(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
     mined: list[int] = []
     original = pipeline.mine_shards
 
-    def watching(self: Any, todo: Any) -> Iterator[Any]:
-        for found in original(self, todo):
+    def watching(self: Any, todo: Any, *share: Any) -> Iterator[Any]:
+        for found in original(self, todo, *share):
             if len(mined) == most:
                 raise Stop
             mined.append(found[0])

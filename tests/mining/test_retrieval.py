@@ -743,8 +743,8 @@ class Stop(Exception):
 def stopping_after(most: int, original: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
     """A mine_shards that ends the run when it wants more than `most` shards."""
 
-    def stopping(self: Any, todo: Any) -> Iterator[Any]:
-        for count, found in enumerate(original(self, todo)):
+    def stopping(self: Any, todo: Any, *share: Any) -> Iterator[Any]:
+        for count, found in enumerate(original(self, todo, *share)):
             if count == most:
                 raise Stop
             yield found

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,12 @@ from support import in_turns, set_sizes
 from test_stores import objects, put, server, store  # noqa: F401 (fixtures)
 
 import minestream
+from minestream.config.parse import Slice
 from minestream.errors import OutputError, TransientError
 from minestream.mining import driver
 from minestream.mining.engines import deal, together, worker
 from minestream.mining.engines.exchange import FileExchange
+from minestream.mining.slices import owned_shards
 from minestream.search import shared
 from minestream.search.screens import usable_screens
 from minestream.system.progress import Note
@@ -73,6 +76,11 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Threads]:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of many_rows()."""
+    return many_rows(tmp_path_factory.mktemp("together") / "in.parquet")
+
+
+def many_rows(path: Path) -> Path:
     """Labels of many sizes, some rows without one, some equal rows, ids in another order."""
     rng = np.random.default_rng(5)
     labels = rng.integers(0, 25, ROWS) ** 2 // 25
@@ -80,7 +88,6 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vectors[7::40] = vectors[6]
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float32).reshape(-1)), DIMENSION)
     masked = pa.array(labels, mask=np.arange(ROWS) % 50 == 3)
-    path = tmp_path_factory.mktemp("together") / "in.parquet"
     pq.write_table(pa.table({"id": pa.array(rng.permutation(ROWS)), "label": masked, "embedding": column}), path)
     return path
 
@@ -119,10 +126,20 @@ def test_the_bytes_of_one_process_and_each_product_once(
     threads: Threads, source: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MINESTREAM_EFFORT", "1")
-    one, _ = both(source, tmp_path, 4, **options)
+    one, several = both(source, tmp_path, 4, **options)
     assert set(threads.ran) == {(0,), (1,), (2,), (3,)}
-    computed = worker._loaded[0].mining.searcher.effort.pairs_computed
+    computed = several.effort["pairs_computed"]
+    assert computed == worker._loaded[0].mining.searcher.effort.pairs_computed
     assert computed <= 1.15 * one.effort["pairs_computed"]
+
+
+@pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[1], OPTIONS[2], OPTIONS[3], OPTIONS[13]], ids=str)
+def test_gates_that_are_as_narrow_as_the_answers(
+    threads: Threads, source: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe of a worker sees all rows, so that the others may not look any nearer than its gates say."""
+    set_sizes(monkeypatch, AROUND_SHARE=1.0, AROUND_ROWS=ROWS)
+    both(source, tmp_path, 3, **options)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 7])
@@ -325,3 +342,41 @@ def test_each_pair_of_blocks_is_dealt_once_and_evenly(workers: int, others: int)
     assert set(pairs) == expected
     loads = [sum(own.values()) for own in dealt]
     assert max(loads) - min(loads) <= max(100 * 100, 100 * others)
+
+
+@pytest.mark.parametrize("others", [0, 400_000])
+@pytest.mark.parametrize("owned", [False, True])
+@pytest.mark.parametrize(
+    ("sizes", "workers", "most"),
+    [([16_384] * 7 + [2_971], 2, 1.06), ([16_384] * 24, 3, 1.001), ([8_000, 16_000, 9_000, 12_000] * 5, 4, 1.006)],
+)
+def test_no_worker_has_much_more_than_its_share(
+    sizes: list[int], workers: int, most: float, owned: bool, others: int
+) -> None:
+    owners = [0] * len(sizes)
+    for number in range(workers):
+        for block in owned_shards(sizes, Slice(number + 1, workers)):
+            owners[block] = number
+    dealt = shared.dealt_blocks(sizes, others, workers, owners if owned else ())
+    loads = [sum(own.values()) for own in dealt]
+    assert max(loads) * workers <= most * sum(loads)
+    if owned:
+        assert all(
+            number in {owners[block] for block in pair if block >= 0}
+            for number in range(workers)
+            for pair in dealt[number]
+        )
+
+
+@pytest.mark.parametrize("large", [0, 3_000])
+def test_positives_are_dealt_evenly_and_labels_whole(large: int) -> None:
+    rng = np.random.default_rng(large)
+    label = rng.permutation(np.concatenate([rng.integers(0, 200, 5_000), np.full(large, 200)]))
+    positives = np.bincount(label)[label] - 1
+    setting: Any = SimpleNamespace(loaded=SimpleNamespace(rows=SimpleNamespace(label=label), positives=positives))
+    dealt = shared.dealt_places(setting, np.arange(label.size, dtype=np.int32), 4)
+    assert np.array_equal(np.sort(np.concatenate(dealt)), np.arange(label.size))
+    loads = [int((positives[places] + 1).sum()) for places in dealt]
+    assert max(loads) * 4 <= 1.05 * sum(loads)
+    small = [np.unique(label[places][label[places] < 200]) for places in dealt]
+    assert np.array_equal(np.sort(np.concatenate(small)), np.arange(200))

@@ -37,9 +37,10 @@ Unit = tuple[int, ...]  # shards that a worker mines together; of a shared job o
 
 
 class Ended(NamedTuple):
-    """The end of a unit: the parts that are finished, and what other workers have to make before it can go on."""
+    """The end of a unit: the parts that are finished, the products computed, and what others have to make first."""
 
     parts: Unit
+    computed: int = 0
     missing: str = ""
 
 
@@ -111,22 +112,23 @@ def mine_on_workers(mining: Mining, run: Run, todo: list[int], inputs: Any, tabl
                 _report_parts(mining, run, todo, reported)
 
         if job.shared is None:
-            _collect(run, ended(units_of(mining, todo, workers.count)))
+            _collect(mining, run, ended(units_of(mining, todo, workers.count)))
         else:
-            _take_turns(run, partial(ended, [(number,) for number in range(job.shared.workers)]))
+            _take_turns(mining, run, partial(ended, [(number,) for number in range(job.shared.workers)]))
 
 
-def _collect(run: Run, every: Iterable[Ended]) -> set[str]:
-    """Collect the parts of units as they end; what they miss."""
+def _collect(mining: Mining, run: Run, every: Iterable[Ended]) -> set[str]:
+    """Collect the parts of units as they end, and count their products; what they miss."""
     missing = set[str]()
     for each in every:
+        mining.searcher.effort.pairs_computed += each.computed
         for index in each.parts:
             run.collect(index)
         missing |= {each.missing} if each.missing else set()
     return missing
 
 
-def _take_turns(run: Run, turn: Callable[[], Iterable[Ended]]) -> None:
+def _take_turns(mining: Mining, run: Run, turn: Callable[[], Iterable[Ended]]) -> None:
     """Give every share of a search its turn, until none misses what another has to make.
 
     Raises
@@ -135,7 +137,7 @@ def _take_turns(run: Run, turn: Callable[[], Iterable[Ended]]) -> None:
         When the same is missing turn after turn.
     """
     turns = Counter[frozenset[str]]()
-    while missing := frozenset(_collect(run, turn())):
+    while missing := frozenset(_collect(mining, run, turn())):
         turns[missing] += 1
         if turns[missing] == MOST_TURNS:
             raise OutputError(f"{run.target.partial / EXCHANGE} is damaged again and again", "mine to another disk")

@@ -1,25 +1,28 @@
-"""Whether the workers of an engine search together, each product once, or each mines its shards against all rows."""
+"""Whether the workers of an engine, or slices, search together, or each mines its shards against all rows."""
 
 from __future__ import annotations
 
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minestream.config.derived import ranks_listed
-from minestream.config.parse import Slice
+from minestream.config.parse import Slice, parse_slice
 from minestream.config.rules import HERE
 from minestream.kernels.types import Rule
+from minestream.mining.engines.exchange import SliceExchange
 from minestream.mining.negatives import looked_for, negative_rule
 from minestream.mining.shards import Mining
-from minestream.mining.slices import owned_shards
+from minestream.mining.slices import owned_shards, shard_costs
 from minestream.outputs.atomic import write_json
 from minestream.outputs.manifest import fits, read_json, work_digest
 from minestream.outputs.run import EXCHANGE, Run
+from minestream.search.context import Share
 from minestream.search.order import legs_of
 from minestream.search.shared import dealt_blocks
 from minestream.search.swept import MANY
@@ -29,7 +32,12 @@ from minestream.system.paths import AnyPath, RemotePath
 DEAL = "deal.json"  # in it: how the search was dealt, so that --resume goes on with it
 ENTRY = 50_000  # of a candidate in a list that is written, read and merged; in units of search/work.py
 WORTH = 0.9  # of the work of shards against all rows
-ALL_ROWS = "each worker mines its parts against all rows"
+ALL_ROWS = "each {} mines its parts against all rows"
+TOGETHER = {
+    "worker": "they search together, each product once",
+    "slice": "they search together: none computes the products that another has computed",
+}
+MOST_SLICES = 32  # that search together: each writes a file for each
 RECORDED = {"work": str, "todo": [int], "workers": int, "answer_bytes": int, "key": str}
 
 
@@ -75,15 +83,49 @@ def why_apart(mining: Mining, todo: Sequence[int], workers: int, answer_bytes: i
     return None
 
 
-def workers_plan(mining: Mining) -> dict[str, str]:
-    """What a dry run says of workers; of a cluster as if it had two."""
-    resources = mining.resources
-    count = resources.workers or (2 if resources.address else 1)
-    if resources.engine == HERE or count < 2:
-        return {}
+def why_slices_apart(mining: Mining, slices: int) -> str | None:
+    """Why so many slices mine their parts against all rows, in words; None: they search together."""
+    every, answers = range(len(mining.plan.shards)), mining.searcher.plan.bytes["answers"]
+    if slices > MOST_SLICES:
+        return "so many slices would exchange too many files"
+    why = why_apart(mining, every, slices, answers)
+    if why is None and len(list(mining.rounds(every))) > 1:
+        return "the memory does not hold the answers of all anchors"
+    return why
+
+
+def slice_share(mining: Mining, run: Run, todo: list[int]) -> tuple[Share | None, list[int]]:
+    """The share of a slice in the search of all of them, and the shards of all; None, and `todo`, where it has none."""
+    own = parse_slice(mining.resources.shard or "1/1")
+    if not todo or own.count == 1:
+        return None, todo
+    mining.apart = why_slices_apart(mining, own.count) if run.target.shared else "the store takes no small files"
+    if mining.apart is not None:
+        return None, todo
+    costs, slices = shard_costs(mining), range(own.count)
+    shards = [owned_shards(costs, Slice(number + 1, own.count)) for number in slices]
+    folder = run.target.final.parent / EXCHANGE / work_digest(run.plan)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
+    exchange = SliceExchange(folder, own.number - 1, own.count, run.folder, mining.progress.note)
+    owners = tuple(number for number in slices for _ in shards[number])
     answers = mining.searcher.plan.bytes["answers"]
-    why = why_apart(mining, range(len(mining.plan.shards)), count, answers)
-    return {"workers": "they search together, each product once" if why is None else f"{ALL_ROWS}: {why}"}
+    return Share(own.number - 1, own.count, exchange, answers, exchange, owners), list(chain.from_iterable(shards))
+
+
+def workers_plan(mining: Mining) -> dict[str, str]:
+    """What a dry run says of workers, or slices; of a cluster as if it had two workers."""
+    resources, who = mining.resources, "worker"
+    if resources.shard is not None:
+        who, count = "slice", parse_slice(resources.shard).count
+        why = why_slices_apart(mining, count)
+    else:
+        count = resources.workers or (2 if resources.address else 1)
+        count = 1 if resources.engine == HERE else count
+        why = why_apart(mining, range(len(mining.plan.shards)), count, mining.searcher.plan.bytes["answers"])
+    if count < 2:
+        return {}
+    return {f"{who}s": TOGETHER[who] if why is None else f"{ALL_ROWS.format(who)}: {why}"}
 
 
 def loads(mining: Mining, todo: Sequence[int], workers: int, answer_bytes: int) -> tuple[int, int]:
@@ -110,7 +152,7 @@ def shared_of(mining: Mining, run: Run, todo: Sequence[int], workers: int, answe
     why = why_apart(mining, todo, workers, answer_bytes)
     if why is not None:
         if workers > 1:
-            mining.progress.note(f"{ALL_ROWS}: {why}")
+            mining.progress.note(f"{ALL_ROWS.format('worker')}: {why}")
         return None
     shared = Shared(tuple(todo), workers, answer_bytes, secrets.token_hex(4))
     if isinstance(folder, Path):

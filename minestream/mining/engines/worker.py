@@ -54,12 +54,19 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Ended:
         target = target_of(job.output, job.resources.scratch)
         parts = PartWriter(target, job.plan)
         parts.check()
+        todo = [index for index in unit if job.shared is not None or parts.finished(index) is None]
+        if not todo:
+            return Ended(unit)
+        loaded = _miner(job, target, threads)
+        effort = loaded.mining.searcher.effort
+        before = effort.pairs_computed
         if job.shared is not None:
-            return _mine_share(job.shared, unit[0], _miner(job, target, threads), parts)
-        if todo := [index for index in unit if parts.finished(index) is None]:
-            for index, result in mine_shards(_miner(job, target, threads).mining, todo):
+            ended = _mine_share(job.shared, unit[0], loaded, parts)
+        else:
+            for index, result in mine_shards(loaded.mining, todo):
                 write_part(parts, index, result)
-    return Ended(unit)
+            ended = Ended(unit)
+    return ended._replace(computed=effort.pairs_computed - before)
 
 
 def _mine_share(shared: Shared, number: int, loaded: LoadedJob, parts: PartWriter) -> Ended:
@@ -72,7 +79,7 @@ def _mine_share(shared: Shared, number: int, loaded: LoadedJob, parts: PartWrite
             write_part(parts, index, result)
             done.append(index)
     except WaitingError as waiting:
-        return Ended(tuple(done), str(waiting))
+        return Ended(tuple(done), missing=str(waiting))
     return Ended(tuple(done))
 
 
