@@ -27,8 +27,9 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "blocks": ("rows that are multiplied at a time", (SEARCHING,)),
     "survivors": ("pairs that the screen lets through, at a time", (SEARCHING,)),
     "answers": ("answers of the anchors mined together, and how far each still looks", (SEARCHING,)),
-    "parts": ("the answers of one part, and its rows as they are written", (SEARCHING,)),
+    "parts": ("answers of the parts that are written at a time, and their rows", (SEARCHING,)),
     "room": ("rows put in order at a time, at most", (FINISHING,)),
+    "groups": ("row groups of the output that are encoded at a time, at most", (FINISHING,)),
 }
 
 LEAST_BYTES = 16 << 20  # that any run needs
@@ -40,8 +41,11 @@ TERMS_BYTES = 44  # of every row and screen, beside its code
 ANCHOR_BYTES, PAIR_BYTES, ANSWER_BYTES = 128, 220, 20  # gates, edges, places and answers
 FOUND_BYTES = 40  # of every negative of a part: taken from its list, put together, and while it is written; its loss
 PAIR_ROW_BYTES = 36  # and where pairs are emitted, which are put in order
-PART_ROW_BYTES = 112  # of a row as it is stored, beside ids and what is carried; while it is made, three times that
+PART_ROW_BYTES = 120  # of a row as it is stored, beside ids and what is carried; while it is made, three times that
 ORDERED_TIMES, ORDERED_ROW_BYTES = 4, 16  # a row put in order: gathered, sorted, merged, and the last; its place
+GROUP_BYTES = 3 * (16 << 20)  # of a row group of the output: as it is read, joined, encoded
+MADE_BYTES = 14 << 20  # for more rows of a part at a time: many are made in two thirds of the time that few take
+MOST_WRITERS = 8  # a quarter of what they do holds the interpreter's lock: more would wait for it
 MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
 SWEPT_ROWS = (256, 2_048)  # at least, and where a quarter of what is left is enough for it
 MOST_SWEPT_ROWS, MOST_SWEPT_THREADS = 16_384, 8  # at most; and so many times as many as threads are of so many
@@ -118,6 +122,10 @@ class MemoryPlan:
         How many rows are read, and swept, at a time, at most.
     code_bytes : tuple of int
         What the codes of each screen may take in memory: more go to scratch.
+    writers, encoders : int
+        How many parts are written, and then row groups of the output encoded, at a time.
+    made_bytes : int
+        For the rows of a part that are made at a time, beyond what part_bytes has for them.
     """
 
     memory: int
@@ -128,6 +136,9 @@ class MemoryPlan:
     batch_rows: int
     block_rows: int
     code_bytes: tuple[int, ...]
+    writers: int
+    encoders: int
+    made_bytes: int
 
     def held(self, phase: str) -> int:
         """The bytes of one phase together."""
@@ -173,6 +184,11 @@ def most_swept(threads: int) -> int:
     return MOST_SWEPT_ROWS * max(1, threads // MOST_SWEPT_THREADS)
 
 
+def encoders(room: int, threads: int) -> int:
+    """How many row groups may be encoded at a time where half of so many bytes are for them: one or more."""
+    return max(1, min(threads, room // 2 // GROUP_BYTES - 1))
+
+
 def memory_plan(memory: int, job: Job) -> MemoryPlan:
     """Deal out the bytes of --memory."""
     rows = job.rows or 0
@@ -207,18 +223,28 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     for code in job.code_bytes:
         codes.append(rows * code if rows * code <= spare else 0)
         spare -= codes[-1]
+    # More than one of what is left over.
+    writers = max(1, min(job.threads, MOST_WRITERS, 1 + spare // 2 // max(1, job.part_bytes)))
+    made = min(MADE_BYTES, max(0, spare - (writers - 1) * job.part_bytes) // 4 // writers)
+    sizes["parts"] = writers * (job.part_bytes + made)
+    spare -= sizes["parts"] - job.part_bytes
     sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
     free = max(0, left - sizes["vectors"] - sizes["carried"])
     batches = min(PAGE_BYTES + MOST_BATCH_ROWS * read_row, max(free - given, smallest))
     room = max(0, free - sum(codes))
+    groups = min(room // 2, (job.threads + 1) * GROUP_BYTES)  # one is read
     swept = job.block_row_bytes(in_memory, all(codes))
     return MemoryPlan(
         memory=memory, job=job,
         bytes=dict.fromkeys(TABLE, 0) | sizes
-        | {"rows": state, "given": given, "codes": sum(codes), "batches": batches, "room": room},
+        | {"rows": state, "given": given, "codes": sum(codes), "batches": batches}
+        | {"room": room - groups, "groups": groups},
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),
         batch_rows=(batches - PAGE_BYTES) // read_row,
         block_rows=min(most_swept(job.threads), max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
         code_bytes=tuple(codes),
+        writers=writers,
+        encoders=encoders(room, job.threads),
+        made_bytes=made,
     )  # fmt: skip

@@ -17,11 +17,12 @@ from minestream.config.command_line import with_command
 from minestream.config.derived import needs_finishing
 from minestream.config.effects import idle
 from minestream.config.keywords import MergeOptions
+from minestream.config.memory_plan import encoders
 from minestream.config.mine_config import MineConfig
 from minestream.config.option import flag_of
 from minestream.config.parse import Slice
 from minestream.config.resolve import split_options
-from minestream.config.resources import Resources, Tables
+from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.errors import OutputError, UsageError
 from minestream.inputs.given import Given, given_tables, tables_read
 from minestream.mining.driver import Driver
@@ -303,5 +304,8 @@ def _publish(run: Run, every: Sequence[MinedSlice], driver: Driver) -> Report:
         return driver.report(run.target.final, recorded, total, notes=every_note)
 
     driver.progress.stage("publish", len(parts), "parts")
-    files = run.publish(counts=total.answer, extra=lambda: report().record())
+    files = run.publish(
+        counts=total.answer, extra=lambda: report().record(),
+        threads=encoders(memory_budget(driver.resources), thread_count(driver.resources)),
+    )  # fmt: skip
     return replace(report(), files=files)

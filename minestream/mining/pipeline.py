@@ -8,7 +8,8 @@
 3. `_mine_here` mines the shards in this process; with --engine, workers do the same (engines/).
 4. `mine_shards` finds the positives of the anchors (positives.py), what negatives must satisfy (negatives.py), and the
    negatives (search/), for as many shards at a time as memory allows.
-5. `write_part` makes rows of each shard's result (outputs/rows.py) and writes them as a part (outputs/parts.py).
+5. `write_part` makes rows of each shard's result (outputs/rows.py) and writes them as a part (outputs/parts.py),
+   several parts at a time.
    With --both-directions the run has two outputs (ways.py), whose shards are searched together.
 6. `publish` (publish.py) checks the gates, makes what depends on all rows (outputs/finish.py), and gives the output its
    name.
@@ -16,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
@@ -67,7 +68,7 @@ from minestream.search.work import WorkMeter
 from minestream.system.memory import release_memory
 from minestream.system.progress import Callback
 from minestream.system.stats import Report, ShardStats
-from minestream.system.threads import Behind
+from minestream.system.threads import run_each
 
 
 @public(MineOptions)
@@ -162,13 +163,21 @@ def _mine_tables(
 
 
 def _mine_here(mining: Mining, parts: Sequence[Part], todo: Sequence[int]) -> None:
-    """Mine shards in this process; while one is mined, the part of the one before is written."""
+    """Mine shards in this process."""
     for part in parts:
         part.run.together = mining.together(todo)
     share, shards = slice_share(mining, parts[0].run, list(todo)) if parts else (None, todo)
-    with mining.recording_rate() if share is None else nullcontext(), Behind() as writing:
-        for index, result in mine_shards(mining, shards, share):
-            writing.run(partial(write_part, *part_of(parts, index), result))
+    results = mine_shards(mining, shards, share)
+    with mining.recording_rate() if share is None else nullcontext():
+        write_parts(mining, results, lambda index, result: write_part(*part_of(parts, index), result))
+
+
+def write_parts(
+    mining: Mining, results: Iterable[tuple[int, ShardResult]], write: Callable[[int, ShardResult], None]
+) -> None:  # fmt: skip
+    """Write the part of each shard, as many at a time as there are threads and memory; the next is mined meanwhile."""
+    plan = mining.searcher.plan
+    run_each(lambda made: write(made[0], replace(made[1], room=plan.made_bytes)), results, plan.writers)
 
 
 def write_part(run: PartWriter, index: int, result: ShardResult) -> None:

@@ -47,9 +47,9 @@ def answer_bytes(config: MineConfig, anchors: int, pairs: int) -> int:
 
 
 def part_bytes(config: MineConfig, pairs: int, rows: int, carried: int) -> int:
-    """What a part of so many pairs takes when they are mined, of an output of so many rows.
+    """What a part of so many pairs and rows takes when it is mined and written.
 
-    Its answers, a row group of the output, and the rows that are made at a time; `carried`: bytes of an input row.
+    Its answers, a row group of it, and the rows that are made at a time; `carried`: bytes of an input row.
     """
     each = FOUND_BYTES + (PAIR_ROW_BYTES if config.emit == "pairs" else 0)
     row = PART_ROW_BYTES + 3 * carried
@@ -66,8 +66,8 @@ def largest_part(config: MineConfig, rows: int) -> tuple[int, int]:
     each = 1 if per_anchor else rows if config.positives == "all" else config.positives_per_anchor
     listed = _listed(config) if config.emit == "lists" else max(LISTED_TIMES * negatives, _listed(config))
     pairs = min(anchors * each, max(1, ALL_PART_ROWS // listed))
-    written = rows * pairs // max(1, anchors) * negatives
-    return answer_bytes(config, anchors, pairs), part_bytes(config, pairs, written, CARRIED_BYTES * bool(config.carry))
+    carried = CARRIED_BYTES * bool(config.carry)
+    return answer_bytes(config, anchors, pairs), part_bytes(config, pairs, pairs * negatives, carried)
 
 
 @dataclass(frozen=True)

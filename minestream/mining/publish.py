@@ -49,7 +49,9 @@ def publish(
         return mining.report(run.target.final, [total], turned=turned)
 
     mining.progress.stage("publish", len(parts), "parts")
-    files = run.publish(counts=counts, replace_parts=rows, extra=lambda: report().record())
+    files = run.publish(
+        counts=counts, replace_parts=rows, extra=lambda: report().record(), threads=mining.searcher.plan.encoders
+    )
     found = report()
     return replace(found, files=files, notes=(*found.notes, *slice_notes(mining, run.target.final)))
 

@@ -238,7 +238,7 @@ class Mining:
         """The bytes of the answers of the shard that takes most, and those of writing one; see part_bytes."""
         pairs = [self._pair_count(self.anchors[first:end]) for first, end in shards]
         answers = [self._answer_bytes(self.anchors[first:end]) for first, end in shards]
-        rows = sum(pairs) * (most_taken(self.config) or 1)
+        rows = max(pairs) * (most_taken(self.config) or 1)
         return max(answers), part_bytes(self.config, max(pairs), rows, self.loaded.carried_row_bytes)
 
     def pairs_of(self, index: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from minestream.kernels import loss
 
 Distances = NDArray[np.float64]
+LEAST_POWER = -1_074  # of two, of a float64
 
 
 def triplet(p: Distances, x: Distances, margin: float) -> Distances:
@@ -34,3 +36,17 @@ TRIPLET_LOSSES: dict[str, Callable[[Distances, Distances, float], Distances]] = 
     "triplet": triplet,
     "triplet-soft": triplet_soft,
 }
+
+
+def exact_sum(pieces: Iterable[NDArray[np.floating[Any]]]) -> float:
+    """The sum of float32 or float64 values, rounded once: it depends neither on their order nor on the pieces."""
+    total = 0
+    for values in pieces:
+        if not np.isfinite(values).all():
+            return float(values.sum())
+        part, power = np.frexp(values.astype(np.float64))
+        whole = np.ldexp(part, 53).astype(np.int64)  # values = whole * 2^(power - 53)
+        for half, shift in ((whole >> 26, 26), (whole & (1 << 26) - 1, 0)):  # their sums are exact up to 2^26 values
+            sums = np.bincount(power - LEAST_POWER, half)
+            total += sum(int(sums[at]) << at + shift for at in np.flatnonzero(sums).tolist())
+    return total / (1 << 53 - LEAST_POWER)

@@ -6,18 +6,20 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.types as pat
 
+from minestream.outputs.footer import MAGIC, footer_of, moved, row_group
 from minestream.system.checksums import RowsCrc, bytes_of_rows
-from minestream.system.threads import ahead
+from minestream.system.threads import mapped
 
 ROW_GROUP_ROWS = 131_072
 ROW_GROUP_BYTES = 16 << 20  # a row group ends with the row that reaches this
@@ -41,83 +43,57 @@ _ENCODINGS = {
 }
 
 
-class RowsFile:
-    """A Parquet file in the making, whose bytes do not depend on the tables its rows come in.
+class Encoded(NamedTuple):
+    """A row group as bytes: of its pages, and of what a footer says of it in a file of its own."""
 
-    Metadata of `schema` is left out. As a context manager it is closed in any case.
+    rows: int
+    crc: RowsCrc
+    pages: memoryview
+    about: bytes
 
-    Parameters
-    ----------
-    path : Path
-    schema : pyarrow.Schema
-    metadata : dict
-        Of the footer.
-    brief : bool
-        Whether it is read once, for another file: compressed in less time then, and less.
-    """
 
-    def __init__(self, path: Path, schema: pa.Schema, metadata: dict[str, str], *, brief: bool = False) -> None:
-        self.schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
-        self._rows, self._crc, self._metadata = 0, RowsCrc(self.schema), metadata
-        self._pending: list[pa.Table] = []
-        self._pending_rows = self._pending_bytes = 0
-        self._file = open(path, "wb")  # noqa: SIM115 (closed by __exit__)
-        encodings = {path: kind for path, kind in _ENCODINGS.items() if path.partition(".")[0] in schema.names}
-        self._parquet = pq.ParquetWriter(
-            self._file, self.schema, version="2.6", compression="lz4" if brief else "zstd",
-            compression_level=None if brief else 3, use_dictionary=False, write_page_checksum=True,
-            data_page_size=2**20, column_encoding=encodings or None,
-        )  # fmt: skip
+def _writer(sink: pa.NativeFile, schema: pa.Schema, brief: bool) -> pq.ParquetWriter:
+    encodings = {path: kind for path, kind in _ENCODINGS.items() if path.partition(".")[0] in schema.names}
+    return pq.ParquetWriter(
+        sink, schema, version="2.6", compression="lz4" if brief else "zstd", compression_level=None if brief else 3,
+        use_dictionary=False, write_page_checksum=True, data_page_size=2**20, column_encoding=encodings or None,
+    )  # fmt: skip
 
-    def __enter__(self) -> RowsFile:
-        return self
 
-    def __exit__(self, *error: object) -> None:
-        with self._file, closing(self._parquet):  # on an error too, while the file is open
-            pass
-
-    def write(self, table: pa.Table) -> None:
-        """Take further rows; whole row groups are written at once."""
-        table = table.cast(self.schema)
-        self._crc.update(table)
-        self._rows += table.num_rows
+def _groups(schema: pa.Schema, tables: Iterable[pa.Table]) -> Iterator[list[pa.Table]]:
+    """The rows of tables, cut into row groups."""
+    pending: list[pa.Table] = []
+    rows = size = 0
+    for given in tables:
+        table = given.cast(schema)
         ends, first = np.cumsum(bytes_of_rows(table)), 0
         while first < table.num_rows:
             before = int(ends[first - 1]) if first else 0
-            full = int(np.searchsorted(ends, before + ROW_GROUP_BYTES - self._pending_bytes)) + 1
-            end = min(full, first + ROW_GROUP_ROWS - self._pending_rows, table.num_rows)
-            self._pending.append(table.slice(first, end - first))
-            self._pending_rows += end - first
-            self._pending_bytes += int(ends[end - 1]) - before
-            if self._pending_rows >= ROW_GROUP_ROWS or self._pending_bytes >= ROW_GROUP_BYTES:
-                self._write_group()
-            first = end
+            full = int(np.searchsorted(ends, before + ROW_GROUP_BYTES - size)) + 1
+            end = min(full, first + ROW_GROUP_ROWS - rows, table.num_rows)
+            pending.append(table.slice(first, end - first))
+            rows, size, first = rows + end - first, size + int(ends[end - 1]) - before, end
+            if rows >= ROW_GROUP_ROWS or size >= ROW_GROUP_BYTES:
+                group, pending, rows, size = pending, [], 0, 0
+                yield group
+    if pending:
+        yield pending
 
-    def _write_group(self) -> None:
-        # One chunk a column: pages would otherwise follow the caller's batches. The tables let go of each column as it
-        # is joined, so that the group is not in memory twice.
-        tables, self._pending, self._pending_rows, self._pending_bytes = self._pending, [], 0, 0
-        columns = [[chunk for table in tables for chunk in table.column(at).chunks] for at in range(len(self.schema))]
-        tables.clear()
-        joined = [pa.concat_arrays(columns.pop(0)) for _ in self.schema]
-        self._parquet.write_table(pa.table(joined, self.schema), row_group_size=ROW_GROUP_ROWS)
 
-    def finish(self, counts: dict[str, Any]) -> dict[str, Any]:
-        """Write what is left and the footer, flush the file to the disk, and return its {rows, bytes, crc32}.
-
-        The footer holds `counts`, the number of rows and the CRC-32 of the rows.
-        """
-        if self._pending:
-            self._write_group()
-        counted = json.dumps({**counts, "rows": self._rows}, sort_keys=True)
-        crc = self._crc.value()
-        self._parquet.add_key_value_metadata(
-            {**self._metadata, "minestream.counts": counted, "minestream.rows_crc32": crc}
-        )
-        self._parquet.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        return {"rows": self._rows, "bytes": self._file.tell(), "crc32": crc}
+def _encoded(schema: pa.Schema, brief: bool, tables: list[pa.Table]) -> Encoded:
+    """Encode a row group, whose tables are taken out of the list."""
+    # One chunk a column: pages would otherwise follow the caller's batches. The tables let go of each column as it
+    # is joined, so that the group is not in memory twice.
+    columns = [[chunk for table in tables for chunk in table.column(at).chunks] for at in range(len(schema))]
+    tables.clear()
+    table = pa.table([pa.concat_arrays(columns.pop(0)) for _ in schema], schema)
+    crc, sink = RowsCrc(schema), pa.BufferOutputStream()
+    crc.update(table)
+    with _writer(sink, schema, brief) as parquet:
+        parquet.write_table(table, row_group_size=ROW_GROUP_ROWS)
+    whole = memoryview(sink.getvalue())
+    size, about = row_group(whole)
+    return Encoded(table.num_rows, crc, whole[len(MAGIC) : size], about)
 
 
 def write_rows(
@@ -128,15 +104,41 @@ def write_rows(
     counts: Callable[[], dict[str, Any]] = dict,
     *,
     brief: bool = False,
+    threads: int = 1,
 ) -> dict[str, Any]:
-    """Write one Parquet file, flush it to the disk, and return its {rows, bytes, crc32}; `brief` as for RowsFile.
+    """Write one Parquet file, flush it to the disk, and return its {rows, bytes, crc32}.
 
-    `counts` is called after the last row, when a finishing pass has counted too; the rows are counted here.
+    Its bytes do not depend on the tables its rows come in. Metadata of `schema` is left out; that of the footer holds
+    `metadata`, `counts`, the number of rows, and their CRC-32.
+
+    Parameters
+    ----------
+    counts : callable
+        Called after the last row, when a finishing pass has counted too; the rows are counted here.
+    brief : bool
+        Whether it is read once, for another file: compressed in less time then, and less.
+    threads : int
+        How many row groups are encoded at a time, each in GROUP_BYTES at most; with 1 between the tables.
     """
-    with RowsFile(path, schema, metadata, brief=brief) as file:
-        for table in tables:
-            file.write(table)
-        return file.finish(counts())
+    schema = pa.schema([pa.field(field.name, pinned_type(field.type)) for field in schema])
+    rows, crc, about, end = 0, RowsCrc(schema), list[bytes](), pa.BufferOutputStream()
+    groups = mapped(partial(_encoded, schema, brief), _groups(schema, tables), threads if threads > 1 else 0)
+    with open(path, "wb") as file, closing(groups):
+        file.write(MAGIC)
+        for group in groups:
+            about.append(moved(group.about, file.tell() - len(MAGIC)))
+            file.write(group.pages)
+            crc.join(group.crc)
+            rows += group.rows
+        with _writer(end, schema, brief) as parquet:
+            counted = json.dumps({**counts(), "rows": rows}, sort_keys=True)
+            parquet.add_key_value_metadata(
+                {**metadata, "minestream.counts": counted, "minestream.rows_crc32": crc.value()}
+            )
+        file.write(footer_of(end.getvalue().to_pybytes(), rows, about))
+        file.flush()
+        os.fsync(file.fileno())
+        return {"rows": rows, "bytes": file.tell(), "crc32": crc.value()}
 
 
 def schema_ahead(tables: Iterable[pa.Table], path: Path) -> tuple[pa.Schema, Iterator[pa.Table]]:
@@ -159,12 +161,17 @@ def write_lines(path: Path, pieces: Iterable[list[str]]) -> dict[str, Any]:
         return {"rows": rows, "bytes": file.tell(), "crc32": f"{crc:08x}"}
 
 
-def part_tables(paths: Iterable[Path], batch_rows: int = ROW_GROUP_ROWS) -> Iterator[pa.Table]:
-    """The rows of several Parquet files, in order, at most `batch_rows` at a time."""
-    for path in paths:
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20) as file:
-            for batch in ahead(file.iter_batches(batch_rows, use_threads=False)):
-                yield pa.Table.from_batches([batch])
+def part_tables(paths: Iterable[Path], threads: int = 1) -> Generator[pa.Table]:
+    """The rows of several Parquet files, in order, a row group at a time; so many threads read ahead."""
+
+    def read(place: tuple[Path, pq.FileMetaData, int]) -> pa.Table:
+        path, metadata, group = place
+        with pq.ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=2**20) as file:
+            return file.read_row_group(group, use_threads=False)
+
+    footers = ((path, pq.read_metadata(path)) for path in paths)
+    groups = ((path, footer, group) for path, footer in footers for group in range(footer.num_row_groups))
+    return mapped(read, groups, threads)
 
 
 def stretches(tables: Iterable[pa.Table], rows: int) -> Iterator[Iterator[pa.Table]]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ from minestream.inputs.decode import as_array, lists_from
 from minestream.kernels.draw import exponentials
 from minestream.kernels.types import NEARER_CAP
 from minestream.outputs.lists import LIST_ENTRIES, list_columns
-from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
+from minestream.outputs.losses import TRIPLET_LOSSES, contrastive, exact_sum
 from minestream.outputs.taught import nothing_found, teacher_columns
 from minestream.search.results import Found, Positives, Scored
 from minestream.search.similarity import simans_exponents
@@ -36,9 +34,10 @@ TEXT_NAMES = ("text", "passage", "document", "content", "sentence", "body")  # o
 PIECE_ROWS, LEAST_ROWS, PIECE_BYTES = 8_192, 256, 4 << 20  # made at a time: fewer rows where much is carried
 
 
-def piece_rows(carried: int) -> int:
-    """How many rows are made at a time where so many bytes of an input row are carried."""
-    return min(PIECE_ROWS, max(LEAST_ROWS, PIECE_BYTES // (PART_ROW_BYTES + 3 * carried)))
+def piece_rows(carried: int, room: int = 0) -> int:
+    """How many rows are made at a time where so many bytes of an input row are carried; more in so many bytes more."""
+    row = PART_ROW_BYTES + 3 * carried
+    return min(PIECE_ROWS, max(LEAST_ROWS, PIECE_BYTES // row)) + room // (2 * row)
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,7 @@ class ShardResult:
     """One shard's answer: its anchors, their positives, and the negatives of every pair.
 
     `losses` gathers, of what was made so far, the losses and which are active: one sum goes over those of a shard.
+    `room` is how many bytes more than the fewest its rows may take while they are made.
     """
 
     loaded: Dataset
@@ -55,6 +55,7 @@ class ShardResult:
     found: Found
     stats: ShardStats
     losses: list[tuple[NDArray[np.floating[Any]], NDArray[np.bool_]]] = field(default_factory=list)
+    room: int = 0
 
     @property
     def decimals(self) -> pa.DataType:
@@ -66,7 +67,7 @@ class ShardResult:
         """The same answer for few anchors at a time, of piece_rows() or one anchor; at least one."""
         pairs, start = self.chosen.start, self.found.start
         rows = pairs + start[pairs]  # before each anchor, at most: a pair without negatives may be a row
-        first, most = 0, piece_rows(self.loaded.carried_row_bytes)
+        first, most = 0, piece_rows(self.loaded.carried_row_bytes, self.room)
         while first < self.anchors.size or not first:
             end = max(first + 1, int(np.searchsorted(rows, rows[first] + most, side="right")) - 1)
             end = min(end, self.anchors.size)
@@ -92,9 +93,8 @@ def emitted(result: ShardResult) -> Iterator[pa.Table]:
         if table is None:
             break
         yield table
-    # fsum rounds once, whatever the order; of few at a time, since a number of Python's takes 32 bytes.
-    stats.loss_sum += math.fsum(chain.from_iterable(values.tolist() for values, _ in result.losses))
-    stats.active_loss_sum += math.fsum(chain.from_iterable(values[active].tolist() for values, active in result.losses))
+    stats.loss_sum += exact_sum(values for values, _ in result.losses)
+    stats.active_loss_sum += exact_sum(values[active] for values, active in result.losses)
 
 
 def schema_of(loaded: Dataset, config: MineConfig) -> pa.Schema:
@@ -396,7 +396,7 @@ def _emit_pairs(result: ShardResult) -> Iterator[pa.Table]:
     left, right = np.minimum(this, other), np.maximum(this, other)  # slots are in row order
     order = np.lexsort((right, left))
     order = order[ragged.runs(left[order], right[order])]
-    most = piece_rows(loaded.carried_row_bytes)
+    most = piece_rows(loaded.carried_row_bytes, result.room)
     for first in range(0, max(1, order.size), most):
         at = order[first : first + most]
         roles = {"left": left[at], "right": right[at]}

@@ -11,20 +11,19 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from minestream.config.rules import finished_late
 from minestream.errors import CapacityError, MinestreamError, OutputError, TransientError
 from minestream.outputs.atomic import disk_errors, sync_folder, take_lock, write_json
 from minestream.outputs.manifest import plan_of, read_json
 from minestream.outputs.metadata import metadata_of
 from minestream.outputs.mined import holds
-from minestream.outputs.parquet import RowsFile, part_tables, schema_ahead, stretches, write_rows
+from minestream.outputs.parquet import part_tables, schema_ahead, stretches, write_rows
 from minestream.outputs.parts import PartWriter, Values
 from minestream.outputs.target import PUBLISHING, Target
 from minestream.system import interrupts
@@ -32,6 +31,7 @@ from minestream.system.stores import is_remote, local_text, shown
 
 EXCHANGE = "exchange"  # in OUT.partial: what workers that search together have made for each other
 FINISHED_PART_ROWS = 4_194_304
+READ_SHARE = 4  # a row group of a part is read in a quarter of the time that it takes to encode one
 Records = tuple[dict[str, Any], ...]  # {name, rows, bytes, crc32} of files
 
 
@@ -177,8 +177,6 @@ class Run(PartWriter):
         self.output, self.lock, self.folder = output, lock, output.partial  # a run's own scratch may lie there too
         self._may_replace = may_replace
         self.together = 1  # parts that are finished together, as --memory has it
-        self._single: RowsFile | None = None  # one file in the making beside the parts, while these come in order
-        self._in_single = 0
 
     def __enter__(self) -> Run:
         return self
@@ -186,7 +184,6 @@ class Run(PartWriter):
     def __exit__(self, *error: object) -> None:
         """Release the lock; finished parts stay for --resume, and without any nothing stays. The error says which."""
         with interrupts.held():
-            self._drop_single()
             if self.lock is not None:
                 kept = bool(self.parts()) or any(self.folder.glob(f"{EXCHANGE}/*/*.arrows"))
                 with suppress(OSError):  # the error that ended the run is raised
@@ -235,47 +232,19 @@ class Run(PartWriter):
             raise OutputError(what, "--resume mines them again")
         return records
 
-    def write_part(self, index: int, tables: Iterable[pa.Table], stats: Values) -> None:
-        """Write a part, and the same rows to the one file that the output will be, if it is one."""
-        super().write_part(index, self._into_single(index, tables), stats)
-
-    def _into_single(self, index: int, tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """The same tables of a part, by which the one file grows while mining goes on.
-
-        Only a finishing pass, or a resumed run, writes that file afterwards.
-        """
-        config = self.plan["config"]
-        if not self.output.single or finished_late(config["emit"], config["order"], config["max_uses"]):
-            yield from tables
-            return
-        if index != self._in_single:
-            self._drop_single()
-        self._in_single = -1  # while some of the part is there
-        for table in tables:
-            if index == 0 and self._single is None:
-                self._single = RowsFile(self.folder / "single.tmp", table.schema, self._metadata)
-            if self._single is not None:
-                self._single.write(table)
-            yield table
-        self._in_single = index + 1
-
-    def _drop_single(self) -> None:
-        single, self._single = self._single, None
-        if single is not None:
-            with suppress(OSError), single:  # it is thrown away; a full disk was reported already
-                pass
-
     def ended(self, **read: list[dict[str, Any]]) -> None:
         """Record what was read, which of a stream is known at its end only; parts written before do not hold it."""
         self.plan.update(read)
-        self._metadata.update(metadata_of(self.plan))  # in place: a file in the making holds it too
+        self._metadata = metadata_of(self.plan)
 
-    def publish(self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None) -> Records:
+    def publish(
+        self, *, counts: Values, extra: Values, replace_parts: Iterable[pa.Table] | None = None, threads: int = 1
+    ) -> Records:
         """Put the output under its name, write the manifest, and remove the unfinished work; returns its files.
 
         `replace_parts` are the rows of a finishing pass, which take the place of the parts' rows. `counts` (sums
         over the whole run, but for the rows, which are counted here) and `extra` (the report, for the manifest)
-        are asked after the last row is written, when a finishing pass has counted too.
+        are asked after the last row is written, when a finishing pass has counted too. `threads`: see write_rows.
         """
         records = self.every_part()
         if self.target.occupied() and not self._may_replace:
@@ -289,9 +258,9 @@ class Run(PartWriter):
                 for index, record in zip(self.indices, records, strict=True)
             ]
             if self.output.single:
-                ready, files = self._one_file(replace_parts, counts)
+                ready, files = self._one_file(replace_parts, counts, threads)
             elif replace_parts is not None:
-                ready, files = self._finished_parts(replace_parts)
+                ready, files = self._finished_parts(replace_parts, threads)
             recorded = ("name", "rows", "bytes", "crc32", *(("stats",) if "slice" in self.plan else ()))
             manifest = {
                 **{name: value for name, value in self.plan.items() if name != "run"},
@@ -306,29 +275,24 @@ class Run(PartWriter):
                 self._release()
         return tuple(files)
 
-    def _one_file(self, rows: Iterable[pa.Table] | None, counts: Values) -> tuple[Path, list[dict[str, Any]]]:
+    def _one_file(
+        self, rows: Iterable[pa.Table] | None, counts: Values, threads: int
+    ) -> tuple[Path, list[dict[str, Any]]]:
         """All rows as one file in the work folder."""
         path = self.folder / "single.tmp"
-        if rows is None and self._single is not None and self._in_single == self.plan["parts"]:
-            single, self._single = self._single, None
-            with single as file:
-                record = file.finish(counts())
-            return path, [{"name": self.output.final.name, **record}]
-        self._drop_single()
-        if rows is None:
-            rows = part_tables(map(self.part_path, range(self.plan["parts"])))
-        schema, rows = schema_ahead(rows, self.part_path(0))
-        record = write_rows(path, schema, rows, self._metadata, counts)
+        with closing(part_tables(map(self.part_path, range(self.plan["parts"])), -(-threads // READ_SHARE))) as parts:
+            schema, every = schema_ahead(parts if rows is None else rows, self.part_path(0))
+            record = write_rows(path, schema, every, self._metadata, counts, threads=threads)
         return path, [{"name": self.output.final.name, **record}]
 
-    def _finished_parts(self, rows: Iterable[pa.Table]) -> tuple[Path, list[dict[str, Any]]]:
+    def _finished_parts(self, rows: Iterable[pa.Table], threads: int) -> tuple[Path, list[dict[str, Any]]]:
         """The rows of a finishing pass as a folder of parts in the work folder."""
         folder, files = self.folder / "finished", []
         schema, rows = schema_ahead(rows, self.part_path(0))
         folder.mkdir()
         for index, tables in enumerate(stretches(rows, FINISHED_PART_ROWS)):
             name = f"part-{index:05d}.parquet"
-            files.append({"name": name, **write_rows(folder / name, schema, tables, self._metadata)})
+            files.append({"name": name, **write_rows(folder / name, schema, tables, self._metadata, threads=threads)})
         sync_folder(folder)
         return folder, files
 

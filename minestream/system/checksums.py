@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.types as pat
 from numpy.typing import NDArray
 
 LEVEL_BYTES = 6
+POLYNOMIAL = 0xEDB88320  # of CRC-32
 
 
 class Checksum:
@@ -25,15 +27,22 @@ class Checksum:
 
     def __init__(self) -> None:
         self.running: list[int] = []
+        self._sizes: list[int] = []
 
     def add(self, column: np.ndarray | pa.Array) -> None:
         """Add rows: an Arrow array, or a NumPy array, whose values are one stream."""
         streams: list[Any] = (
             [np.ascontiguousarray(column)] if isinstance(column, np.ndarray) else list(byte_streams(column))
         )
-        self.running = [
-            zlib.crc32(stream, crc) for stream, crc in zip(streams, self.running or [0] * len(streams), strict=True)
-        ]
+        nothing = [0] * len(streams)
+        sizes = (memoryview(stream).nbytes for stream in streams)
+        self._sizes = [sum(each) for each in zip(self._sizes or nothing, sizes, strict=True)]
+        self.running = [zlib.crc32(*each) for each in zip(streams, self.running or nothing, strict=True)]
+
+    def join(self, other: Checksum) -> None:
+        """Add the rows that another checksum was made of."""
+        self.running = [_joined(*each) for each in zip(self.running, other.running, other._sizes, strict=True)]
+        self._sizes = [sum(each) for each in zip(self._sizes, other._sizes, strict=True)]
 
     def value(self) -> int:
         """The checksum so far, in [0, 2^32)."""
@@ -53,6 +62,11 @@ class RowsCrc:
         for crc, column in zip(self._columns, table.columns, strict=True):
             for chunk in column.chunks:
                 crc.add(chunk)
+
+    def join(self, other: RowsCrc) -> None:
+        """Take the rows that another one has taken."""
+        for own, each in zip(self._columns, other._columns, strict=True):
+            own.join(each)
 
     def value(self) -> str:
         """Eight hexadecimal digits for the rows so far."""
@@ -80,9 +94,12 @@ def _bytes_of_values(array: pa.Array) -> Any:
     if pat.is_struct(kind):
         return sum(map(_bytes_of_values, array.flatten()))
     if pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind):
-        values = array.flatten()
-        ends = np.cumsum(pc.list_value_length(array).fill_null(0).to_numpy(), dtype=np.int64)
-        total = np.append(0, np.cumsum(np.broadcast_to(_bytes_of_values(values) + LEVEL_BYTES, len(values))))
+        values, lengths = array.flatten(), pc.list_value_length(array).fill_null(0).to_numpy()
+        each = _bytes_of_values(values) + LEVEL_BYTES
+        if isinstance(each, int):
+            return lengths.astype(np.int64) * each + 4
+        ends = np.cumsum(lengths, dtype=np.int64)
+        total = np.append(0, np.cumsum(each))
         return np.diff(total[ends], prepend=0) + 4
     if pat.is_string(kind) or pat.is_large_string(kind) or pat.is_binary(kind) or pat.is_large_binary(kind):
         return pc.binary_length(array).fill_null(0).to_numpy().astype(np.int64) + 4
@@ -91,6 +108,30 @@ def _bytes_of_values(array: pa.Array) -> Any:
 
 def _crc_of(crcs: Iterable[int]) -> int:
     return zlib.crc32(np.array([*crcs], "<u4").tobytes())
+
+
+def _joined(first: int, second: int, size: int) -> int:
+    """The CRC-32 of bytes and, after them, `size` others, of the CRC-32 of each."""
+    return _times(_zeros(size), first) ^ second
+
+
+@lru_cache(1_024)
+def _zeros(size: int) -> int:
+    """What a CRC-32 is multiplied by where `size` zero bytes follow: x^(8 size), of the ring below."""
+    power, square = 1 << 31, 1 << 23
+    while size:
+        power = _times(square, power) if size & 1 else power
+        square, size = _times(square, square), size >> 1
+    return power
+
+
+def _times(left: int, right: int) -> int:
+    """The product of polynomials of bits, the highest power last, modulo that of CRC-32."""
+    product = 0
+    for bit in range(31, -1, -1):
+        product ^= right if left >> bit & 1 else 0
+        right = right >> 1 ^ (POLYNOMIAL if right & 1 else 0)
+    return product
 
 
 def byte_streams(array: pa.Array) -> Iterator[Any]:

@@ -19,7 +19,7 @@ from pyarrow import fs
 from minestream.errors import InputError, MinestreamError, UsageError
 from minestream.system import interrupts
 from minestream.system.stores import BUCKETED, address_of, failure, file_system, is_remote, local_text, retried, shown
-from minestream.system.threads import Behind
+from minestream.system.threads import run_each
 
 Result = TypeVar("Result")
 PIECE_BYTES = 8 << 20
@@ -211,8 +211,7 @@ class RemotePath:
                 self.system.create_dir(self.parent.key, recursive=True)
             _send(self.system.open_output_stream(self.key, buffer_size=0), pieces())
 
-        with Behind() as writing:
-            writing.run(lambda: self._try(write))
+        run_each(self._try, [write], 1)
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""

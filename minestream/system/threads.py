@@ -1,12 +1,15 @@
-"""Threads: a pool for kernels, which release the interpreter lock; one thread that reads ahead or writes behind."""
+"""Threads: a pool for kernels, which release the interpreter lock, and threads that work beside the caller."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import closing
+from itertools import repeat, takewhile
+from threading import Barrier
 from typing import Any, TypeVar
 
 import numpy as np
@@ -55,61 +58,43 @@ class Workers:
             self._pool.shutdown()
 
 
+def mapped(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Generator[Made]:
+    """What a function makes of each item, in order; so many threads make the next ones while the caller uses one.
+
+    An error of the function, or of the items, is raised once no thread runs; so is Ctrl-C. Who may leave the loop
+    early closes the generator. With 0 threads the caller makes each when it asks for it.
+    """
+    if not threads:
+        yield from map(function, items)
+        return
+    pool, started = ThreadPoolExecutor(threads, "minestream-beside"), Barrier(threads + 1)
+    coming: deque[Future[Made]] = deque()
+    try:
+        # Start the threads now: an interrupt while a pool starts one would leave a thread that nobody waits for.
+        for _ in range(threads):
+            pool.submit(started.wait)
+        started.wait()
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > threads:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        started.abort()
+        pool.shutdown()
+
+
 def ahead(items: Iterable[Item]) -> Iterator[Item]:
     """The same items; a thread makes the next one while the caller uses the last."""
     source, end = iter(items), object()
-    with ThreadPoolExecutor(1, "minestream-ahead") as pool:
-        future = pool.submit(next, source, end)
-        while (item := future.result()) is not end:
-            future = pool.submit(next, source, end)
-            yield item  # type: ignore[misc]  # not `end`, which next() gives at the end only
+    with closing(mapped(lambda _: next(source, end), repeat(None), 1)) as made:
+        yield from takewhile(lambda item: item is not end, made)
 
 
-def mapped(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Iterator[Made]:
-    """What a function makes of each item, in order; so many threads make the next ones while the caller uses one."""
-    with ThreadPoolExecutor(threads, "minestream-ahead") as pool:
-        coming: deque[Future[Made]] = deque()
-        try:
-            for item in items:
-                coming.append(pool.submit(function, item))
-                if len(coming) > threads:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            for future in coming:
-                future.cancel()
-
-
-class Behind:
-    """Runs one task at a time in a thread while the caller goes on; an error is raised at the next call."""
-
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, "minestream-behind")
-        # Start the thread now: an interrupt while a pool starts one would leave a thread that nobody waits for.
-        self._pool.submit(int).result()
-        self._last: Future[None] | None = None
-
-    def __enter__(self) -> Behind:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        try:
-            if error[0] is None:
-                self.wait()  # after an interrupt here, shutdown still waits for the task
-        finally:
-            self._pool.shutdown()
-
-    def run(self, task: Callable[[], None]) -> None:
-        """Start a task once the last one is done."""
-        self.wait()
-        self._last = self._pool.submit(task)
-
-    def wait(self) -> None:
-        """Wait for the last task, and raise its error."""
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+def run_each(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:
+    """Call a function with each item in so many threads; raises as mapped()."""
+    deque(mapped(function, items, threads), 0)
 
 
 def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:

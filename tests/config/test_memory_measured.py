@@ -15,20 +15,31 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from most_held import alone, peaks
+from support import set_sizes
 
 import minestream
-from minestream.config.memory_plan import FINISHING, READING, SEARCHING, TABLE, TERMS_BYTES, memory_plan
+from minestream.config.memory_plan import (
+    FINISHING,
+    GROUP_BYTES,
+    MADE_BYTES,
+    READING,
+    SEARCHING,
+    TABLE,
+    TERMS_BYTES,
+    encoders,
+    memory_plan,
+)
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.driver import Driver, job_of
-from minestream.mining.pipeline import mine_shards
+from minestream.mining.pipeline import mine_shards, write_parts
 from minestream.mining.shards import Mining
 from minestream.mining.stream.miner import window_bytes
 from minestream.outputs.finish import finished_rows
-from minestream.outputs.parquet import write_rows
-from minestream.outputs.rows import emitted
+from minestream.outputs.parquet import ROW_GROUP_BYTES, part_tables, write_rows
+from minestream.outputs.rows import ShardResult, emitted
 from minestream.search.results import Found, one_pair_each
 from minestream.search.screens import Codes
 from minestream.search.sweep import Sweeping
@@ -105,8 +116,46 @@ def test_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         found = sum(field.nbytes for field in (result.found.start, result.found.slot, result.found.x))
         rows = emitted(result)
         _, written = alone(lambda: write_rows(tmp_path / "part.parquet", mining.schema, rows, {}))
-        planned = mining.searcher.plan.bytes["parts"]
+        planned = mining.searcher.job.part_bytes
     assert 0.6 * planned < max(seen) + found + written <= planned
+
+
+def test_several_parts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as there are threads, each with many rows at a time; their answers are not measured."""
+    set_sizes(monkeypatch, PART_ANCHORS=900)
+    options: dict[str, Any] = {"negatives": 28, "margin": 0.1, "swap": True, "float64": True, "threads": 4}
+    with opened(table(9_000, 8), tmp_path, memory="512MiB", **options) as mining, peaks() as found:
+        job, plan = mining.searcher.job, mining.searcher.plan
+        results = [*mine_shards(mining, range(10))]
+
+        def write(index: int, result: ShardResult) -> None:
+            write_rows(tmp_path / f"{index}", mining.schema, emitted(result), {})
+
+        found.turn_to(SEARCHING)
+        write_parts(mining, results, write)
+        found.turn_to("")
+    assert (plan.writers, plan.made_bytes) == (4, MADE_BYTES)
+    assert plan.bytes["parts"] == 4 * (job.part_bytes + MADE_BYTES)
+    print("XX", plan.bytes["parts"], found.of[SEARCHING])
+    assert 0.3 * plan.bytes["parts"] < found.of[SEARCHING] <= plan.bytes["parts"]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_row_groups_encoded_at_a_time(threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of the size they have: they take as much less."""
+    set_sizes(monkeypatch, ROW_GROUP_BYTES=1 << 19)
+    rng, paths = np.random.default_rng(0), [tmp_path / f"{part}" for part in range(6)]
+    for path in paths:
+        lists = pa.FixedSizeListArray.from_arrays(pa.array(rng.integers(0, 1 << 62, 60_000)), 6)
+        rows = pa.table({"row": rng.integers(0, 1 << 62, 10_000), "rows": lists.cast(pa.list_(pa.int64()))})
+        write_rows(path, rows.schema, [rows], {}, brief=True)
+    with peaks() as found:
+        found.turn_to(FINISHING)
+        write_rows(tmp_path / "out", rows.schema, part_tables(paths, -(-threads // 4)), {}, threads=threads)
+        found.turn_to("")
+    most = (threads + 1) * GROUP_BYTES * (1 << 19) // ROW_GROUP_BYTES
+    assert 0.3 * most < found.of[FINISHING] <= most
+    assert encoders(2 * (threads + 1) * GROUP_BYTES, 64) == threads
 
 
 ANSWERS: dict[str, dict[str, Any]] = {

@@ -161,6 +161,7 @@ def test_rows_made_at_a_time(
 ) -> None:
     whole = mine(source, tmp_path / "whole.parquet", progress="none", **options)
     monkeypatch.setattr(rows, "PIECE_ROWS", 50)
+    monkeypatch.setattr("minestream.config.memory_plan.MADE_BYTES", 0)
     pieces = mine(source, tmp_path / "pieces.parquet", progress="none", **options)
     assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "pieces.parquet").read_bytes()
     assert replace(whole.stats, seconds={}) == replace(pieces.stats, seconds={})

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from minestream.config.memory_plan import FINISHING, READING, SEARCHING
-from minestream.outputs.parquet import RowsFile
+from minestream.outputs import parquet
 from minestream.system.progress import Event, StageStarted
 
 PHASES = {"read": READING, "mine": SEARCHING, "publish": FINISHING}
@@ -66,7 +66,7 @@ def peaks() -> Iterator[Peaks]:
 def alone(call: Callable[[], Any]) -> tuple[Any, int]:
     """What a call returns, and the most bytes that it takes beyond what there was."""
     with peaks() as found, pytest.MonkeyPatch.context() as patch:
-        for of, name in ((RowsFile, "write"), (pa, "concat_arrays")):  # rows move from NumPy to Arrow there
+        for of, name in ((parquet, "_encoded"), (pa, "concat_arrays")):  # rows move from NumPy to Arrow there
             patch.setattr(of, name, found.turning(getattr(of, name)))
         found.turn_to("alone")
         result = call()

@@ -173,7 +173,7 @@ def test_an_interrupted_run_goes_on_where_each_output_was(
     monkeypatch.setattr(pipeline, "write_part", write)
     back = tmp_path / (f"{Path(out).stem}.back{Path(out).suffix}")
     kept = [len(list((tmp_path / f"{place.name}.partial").glob("part-*.json"))) for place in (tmp_path / out, back)]
-    assert sum(kept) == 5
+    assert sum(kept) >= 5  # those in the making are finished
     assert min(kept) >= 1  # by turns, so that both are under way
     assert not back.exists()
     with pytest.raises(OutputError, match="unfinished"):

@@ -238,7 +238,7 @@ def test_an_interrupted_slice_goes_on(source: Path, tmp_path: Path, monkeypatch:
 
     def stop(event: object) -> None:
         work = tmp_path / "out.slices" / "slice-001-of-002.partial"
-        if len(list(work.glob("part-*.json"))) == 2:
+        if len(list(work.glob("part-*.json"))) >= 2:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("minestream.mining.shards.Mining.rounds", lambda self, todo: ([index] for index in todo))

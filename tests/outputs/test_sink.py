@@ -95,7 +95,7 @@ def test_bytes_do_not_depend_on_the_cut(most_bytes: int, tmp_path: Path, monkeyp
         cut = [table.slice(start, size) for start in range(0, 300, size)]
         assert written(tmp_path / "cut", cut) == whole
         assert written(tmp_path / "cut", [pa.concat_tables(cut)]) == whole
-    assert written(tmp_path / "again", list(parquet.part_tables([tmp_path / "whole"], 10))) == whole
+    assert written(tmp_path / "again", list(parquet.part_tables([tmp_path / "whole"]))) == whole
     assert pq.read_table(tmp_path / "whole").equals(table.cast(pq.read_schema(tmp_path / "whole")))
 
 

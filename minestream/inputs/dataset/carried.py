@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from minestream.system.memory import scratch_errors
+
+_reading = Lock()  # a reader is not made for several threads at once
 
 
 class CarriedColumns:
@@ -75,9 +78,14 @@ class CarriedColumns:
         unique, inverse = np.unique(places, return_inverse=True)
         pieces = []
         for first, end, index in self._spans(unique):
-            batch = self._batches[index] if self._reader is None else self._reader.get_batch(index)
+            batch = self._batches[index] if self._reader is None else self._read(index)
             pieces.append(batch.take(pa.array(unique[first:end] - self._starts[index])))
         return pa.Table.from_batches(pieces).combine_chunks().take(pa.array(inverse))
+
+    def _read(self, index: int) -> pa.RecordBatch:
+        assert self._reader is not None
+        with _reading:
+            return self._reader.get_batch(index)
 
     def _spans(self, unique: NDArray[Any]) -> Iterator[tuple[int, int, int]]:
         edges = np.searchsorted(unique, self._starts)

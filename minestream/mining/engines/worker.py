@@ -9,6 +9,7 @@ import tempfile
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from minestream.errors import InputError
@@ -18,10 +19,11 @@ from minestream.mining.engines.attached import attached
 from minestream.mining.engines.deal import Ended, Job, Unit
 from minestream.mining.engines.exchange import FileExchange, WaitingError
 from minestream.mining.engines.together import Shared
-from minestream.mining.pipeline import mine_shards, write_part
+from minestream.mining.pipeline import mine_shards, write_part, write_parts
 from minestream.mining.shards import Mining
 from minestream.outputs.manifest import differences
 from minestream.outputs.parts import PartWriter
+from minestream.outputs.rows import ShardResult
 from minestream.outputs.run import EXCHANGE
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
@@ -63,8 +65,7 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Ended:
         if job.shared is not None:
             ended = _mine_share(job.shared, unit[0], loaded, parts)
         else:
-            for index, result in mine_shards(loaded.mining, todo):
-                write_part(parts, index, result)
+            write_parts(loaded.mining, mine_shards(loaded.mining, todo), partial(write_part, parts))
             ended = Ended(unit)
     return ended._replace(computed=effort.pairs_computed - before)
 
@@ -73,11 +74,14 @@ def _mine_share(shared: Shared, number: int, loaded: LoadedJob, parts: PartWrite
     """Go on with a share of a search until another worker has to make something first."""
     folder = parts.target.partial / EXCHANGE / shared.key
     exchange = FileExchange(folder, number, shared.workers, loaded.scratch)
-    share, done = Share(number, shared.workers, exchange, shared.answer_bytes), []
+    share, done = Share(number, shared.workers, exchange, shared.answer_bytes), list[int]()
+
+    def write(index: int, result: ShardResult) -> None:
+        write_part(parts, index, result)
+        done.append(index)
+
     try:
-        for index, result in mine_shards(loaded.mining, shared.todo, share):
-            write_part(parts, index, result)
-            done.append(index)
+        write_parts(loaded.mining, mine_shards(loaded.mining, shared.todo, share), write)
     except WaitingError as waiting:
         return Ended(tuple(done), missing=str(waiting))
     return Ended(tuple(done))

@@ -39,7 +39,7 @@ from minestream.inputs.given import given_tables, marks_of, tables_read
 from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
 from minestream.mining.outcome import with_left_out
-from minestream.mining.pipeline import write_part
+from minestream.mining.pipeline import write_part, write_parts
 from minestream.mining.publish import finished_report, publish
 from minestream.mining.select.asked import Selected, resolved_rule
 from minestream.mining.select.choosing import Chooser
@@ -58,7 +58,6 @@ from minestream.outputs.trainers.refilter import refilter_rows
 from minestream.system.paths import text_of
 from minestream.system.progress import Callback
 from minestream.system.stats import Report
-from minestream.system.threads import Behind
 
 LISTS_FIRST = "mine with --emit lists, and select from those"
 
@@ -266,11 +265,9 @@ def _select_lists(
         )  # fmt: skip
         todo = [index for index in run.indices if run.finished(index) is None]
         mining.begin(run.indices, todo)
-        with Behind() as writing:
-            chooser = Chooser(asked, mining, scoring, verdicts)
-            for index in todo:
-                result = chooser.shard(reader, mining.slots_of(index))
-                writing.run(partial(write_part, run, index, result))
+        chooser = Chooser(asked, mining, scoring, verdicts)
+        results = ((index, chooser.shard(reader, mining.slots_of(index))) for index in todo)
+        write_parts(mining, results, partial(write_part, run))
         report = publish(mining, run, finish=asked.finish)
     return replace(report, notes=(*report.notes, *(scoring.notes if scoring else ()))), verdicts
 

@@ -11,9 +11,10 @@ from typing import Any
 import pyarrow as pa
 
 from minestream.config.checks import IN_WINDOWS, refuse
+from minestream.config.memory_plan import encoders
 from minestream.config.mine_config import MineConfig
 from minestream.config.parse import PIPE
-from minestream.config.resources import Resources, Tables
+from minestream.config.resources import Resources, Tables, memory_budget, thread_count
 from minestream.inputs.given import given_tables, marks_of
 from minestream.inputs.tables import Sources
 from minestream.mining.driver import Driver
@@ -64,8 +65,9 @@ def mine_stream(
         run.ended(source=source.identity(), others=source.others())
         rows = None if output.single else part_tables(map(run.part_path, range(parts.written)))
         files = run.publish(
-            counts=miner.stats.answer, extra=lambda: stream.report(True, output.final).record(), replace_parts=rows
-        )
+            counts=miner.stats.answer, extra=lambda: stream.report(True, output.final).record(), replace_parts=rows,
+            threads=encoders(memory_budget(resources) - window_bytes(config, source), thread_count(resources)),
+        )  # fmt: skip
         return replace(stream.report(True, output.final), files=files)
 
 
