@@ -42,7 +42,7 @@ class Meeting(Sweeping):
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
-        jobs = self._jobs()
+        jobs = self._cut(self._jobs())  # however large a cell is, no step gathers more than there is room for
         gathered = np.diff(jobs[:, near.FIRST : near.TRIANGLE])[:, ::2].sum(axis=1)
         in_memory = self.codes.store.in_memory and self.loaded.store.in_memory
         most = STEP_ROWS if in_memory else STEP_BLOCKS * self.setting.limits.block_rows
@@ -60,11 +60,13 @@ class Meeting(Sweeping):
         Each are anchors that are candidates too, then anchors only, then candidates only: an anchor meets candidates.
         """
         start, cell = self.lane_start, np.arange(self.lane_start.size // 2)
-        both, anchors = (ragged.starts(self.lane < lanes) for lanes in (self.order.both, self.order.anchors))
-        of_members, of_others = (
-            (first, first + both[end] - both[first], first + anchors[end] - anchors[first], end)
-            for first, end in ((start[:-1:2], start[1::2]), (start[1::2], start[2::2]))
+        own = [self.lane[first:end] for first, end in itertools.pairwise(start.tolist())]
+        both, anchors = (
+            start[:-1] + [lanes.searchsorted(np.int32(end)) for lanes in own]
+            for end in (self.order.both, self.order.anchors)
         )
+        edges = np.stack([start[:-1], both, anchors, start[1:]])
+        of_members, of_others = tuple(edges[:, ::2]), tuple(edges[:, 1::2])
 
         def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:
             (a, b, c, d), (m, n, o, p) = rows, of_members

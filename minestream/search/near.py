@@ -53,7 +53,10 @@ def near_cells(loaded: Dataset, workers: Workers, threads: int) -> NDArray[np.ui
     count = cells_of_rows(rows)
     generator = np.random.default_rng(0)
     sample = np.sort(generator.choice(rows, min(rows, ROWS_OF_CELL * count), replace=False))
-    codes, scale = finding.codes_of(loaded.store.take(sample), sample)
+    size = min(TOGETHER, loaded.store.pass_rows)
+    pieces = [sample[begin : begin + size] for begin in range(0, sample.size, size)]  # read, and let go, one by one
+    made = zip(*(finding.codes_of(loaded.store.take(some), some) for some in pieces), strict=True)
+    codes, scale = (np.concatenate(each) for each in made)
     first = np.sort(generator.choice(sample.size, count, replace=False))
     centres = codes[first, : finding.dimension] * scale[first, None].astype(np.float64)
     for _ in range(TURNS):
@@ -66,7 +69,6 @@ def near_cells(loaded: Dataset, workers: Workers, threads: int) -> NDArray[np.ui
     line = in_line(np.stack([(centres[:, part] * signs[part]).sum(axis=1) for part in parts], axis=1))
     side = finding.centres_side(centres[line])
     found = np.empty((rows, min(LISTED, count)), np.uint16)
-    size = min(TOGETHER, loaded.store.pass_rows)
     for begin in range(0, rows, size):
         some = np.arange(begin, min(rows, begin + size))
         codes, scale = finding.codes_of(loaded.store.block(begin, int(some[-1]) + 1), some)
@@ -193,8 +195,8 @@ def members_of(width: int) -> int:
 def share_of(near: NDArray[np.uint16], width: int) -> float:
     """See Schedule.share."""
     cells, rows = int(near.max(initial=0)) + 1, max(2, len(near))
-    own = np.bincount(near[:, : members_of(width)].ravel(), minlength=cells).astype(np.float64)
-    into = np.bincount(near[:, members_of(width) : width].ravel(), minlength=cells).astype(np.float64)
+    every = np.array([np.bincount(column, minlength=cells) for column in near[:, :width].T], np.float64)
+    own, into = (part.sum(axis=0) for part in np.split(every, [members_of(width)]))
     return float((own * (own - 1) / 2 + own * into).sum() / (rows * (rows - 1) / 2))
 
 

@@ -83,7 +83,7 @@ def test_more_cells_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             return None if width is None else Looking(Schedule(near, width))
 
         monkeypatch.setattr("minestream.mining.pipeline.looking_of", looking_of)
-        columns, _ = mined(given, tmp_path / "out.parquet", approximate=width and 0.9, **rule)
+        columns, _ = mined(given, tmp_path / "out.parquet", approximate=width and 0.9, screen="i8", **rule)
         negatives = columns.to_pydict().get("negative_rows") or [[row] for row in columns["negative_row"].to_pylist()]
         pairs = zip(columns["anchor_row"].to_pylist(), columns["positive_row"].to_pylist(), negatives, strict=True)
         return {(anchor, positive, row) for anchor, positive, rows in pairs for row in rows}

@@ -22,7 +22,8 @@ from minestream.errors import GateMissedError, UsageError, VerifyMismatchError
 from minestream.mining import approximate
 from minestream.mining.looking import Exact, Looking
 from minestream.mining.shards import Mining
-from minestream.search import near
+from minestream.search import meeting, near
+from minestream.search.meeting import Meeting
 from minestream.search.near import Schedule, near_cells, share_of, widths_of
 from minestream.system.recall import counted, lower_bound, recall_of
 
@@ -200,6 +201,24 @@ def test_what_everything_meets_is_exact(seen: dict[str, Any], tmp_path: Path, mo
         for path, recall in zip(out, (0.9, None), strict=True):
             mined(table(), path, approximate=recall, screen=screen)
         assert pq.read_table(out[0]).equals(pq.read_table(out[1]))
+
+
+def test_however_large_a_cell_is_no_step_gathers_more_than_there_is_room_for(
+    seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered, itself = [], Meeting._meet
+
+    def meet(self: Meeting, jobs: NDArray[np.int64]) -> None:
+        ranges = [*jobs[:, 1:3].tolist(), *jobs[:, 3:5].tolist()]
+        gathered.append(np.unique(np.concatenate([self.lane[first:end] for first, end in ranges])).size)
+        itself(self, jobs)
+
+    monkeypatch.setattr(Meeting, "_meet", meet)
+    monkeypatch.setattr(meeting, "STEP_ROWS", 500)
+    monkeypatch.setattr(near, "MOST_CELLS", 2)
+    seen["width"] = 1
+    mined(table(rows=9_000), tmp_path / "out.parquet", screen="i8")
+    assert max(gathered) <= 500 + 64 * 16 + 16 * 64  # and the last piece of a job: rows and columns
 
 
 def test_the_rows_do_not_depend_on_how_they_are_mined(seen: dict[str, Any], tmp_path: Path) -> None:
