@@ -56,9 +56,11 @@ def looking_of(mining: Mining) -> Looking | None:
         return Looking(None, why=f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
     if lower_bound(np.ones(CALIBRATED)) < target:
         return Looking(None, why=f"{target:g} is more than {CALIBRATED:,} anchors can show, even if nothing is missed")
+    most, twin = most_share(mining.anchors.size), loaded.rows.twin
+    if (np.bincount(twin[twin >= 0], minlength=1).max() / twin.size) ** 2 > most:  # they share their cells
+        return Looking(None, why="too many rows are equal: no time is saved")
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
-    most = most_share(mining.anchors.size)
     if share_of(near, 1) > most:
         return Looking(None, why="too many rows lie in the same cells: no time is saved")
     calibrated = exact_answers(mining, np.sort(drawn[:CALIBRATED]))

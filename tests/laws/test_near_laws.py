@@ -113,7 +113,8 @@ def test_the_bound_of_a_whole_run_covers(monkeypatch: pytest.MonkeyPatch) -> Non
     for seed in range(runs):
         config = SimpleNamespace(approximate=target, seed=seed, positives="hardest")
         searcher = SimpleNamespace(limits=SimpleNamespace(threads=1), workers=None)
-        loaded = SimpleNamespace(labeled=True, store=SimpleNamespace(rows=anchors))
+        rows = SimpleNamespace(twin=np.full(anchors, -1))
+        loaded = SimpleNamespace(labeled=True, store=SimpleNamespace(rows=anchors), rows=rows)
         mining = SimpleNamespace(config=config, anchors=np.arange(anchors), loaded=loaded, searcher=searcher)
         look: Any = approximate.looking_of(mining)  # type: ignore[arg-type]
         width = look.schedule.width
