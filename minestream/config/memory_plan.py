@@ -50,8 +50,10 @@ MOST_SURVIVOR_BYTES, LEAST_SURVIVOR_BYTES = 16 << 20, 1 << 18  # of each thread
 SWEPT_ROWS = (256, 2_048)  # at least, and where a quarter of what is left is enough for it
 MOST_SWEPT_ROWS, MOST_SWEPT_THREADS = 16_384, 8  # at most; and so many times as many as threads are of so many
 WORKING_SHARES = {"blocks": 8, "survivors": 16, "answers": 8}  # 1/16 of what the rows leave, ...: what a search needs
-READ_TIMES, PAGE_BYTES = 3, 8 << 20  # a batch as it is decoded, checked, and the next; pages of the file
+PAGE_BYTES = 8 << 20  # pages of the file, of each thread that reads
 LEAST_BATCH_ROWS, MOST_BATCH_ROWS = 64, 8_192
+LEAST_AHEAD, MOST_AHEAD = 2, 16  # batches that one of several threads reads before its rows are wanted
+AHEAD_SHARE = 8  # an eighth of what is left, for more than the least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ class Job:
         What ids take beyond eight bytes a row.
     approximate : bool
         Whether only rows near each other meet.
+    read_bytes : int
+        Of a row in its file, as far as the file says so.
     answer_bytes, part_bytes : int
         Of the part that takes most: its anchors and pairs while they are mined; what its answers and rows take then.
     """
@@ -88,6 +92,7 @@ class Job:
     in_memory: bool | None = None
     id_bytes: int = 0
     approximate: bool = False
+    read_bytes: int = 0
     answer_bytes: int = 0
     part_bytes: int = 0
 
@@ -120,6 +125,8 @@ class MemoryPlan:
         Of the carried columns of one table.
     batch_rows, block_rows : int
         How many rows are read, and swept, at a time, at most.
+    readers, ahead : int
+        How many threads read, and how many batches each of them before its rows are wanted.
     code_bytes : tuple of int
         What the codes of each screen may take in memory: more go to scratch.
     writers, encoders : int
@@ -134,6 +141,8 @@ class MemoryPlan:
     vector_rows: int
     carried_bytes: int
     batch_rows: int
+    readers: int
+    ahead: int
     block_rows: int
     code_bytes: tuple[int, ...]
     writers: int
@@ -189,6 +198,31 @@ def encoders(room: int, threads: int) -> int:
     return max(1, min(threads, room // 2 // GROUP_BYTES - 1))
 
 
+def batches_held(readers: int, ahead: int) -> int:
+    """How many batches are held while rows are read, at most.
+
+    One thread: a batch as it is decoded, checked, and the next. Several: what each has read of its part of the input,
+    and the next two of the first part; what is checked, and what is copied; the one in use.
+    """
+    return 3 if readers == 1 else readers * ahead + 2 + 2 * readers + 1
+
+
+def reading_bytes(readers: int, ahead: int, batch_bytes: int) -> int:
+    """What reading takes."""
+    return readers * PAGE_BYTES + batches_held(readers, ahead) * batch_bytes
+
+
+def _readers(room: int, threads: int, batch_bytes: int) -> tuple[int, int, int]:
+    """How many threads read, and how many batches ahead, in so many bytes; and what that takes."""
+    fitting = (each for each in range(2, threads + 1) if reading_bytes(each, LEAST_AHEAD, batch_bytes) <= room)
+    readers = max(fitting, default=1)
+    if readers == 1:
+        return 1, 1, min(room, reading_bytes(1, 1, batch_bytes))
+    spare = room // AHEAD_SHARE - reading_bytes(readers, 0, batch_bytes)
+    ahead = max(LEAST_AHEAD, min(MOST_AHEAD, spare // (readers * batch_bytes)))
+    return readers, ahead, reading_bytes(readers, ahead, batch_bytes)
+
+
 def memory_plan(memory: int, job: Job) -> MemoryPlan:
     """Deal out the bytes of --memory."""
     rows = job.rows or 0
@@ -214,8 +248,8 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     sizes["vectors"] = rows * job.vector_bytes if in_memory else 0
     given = rows * job.given_bytes if in_memory else 0
     spare = max(0, spare - (sizes["vectors"] if job.rows is not None else most_vectors))
-    read_row = READ_TIMES * (job.vector_bytes + 64)
-    smallest = PAGE_BYTES + LEAST_BATCH_ROWS * read_row
+    read_row = job.vector_bytes + 64
+    smallest = reading_bytes(1, 1, LEAST_BATCH_ROWS * read_row)
     reading = left - sizes["vectors"] - given - smallest  # what the smallest batches leave while rows are read
     sizes["carried"] = max(0, min(spare // 2, reading)) if job.carried else 0
     spare -= sizes["carried"]
@@ -230,7 +264,8 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     spare -= sizes["parts"] - job.part_bytes
     sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
     free = max(0, left - sizes["vectors"] - sizes["carried"])
-    batches = min(PAGE_BYTES + MOST_BATCH_ROWS * read_row, max(free - given, smallest))
+    most = MOST_BATCH_ROWS * max(read_row, job.read_bytes)
+    readers, ahead, batches = _readers(max(free - given, smallest), job.threads, most)
     room = max(0, free - sum(codes))
     groups = min(room // 2, (job.threads + 1) * GROUP_BYTES)  # one is read
     swept = job.block_row_bytes(in_memory, all(codes))
@@ -241,7 +276,8 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
         | {"room": room - groups, "groups": groups},
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),
-        batch_rows=(batches - PAGE_BYTES) // read_row,
+        batch_rows=min(MOST_BATCH_ROWS, (batches - PAGE_BYTES) // (batches_held(1, 1) * read_row)),
+        readers=readers, ahead=ahead,
         block_rows=min(most_swept(job.threads), max(SWEPT_ROWS[0], sizes["blocks"] // swept)),
         code_bytes=tuple(codes),
         writers=writers,

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 
 import pyarrow as pa
 
@@ -13,6 +14,7 @@ from minestream.errors import InputError
 from minestream.inputs.decode import Place
 from minestream.inputs.listing import MIXED
 from minestream.inputs.opened import Input
+from minestream.system.threads import ahead
 from minestream.system.values import many
 
 SHOWN_PAIRS = 8
@@ -94,8 +96,8 @@ def paired(inputs: list[Input], npys: list[Input]) -> list[str]:
 class Lane:
     """The rows of several inputs in one sequence, read in pieces."""
 
-    def __init__(self, inputs: list[Input], names: list[str], batch_rows: int) -> None:
-        self._batches = _placed(inputs, names, batch_rows)
+    def __init__(self, inputs: list[Input], names: list[str], batch_rows: int, threads: int = 1, most: int = 1) -> None:
+        self._batches = _placed(inputs, names, batch_rows, threads, most)
         self._current: tuple[Place, pa.RecordBatch] | None = None
 
     def ready(self) -> int:
@@ -117,14 +119,28 @@ class Lane:
         return sum(self.take(count)[1].num_rows for count in iter(self.ready, 0))
 
 
-def _placed(inputs: list[Input], names: list[str], batch_rows: int) -> Iterator[tuple[Place, pa.RecordBatch]]:
-    start_row = 0
-    for each in inputs:
-        row = 0
-        start_row = start_row if each.start_row is None else each.start_row
-        for batch in each.read(names, batch_rows):
-            yield Place(each.name, each.row + row, start_row + row, cell=each.cell), batch
-            row += batch.num_rows
-        if each.rows is not None and row != each.rows:
-            raise InputError(f"{each.name}: {row} rows read, {each.rows} expected", "it has changed meanwhile")
-        start_row += row
+def _placed(
+    inputs: list[Input], names: list[str], batch_rows: int, threads: int, most: int
+) -> Iterator[tuple[Place, pa.RecordBatch]]:
+    runs = (_read(run, names, batch_rows) for each in inputs for run in each.runs())
+    batches: Iterator[tuple[Input, pa.RecordBatch]] = chain.from_iterable(runs)
+    # What yields the rows of a stream may be bound to a thread, and a batch of what cannot be cut may be of any size.
+    if all(each.cut for each in inputs):
+        batches = ahead(runs, threads, most) if threads > 1 else ahead([batches])
+    last: Input | None = None
+    row = start_row = 0
+    for each, batch in batches:
+        if each is not last:
+            start_row = start_row + row if each.start_row is None else each.start_row
+            last, row = each, 0
+        yield Place(each.name, each.row + row, start_row + row, cell=each.cell), batch
+        row += batch.num_rows
+
+
+def _read(each: Input, names: list[str], batch_rows: int) -> Iterator[tuple[Input, pa.RecordBatch]]:
+    row = 0
+    for batch in each.read(names, batch_rows):
+        yield each, batch
+        row += batch.num_rows
+    if each.rows is not None and row != each.rows:
+        raise InputError(f"{each.name}: {row} rows read, {each.rows} expected", "it has changed meanwhile")

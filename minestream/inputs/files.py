@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from minestream.config.parse import PIPE
 from minestream.config.resources import Resources
@@ -21,16 +20,14 @@ from minestream.inputs.columns import LABELS, VECTORS
 from minestream.inputs.decode import Place, one_length, refuse_masked
 from minestream.inputs.listing import LANCE, AnyFile, _resolve, listed
 from minestream.inputs.numpy_files import NPY, open_npy, open_npz, vectors_array, vectors_type
-from minestream.inputs.opened import Input, Reader, opened, stamp_of
+from minestream.inputs.opened import Input, opened, stamp_of
+from minestream.inputs.parquet_files import open_parquet
 from minestream.inputs.text_files import PACKED, open_csv, open_json_lines
-from minestream.system.paths import readable
 from minestream.system.pipes import read_pipe
 from minestream.system.stores import READ_ERRORS, how_to_bring, unreadable
-from minestream.system.threads import ahead
 from minestream.system.values import many
 
 MEMORY, STREAM, DATASET = "<memory>", "<stream>", "<dataset>"
-_BUFFER_BYTES, _REMOTE_BUFFER_BYTES = 1 << 20, 8 << 20  # from a store each buffer is one request
 _STREAMED_ROWS = 8_192
 _ARROW_METHODS = ("__arrow_c_stream__", "scanner", "to_reader", "select_columns", "collect_batches")
 _AS_TABLE = {
@@ -48,25 +45,6 @@ _STACKED, _OF_HUGGING_FACE = "numpy.stack(table['embedding'].to_numpy())", "tabl
 Opener = Callable[[AnyFile, str], Input]  # of a path and what messages call it
 
 
-def parquet_reader(path: AnyFile, groups: list[int] | None = None) -> Reader:
-    """A reader of a Parquet file, or of some of its row groups."""
-    buffer_bytes = _BUFFER_BYTES if isinstance(path, str) else _REMOTE_BUFFER_BYTES
-
-    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-        # A dataset scan of one large row group took 600 MB more.
-        with pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=buffer_bytes) as file:
-            yield from ahead(file.iter_batches(batch_rows, columns=names, row_groups=groups, use_threads=False))
-
-    return reader
-
-
-def _open_parquet(path: AnyFile, name: str) -> Input:
-    with pq.ParquetFile(readable(path), pre_buffer=False) as file:
-        schema, rows, extra = file.schema_arrow, file.metadata.num_rows, file.metadata.metadata
-    schema = schema.with_metadata({**(schema.metadata or {}), **(extra or {})})
-    return Input(name, schema, rows, parquet_reader(path), file=path)
-
-
 def _open_ipc(path: AnyFile, name: str, streamed: bool = False) -> Input:
     opener = pa.ipc.open_stream if streamed else pa.ipc.open_file
 
@@ -81,14 +59,14 @@ def _open_ipc(path: AnyFile, name: str, streamed: bool = False) -> Input:
     return Input(name, schema, rows, reader)
 
 
-_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": _open_parquet, b"ARROW1": _open_ipc, NPY: open_npy}
+_BY_MAGIC: dict[bytes, Opener] = {b"PAR1": open_parquet, b"ARROW1": _open_ipc, NPY: open_npy}
 _TEXTS: dict[str, Opener] = {
     ".csv": open_csv,
     **dict.fromkeys((".tsv", ".tab"), partial(open_csv, delimiter="\t")),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), open_json_lines),
 }
 _BY_SUFFIX: dict[str, Opener] = {
-    **dict.fromkeys((".parquet", ".pq"), _open_parquet),
+    **dict.fromkeys((".parquet", ".pq"), open_parquet),
     **dict.fromkeys((".arrow", ".arrows", ".feather", ".ipc"), partial(_open_ipc, streamed=True)),
     ".npy": open_npy,
     ".npz": open_npz,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from zipfile import ZipFile
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 from minestream.errors import InputError
 from minestream.inputs.columns import ELEMENTS, LABELS, VECTORS
 from minestream.inputs.listing import AnyFile
-from minestream.inputs.opened import Input, opened
+from minestream.inputs.opened import RUN_ROWS, Input, opened
 
 NPY = b"\x93NUMPY"
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -43,13 +44,23 @@ def open_npy(path: AnyFile, name: str) -> Input:
         stored = _stored(handle, handle.size(), name)
     column = VECTORS if len(stored.shape) == 2 else LABELS
 
-    def reader(names: list[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    width = math.prod(stored.shape[1:]) * stored.dtype.itemsize
+
+    def reader(
+        names: list[str], batch_rows: int, first: int = 0, end: int = stored.shape[0]
+    ) -> Iterator[pa.RecordBatch]:
         with opened(path) as handle:
-            handle.seek(stored.begin)
-            for rows in _blocks(handle, stored, batch_rows):
+            handle.seek(stored.begin + first * width)
+            for rows in _blocks(handle, stored, batch_rows, first, end):
                 yield pa.record_batch([rows], [column])
 
-    return Input(name, pa.schema([(column, stored.kind)]), stored.shape[0], reader)
+    def cut(whole: Input) -> Iterator[Input]:
+        for first in range(0, max(1, stored.shape[0]), RUN_ROWS):
+            end = min(stored.shape[0], first + RUN_ROWS)
+            yield whole.part(first, end - first, partial(reader, first=first, end=end))
+
+    schema = pa.schema([(column, stored.kind)])
+    return Input(name, schema, stored.shape[0], reader, cut=cut, widths={column: width})
 
 
 def open_npz(path: AnyFile, name: str) -> Input:
@@ -108,12 +119,14 @@ def _stored(handle: Any, size: int, name: str) -> _Stored:
     return _Stored(shape, dtype, kind, begin)
 
 
-def _blocks(handle: Any, stored: _Stored, batch_rows: int) -> Iterator[pa.Array]:
-    """The rows of an array, block by block, from a handle that stands where they begin."""
-    rows = stored.shape[0]
+def _blocks(
+    handle: Any, stored: _Stored, batch_rows: int, first: int = 0, end: int | None = None
+) -> Iterator[pa.Array]:
+    """Rows first ... end - 1 of an array, block by block, from a handle that stands where they begin."""
+    end = stored.shape[0] if end is None else end
     arrow: Callable[[Any], pa.Array] = vectors_array if len(stored.shape) == 2 else _values_array
-    for start in range(0, rows, batch_rows):
-        block = np.empty((min(batch_rows, rows - start), *stored.shape[1:]), stored.dtype)
+    for start in range(first, end, batch_rows):
+        block = np.empty((min(batch_rows, end - start), *stored.shape[1:]), stored.dtype)
         content = handle.read(block.nbytes)
         if len(content) < block.nbytes:
             raise OSError(f"it ends within rows {start} to {start + len(block) - 1}")

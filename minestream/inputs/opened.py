@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.types as pat
@@ -15,8 +16,10 @@ from minestream.inputs.listing import AnyFile
 from minestream.system.stores import READ_ERRORS, unreadable
 
 _COUNTED_ROWS = 50_000
+RUN_ROWS = 8_192  # that are worth opening a file for
 Reader = Callable[[list[str], int], Iterable[pa.RecordBatch]]
 Converter = Callable[[pa.Array, Place], pa.Array]
+Cut = Callable[["Input"], Iterable["Input"]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Input:
     converted: Mapping[str, Converter] = field(default_factory=dict)  # columns that are read as another type
     cell: Callable[[str, int], str] | None = None  # what no number a row of a column of vectors holds, in words; or ""
     looker: Reader | None = None  # of a stream: reads ahead, so that `reader` yields the same rows again
+    cut: Cut | None = None  # into parts that can be read at the same time
+    widths: Mapping[str, int] = field(default_factory=dict)  # bytes of a row of each column, where the file says so
 
     def __post_init__(self) -> None:
         # Damaged metadata, such as names that are not UTF-8, raises here, where whoever opens the file catches it.
@@ -53,7 +58,7 @@ class Input:
         look : whether the rows are only looked at, so that a stream keeps them for the next read
         """
         row = self.row
-        try:
+        with self._errors():
             stored = [name for name in names if name not in self.constants]
             # Some column is needed to count the rows.
             for batch in ((look and self.looker) or self.reader)(stored or self.schema.names[:1], batch_rows):
@@ -71,6 +76,22 @@ class Input:
                     yield wanted.slice(start, batch_rows)
             if self.stamp and self.stamp != stamp_of(self.path):  # rows may be of the old file and of the new one
                 raise InputError(f"{self.name}: changed while it was read", "mine again when nothing writes to it")
+
+    def runs(self) -> Iterator[Input]:
+        """Its parts, in order, as far as they can be read at the same time; at least one."""
+        with self._errors():
+            yield from self.cut(self) if self.cut else [self]
+
+    def part(self, before: int, rows: int, reader: Reader, cut: Cut | None = None) -> Input:
+        """Some rows of it, those after the first `before`."""
+        start_row = None if self.start_row is None else self.start_row + before
+        return replace(self, reader=reader, cut=cut, rows=rows, row=self.row + before, start_row=start_row)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Errors of reading as errors of ours."""
+        try:
+            yield
         except MinestreamError:
             raise
         except READ_ERRORS as error:

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from minestream.inputs.files import parquet_reader
 from minestream.inputs.opened import Input, opened
+from minestream.inputs.parquet_files import of_groups
 from minestream.inputs.where import UNKNOWN, Where
 
 _INT64 = re.compile("0|-?[1-9][0-9]{0,18}")
@@ -100,14 +100,9 @@ def _runs(each: Input, where: Where, start_row: int) -> Iterator[Input]:
     if len(kept) == len(sizes):
         yield whole
         return
-    starts = [sum(sizes[:group]) for group in range(len(sizes))]
     ordered = np.array(kept, np.int64)
     for run in np.split(ordered, np.flatnonzero(np.diff(ordered) > 1) + 1) if kept else ():
-        groups = run.tolist()
-        yield replace(
-            each, reader=parquet_reader(each.file, groups), rows=sum(sizes[group] for group in groups),
-            row=starts[groups[0]], start_row=start_row + starts[groups[0]],
-        )  # fmt: skip
+        yield of_groups(whole, run.tolist(), sizes)
 
 
 def _known(constants: Mapping[str, pa.Scalar]) -> pc.Expression:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,40 +32,17 @@ from minestream.inputs.files import open_inputs, open_vectors, table_of
 from minestream.inputs.opened import Input
 from minestream.inputs.partitions import partitioned, pruned
 from minestream.inputs.read_options import ReadOptions, find_columns
+from minestream.inputs.row_batch import Checked, Named, RowBatch, Sums, add_to
 from minestream.inputs.stored import declared_as
 from minestream.system.checksums import Checksum
 from minestream.system.stores import output_as_input, unreadable
+from minestream.system.threads import mapped
 from minestream.system.values import many
 
 WRITTEN_BY = b"minestream.version"
 NO_ROWS = np.zeros(0, np.int64)
 PEEKED_ROWS = 1024
-Sums = dict[str, dict[str, Checksum]]  # the running checksums of each file, by name of the column or its role
-
-
-@dataclass(frozen=True)
-class RowBatch:
-    """Consecutive rows of the source, m of them."""
-
-    rows: np.ndarray  # (m,) int64, ascending: positions in the unfiltered source
-    vectors: np.ndarray  # (m, d), as stored, C-contiguous, possibly read-only; zeros in bad rows
-    labels: pa.Array | None  # ints, strings, bools, or lists of them
-    ids: pa.Array | None  # int64 or string, never null
-    groups: pa.Array | None  # ints, strings or bools
-    carry: pa.RecordBatch | None  # the carried columns
-    bad: np.ndarray  # (m,) bool; all False unless bad rows are dropped
-    versions: pa.Array | None = None  # numbers, times or strings
-    kinds: Mapping[str, np.ndarray] = field(default_factory=dict)  # positions of the bad rows in the batch, by kind
-    parents: tuple[pa.Array, ...] = ()  # of hierarchical labels: the coarser levels, as labels
-
-
-class Named(NamedTuple):
-    """Some rows with their ids, and their versions if there is such a column."""
-
-    rows: np.ndarray  # (m,) int64
-    ids: pa.Array
-    versions: pa.Array | None
-
+Piece = tuple[Place, pa.RecordBatch]
 
 _BAD_ROW_HINTS = {
     "not finite": "float16 overflows above 65504: store float32",
@@ -157,6 +135,15 @@ class Source:
         return names_of(self._inputs)
 
     @property
+    def row_bytes(self) -> int:
+        """What is read of a row, where the files say so."""
+        names = [*self.schema.names, *([] if self.options.bare else [self.columns.embedding])]
+        sides = (
+            [sum(each.widths.get(name, 0) for name in names) for each in side] for side in (self._inputs, self._npys)
+        )
+        return sum(max(side, default=0) for side in sides)
+
+    @property
     def condition(self) -> str:
         """The option that says which rows are read; "" when all are."""
         return "" if self.where is None else self.where.option
@@ -182,10 +169,12 @@ class Source:
                 f"vectors and {what}s are aligned by position over all files: their numbers must be equal",
             )
 
-    def batches(self, most_rows: int | None = None) -> Iterator[RowBatch]:
+    def batches(self, most_rows: int | None = None, threads: int = 1, ahead: int = 1) -> Iterator[RowBatch]:
         """All rows in order; each pass starts counts and checksums from zero.
 
         most_rows : of a batch, where fewer than the options' `batch_rows`
+        threads : that read, and that decode and check what is read; 1: only the next batch is read while one is used
+        ahead : batches that a thread reads of its part of the input before it waits
 
         Raises
         ------
@@ -201,16 +190,16 @@ class Source:
         names = self.schema.names + ([] if self._npys or self.options.bare else [self.columns.embedding])
         names += [] if self.where is None else [name for name in self.where.columns if name not in names]
         size = min(self.options.batch_rows, most_rows or self.options.batch_rows)
-        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], size)]
-        lanes += [Lane(beside, [VECTORS], size)] if beside else []
+        lanes = [Lane(self._read, names or self._inputs[0].schema.names[:1], size, threads, ahead)]
+        lanes += [Lane(beside, [VECTORS], size, threads, ahead)] if beside else []
+        pieces = iter(partial(_next_pieces, lanes), [])
         rows = kept = 0
-        while count := min(lane.ready() for lane in lanes):
-            whole = [lane.take(count) for lane in lanes]
-            self._file_rows |= {place.file: place.row + count for place, _ in whole}
-            pieces = self._meeting(whole)
-            if pieces[0][1].num_rows:
-                yield self._decoded(*pieces[0], *pieces[-1])
-            rows, kept = rows + count, kept + pieces[0][1].num_rows
+        for checked in mapped(self._checked, pieces, threads) if threads > 1 else map(self._checked, pieces):
+            self._count(checked)
+            rows += checked.rows
+            if checked.batch is not None:
+                kept += len(checked.batch.rows)
+                yield checked.batch
         if beside:
             self._check_aligned(rows + lanes[0].skip())
         if kept == 0 and not self.options.may_be_empty:
@@ -218,7 +207,27 @@ class Source:
         self.left_out = (rows if self.rows is None else self.rows) - kept
         self._complete = True
 
-    def _meeting(self, pieces: list[tuple[Place, pa.RecordBatch]]) -> list[tuple[Place, pa.RecordBatch]]:
+    def _checked(self, pieces: list[Piece]) -> Checked:
+        """Aligned pieces decoded and checked; changes nothing, so that several threads may do it."""
+        count = pieces[0][1].num_rows
+        found = Checked(count, {place.file: place.row + count for place, _ in pieces})
+        pieces = self._meeting(pieces, found)
+        if pieces[0][1].num_rows:
+            found.batch = self._decoded(*pieces[0], *pieces[-1], found)
+        return found
+
+    def _count(self, checked: Checked) -> None:
+        """Add what was found in the next pieces to counts and checksums."""
+        self._file_rows |= checked.ends
+        for every, found in ((self._checksums, checked.sums), (self._others, checked.others)):
+            for file, of_file in found.items():
+                for name, crc in of_file.items():
+                    every.setdefault(file, {}).setdefault(name, Checksum()).join(crc)
+        self.outside += checked.outside
+        for kind, rows in checked.batch.kinds.items() if checked.batch else ():
+            self.bad_rows[kind] = self.bad_rows.get(kind, 0) + len(rows)
+
+    def _meeting(self, pieces: list[Piece], found: Checked) -> list[Piece]:
         """The rows of aligned pieces that meet the condition, which reads the columns of the first piece."""
         if self.where is None:
             return pieces
@@ -228,16 +237,16 @@ class Source:
         kept, among = np.flatnonzero(mask), pa.array(mask)
         if self._every_id:
             place, batch = pieces[0]
-            self._name(replace(place, kept=np.flatnonzero(~mask)), filtered(batch, pc.invert(among)))
+            self._name(replace(place, kept=np.flatnonzero(~mask)), filtered(batch, pc.invert(among)), found)
         return [(replace(place, kept=kept), filtered(batch, among)) for place, batch in pieces]
 
-    def _name(self, place: Place, batch: pa.RecordBatch) -> None:
+    def _name(self, place: Place, batch: pa.RecordBatch, found: Checked) -> None:
         """Remember the ids of rows that do not meet the condition."""
         id, version = str(self.columns.id), self.columns.version
         ids = decode_ids(batch.column(id), id, place)
         versions = None if version is None else decode_plain(batch.column(version))
-        _add(self._others, place, {"ids left out": ids, "versions left out": versions})
-        self.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
+        add_to(found.others, place, {"ids left out": ids, "versions left out": versions})
+        found.outside.append(Named(place.source_rows(batch.num_rows), ids, versions))
 
     def _begin(self) -> None:
         self._begun, self._complete = True, False
@@ -250,8 +259,10 @@ class Source:
         self._checksums = {name: {kind: Checksum() for kind in of_file} for name, of_file in kinds.items()}
         self._others = {}
 
-    def _decoded(self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch) -> RowBatch:
-        """Decode and check a piece of rows, whose vectors come from `origin`, and add it to the checksums."""
+    def _decoded(
+        self, place: Place, batch: pa.RecordBatch, origin: Place, vector_batch: pa.RecordBatch, found: Checked
+    ) -> RowBatch:
+        """Decode and check a piece of rows, whose vectors come from `origin`, with its checksums."""
         columns, missing = self.columns, dict[str, np.ndarray]()
         vectors = np.empty((batch.num_rows, 0), self.dtype)
         if not self.options.bare:
@@ -266,12 +277,12 @@ class Source:
             carried = {name: self._plain(batch, name) for name in columns.carry}
         except pa.ArrowException as error:
             raise unreadable(place.file, error) from error
-        _add(self._checksums, origin, {"vectors": None if self.options.bare else vectors})
-        _add(self._checksums, place, {"labels": labels, "ids": ids})
+        add_to(found.sums, origin, {"vectors": None if self.options.bare else vectors})
+        add_to(found.sums, place, {"labels": labels, "ids": ids})
         others = {"groups": groups, "versions": versions} | {f"column {name}": each for name, each in carried.items()}
         others |= {f"level {name}": each for name, each in parents.items()}
         others["rows"] = None if self.where is None else pa.array(place.source_rows(len(vectors)))
-        _add(self._others, place, others)
+        add_to(found.others, place, others)
         kinds = missing
         if not self.options.bare:
             vectors, kinds = self._without_bad(vectors, origin, missing)
@@ -318,7 +329,6 @@ class Source:
                 why = "" if kind == "not finite" and self.dtype != np.float16 else f"{_BAD_ROW_HINTS[kind]}; "
                 hint = f"{why}leave such rows out with --on-bad-rows drop"
                 raise place.refusal(self.columns.embedding, kind, rows, hint)
-            self.bad_rows[kind] = self.bad_rows.get(kind, 0) + len(rows)
             vectors[rows] = 0
         return vectors, found
 
@@ -396,12 +406,10 @@ class Source:
         }
 
 
-def _add(sums: Sums, place: Place, columns: Mapping[str, Any]) -> None:
-    """Add columns to the checksums of the file that holds them; a column that is None is left out."""
-    of_file = sums.setdefault(place.file, {})
-    for name, column in columns.items():
-        if column is not None:
-            of_file.setdefault(name, Checksum()).add(column)
+def _next_pieces(lanes: list[Lane]) -> list[Piece]:
+    """As many rows as all lanes have now, of each lane; none at the end."""
+    count = min(lane.ready() for lane in lanes)
+    return [lane.take(count) for lane in lanes] if count else []
 
 
 def open_source(inputs: Any, options: ReadOptions | None = None, **other: Any) -> Source:

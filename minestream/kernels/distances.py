@@ -71,23 +71,35 @@ def squares(vectors: np.ndarray, out_square: np.ndarray) -> None:
         out_square[i] = total
 
 
+@kernel(inline=True)
+def _hashed(h: np.uint64, value: float) -> np.uint64:
+    h = (h ^ bits_of(value + 0.0)) * GOLDEN
+    return h ^ h >> np.uint64(32)
+
+
 @kernel
 def row_hashes(vectors: np.ndarray, by_direction: bool, out_hash: np.ndarray) -> None:
     """A hash of every row by its values (-0.0 as 0.0): vectors (m, d), out_hash uint64[m].
 
     by_direction : whether values are divided by the row's largest, which makes exact multiples equal
     """
+    d = vectors.shape[1]
     for i in range(vectors.shape[0]):
         largest = 0.0
         if by_direction:
-            for j in range(vectors.shape[1]):
+            for j in range(d):
                 largest = max(largest, abs(np.float64(vectors[i, j])))
         if largest == 0.0:
             largest = 1.0
-        h = np.uint64(0)
-        for j in range(vectors.shape[1]):
-            h = mix(h + GOLDEN + bits_of(np.float64(vectors[i, j]) / largest + 0.0))
-        out_hash[i] = h
+        p = q = r = s = np.uint64(0)  # four, since each waits for its last product
+        for j in range(0, d - 3, 4):
+            p = _hashed(p, np.float64(vectors[i, j]) / largest)
+            q = _hashed(q, np.float64(vectors[i, j + 1]) / largest)
+            r = _hashed(r, np.float64(vectors[i, j + 2]) / largest)
+            s = _hashed(s, np.float64(vectors[i, j + 3]) / largest)
+        for j in range(d // 4 * 4, d):
+            p = _hashed(p, np.float64(vectors[i, j]) / largest)
+        out_hash[i] = mix(mix(mix(mix(p) + q) + r) + s)
 
 
 @kernel

@@ -160,5 +160,5 @@ def job_of(sources: Sources, config: MineConfig, resources: Resources) -> Job:
         given_bytes=sum(each) if config.normalize else joined,
         code_bytes=tuple(map(sum, zip_longest(*codes, fillvalue=0))),
         carried=sum(bool(source.columns.carry) for source in sources), answer_bytes=answers, part_bytes=part,
-        approximate=config.approximate is not None,
+        approximate=config.approximate is not None, read_bytes=max(source.row_bytes for source in sources),
     )  # fmt: skip

@@ -325,7 +325,7 @@ class Sweeping:
         ]
         codes, slot = self.codes, self.order.slot
         held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
-        return held if codes.store.in_memory else ahead(held)
+        return held if codes.store.in_memory else ahead([held])
 
     def _spans_from(self, stride: Span) -> list[Span]:
         """The spans with lanes from the first of a stride on that can form pairs with its rows, and do so here."""

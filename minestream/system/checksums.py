@@ -41,8 +41,10 @@ class Checksum:
 
     def join(self, other: Checksum) -> None:
         """Add the rows that another checksum was made of."""
-        self.running = [_joined(*each) for each in zip(self.running, other.running, other._sizes, strict=True)]
-        self._sizes = [sum(each) for each in zip(self._sizes, other._sizes, strict=True)]
+        nothing = [0] * len(other.running)
+        both = zip(self.running or nothing, other.running, other._sizes, strict=True)
+        self.running = [_joined(*each) for each in both]
+        self._sizes = [sum(each) for each in zip(self._sizes or nothing, other._sizes, strict=True)]
 
     def value(self) -> int:
         """The checksum so far, in [0, 2^32)."""

@@ -7,8 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import closing
-from itertools import repeat, takewhile
+from itertools import islice
 from threading import Barrier
 from typing import Any, TypeVar
 
@@ -20,6 +19,7 @@ from minestream.system import interrupts
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+Some = tuple[deque[Item], Exception | None]  # items of a run, and the error that ends it
 APART_BYTES = 256
 
 
@@ -58,38 +58,71 @@ class Workers:
             self._pool.shutdown()
 
 
-def mapped(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Generator[Made]:
-    """What a function makes of each item, in order; so many threads make the next ones while the caller uses one.
+def ahead(runs: Iterable[Iterable[Item]], threads: int = 1, most: int = 1) -> Generator[Item]:
+    """The items of runs, one run after another; threads make the next ones while the caller uses the last.
 
-    An error of the function, or of the items, is raised once no thread runs; so is Ctrl-C. Who may leave the loop
-    early closes the generator. With 0 threads the caller makes each when it asks for it.
+    An error is raised where it occurs, after the items before it, and once no thread runs; Ctrl-C is raised then too.
+    Who may leave the loop early closes the generator.
+
+    threads : how many runs are made items of at the same time, each by one thread
+    most : items of a run that are made before its turn comes; 2 or more where runs are short, since one with fewer has
+        come to its end
     """
-    if not threads:
-        yield from map(function, items)
-        return
     pool, started = ThreadPoolExecutor(threads, "minestream-beside"), Barrier(threads + 1)
-    coming: deque[Future[Made]] = deque()
+    sources = map(iter, _failing_last(runs))
+
+    def begun(run: Iterator[Item], count: int = most) -> tuple[Iterator[Item], int, Future[Some[Item]]]:
+        return run, count, pool.submit(_some, run, count)
+
     try:
         # Start the threads now: an interrupt while a pool starts one would leave a thread that nobody waits for.
         for _ in range(threads):
             pool.submit(started.wait)
         started.wait()
-        for item in items:
-            coming.append(pool.submit(function, item))
-            if len(coming) > threads:
-                yield coming.popleft().result()
+        coming = deque(map(begun, islice(sources, threads)))
         while coming:
-            yield coming.popleft().result()
+            run, count, future = coming.popleft()
+            made, error = future.result()
+            if error is None and len(made) == count:
+                coming.appendleft(begun(run, min(most, 2)))
+            else:
+                coming.extend(map(begun, islice(sources, 1)))
+            del future
+            while made:
+                yield made.popleft()
+            if error is not None:
+                raise error
     finally:
         started.abort()
-        pool.shutdown()
+        pool.shutdown(cancel_futures=True)
 
 
-def ahead(items: Iterable[Item]) -> Iterator[Item]:
-    """The same items; a thread makes the next one while the caller uses the last."""
-    source, end = iter(items), object()
-    with closing(mapped(lambda _: next(source, end), repeat(None), 1)) as made:
-        yield from takewhile(lambda item: item is not end, made)
+def _some(run: Iterator[Item], most: int) -> Some[Item]:
+    """The next items of a run, and the error that ends it."""
+    made: deque[Item] = deque()
+    try:
+        made.extend(islice(run, most))
+    except Exception as error:
+        return made, error
+    return made, None
+
+
+def _failing_last(runs: Iterable[Iterable[Item]]) -> Iterator[Iterable[Item]]:
+    """The same runs; an error in place of a run becomes one that raises it."""
+    try:
+        yield from runs
+    except Exception as error:
+        yield _failing(error)
+
+
+def _failing(error: Exception) -> Iterator[Any]:
+    yield from ()
+    raise error
+
+
+def mapped(function: Callable[[Item], Made], items: Iterable[Item], threads: int) -> Generator[Made]:
+    """What a function makes of each item, in order, as ahead() does; with 0 threads when the caller asks for it."""
+    yield from ahead((map(function, [item]) for item in items), threads, most=2) if threads else map(function, items)
 
 
 def run_each(function: Callable[[Item], None], items: Iterable[Item], threads: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from most_held import alone, peaks
 from support import set_sizes
 
 import minestream
+from minestream.config import memory_plan
 from minestream.config.memory_plan import (
     FINISHING,
     GROUP_BYTES,
@@ -27,11 +29,12 @@ from minestream.config.memory_plan import (
     TABLE,
     TERMS_BYTES,
     encoders,
-    memory_plan,
 )
 from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import split_options
 from minestream.config.resources import Tables
+from minestream.inputs import parquet_files
+from minestream.inputs.dataset.table_reader import TableReader
 from minestream.kernels.types import IGNORE, NEAREST, NEGATIVE, Rule
 from minestream.mining.driver import Driver, job_of
 from minestream.mining.pipeline import mine_shards, write_parts
@@ -225,6 +228,24 @@ def test_batches(tmp_path: Path) -> None:
     assert held(plan, READING) - plan["batches"] / 2 < of[READING] <= held(plan, READING)
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("group", [1_024, 10_000])
+def test_batches_of_several_threads(
+    threads: int, group: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Of small row groups and of large ones, where what uses the rows is slower than what reads them."""
+    for module, name, size in ((memory_plan, "MOST_BATCH_ROWS", 1_024), (parquet_files, "RUN_ROWS", 1_024),
+                               (memory_plan, "PAGE_BYTES", 4 << 20), (memory_plan, "MOST_AHEAD", 5)):  # fmt: skip
+        monkeypatch.setattr(module, name, size)
+    add = TableReader.add
+    monkeypatch.setattr(TableReader, "add", lambda *given: (time.sleep(0.02), add(*given)))
+    pq.write_table(table(40_000, 256), tmp_path / "in.parquet", row_group_size=group, use_dictionary=False)
+    options = {"memory": "512MiB", "anchors": "50", "band": "any", "screen": "f32", "threads": threads}
+    of, plan = measured(tmp_path, 40_000, 256, given=tmp_path / "in.parquet", **options)
+    assert plan["batches"] == memory_plan.reading_bytes(threads, 5, 1_024 * (4 * 256 + 64))
+    assert plan["vectors"] + plan["batches"] / 4 < of[READING] <= plan["vectors"] + plan["rows"] + plan["batches"]
+
+
 BLOCKS = {  # the dimension, pairs of an anchor, whether vectors are in memory, whether codes are
     "rows": (4, 8, True, True),
     "codes": (256, 1, True, True),
@@ -286,7 +307,7 @@ def test_carried(tables: int, share: float, tmp_path: Path) -> None:
         config, resources, others = split_options(options | ({"corpus": given} if tables == 2 else {}))
         with Driver(config, resources) as driver:
             sources = driver.open(given, others)
-            plan = memory_plan(64 << 20, job_of(sources, config, resources))
+            plan = memory_plan.memory_plan(64 << 20, job_of(sources, config, resources))
             loaded, _ = driver.dataset(sources)
             batches = [batch for each in loaded.each_table() if each.carried for batch in each.carried._batches]
             return plan.bytes["carried"], sum(batch.nbytes for batch in batches)

@@ -19,11 +19,11 @@ from minestream.config.memory_plan import (
     LEAST_BATCH_ROWS,
     LEAST_SURVIVOR_BYTES,
     PAGE_BYTES,
-    READ_TIMES,
     READING,
     SEARCHING,
     SWEPT_ROWS,
     Job,
+    batches_held,
     memory_plan,
 )
 from minestream.errors import CapacityError
@@ -61,7 +61,7 @@ def test_no_phase_takes_more_than_there_is(memory: int, job: Job) -> None:
         assert max(map(plan.held, ALWAYS)) <= memory
     memory_plan(plan.enough(), job).check()
     least = plan.bytes["rows"] + job.answer_bytes + job.part_bytes + job.threads * LEAST_SURVIVOR_BYTES
-    smallest = PAGE_BYTES + LEAST_BATCH_ROWS * READ_TIMES * (job.vector_bytes + 64)
+    smallest = PAGE_BYTES + LEAST_BATCH_ROWS * batches_held(1, 1) * (job.vector_bytes + 64)
     least += max(SWEPT_ROWS[0] * job.block_row_bytes(False, False), smallest)
     if job.in_memory is not True and memory >= 2 * least:
         plan.check()  # nothing is refused that would go from scratch

@@ -16,7 +16,8 @@ import pytest
 from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError, TransientError, UsageError
 from minestream.inputs.read_options import ReadOptions
-from minestream.inputs.source import RowBatch, Source, arrays_source, open_source
+from minestream.inputs.row_batch import RowBatch
+from minestream.inputs.source import Source, arrays_source, open_source
 from minestream.inputs.where import parse_where
 from minestream.mining.arrays import mine_arrays
 

@@ -30,7 +30,6 @@ from worlds import WORLDS, World
 from minestream import reference
 from minestream.config.resolve import split_options
 from minestream.errors import InputError, MinestreamError, UsageError
-from minestream.inputs import files
 from minestream.inputs.source import open_source
 from minestream.inputs.where import MOST_JOINED, parse_where
 from minestream.insight.describe import describe
@@ -418,7 +417,7 @@ class Reads:
             reads.groups |= set(range(file.num_row_groups) if row_groups is None else row_groups)
             return original(file, *args, columns=columns, row_groups=row_groups, **more)
 
-        monkeypatch.setattr(files.pq.ParquetFile, "iter_batches", iter_batches)
+        monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
 
 
 def test_row_groups_are_left_out_by_their_statistics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,8 @@ from minestream.system.threads import Workers
 from minestream.system.values import many, verb
 
 if TYPE_CHECKING:
-    from minestream.inputs.source import RowBatch, Source
+    from minestream.inputs.row_batch import RowBatch
+    from minestream.inputs.source import Source
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class EmbeddingReader:
         dtype = np.result_type(*(source.dtype for source in sources))
         rows = None if any(source.rows is None for source in sources) else sum(source.rows or 0 for source in sources)
         self._store = Store.of_rows(sources[0].dimension, dtype, plan.vector_rows, scratch, rows)
-        self.beside, self._config, self._batch_rows = beside, config, plan.batch_rows
+        self.beside, self._config, self._plan = beside, config, plan
         self._tables = [self._read(source) for source in sources]
         self._store.seal()
         self.dropped = [Counter[str]() for _ in sources]
@@ -67,9 +68,9 @@ class EmbeddingReader:
         first, rows, count = self._store.rows, [NO_ROWS], 0
         bad: dict[str, NDArray[np.int64]] = {}
         ids: list[pa.Array] = []
-        for batch in source.batches(self._batch_rows):
+        for batch in source.batches(self._plan.batch_rows, self._plan.readers, self._plan.ahead):
             good = ~batch.bad
-            self._store.append(batch.vectors[good].astype(self._store.dtype, copy=False))
+            self._store.place(batch.vectors, None if good.all() else good)()
             rows.append(batch.rows[good])
             if self.beside.by_id and batch.ids is not None:
                 ids.append(batch.ids.filter(pa.array(good)))

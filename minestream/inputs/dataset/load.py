@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,14 @@ from minestream.inputs.dataset.table_reader import TableReader, ids_of_all, refu
 from minestream.inputs.dataset.vectors import Store, Unread
 from minestream.inputs.given import GUIDE
 from minestream.inputs.pairs import ListedPairs, all_among, csr, one_of, places_of
-from minestream.inputs.source import RowBatch
+from minestream.inputs.row_batch import RowBatch
 from minestream.inputs.tables import Sources
 from minestream.kernels.types import Rows
 from minestream.system import ragged
 from minestream.system.memory import release_memory
 from minestream.system.progress import Progress
 from minestream.system.stats import WAITED, ShardStats
-from minestream.system.threads import Workers
+from minestream.system.threads import Workers, run_each
 from minestream.system.values import many, verb
 
 NO_PART, UNKNOWN = -1, -2  # in place of the slot of a listed id
@@ -85,16 +85,21 @@ def load(
     levels = sources.columns.levels
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value, levels), Encoder()
     beside = [EmbeddingReader(each, config, plan, scratch) for each in sources.beside]
-    readers = []
-    for side, source in enumerate(sources):
-        reader = TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch)
-        batches = source.batches(plan.batch_rows)
-        for each in beside:
-            batches = each.marked(side, batches)
-        while (batch := waited(batches, stats)) is not None:
-            reader.add(batch)
-            progress.advance(len(batch.vectors))
-        readers.append(reader)
+    readers = [
+        TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch) for source in sources
+    ]
+
+    def copies() -> Iterator[Callable[[], None]]:
+        for side, reader in enumerate(readers):
+            reader.first = store.rows
+            batches = reader.source.batches(plan.batch_rows, plan.readers, plan.ahead)
+            for each in beside:
+                batches = each.marked(side, batches)
+            while (batch := waited(batches, stats)) is not None:
+                yield reader.add(batch)
+                progress.advance(len(batch.vectors))
+
+    run_each(lambda copy: copy(), copies(), plan.readers if plan.readers > 1 else 0)
     store.seal()
     release_memory()
     read = labels.finish()

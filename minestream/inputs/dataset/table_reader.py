@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,8 @@ from minestream.inputs.dataset.carried import CarriedColumns
 from minestream.inputs.dataset.dataset import Table
 from minestream.inputs.dataset.labels import NO_ROWS, Encoder, LabelReader
 from minestream.inputs.dataset.vectors import Store
-from minestream.inputs.source import Named, RowBatch, Source
+from minestream.inputs.row_batch import Named, RowBatch
+from minestream.inputs.source import Source
 
 
 class TableReader:
@@ -36,8 +37,8 @@ class TableReader:
         self.rows: list[NDArray[np.int64]] = [NO_ROWS]
         self.source_rows = self.unlabeled = 0
 
-    def add(self, batch: RowBatch) -> None:
-        """Add the next rows of the table."""
+    def add(self, batch: RowBatch) -> Callable[[], None]:
+        """Add the next rows of the table; what is returned copies their vectors."""
         count = len(batch.vectors)
         given = pa.nulls(count, self.labels.kind) if batch.labels is None else batch.labels
         labels, labeled = self.labels.labeled(given)
@@ -57,12 +58,9 @@ class TableReader:
             self.groups.add(batch.groups.filter(mask))
         if self.carried is not None and batch.carry is not None:
             self.carried.append(batch.carry.filter(mask))
-        vectors = batch.vectors[keep] if not keep.all() else batch.vectors
-        if vectors.dtype != self.store.dtype:
-            vectors = vectors.astype(self.store.dtype)
-        self.store.append(vectors)
         self.rows.append(rows[keep])
         self.source_rows += count
+        return self.store.place(batch.vectors, None if keep.all() else keep)
 
     def finish(self) -> None:
         """No more batches come."""

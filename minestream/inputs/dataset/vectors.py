@@ -6,7 +6,8 @@ import errno
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -78,23 +79,28 @@ class Store:
         return Store.of_rows(self.dimension, dtype, self._budget_rows, self._scratch, self.rows)
 
     def append(self, vectors: NDArray[Any]) -> None:
-        """Add rows (m, d).
+        """Add rows (m, d); raises as place()."""
+        self.place(vectors)()
+
+    def place(self, vectors: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Callable[[], None]:
+        """Make place for the next rows (m, d), or those in `mask`; what is returned copies them, in any thread.
 
         Raises
         ------
         CapacityError
             When the scratch folder has no space left.
         """
-        vectors = np.ascontiguousarray(vectors, dtype=self.dtype)
-        end = self.rows + len(vectors)
-        if self._descriptor is None and self._array is not None and end <= len(self._array):
-            self._array[self.rows : end] = vectors
-        elif self._descriptor is None and self._array is None and 2 * end <= self._budget_rows:
-            self._parts.append(vectors.copy())
-        else:
-            self._spill()
-            self._write(vectors)
-        self.rows = end
+        first = self.rows
+        self.rows += len(vectors) if mask is None else int(np.count_nonzero(mask))
+        if self._descriptor is None and self._array is not None and self.rows <= len(self._array):
+            return partial(_fill, self._array[first : self.rows], vectors, mask)
+        if self._descriptor is None and self._array is None and 2 * self.rows <= self._budget_rows:
+            self._parts.append(np.empty((self.rows - first, self.dimension), self.dtype))
+            _fill(self._parts[-1], vectors, mask)  # now, since more rows than expected move all of them to scratch
+            return partial(_fill, self._parts[-1][:0], vectors[:0], None)
+        if self._descriptor is None:
+            self._spill(first)
+        return partial(self._write, vectors, first, mask)
 
     def seal(self) -> None:
         """No more rows come."""
@@ -153,21 +159,19 @@ class Store:
             self._descriptor = None
         self._array = None
 
-    def _spill(self) -> None:
-        if self._descriptor is not None:
-            return
+    def _spill(self, rows: int) -> None:
         with scratch_errors(self._scratch), tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-") as file:
             self._descriptor = os.dup(file.fileno())
         self._release = weakref.finalize(self, os.close, self._descriptor)  # a run that fails early closes nothing
-        held = [self._array[: self.rows]] if self._array is not None else self._parts
+        held = [self._array[:rows]] if self._array is not None else self._parts
         self._array, self._parts = None, []
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
             self._write(part, int(at))
 
-    def _write(self, vectors: NDArray[Any], at: int | None = None) -> None:
+    def _write(self, vectors: NDArray[Any], at: int, mask: NDArray[np.bool_] | None = None) -> None:
         assert self._descriptor is not None
-        data = np.ascontiguousarray(vectors).reshape(-1).view(np.uint8).data
-        offset = (self.rows if at is None else at) * self.row_bytes
+        rows = np.ascontiguousarray(vectors if mask is None else vectors[mask], self.dtype)
+        data, offset = rows.reshape(-1).view(np.uint8).data, at * self.row_bytes
         with scratch_errors(self._scratch):
             while data:
                 done = os.pwrite(self._descriptor, data, offset)
@@ -183,15 +187,21 @@ class Store:
             data, offset = data[done:], offset + done
 
 
+def _fill(out: NDArray[Any], vectors: NDArray[Any], mask: NDArray[np.bool_] | None) -> None:
+    """Copy rows, or those in `mask`."""
+    out[:] = vectors if mask is None else vectors[mask]
+
+
 class Unread(Store):
     """The store of rows whose vectors are not read: it counts them, and holds none."""
 
     def __init__(self, dimension: int, dtype: np.dtype) -> None:
         super().__init__(dimension, dtype, 1 << 62, Path())
 
-    def append(self, vectors: NDArray[Any]) -> None:
+    def place(self, vectors: NDArray[Any], mask: NDArray[np.bool_] | None = None) -> Callable[[], None]:
         """Count rows."""
-        self.rows += len(vectors)
+        self.rows += len(vectors) if mask is None else int(np.count_nonzero(mask))
+        return partial(_fill, vectors[:0], vectors[:0], None)
 
     def seal(self) -> None:
         """No more rows come."""

@@ -26,7 +26,8 @@ from minestream.errors import CapacityError, InputError, UsageError
 from minestream.inputs.columns import Candidates, Columns
 from minestream.inputs.files import STREAM, refuse_splits, table_of
 from minestream.inputs.read_options import ReadOptions, find_columns
-from minestream.inputs.source import RowBatch, Source, open_source
+from minestream.inputs.row_batch import RowBatch
+from minestream.inputs.source import Source, open_source
 from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.mining.stream.latency import Latencies

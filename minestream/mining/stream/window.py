@@ -23,7 +23,8 @@ from minestream.inputs.dataset.draws import draw_keys
 from minestream.inputs.dataset.labels import NO_CODES, NO_ROWS, LabelReader, Labels
 from minestream.inputs.dataset.prepare import compared
 from minestream.inputs.dataset.vectors import Store
-from minestream.inputs.source import RowBatch, Source
+from minestream.inputs.row_batch import RowBatch
+from minestream.inputs.source import Source
 from minestream.kernels import distances, quantize, window
 from minestream.kernels.types import Rows
 from minestream.mining.stream.ring import ArrowRows, Coder, Ring, hashed, value_hashes, vector_hashes
