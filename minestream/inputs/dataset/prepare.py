@@ -69,14 +69,16 @@ def _coded(
     store: Store, slots: NDArray[np.int64], by_direction: bool, hashes: NDArray[np.uint64]
 ) -> NDArray[np.int32]:  # fmt: skip
     """For each of ascending slots the first slot with an equal row, found by hash and then compared."""
-    ordered = np.sort(hashes)
-    if (ordered[1:] != ordered[:-1]).all():  # most often: a sort alone takes a fraction of the time
-        return slots.astype(np.int32)
-    _, first, inverse, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    found, ordered = slots.astype(np.int32), np.sort(hashes)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not repeated.size:
+        return found
+    shared = np.flatnonzero(repeated[np.searchsorted(repeated[:-1], hashes)] == hashes)
+    slots, hashes = slots[shared], hashes[shared]
+    _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     place = first[inverse]  # the first with the hash
-    doubtful = np.flatnonzero(counts[inverse] > 1)
-    for at in range(0, doubtful.size, store.pass_rows):
-        some = doubtful[at : at + store.pass_rows]
+    for at in range(0, place.size, store.pass_rows):
+        some = np.arange(at, min(place.size, at + store.pass_rows))
         firsts, back = np.unique(place[some], return_inverse=True)
         ours, theirs = (compared(store.take(slots[each]), by_direction) for each in (some, firsts))
         differs = (ours != theirs[back]).any(axis=1)
@@ -85,7 +87,8 @@ def _coded(
             rows = compared(store.take(slots[members]), by_direction)
             _, first_of, set_of = np.unique(rows, axis=0, return_index=True, return_inverse=True)
             place[members] = members[first_of[set_of.reshape(-1)]]
-    return slots[place].astype(np.int32)
+    found[shared] = slots[place]
+    return found
 
 
 def prepared(store: Store, normalize: bool, workers: Workers) -> tuple[Store, NDArray[np.float64]]:
