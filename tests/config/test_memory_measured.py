@@ -238,7 +238,7 @@ def test_batches_of_several_threads(
                                (memory_plan, "PAGE_BYTES", 4 << 20), (memory_plan, "MOST_AHEAD", 5)):  # fmt: skip
         monkeypatch.setattr(module, name, size)
     add = TableReader.add
-    monkeypatch.setattr(TableReader, "add", lambda *given: (time.sleep(0.02), add(*given)))
+    monkeypatch.setattr(TableReader, "add", lambda *given: (time.sleep(0.02), add(*given))[1])
     pq.write_table(table(40_000, 256), tmp_path / "in.parquet", row_group_size=group, use_dictionary=False)
     options = {"memory": "512MiB", "anchors": "50", "band": "any", "screen": "f32", "threads": threads}
     of, plan = measured(tmp_path, 40_000, 256, given=tmp_path / "in.parquet", **options)

@@ -85,13 +85,10 @@ def load(
     levels = sources.columns.levels
     labels, groups = LabelReader(label_type or pa.int8(), config.unlabeled_value, levels), Encoder()
     beside = [EmbeddingReader(each, config, plan, scratch) for each in sources.beside]
-    readers = [
-        TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch) for source in sources
-    ]
+    readers = [TableReader(source, config, store, labels, groups, plan.carried_bytes, scratch) for source in sources]
 
     def copies() -> Iterator[Callable[[], None]]:
         for side, reader in enumerate(readers):
-            reader.first = store.rows
             batches = reader.source.batches(plan.batch_rows, plan.readers, plan.ahead)
             for each in beside:
                 batches = each.marked(side, batches)

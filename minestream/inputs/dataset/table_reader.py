@@ -28,7 +28,6 @@ class TableReader:
         carried_bytes: int, scratch: Path,
     ) -> None:  # fmt: skip
         self.source, self.config, self.store, self.labels, self.groups = source, config, store, labels, groups
-        self.first = store.rows
         self.carried = CarriedColumns(carried_bytes, scratch) if source.columns.carry else None
         self.ids: list[pa.Array] = [] if source.id_type is None else [pa.array([], source.id_type)]
         self.id_rows: list[NDArray[np.int64]] = [NO_ROWS]
