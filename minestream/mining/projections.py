@@ -12,7 +12,7 @@ from minestream.config.mine_config import MineConfig
 from minestream.config.resolve import resolved
 from minestream.config.rules import HERE
 from minestream.errors import UsageError
-from minestream.mining.approximate import CALIBRATED, LEAST_ANCHORS, MEASURED, MOST_SHARE
+from minestream.mining.approximate import CALIBRATED, MEASURED, most_share
 from minestream.mining.negatives import negative_rule
 from minestream.mining.shards import Mining
 from minestream.search.near import ROWS_OF_CELL, TURNS, cells_of_rows
@@ -37,9 +37,9 @@ def projections(mining: Mining, reading: float, exact: float, asked: float) -> l
         return []
     here, threads = len(os.sched_getaffinity(0)), mining.searcher.limits.threads
     ways = {"exact": exact}
-    target = mining.config.approximate or TARGET
-    if _may_be_approximate(mining, target):
-        known = mining.config.approximate is not None
+    target, known = mining.config.approximate or TARGET, mining.config.approximate is not None
+    most = most_share(mining.anchors.size)
+    if most > 0 and (known or (_allowed(mining, target) and known_share(mining.loaded.store.rows) <= most)):
         ways[f"approximate {target:g}"] = asked if known else approximate_seconds(mining, exact)
     own = min(here, threads)
     cores = dict.fromkeys((own, threads))
@@ -65,20 +65,24 @@ def approximate_seconds(mining: Mining, exact: float) -> float:
     products = search_work(loaded, mining.anchors, 0, negative_rule(mining.config), swept=True).products
     cells = cells_of_rows(rows)
     found = cells * (rows + TURNS * ROWS_OF_CELL * cells) + (CALIBRATED + MEASURED[0]) * rows
-    share = min(MOST_SHARE, KNOWN_SHARE * math.sqrt(KNOWN_ROWS / rows))
     work = mining.work(every)
-    left = work - products * (1 - min(1.0, MEETING * share)) + found * each
+    left = work - products * (1 - min(1.0, MEETING * known_share(rows))) + found * each
     return min(exact, exact * left / work + WRITTEN_SECONDS * int(mining.plan.facts["rows_at_most"]))
 
 
-def _may_be_approximate(mining: Mining, target: float) -> bool:
-    """Whether the options allow an approximate run, and it has anchors enough to be one."""
+def known_share(rows: int) -> float:
+    """The share of all pairs of so many rows that an approximate run looks at, for vectors like those of KNOWN_ROWS."""
+    return KNOWN_SHARE * math.sqrt(KNOWN_ROWS / rows)
+
+
+def _allowed(mining: Mining, target: float) -> bool:
+    """Whether the options allow an approximate run."""
     config: MineConfig = replace(mining.config, approximate=target)
     try:
         resolved(config)
     except UsageError:
         return False
-    return mining.anchors.size >= LEAST_ANCHORS
+    return True
 
 
 def _held(mining: Mining, approximate: bool, threads: int) -> dict[str, int]:

@@ -429,7 +429,10 @@ def test_a_dry_run_compares_ways_and_cores(
     few = projected(threads=1)
     assert list(few) == [("exact", 1)], "so few anchors are mined exactly"
     assert few["exact", 1]["scratch_bytes"] == 0
-    monkeypatch.setattr(projecting, "LEAST_ANCHORS", 10)
+    monkeypatch.setattr(projecting, "known_share", lambda rows: 0.3)
+    monkeypatch.setattr(projecting, "most_share", lambda anchors: 0.2)
+    assert list(projected(threads=1)) == [("exact", 1)], "no time is saved"
+    monkeypatch.setattr(projecting, "most_share", lambda anchors: 0.4)
     both = projected(threads=64 * cores)
     assert list(both) == [(way, count) for count in (cores, 64 * cores) for way in ("exact", "approximate 0.95")]
     for way in ("exact", "approximate 0.95"):
