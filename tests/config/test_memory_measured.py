@@ -106,6 +106,8 @@ def test_parts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         if length:
             given = given.append_column(column, pa.array([f"{row:0{length}d}" for row in range(9_000)]))
     options = options | ({"carry": "text"} if lengths[1] else {})
+    fixed = {"progress": "none", "band": "any", "screen": "f32", "threads": 2}
+    minestream.mine(given.slice(0, 1_900), tmp_path / "first.parquet", **fixed | options)  # loads the kernels
     answers, seen = Sweeping.answers, []
 
     def taking(self: Sweeping, group: int) -> Found:

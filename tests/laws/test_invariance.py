@@ -172,7 +172,7 @@ def test_memory_budget(options: dict[str, Any], tmp_path: Path, monkeypatch: pyt
     """12 MiB of vectors do not fit half of 16 MiB: they are read from scratch, and nobody can tell."""
     spilled = []
     spill = Store._spill
-    monkeypatch.setattr(Store, "_spill", lambda self: (spilled.append(self), spill(self)))
+    monkeypatch.setattr(Store, "_spill", lambda self, rows: (spilled.append(self), spill(self, rows)))
     path = tmp_path / "rows.parquet"
     pq.write_table(source_table(6000, 256, dtype=np.float64), path)
     options = {"metric": "euclidean", "margin": 1.0, "anchors": "1500", **options}

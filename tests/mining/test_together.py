@@ -179,7 +179,7 @@ def test_workers_of_this_machine_map_what_was_read(
         loads.append(given)
         found = load(*given)
         if where == "scratch":
-            found.store._spill()
+            found.store._spill(found.store.rows)
         return found
 
     monkeypatch.setattr(driver, "load", counted)

@@ -632,7 +632,7 @@ def test_a_command_killed_after_its_first_part_goes_on(store: str, server: Proxy
             process[0].kill()
 
     server.answered = kill
-    command = ["mine", f"{store}/a.parquet", "-o", f"{store}/out.parquet", "--progress", "none"]
+    command = ["mine", f"{store}/a.parquet", "-o", f"{store}/out.parquet", "--progress", "none", "--threads", "1"]
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     process.append(subprocess.Popen([sys.executable, "-m", "minestream", *command], env=environment))
     assert process[0].wait(timeout=120) == -signal.SIGKILL
