@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from looked import looking, wrong_shares
 from numpy.typing import NDArray
+from support import in_turns
 
 import minestream
 from minestream import reference
@@ -160,8 +161,7 @@ def brute_positives(given: pa.Table, corpus: pa.Table | None, near: Schedule, co
     return found
 
 
-@pytest.mark.parametrize("two_tables", [False, True])
-@pytest.mark.parametrize("count", [1, 3])
+@in_turns(count=[1, 3], two_tables=[False, True])
 def test_nearest_positives_are_looked_for_near_first(
     tmp_path: Path, seen: dict[str, Any], count: int, two_tables: bool
 ) -> None:

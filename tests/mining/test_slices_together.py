@@ -68,7 +68,7 @@ def beside(monkeypatch: pytest.MonkeyPatch, *later: Callable[[], object]) -> Non
     monkeypatch.setattr(SliceExchange, "wait", lambda *about: left.pop(0)() if left else None)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@in_turns(options=OPTIONS)
 def test_one_after_another_and_each_product_once(source: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     slices = Slices(source, tmp_path, 3, **options)
     for number in (2, 3, 1):
@@ -76,7 +76,7 @@ def test_one_after_another_and_each_product_once(source: Path, tmp_path: Path, o
     assert sum(slices.computed.values()) <= 1.05 * slices.one()
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@in_turns(options=[*OPTIONS[1:], OPTIONS[0]])  # those that the test above does not run
 def test_beside_each_other_the_work_is_shared(
     source: Path, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
