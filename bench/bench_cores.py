@@ -43,8 +43,11 @@ def stage(self, name):
 ShardStats.stage = stage
 with contextlib.redirect_stdout(io.StringIO()):
     code = main(sys.argv[1:])
-rest = time.perf_counter() - began - sum(wall for wall, _ in spent.values())
-print(json.dumps({"code": code, "stages": spent | {"start and rest": [rest, rest]}}))
+spent["start and rest"] = [
+    all_of_it - sum(own[at] for own in spent.values())
+    for at, all_of_it in enumerate((time.perf_counter() - began, time.process_time()))
+]
+print(json.dumps({"code": code, "stages": spent}))
 """
 Stages = dict[str, tuple[float, float]]
 
@@ -60,7 +63,7 @@ def staged(path: Path, out: Path, options: list[str], threads: int, runs: int) -
 def undivided(name: str, one: Stages, two: Stages) -> float:
     """Seconds of a stage that do not divide."""
     alone, (wall, busy) = one[name][0], two[name]
-    return alone if name == "start and rest" else min(alone, max(0.0, 2 * wall - busy))
+    return min(alone, max(0.0, 2 * wall - busy))
 
 
 def exponent_of(half: float, whole: float) -> float:

@@ -34,7 +34,7 @@ from minestream.system.stats import ShardStats
 if TYPE_CHECKING:
     from minestream.mining.shards import Mining
 
-LEAST_ANCHORS = 60_000  # fewer are mined exactly as fast: see most_share
+LEAST_ANCHORS = 60_000  # so many are mined exactly as fast: see most_share
 CALIBRATED = 1_000  # anchors by which the width is chosen
 MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
 WITHIN = 0.008  # of the recall, so near its bound shall be
@@ -52,8 +52,8 @@ def looking_of(mining: Mining) -> Looking | None:
     target, loaded, limits = mining.config.approximate, mining.loaded, mining.searcher.limits
     if target is None:
         return None
-    if mining.anchors.size < LEAST_ANCHORS:
-        return Looking(None, why=f"fewer than {LEAST_ANCHORS:,} anchors are mined exactly as fast")
+    if mining.anchors.size <= LEAST_ANCHORS:
+        return Looking(None, why=f"up to {LEAST_ANCHORS:,} anchors are mined exactly as fast")
     if lower_bound(np.ones(CALIBRATED)) < target:
         return Looking(None, why=f"{target:g} is more than {CALIBRATED:,} anchors can show, even if nothing is missed")
     most, twin = most_share(mining.anchors.size), loaded.rows.twin

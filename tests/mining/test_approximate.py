@@ -372,6 +372,15 @@ def test_width_reaches_the_target_or_all_is_looked_at(seen: dict[str, Any], tmp_
         assert pq.read_table(some).equals(pq.read_table(every))
 
 
+def test_few_anchors_are_mined_exactly(
+    seen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    for least, exact in ((ROWS, True), (100, False)):
+        monkeypatch.setattr(approximate, "LEAST_ANCHORS", least)
+        mined(table(), tmp_path / "out.parquet", approximate=0.5)
+        assert (seen["looking"].why == f"up to {least} anchors are mined exactly as fast") == exact
+
+
 def test_nearest_positives_are_looked_for_where_that_saves_time(seen: dict[str, Any], tmp_path: Path) -> None:
     given = table(rows=3_000, dimension=24)
     ways: dict[str, tuple[pa.Table, dict[str, Any]]] = {
