@@ -2,8 +2,9 @@
 
 Width: of some anchors, drawn by the seed, the exact negatives are known; the least width is taken at which the share of
 them that is looked at is, with 99 % confidence, at least what was asked for. Where that is too wide, the run is exact.
-Recall: other anchors are mined exactly beside the run, and compared with what it writes for them. So cells, width and
-both samples depend on the data, the options and the seed alone.
+Positives: the nearest are looked for in so many cells that hardly any is missed, where that saves comparisons.
+Recall: other anchors are mined exactly before the rest, and compared with what the run writes for them. So cells,
+widths and both samples depend on the data, the options and the seed alone.
 """
 
 from __future__ import annotations
