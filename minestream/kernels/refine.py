@@ -92,6 +92,33 @@ def partition(found: Survivors, count: int, first: np.ndarray, out_bounds: np.nd
             head[own] += 1
 
 
+@kernel
+def named(found: Survivors, bounds: np.ndarray, out_at: np.ndarray, out_lane: np.ndarray) -> tuple[int, int]:
+    """The lanes of survivors, each once, those of anchors first.
+
+    Parameters
+    ----------
+    found, bounds : see refine()
+    out_at : int64[lanes], -1; not of those found
+    out_lane : int32[twice the survivors, or lanes]
+
+    Returns
+    -------
+    anchors, lanes : int
+        How many are anchors of survivors, and how many there are.
+    """
+    anchors = count = 0
+    for candidates in range(2):
+        for b in range(bounds.shape[0]):
+            for e in range(bounds[b, -1]):
+                lane = found.candidate[b, e] if candidates else found.anchor[b, e]
+                if out_at[lane] < 0:
+                    out_at[lane], out_lane[count] = count, lane
+                    count += 1
+        anchors = anchors if candidates else count
+    return anchors, count
+
+
 @kernel(inline=True, allocates=True)
 def grouped_of(found: Survivors, bounds: np.ndarray, anchors: Anchors) -> Grouped:
     """The survivors of a range of anchors from all buffers."""

@@ -113,7 +113,7 @@ class Meeting(Sweeping):
                 self.workers.run([self.sweeper(meet[thread], todo, ranges, thread) for thread in threads])
                 del rooms, meet
             with self.setting.stage("refine"):
-                self._refine([lanes], ranges)
+                self._refine(ranges)
 
     def _lanes(self, jobs: NDArray[np.int64]) -> NDArray[np.int32]:
         """The lanes that meet in some jobs: all, where codes and vectors are in memory."""

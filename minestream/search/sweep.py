@@ -37,6 +37,7 @@ from minestream.kernels.types import (
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
+from minestream.search.gathering import Gathering
 from minestream.search.order import Order, Ranges, Span, Todo, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, filled, packed, worth_changing
@@ -83,6 +84,7 @@ class Sweeping:
             np.full(pair_count, 2**64 - 1, np.uint64), np.full(pair_count, np.inf),
             np.full(pair_count, -np.inf if rule.skip else np.inf, np.float32), np.empty(count),
         )  # fmt: skip
+        self.gathering = Gathering(setting, self.order.slot, self.pairs, rule)
         self.taken: list[list[refine.Taken]] = [[] for _ in groups]
         self.tally = np.zeros(TALLIES, np.int64)
         self.exact = np.zeros(2, np.int64)
@@ -136,7 +138,13 @@ class Sweeping:
         ranges, none = ranges_of([(0, 0)], self.pairs.start, self.threads), np.empty(0, np.int64)
         out = sweep.Survivors._make(field[0] for field in self.found)
         into, scratch = (self.problem, self.screening), self.codes.scratch(self.intervals)
-        refined = (self.found, ranges.bounds, refine.Anchors(0, 0, 0), self._vectors([left.lane]), none)
+        refined = (
+            self.found,
+            ranges.bounds,
+            refine.Anchors(0, 0, 0),
+            self.gathering.of_lanes(left.lane, left.lane),
+            none,
+        )
         return [
             (refine.refine, (*into, *refined)),
             (sweep.sweep, (*into, left, right, (0, 0), 0, out, scratch)),
@@ -268,8 +276,8 @@ class Sweeping:
             first = max(span.first, int(at[begin]) - margin)
             right = self._side(first, min(span.end, int(at[end - 1]) + margin + 1), rows=False)
             sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, right)
-            within = self.rule.positive_duplicates == WITHIN
-            vectors = self._vectors([left.lane, right.lane]) if within else self._no_vectors()
+            seen = right.lane[: None if self.rule.positive_duplicates == WITHIN else 0]
+            vectors = self.gathering.of_lanes(seen, left.lane)
             around = probe.Around((at - first) // tile.columns, reach, np.empty(0))
             edges = [*range(begin, end, PROBE_PANELS), end]
             with self.setting.stage("sweep"):
@@ -291,10 +299,6 @@ class Sweeping:
                 self.tiles += scratch.tiles
 
         return task
-
-    def _no_vectors(self) -> refine.Vectors:
-        store, none = self.loaded.store, np.empty(0, np.int64)
-        return refine.Vectors(np.empty((0, store.dimension), store.dtype), none, none)
 
     def _sweep_rows(self, stride: Span, work: float) -> None:
         """Sweep a stride, which is so much work, against all lanes from its first on."""
@@ -360,7 +364,7 @@ class Sweeping:
                 self.workers.run([self.sweeper(multiply, todo, ranges, thread) for thread in threads])
                 del multiply  # and what it holds, before the screen changes
             with self.setting.stage("refine"):
-                self._refine([left.lane, right.lane], ranges)
+                self._refine(ranges)
         self._reconsider(int(self.tiles[0]) - tiles, int(self.exact[0] - self.exact[1]) - vain)
 
     def sweeper(self, multiply: sweep.Multiply, todo: Todo, ranges: Ranges, thread: int) -> Callable[[], None]:
@@ -388,37 +392,16 @@ class Sweeping:
 
         return task
 
-    def _refine(self, lanes: Sequence[NDArray[np.int32]], ranges: Ranges) -> None:
-        """Make survivors exact, which are of these lanes, with a range of anchors for each task."""
+    def _refine(self, ranges: Ranges) -> None:
+        """Make survivors exact, with a range of anchors for each task."""
         total = int(ranges.bounds[:, -1].sum())
         if not total:
             return
         self.survivors += total
         self.refined += total
-        vectors = self._vectors(lanes)
+        vectors = self.gathering.of_survivors(self.found, ranges.bounds)
         anchors = [refine.Anchors(*cut, place) for place, cut in enumerate(ranges.cuts)]
         self.workers.run([self._refiner(some, ranges.bounds, vectors) for some in anchors])
-
-    def _vectors(self, parts: Sequence[NDArray[np.int32]]) -> refine.Vectors:
-        """The vectors of some lanes, at least."""
-        whole = self.loaded.store.whole()
-        within = self.rule.within > 0
-        if whole is not None:
-            positive_at = self.pairs.positive.astype(np.int64) if within else np.empty(0, np.int64)
-            return refine.Vectors(whole, self.order.slot.astype(np.int64), positive_at)
-        lanes = np.unique(np.concatenate(parts)).astype(np.int64)
-        wanted = self.order.slot[lanes]
-        pair = np.empty(0, np.int64)
-        if within:
-            own = lanes[lanes < self.order.anchors]
-            _, pair = ragged.take(self.pairs.start, own)
-            wanted = np.concatenate([wanted, self.pairs.positive[pair]])
-        unique, back = np.unique(wanted, return_inverse=True)
-        at = np.zeros(self.order.slot.size, np.int64)
-        at[lanes] = back[: lanes.size]
-        positive_at = np.zeros(self.pairs.positive.size if within else 0, np.int64)
-        positive_at[pair] = back[lanes.size :]
-        return refine.Vectors(self.loaded.store.take(unique), at, positive_at)
 
     def _refiner(
         self, anchors: refine.Anchors, bounds: NDArray[np.int64], vectors: refine.Vectors

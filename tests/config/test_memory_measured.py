@@ -248,19 +248,19 @@ def test_batches_of_several_threads(
     assert plan["vectors"] + plan["batches"] / 4 < of[READING] <= plan["vectors"] + plan["rows"] + plan["batches"]
 
 
-BLOCKS = {  # the dimension, pairs of an anchor, whether vectors are in memory, whether codes are
-    "rows": (4, 8, True, True),
-    "codes": (256, 1, True, True),
-    "vectors read": (256, 1, False, True),
-    "both read": (256, 1, False, False),
+BLOCKS = {  # the dimension, pairs of an anchor, what each takes, whether vectors are in memory, whether codes are
+    "rows": (4, 8, 1, True, True),
+    "codes": (256, 1, 1, True, True),
+    "vectors read": (256, 1, 30, False, True),  # so many that survivors name all rows
+    "both read": (256, 1, 30, False, False),
 }
 
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_blocks(name: str, tmp_path: Path) -> None:
     """Sweeping with larger blocks takes what the plan reckons with for their rows."""
-    dimension, each, in_memory, codes_in_memory = BLOCKS[name]
-    given, rule, seen = table(17_500, dimension), Rule(NEGATIVE, NEAREST, 1, 0, IGNORE, IGNORE, 0.0, False, 0), []
+    dimension, each, take, in_memory, codes_in_memory = BLOCKS[name]
+    given, rule, seen = table(17_500, dimension), Rule(NEGATIVE, NEAREST, take, 0, IGNORE, IGNORE, 0.0, False, 0), []
     for size, count in ((2_048, 300), (2_048, 9_000), (4_096, 9_000)):  # the first loads the kernels
         anchors, single = np.arange(count, dtype=np.int32), one_pair_each(count * each)
         pairs = single._replace(start=single.start[::each], positive=np.zeros(count * each, np.int32))

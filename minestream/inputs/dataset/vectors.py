@@ -6,9 +6,8 @@ import errno
 import os
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
 from minestream.kernels import distances
+from minestream.kernels.gather import gather
 from minestream.system.memory import scratch_errors
+from minestream.system.threads import Workers, slices
 
-READ_BYTES = 1 << 20  # gathered rows closer together than this are read in one go
 PASS_ROWS = (256, 16_384)  # looked at together when something is computed of all rows, at least and at most
 PASS_SHARE = 16  # of the bytes that vectors may take
 
@@ -133,19 +133,14 @@ class Store:
         self._read(first, out)
         return out
 
-    def take(self, slots: NDArray[Any]) -> NDArray[Any]:
-        """The rows of ascending `slots` (m, d)."""
+    def take(self, slots: NDArray[np.integer], workers: Workers | None = None, threads: int = 1) -> NDArray[Any]:
+        """The rows of ascending `slots` (m, d); from scratch they are read by so many threads of `workers`."""
         if self._array is not None:
             rows: NDArray[Any] = self._array[slots]
             return rows
-        out = np.empty((len(slots), self.dimension), self.dtype)
-        span = max(1, READ_BYTES // self.row_bytes)
-        breaks = np.flatnonzero(np.diff(slots) > max(1, span // 16)) + 1
-        buffer = np.empty((span, self.dimension), self.dtype)
-        for first, end in _runs(slots, breaks, span):
-            run = buffer[: int(slots[end - 1]) - int(slots[first]) + 1]
-            self._read(int(slots[first]), run)
-            np.take(run, slots[first:end] - slots[first], axis=0, out=out[first:end], mode="clip")  # without a copy
+        out, slots = np.empty((len(slots), self.dimension), self.dtype), slots.astype(np.int64)
+        tasks = [partial(self._gather, slots[part], out[part]) for part in slices(len(slots), threads)]
+        (workers or Workers(1)).run(tasks)
         return out
 
     def whole(self) -> NDArray[Any] | None:
@@ -176,6 +171,17 @@ class Store:
             while data:
                 done = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[done:], offset + done
+
+    def _gather(self, slots: NDArray[np.integer], out: NDArray[Any]) -> None:
+        """Read the rows of `slots`, int64; what fails or ends early is tried again by _read(), which says why."""
+        assert self._descriptor is not None
+        rows = out.view(np.uint8)
+        while len(slots):
+            done = gather(self._descriptor, slots, rows)
+            if done < len(slots):
+                self._read(int(slots[done]), rows[done])
+                done += 1
+            slots, rows = slots[done:], rows[done:]
 
     def _read(self, first: int, out: NDArray[Any]) -> None:
         assert self._descriptor is not None
@@ -209,16 +215,6 @@ class Unread(Store):
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop the slots outside `mask`."""
         self.rows = int(mask.sum())
-
-
-def _runs(slots: NDArray[Any], breaks: NDArray[Any], span: int) -> Iterator[tuple[int, int]]:
-    """Ranges of ascending slots that are read together: no gap at a break, no run longer than `span` rows."""
-    edges = [0, *breaks.tolist(), len(slots)]
-    for first, end in pairwise(edges):
-        while first < end:
-            stop = int(np.searchsorted(slots[first:end], slots[first] + span)) + first
-            yield first, stop
-            first = stop
 
 
 def pair_distances(
