@@ -42,14 +42,13 @@ def nearest_centres(left: Side, right: Side, scratch: Scratch, out_affinity: np.
 
 @kernel
 def add_rows(
-    codes: np.ndarray, at: np.ndarray, scale: np.ndarray, cell: np.ndarray, out_sum: np.ndarray, out_count: np.ndarray
+    codes: np.ndarray, at: np.ndarray, scale: np.ndarray, cell: np.ndarray, first: int, end: int, out_sum: np.ndarray
 ) -> None:
-    """Add each row to the sum of its cell.
+    """Add some coordinates of each row to the sum of its cell: first ... end - 1.
 
     codes (m, d) int8, int16 or float32, at int64[rows] which of them, scale float32[rows], cell int32[rows];
-    out_sum float64 (cells, d), out_count int64[cells]
+    out_sum float64 (cells, d)
     """
     for i in range(at.size):
-        for j in range(out_sum.shape[1]):
+        for j in range(first, end):
             out_sum[cell[i], j] += np.float64(codes[at[i], j]) * scale[i]
-        out_count[cell[i]] += 1

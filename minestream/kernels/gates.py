@@ -105,7 +105,7 @@ def set_gates(problem: Problem, screening: Screening, i: int) -> None:
 
 
 @kernel
-def set_all_gates(problem: Problem, screening: Screening) -> None:
-    """set_gates of every anchor."""
-    for i in range(screening.gates.hull_low.size):
+def set_all_gates(problem: Problem, screening: Screening, first: int, end: int) -> None:
+    """set_gates of the anchors first ... end - 1."""
+    for i in range(first, end):
         set_gates(problem, screening, i)

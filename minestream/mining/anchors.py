@@ -21,6 +21,9 @@ def choose_anchors(loaded: Dataset, config: MineConfig) -> NDArray[np.int32]:
     if config.emit == "pairs":  # a row without a similar row still has dissimilar ones
         able = (loaded.rows.label >= 0) | (not loaded.labeled)
         able |= ragged.lengths(loaded.rows.known_start) > 0 if config.listed_positives else False
+    slots = np.flatnonzero(able)
+    if config.anchors_per_label is None and anchor_share(config.anchors, slots.size) >= slots.size:
+        return slots.astype(np.int32)
     draws = anchor_draws(config.seed, loaded.rows.draw_key)
     order = np.lexsort((loaded.rows.rank, draws))
     place = np.empty(order.size, np.int64)

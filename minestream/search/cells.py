@@ -7,21 +7,23 @@ answer is the same: they decide how soon gates are narrow.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import cells, sweep
+from minestream.kernels import sweep
+from minestream.kernels.cells import add_rows, nearest_centres
 from minestream.kernels.tile import HIGH, LOW
-from minestream.search.screens import Codes, filled, packed
+from minestream.search.screens import Codes, packing
 from minestream.system.threads import Workers, slices
 
 ROWS_OF_CELL = 32  # of the sample that centres are found with
 TURNS = 3  # of k-means
 MOST_CELLS = 4_096
-PACKED_ROWS = 8_192  # at a time
+PACKED_ROWS = 8_192  # by one thread, at a time
 LEAST_SCALE = 1e-30
 
 
@@ -32,11 +34,11 @@ def cells_of(codes: Codes, workers: Workers, threads: int, most: int) -> NDArray
     Cost: n^1.5 d operations of the screen.
     """
     if codes.cell is None:
-        codes.cell = _found(codes, workers, threads, min(most, PACKED_ROWS))
+        codes.cell = _found(codes, workers, threads, most)
     return codes.cell
 
 
-def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArray[np.int32]:
+def _found(codes: Codes, workers: Workers, threads: int, most: int) -> NDArray[np.int32]:
     rows = codes.terms.scale.size
     count = min(MOST_CELLS, math.isqrt(rows))
     sample = np.random.default_rng(0).choice(rows, min(rows, ROWS_OF_CELL * count), replace=False)
@@ -44,19 +46,27 @@ def _found(codes: Codes, workers: Workers, threads: int, together: int) -> NDArr
     sample.sort()
     for _ in range(TURNS):
         sums, members = np.zeros((count, centres.shape[1])), np.zeros(count, np.int64)
-        side = _centres_side(codes, centres, workers, threads)
-        for first in range(0, sample.size, together):
-            some = sample[first : first + together]
-            cell = _assigned(codes, some, side, workers, threads)
-            words, at = codes.rows_of(some)
-            cells.add_rows(words.view(codes.screen.dtype), at, codes.terms.scale[some], cell, sums, members)
+        side = _centres_side(codes, centres)
+        cell = _assigned(codes, sample, side, workers, threads, most)
+        for first in range(0, sample.size, PACKED_ROWS):
+            some = slice(first, first + PACKED_ROWS)
+            words, at = codes.rows_of(sample[some])
+            values, scale = words.view(codes.screen.dtype), codes.terms.scale[sample[some]]
+            add_to_cells(values, at, scale, cell[some], sums, members, workers, threads)
         means = sums / np.maximum(members, 1)[:, None] * _steps(codes)
         centres = np.where(members[:, None] > 0, means, centres)
-    side, cell = _centres_side(codes, centres[in_line(centres)], workers, threads), np.empty(rows, np.int32)
-    for first in range(0, rows, together):
-        some = np.arange(first, min(rows, first + together))
-        cell[some] = _assigned(codes, some, side, workers, threads)
-    return cell
+    side = _centres_side(codes, centres[in_line(centres)])
+    return _assigned(codes, np.arange(rows), side, workers, threads, most)
+
+
+def add_to_cells(
+    codes: NDArray[Any], at: NDArray[np.int64], scale: NDArray[np.float32], cell: NDArray[np.int32],
+    sums: NDArray[np.float64], members: NDArray[np.int64], workers: Workers, threads: int,
+) -> None:  # fmt: skip
+    """Add rows to the sums of their cells, and count them; see add_rows(). Each thread adds some coordinates."""
+    parts = slices(sums.shape[1], threads)
+    workers.run([partial(add_rows, codes, at, scale, cell, part.start, part.stop, sums) for part in parts])
+    members += np.bincount(cell, minlength=members.size)
 
 
 def values_of(codes: Codes, slots: NDArray[np.integer]) -> NDArray[np.float64]:
@@ -72,7 +82,7 @@ def _steps(codes: Codes) -> NDArray[np.float64]:
     return np.where(np.arange(values) < codes.prefix, 2.0 ** (codes.shift / 2), 1.0)
 
 
-def _centres_side(codes: Codes, centres: NDArray[np.float64], workers: Workers, threads: int) -> sweep.Side:
+def _centres_side(codes: Codes, centres: NDArray[np.float64]) -> sweep.Side:
     """Centres, coded anew, as columns whose bias makes the largest affinity that of the nearest."""
     bias = -np.square(centres).sum(axis=1) / 2
     centres, scale, kind = centres / _steps(codes), np.ones(len(centres)), codes.screen.dtype
@@ -85,41 +95,41 @@ def _centres_side(codes: Codes, centres: NDArray[np.float64], workers: Workers, 
         sums = coded[:, : codes.prefix].sum(axis=1), coded[:, codes.prefix :].sum(axis=1)
         start = -128 * np.stack(sums, axis=1)
     words = coded.astype(codes.screen.dtype).view(np.uint32)
-    side = _side(codes, words, np.arange(len(centres)), codes.tile.columns, (scale, bias, start), workers, threads)
+    side = _side(codes, words, np.arange(len(centres)), codes.tile.columns, (scale, bias, start))
     side.terms[:, LOW], side.terms[:, HIGH] = np.inf, -np.inf
     return side
 
 
 def _side(
-    codes: Codes, words: NDArray[np.uint32], at: NDArray[np.int64], width: int, terms: Sequence[NDArray[Any]],
-    workers: Workers, threads: int,
-) -> sweep.Side:  # fmt: skip
+    codes: Codes, words: NDArray[np.uint32], at: NDArray[np.int64], width: int, terms: Sequence[NDArray[Any]]
+) -> sweep.Side:
     """Some of `words` as one side of the tile, by scale, bias and start of each; without gates."""
     flip = codes.row_flip(mirrored=False) if width == codes.tile.rows else 0
-    panels, none = packed(words, at, width, workers, threads, flip), np.zeros(at.size, np.int32)
+    (panels, pack), none = packing(words, at, width, flip), np.zeros(at.size, np.int32)
     scale, bias = (each.astype(np.float32) for each in terms[:2])
     nothing = np.zeros_like(scale)
     lanes = sweep.Lanes(none, none, none, scale, bias, nothing, nothing, terms[2].astype(np.int32))
-    return filled(codes.side(slice(0, at.size), panels), lanes, 1.0, workers, threads)
+    side = codes.side(slice(0, at.size), panels)
+    pack(slice(0, len(panels)))
+    sweep.set_side(lanes, side, 1.0)
+    return side
 
 
 def _assigned(
-    codes: Codes, slots: NDArray[np.int64], centres: sweep.Side, workers: Workers, threads: int
+    codes: Codes, slots: NDArray[np.int64], centres: sweep.Side, workers: Workers, threads: int, most: int
 ) -> NDArray[np.int32]:
     """The nearest centre of each slot, int32[slots]."""
-    words, at = codes.rows_of(slots)
-    terms = codes.terms.scale[slots], np.zeros(slots.size), codes.terms.start[slots]
-    rows = _side(codes, words, at, codes.tile.rows, terms, workers, threads)
-    rows.terms[:, LOW], rows.terms[:, HIGH] = -np.inf, np.inf
     affinity, cell = np.full(slots.size, -np.inf, np.float32), np.zeros(slots.size, np.int32)
 
-    def task(part: slice) -> Callable[[], None]:
-        own = slice(part.start * codes.tile.rows, part.stop * codes.tile.rows)
-        some = rows._replace(panels=rows.panels[part], terms=rows.terms[part])
-        scratch = codes.scratch()
-        return lambda: cells.nearest_centres(some, centres, scratch, affinity[own], cell[own])
+    def task(own: slice) -> None:
+        words, at = codes.rows_of(slots[own])
+        terms = codes.terms.scale[slots[own]], np.zeros(at.size), codes.terms.start[slots[own]]
+        rows = _side(codes, words, at, codes.tile.rows, terms)
+        rows.terms[:, LOW], rows.terms[:, HIGH] = -np.inf, np.inf
+        nearest_centres(rows, centres, codes.scratch(), affinity[own], cell[own])
 
-    workers.run([task(part) for part in slices(len(rows.panels), threads)])
+    together = min(PACKED_ROWS, max(1, most // threads))
+    workers.run([partial(task, own) for own in slices(slots.size, -(-slots.size // together))])
     return cell
 
 

@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.kernels import near as kernels
 from minestream.kernels import sweep
-from minestream.kernels.cells import add_rows
 from minestream.kernels.quantize import OFFSET
 from minestream.kernels.relation import NARROWER
 from minestream.kernels.tile import HIGH, INTERVAL, LOW, control_of
 from minestream.kernels.tile_shapes import host_tile, host_tiles
 from minestream.kernels.types import TALLIES
-from minestream.search.cells import in_line
+from minestream.search.cells import add_to_cells, in_line
 from minestream.search.context import SearchContext
 from minestream.search.screens import packed
 from minestream.system.threads import Workers, apart, slices
@@ -62,7 +61,7 @@ def near_cells(loaded: Dataset, workers: Workers, threads: int) -> NDArray[np.ui
     for _ in range(TURNS):
         cell = finding.nearest(codes, scale, finding.centres_side(centres), 1)[:, 0].astype(np.int32)
         sums, members = np.zeros((count, finding.dimension)), np.zeros(count, np.int64)
-        add_rows(codes, np.arange(sample.size), scale, cell, sums, members)
+        add_to_cells(codes, np.arange(sample.size), scale, cell, sums, members, workers, threads)
         centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
     signs = generator.choice([-1.0, 1.0], finding.dimension)
     parts = np.array_split(np.arange(finding.dimension), min(LINE_COORDINATES, finding.dimension))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from minestream.system.threads import Workers, apart, slices
 
 LARGEST_DIMENSION = 16_384  # of integers: an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
+ENCODED_PARTS = 4  # for each thread, of the rows that are encoded together
 CHECK_WORDS = 8  # which a tile could multiply while it is checked whether to stop
 DOUBT = 2.0  # early steps look worse than the later ones will be
 SIGN_BIT = 0x80000000
@@ -111,13 +113,16 @@ class Codes:
             np.empty(n), np.empty(n), np.empty(n, np.float32), np.empty(n, np.float32), np.empty(n, np.float32),
             np.empty(n, np.float32), np.empty(n, np.float32), np.empty((n, 2), np.int32),
         )  # fmt: skip
-        for first in range(0, n, store.pass_rows):
-            end = min(n, first + store.pass_rows)
-            block = np.empty((end - first, self.words), np.uint32)
+        whole = self.store.room(n) if store.in_memory else None
+        together = store.pass_rows if whole is None else max(1, n)
+        for first in range(0, n, together):
+            end = min(n, first + together)
+            block = np.empty((end - first, self.words), np.uint32) if whole is None else whole
             vectors = store.block(first, end)
-            tasks = [self._encoder(loaded, vectors, first, rows, block) for rows in slices(end - first, threads)]
-            workers.run(tasks)
-            self.store.append(block)
+            parts = slices(end - first, ENCODED_PARTS * threads)
+            workers.run([self._encoder(loaded, vectors, first, rows, block) for rows in parts])
+            if whole is None:
+                self.store.append(block)
         self.store.seal()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -201,30 +206,39 @@ def packed(
     flip : int
         Applied to every word by exclusive or.
     """
-    panels = -(-rows.size // width)
-    out = np.empty((panels, words.shape[1], width), np.uint32)
-
-    def task(part: slice) -> Callable[[], None]:
-        some = rows[part.start * width : part.stop * width]
-        return lambda: kernels.pack(words, some, np.uint32(flip), out[part])
-
-    workers.run([task(part) for part in slices(panels, threads)])
-    return out
+    panels, pack = packing(words, rows, width, flip)
+    workers.run([partial(pack, part) for part in slices(len(panels), threads)])
+    return panels
 
 
-def filled(side: sweep.Side, lanes: sweep.Lanes, sign: float, workers: Workers, threads: int) -> sweep.Side:
-    """The side, with what stays the same from step to step: see sweep.set_side()."""
+def packing(
+    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, flip: int
+) -> tuple[NDArray[np.uint32], Callable[[slice], None]]:
+    """The panels of packed(), empty, and what packs some of them."""
+    out = np.empty((-(-rows.size // width), words.shape[1], width), np.uint32)
+
+    def pack(part: slice) -> None:
+        kernels.pack(words, rows[part.start * width : part.stop * width], np.uint32(flip), out[part])
+
+    return out, pack
+
+
+def filled(
+    side: sweep.Side, pack: Callable[[slice], None], lanes: sweep.Lanes, sign: float, workers: Workers, threads: int
+) -> sweep.Side:  # fmt: skip
+    """The side, with its panels packed, and with what stays the same from step to step: see sweep.set_side()."""
     width = side.terms.shape[2]
 
-    def task(part: slice) -> Callable[[], None]:
+    def task(part: slice) -> None:
         first = part.start * width
         own = side._replace(
             lanes=side.lanes - first, lane=side.lane[first:], panels=side.panels[part], terms=side.terms[part],
             start=side.start[part], labels=side.labels[part], twins=side.twins[part], parents=side.parents[part],
         )  # fmt: skip
-        return lambda: sweep.set_side(lanes, own, sign)
+        pack(part)
+        sweep.set_side(lanes, own, sign)
 
-    workers.run([task(part) for part in slices(len(side.terms), threads)])
+    workers.run([partial(task, part) for part in slices(len(side.terms), threads)])
     return side
 
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.kernels import gates as kernel_gates
 from minestream.kernels.select import insert_lists
 from minestream.kernels.types import NEARER_CAP, POSITIVE, Pairs, Rule
 from minestream.search.bands import gate_offsets, moved
@@ -109,7 +108,7 @@ class _Joint:
         for letter in letters:
             for group, *columns in letter:
                 _take_gates(sweeping, int(group[0]), *columns)
-        kernel_gates.set_all_gates(sweeping.problem, sweeping.screening)
+        sweeping.set_gates()
         return sweeping
 
     def _dealt(self, sweeping: Sweeping) -> list[Blocks]:

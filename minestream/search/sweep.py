@@ -40,10 +40,10 @@ from minestream.search.context import SearchContext
 from minestream.search.gathering import Gathering
 from minestream.search.order import Order, Ranges, Span, Todo, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
-from minestream.search.screens import Codes, filled, packed, worth_changing
+from minestream.search.screens import Codes, filled, packing, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, mapped, shrinking
+from minestream.system.threads import ahead, mapped, shrinking, slices
 
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
@@ -130,7 +130,12 @@ class Sweeping:
             )
         if self.threads > 1 and compiles(refine.refine):
             compile_ahead(self._later_calls(), min(COMPILERS, self.threads - 1))
-        gates.set_all_gates(self.problem, self.screening)
+        self.set_gates()
+
+    def set_gates(self) -> None:
+        """The gates of all anchors, by their bands and the best found so far."""
+        parts = slices(self.order.anchors, self.threads)
+        self.workers.run([partial(gates.set_all_gates, self.problem, self.screening, p.start, p.stop) for p in parts])
 
     def _later_calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernels that take longest to compile and are not called first, with arguments as they will have."""
@@ -343,9 +348,10 @@ class Sweeping:
         width = tile.rows if rows else tile.columns
         flip = codes.row_flip(self.mirrored) if rows else 0
         words, at = held or codes.rows_of(self.order.slot[first:end])
-        panels = packed(words, at, width, self.workers, self.threads, flip)
+        panels, pack = packing(words, at, width, flip)
         side = codes.side(slice(first, end), panels, self.unit_panels[0 if rows else 1], self.intervals)
-        return filled(side, self.lanes, codes.row_sign(self.mirrored) if rows else 1.0, self.workers, self.threads)
+        sign = codes.row_sign(self.mirrored) if rows else 1.0
+        return filled(side, pack, self.lanes, sign, self.workers, self.threads)
 
     def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""

@@ -102,6 +102,13 @@ class Store:
             self._spill(first)
         return partial(self._write, vectors, first, mask)
 
+    def room(self, rows: int) -> NDArray[Any] | None:
+        """The next rows (rows, d), which the caller fills; None where the array in memory has no room: append them."""
+        if self._descriptor is not None or self._array is None or self.rows + rows > len(self._array):
+            return None
+        self.rows += rows
+        return self._array[self.rows - rows : self.rows]
+
     def seal(self) -> None:
         """No more rows come."""
         if self._descriptor is None:
