@@ -12,7 +12,6 @@ from minestream.inputs.dataset.draws import prefixes
 from minestream.kernels import batching, draw
 from minestream.kernels.batching import Communities, Near, PairSlots
 from minestream.kernels.types import NEGATIVE
-from minestream.search.cells import cells_of
 from minestream.search.nearest import nearest
 from minestream.search.searcher import Searcher
 from minestream.system import ragged
@@ -106,8 +105,7 @@ def _alone(plan: Plan, epoch: int) -> Groups:
 
 def _of_cells(plan: Plan, epoch: int) -> Groups:
     """Cut from the pairs in the order of the cells of their anchors; within a cell by draw."""
-    searcher = plan.searcher
-    cell = cells_of(searcher.codes(), searcher.workers, searcher.limits.threads, searcher.limits.block_rows)
+    cell = plan.searcher.cell()
     pairs = plan.draws.shuffled(epoch, ORDER, np.arange(plan.stratum.size))
     pairs = pairs[np.lexsort((cell[plan.slots.anchor[pairs]], plan.stratum[pairs]))]
     first = np.flatnonzero(ragged.nth_of_run(plan.stratum[pairs]) % plan.group_size == 0)

@@ -1,17 +1,13 @@
-"""Cells near each row, and what meets there.
-
-Codes here are whole numbers so small, and scales powers of two, that every product is exact on every machine, in the
-tile of int8 as in that of float32: which cells are near a row depends on the vectors alone.
-"""
+"""What meets in the cells near each row."""
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.kernels.distances import prefetch_row
 from minestream.kernels.jit import kernel
 from minestream.kernels.sweep import (
     Scratch,
@@ -23,85 +19,27 @@ from minestream.kernels.sweep import (
     open_gates,
     set_side,
 )
-from minestream.kernels.tile import BIAS, LOW, address, tile, tile_shape
+from minestream.kernels.tile import address, tile, tile_shape
 from minestream.kernels.types import Problem
 
 CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, MUTUAL = range(7)  # of a job, see Meetings
 JOB = 7
-
-
-@kernel
-def whole_codes(
-    vectors: np.ndarray, square: np.ndarray, length: float, largest: float, out_codes: np.ndarray,
-    out_scale: np.ndarray,
-) -> None:  # fmt: skip
-    """Rows (m, d), divided by `length`, or by their own where that is 0, as codes up to `largest` times powers of two.
-
-    out_codes (m, at least d) int8 or float32, out_scale float32[m]; square : float64[m], dot(a, a) of each
-    """
-    for i in range(vectors.shape[0]):
-        norm = length if length > 0.0 else math.sqrt(square[i])
-        most = 0.0
-        for j in range(vectors.shape[1]):
-            most = max(most, abs(np.float64(vectors[i, j]) / norm))
-        scale = math.ldexp(1.0, max(-100, math.frexp(most / largest)[1]))
-        out_scale[i] = scale
-        for j in range(vectors.shape[1]):
-            out_codes[i, j] = np.rint(np.float64(vectors[i, j]) / norm / scale)
-
-
-@kernel
-def nearest_cells(left: Side, right: Side, scratch: Scratch, out_affinity: np.ndarray, out_cell: np.ndarray) -> None:
-    """The cells of the largest affinities to every row of the left side, of equal ones the first, nearest first.
-
-    Parameters
-    ----------
-    left : Side
-        Rows, whose gates are open; they are narrowed.
-    right : Side
-        Centres, whose gates are closed.
-    out_affinity : float32[rows, k], -inf
-    out_cell : uint16[rows, k]
-    """
-    tile_rows, tile_columns = tile_shape(address(left.panels, 0))
-    words, terms = left.panels.shape[1], left.terms.shape[1]
-    count = out_affinity.shape[1]
-    for i in range(left.panels.shape[0]):
-        for j in range(right.panels.shape[0]):
-            passed = tile(
-                address(left.panels, i * words * tile_rows), address(right.panels, j * words * tile_columns),
-                address(scratch.control, 0), address(left.terms, i * terms * tile_rows),
-                address(right.terms, j * terms * tile_columns), address(right.start, 2 * j * tile_columns),
-                address(scratch.masks, 0), address(scratch.masks, tile_rows), address(scratch.products, 0),
-            )  # fmt: skip
-            if passed == 0:
-                continue
-            for r in range(min(tile_rows, out_cell.shape[0] - i * tile_rows)):
-                if scratch.masks[0, r] == 0:
-                    continue
-                row = i * tile_rows + r
-                for c in range(min(tile_columns, right.lanes - j * tile_columns)):
-                    affinity = scratch.products[r, c] + right.terms[j, BIAS, c]
-                    if affinity <= out_affinity[row, count - 1]:
-                        continue
-                    at = count - 1
-                    while at > 0 and out_affinity[row, at - 1] < affinity:
-                        out_affinity[row, at], out_cell[row, at] = out_affinity[row, at - 1], out_cell[row, at - 1]
-                        at -= 1
-                    out_affinity[row, at], out_cell[row, at] = affinity, j * tile_columns + c
-                left.terms[i, LOW, r] = out_affinity[row, count - 1]
+AHEAD = 12  # rows that the memory is asked for before they are packed
+APART = 1 << 40  # so far behind all rows stands what is none of them
 
 
 @kernel
 def meetings(
-    near: np.ndarray, slot: np.ndarray, width: int, members: int, out_start: np.ndarray, out_lane: np.ndarray
-) -> None:
-    """The lanes that meet in each cell: its members, then those that look into it only, both ascending.
+    near: np.ndarray, slot: np.ndarray, order: np.ndarray, width: int, members: int, out_start: np.ndarray,
+    out_lane: np.ndarray,
+) -> None:  # fmt: skip
+    """The lanes that meet in each cell: its members, then those that look into it only, both in `order`.
 
     Parameters
     ----------
     near : uint16[n, k], cells near each slot
     slot : int32[lanes]
+    order : int64[lanes], all lanes
     width, members : of the nearest cells a row looks into so many, and is a member of so many
     out_start : int64[2 * cells + 1], where the members of cell c begin, 2 c, and those who look in, 2 c + 1
     out_lane : int32[lanes * width]
@@ -112,7 +50,7 @@ def meetings(
             out_start[2 * int(near[slot[lane], place]) + (place >= members) + 1] += 1
     for each in range(1, out_start.size):
         out_start[each] += out_start[each - 1]
-    for lane in range(slot.size):
+    for lane in order:
         for place in range(width):
             own = 2 * int(near[slot[lane], place]) + (place >= members)
             out_lane[out_start[own]] = lane
@@ -125,7 +63,7 @@ def meetings(
 class Meetings(NamedTuple):
     """What meets: in a job rows lane[FIRST : END] and columns lane[COLUMN : COLUMN_END], members of the job's CELL.
 
-    In a TRIANGLE both are members, and a pair is met where its row comes first in `lane`. Rows are anchors that look
+    In a TRIANGLE both are members, and a pair is met where its row stands first in `lane`. Rows are anchors that look
     for columns; where that is MUTUAL, all are anchors and candidates.
     """
 
@@ -153,6 +91,8 @@ def _packed(
     for p in range(count):
         for r in range(width):
             at = p * width + r
+            if at + AHEAD < lane.size:
+                prefetch_row(meetings.words, meetings.at[lane[at + AHEAD]])
             if at < lane.size:
                 row = meetings.at[lane[at]]
                 for j in range(words):
@@ -194,14 +134,14 @@ def meet(
         if found + 2 * rows * columns > out.anchor.size:
             return number, found
         left = _packed(problem, screening, meetings, job, left_room, True)
-        where, column = (job[CELL], job[TRIANGLE] > 0), int(2 * job[COLUMN] + job[MUTUAL])
+        ahead, column = job[COLUMN] - job[FIRST] if job[TRIANGLE] else APART, int(2 * job[COLUMN] + job[MUTUAL])
         if held != column:
             right, held = _packed(problem, screening, meetings, job, right_room, False), column
         for j in range(right.panels.shape[0]):
-            last = job[COLUMN] + (j + 1) * tile_columns - 1
             of_column = right.lane[j * tile_columns :]
             for i in range(left.panels.shape[0]):
-                if job[TRIANGLE] and last <= job[FIRST] + i * tile_rows:
+                behind = ahead + j * tile_columns - i * tile_rows
+                if behind + tile_columns - 1 <= 0:
                     continue
                 if not may_hold_pairs(problem, left, right, i, j):
                     continue
@@ -214,6 +154,6 @@ def meet(
                 )  # fmt: skip
                 if passed != 0:
                     scratch.tiles[1] += 1
-                    of_row = left.lane[i * tile_rows :]
+                    of_row, where = left.lane[i * tile_rows :], (job[CELL], behind)
                     found = keep_survivors(problem, screening, of_row, of_column, where, found, out, scratch)
     return jobs[1], found

@@ -273,15 +273,16 @@ def may_hold_pairs(problem: Problem, left: Side, right: Side, i: int, j: int) ->
 
 @kernel(inline=True)
 def keep_survivors(
-    problem: Problem, screening: Screening, row: np.ndarray, column: np.ndarray, where: tuple[int, bool],
+    problem: Problem, screening: Screening, row: np.ndarray, column: np.ndarray, where: tuple[int, int],
     found: int, out: Survivors, scratch: Scratch,
 ) -> int:  # fmt: skip
     """Write what survives of the tile in `scratch`, of the lanes row and column: how many there are then.
 
-    where : the cell in which the pairs meet, or EVERYWHERE; whether they count only where their lanes ascend
+    where : the cell in which the pairs meet, or EVERYWHERE; and how far the first column stands behind the first row,
+        as a pair counts only where its column stands behind its row
     """
     rows, rule, _, _ = problem
-    cell, ascending = where
+    cell, behind = where
     lanes, by_label = screening.lanes, _by_label(problem)
     for r in range(scratch.masks.shape[1]):
         of_row, of_column = scratch.masks[0, r], scratch.masks[1, r]
@@ -292,7 +293,7 @@ def keep_survivors(
             bit = bits & (~bits + np.uint64(1))
             bits ^= bit
             b = int(column[c])
-            if ascending and b <= a:
+            if behind + c <= r:
                 continue
             if by_label and ((lanes.code[a] == lanes.code[b] >= 0) != (rule.wanted == POSITIVE)):
                 continue
@@ -372,6 +373,6 @@ def sweep(
                     scratch.tiles[1] += 1
                     of_row = left.lane[i * tile_rows :]
                     found = keep_survivors(
-                        problem, screening, of_row, of_column, (EVERYWHERE, True), found, out, scratch
+                        problem, screening, of_row, of_column, (EVERYWHERE, column - row), found, out, scratch
                     )
     return units[1], found

@@ -62,6 +62,7 @@ def looking_of(mining: Mining) -> Looking | None:
         return Looking(None, why="too many rows are equal: no time is saved")
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
+    mining.searcher.take_cell(near[:, 0].copy())
     if share_of(near, 1) > most:
         return Looking(None, why="too many rows lie in the same cells: no time is saved")
     calibrated = exact_answers(mining, np.sort(drawn[:CALIBRATED]))

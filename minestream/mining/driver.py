@@ -9,6 +9,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minestream.config.effects import lacking
 from minestream.config.memory_plan import TERMS_BYTES, Job, memory_plan
 from minestream.config.mine_config import MineConfig
@@ -64,7 +67,7 @@ class Driver:
         self.held, self.reading = ExitStack(), ShardStats()
         self._given: list[Given] = []
         self._sources: Sources | None = None
-        self.attached: tuple[Dataset, Codes] | None = None
+        self.attached: tuple[Dataset, Codes, NDArray[np.uint16]] | None = None
 
     def __enter__(self) -> Driver:
         self.progress = self.held.enter_context(reporter(self.resources.progress, self._callback, running_seconds))
@@ -97,11 +100,12 @@ class Driver:
             if self.attached is None:
                 loaded = load(sources, self.config, memory_plan(memory, job), scratch, self.progress, self.reading)
             else:
-                loaded, codes = self.attached
+                loaded, codes, cell = self.attached
         self.held.callback(loaded.store.close)
         searcher = self.held.enter_context(Searcher(loaded, self.config.metric, self.resources, scratch, memory, job))
         if self.attached is not None:
             searcher.take_codes(codes)
+            searcher.take_cell(cell)
         return loaded, searcher
 
     def notes(self, sources: Sources, searcher: Searcher) -> list[str]:

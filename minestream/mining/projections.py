@@ -15,7 +15,8 @@ from minestream.errors import UsageError
 from minestream.mining.approximate import CALIBRATED, MEASURED, most_share
 from minestream.mining.negatives import negative_rule
 from minestream.mining.shards import Mining
-from minestream.search.near import ROWS_OF_CELL, TURNS, cells_of_rows
+from minestream.search.cells import ROWS_OF_CELL, TURNS
+from minestream.search.near import cells_of_rows
 from minestream.search.work import PRODUCT, search_work
 
 UNDIVIDED = 0.04  # of the seconds of one thread while it mines: more threads do not take less; see bench_cores.py

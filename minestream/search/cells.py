@@ -1,136 +1,152 @@
-"""Cells: rows that are near each other, by k-means on their codes, and in an order in which neighbours are near.
+"""Cells: rows that are near each other, by k-means, in a line on which neighbours are near.
 
-A search puts its rows in this order and looks around each anchor first (kernels/probe.py). Whatever the cells, its
-answer is the same: they decide how soon gates are narrow.
+A search puts its rows in this order and looks around each anchor first (kernels/probe.py): whatever the cells, its
+answer is the same. An approximate search looks into the cells near each row alone (near.py): those depend on the
+vectors alone, whatever the machine, its threads, memory and screens, since products of codes are exact.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.inputs.dataset.dataset import Dataset
+from minestream.kernels import cells as kernels
 from minestream.kernels import sweep
-from minestream.kernels.cells import add_rows, nearest_centres
-from minestream.kernels.tile import HIGH, LOW
-from minestream.search.screens import Codes, packing
-from minestream.system.threads import Workers, slices
+from minestream.kernels.quantize import OFFSET
+from minestream.kernels.tile import HIGH, INTERVAL, LOW, control_of
+from minestream.kernels.tile_shapes import host_tile, host_tiles
+from minestream.kernels.types import TALLIES
+from minestream.search.screens import packing
+from minestream.system.threads import Workers, apart, slices
 
-ROWS_OF_CELL = 32  # of the sample that centres are found with
-TURNS = 3  # of k-means
-MOST_CELLS = 4_096
-PACKED_ROWS = 8_192  # by one thread, at a time
+MOST_CELLS = 4_096  # of a search among all rows
+ROWS_OF_CELL, TURNS = 16, 3  # of the sample that centres are found with, and of k-means
+TOGETHER = 8_192  # rows at a time, of each thread
+LINE_COORDINATES = 48  # by which centres are put in line
 LEAST_SCALE = 1e-30
+EXACT_SUMS = 2**24  # whole numbers up to here are exact in float32
 
 
-def cells_of(codes: Codes, workers: Workers, threads: int, most: int) -> NDArray[np.int32]:
-    """The cell of every slot, int32[n], found once: cells whose numbers are near are near, most of them.
+def cell_of(loaded: Dataset, workers: Workers, threads: int) -> NDArray[np.uint16]:
+    """The cell of every slot, uint16[n], of so many as the root of the rows. Cost: n^1.5 d operations of the screen."""
+    count = max(1, min(MOST_CELLS, math.isqrt(loaded.store.rows)))
+    return nearest_cells(loaded, workers, threads, count, 1)[:, 0]
 
-    most : rows that may be packed at a time
-    Cost: n^1.5 d operations of the screen.
+
+def nearest_cells(loaded: Dataset, workers: Workers, threads: int, count: int, listed: int) -> NDArray[np.uint16]:
+    """The nearest of `count` cells to every slot, the nearest first: uint16[n, listed], or fewer where there are fewer.
+
+    Cells whose numbers are near are near, most of them. Cost: n d operations of the screen for each cell.
     """
-    if codes.cell is None:
-        codes.cell = _found(codes, workers, threads, most)
-    return codes.cell
+    coding, rows, generator = _Coding(loaded), loaded.store.rows, np.random.default_rng(0)
+    sample = np.sort(generator.choice(rows, min(rows, ROWS_OF_CELL * count), replace=False))
+    size = min(TOGETHER, loaded.store.pass_rows)
+    codes, scale = coding.room(sample.size)
 
+    def encode(part: slice) -> None:  # rows are read, and let go, a part at a time
+        codes[part], scale[part] = coding.codes_of(loaded.store.take(sample[part]), sample[part])
 
-def _found(codes: Codes, workers: Workers, threads: int, most: int) -> NDArray[np.int32]:
-    rows = codes.terms.scale.size
-    count = min(MOST_CELLS, math.isqrt(rows))
-    sample = np.random.default_rng(0).choice(rows, min(rows, ROWS_OF_CELL * count), replace=False)
-    centres = values_of(codes, np.sort(sample[:count]))
-    sample.sort()
+    own = slices(sample.size, max(threads, -(-sample.size // size)))
+    workers.run([partial(encode, part) for part in own])
+    first = np.sort(generator.choice(sample.size, count, replace=False))
+    centres = codes[first, : coding.dimension] * scale[first, None].astype(np.float64)
+    cell = np.empty(sample.size, np.uint16)
+
+    def assign(side: sweep.Side, part: slice) -> None:
+        cell[part] = coding.nearest(codes[part], scale[part], side, 1)[:, 0]
+
     for _ in range(TURNS):
-        sums, members = np.zeros((count, centres.shape[1])), np.zeros(count, np.int64)
-        side = _centres_side(codes, centres)
-        cell = _assigned(codes, sample, side, workers, threads, most)
-        for first in range(0, sample.size, PACKED_ROWS):
-            some = slice(first, first + PACKED_ROWS)
-            words, at = codes.rows_of(sample[some])
-            values, scale = words.view(codes.screen.dtype), codes.terms.scale[sample[some]]
-            add_to_cells(values, at, scale, cell[some], sums, members, workers, threads)
-        means = sums / np.maximum(members, 1)[:, None] * _steps(codes)
-        centres = np.where(members[:, None] > 0, means, centres)
-    side = _centres_side(codes, centres[in_line(centres)])
-    return _assigned(codes, np.arange(rows), side, workers, threads, most)
+        side = coding.columns(centres)
+        workers.run([partial(assign, side, part) for part in own])
+        sums, members = np.zeros((count, coding.dimension)), np.bincount(cell, minlength=count)
+        parts = slices(coding.dimension, threads)
+        workers.run([partial(kernels.add_rows, codes, scale, cell, part.start, part.stop, sums) for part in parts])
+        centres = np.where(members[:, None] > 0, sums / np.maximum(members, 1)[:, None], centres)
+    signs = generator.choice([-1.0, 1.0], coding.dimension)
+    axes = np.array_split(np.arange(coding.dimension), min(LINE_COORDINATES, coding.dimension))
+    line = in_line(np.stack([(centres[:, some] * signs[some]).sum(axis=1) for some in axes], axis=1))
+    side, near = coding.columns(centres[line]), np.empty((rows, min(listed, count)), np.uint16)
+
+    def find(part: slice) -> None:
+        some = coding.codes_of(loaded.store.block(part.start, part.stop), np.arange(part.start, part.stop))
+        near[part] = coding.nearest(*some, side, near.shape[1])
+
+    workers.run([partial(find, part) for part in slices(rows, max(threads, -(-rows // size)))])
+    return near
 
 
-def add_to_cells(
-    codes: NDArray[Any], at: NDArray[np.int64], scale: NDArray[np.float32], cell: NDArray[np.int32],
-    sums: NDArray[np.float64], members: NDArray[np.int64], workers: Workers, threads: int,
-) -> None:  # fmt: skip
-    """Add rows to the sums of their cells, and count them; see add_rows(). Each thread adds some coordinates."""
-    parts = slices(sums.shape[1], threads)
-    workers.run([partial(add_rows, codes, at, scale, cell, part.start, part.stop, sums) for part in parts])
-    members += np.bincount(cell, minlength=members.size)
+class _Coding:
+    """Codes of rows and of centres, whose products are exact, and by them the centres that are nearest."""
 
+    def __init__(self, loaded: Dataset) -> None:
+        self.square, self.dimension = loaded.rows.square, loaded.store.dimension
+        name = "i8" if "i8" in host_tiles() and self.dimension <= EXACT_SUMS else "f32"
+        self.tile, self.dtype = host_tile(name), np.dtype(np.int8 if name == "i8" else np.float32)
+        self.words = -(-self.dimension * self.dtype.itemsize // 4)
+        self.largest = float(min(127, math.isqrt(EXACT_SUMS // self.dimension)))
+        longest = math.sqrt(float(self.square.max(initial=0.0)))
+        self.length = 0.0 if loaded.frame.unit_rows else math.ldexp(1.0, math.frexp(longest)[1])
 
-def values_of(codes: Codes, slots: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Rows as their codes stand for them."""
-    words, at = codes.rows_of(slots)
-    values: NDArray[np.float64] = words.view(codes.screen.dtype)[at] * codes.terms.scale[slots, None] * _steps(codes)
-    return values
+    def room(self, rows: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Room for the codes of so many rows, and their scales."""
+        return np.zeros((rows, 4 * self.words // self.dtype.itemsize), self.dtype), np.empty(rows, np.float32)
 
+    def codes_of(self, vectors: NDArray[Any], slots: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Codes, (m, d) and whole words, and their scales."""
+        codes, scale = self.room(slots.size)
+        kernels.whole_codes(vectors, self.square[slots], self.length, self.largest, codes, scale)
+        return codes, scale
 
-def _steps(codes: Codes) -> NDArray[np.float64]:
-    """What each value of a code counts beside the scale of its row."""
-    values = 4 * codes.words // np.dtype(codes.screen.dtype).itemsize
-    return np.where(np.arange(values) < codes.prefix, 2.0 ** (codes.shift / 2), 1.0)
+    def columns(self, centres: NDArray[np.float64]) -> sweep.Side:
+        """Centres as columns, whose bias makes the largest affinity that of the nearest."""
+        size = max(float(np.abs(centres).max(initial=0.0)), LEAST_SCALE)
+        scale = math.ldexp(1.0, math.frexp(size / self.largest)[1])
+        codes, _ = self.room(len(centres))
+        codes[:, : self.dimension] = np.rint(centres / scale)
+        square = np.square(codes.astype(np.int64)).sum(axis=1)
+        bias = (square * (-scale * scale / 2)).astype(np.float32)
+        return self._side(codes, np.full(len(centres), scale, np.float32), bias, rows=False)
 
+    def nearest(
+        self, codes: NDArray[Any], scale: NDArray[np.float32], centres: sweep.Side, count: int
+    ) -> NDArray[np.uint16]:
+        """The nearest `count` centres of every row, the nearest first: uint16[m, count]."""
+        rows = self._side(codes, scale, np.zeros(len(codes), np.float32), rows=True)
+        affinity, cell = np.full((len(codes), count), -np.inf, np.float32), np.zeros((len(codes), count), np.uint16)
+        scratch = sweep.Scratch(
+            apart((2, self.tile.rows), np.uint64), apart((self.tile.rows, self.tile.columns), np.float32),
+            control_of(self.words), apart((2,), np.int64), apart((TALLIES,), np.int64),
+        )  # fmt: skip
+        kernels.nearest_cells(rows, centres, scratch, affinity, cell)
+        return cell
 
-def _centres_side(codes: Codes, centres: NDArray[np.float64]) -> sweep.Side:
-    """Centres, coded anew, as columns whose bias makes the largest affinity that of the nearest."""
-    bias = -np.square(centres).sum(axis=1) / 2
-    centres, scale, kind = centres / _steps(codes), np.ones(len(centres)), codes.screen.dtype
-    if kind != np.float32:  # no int16 centre is longer than a coordinate may be: no sum of products overflows
-        size = np.abs(centres).max(axis=1) if kind == np.int8 else np.sqrt(np.square(centres).sum(axis=1))
-        scale = np.maximum(size, LEAST_SCALE) / np.iinfo(kind).max
-    coded = np.rint(centres / scale[:, None]) if kind != np.float32 else centres
-    start = np.zeros((len(centres), 2))
-    if codes.tile.unsigned_rows:
-        sums = coded[:, : codes.prefix].sum(axis=1), coded[:, codes.prefix :].sum(axis=1)
-        start = -128 * np.stack(sums, axis=1)
-    words = coded.astype(codes.screen.dtype).view(np.uint32)
-    side = _side(codes, words, np.arange(len(centres)), codes.tile.columns, (scale, bias, start))
-    side.terms[:, LOW], side.terms[:, HIGH] = np.inf, -np.inf
-    return side
-
-
-def _side(
-    codes: Codes, words: NDArray[np.uint32], at: NDArray[np.int64], width: int, terms: Sequence[NDArray[Any]]
-) -> sweep.Side:
-    """Some of `words` as one side of the tile, by scale, bias and start of each; without gates."""
-    flip = codes.row_flip(mirrored=False) if width == codes.tile.rows else 0
-    (panels, pack), none = packing(words, at, width, flip), np.zeros(at.size, np.int32)
-    scale, bias = (each.astype(np.float32) for each in terms[:2])
-    nothing = np.zeros_like(scale)
-    lanes = sweep.Lanes(none, none, none, scale, bias, nothing, nothing, terms[2].astype(np.int32))
-    side = codes.side(slice(0, at.size), panels)
-    pack(slice(0, len(panels)))
-    sweep.set_side(lanes, side, 1.0)
-    return side
-
-
-def _assigned(
-    codes: Codes, slots: NDArray[np.int64], centres: sweep.Side, workers: Workers, threads: int, most: int
-) -> NDArray[np.int32]:
-    """The nearest centre of each slot, int32[slots]."""
-    affinity, cell = np.full(slots.size, -np.inf, np.float32), np.zeros(slots.size, np.int32)
-
-    def task(own: slice) -> None:
-        words, at = codes.rows_of(slots[own])
-        terms = codes.terms.scale[slots[own]], np.zeros(at.size), codes.terms.start[slots[own]]
-        rows = _side(codes, words, at, codes.tile.rows, terms)
-        rows.terms[:, LOW], rows.terms[:, HIGH] = -np.inf, np.inf
-        nearest_centres(rows, centres, codes.scratch(), affinity[own], cell[own])
-
-    together = min(PACKED_ROWS, max(1, most // threads))
-    workers.run([partial(task, own) for own in slices(slots.size, -(-slots.size // together))])
-    return cell
+    def _side(
+        self, codes: NDArray[Any], scale: NDArray[np.float32], bias: NDArray[np.float32], rows: bool
+    ) -> sweep.Side:  # fmt: skip
+        width = self.tile.rows if rows else self.tile.columns
+        flip = OFFSET if rows and self.tile.unsigned_rows else 0
+        if self.dtype == np.float32:  # whose tile knows no scales
+            codes = codes * scale[:, None]
+        panels, pack = packing(codes.view(np.uint32), np.arange(len(codes)), width, flip)
+        pack(slice(0, len(panels)))
+        start = np.zeros((len(codes), 2), np.int32)
+        if self.tile.unsigned_rows and not rows:
+            start[:, 0] = -128 * codes.astype(np.int32).sum(axis=1)
+        none, nothing, count = np.zeros(len(codes), np.int32), np.zeros(len(codes), np.float32), len(panels)
+        kind: type[Any] = np.int32 if self.dtype == np.int8 else np.float32
+        side = sweep.Side(
+            0, len(codes), np.arange(len(codes), dtype=np.int32), 1, panels.view(kind),
+            np.empty((count, LOW + INTERVAL, width), np.float32), np.empty((count, 2, width), np.int32),
+            *(np.empty((count, 2), np.int32) for _ in range(3)),
+        )  # fmt: skip
+        sweep.set_side(sweep.Lanes(none, none, none, scale, bias, nothing, nothing, start), side, 1.0)
+        side.terms[:, LOW], side.terms[:, HIGH] = (-np.inf, np.inf) if rows else (np.inf, -np.inf)
+        return side
 
 
 def in_line(centres: NDArray[np.float64]) -> NDArray[np.int64]:

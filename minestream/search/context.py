@@ -132,7 +132,8 @@ class Share(NamedTuple):
 
 @dataclass(frozen=True)
 class SearchContext:
-    """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen.
+    """What all searches of a run share. They count into `stats` and `effort`; `codes` gives the codes of a screen,
+    `cell` the cell of every slot.
 
     Only the slots `among`, bool[n], are candidates; None: all are. With `lists`, those in an anchor's list are all that
     it meets. With a `share`, search() is made together with other workers; where its groups have `owners`, every leg
@@ -145,6 +146,7 @@ class SearchContext:
     workers: Workers
     stats: ShardStats
     codes: Callable[[str], Codes]
+    cell: Callable[[], NDArray[np.uint16]]
     timed: bool = True  # whether stages of a search are timed one by one
     effort: Effort = field(default_factory=Effort)
     meter: WorkMeter = field(default_factory=WorkMeter)

@@ -38,7 +38,10 @@ class Meeting(Sweeping):
         cells, width = int(rows.near.max(initial=0)) + 1, rows.width
         self.lane_start = np.zeros(2 * cells + 1, np.int64)
         self.lane = np.empty(order.slot.size * width, np.int32)
-        near.meetings(rows.near, order.slot, width, members_of(width), self.lane_start, self.lane)
+        kinds = np.digitize(np.arange(order.slot.size), [order.both, order.anchors])
+        keys = [each for each in (self.lanes.code, self.lanes.parent, kinds) if each.size]
+        by = np.lexsort(keys)  # so that many a tile is of one label, or parent, alone
+        near.meetings(rows.near, order.slot, by, width, members_of(width), self.lane_start, self.lane)
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
@@ -60,12 +63,8 @@ class Meeting(Sweeping):
         Each are anchors that are candidates too, then anchors only, then candidates only: an anchor meets candidates.
         """
         start, cell = self.lane_start, np.arange(self.lane_start.size // 2)
-        own = [self.lane[first:end] for first, end in itertools.pairwise(start.tolist())]
-        both, anchors = (
-            start[:-1] + [lanes.searchsorted(np.int32(end)) for lanes in own]
-            for end in (self.order.both, self.order.anchors)
-        )
-        edges = np.stack([start[:-1], both, anchors, start[1:]])
+        before = [ragged.starts(self.lane < end)[start] for end in (self.order.both, self.order.anchors)]
+        edges = np.stack([start[:-1], *(start[:-1] + np.diff(each) for each in before), start[1:]])
         of_members, of_others = tuple(edges[:, ::2]), tuple(edges[:, 1::2])
 
         def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:

@@ -68,7 +68,7 @@ class Order:
     """
 
     def __init__(
-        self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], rule: Rule, cell: NDArray[np.int32]
+        self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], rule: Rule, cell: NDArray[np.uint16]
     ) -> None:  # fmt: skip
         twin = setting.loaded.rows.twin
         self.key, large = _keys(setting, rule, cell), _large_labels(setting, rule)
@@ -105,7 +105,7 @@ class Order:
         return span.first + np.minimum(found, span.end - span.first - 1)
 
 
-def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.int32]) -> NDArray[Any]:
+def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.uint16]) -> NDArray[Any]:
     """By which lanes are sorted, int[n]: the cell, or the parent or label and then the cell or a place by chance."""
     rows = setting.loaded.rows
     if rule.wanted == NEGATIVE:

@@ -101,7 +101,6 @@ class Codes:
         self, loaded: Dataset, name: str, workers: Workers, threads: int, budget_bytes: int, scratch: Path
     ) -> None:
         self.name, self.screen = name, SCREENS[name]
-        self.cell: NDArray[np.int32] | None = None  # of each slot, once they are found: see cells.py
         self.tile: Tile = host_tile(name)
         store, n = loaded.store, loaded.store.rows
         self.dimension = store.dimension
@@ -150,6 +149,14 @@ class Codes:
         unique, at = np.unique(slots, return_inverse=True)
         return self.store.take(unique), at
 
+    def values(self, slots: NDArray[np.integer]) -> NDArray[np.float64]:
+        """Rows as their codes stand for them, float64 (m, values of a code)."""
+        words, at = self.rows_of(slots)
+        coded = words.view(self.screen.dtype)[at]
+        steps = np.where(np.arange(coded.shape[1]) < self.prefix, 2.0 ** (self.shift / 2), 1.0)
+        values: NDArray[np.float64] = coded * self.terms.scale[slots, None] * steps
+        return values
+
     def row_flip(self, mirrored: bool) -> int:
         """The bits by which words of the row side are flipped when they are packed."""
         if self.name == "i8":
@@ -192,10 +199,10 @@ class Codes:
         self.store.close()
 
 
-def packed(
-    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, workers: Workers, threads: int, flip: int = 0
-) -> NDArray[np.uint32]:
-    """Panels (panels, words of a row, width) of some rows of `words`, as the tile reads them.
+def packing(
+    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, flip: int
+) -> tuple[NDArray[np.uint32], Callable[[slice], None]]:
+    """Panels (panels, words of a row, width) of some rows, empty, and what packs some of them as the tile reads them.
 
     Parameters
     ----------
@@ -206,21 +213,21 @@ def packed(
     flip : int
         Applied to every word by exclusive or.
     """
-    panels, pack = packing(words, rows, width, flip)
-    workers.run([partial(pack, part) for part in slices(len(panels), threads)])
-    return panels
-
-
-def packing(
-    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, flip: int
-) -> tuple[NDArray[np.uint32], Callable[[slice], None]]:
-    """The panels of packed(), empty, and what packs some of them."""
     out = np.empty((-(-rows.size // width), words.shape[1], width), np.uint32)
 
     def pack(part: slice) -> None:
         kernels.pack(words, rows[part.start * width : part.stop * width], np.uint32(flip), out[part])
 
     return out, pack
+
+
+def packed(
+    words: NDArray[np.uint32], rows: NDArray[np.int64], width: int, workers: Workers, threads: int
+) -> NDArray[np.uint32]:  # fmt: skip
+    """The panels of packing(), packed."""
+    panels, pack = packing(words, rows, width, 0)
+    workers.run([partial(pack, part) for part in slices(len(panels), threads)])
+    return panels
 
 
 def filled(

@@ -6,10 +6,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minestream.config.memory_plan import Job, memory_plan
 from minestream.config.metrics import METRICS
 from minestream.config.resources import Resources
 from minestream.inputs.dataset.dataset import Dataset
+from minestream.search.cells import cell_of
 from minestream.search.context import Limits, SearchContext
 from minestream.search.screens import Codes, screens_of
 from minestream.search.work import CODE, WorkMeter
@@ -55,6 +59,7 @@ class Searcher:
         self.workers, self.effort = Workers(self.limits.threads), Effort()
         self._scratch = scratch
         self._codes: dict[str, Codes] = {}
+        self._cell: NDArray[np.uint16] | None = None
 
     def __enter__(self) -> Searcher:
         return self
@@ -106,13 +111,23 @@ class Searcher:
     def setting(self, stats: ShardStats, meter: WorkMeter, *, timed: bool = True) -> SearchContext:
         """The setting of searches that count into `stats` and advance `meter`."""
         return SearchContext(
-            self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, meter), timed,
-            self.effort, meter,
+            self.loaded, self.metric, self.limits, self.workers, stats, partial(self._codes_of, meter), self.cell,
+            timed, self.effort, meter,
         )  # fmt: skip
 
     def take_codes(self, codes: Codes) -> None:
         """Use codes that were made before, of the same rows."""
         self._codes[codes.name] = codes
+
+    def take_cell(self, cell: NDArray[np.uint16]) -> None:
+        """Use the cell of every slot that was found before, of the same rows."""
+        self._cell = cell
+
+    def cell(self) -> NDArray[np.uint16]:
+        """The cell of every slot, uint16[n], found once."""
+        if self._cell is None:
+            self._cell = cell_of(self.loaded, self.workers, self.limits.threads)
+        return self._cell
 
     def codes(self) -> Codes:
         """The codes of the first screen; of rows so few that they are scanned those of float32."""

@@ -35,7 +35,6 @@ from minestream.kernels.types import (
     Rule,
 )
 from minestream.search.bands import edges_of, move_gates
-from minestream.search.cells import cells_of, values_of
 from minestream.search.context import SearchContext
 from minestream.search.gathering import Gathering
 from minestream.search.order import Order, Ranges, Span, Todo, ranges_of, strides_of
@@ -68,9 +67,7 @@ class Sweeping:
         self.screens = deque(setting.limits.screens)
         codes = setting.codes(self.screens.popleft())
         self.blocks: Container[tuple[int, int]] | None = None  # of two legs that are swept here; None: all
-        near, most = self.loaded.rows.near, setting.limits.block_rows
-        cell = near[:, 0].astype(np.int32) if near.size else cells_of(codes, self.workers, self.threads, most)
-        self.order = Order(setting, groups, rule, cell)
+        self.order = Order(setting, groups, rule, setting.cell())
         self.parent = self.loaded.rows.parent[: None if rule.wanted == NEGATIVE else 0]  # what negatives must share
         self.pairs, _ = sub_pairs(pairs, self.order.place)
         self.around_rows = rows_around(self.loaded, np.concatenate(groups), rule)
@@ -185,7 +182,7 @@ class Sweeping:
         anchor = np.searchsorted(pairs.start, pair, side="right") - 1
         while self.screens:
             edges, lanes = self.screening.edges, self.lanes
-            rows, others = values_of(self.codes, slot[anchor]), values_of(self.codes, slot[lane])
+            rows, others = self.codes.values(slot[anchor]), self.codes.values(slot[lane])
             beyond = edges.near[pair, None] - np.einsum("ad,bd->ab", rows, others) - lanes.bias[lane]
             vain = (np.abs(beyond) < edges.own[anchor, None] + lanes.slack[lane]).mean() * each
             if not worth_changing(self.codes.name, self.screens[0], self.loaded.store.dimension, 1, vain):

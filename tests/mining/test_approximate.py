@@ -494,3 +494,18 @@ def test_counters_of_shares_round_down_and_add_up() -> None:
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="approximate"):
         minestream.mine(table(rows=100), tmp_path / "out.parquet", **{"approximate": 0.9} | options)
+
+
+def test_rows_of_one_label_are_not_multiplied_where_they_meet(seen: dict[str, Any], tmp_path: Path) -> None:
+    """Of two labels that share their cells, tiles of one alone are left out."""
+    rng, rows, blobs = np.random.default_rng(4), 4_200, 6
+    blob = rng.integers(0, blobs, rows)
+    vectors = (5 * rng.standard_normal((blobs, 16))[blob] + rng.standard_normal((rows, 16))).astype(np.float32)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 16)
+    seen["width"] = 32
+    computed = {}
+    for name, labels in {"two": 2 * blob + rng.integers(0, 2, rows), "many": np.arange(rows) // 2}.items():
+        given = pa.table({"label": labels, "embedding": column})
+        options: dict[str, Any] = {"approximate": 0.9, "band": "any", "progress": "none"}
+        computed[name] = minestream.mine(given, tmp_path / f"{name}.parquet", **options).effort["pairs_computed"]
+    assert computed["two"] < 0.9 * computed["many"]

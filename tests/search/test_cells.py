@@ -1,10 +1,8 @@
-"""Cells: k-means on codes, and the order of rows that the probe looks around in; no answer depends on them."""
+"""Cells: k-means, and the order of rows that the probe looks around in; no answer depends on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,13 +11,12 @@ from support import loaded_rows, set_sizes
 
 import minestream
 from minestream.kernels.tile_shapes import host_tiles
-from minestream.search import cells, order, sweep
-from minestream.search.cells import cells_of
-from minestream.search.screens import Codes
+from minestream.search import cells, order, searcher
+from minestream.search.cells import cell_of, nearest_cells
 from minestream.system.threads import Workers
 
 ROWS, BLOBS = 5_000, 50
-SCREENS = sorted(host_tiles())
+Array = np.ndarray[Any, Any]
 
 
 def blobs(dimension: int = 24) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -30,37 +27,44 @@ def blobs(dimension: int = 24) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, An
     return rows.astype(np.float32), of
 
 
-@contextmanager
-def coded(vectors: np.ndarray[Any, Any], screen: str, threads: int = 2) -> Iterator[tuple[Codes, Workers]]:
-    with (
-        closing(Workers(threads)) as workers,
-        closing(Codes(loaded_rows(vectors, "euclidean"), screen, workers, threads, 2**30, Path("."))) as codes,
-    ):
-        yield codes, workers
+def celled(vectors: Array, threads: int = 2, listed: int = 0) -> Array:
+    """The cell of every row, or the `listed` nearest ones of 90."""
+    loaded = loaded_rows(vectors, "euclidean")
+    with closing(Workers(threads)) as workers:
+        return nearest_cells(loaded, workers, threads, 90, listed) if listed else cell_of(loaded, workers, threads)
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_row_is_in_the_cell_of_its_nearest_centre(screen: str) -> None:
+def test_every_row_is_in_the_cell_of_its_nearest_centre() -> None:
     """By the centres themselves: of the rows of a cell none is much nearer to the mean of another."""
     vectors, _ = blobs()
-    with coded(vectors, screen) as (codes, workers):
-        cell = cells_of(codes, workers, 2, 1_000)
-        rows = cells.values_of(codes, np.arange(ROWS))
-    count = int(cell.max()) + 1
-    assert 30 < count <= 70  # the square root of the rows
-    means = np.stack([rows[cell == each].mean(axis=0) for each in np.unique(cell)])
+    cell = celled(vectors)
+    assert 30 < int(cell.max()) + 1 <= 70  # the square root of the rows
+    means = np.stack([vectors[cell == each].mean(axis=0) for each in np.unique(cell)])
     _, cell = np.unique(cell, return_inverse=True)
-    apart = np.square(rows[:, None] - means[None]).sum(axis=2)
+    apart = np.square(vectors[:, None] - means[None]).sum(axis=2)
     own, least = apart[np.arange(ROWS), cell], apart.min(axis=1)
     assert (own <= 1.5 * least + 1e-9).mean() > 0.95
+
+
+@pytest.mark.parametrize("listed", [1, 3, 32, 90])
+def test_the_nearest_centres_are_listed_from_the_nearest_on(listed: int) -> None:
+    """Of centres that are equally near the first, as the products of the codes say."""
+    rng = np.random.default_rng(2)
+    loaded = loaded_rows(rng.integers(-9, 10, (1_001, 4)).astype(np.float32), "euclidean")
+    centres = rng.integers(-2, 3, (200, 4)) / 4  # many of them are equal
+    coding = cells._Coding(loaded)
+    codes, scale = coding.codes_of(loaded.store.block(0, 1_001), np.arange(1_001))
+    found = coding.nearest(codes, scale, coding.columns(centres), listed)
+    rows = codes[:, :4] * scale[:, None]
+    affinity = rows @ centres.T - np.square(centres).sum(axis=1) / 2
+    np.testing.assert_array_equal(found, np.argsort(-affinity, axis=1, kind="stable")[:, :listed])
 
 
 def test_turns_bring_rows_nearer_to_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = blobs()
 
     def spread() -> float:
-        with coded(vectors, SCREENS[0]) as (codes, workers):
-            cell = cells_of(codes, workers, 2, 1_000)
+        cell = celled(vectors)
         return sum(float(np.square(some - some.mean(axis=0)).sum()) for some in (vectors[cell == c] for c in set(cell)))
 
     near = spread()
@@ -68,16 +72,16 @@ def test_turns_bring_rows_nearer_to_their_cells(monkeypatch: pytest.MonkeyPatch)
     assert near < 0.9 * spread()
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_cells_are_the_same_for_any_threads_and_found_once(screen: str) -> None:
+@pytest.mark.parametrize("listed", [0, 5])
+def test_cells_are_the_same_for_any_threads_tiles_and_passes(listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _ = blobs()
-    found = []
-    for threads in (1, 2, 3):
-        with coded(vectors, screen, threads) as (codes, workers):
-            found.append(cells_of(codes, workers, threads, 700 * threads))
-            assert cells_of(codes, workers, threads, 700 * threads) is found[-1]
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[0], found[2])
+    expected = celled(vectors, 1, listed)
+    for threads in (2, 3):
+        np.testing.assert_array_equal(celled(vectors, threads, listed), expected)
+    monkeypatch.setattr(cells, "TOGETHER", 700)
+    np.testing.assert_array_equal(celled(vectors, 2, listed), expected)
+    monkeypatch.setattr(cells, "host_tiles", lambda: {"f32": host_tiles()["f32"]})
+    np.testing.assert_array_equal(celled(vectors, 2, listed), expected)
 
 
 def test_cells_next_to_each_other_are_near() -> None:
@@ -91,8 +95,7 @@ def test_cells_next_to_each_other_are_near() -> None:
 @pytest.mark.parametrize("kind", ["few", "equal", "zero"])
 def test_rows_that_hardly_differ_have_cells_too(kind: str) -> None:
     vectors = {"few": np.ones((4, 3)), "equal": np.ones((40, 3)), "zero": np.zeros((9, 1))}[kind].astype(np.float32)
-    with coded(vectors, SCREENS[0]) as (codes, workers):
-        cell = cells_of(codes, workers, 2, 1_000)
+    cell = celled(vectors)
     assert cell.shape == (len(vectors),)
     assert (cell >= 0).all()
 
@@ -127,8 +130,8 @@ def test_no_answer_depends_on_cells(options: dict[str, Any], monkeypatch: pytest
     labels = np.arange(ROWS) % 40
     fixed = {"metric": "euclidean", "threads": 2, **options}
     expected = minestream.mine_arrays(vectors, labels, **fixed).table()
-    by_chance = np.random.default_rng(1).integers(0, 60, ROWS).astype(np.int32)
-    monkeypatch.setattr(sweep, "cells_of", lambda *_: by_chance)
+    by_chance = np.random.default_rng(1).integers(0, 60, ROWS).astype(np.uint16)
+    monkeypatch.setattr(searcher, "cell_of", lambda *_: by_chance)
     assert minestream.mine_arrays(vectors, labels, **fixed).table().equals(expected)
 
 
@@ -144,5 +147,6 @@ def test_cells_make_first_gates_narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("MINESTREAM_EFFORT", "1")
     few = survivors()
-    monkeypatch.setattr(sweep, "cells_of", lambda *_: np.random.default_rng(1).integers(0, 60, ROWS).astype(np.int32))
+    by_chance = np.random.default_rng(1).integers(0, 60, ROWS).astype(np.uint16)
+    monkeypatch.setattr(searcher, "cell_of", lambda *_: by_chance)
     assert 3 * few < survivors()

@@ -19,7 +19,6 @@ from minestream.kernels.sweep import Scratch
 from minestream.kernels.tile import CHECKED, INTERVALS, STOPPED
 from minestream.kernels.tile_shapes import host_tile
 from minestream.search import rotation, screens
-from minestream.search.cells import values_of
 from minestream.search.screens import Codes
 
 pytestmark = pytest.mark.skipif("i8" not in SWEPT, reason="this processor has no dot products of bytes")
@@ -198,6 +197,6 @@ def test_codes_stand_for_rows() -> None:
     rows = steep(500, 60)
     with always_turned(), sweeping(loaded_rows(rows, "euclidean"), "euclidean", "i8", mirrored=False) as search:
         assert search.codes.shift > 0
-        values = values_of(search.codes, np.arange(500))
+        values = search.codes.values(np.arange(500))
         z = (rows - rows.mean(axis=0)) * search.loaded.frame.scale
     np.testing.assert_allclose(values @ values.T, z @ z.T, atol=0.02 * np.square(z).sum(axis=1).max())

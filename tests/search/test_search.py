@@ -31,6 +31,7 @@ from minestream.kernels.tile_shapes import TILES, host_tile
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, POSITIVE, Rule
 from minestream.mining.arrays import Mined, mine_arrays
 from minestream.search import screens, searcher
+from minestream.search.cells import cell_of
 from minestream.search.context import Limits, SearchContext
 from minestream.search.results import one_pair_each
 from minestream.search.screens import Codes, usable_screens
@@ -541,6 +542,7 @@ def sweeping(ready: Dataset, metric: str, screen: str, mirrored: bool) -> Iterat
         coded = Codes(ready, screen, workers, 1, 2**30, Path("."))
         setting = SearchContext(
             ready, METRICS[metric], Limits(1, 2**20, 2**20, (screen,)), workers, ShardStats(), lambda name: coded,
+            lambda: cell_of(ready, workers, 1),
         )  # fmt: skip
         yield Sweeping(setting, [np.arange(n, dtype=np.int32)], one_pair_each(n), rule)
 
@@ -815,7 +817,6 @@ def test_sides_suit_every_int8_tile(name: str, mirrored: bool, monkeypatch: pyte
     """Accumulators of unsigned rows start where 128 times the column's codes are taken off, those of others at 0."""
     shape, n = TILES[name], 50
     monkeypatch.setattr(screens, "host_tile", lambda screen: shape)
-    monkeypatch.setattr("minestream.search.sweep.cells_of", lambda *_: np.zeros(n, np.int32))  # with the host's tile
     rows = np.random.default_rng(0).normal(size=(n, 30))
     with sweeping(loaded_rows(rows, "euclidean"), "euclidean", "i8", mirrored) as search:
         left, right = (search._side(0, n, rows=each) for each in (True, False))

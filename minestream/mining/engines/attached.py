@@ -11,17 +11,19 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.mining.shards import Mining
-from minestream.search.cells import cells_of
 from minestream.search.screens import Codes
 
 ALIGNED = 64  # bytes: where each array begins
-Attached = tuple[Dataset, Codes]
+Attached = tuple[Dataset, Codes, NDArray[np.uint16]]
 
 
 def leave(mining: Mining, folder: Path) -> str | None:
-    """Write the dataset of a run with its codes into a folder: the path. It goes with the run.
+    """Write the dataset of a run with its codes and cells into a folder: the path. It goes with the run.
 
     None where it is not all in memory, is soon read again, or has no room.
     """
@@ -31,9 +33,8 @@ def leave(mining: Mining, folder: Path) -> str | None:
     loaded, codes = searcher.loaded, searcher.codes()
     if not codes.store.in_memory:
         return None
-    cells_of(codes, searcher.workers, searcher.limits.threads, searcher.limits.block_rows)
     buffers: list[pickle.PickleBuffer] = []
-    pickled = pickle.dumps((loaded, codes), protocol=5, buffer_callback=buffers.append)
+    pickled = pickle.dumps((loaded, codes, searcher.cell()), protocol=5, buffer_callback=buffers.append)
     raw = [buffer.raw() for buffer in buffers]
     head = pickle.dumps((len(pickled), [each.nbytes for each in raw]))
     own = tempfile.TemporaryDirectory(dir=folder, prefix="dataset-", ignore_cleanup_errors=True)
@@ -55,7 +56,7 @@ def _write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
 
 
 def attached(path: Path) -> Attached:
-    """The dataset and its codes; arrays are pages of the file until they are written to."""
+    """The dataset, its codes and cells; arrays are pages of the file until they are written to."""
     with open(path, "rb") as file:
         held = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY))
     at = 0

@@ -12,6 +12,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from minestream.config.border import public, spelled
 from minestream.config.checks import IN_WINDOWS, refuse
@@ -155,7 +156,7 @@ class StreamMiner:
         if not anchors.size:
             return self.schema.empty_table()
         stats = ShardStats()
-        setting = SearchContext(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes)
+        setting = SearchContext(loaded, METRICS[config.metric], self._limits, self._workers, stats, _no_codes, _no_cell)
         with stats.stage("positives"):
             search = partial(search_once, replace(setting, timed=False))
             deserving = deserving_positives(loaded, config, anchors, search)
@@ -171,6 +172,10 @@ class StreamMiner:
 
 def _no_codes(screen: str) -> Codes:
     raise NotImplementedError(f"a window is scanned, {screen} is not asked for")
+
+
+def _no_cell() -> NDArray[np.uint16]:
+    raise NotImplementedError("a window is scanned, cells are not asked for")
 
 
 def window_bytes(config: MineConfig, source: Source) -> int:
