@@ -9,7 +9,6 @@ widths and both samples depend on the data, the options and the seed alone.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,7 @@ if TYPE_CHECKING:
 
 LEAST_ANCHORS = 60_000  # so many are mined exactly as fast: see most_share
 CALIBRATED = 1_000  # anchors by which the width is chosen
-MEASURED = (600, 2_700)  # anchors that are mined exactly too, at least and at most
-WITHIN = 0.008  # of the recall, so near its bound shall be
+MEASURED = 2_700  # others, by which recall is measured: its bound is within .01 of it whatever the anchors' shares
 POSITIVES_MISSED = 0.2  # of what may be missed: what lacks its positive counts as missed
 MOST_SHARE = 0.25  # of all pairs, since a pair that is gathered takes four times as long: with more, all are looked at
 
@@ -60,27 +58,23 @@ def looking_of(mining: Mining) -> Looking | None:
     most, twin = most_share(mining.anchors.size), loaded.rows.twin
     if (np.bincount(twin[twin >= 0], minlength=1).max() / twin.size) ** 2 > most:  # they share their cells
         return Looking(None, why="too many rows are equal: no time is saved")
-    drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)
+    drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)[: CALIBRATED + MEASURED]
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
     mining.searcher.take_cell(near[:, 0].copy())
     if share_of(near, 1) > most:
         return Looking(None, why="too many rows lie in the same cells: no time is saved")
-    calibrated = exact_answers(mining, np.sort(drawn[:CALIBRATED]))
+    exact = exact_answers(mining, np.sort(drawn))
+    calibrating = np.isin(exact.anchors, drawn[:CALIBRATED])
+    calibrated, measured = (exact.of(np.flatnonzero(own)) for own in (calibrating, ~calibrating))
     positives = _positives_of(mining, calibrated, near)
-    shares = calibrated.shares(near, positives)
+    shares, others = (some.shares(near, positives) for some in (calibrated, measured))
     if not shares.size:
         return Looking(None, why="the rules leave no negative by which to tell how far to look")
-    measured: Exact | None = None
     for width in range(1, near.shape[1] + 1):
         if shares[:, width].mean() < target or lower_bound(shares[:, width]) < target:
             continue
         if share_of(near, width) > most:
             break
-        if measured is None:
-            spread = max(shares[:, width].std(), 0.01)
-            count = min(MEASURED[1], max(MEASURED[0], math.ceil((2.6 * spread / WITHIN) ** 2)))
-            measured = exact_answers(mining, np.sort(drawn[CALIBRATED : CALIBRATED + count]))
-            others = measured.shares(near, positives)
         if not others.size or others[:, width].mean() >= target:  # else the target is missed, and more cells help
             return Looking(Schedule(near, width), positives, measured)
     return Looking(None, why=f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
@@ -113,7 +107,7 @@ def exact_answers(mining: Mining, anchors: NDArray[np.int32]) -> Exact:
     positives = choose_positives(loaded, config, anchors, search, deserving)
     task = make_task(loaded, config, anchors, positives, search, deserving)
     found = joined(list(limited_search(setting, [anchors], task.pairs, task.rule, task.constraints)))
-    return Exact(anchors, positives, task, found)
+    return Exact(anchors, positives, task.chosen, task.pairs, found)
 
 
 def count_recall(
@@ -141,7 +135,7 @@ def _recall_of_positives(
     exact: Exact, anchors: NDArray[np.int32], chosen: Positives, rows: int
 ) -> dict[str, int]:  # fmt: skip
     """The share of its exact positives that was chosen of each of some anchors, as counters."""
-    wanted = exact.task.chosen.of(np.searchsorted(exact.anchors, anchors))
+    wanted = exact.taken.of(np.searchsorted(exact.anchors, anchors))
     keys, among = (ragged.owners(each.start) * rows + each.slot for each in (wanted, chosen))
     return _shares(POSITIVES, ragged.owners(wanted.start), np.ones(keys.size), np.isin(keys, among))
 
@@ -154,7 +148,7 @@ def _recalls(
     chosen : their pairs, whose answers `found` are; a row whose positive is another is not found
     """
     config, loaded, rows = mining.config, mining.loaded, mining.loaded.store.rows
-    pairs, at = sub_pairs(exact.task.pairs, np.searchsorted(exact.anchors, anchors))
+    pairs, at = sub_pairs(exact.pairs, np.searchsorted(exact.anchors, anchors))
     keys, among = (ragged.owners(each.start) * rows + each.positive for each in (pairs, chosen))
     same = _places(keys, among)  # of each exact pair, that of the run
     told = exact.found.of(at)
@@ -170,7 +164,7 @@ def _recalls(
     if EMITS[config.emit].per_anchor:
         loss = contrastive(told.x, np.zeros(told.x.size, bool), config.margin)
     else:
-        x, positives = told.x, exact.task.chosen
+        x, positives = told.x, exact.taken
         if config.swap:
             ends = positives.slot[pair], told.slot
             x = np.minimum(x, pair_distances(loaded.store, loaded.rows.square, config.metric, *ends))

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minestream.mining.negatives import Task
+from minestream.kernels.types import Pairs
 from minestream.mining.positives import Search, nearest_first
 from minestream.search.context import SearchContext
 from minestream.search.near import Schedule, widths_of
-from minestream.search.results import Found, Positives
+from minestream.search.results import Found, Positives, sub_pairs
 from minestream.search.search import search_once
 from minestream.system import ragged
 from minestream.system.recall import EXACTLY, PAIRS, counted
@@ -24,21 +24,28 @@ class Exact(NamedTuple):
 
     anchors : int32[m], slots, ascending
     positives : those chosen
-    task : what was searched for
-    found : the negatives of each of its pairs
+    taken : those of them that filters leave
+    pairs : with each of those
+    found : the negatives of each pair
     """
 
     anchors: NDArray[np.int32]
     positives: Positives
-    task: Task
+    taken: Positives
+    pairs: Pairs
     found: Found
+
+    def of(self, places: NDArray[np.int64]) -> Exact:
+        """The answers of some of the anchors, ascending."""
+        pairs, at = sub_pairs(self.pairs, places)
+        return Exact(self.anchors[places], self.positives.of(places), self.taken.of(places), pairs, self.found.of(at))
 
     def shares(self, near: NDArray[np.uint16], positives: Schedule | None) -> NDArray[np.float64]:
         """Of each anchor with negatives, by width, the share of them that is looked at: float64[anchors, k + 2].
 
         positives : where they are looked for; an anchor that does not reach all of its own has a share of 0
         """
-        anchor = ragged.owners(self.task.pairs.start)[ragged.owners(self.found.start)]
+        anchor = ragged.owners(self.pairs.start)[ragged.owners(self.found.start)]
         counts = np.zeros((self.anchors.size, near.shape[1] + 2))
         np.add.at(counts, (anchor, widths_of(near, self.anchors[anchor], self.found.slot)), 1)
         wanted = counts.sum(axis=1)

@@ -65,7 +65,7 @@ def approximate_seconds(mining: Mining, exact: float) -> float:
     rows, each = loaded.store.rows, loaded.store.dimension + PRODUCT
     products = search_work(loaded, mining.anchors, 0, negative_rule(mining.config), swept=True).products
     cells = cells_of_rows(rows)
-    found = cells * (rows + TURNS * ROWS_OF_CELL * cells) + (CALIBRATED + MEASURED[0]) * rows
+    found = cells * (rows + TURNS * ROWS_OF_CELL * cells) + (CALIBRATED + MEASURED) * rows
     work = mining.work(every)
     left = work - products * (1 - min(1.0, MEETING * known_share(rows))) + found * each
     return min(exact, exact * left / work + WRITTEN_SECONDS * int(mining.plan.facts["rows_at_most"]))

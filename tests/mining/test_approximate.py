@@ -64,7 +64,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("minestream.mining.pipeline.looking_of", looking_of)
     monkeypatch.setattr(approximate, "LEAST_ANCHORS", 100)
     monkeypatch.setattr(approximate, "CALIBRATED", 150)
-    monkeypatch.setattr(approximate, "MEASURED", (100, 150))
+    monkeypatch.setattr(approximate, "MEASURED", 150)
     return kept
 
 
