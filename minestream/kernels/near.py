@@ -21,6 +21,7 @@ from minestream.kernels.sweep import (
 )
 from minestream.kernels.tile import address, tile, tile_shape
 from minestream.kernels.types import Problem
+from minestream.kernels.units import Units, next_unit
 
 CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, MUTUAL = range(7)  # of a job, see Meetings
 JOB = 7
@@ -111,9 +112,9 @@ def _packed(
 
 @kernel
 def meet(
-    problem: Problem, screening: Screening, meetings: Meetings, rooms: tuple[Side, Side], jobs: tuple[int, int],
-    found: int, out: Survivors, scratch: Scratch,
-) -> tuple[int, int]:  # fmt: skip
+    problem: Problem, screening: Screening, meetings: Meetings, rooms: tuple[Side, Side], jobs: Units, out: Survivors,
+    scratch: Scratch,
+) -> int:  # fmt: skip
     """As sweep(), of jobs instead of units: gather and multiply what meets, and keep what passes the gates of either.
 
     Cost: 2 d a pair that meets, and the gathering of both sides.
@@ -121,18 +122,19 @@ def meet(
     Parameters
     ----------
     rooms : sides that the largest job fits into
-    jobs : the first to do, and the end
+    jobs : Units
     """
     left_room, right_room = rooms
     tile_rows, tile_columns = tile_shape(address(left_room.panels, 0))
     words, terms = left_room.panels.shape[1], left_room.terms.shape[1]
     held: int = -1
     right = right_room
-    for number in range(jobs[0], jobs[1]):
+    found, number = 0, next_unit(jobs, scratch.control, scratch.tiles)
+    while number >= 0:
         job = meetings.job[number]
         rows, columns = job[END] - job[FIRST], job[COLUMN_END] - job[COLUMN]
         if found + 2 * rows * columns > out.anchor.size:
-            return number, found
+            break
         left = _packed(problem, screening, meetings, job, left_room, True)
         ahead, column = job[COLUMN] - job[FIRST] if job[TRIANGLE] else APART, int(2 * job[COLUMN] + job[MUTUAL])
         if held != column:
@@ -156,4 +158,6 @@ def meet(
                     scratch.tiles[1] += 1
                     of_row, where = left.lane[i * tile_rows :], (job[CELL], behind)
                     found = keep_survivors(problem, screening, of_row, of_column, where, found, out, scratch)
-    return jobs[1], found
+        jobs.own[0] += 1
+        number = next_unit(jobs, scratch.control, scratch.tiles)
+    return found

@@ -19,6 +19,7 @@ from minestream.kernels.quantize import PAD, Frame
 from minestream.kernels.relation import lost_to_group, meet_first, relation_of_near, share_parent
 from minestream.kernels.tile import BIAS, HIGH, INTERVAL, LOW, SCALE, TAIL, address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import EXCLUDE, IN_GROUP, POSITIVE, RANDOM, WEIGHTED, Pairs, Problem, Rule
+from minestream.kernels.units import Units, next_unit
 
 UNGATED = np.float32(-1e30)  # below every affinity of a real row
 CLOSED = np.float32(np.inf)  # the gate nothing passes
@@ -110,8 +111,8 @@ class Scratch(NamedTuple):
     tally: NDArray[np.int64]  # [TALLIES] added to
 
 
-# As sweep() from its units on: (the first and the end, found, out, scratch) -> where it stopped, and found.
-Multiply = Callable[[tuple[int, int], int, Survivors, Scratch], tuple[int, int]]
+# As sweep() from its units on: (units, out, scratch) -> found.
+Multiply = Callable[[Units, Survivors, Scratch], int]
 
 
 @kernel
@@ -323,9 +324,8 @@ def keep_survivors(
 
 @kernel
 def sweep(
-    problem: Problem, screening: Screening, left: Side, right: Side, units: tuple[int, int], found: int,
-    out: Survivors, scratch: Scratch,
-) -> tuple[int, int]:  # fmt: skip
+    problem: Problem, screening: Screening, left: Side, right: Side, units: Units, out: Survivors, scratch: Scratch
+) -> int:
     """Multiply two sides and keep what passes the gates of either. Cost: 2 m n d.
 
     The work is cut into units of some row panels and some column panels; a unit is begun only when the buffer could
@@ -333,23 +333,23 @@ def sweep(
 
     Parameters
     ----------
-    units : the first unit to do, and the end
-    found : survivors in the buffer so far
-    out : Survivors, arrays (entries,), with room for `found` and at least one unit
+    units : Units
+        Those that are taken are done when this returns, but for the rest of the thread's own piece where the buffer is
+        full.
+    out : Survivors, arrays (entries,), with room for at least one unit
 
     Returns
     -------
-    unit, found : int
-        The unit to go on with (the end when all are done), and how many survivors there are now.
+    found : int
+        How many survivors there are in the buffer.
     """
     tile_rows, tile_columns = tile_shape(address(left.panels, 0))
     row_panels, column_panels, words = left.panels.shape[0], right.panels.shape[0], left.panels.shape[1]
     terms = left.terms.shape[1]
     across = (column_panels + right.unit - 1) // right.unit
     room = 2 * left.unit * right.unit * tile_rows * tile_columns
-    for unit in range(units[0], units[1]):
-        if found + room > out.anchor.size:
-            return unit, found
+    found, unit = 0, next_unit(units, scratch.control, scratch.tiles)
+    while unit >= 0 and found + room <= out.anchor.size:
         for j in range(unit % across * right.unit, min(column_panels, (unit % across + 1) * right.unit)):
             column = right.first + j * tile_columns
             of_column = right.lane[j * tile_columns :]
@@ -375,4 +375,6 @@ def sweep(
                     found = keep_survivors(
                         problem, screening, of_row, of_column, (EVERYWHERE, column - row), found, out, scratch
                     )
-    return units[1], found
+        units.own[0] += 1
+        unit = next_unit(units, scratch.control, scratch.tiles)
+    return found

@@ -7,7 +7,6 @@ what is gathered for a step stays in the cache.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -18,10 +17,9 @@ from minestream.kernels import near, sweep
 from minestream.kernels.types import Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.near import members_of
-from minestream.search.order import ranges_of
+from minestream.search.order import any_left, dealt, ranges_of
 from minestream.search.sweep import Sweeping
 from minestream.system import ragged
-from minestream.system.threads import shrinking
 
 Places = NDArray[np.int64]
 STEPS = 12  # of what meets, at least: gates narrow after each
@@ -101,15 +99,14 @@ class Meeting(Sweeping):
         sign = self.codes.row_sign(self.mirrored)
         flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
         meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
-        todo = deque(shrinking(len(jobs), self.threads))
+        units = dealt(len(jobs), self.threads)
         ranges = ranges_of([(0, self.order.anchors)], self.pairs.start, self.threads)
-        while todo:
+        while any_left(units):
             ranges.bounds[:] = 0
-            threads = range(min(self.threads, len(todo)))
             with self.setting.stage("sweep"):
-                rooms = [(self._room(True), self._room(False)) for _ in threads]
+                rooms = [(self._room(True), self._room(False)) for _ in units]
                 meet = [partial(near.meet, self.problem, self.screening, meetings, room) for room in rooms]
-                self.workers.run([self.sweeper(meet[thread], todo, ranges, thread) for thread in threads])
+                self.workers.run([self.sweeper(meet[thread], thread, own, ranges) for thread, own in enumerate(units)])
                 del rooms, meet
             with self.setting.stage("refine"):
                 self._refine(ranges)

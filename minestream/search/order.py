@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,17 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Rows, Rule
+from minestream.kernels.units import Units
 from minestream.search.context import SearchContext
 from minestream.system import ragged
-from minestream.system.threads import slices
+from minestream.system.threads import apart, slices
 
 GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not meet each other
 STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at least LEAST_ROWS
 LEAST_ROWS = 2_048
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
+LARGEST = 2**63 - 1
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
-Todo = deque[tuple[int, int]]  # pieces of work that threads take: units or jobs, from and to
 
 
 class Span(NamedTuple):
@@ -78,11 +78,11 @@ class Order:
         self.group_start = ragged.starts(sizes)
         legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes, setting.owners)
         leg, alone = ragged.repeat(legs, self.group_start), ~offered[slots]
-        self.place = np.lexsort((twin[slots], self.key[slots], large[slots], alone, leg))
+        self.place = _sorted_by(twin[slots], self.key[slots], large[slots], alone, leg)
         self.both, self.anchors = int(slots.size - alone.sum()), int(slots.size)
         offered[slots] = False
         others = np.flatnonzero(offered)
-        others = others[np.lexsort((twin[others], self.key[others], large[others]))]
+        others = others[_sorted_by(twin[others], self.key[others], large[others])]
         self.rows = self.anchors + others.size
         self.spans = [
             *_spans(0, leg[self.place], alone[self.place], large[slots[self.place]]),
@@ -105,13 +105,27 @@ class Order:
         return span.first + np.minimum(found, span.end - span.first - 1)
 
 
+def _sorted_by(*keys: NDArray[Any]) -> NDArray[np.int64]:
+    """As np.lexsort(keys); several times as fast where one number holds all keys of a row."""
+    whole, width = np.zeros(keys[0].size, np.int64), 1
+    for key in keys if whole.size else ():
+        least = int(key.min())
+        wider = width * (int(key.max()) - least + 1)
+        if wider > LARGEST:
+            return np.lexsort(keys)
+        whole += (key.astype(np.int64) - least) * width
+        width = wider
+    return np.argsort(whole, kind="stable")
+
+
 def _keys(setting: SearchContext, rule: Rule, cell: NDArray[np.uint16]) -> NDArray[Any]:
     """By which lanes are sorted, int[n]: the cell, or the parent or label and then the cell or a place by chance."""
     rows = setting.loaded.rows
     if rule.wanted == NEGATIVE:
         return (rows.parent.astype(np.int64) << 32) + cell if rows.parent.size else cell
-    within = cell if rule.pick == NEAREST else rows.twin.astype(np.uint32) * SCATTERING
-    return (rows.label.astype(np.int64) << 32) + within
+    if rule.pick == NEAREST:
+        return rows.label.astype(np.int64) * (int(cell.max(initial=0)) + 1) + cell
+    return (rows.label.astype(np.int64) << 32) + rows.twin.astype(np.uint32) * SCATTERING
 
 
 def _large_labels(setting: SearchContext, rule: Rule) -> NDArray[np.int32]:
@@ -244,3 +258,14 @@ def ranges_of(lanes: Sequence[tuple[int, int]], pair_start: NDArray[np.int64], t
             cuts += [(first + part.start, first + part.stop) for part in parts]
             done = end
     return Ranges(cuts, np.array([first for first, _ in cuts], np.int64), np.zeros((threads, len(cuts) + 1), np.int64))
+
+
+def dealt(count: int, threads: int) -> list[Units]:
+    """So many units of work, as each of at most so many threads sees them."""
+    taken = apart((1,), np.int64)
+    return [Units(count, threads, taken, apart((2,), np.int64)) for _ in range(min(threads, count))]
+
+
+def any_left(units: Sequence[Units]) -> bool:
+    """Whether some units are not done."""
+    return any(int(each.taken[0]) < each.end or int(each.own[0]) < int(each.own[1]) for each in units)

@@ -27,7 +27,6 @@ from minestream.system.threads import Workers, apart, slices
 LARGEST_DIMENSION = 16_384  # of integers: an int8 accumulator holds that many products
 VAIN_SECONDS, VAIN_SECONDS_PER_VALUE = 1.0e-7, 4e-10  # of a distance made exact, and a coordinate of it
 ENCODED_PARTS = 4  # for each thread, of the rows that are encoded together
-CHECK_WORDS = 8  # which a tile could multiply while it is checked whether to stop
 DOUBT = 2.0  # early steps look worse than the later ones will be
 SIGN_BIT = 0x80000000
 
@@ -189,10 +188,6 @@ class Codes:
     def prefix_words(self) -> int:
         """Words of the prefix."""
         return self.words if self.prefix == self.dimension else self.prefix // 4
-
-    def pays_to_check(self, tiles: int, stopped: int) -> bool:
-        """Whether tiles gain by a check behind the prefix, when so many of them stopped there."""
-        return stopped * (self.words - self.prefix_words) > tiles * CHECK_WORDS
 
     def close(self) -> None:
         """Release memory and scratch."""

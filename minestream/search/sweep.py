@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from minestream.kernels import crowded, gates, probe, refine, sweep
 from minestream.kernels.ahead import compile_ahead, compiles
-from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.types import (
     FARTHEST,
     NEAREST,
@@ -34,15 +33,16 @@ from minestream.kernels.types import (
     Problem,
     Rule,
 )
+from minestream.kernels.units import Units
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import SearchContext
 from minestream.search.gathering import Gathering
-from minestream.search.order import Order, Ranges, Span, Todo, ranges_of, strides_of
+from minestream.search.order import Order, Ranges, Span, any_left, dealt, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, filled, packing, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, mapped, shrinking, slices
+from minestream.system.threads import ahead, mapped, slices, taken
 
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
@@ -97,15 +97,16 @@ class Sweeping:
         """Sweep with the codes of this screen."""
         self.codes, terms, slot = codes, codes.terms, self.order.slot
         bias = terms.mirrored if self.mirrored else terms.bias
-        start = terms.start[slot] if codes.tile.unsigned_rows else np.zeros((slot.size, 2), np.int32)
-        self.lanes = sweep.Lanes(
-            slot, self.loaded.rows.label[slot], self.loaded.rows.twin[slot], terms.scale[slot], bias[slot],
-            terms.slack[slot], terms.tail[slot], start, self.parent[slot[: self.parent.size]],
-        )  # fmt: skip
+        rows, take = self.loaded.rows, partial(taken, workers=self.workers, threads=self.threads)
+        *fields, start = take([rows.label, rows.twin, terms.scale, bias, terms.slack, terms.tail, terms.start], slot)
+        if not codes.tile.unsigned_rows:
+            start[:] = 0
+        self.lanes = sweep.Lanes._make([slot, *fields, start, self.parent[slot[: self.parent.size]]])
         own = slot[: self.order.anchors]
-        edges = edges_of(self.setting, self.rule, self.pairs, terms.h[own], terms.own[own])
+        h, error = take([terms.h, terms.own], own)
+        edges = edges_of(self.setting, self.rule, self.pairs, h, error)
         self.screening = sweep.Screening(self.loaded.frame, self.lanes, edges, self.gates)
-        self.gates.nearest[:] = terms.h[own] - terms.own[own]
+        self.gates.nearest[:] = h - error
         # int8 compares lower ends only: its gates are hulls.
         most_pairs = int(ragged.lengths(self.pairs.start).max(initial=1))
         by_key = self.rule.pick in (RANDOM, WEIGHTED)
@@ -149,7 +150,7 @@ class Sweeping:
         )
         return [
             (refine.refine, (*into, *refined)),
-            (sweep.sweep, (*into, left, right, (0, 0), 0, out, scratch)),
+            (sweep.sweep, (*into, left, right, dealt(1, 1)[0], out, scratch)),
             (refine.partition, (out, 0, ranges.first, ranges.bounds[0])),
         ]
 
@@ -352,42 +353,31 @@ class Sweeping:
 
     def _step(self, left: sweep.Side, right: sweep.Side, looking: bool, looked_for: bool) -> None:
         """Sweep one rectangle (or triangle), and refine survivors whenever buffers are full."""
-        units = -(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit)
-        todo = deque(shrinking(units, self.threads))
+        units = dealt(-(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit), self.threads)
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         tiles, vain = int(self.tiles[0]), int(self.exact[0] - self.exact[1])
         ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.pairs.start, self.threads)
-        while todo:
+        while any_left(units):
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
             ranges.bounds[:] = 0
-            threads = range(min(self.threads, len(todo)))
             with self.setting.stage("sweep"):
                 multiply = partial(sweep.sweep, self.problem, self.screening, left, right)
-                self.workers.run([self.sweeper(multiply, todo, ranges, thread) for thread in threads])
+                self.workers.run([self.sweeper(multiply, *own, ranges) for own in enumerate(units)])
                 del multiply  # and what it holds, before the screen changes
             with self.setting.stage("refine"):
                 self._refine(ranges)
         self._reconsider(int(self.tiles[0]) - tiles, int(self.exact[0] - self.exact[1]) - vain)
 
-    def sweeper(self, multiply: sweep.Multiply, todo: Todo, ranges: Ranges, thread: int) -> Callable[[], None]:
-        """The task of one thread: piece after piece until none is left or its buffer is full."""
+    def sweeper(
+        self, multiply: sweep.Multiply, thread: int, units: Units, ranges: Ranges
+    ) -> Callable[[], None]:  # fmt: skip
+        """The task of one thread: unit after unit until none is left or its buffer is full."""
         out = sweep.Survivors._make(field[thread] for field in self.found)
         scratch = self.codes.scratch(self.intervals, checked=True)
 
         def task() -> None:
-            found = 0
-            while todo:
-                try:
-                    first, end = todo.popleft()
-                except IndexError:
-                    break
-                reached, found = multiply((first, end), found, out, scratch)
-                if not self.codes.pays_to_check(int(scratch.tiles[0]), int(scratch.control[STOPPED])):
-                    scratch.control[CHECKED] = False
-                if reached < end:
-                    todo.append((reached, end))
-                    break
+            found = multiply(units, out, scratch)
             refine.partition(out, found, ranges.first, ranges.bounds[thread])
             with self.lock:
                 self.tiles += scratch.tiles

@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import islice
 from threading import Barrier
 from typing import Any, TypeVar
@@ -138,19 +139,22 @@ def apart(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     return own
 
 
+def taken(
+    fields: Iterable[NDArray[Any]], at: NDArray[np.integer], workers: Workers, threads: int
+) -> list[NDArray[Any]]:
+    """The rows `at` of each field, taken by all threads."""
+    fields = list(fields)
+    out = [np.empty((at.size, *field.shape[1:]), field.dtype) for field in fields]
+
+    def task(part: slice) -> None:
+        for field, rows in zip(fields, out, strict=True):
+            np.take(field, at[part], axis=0, out=rows[part], mode="clip")  # without a copy
+
+    workers.run([partial(task, part) for part in slices(at.size, threads)])
+    return out
+
+
 def slices(count: int, parts: int) -> Iterable[slice]:
     """At most `parts` slices of even size that together cover `count` things."""
     parts = max(1, min(count, parts))
     return [slice(count * part // parts, count * (part + 1) // parts) for part in range(parts if count else 0)]
-
-
-def shrinking(count: int, threads: int) -> Iterator[tuple[int, int]]:
-    """Pieces (first, end) of `count` things, that many threads take one by one so that all end together.
-
-    Each is half of a thread's share of what is left, so the last are of one thing.
-    """
-    first = 0
-    while first < count:
-        end = first + max(1, (count - first) // (2 * threads))
-        yield first, end
-        first = end

@@ -16,8 +16,9 @@ from minestream.config.metrics import METRICS
 from minestream.kernels import quantize
 from minestream.kernels.jit import kernel
 from minestream.kernels.sweep import Scratch
-from minestream.kernels.tile import CHECKED, INTERVALS, STOPPED
+from minestream.kernels.tile import CHECKED, STOPPED
 from minestream.kernels.tile_shapes import host_tile
+from minestream.kernels.units import CHECK_WORDS
 from minestream.search import rotation, screens
 from minestream.search.screens import Codes
 
@@ -139,22 +140,21 @@ def test_the_same_rows_by_tiles_that_stop(options: dict[str, Any], monkeypatch: 
     assert found.table().equals(minestream.mine_arrays(rows, labels, screen="f32", **options).table())
 
 
-@pytest.mark.parametrize("pays", [True, False])
-def test_tiles_are_checked_while_it_pays(pays: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = steep(3_000, 80)
-    with always_turned(), sweeping(loaded_rows(rows, "euclidean"), "euclidean", "i8", mirrored=False) as search:
+def test_tiles_are_checked_until_that_does_not_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        always_turned(),
+        sweeping(loaded_rows(steep(3_000, 80), "euclidean"), "euclidean", "i8", mirrored=False) as search,
+    ):
         ahead, words = search.codes.prefix_words, search.codes.words
         assert 0 < ahead < words
-        assert search.codes.pays_to_check(1_000, 1_000 * screens.CHECK_WORDS // (words - ahead) + 1)
-        assert not search.codes.pays_to_check(1_000, 1_000 * screens.CHECK_WORDS // (words - ahead) - 1)
         assert search.codes.scratch(1, checked=True).control.tolist() == [words, 1, ahead, search.codes.shift, 1, 0]
         made = scratches(monkeypatch)
-        monkeypatch.setattr(search.codes, "pays_to_check", lambda tiles, stopped: pays)
         list(search.run())
-    swept = [each for each in made if each.control[INTERVALS] and each.tiles[0]]
-    probed = [each for each in swept if not each.control[STOPPED]]
-    assert any(each.control[CHECKED] for each in swept) == pays
-    assert 0 < len(probed) < len(swept)  # the first tiles of a step are always checked
+    swept = [each for each in made if each.tiles[0]]
+    checked = [each for each in swept if each.control[STOPPED]]
+    assert 0 < len(checked) < len(swept)  # the first tiles of a step are always checked, those of the probe are not
+    for each in checked:
+        assert each.control[CHECKED] == (each.control[STOPPED] * (words - ahead) >= each.tiles[0] * CHECK_WORDS)
 
 
 @pytest.mark.parametrize("d", [64, 200])

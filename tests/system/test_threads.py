@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from contextlib import closing
 
+import numpy as np
 import pytest
 
-from minestream.system.threads import Workers, shrinking, slices
+from minestream.system.threads import Workers, slices, taken
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 16, 100, 1_001])
@@ -20,17 +21,6 @@ def test_slices_are_of_even_size_and_cover_everything(count: int, parts: int) ->
     assert not sizes or (min(sizes) and max(sizes) - min(sizes) <= 1)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 7, 100, 1_001])
-@pytest.mark.parametrize("threads", [1, 2, 32])
-def test_shrinking_pieces_cover_everything_and_end_small(count: int, threads: int) -> None:
-    found = list(shrinking(count, threads))
-    assert [i for first, end in found for i in range(first, end)] == list(range(count))
-    sizes = [end - first for first, end in found]
-    assert sizes == sorted(sizes, reverse=True)
-    assert all(size <= max(1, count // (2 * threads)) for size in sizes)
-    assert sizes[-threads:] == [1] * min(count, threads)
-
-
 def test_one_task_wakes_no_thread_and_two_do() -> None:
     ran: list[str] = []
     with closing(Workers(2)) as workers:
@@ -39,3 +29,12 @@ def test_one_task_wakes_no_thread_and_two_do() -> None:
         workers.run([lambda: ran.append(threading.current_thread().name)] * 2)
     assert all(name.startswith("minestream") for name in ran[1:])
     assert len(ran) == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, 1_000])
+def test_rows_of_several_fields_are_taken_together(count: int) -> None:
+    rng = np.random.default_rng(0)
+    fields, at = [rng.random(50), rng.integers(0, 9, (50, 2), np.int32)], rng.integers(0, 50, count)
+    with closing(Workers(3)) as workers:
+        found = taken(fields, at, workers, 3)
+    assert [(each.dtype, each.tolist()) for each in found] == [(each.dtype, each[at].tolist()) for each in fields]
