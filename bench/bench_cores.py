@@ -1,128 +1,185 @@
-"""How much faster would a run be on many cores, by what its stages do on one thread and on two?
+"""How much faster would a run be on many cores? Runs with as many threads, on the cores that there are.
 
-    python bench/bench_cores.py FILE.parquet[:ROWS[:LABELS]] [--options="--band any -k 16"] [--rows 1000000] [--runs 3]
+    python bench/bench_cores.py FILE.parquet[:ROWS[:LABELS]] [--options="--band any -k 16"] [--threads 8 32] [--runs 2]
 
-Of two threads, seconds in which one waits are twice the stage's seconds less those of the processor: that is what does
-not divide. The rest of a stage is taken to divide by the threads. Stages, and what does not divide of them, grow with
-rows as they do from half of the file to all of it. All from 8 threads on is a model.
+Threads of a run that has more of them than there are cores take turns. Every few milliseconds those are counted that
+run or wait for a core. Had each a core of its own, the processor seconds since would have taken that many times less:
+a moment counts as its processor seconds by the threads that could run. One in which none could, since all wait for a
+disk or for each other, counts by the clock. So these seconds hold what does not divide, threads that wait for the last
+one, and what more threads do more of, whatever else the machine does.
+
+They are too many where threads wait for each other often: who is woken waits for its turn, milliseconds in which
+others end what there is to do, and with a core of its own it would not. So there is a second figure, too few: all
+divides but the moments of a run with two threads in which at most one could run. What cores share is in neither: the
+bandwidth of the memory, caches, the clock rate. Linux only.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import os
 import shlex
+import subprocess
+import sys
 import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import data
 import mining
-from common import launched, question_parser, rounded, write_results
+from common import question_parser, rounded, settled, write_results
 
-from minestream.config.memory_plan import most_swept
-
-THREADS = (1, 2, 8, 32, 64)
-PASSES = 3  # over the codes of a block: they are read, and written and read as panels
-STAGED = """
-import contextlib, io, json, sys, time
-began = time.perf_counter()
+ONE, TWO, MORE = 1, 2, [8, 32, 64]  # threads
+INTERVAL_SECONDS = 0.004
+REST = "start and rest"
+RUNNING = b"RD"  # runs or waits for a core; waits for memory
+STAGED = f"""
+import contextlib, io, json, sys, threading, time
+marks, within = [], ["{REST}"]
 from minestream.cli.main import main
 from minestream.system.stats import WAITED, ShardStats
-spent, plain = {}, ShardStats.stage
+plain = ShardStats.stage
 @contextlib.contextmanager
 def stage(self, name):
-    before = time.perf_counter(), time.process_time()
+    own = name != WAITED and threading.current_thread() is threading.main_thread()
+    if own:
+        within.append(name)
+        marks.append((time.perf_counter(), name))
     with plain(self, name):
         yield
-    if name != WAITED:
-        own = spent.setdefault(name, [0.0, 0.0])
-        own[0] += time.perf_counter() - before[0]
-        own[1] += time.process_time() - before[1]
+    if own:
+        within.pop()
+        marks.append((time.perf_counter(), within[-1]))
 ShardStats.stage = stage
 with contextlib.redirect_stdout(io.StringIO()):
-    code = main(sys.argv[1:])
-spent["start and rest"] = [
-    all_of_it - sum(own[at] for own in spent.values())
-    for at, all_of_it in enumerate((time.perf_counter() - began, time.process_time()))
-]
-print(json.dumps({"code": code, "stages": spent}))
+    code = main(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    json.dump(marks, file)
+sys.exit(code)
 """
-Stages = dict[str, tuple[float, float]]
 
 
-def staged(path: Path, out: Path, options: list[str], threads: int, runs: int) -> Stages:
-    """Medians of the seconds of each stage, and of its processor seconds."""
+class Moment(NamedTuple):
+    """What a process did since the moment before."""
+
+    end: float  # by time.perf_counter
+    seconds: float
+    busy: float  # processor seconds
+    running: int  # threads that could run, at its end
+
+
+def moments(process: subprocess.Popen[bytes]) -> Iterator[Moment]:
+    """Watch a process until it ends."""
+    clock = (~process.pid << 3) | 2  # of its processor seconds, as clock_getcpuclockid() makes it
+    tasks, states = Path(f"/proc/{process.pid}/task"), dict[str, int]()
+    before, busy_before = time.perf_counter(), 0.0
+    while process.poll() is None:
+        try:
+            running, busy = sum(_running(tasks, task, states) for task in os.listdir(tasks)), time.clock_gettime(clock)
+        except OSError:  # it has ended
+            break
+        now = time.perf_counter()
+        yield Moment(now, now - before, busy - busy_before, running)
+        before, busy_before = now, busy
+        time.sleep(INTERVAL_SECONDS)
+    for descriptor in states.values():
+        os.close(descriptor)
+
+
+def _running(tasks: Path, task: str, states: dict[str, int]) -> bool:
+    """Whether a thread can run; `states` are open files."""
+    try:
+        if task not in states:
+            states[task] = os.open(tasks / task / "stat", os.O_RDONLY)
+        stat = os.pread(states[task], 512, 0)
+    except OSError:  # the thread has ended
+        if task in states:
+            os.close(states.pop(task))
+        return False
+    return stat[stat.rindex(b")") + 2] in RUNNING
+
+
+class Stage(NamedTuple):
+    """Seconds of a stage: had each thread a core; of these, in which at most one could run; of the processor."""
+
+    seconds: float
+    alone: float
+    busy: float
+
+
+def staged(path: Path, out: Path, options: Sequence[str], threads: int) -> dict[str, Stage]:
+    """The stages of one run."""
     fixed = ["--overwrite", "--progress", "none", "--threads", str(threads)]
-    command: list[str | Path] = ["-c", STAGED, "mine", path, "-o", out, *fixed, *options]
-    found = [json.loads(launched(command, threads=threads).printed.splitlines()[-1])["stages"] for _ in range(runs)]
-    return {name: (median(run[name][0] for run in found), median(run[name][1] for run in found)) for name in found[0]}
+    told = out.with_suffix(".json")
+    command = [sys.executable, "-c", STAGED, str(told), "mine", str(path), "-o", str(out), *fixed, *options]
+    with subprocess.Popen(command, env=settled(1)) as process:
+        seen = list(moments(process))
+    if process.returncode:
+        raise SystemExit(f"failed with exit code {process.returncode}: {' '.join(command[4:])}")
+    marks = [(0.0, REST), *map(tuple, json.loads(told.read_text())), (float("inf"), REST)]
+    seconds, alone, busy = Counter[str](), Counter[str](), Counter[str]()
+    at = 0
+    for moment in seen:
+        while marks[at + 1][0] <= moment.end:
+            at += 1
+        name, took = marks[at][1], moment.busy / moment.running if moment.running else moment.seconds
+        seconds[name] += took
+        alone[name] += took * (moment.running <= 1)
+        busy[name] += moment.busy
+    return {name: Stage(seconds[name], alone[name], busy[name]) for name in seconds}
 
 
-def undivided(name: str, one: Stages, two: Stages) -> float:
-    """Seconds of a stage that do not divide."""
-    alone, (wall, busy) = one[name][0], two[name]
-    return min(alone, max(0.0, 2 * wall - busy))
-
-
-def exponent_of(half: float, whole: float) -> float:
-    """How seconds grow with rows, 0 ... 2, by those of half of the rows and of all."""
-    return min(2.0, max(0.0, math.log2(max(whole, 1e-6) / max(half, 1e-6))))
-
-
-def stage_row(name: str, half: list[Stages], whole: list[Stages], times: float) -> dict[str, Any]:
-    """What one stage does, of which runs with one and two threads are given, and would at so many times the rows."""
-    alone, serial = whole[0][name][0], undivided(name, *whole)
-    exponent = exponent_of(half[0][name][0], alone)
-    large = alone * times**exponent
+def medians(runs: Sequence[dict[str, Stage]]) -> dict[str, Stage]:
+    """The medians of several runs."""
+    nothing = Stage(0.0, 0.0, 0.0)
+    names = list(dict.fromkeys(name for run in runs for name in run))
     return {
-        "stage": name, "one_thread_seconds": alone, "two_thread_seconds": whole[1][name][0],
-        "undivided_seconds": serial, "exponent": exponent, "large_seconds": large,
-        "large_undivided_seconds": min(large, serial * times ** exponent_of(undivided(name, *half), serial)),
-    }  # fmt: skip
+        name: Stage._make(map(median, zip(*(run.get(name, nothing) for run in runs), strict=True))) for name in names
+    }
 
 
-def seconds_of(stages: list[dict[str, Any]], threads: int) -> float:
-    """Seconds of a large run on so many threads."""
-    return sum(
-        stage["large_undivided_seconds"] + (stage["large_seconds"] - stage["large_undivided_seconds"]) / threads
-        for stage in stages
-    )
+def seconds_of(run: dict[str, Stage]) -> list[float]:
+    """Of each stage."""
+    return [stage.seconds for stage in run.values()]
 
 
 def main() -> None:
-    """Measure half of a file and all of it; write bench/results/cores.json."""
-    parser = question_parser(__doc__, runs=3)
+    """Measure a file with all numbers of threads; write bench/results/cores.json."""
+    parser = question_parser(__doc__, runs=2)
     parser.add_argument("file", type=data.DataFile.parse, help=data.DATA_HELP)
     parser.add_argument("--options", default="", help="of mine")
-    parser.add_argument("--rows", type=int, default=1_000_000, help="of the large run (default 1,000,000)")
+    parser.add_argument("--threads", type=int, nargs="*", default=MORE, help="besides 1 and 2")
     given = parser.parse_args()
     mining.warm_up()
     with tempfile.TemporaryDirectory() as folder:
         path, out, options = given.file.written(Path(folder)), Path(folder) / "out.parquet", shlex.split(given.options)
         rows, dimension = data.rows_of(path), data.dimension_of(path)
-        half_path = data.DataFile(path, rows // 2).written(Path(folder))
-        half, whole = (
-            [staged(each, out, options, threads, given.runs) for threads in (1, 2)] for each in (half_path, path)
-        )
-    stages = [stage_row(name, half, whole, given.rows / rows) for name in whole[0]]
-    traffic = PASSES * dimension * given.rows / 2  # of a row, in bytes, were a block of one row
-    alone = seconds_of(stages, 1)
+        found = {
+            threads: medians([staged(path, out, options, threads) for _ in range(given.runs)])
+            for threads in (ONE, TWO, *given.threads)
+        }
+    stages: list[dict[str, Any]] = [
+        {"stage": name, "threads": threads, **stage._asdict()}
+        for threads, run in found.items()
+        for name, stage in run.items()
+    ]
+    alone, undivided = (sum(each) for each in (seconds_of(found[ONE]), (each.alone for each in found[TWO].values())))
     runs = [
         {
-            "threads": threads,
-            "seconds": took,
-            "times": alone / took,
-            "bytes_a_second": traffic * given.rows / most_swept(threads) / took,
+            "threads": threads, "seconds": took, "times": alone / took,
+            "times_at_most": alone / (undivided + max(0.0, alone - undivided) / threads),
         }
-        for threads, took in ((threads, seconds_of(stages, threads)) for threads in THREADS)
-    ]
+        for threads, run in found.items()
+        for took in [sum(seconds_of(run))]
+    ]  # fmt: skip
     print(*map(rounded, stages), *map(rounded, runs), sep="\n")
     write_results(
         given.results, "cores", stages, data=given.file.name, file_rows=rows, dimension=dimension,
-        large_rows=given.rows, options=given.options, traffic_a_row=traffic / most_swept(1), runs=runs,
-        repeated=given.runs,
+        options=given.options, runs=runs, repeated=given.runs,
     )  # fmt: skip
 
 

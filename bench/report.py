@@ -57,7 +57,7 @@ ENGINE_TITLES = ("job", "engine", "workers", "products", "whole run", "start-up"
 SHOWN = (  # in the short table: data and job
     ("wordnet", "nearest"), ("wordnet", "default"), ("wordnet", "bulk"), ("wordnet-static", "default"),
 )  # fmt: skip
-CORES_MEASURED = 2  # from more threads on it is a model
+ALONE_SHOWN = 32  # threads, of which is told what most of them wait for
 LEAST_RECALL = 0.98  # of the approximate search in the short table
 FIT_SHOWN = 6  # of each set, the best
 
@@ -533,26 +533,26 @@ def large(results: Results) -> str:
 
 def cores(results: Results) -> str:
     """What many cores would bring."""
-    rows, runs = results["rows"], {run["threads"]: run for run in results["runs"]}
-    many = [run for run in results["runs"] if run["threads"] > CORES_MEASURED]
-    left = ", ".join(
-        f"{row['stage']} {row['undivided_seconds']:.1f} of {row['one_thread_seconds']:.1f} s"
-        for row in sorted(rows, key=lambda row: -row["undivided_seconds"])
-    )
-    undivided, alone = (sum(row[f"{name}_seconds"] for row in rows) for name in ("undivided", "one_thread"))
-    together = sum(row["two_thread_seconds"] for row in rows)
+    one, *many = results["runs"]
+    rows = {threads: [row for row in results["rows"] if row["threads"] == threads] for threads in (2, ALONE_SHOWN)}
+    left = {
+        threads: f"{sum(row['alone'] for row in some):.1f} s (" + ", ".join(
+            f"{row['stage']} {row['alone']:.1f} of {row['seconds']:.1f}"
+            for row in sorted(some, key=lambda row: -row["alone"])
+        ) + ")"
+        for threads, some in rows.items()
+    }  # fmt: skip
     told = ", ".join(
-        f"{run['threads']} threads {run['seconds']:,.0f} s ({run['times']:.1f} times one thread, "
-        f"{run['bytes_a_second'] / 1e9:.1f} GB/s of memory)"
+        f"{run['threads']} threads {run['seconds']:,.1f} s, "
+        f"{run['times']:.1f} to {run['times_at_most']:.1f} times faster"
         for run in many
     )
     job = f"`{results['options']}`" if results["options"] else "the default job"
     return (
-        f"**Cores**: {results['data']} ({results['file_rows']:,} x {results['dimension']}), {job}, on one thread takes "
-        f"{alone:.1f} s, on two {together:.1f} s; {undivided / alone:.0%} of the former do not divide ({left}). **By a "
-        f"model, not measured**, {results['large_rows']:,} x {results['dimension']} rows: one thread "
-        f"{runs[1]['seconds']:,.0f} s, {told}; the codes that blocks read and write are "
-        f"{results['traffic_a_row'] / 1e3:,.0f} kB a row."
+        f"**Cores**: {results['data']} ({results['file_rows']:,} x {results['dimension']}), {job}, as if each thread "
+        f"had a core of its own: one thread {one['seconds']:,.1f} s; {told}. Measured with threads that take turns on "
+        f"{results['environment']['cores']} cores; the larger number of times is that of a run in which all divides "
+        f"but what one of two threads did alone. That was {left[2]}; of {ALONE_SHOWN} threads one alone {left[32]}."
     )
 
 
