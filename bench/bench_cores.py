@@ -3,10 +3,9 @@
     python bench/bench_cores.py FILE.parquet[:ROWS[:LABELS]] [--options="--band any -k 16"] [--threads 8 32] [--runs 2]
 
 Threads of a run that has more of them than there are cores take turns. Every few milliseconds those are counted that
-run or wait for a core. Had each a core of its own, the processor seconds since would have taken that many times less:
-a moment counts as its processor seconds by the threads that could run. One in which none could, since all wait for a
-disk or for each other, counts by the clock. So these seconds hold what does not divide, threads that wait for the last
-one, and what more threads do more of, whatever else the machine does.
+run or wait for a core. Of the time until then they had as many cores as there are, or as they are; had each one of its
+own, it would have been that many times shorter. Where other processes took a share of the cores, all is shorter by that
+share. So these seconds hold what does not divide, threads that wait for the last one, and what more threads do more of.
 
 They are too many where threads wait for each other often: who is woken waits for its turn, milliseconds in which
 others end what there is to do, and with a core of its own it would not. So there is a second figure, too few: all
@@ -31,6 +30,7 @@ from typing import Any, NamedTuple
 
 import data
 import mining
+from common import THREADS as CORES
 from common import question_parser, rounded, settled, write_results
 
 ONE, TWO, MORE = 1, 2, [8, 32, 64]  # threads
@@ -122,15 +122,18 @@ def staged(path: Path, out: Path, options: Sequence[str], threads: int) -> dict[
         raise SystemExit(f"failed with exit code {process.returncode}: {' '.join(command[4:])}")
     marks = [(0.0, REST), *map(tuple, json.loads(told.read_text())), (float("inf"), REST)]
     seconds, alone, busy = Counter[str](), Counter[str](), Counter[str]()
-    at = 0
+    at, cores_used = 0, 0.0
     for moment in seen:
         while marks[at + 1][0] <= moment.end:
             at += 1
-        name, took = marks[at][1], moment.busy / moment.running if moment.running else moment.seconds
+        name, cores = marks[at][1], min(moment.running, CORES)
+        took = moment.seconds * cores / moment.running if cores else moment.seconds
         seconds[name] += took
         alone[name] += took * (moment.running <= 1)
         busy[name] += moment.busy
-    return {name: Stage(seconds[name], alone[name], busy[name]) for name in seconds}
+        cores_used += cores * moment.seconds
+    share = sum(busy.values()) / cores_used
+    return {name: Stage(share * seconds[name], share * alone[name], busy[name]) for name in seconds}
 
 
 def medians(runs: Sequence[dict[str, Stage]]) -> dict[str, Stage]:
