@@ -42,7 +42,7 @@ from minestream.search.results import Found, count_tally, empty_best, found_of, 
 from minestream.search.screens import Codes, filled, packing, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
 from minestream.system import ragged
-from minestream.system.threads import ahead, mapped, slices, taken
+from minestream.system.threads import ahead, slices, taken
 
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
@@ -445,7 +445,7 @@ class Sweeping:
         """The answers of a group, in the order of its pairs."""
         _, pair = ragged.take(self.pairs.start, self.order.lanes_of(group))
         if self.rule.take:  # the lists are copied few at a time
-            return joined(list(mapped(self._found_of, groups_of(pair, ANSWERED_PAIRS), self.threads)))
+            return joined(self.workers.made(self._found_of, groups_of(pair, ANSWERED_PAIRS)))
         pieces, self.taken[group] = self.taken[group], []
         return taken_of(self.loaded.rows.rank, pair, pieces, self.best.nearer[pair])
 

@@ -53,6 +53,16 @@ class Workers:
                 future.cancel()
             wait(futures)
 
+    def made(self, function: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+        """What a function makes of each item, in order; raises as run()."""
+        made: dict[int, Made] = {}
+
+        def task(place: int, item: Item) -> None:
+            made[place] = function(item)
+
+        self.run([partial(task, *each) for each in enumerate(items)])
+        return [made[place] for place in range(len(made))]
+
     def close(self) -> None:
         """End the threads."""
         if self._pool is not None:

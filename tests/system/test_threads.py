@@ -38,3 +38,9 @@ def test_rows_of_several_fields_are_taken_together(count: int) -> None:
     with closing(Workers(3)) as workers:
         found = taken(fields, at, workers, 3)
     assert [(each.dtype, each.tolist()) for each in found] == [(each.dtype, each[at].tolist()) for each in fields]
+
+
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_what_is_made_of_each_comes_in_order(count: int) -> None:
+    with closing(Workers(3)) as workers:
+        assert workers.made(lambda item: 2 * item, range(count)) == [2 * item for item in range(count)]
