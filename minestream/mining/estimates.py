@@ -22,8 +22,9 @@ from minestream.system.progress import Progress, Silent
 from minestream.system.stats import Report
 
 FINISH_SECONDS = 2e-6  # for each row of a finishing pass
-SAMPLE_WORK = 4e10  # takes about a second
-FEW_ANCHORS, MORE_ANCHORS = 16, 256
+SAMPLE_WORK = 3e12  # at most: some ten seconds
+SAMPLE_ANCHORS = (256, 4_096)  # at least and at most
+FEWER = 4  # times as few are mined before
 Mine = Callable[[Mining, Sequence[int]], Iterator[tuple[int, ShardResult]]]  # pipeline.mine_shards
 
 
@@ -51,11 +52,15 @@ def estimated(mining: Mining, report: Report, mine: Mine) -> Report:
 
 
 def sampled_seconds(mining: Mining, work: float, mine: Mine) -> float:
-    """The seconds of `work`, extrapolated linearly from mining a few anchors and mining more of them."""
-    more = max(MORE_ANCHORS, int(mining.anchors.size * SAMPLE_WORK / max(work, 1.0)))
-    _mine_some(mining, FEW_ANCHORS, mine)  # the first time also makes the codes
-    (few, short), (many, long) = _mine_some(mining, FEW_ANCHORS, mine), _mine_some(mining, more, mine)
-    if mining.anchors.size <= MORE_ANCHORS:
+    """The seconds of `work`, extrapolated linearly from mining some anchors and mining more of them.
+
+    Few anchors take longer each than many: tiles are half empty, and tasks few.
+    """
+    size, (least, most) = mining.anchors.size, SAMPLE_ANCHORS
+    more = max(least, min(most, int(size * SAMPLE_WORK / max(work, 1.0))))
+    _mine_some(mining, least // FEWER, mine)  # the first time also makes the codes
+    (few, short), (many, long) = _mine_some(mining, more // FEWER, mine), _mine_some(mining, more, mine)
+    if size <= more:
         return long
     return short + max(0.0, long - short) * (work - few) / max(many - few, 1.0)
 
