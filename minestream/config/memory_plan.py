@@ -2,7 +2,8 @@
 
 What is held all the time comes first: the rows' labels, ids and order; the vectors, where they fit; then what is
 carried, and the codes of each screen, where they fit too. What else there is takes turns: batches while rows are read;
-blocks, survivors, answers and parts while they are searched; intervals of rows while an output is finished.
+the cells of an approximate run before they are searched; blocks, survivors, answers and parts while they are; intervals
+of rows while an output is finished.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any
 
 from minestream.errors import CapacityError
 
-READING, SEARCHING, FINISHING = "reading", "searching and writing", "finishing"
-ALWAYS = (READING, SEARCHING, FINISHING)
+READING, FINDING, SEARCHING, FINISHING = "reading", "finding cells", "searching and writing", "finishing"
+ALWAYS = (READING, FINDING, SEARCHING, FINISHING)
 
 # What, in words, and when it is held.
 TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -24,6 +25,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
     "codes": ("vectors as the screens multiply them", (SEARCHING, FINISHING)),
     "given": ("vectors before they are normalised", (READING,)),
     "batches": ("rows on their way in, at most", (READING,)),
+    "cells": ("a sample of the rows, and the centres of its cells", (FINDING,)),
     "blocks": ("rows that are multiplied at a time", (SEARCHING,)),
     "survivors": ("pairs that the screen lets through, at a time", (SEARCHING,)),
     "answers": ("answers of the anchors mined together, and how far each still looks", (SEARCHING,)),
@@ -77,6 +79,8 @@ class Job:
         What ids take beyond eight bytes a row.
     approximate : bool
         Whether only rows near each other meet.
+    cells_bytes : int
+        What finding the cells takes, by which that is decided; 0 until the rows are read.
     read_bytes : int
         Of a row in its file, as far as the file says so.
     answer_bytes, part_bytes : int
@@ -92,6 +96,7 @@ class Job:
     in_memory: bool | None = None
     id_bytes: int = 0
     approximate: bool = False
+    cells_bytes: int = 0
     read_bytes: int = 0
     answer_bytes: int = 0
     part_bytes: int = 0
@@ -223,6 +228,14 @@ def _readers(room: int, threads: int, batch_bytes: int) -> tuple[int, int, int]:
     return readers, ahead, reading_bytes(readers, ahead, batch_bytes)
 
 
+def _codes_in_memory(job: Job, rows: int, spare: int, seldom: bool) -> list[int]:
+    """The bytes of the codes of each screen that are in memory; not of later ones where those are used but seldom."""
+    codes: list[int] = []
+    for code in job.code_bytes:
+        codes.append(rows * code if rows * code <= spare - sum(codes) and not (codes and seldom) else 0)
+    return codes
+
+
 def memory_plan(memory: int, job: Job) -> MemoryPlan:
     """Deal out the bytes of --memory."""
     rows = job.rows or 0
@@ -253,16 +266,15 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     reading = left - sizes["vectors"] - given - smallest  # what the smallest batches leave while rows are read
     sizes["carried"] = max(0, min(spare // 2, reading)) if job.carried else 0
     spare -= sizes["carried"]
-    codes = []
-    for code in job.code_bytes:
-        codes.append(rows * code if rows * code <= spare else 0)
-        spare -= codes[-1]
+    codes = _codes_in_memory(job, rows, spare, seldom=job.approximate and not in_memory)
+    spare -= sum(codes)
     # More than one of what is left over.
     writers = max(1, min(job.threads, MOST_WRITERS, 1 + spare // 2 // max(1, job.part_bytes)))
     made = min(MADE_BYTES, max(0, spare - (writers - 1) * job.part_bytes) // 4 // writers)
     sizes["parts"] = writers * (job.part_bytes + made)
     spare -= sizes["parts"] - job.part_bytes
-    sizes["answers"] += min(spare, max(0, memory // 4 - sizes["answers"]))
+    # Anchors that are not mined together meet all rows again, which is dearer where these are read again.
+    sizes["answers"] += min(spare, max(0, memory // (4 if in_memory else 2) - sizes["answers"]))
     free = max(0, left - sizes["vectors"] - sizes["carried"])
     most = MOST_BATCH_ROWS * max(read_row, job.read_bytes)
     readers, ahead, batches = _readers(max(free - given, smallest), job.threads, most)
@@ -272,7 +284,7 @@ def memory_plan(memory: int, job: Job) -> MemoryPlan:
     return MemoryPlan(
         memory=memory, job=job,
         bytes=dict.fromkeys(TABLE, 0) | sizes
-        | {"rows": state, "given": given, "codes": sum(codes), "batches": batches}
+        | {"rows": state, "given": given, "codes": sum(codes), "batches": batches, "cells": job.cells_bytes}
         | {"room": room - groups, "groups": groups},
         vector_rows=vector_rows,
         carried_bytes=sizes["carried"] // max(1, job.carried),

@@ -76,6 +76,7 @@ def looking_of(mining: Mining) -> Looking | None:
         if share_of(near, width) > most:
             break
         if not others.size or others[:, width].mean() >= target:  # else the target is missed, and more cells help
+            mining.searcher.reorder(np.argsort(near[:, 0], kind="stable"))
             return Looking(Schedule(near, width), positives, measured)
     return Looking(None, why=f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
 

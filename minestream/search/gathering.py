@@ -53,9 +53,10 @@ class Gathering:
         if self.positive_at.size:
             _, pair = ragged.take(self.pairs.start, anchors.astype(np.int64))
             wanted = np.concatenate([wanted, self.pairs.positive[pair]])
-        unique, back = np.unique(wanted, return_inverse=True)
+        store = self.setting.loaded.store
+        _, first, back = np.unique(store.places(wanted), return_index=True, return_inverse=True)
         self.at[self.last] = -1
         self.at[lanes], self.positive_at[pair] = back[: lanes.size], back[lanes.size :]
-        self.last, setting = lanes, self.setting
-        rows = setting.loaded.store.take(unique, setting.workers, setting.limits.threads)
+        self.last = lanes
+        rows = store.take(wanted[first], self.setting.workers, self.setting.limits.threads)
         return Vectors(rows, self.at, self.positive_at)

@@ -17,14 +17,14 @@ from minestream.kernels import near, sweep
 from minestream.kernels.types import Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.near import members_of
-from minestream.search.order import any_left, dealt, ranges_of
+from minestream.search.order import any_left, dealt, ranges_among
 from minestream.search.sweep import Sweeping
 from minestream.system import ragged
 
 Places = NDArray[np.int64]
 STEPS = 12  # of what meets, at least: gates narrow after each
-STEP_ROWS = 1 << 18  # rows gathered for a step, at most; and so many blocks where codes are not in memory
-STEP_BLOCKS = 4
+STEP_ROWS = 1 << 18  # rows gathered for a step, at most
+READ_BLOCKS = 2  # and blocks of different rows, where they are read from scratch: so many there is room for
 
 
 class Meeting(Sweeping):
@@ -40,13 +40,16 @@ class Meeting(Sweeping):
         keys = [each for each in (self.lanes.code, self.lanes.parent, kinds) if each.size]
         by = np.lexsort(keys)  # so that many a tile is of one label, or parent, alone
         near.meetings(rows.near, order.slot, by, width, members_of(width), self.lane_start, self.lane)
+        self.at = order.slot.astype(np.int64)  # of codes that are in memory
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
         jobs = self._cut(self._jobs())  # however large a cell is, no step gathers more than there is room for
-        gathered = np.diff(jobs[:, near.FIRST : near.TRIANGLE])[:, ::2].sum(axis=1)
-        in_memory = self.codes.store.in_memory and self.loaded.store.in_memory
-        most = STEP_ROWS if in_memory else STEP_BLOCKS * self.setting.limits.block_rows
+        rows, columns = np.diff(jobs[:, near.FIRST : near.TRIANGLE])[:, ::2].T
+        gathered, most = rows + columns, STEP_ROWS
+        fresh = (np.diff(jobs[:, [near.CELL, near.COLUMN]], axis=0, prepend=-1) != 0).any(axis=1)
+        if not (self.codes.store.in_memory and self.loaded.store.in_memory):
+            gathered, most = rows + columns * fresh, READ_BLOCKS * self.setting.limits.block_rows
         step = np.cumsum(gathered) // max(1, min(most, int(gathered.sum()) // STEPS))
         edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(jobs)]
         work = (self.work.products + self.work.survivors) / max(1, int(gathered.sum()))
@@ -92,15 +95,16 @@ class Meeting(Sweeping):
 
     def _meet(self, jobs: NDArray[np.int64]) -> None:
         """Do some jobs, and refine survivors whenever buffers are full."""
-        lanes, jobs = self._lanes(jobs), self._cut(jobs)
-        words, some = self.codes.rows_of(self.order.slot[lanes])
-        at = np.zeros(self.order.slot.size, np.int64)
-        at[lanes] = some
+        jobs, lanes = self._cut(jobs), self._lanes(jobs)
+        words = self.codes.store.whole()
+        if words is None:
+            some = np.unique(lanes)
+            words, self.at[some] = self.codes.rows_of(self.order.slot[some], self.workers, self.threads)
         sign = self.codes.row_sign(self.mirrored)
         flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
-        meetings = near.Meetings(self.lane, jobs, words, at, flip, sign, slack)
+        meetings = near.Meetings(self.lane, jobs, words, self.at, flip, sign, slack)
         units = dealt(len(jobs), self.threads)
-        ranges = ranges_of([(0, self.order.anchors)], self.pairs.start, self.threads)
+        ranges = ranges_among(lanes[lanes < self.order.anchors], self.order.anchors, self.threads)
         while any_left(units):
             ranges.bounds[:] = 0
             with self.setting.stage("sweep"):
@@ -112,12 +116,9 @@ class Meeting(Sweeping):
                 self._refine(ranges)
 
     def _lanes(self, jobs: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The lanes that meet in some jobs: all, where codes and vectors are in memory."""
-        if self.codes.store.in_memory and self.loaded.store.in_memory:
-            return np.arange(self.order.slot.size, dtype=np.int32)
+        """The lanes that meet in some jobs, each as often as it does."""
         ends = (near.FIRST, near.END), (near.COLUMN, near.COLUMN_END)
-        parts = [self.lane[first:end] for each in ends for first, end in jobs[:, each].tolist()]
-        return np.unique(np.concatenate(parts))
+        return np.concatenate([self.lane[first:end] for each in ends for first, end in jobs[:, each].tolist()])
 
     def _room(self, rows: bool) -> sweep.Side:
         """Room for one side of the largest job."""

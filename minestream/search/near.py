@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.inputs.dataset.dataset import Dataset
+from minestream.inputs.dataset.vectors import Store
 from minestream.kernels.relation import NARROWER
-from minestream.search.cells import nearest_cells
+from minestream.kernels.tile_shapes import host_tiles
+from minestream.search.cells import ROWS_OF_CELL, TOGETHER, nearest_cells
 from minestream.search.context import SearchContext
 from minestream.system.threads import Workers
 
@@ -26,6 +28,15 @@ MOST_CELLS = 8_192
 def cells_of_rows(rows: int) -> int:
     """How many cells so many rows have."""
     return max(1, min(MOST_CELLS, rows // 2, math.isqrt(CELLS_OF_ROOT**2 * rows)))
+
+
+def cells_bytes(store: Store, threads: int) -> int:
+    """What near_cells() takes beside what it finds, about: while it makes centres of a sample, or looks at all rows."""
+    rows, dimension, read = store.rows, store.dimension, 0 if store.in_memory else store.row_bytes
+    cells, code = cells_of_rows(rows), dimension if "i8" in host_tiles() else 4 * dimension
+    together = min(rows, threads * min(TOGETHER, store.pass_rows))
+    held = min(rows, ROWS_OF_CELL * cells) * (code + 16) + 16 * cells * dimension
+    return held + max(26 * cells * dimension, together * (read + 2 * code + 320))
 
 
 def near_cells(loaded: Dataset, workers: Workers, threads: int) -> NDArray[np.uint16]:

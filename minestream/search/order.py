@@ -21,6 +21,7 @@ STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at
 LEAST_ROWS = 2_048
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 LARGEST = 2**63 - 1
+TASKS_EACH = 8  # of a thread, where some lanes have more to refine than others
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
 
@@ -269,3 +270,12 @@ def dealt(count: int, threads: int) -> list[Units]:
 def any_left(units: Sequence[Units]) -> bool:
     """Whether some units are not done."""
     return any(int(each.taken[0]) < each.end or int(each.own[0]) < int(each.own[1]) for each in units)
+
+
+def ranges_among(lanes: NDArray[np.int32], anchors: int, threads: int) -> Ranges:
+    """The first so many lanes in ranges for each of which about as many of some lanes, of these, are to be refined."""
+    parts = threads * TASKS_EACH
+    edges = np.quantile(lanes, np.arange(1, parts) / parts, method="nearest") if lanes.size else np.empty(0)
+    first = np.unique([0, *edges.tolist()]).astype(np.int64)
+    cuts = list(itertools.pairwise([*first.tolist(), anchors]))
+    return Ranges(cuts, first, np.zeros((threads, len(cuts) + 1), np.int64))

@@ -140,13 +140,15 @@ class Codes:
         how = (loaded.frame,) if self.name == "f32" else (loaded.frame, self.rotation)
         return lambda: self.screen.encode(*how, vectors[rows], loaded.rows.square[slots], codes, terms)
 
-    def rows_of(self, slots: NDArray[np.integer]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-        """Codes that include those of `slots`, and the row of each slot in them."""
+    def rows_of(
+        self, slots: NDArray[np.integer], workers: Workers | None = None, threads: int = 1
+    ) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """Codes that include those of `slots`, and the row of each slot in them; see Store.take."""
         whole = self.store.whole()
         if whole is not None:
             return whole, slots.astype(np.int64)
-        unique, at = np.unique(slots, return_inverse=True)
-        return self.store.take(unique), at
+        _, first, at = np.unique(self.store.places(slots), return_index=True, return_inverse=True)
+        return self.store.take(slots[first], workers, threads), at
 
     def values(self, slots: NDArray[np.integer]) -> NDArray[np.float64]:
         """Rows as their codes stand for them, float64 (m, values of a code)."""

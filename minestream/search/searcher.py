@@ -15,6 +15,7 @@ from minestream.config.resources import Resources
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.search.cells import cell_of
 from minestream.search.context import Limits, SearchContext
+from minestream.search.near import cells_bytes
 from minestream.search.screens import Codes, screens_of
 from minestream.search.work import CODE, WorkMeter
 from minestream.system.stats import Effort, ShardStats
@@ -75,6 +76,7 @@ class Searcher:
         self.job = replace(
             self.job, rows=store.rows, in_memory=store.in_memory, id_bytes=max(0, ids - 8 * store.rows),
             answer_bytes=answer_bytes, part_bytes=part_bytes,
+            cells_bytes=cells_bytes(store, self.job.threads) if self.job.approximate else 0,
         )  # fmt: skip
         self.plan = memory_plan(self.memory, self.job)
         answers, (least, most) = self.plan.bytes["answers"], SCAN_ANCHORS
@@ -90,6 +92,11 @@ class Searcher:
         other = Searcher(loaded, self._metric, self.resources, self._scratch, self.memory, self.job)
         other.effort = self.effort
         return other
+
+    def reorder(self, order: NDArray[np.integer]) -> None:
+        """Put vectors and codes that are in scratch in this order; see Store.reorder."""
+        for store in (self.loaded.store, *(codes.store for codes in self._codes.values())):
+            store.reorder(order)
 
     def close(self) -> None:
         """Stop the threads and release the codes."""

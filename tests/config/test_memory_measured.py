@@ -43,6 +43,7 @@ from minestream.mining.stream.miner import window_bytes
 from minestream.outputs.finish import finished_rows
 from minestream.outputs.parquet import ROW_GROUP_BYTES, part_tables, write_rows
 from minestream.outputs.rows import ShardResult, emitted
+from minestream.search.near import near_cells
 from minestream.search.results import Found, one_pair_each
 from minestream.search.screens import Codes
 from minestream.search.sweep import Sweeping
@@ -283,6 +284,17 @@ def test_codes(tmp_path: Path) -> None:
         assert sum(field.nbytes for field in codes.terms) == 9_000 * TERMS_BYTES
         assert codes.store.in_memory
         assert 9_000 * codes.store.row_bytes == mining.searcher.plan.bytes["codes"]
+
+
+@pytest.mark.parametrize(("dimension", "memory"), [(24, "1GiB"), (256, "1GiB"), (256, "64MiB"), (256, "32MiB")])
+def test_cells(dimension: int, memory: str, tmp_path: Path) -> None:
+    """Finding them takes what the plan says, or a little less: from memory or scratch, many rows or few at a time."""
+    for rows in (5_000, 20_000):  # the first loads the kernels
+        with opened(table(rows, dimension), tmp_path, memory=memory, approximate=0.9) as mining:
+            assert mining.loaded.store.in_memory == (memory != "32MiB" or rows == 5_000)
+            near, taken = alone(lambda: near_cells(mining.loaded, mining.searcher.workers, 2))
+            planned = mining.searcher.plan.bytes["cells"]
+    assert 0.6 * planned < taken - near.nbytes <= planned
 
 
 @pytest.mark.parametrize("dimension", [4, 64])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,14 @@ def test_what_a_dry_run_says_is_enough_is_the_least(name: str, table: pa.Table, 
     if enough > 16 << 20:
         with pytest.raises(CapacityError, match=f"raise memory to {enough >> 20}MiB"):
             mined(enough - 2**20, dry=True)
+
+
+def test_vectors_in_scratch_leave_more_for_answers() -> None:
+    """The fewer anchors are mined at a time, the more often all rows are read again."""
+    job = Job(rows=10**6, vector_bytes=4_000, threads=2, code_bytes=(1_000, 2_000), answer_bytes=10**7)
+    read, held = (memory_plan(2**33, replace(job, in_memory=each)) for each in (False, True))
+    assert held.bytes["answers"] <= 2**31 < 2**32 - 10**6 < read.bytes["answers"] <= 2**32
+    assert [each > 0 for each in read.code_bytes] == [True, True]
+    seldom = memory_plan(2**32, replace(job, in_memory=False, approximate=True))
+    assert [each > 0 for each in seldom.code_bytes] == [True, False]
+    assert seldom.bytes["answers"] > 1.9 * memory_plan(2**32, replace(job, in_memory=False)).bytes["answers"]

@@ -43,6 +43,36 @@ def test_rows_by_slot(slots: NDArray[Any], threads: int, store: Store) -> None:
     workers.close()
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_another_order_in_scratch(times: int, store: Store, tmp_path: Path) -> None:
+    """Slots stay, and rows that are neighbours in the order are in the file."""
+    for seed in range(times):
+        order = np.random.default_rng(seed).permutation(500)
+        store.reorder(order)
+    for slots in (*SLOTS.values(), order):
+        assert np.array_equal(store.take(slots), ROWS[slots])
+    assert np.array_equal(store.block(3, 77), ROWS[3:77])
+    assert np.array_equal(store.places(order), np.arange(500))
+    written = np.frombuffer(os.pread(store._descriptor or -1, ROWS.nbytes + 1, 0), np.float32)
+    assert np.array_equal(written.reshape(ROWS.shape), ROWS[order])
+    gone = store._descriptor or -1
+    store.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(gone)
+
+
+def test_another_order_needs_space_for_all_rows_twice(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, data: Any, offset: int) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    before, held = store._descriptor, len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(os, "pwrite", full)
+    store.reorder(np.arange(500)[::-1])
+    assert store._descriptor == before
+    assert np.array_equal(store.take(SLOTS["runs"]), ROWS[SLOTS["runs"]])
+    assert len(os.listdir("/dev/fd")) == held
+
+
 @pytest.mark.parametrize("slots", SLOTS.values(), ids=SLOTS)
 def test_reads_that_end_early_go_on(slots: NDArray[Any], store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The compiled loop reads up to five rows and then fails; Python's reads give seven bytes each."""

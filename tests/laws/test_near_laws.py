@@ -114,7 +114,7 @@ def test_the_bound_of_a_whole_run_covers(monkeypatch: pytest.MonkeyPatch) -> Non
     for seed in range(runs):
         config = SimpleNamespace(approximate=target, seed=seed, positives="hardest")
         limits = SimpleNamespace(threads=1)
-        searcher = SimpleNamespace(limits=limits, workers=None, take_cell=lambda cell: None)
+        searcher = SimpleNamespace(limits=limits, workers=None, take_cell=lambda cell: None, reorder=lambda order: None)
         rows = SimpleNamespace(twin=np.full(anchors, -1))
         loaded = SimpleNamespace(labeled=True, store=SimpleNamespace(rows=anchors), rows=rows)
         mining = SimpleNamespace(config=config, anchors=np.arange(anchors), loaded=loaded, searcher=searcher)

@@ -277,7 +277,7 @@ def test_a_killed_run_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert facts["looked_at"] < 0.3
     run = subprocess.run([sys.executable, "-c", KILLED, source, out], check=False)
     assert run.returncode == -signal.SIGKILL
-    assert len(list((tmp_path / "out.parquet.partial").glob("part-*.json"))) == 1
+    assert len(list((tmp_path / "out.parquet.partial").glob("part-*.json"))) in (1, 2)  # of 3, which two threads write
     resumed = minestream.mine(source, out, resume=True, **options)
     assert out.read_bytes() == whole.read_bytes()
     assert resumed.to_dict()["result"]["approximate"] == facts

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from minestream.kernels.refine import Vectors
 from minestream.kernels.sweep import Survivors
 from minestream.mining import approximate
 from minestream.search.gathering import Gathering
+from minestream.search.order import ranges_among
 
 ROWS, DIMENSION = 6_000, 64
 RULES: dict[str, dict[str, Any]] = {
-    "nearest": {}, "approximate": {"approximate": 0.9}, "random": {"pick": "random"},
+    "nearest": {}, "approximate": {"approximate": 0.9, "block_rows": 512}, "random": {"pick": "random"},
     "within": {"drop_duplicates_within": 0.05, "drop_duplicates_of": "both"},
     "all": {"emit": "pairs", "negatives": 0, "band": "violating", "margin": 0.1},
 }  # fmt: skip
@@ -39,6 +42,7 @@ def test_no_row_is_read_that_no_survivor_names(
     rule: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where distances to positives are needed, those of the survivors' anchors."""
+    ordered = set[bool]()
     here, read = threading.local(), list[int]()  # answers are written meanwhile
     monkeypatch.setattr(approximate, "LEAST_ANCHORS", 100)
     plain, take = Gathering.of_survivors, Store.take
@@ -61,6 +65,8 @@ def test_no_row_is_read_that_no_survivor_names(
     def watched(self: Store, slots: NDArray[Any], *rest: Any) -> NDArray[Any]:
         if getattr(here, "named", None) is not None:
             assert set(slots.tolist()) == here.named
+            assert (np.diff(self.places(slots)) > 0).all()
+            ordered.add(self._place is not None)
             read.append(slots.size)
         return take(self, slots, *rest)
 
@@ -79,4 +85,18 @@ def test_no_row_is_read_that_no_survivor_names(
         ):  # fmt: skip
             monkeypatch.setattr(owner, name, patch)
     assert len(read) > 5
+    assert max(read) <= 2 * options["block_rows"]
     assert outs[0] == outs[1]
+    assert ordered == ({False, True} if "approximate" in rule else {False})
+
+
+@pytest.mark.parametrize("lanes", [[], [5] * 40, range(0, 100, 9), [*range(50), *range(20, 30)] * 7])
+def test_ranges_of_lanes_that_meet(lanes: Sequence[int]) -> None:
+    """All anchors are in one; none holds many more than its share of the lanes, unless it is of one anchor."""
+    cuts, first, bounds = ranges_among(np.array(lanes, np.int32), 100, 2)
+    assert [*itertools.chain(*cuts)] == [0, *np.repeat(first[1:], 2).tolist(), 100]
+    assert bounds.shape == (2, len(cuts) + 1)
+    for begin, end in cuts:
+        assert end > begin
+        held = sum(begin <= lane < end for lane in lanes)
+        assert held <= 1.5 * max(len(lanes) / 16, lanes.count(begin)) + 2

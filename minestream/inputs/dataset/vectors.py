@@ -7,6 +7,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minestream.config.metrics import METRICS
+from minestream.errors import CapacityError
 from minestream.kernels import distances
 from minestream.kernels.gather import gather
 from minestream.system.memory import scratch_errors
@@ -60,6 +62,7 @@ class Store:
         if expected_rows is not None and expected_rows <= self._budget_rows:
             self._array = np.empty((expected_rows, dimension), self.dtype)
         self._parts: list[NDArray[Any]] = []
+        self._place: NDArray[np.int32] | None = None  # in scratch, of each slot, where that is another
 
     @classmethod
     def of_rows(
@@ -136,19 +139,48 @@ class Store:
         if self._array is not None:
             rows: NDArray[Any] = self._array[first:end]
             return rows
+        if self._place is not None:
+            return self.take(np.arange(first, end))
         out = np.empty((end - first, self.dimension), self.dtype)
         self._read(first, out)
         return out
 
     def take(self, slots: NDArray[np.integer], workers: Workers | None = None, threads: int = 1) -> NDArray[Any]:
-        """The rows of ascending `slots` (m, d); from scratch they are read by so many threads of `workers`."""
+        """The rows of some slots (m, d), in this order; from scratch they are read by so many threads of `workers`.
+
+        Those in the order of their places are read fastest.
+        """
         if self._array is not None:
             rows: NDArray[Any] = self._array[slots]
             return rows
-        out, slots = np.empty((len(slots), self.dimension), self.dtype), slots.astype(np.int64)
-        tasks = [partial(self._gather, slots[part], out[part]) for part in slices(len(slots), threads)]
+        out, places = np.empty((len(slots), self.dimension), self.dtype), self.places(slots)
+        tasks = [partial(self._gather, places[part], out[part]) for part in slices(len(slots), threads)]
         (workers or Workers(1)).run(tasks)
         return out
+
+    def places(self, slots: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Where the rows of some slots stand, int64[m]: in the order of their slots, unless reorder() changed it."""
+        found: NDArray[np.int64] = (slots if self._place is None else self._place[slots]).astype(np.int64)
+        return found
+
+    def reorder(self, order: NDArray[np.integer]) -> None:
+        """Put the rows that are in scratch in this order of all slots: what is read together shall lie together.
+
+        Slots stay what they are. Where there is no space for all rows twice nothing is done. Cost: they are read and
+        written.
+        """
+        if self._descriptor is None:
+            return
+        other = Store(self.dimension, self.dtype, 0, self._scratch)
+        with suppress(CapacityError):
+            for first in range(0, self.rows, self.pass_rows):
+                other.append(self.take(order[first : first + self.pass_rows]))
+            self._release()
+            other._release.detach()
+            assert other._descriptor is not None
+            self._keep_open(other._descriptor)
+            self._place = np.empty(self.rows, np.int32)
+            self._place[order] = np.arange(self.rows, dtype=np.int32)
 
     def whole(self) -> NDArray[Any] | None:
         """All rows as one array, or None if they are in scratch."""
@@ -163,12 +195,15 @@ class Store:
 
     def _spill(self, rows: int) -> None:
         with scratch_errors(self._scratch), tempfile.TemporaryFile(dir=self._scratch, prefix=".minestream-") as file:
-            self._descriptor = os.dup(file.fileno())
-        self._release = weakref.finalize(self, os.close, self._descriptor)  # a run that fails early closes nothing
+            self._keep_open(os.dup(file.fileno()))
         held = [self._array[:rows]] if self._array is not None else self._parts
         self._array, self._parts = None, []
         for at, part in zip(np.cumsum([0] + [len(part) for part in held]), held, strict=False):
             self._write(part, int(at))
+
+    def _keep_open(self, descriptor: int) -> None:
+        """Use the file behind a descriptor, and close it with the store: a run that fails early closes nothing."""
+        self._descriptor, self._release = descriptor, weakref.finalize(self, os.close, descriptor)
 
     def _write(self, vectors: NDArray[Any], at: int, mask: NDArray[np.bool_] | None = None) -> None:
         assert self._descriptor is not None
@@ -179,16 +214,16 @@ class Store:
                 done = os.pwrite(self._descriptor, data, offset)
                 data, offset = data[done:], offset + done
 
-    def _gather(self, slots: NDArray[np.integer], out: NDArray[Any]) -> None:
-        """Read the rows of `slots`, int64; what fails or ends early is tried again by _read(), which says why."""
+    def _gather(self, places: NDArray[np.integer], out: NDArray[Any]) -> None:
+        """Read the rows at some places; what fails or ends early is tried again by _read(), which says why."""
         assert self._descriptor is not None
         rows = out.view(np.uint8)
-        while len(slots):
-            done = gather(self._descriptor, slots, rows)
-            if done < len(slots):
-                self._read(int(slots[done]), rows[done])
+        while len(places):
+            done = gather(self._descriptor, places, rows)
+            if done < len(places):
+                self._read(int(places[done]), rows[done])
                 done += 1
-            slots, rows = slots[done:], rows[done:]
+            places, rows = places[done:], rows[done:]
 
     def _read(self, first: int, out: NDArray[Any]) -> None:
         assert self._descriptor is not None
