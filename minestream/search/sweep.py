@@ -308,9 +308,9 @@ class Sweeping:
         first, end, candidates = stride.first, stride.end, stride.candidates
         left, codes = self._side(first, end, rows=True), self.codes
         itself = (end - first) / 2 if stride.may_meet(stride) else 0.0  # of two of its rows one product serves both
-        lanes = sum(span.end - max(first, span.first) for span in self._spans_from(stride))
-        each = work / max(1.0, lanes - itself)
-        for block, held in self._blocks(stride):
+        blocks = self._blocks(stride)
+        each = work / max(1.0, sum(block.end - block.first for block in blocks) - itself)
+        for block, held in self._with_codes(blocks):
             if codes is self.codes:
                 right = self._side(block.first, block.end, rows=False, held=held)
             else:  # the screen has changed
@@ -322,14 +322,26 @@ class Sweeping:
             self.setting.meter.advance(each * (block.end - block.first - own / 2))
             del right  # before the next is made
 
-    def _blocks(self, stride: Span) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
-        """The lanes that a stride meets, in blocks of one span, with their codes, read ahead."""
+    def _blocks(self, stride: Span) -> list[Span]:
+        """The lanes that a stride meets, in blocks of one span; without those of other labels, or parents, only."""
         size = self.setting.limits.block_rows
         blocks = [
             span._replace(first=start, end=min(span.end, start + size))
             for span in self._spans_from(stride)
             for start in range(max(stride.first, span.first), span.end, size)
         ]
+        rows, kind = self.loaded.rows, self.lanes.parent
+        if self.rule.wanted == POSITIVE and not (rows.set_start.size or rows.known_start.size):
+            kind = self.lanes.code
+        if not kind.size:
+            return blocks
+        least, largest = kind[stride.first : stride.end].min(), kind[stride.first : stride.end].max()
+        every = [kind[block.first : block.end] for block in blocks]
+        alike = [each.max() >= least and each.min() <= largest for each in every]
+        return list(itertools.compress(blocks, alike))
+
+    def _with_codes(self, blocks: list[Span]) -> Iterator[tuple[Span, tuple[NDArray[np.uint32], NDArray[np.int64]]]]:
+        """Blocks of lanes with their codes, read ahead."""
         codes, slot = self.codes, self.order.slot
         held = ((block, codes.rows_of(slot[block.first : block.end])) for block in blocks)
         return held if codes.store.in_memory else ahead([held])
