@@ -42,7 +42,7 @@ def crowded_worlds(draw: st.DrawFn) -> World:
 CROWDED_JOBS = (crowded_worlds(), st.sampled_from(CROWDED_CELLS), st.integers(0, 2**32 - 1))
 
 
-@examples(12)
+@examples(6)
 @given(*CROWDED_JOBS)
 def test_many_pairs_of_an_anchor_find_what_the_reference_finds(world: World, cell: dict[str, str], seed: int) -> None:
     check(world, cell, seed)
