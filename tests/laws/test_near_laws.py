@@ -103,7 +103,9 @@ def test_the_bound_of_a_whole_run_covers(monkeypatch: pytest.MonkeyPatch) -> Non
     every = np.maximum.accumulate(every, axis=1)
 
     def exact_answers(_: object, some: NDArray[np.int32]) -> Any:
-        of = lambda places: exact_answers(None, some[places])  # noqa: E731
+        def of(places: NDArray[np.int64]) -> Any:
+            return exact_answers(None, some[places])
+
         return SimpleNamespace(anchors=some, of=of, shares=lambda *_: every[some])
 
     monkeypatch.setattr(approximate, "exact_answers", exact_answers)
