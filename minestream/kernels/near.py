@@ -25,40 +25,57 @@ from minestream.kernels.units import Units, next_unit
 
 CELL, FIRST, END, COLUMN, COLUMN_END, TRIANGLE, MUTUAL = range(7)  # of a job, see Meetings
 JOB = 7
+KINDS = 3  # of lanes: anchors that are candidates too, anchors only, candidates only
+LISTS = 2 * KINDS  # of a cell: members of each kind, then those who look into it only
 AHEAD = 12  # rows that the memory is asked for before they are packed
 APART = 1 << 40  # so far behind all rows stands what is none of them
 
 
+@kernel(inline=True)
+def _list_of(near: np.ndarray, slot: np.ndarray, lane: int, place: int, counted: tuple[int, int, int, int]) -> int:
+    """The list of a cell that a lane stands in by the cell at a place of those near it, see Meeting.edges."""
+    _, members, both, anchors = counted
+    return LISTS * int(near[slot[lane], place]) + KINDS * (place >= members) + (lane >= both) + (lane >= anchors)
+
+
 @kernel
-def meetings(
-    near: np.ndarray, slot: np.ndarray, order: np.ndarray, width: int, members: int, out_start: np.ndarray,
-    out_lane: np.ndarray,
-) -> None:  # fmt: skip
-    """The lanes that meet in each cell: its members, then those that look into it only, both in `order`.
+def count_lanes(
+    near: np.ndarray, slot: np.ndarray, lanes: np.ndarray, counted: tuple[int, int, int, int], out: np.ndarray
+) -> None:
+    """Count some lanes of each list of a cell.
 
     Parameters
     ----------
     near : uint16[n, k], cells near each slot
-    slot : int32[lanes]
-    order : int64[lanes], all lanes
-    width, members : of the nearest cells a row looks into so many, and is a member of so many
-    out_start : int64[2 * cells + 1], where the members of cell c begin, 2 c, and those who look in, 2 c + 1
-    out_lane : int32[lanes * width]
+    slot : int32[all lanes]
+    lanes : int64[m]
+    counted : width, members, both, anchors
+        A row looks into so many of the nearest cells, and is a member of so many; how many of the first lanes hold
+        anchors that are candidates too, and how many hold anchors.
+    out : int64[LISTS * cells]
     """
-    out_start[:] = 0
-    for lane in range(slot.size):
-        for place in range(width):
-            out_start[2 * int(near[slot[lane], place]) + (place >= members) + 1] += 1
-    for each in range(1, out_start.size):
-        out_start[each] += out_start[each - 1]
-    for lane in order:
-        for place in range(width):
-            own = 2 * int(near[slot[lane], place]) + (place >= members)
-            out_lane[out_start[own]] = lane
-            out_start[own] += 1
-    for each in range(out_start.size - 1, 0, -1):
-        out_start[each] = out_start[each - 1]
-    out_start[0] = 0
+    for lane in lanes:
+        for place in range(counted[0]):
+            out[_list_of(near, slot, lane, place, counted)] += 1
+
+
+@kernel
+def put_lanes(
+    near: np.ndarray, slot: np.ndarray, lanes: np.ndarray, counted: tuple[int, int, int, int], at: np.ndarray,
+    out: np.ndarray,
+) -> None:  # fmt: skip
+    """Put the lanes that count_lanes() counted into their lists, in order.
+
+    Parameters
+    ----------
+    at : int64[LISTS * cells], where the next lane of each list belongs; moved
+    out : int32[all lanes * width]
+    """
+    for lane in lanes:
+        for place in range(counted[0]):
+            own = _list_of(near, slot, lane, place, counted)
+            out[at[own]] = lane
+            at[own] += 1
 
 
 class Meetings(NamedTuple):

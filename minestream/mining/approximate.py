@@ -23,7 +23,7 @@ from minestream.mining.negatives import make_task
 from minestream.mining.positives import choose_positives, deserving_positives
 from minestream.outputs.losses import TRIPLET_LOSSES, contrastive
 from minestream.search.constraints import limited_search
-from minestream.search.near import Schedule, near_cells, share_of
+from minestream.search.near import Schedule, near_cells, shares_of
 from minestream.search.results import Found, Positives, joined, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.work import WorkMeter
@@ -61,19 +61,20 @@ def looking_of(mining: Mining) -> Looking | None:
     drawn = np.random.default_rng([mining.config.seed % 2**64, 11]).permutation(mining.anchors)[: CALIBRATED + MEASURED]
     near = near_cells(loaded, mining.searcher.workers, limits.threads)
     mining.searcher.take_cell(near[:, 0].copy())
-    if share_of(near, 1) > most:
+    looked_at = shares_of(near)
+    if looked_at[0] > most:
         return Looking(None, why="too many rows lie in the same cells: no time is saved")
     exact = exact_answers(mining, np.sort(drawn))
     calibrating = np.isin(exact.anchors, drawn[:CALIBRATED])
     calibrated, measured = (exact.of(np.flatnonzero(own)) for own in (calibrating, ~calibrating))
-    positives = _positives_of(mining, calibrated, near)
+    positives = _positives_of(mining, calibrated, near, looked_at)
     shares, others = (some.shares(near, positives) for some in (calibrated, measured))
     if not shares.size:
         return Looking(None, why="the rules leave no negative by which to tell how far to look")
     for width in range(1, near.shape[1] + 1):
         if shares[:, width].mean() < target or lower_bound(shares[:, width]) < target:
             continue
-        if share_of(near, width) > most:
+        if looked_at[width - 1] > most:
             break
         if not others.size or others[:, width].mean() >= target:  # else the target is missed, and more cells help
             mining.searcher.reorder(np.argsort(near[:, 0], kind="stable"))
@@ -81,7 +82,9 @@ def looking_of(mining: Mining) -> Looking | None:
     return Looking(None, why=f"{target:g} of the negatives of an anchor lie in too many cells: no time is saved")
 
 
-def _positives_of(mining: Mining, exact: Exact, near: NDArray[np.uint16]) -> Schedule | None:
+def _positives_of(
+    mining: Mining, exact: Exact, near: NDArray[np.uint16], looked_at: NDArray[np.float64]
+) -> Schedule | None:  # fmt: skip
     """Where positives are looked for: so wide that they are at most a fifth of what is missed; None: everywhere.
 
     Only the nearest positives are looked for near their anchors, and only where that takes less than all of the label.
@@ -92,7 +95,7 @@ def _positives_of(mining: Mining, exact: Exact, near: NDArray[np.uint16]) -> Sch
     within_labels = float(loaded.positives[mining.anchors].sum()) / max(1, mining.anchors.size * loaded.store.rows)
     reached = exact.reached(near)
     for width in range(1, near.shape[1] + 1):
-        if share_of(near, width) > within_labels / 2:
+        if looked_at[width - 1] > within_labels / 2:
             return None
         if (reached <= width).mean() >= 1 - (1 - target) * POSITIVES_MISSED:
             return Schedule(near, width)

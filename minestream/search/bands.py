@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from minestream.kernels import quantize, sweep
 from minestream.kernels.types import FARTHEST, Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.system import ragged
+from minestream.system.threads import slices
 
 BEYOND = 1e300  # a linear distance in the frame that no row has, and whose sums are finite
 
@@ -21,22 +23,30 @@ def edges_of(
     """The bands of all pairs as affinities, widened by the errors; unbounded edges are infinite."""
     metric = setting.metric
     scale, dot = setting.loaded.frame.scale, setting.loaded.frame.dot
-    pair_h, pair_own = ragged.repeat(h, pairs.start), ragged.repeat(own, pairs.start)
     sign = -1.0 if rule.pick == FARTHEST else 1.0
+    edges = np.empty((5, pairs.positive.size))
 
-    def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
-        bounded = np.isfinite(x) & ((x > 0) | dot)
-        with np.errstate(over="ignore"):  # an edge that no row reaches
-            t = np.clip(metric.linear(np.where(bounded, x, 0.0)) * scale * scale, -BEYOND, BEYOND)
-        slack = pair_own + 2.0**-48 * (np.abs(pair_h) + np.abs(t))
-        return np.where(bounded, sign * (pair_h - t) + outwards * slack, unbounded)
+    def fill(anchors: slice) -> None:
+        start = pairs.start[anchors.start : anchors.stop + 1]
+        some = slice(int(start[0]), int(start[-1]))
+        pair_h, pair_own = (np.repeat(each[anchors], np.diff(start)) for each in (h, own))
 
-    high_closed = np.where((pairs.high <= 0) & (not dot), np.finfo(float).tiny, pairs.high)
-    farther, nearer = (high_closed, pairs.low) if sign > 0 else (pairs.low, high_closed)
-    return sweep.Edges(
-        affinity(farther, -np.inf, -1.0), affinity(nearer, np.inf, 1.0), affinity(farther, -np.inf, 1.0),
-        affinity(nearer, np.inf, -1.0), affinity(pairs.floor, np.inf, 1.0), h, own,
-    )  # fmt: skip
+        def affinity(x: NDArray[np.float64], unbounded: float, outwards: float) -> NDArray[np.float64]:
+            bounded = np.isfinite(x) & ((x > 0) | dot)
+            with np.errstate(over="ignore"):  # an edge that no row reaches
+                t = np.clip(metric.linear(np.where(bounded, x, 0.0)) * scale * scale, -BEYOND, BEYOND)
+            slack = pair_own + 2.0**-48 * (np.abs(pair_h) + np.abs(t))
+            return np.where(bounded, sign * (pair_h - t) + outwards * slack, unbounded)
+
+        low, high = pairs.low[some], pairs.high[some]
+        high_closed = np.where((high <= 0) & (not dot), np.finfo(float).tiny, high)
+        farther, nearer = (high_closed, low) if sign > 0 else (low, high_closed)
+        edges[0, some], edges[1, some] = affinity(farther, -np.inf, -1.0), affinity(nearer, np.inf, 1.0)
+        edges[2, some], edges[3, some] = affinity(farther, -np.inf, 1.0), affinity(nearer, np.inf, -1.0)
+        edges[4, some] = affinity(pairs.floor[some], np.inf, 1.0)
+
+    setting.workers.run([partial(fill, part) for part in slices(h.size, setting.limits.threads)])
+    return sweep.Edges._make([*edges, h, own])
 
 
 def gate_offsets(terms: quantize.Terms | sweep.Edges, anchors: NDArray[Any], sign: float) -> NDArray[np.float64]:

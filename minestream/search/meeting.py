@@ -17,9 +17,10 @@ from minestream.kernels import near, sweep
 from minestream.kernels.types import Pairs, Rule
 from minestream.search.context import SearchContext
 from minestream.search.near import members_of
-from minestream.search.order import any_left, dealt, ranges_among
+from minestream.search.order import any_left, dealt, ranges_among, sorted_by
 from minestream.search.sweep import Sweeping
 from minestream.system import ragged
+from minestream.system.threads import slices
 
 Places = NDArray[np.int64]
 STEPS = 12  # of what meets, at least: gates narrow after each
@@ -32,15 +33,32 @@ class Meeting(Sweeping):
 
     def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
         super().__init__(setting, groups, pairs, rule)
+        self.lane, self.edges = self._listed()
+        self.at = self.order.slot.astype(np.int64)  # of codes that are in memory
+
+    def _listed(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """The lanes of each cell, int32[], and where each kind of its members, and of those who look in, begins.
+
+        The latter is int64[4, 2, cells]: anchors that are candidates too, anchors only, candidates only, and the end.
+        """
         rows, order = self.loaded.rows, self.order
-        cells, width = int(rows.near.max(initial=0)) + 1, rows.width
-        self.lane_start = np.zeros(2 * cells + 1, np.int64)
-        self.lane = np.empty(order.slot.size * width, np.int32)
-        kinds = np.digitize(np.arange(order.slot.size), [order.both, order.anchors])
-        keys = [each for each in (self.lanes.code, self.lanes.parent, kinds) if each.size]
-        by = np.lexsort(keys)  # so that many a tile is of one label, or parent, alone
-        near.meetings(rows.near, order.slot, by, width, members_of(width), self.lane_start, self.lane)
-        self.at = order.slot.astype(np.int64)  # of codes that are in memory
+        cells, counted = (
+            int(rows.near.max(initial=0)) + 1,
+            (rows.width, members_of(rows.width), order.both, order.anchors),
+        )
+        keys = [each for each in (self.lanes.code, self.lanes.parent) if each.size]
+        by = sorted_by(*keys)  # so that many a tile is of one label, or parent, alone
+        parts = [by[part] for part in slices(by.size, self.threads)]
+        counts, lane = np.zeros((len(parts), near.LISTS * cells), np.int64), np.empty(by.size * rows.width, np.int32)
+        of_slot = rows.near, order.slot
+        count, put = (partial(kernel, *of_slot) for kernel in (near.count_lanes, near.put_lanes))
+        self.workers.run([partial(count, part, counted, own) for part, own in zip(parts, counts, strict=True)])
+        start = ragged.starts(counts.T.ravel())
+        counts = np.ascontiguousarray(start[:-1].reshape(-1, len(parts)).T)
+        self.workers.run([partial(put, part, counted, own, lane) for part, own in zip(parts, counts, strict=True)])
+        first = start[:: len(parts)]
+        edges = [first[kind : kind + near.LISTS * cells : near.KINDS] for kind in range(near.KINDS + 1)]
+        return lane, np.stack(edges).reshape(-1, cells, 2).swapaxes(1, 2)
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
@@ -63,10 +81,8 @@ class Meeting(Sweeping):
 
         Each are anchors that are candidates too, then anchors only, then candidates only: an anchor meets candidates.
         """
-        start, cell = self.lane_start, np.arange(self.lane_start.size // 2)
-        before = [ragged.starts(self.lane < end)[start] for end in (self.order.both, self.order.anchors)]
-        edges = np.stack([start[:-1], *(start[:-1] + np.diff(each) for each in before), start[1:]])
-        of_members, of_others = tuple(edges[:, ::2]), tuple(edges[:, 1::2])
+        cell = np.arange(self.edges.shape[2])
+        of_members, of_others = (tuple(self.edges[:, looking]) for looking in (0, 1))
 
         def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:
             (a, b, c, d), (m, n, o, p) = rows, of_members

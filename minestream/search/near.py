@@ -78,7 +78,7 @@ class Schedule:
     @cached_property
     def share(self) -> float:
         """Products of pairs that meet, as a share of those of all pairs; a pair that meets twice counts twice."""
-        return share_of(self.near, self.width)
+        return float(shares_of(self.near)[self.width - 1])
 
 
 def members_of(width: int) -> int:
@@ -86,12 +86,13 @@ def members_of(width: int) -> int:
     return max(1, width // NARROWER)
 
 
-def share_of(near: NDArray[np.uint16], width: int) -> float:
-    """See Schedule.share."""
+def shares_of(near: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """The share of all pairs, see Schedule.share, of every width from 1 on: float64[k]."""
     cells, rows = int(near.max(initial=0)) + 1, max(2, len(near))
-    every = np.array([np.bincount(column, minlength=cells) for column in near[:, :width].T], np.float64)
-    own, into = (part.sum(axis=0) for part in np.split(every, [members_of(width)]))
-    return float((own * (own - 1) / 2 + own * into).sum() / (rows * (rows - 1) / 2))
+    looking = np.cumsum([np.bincount(column, minlength=cells) for column in near.T], axis=0, dtype=np.float64)
+    own = looking[[members_of(width) - 1 for width in range(1, len(looking) + 1)]]
+    shares: NDArray[np.float64] = (own * (looking - (own + 1) / 2)).sum(axis=1) / (rows * (rows - 1) / 2)
+    return shares
 
 
 def widths_of(near: NDArray[np.uint16], a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -79,11 +79,11 @@ class Order:
         self.group_start = ragged.starts(sizes)
         legs = np.full(sizes.size, sizes.size - 1) if setting.loaded.rows.near.size else legs_of(sizes, setting.owners)
         leg, alone = ragged.repeat(legs, self.group_start), ~offered[slots]
-        self.place = _sorted_by(twin[slots], self.key[slots], large[slots], alone, leg)
+        self.place = sorted_by(twin[slots], self.key[slots], large[slots], alone, leg)
         self.both, self.anchors = int(slots.size - alone.sum()), int(slots.size)
         offered[slots] = False
         others = np.flatnonzero(offered)
-        others = others[_sorted_by(twin[others], self.key[others], large[others])]
+        others = others[sorted_by(twin[others], self.key[others], large[others])]
         self.rows = self.anchors + others.size
         self.spans = [
             *_spans(0, leg[self.place], alone[self.place], large[slots[self.place]]),
@@ -106,7 +106,7 @@ class Order:
         return span.first + np.minimum(found, span.end - span.first - 1)
 
 
-def _sorted_by(*keys: NDArray[Any]) -> NDArray[np.int64]:
+def sorted_by(*keys: NDArray[Any]) -> NDArray[np.int64]:
     """As np.lexsort(keys); several times as fast where one number holds all keys of a row."""
     whole, width = np.zeros(keys[0].size, np.int64), 1
     for key in keys if whole.size else ():

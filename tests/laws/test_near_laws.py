@@ -110,7 +110,7 @@ def test_the_bound_of_a_whole_run_covers(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(approximate, "exact_answers", exact_answers)
     monkeypatch.setattr(approximate, "near_cells", lambda *_: np.zeros((anchors, 32), np.uint16))
-    monkeypatch.setattr(approximate, "share_of", lambda *_: 0.1)
+    monkeypatch.setattr(approximate, "shares_of", lambda near: np.full(near.shape[1], 0.1))
     monkeypatch.setattr(approximate, "LEAST_ANCHORS", 1_000)
     bounds, truths = np.zeros(runs), np.zeros(runs)
     for seed in range(runs):

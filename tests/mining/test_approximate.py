@@ -25,7 +25,7 @@ from minestream.mining.looking import Exact, Looking
 from minestream.mining.shards import Mining
 from minestream.search import meeting, near
 from minestream.search.meeting import Meeting
-from minestream.search.near import Schedule, near_cells, share_of, widths_of
+from minestream.search.near import Schedule, near_cells, shares_of, widths_of
 from minestream.system.recall import counted, lower_bound, recall_of
 
 ROWS, LABELS = 900, 12
@@ -458,7 +458,13 @@ def test_widths_are_nested_and_say_what_is_looked_at() -> None:
             for i, j in zip(a, b, strict=True)
         ]
         assert (Schedule(cells, width).looked_at(a, b) == plain).all()
-    assert [share_of(cells, w) for w in range(1, 33)] == sorted(share_of(cells, w) for w in range(1, 33))
+        meetings = sum(
+            len(own) * (len(own) - 1) / 2 + len(own) * len(into)
+            for cell in range(40)
+            for own, into in [(np.argwhere(cells[:, :members] == cell), np.argwhere(cells[:, members:width] == cell))]
+        )
+        assert shares_of(cells)[width - 1] == meetings / (200 * 199 / 2)
+    assert (np.diff(shares_of(cells)) >= 0).all()
 
 
 @pytest.mark.parametrize("kind", ["few", "steps", "one in ten"])

@@ -12,6 +12,7 @@ from minestream.config.metrics import METRICS
 from minestream.kernels import quantize, sweep
 from minestream.kernels.types import FARTHEST, IGNORE, NEAREST, NEGATIVE, Pairs, Rule
 from minestream.search.bands import BEYOND, edges_of, move_gates
+from minestream.system.threads import Workers
 
 H, OWN = np.array([0.5, 2.0]), np.array([1e-4, 3e-4])  # of two anchors: t = h - affinity, and their shares of the error
 SCALE = 4.0
@@ -20,7 +21,12 @@ SCALE = 4.0
 def edges(metric: str, pick: int, low: list[float], high: list[float], floor: list[float]) -> sweep.Edges:
     """Of the first pair of the first anchor and the others of the second."""
     frame = quantize.Frame(np.zeros(2), SCALE, metric == "cosine", metric == "dot")
-    setting: Any = SimpleNamespace(metric=METRICS[metric], loaded=SimpleNamespace(frame=frame))
+    setting: Any = SimpleNamespace(
+        metric=METRICS[metric],
+        loaded=SimpleNamespace(frame=frame),
+        workers=Workers(1),
+        limits=SimpleNamespace(threads=2),
+    )
     rule = Rule(NEGATIVE, pick, 1, 0, IGNORE, IGNORE, 0.0, False, METRICS[metric].code)
     start, count = np.array([0, 1, len(low)]), len(low)
     pairs = Pairs(
