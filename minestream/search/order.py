@@ -22,6 +22,7 @@ LEAST_ROWS = 2_048
 TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 LARGEST = 2**63 - 1
 TASKS_EACH = 8  # of a thread, where some lanes have more to refine than others
+SAMPLED_LANES = 1 << 16  # by which they are cut
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
 
@@ -274,7 +275,7 @@ def any_left(units: Sequence[Units]) -> bool:
 
 def ranges_among(lanes: NDArray[np.int32], anchors: int, threads: int) -> Ranges:
     """The first so many lanes in ranges for each of which about as many of some lanes, of these, are to be refined."""
-    parts = threads * TASKS_EACH
+    parts, lanes = threads * TASKS_EACH, lanes[:: 1 + lanes.size // SAMPLED_LANES]
     edges = np.quantile(lanes, np.arange(1, parts) / parts, method="nearest") if lanes.size else np.empty(0)
     first = np.unique([0, *edges.tolist()]).astype(np.int64)
     cuts = list(itertools.pairwise([*first.tolist(), anchors]))

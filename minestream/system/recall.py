@@ -67,11 +67,16 @@ def counted(kind: str, values: NDArray[np.float64]) -> dict[str, int]:
     return {f"{kind} {share / 10**DIGITS:.{DIGITS}f}": int(n) for share, n in zip(shares, counts, strict=True)}
 
 
+def _shares_of(counts: Mapping[str, int], kind: str) -> dict[float, int]:
+    """How many anchors have each share."""
+    return {float(name.removeprefix(kind)): n for name, n in sorted(counts.items()) if name.startswith(f"{kind} ")}
+
+
 def recall_of(counts: Mapping[str, int], kind: str) -> Recall | None:
     """The recall that counters hold; None where they hold none."""
     import numpy as np
 
-    own = {float(name.removeprefix(kind)): n for name, n in sorted(counts.items()) if name.startswith(f"{kind} ")}
+    own = _shares_of(counts, kind)
     values = np.repeat([*own.keys()], [*own.values()])
     return Recall(float(values.mean()), lower_bound(values), values.size) if values.size else None
 
@@ -85,10 +90,10 @@ def recall_facts(counts: Mapping[str, int]) -> dict[str, Any]:
     if not counts:
         return {}
     why = [name.removeprefix(f"{EXACTLY} ") for name in counts if name.startswith(f"{EXACTLY} ")]
-    looked = recall_of(counts, PAIRS)
+    looked = _shares_of(counts, PAIRS)  # of every anchor
     each = {name: recall_of(counts, kind) for name, (kind, _) in RECALLS.items()}
     return {
-        "looked_at": looked.share if looked else 1.0,
+        "looked_at": sum(share * n for share, n in looked.items()) / sum(looked.values()) if looked else 1.0,
         **{name: found._asdict() for name, found in each.items() if found},
         **({"exactly": why[0]} if why else {}),
     }
