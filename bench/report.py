@@ -517,18 +517,22 @@ def engine_row(row: dict[str, Any]) -> tuple[str, ...]:
 
 def large(results: Results) -> str:
     """What runs that nobody measured would take."""
+    rows = results["rows"]
     plans = [
-        f"{row['rows']:,} rows: {row['pairs']:.1e} pairs, {row['vectors_bytes'] / 1e9:,.0f} GB of vectors, "
-        f"{row['core_hours_one_process']:,.0f} core hours (twice that when cut)"
-        for row in results["rows"]
+        f"{row['rows']:,} rows ({row['vectors_bytes'] / 1e9:,.0f} GB), {row['way']}: {duration(row['seconds'])}"
+        for row in sorted(rows, key=lambda row: int(row["rows"]))
     ]
-    rows, hours, most = results["largest_measured_rows"], results["sensible_core_hours"], results["sensible_rows"]
+    errors = " and ".join(f"{way} {error:+.0%}" for way, error in results["errors"].items())
     return (
-        f"**By a model, not measured**, x {results['rows'][0]['dimension']}: {'; '.join(plans)}. Products grow as n² "
-        f"from the largest measured run ({rows:,} rows, which the smaller ones foretell within "
-        f"{abs(results['error_on_largest']):.0%}). With {hours:,} core hours as the limit of sense, all pairs end at "
-        f"about {most / 1e6:,.0f} M rows: beyond, mine for a share of the anchors (`--anchors`), or within parts."
+        f"**By a model, not measured**, x {rows[0]['dimension']} on {rows[0]['cores']} such cores of one machine: "
+        f"{'; '.join(plans)}. Every stage grows on as it grew up to {results['largest_measured_rows']:,} rows, and "
+        f"divides among cores as `--dry-run` says; that many rows the smaller runs foretell with an error of {errors}."
     )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as minutes or hours."""
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 7200 else f"{seconds / 60:,.1f} minutes"
 
 
 def cores(results: Results) -> str:

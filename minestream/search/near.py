@@ -22,7 +22,7 @@ from minestream.system.threads import Workers
 
 LISTED = 32  # cells of every row that are kept, the nearest
 CELLS_OF_ROOT = 3  # cells: so many times the root of the rows, where finding them costs about as much as what meets
-MOST_CELLS = 8_192
+MOST_CELLS = 32_768
 
 
 def cells_of_rows(rows: int) -> int:
