@@ -86,13 +86,17 @@ def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("small_row_groups")
-@pytest.mark.parametrize("most_bytes", [1, 3_000, 1 << 24])
-def test_bytes_do_not_depend_on_the_cut(most_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("most_bytes", "rows"), [(1, 130), (3_000, 300), (1 << 24, 300), pytest.param(1, 300, marks=pytest.mark.slow)]
+)
+def test_bytes_do_not_depend_on_the_cut(
+    most_bytes: int, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", most_bytes)
-    table = rows_table(300)
+    table = rows_table(rows)
     whole = written(tmp_path / "whole", [table])
     for size in (1, 7, 63, 64, 65, 200):
-        cut = [table.slice(start, size) for start in range(0, 300, size)]
+        cut = [table.slice(start, size) for start in range(0, rows, size)]
         assert written(tmp_path / "cut", cut) == whole
         assert written(tmp_path / "cut", [pa.concat_tables(cut)]) == whole
     assert written(tmp_path / "again", list(parquet.part_tables([tmp_path / "whole"]))) == whole
