@@ -36,7 +36,7 @@ TABLE: dict[str, tuple[str, tuple[str, ...]]] = {
 
 LEAST_BYTES = 16 << 20  # that any run needs
 LIBRARY_BYTES = 260_000_000  # Python, its libraries and the kernels: beside --memory, whatever the job
-ROW_BYTES = 120  # of every row: label, id, order (74), its place in the search
+ROW_BYTES = 136  # of every row: label, id, order (74), its place in the search
 NEAR_ROW_BYTES = 200  # with --approximate: the cells near it, and its places in them
 CARRIED_ROW_BYTES = 8  # and its place among the carried columns
 TERMS_BYTES = 44  # of every row and screen, beside its code

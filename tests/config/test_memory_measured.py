@@ -207,7 +207,7 @@ def test_long_texts_are_written_few_rows_at_a_time(tmp_path: Path) -> None:
 
 
 GROWING: dict[str, tuple[str, tuple[str, ...], int, tuple[int, int], float, dict[str, Any]]] = {
-    "rows": (SEARCHING, ("rows",), 2, (60_000, 2), 1.15, {"memory": "64MiB"}),
+    "rows": (SEARCHING, ("rows",), 2, (60_000, 2), 1.1, {"memory": "64MiB"}),
     "vectors": (READING, ("vectors",), 16, (20_000, 256), 1.3, {"memory": "128MiB"}),
     "given": (READING, ("given", "vectors"), 16, (20_000, 256), 1.3, {"memory": "256MiB", "normalize": True}),
 }
