@@ -3,8 +3,9 @@
     python bench/plan_large.py [--results bench/results]
 
 Every stage of the runs in scale.json grows on from the largest as it grew from the smallest to it, at least as n and at
-most as n^2, the products of an exact run as n^2. On more cores mining divides as --dry-run says. The error of the model
-is that of foretelling the largest measured run from the others. Nothing of this is a measurement of large runs.
+most as n^2, the products of an exact run as n^2. On more cores all divides as --dry-run says of mining, and memory
+holds all. The error of the model is that of foretelling the largest measured run from the others. Nothing of this is a
+measurement of large runs.
 """
 
 from __future__ import annotations

@@ -525,8 +525,9 @@ def large(results: Results) -> str:
     errors = " and ".join(f"{way} {error:+.0%}" for way, error in results["errors"].items())
     return (
         f"**By a model, not measured**, x {rows[0]['dimension']} on {rows[0]['cores']} such cores of one machine: "
-        f"{'; '.join(plans)}. Every stage grows on as it grew up to {results['largest_measured_rows']:,} rows, and "
-        f"divides among cores as `--dry-run` says; that many rows the smaller runs foretell with an error of {errors}."
+        f"{'; '.join(plans)}. Every stage grows on as it grew up to {results['largest_measured_rows']:,} rows, all "
+        f"of it divides among cores as `--dry-run` says of mining, and memory holds everything. That many rows the "
+        f"smaller runs foretell with an error of {errors}."
     )
 
 

@@ -33,7 +33,7 @@ APART = 1 << 40  # so far behind all rows stands what is none of them
 
 @kernel(inline=True)
 def _list_of(near: np.ndarray, slot: np.ndarray, lane: int, place: int, counted: tuple[int, int, int, int]) -> int:
-    """The list of a cell that a lane stands in by the cell at a place of those near it, see Meeting.edges."""
+    """The list of a cell that a lane stands in by the cell at a place of those near it, see Meeting.lane_start."""
     _, members, both, anchors = counted
     return LISTS * int(near[slot[lane], place]) + KINDS * (place >= members) + (lane >= both) + (lane >= anchors)
 

@@ -33,7 +33,7 @@ class Meeting(Sweeping):
 
     def __init__(self, setting: SearchContext, groups: Sequence[NDArray[np.int32]], pairs: Pairs, rule: Rule) -> None:
         super().__init__(setting, groups, pairs, rule)
-        self.lane, self.edges = self._listed()
+        self.lane, self.lane_start = self._listed()
         self.at = self.order.slot.astype(np.int64)  # of codes that are in memory
 
     def _listed(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -42,23 +42,20 @@ class Meeting(Sweeping):
         The latter is int64[4, 2, cells]: anchors that are candidates too, anchors only, candidates only, and the end.
         """
         rows, order = self.loaded.rows, self.order
-        cells, counted = (
-            int(rows.near.max(initial=0)) + 1,
-            (rows.width, members_of(rows.width), order.both, order.anchors),
-        )
+        cells, lists = int(rows.near.max(initial=0)) + 1, near.LISTS
+        counted = rows.width, members_of(rows.width), order.both, order.anchors
         keys = [each for each in (self.lanes.code, self.lanes.parent) if each.size]
         by = sorted_by(*keys)  # so that many a tile is of one label, or parent, alone
         parts = [by[part] for part in slices(by.size, self.threads)]
-        counts, lane = np.zeros((len(parts), near.LISTS * cells), np.int64), np.empty(by.size * rows.width, np.int32)
-        of_slot = rows.near, order.slot
-        count, put = (partial(kernel, *of_slot) for kernel in (near.count_lanes, near.put_lanes))
+        counts, lane = np.zeros((len(parts), lists * cells), np.int64), np.empty(by.size * rows.width, np.int32)
+        count, put = (partial(kernel, rows.near, order.slot) for kernel in (near.count_lanes, near.put_lanes))
         self.workers.run([partial(count, part, counted, own) for part, own in zip(parts, counts, strict=True)])
-        start = ragged.starts(counts.T.ravel())
+        start = ragged.starts(counts.T.ravel())  # of a list the lanes of the first part come first, as in `by`
         counts = np.ascontiguousarray(start[:-1].reshape(-1, len(parts)).T)
         self.workers.run([partial(put, part, counted, own, lane) for part, own in zip(parts, counts, strict=True)])
         first = start[:: len(parts)]
-        edges = [first[kind : kind + near.LISTS * cells : near.KINDS] for kind in range(near.KINDS + 1)]
-        return lane, np.stack(edges).reshape(-1, cells, 2).swapaxes(1, 2)
+        begins = [first[kind : kind + lists * cells : near.KINDS] for kind in range(near.KINDS + 1)]
+        return lane, np.stack(begins).reshape(-1, cells, 2).swapaxes(1, 2)
 
     def sweep_strides(self) -> Iterator[int]:
         """Sweep, once all anchors have their first gates; yields as run(), when all answers are final."""
@@ -81,8 +78,8 @@ class Meeting(Sweeping):
 
         Each are anchors that are candidates too, then anchors only, then candidates only: an anchor meets candidates.
         """
-        cell = np.arange(self.edges.shape[2])
-        of_members, of_others = (tuple(self.edges[:, looking]) for looking in (0, 1))
+        cell = np.arange(self.lane_start.shape[2])
+        of_members, of_others = (tuple(self.lane_start[:, looking]) for looking in (0, 1))
 
         def jobs_of(rows: tuple[Places, ...], triangle: bool) -> Places:
             (a, b, c, d), (m, n, o, p) = rows, of_members
