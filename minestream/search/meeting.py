@@ -51,8 +51,8 @@ class Meeting(Sweeping):
         count, put = (partial(kernel, rows.near, order.slot) for kernel in (near.count_lanes, near.put_lanes))
         self.workers.run([partial(count, part, counted, own) for part, own in zip(parts, counts, strict=True)])
         start = ragged.starts(counts.T.ravel())  # of a list the lanes of the first part come first, as in `by`
-        counts = np.ascontiguousarray(start[:-1].reshape(-1, len(parts)).T)
-        self.workers.run([partial(put, part, counted, own, lane) for part, own in zip(parts, counts, strict=True)])
+        at = start[:-1].reshape(-1, len(parts)).T.copy()  # moved, and `start` is not
+        self.workers.run([partial(put, part, counted, own, lane) for part, own in zip(parts, at, strict=True)])
         first = start[:: len(parts)]
         begins = [first[kind : kind + lists * cells : near.KINDS] for kind in range(near.KINDS + 1)]
         return lane, np.stack(begins).reshape(-1, cells, 2).swapaxes(1, 2)
@@ -66,7 +66,7 @@ class Meeting(Sweeping):
         if not (self.codes.store.in_memory and self.loaded.store.in_memory):
             gathered, most = rows + columns * fresh, READ_BLOCKS * self.setting.limits.block_rows
         step = np.cumsum(gathered) // max(1, min(most, int(gathered.sum()) // STEPS))
-        edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(jobs)]
+        edges = sorted({0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(jobs)})  # 0 alone where nothing meets
         work = (self.work.products + self.work.survivors) / max(1, int(gathered.sum()))
         for first, end in itertools.pairwise(edges):
             self._meet(jobs[first:end])

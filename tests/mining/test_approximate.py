@@ -224,8 +224,8 @@ def test_however_large_a_cell_is_no_step_gathers_more_than_there_is_room_for(
 def test_the_rows_do_not_depend_on_how_they_are_mined(seen: dict[str, Any], tmp_path: Path) -> None:
     given = table(rows=3_000, dimension=20, ids=True)
     ways: list[dict[str, Any]] = [
-        {}, {"threads": 1}, {"screen": "f32"}, {"screen": "i16"}, {"screen": "scan", "threads": 2},
-        {"block_rows": 300}, {"memory": "24MiB"}, {"threads": 3, "block_rows": 1_000},
+        {}, *({"screen": screen, "threads": threads} for screen in ("scan", "f32", "i8", "i16") for threads in (1, 2)),
+        {"block_rows": 300, "screen": "i8"}, {"memory": "24MiB"}, {"threads": 3, "block_rows": 1_000, "screen": "f32"},
     ]  # fmt: skip
     outs = []
     for number, way in enumerate(ways):
@@ -233,6 +233,17 @@ def test_the_rows_do_not_depend_on_how_they_are_mined(seen: dict[str, Any], tmp_
         assert seen["looking"].schedule is not None
         outs.append((tmp_path / f"{number}.parquet").read_bytes())
     assert all(out == outs[0] for out in outs)
+
+
+def test_where_nothing_meets_no_row_is_found(seen: dict[str, Any], tmp_path: Path) -> None:
+    far = np.repeat([[0.0, 1.0], [1.0, 0.0]], 2, axis=0).astype(np.float32)
+    queries, corpus = (
+        pa.table({"label": [0, 1], "embedding": pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 2)})
+        for rows in (far[:2], far[2:])
+    )
+    seen["width"] = 1
+    for screen in ("scan", "f32", "i8"):
+        assert not mined(queries, tmp_path / "out.parquet", corpus=corpus, screen=screen, short_rows="keep")
 
 
 def test_slices_give_the_same_rows(seen: dict[str, Any], tmp_path: Path) -> None:
