@@ -244,7 +244,7 @@ def choose_among(
     if not passes_over(config):
         passed_over = np.zeros(slot.size, bool)
     elif passed_over is None:
-        passed_over = _duplicates(loaded, config, anchors[anchor], slot, x)
+        passed_over = are_duplicates(loaded, config, anchors[anchor], slot, x)
     keys: dict[str, NDArray[Any]] = {"easiest": x, "hardest": -x, "all": np.zeros(slot.size)}
     if config.positives == "random":
         none = np.zeros(slot.size, np.uint64)
@@ -266,7 +266,7 @@ def passes_over(config: MineConfig) -> bool:
     return config.positives in PASSES_OVER and duplicates
 
 
-def _duplicates(
+def are_duplicates(
     loaded: Dataset, config: MineConfig, own: NDArray[np.int32], slot: NDArray[np.int32], x: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """Which slots at distances x are duplicates of the slots `own`."""
@@ -280,7 +280,7 @@ def count_duplicate_positives(
     """How many of the chosen positives are duplicates of their anchor, which are taken only if there is no other."""
     if not passes_over(config):
         return 0
-    return int(_duplicates(loaded, config, ragged.repeat(anchors, chosen.start), chosen.slot, chosen.x).sum())
+    return int(are_duplicates(loaded, config, ragged.repeat(anchors, chosen.start), chosen.slot, chosen.x).sum())
 
 
 def _duplicate_positives(

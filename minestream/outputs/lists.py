@@ -19,6 +19,7 @@ LIST_ENTRIES = 1 << 18  # candidates of lists that are made at a time
 NEAREST = 256  # of longer lists so many candidates stand in columns of their own, too: most rules read no others
 PRECISIONS = {"float64": pa.float64(), "float32": pa.float32(), "float16": pa.float16()}
 Places = NDArray[np.int64]
+Slots = tuple[Places, NDArray[np.int32]]
 
 
 def list_columns(
@@ -49,7 +50,8 @@ def list_columns(
         distances = pa.array(found.x.astype(np.float16))
     columns["candidate_rows"] = lists_from(of, rows, filled=True)
     columns["candidate_distances"] = lists_from(of, distances, filled=True)
-    start, positive, candidate = _alike(loaded, config, positives, found)
+    near = (positives.start, positives.slot), (found.start, found.slot)
+    start, positive, candidate = duplicates_of_positives(loaded, config, *near)
     for name, places in (("positives", positive), ("candidates", candidate)):
         columns[f"duplicate_{name}"] = lists_from(ragged.lengths(start), pa.array(places.astype(np.int32)))
     if config.negatives > NEAREST:
@@ -72,30 +74,31 @@ def _ranks(positives: Positives, found: Found, most: int) -> tuple[Places, NDArr
     return ranks, known
 
 
-def _alike(
-    loaded: Dataset, config: MineConfig, positives: Positives, found: Found
+def duplicates_of_positives(
+    loaded: Dataset, config: MineConfig, positives: Slots, candidates: Slots
 ) -> tuple[Places, Places, Places]:  # fmt: skip
-    """By anchor the candidates that --drop-duplicates-within makes duplicates of a positive: places in both lists."""
+    """By anchor the candidates that --drop-duplicates-within makes duplicates of a positive: places in both lists.
+
+    positives, candidates : of each anchor, where its own begin, int64[A + 1], and the slots of all
+    """
     within, twin = config.drop_duplicates_within, loaded.rows.twin
-    of_positive, of_candidate = ragged.owners(positives.start), ragged.owners(found.start)
+    (positive_start, positive), (start, candidate) = positives, candidates
+    of_positive, of_candidate = ragged.owners(positive_start), ragged.owners(start)
     if within is None or config.drop_duplicates_of == "anchor":
         one = other = np.empty(0, np.int64)
     elif within == 0:
-        keys = [
-            owner * twin.size + twin[slot]
-            for owner, slot in ((of_positive, positives.slot), (of_candidate, found.slot))
-        ]
+        keys = [owner * twin.size + twin[slot] for owner, slot in ((of_positive, positive), (of_candidate, candidate))]
         some = np.flatnonzero(np.isin(keys[1], keys[0]))
         order = np.argsort(keys[0], kind="stable")
         first, end = (np.searchsorted(keys[0][order], keys[1][some], side) for side in ("left", "right"))
         one, other = order[ragged.spans(first, end - first)], np.repeat(some, end - first)
     else:
-        each = ragged.lengths(found.start)[of_positive]
-        one, other = np.repeat(np.arange(of_positive.size), each), ragged.spans(found.start[of_positive], each)
-        x = pair_distances(loaded.store, loaded.rows.square, config.metric, positives.slot[one], found.slot[other])
+        each = ragged.lengths(start)[of_positive]
+        one, other = np.repeat(np.arange(of_positive.size), each), ragged.spans(start[of_positive], each)
+        x = pair_distances(loaded.store, loaded.rows.square, config.metric, positive[one], candidate[other])
         one, other = one[x <= within], other[x <= within]
     owner = of_positive[one]
     order = np.lexsort((other, one))
     one, other, owner = one[order], other[order], owner[order]
-    start = ragged.grouped(owner, positives.start.size - 1)
-    return start, one - positives.start[owner], other - found.start[owner]
+    by_anchor = ragged.grouped(owner, positive_start.size - 1)
+    return by_anchor, one - positive_start[owner], other - start[owner]

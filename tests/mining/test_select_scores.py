@@ -279,6 +279,41 @@ def test_copies_of_a_promoted_row_are_no_negatives_of_it(folder: Path, tmp_path:
     assert len(negatives) > 50
 
 
+@pytest.mark.parametrize("scored", [False, True])
+def test_duplicates_of_promoted_rows_lie_within_the_distance_of_the_lists(
+    folder: Path, tmp_path: Path, scored: bool
+) -> None:
+    """Whatever scores say: duplicates of a promoted row are no negatives of it, and those of the anchor come last."""
+    given = {"corpus": folder / "docs.parquet", "qrels": folder / "qrels.parquet", "emit": "lists", "progress": "none"}
+    mine(folder / "queries.parquet", tmp_path / "lists", drop_duplicates_within=0.4, negatives=1_000, **given)
+    rows = {row["query_id"]: row for row in pq.read_table(tmp_path / "lists").to_pylist()}
+    vectors = np.array(pq.read_table(folder / "docs.parquet")["embedding"].to_pylist())
+    vectors /= np.linalg.norm(vectors, axis=1)[:, None]
+    new = {query: [each for each in row["candidate_rows"] if each < 60][:2] for query, row in rows.items()}
+    named = [(query, f"d{each}") for query, own in new.items() for each in own]
+    columns = [*(list(each) for each in zip(*named, strict=True)), ["positive"] * len(named)]
+    scores = {"scores": folder / "ce.parquet"} if scored else {}
+    select(
+        tmp_path / "lists", tmp_path / "out", verdicts=pa.table(columns, ["query_id", "document_id", "verdict"]),
+        band="any", positives="easiest", negatives=1_000, positives_per_anchor=10, progress="none", **scores,
+    )  # fmt: skip
+    found, order = defaultdict(set), defaultdict(list)
+    for query, positive, negative in keys_of(tmp_path / "out"):
+        found[query, int(positive[1:])].add(int(negative[1:]))
+        order[query] += [] if int(positive[1:]) in order[query] else [int(positive[1:])]
+    near = 0
+    for query, row in rows.items():
+        x = dict(zip(row["candidate_rows"] + row["positive_rows"],
+                     row["candidate_distances"] + row["positive_distances"], strict=True))  # fmt: skip
+        for positive in new[query]:
+            alike = {each for each in row["candidate_rows"] if vectors[each] @ vectors[positive] >= 0.6}
+            assert found[query, positive] == {*row["candidate_rows"]} - alike - {*new[query]}
+            near += len(alike) - 1
+        of_anchor = [x[each] <= 0.4 for each in order[query]]
+        assert of_anchor == sorted(of_anchor)
+    assert near > 50
+
+
 def test_the_command_refilter_takes_lists_and_mined_rows(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -256,7 +256,7 @@ def _select_lists(
         refuse_another(mined, sources)
         reader = ListReader(mined, was, mining.loaded)
         scoring = None if asked.scores is None else Scoring(asked.scores, mining.loaded, config.metric)
-        verdicts = None if asked.verdicts is None else Verdicts(asked.verdicts, mining.loaded)
+        verdicts = None if asked.verdicts is None else Verdicts(asked.verdicts, mining.loaded, config)
         run = output.start(
             driver.held, resume=resources.resume, overwrite=resources.overwrite, config=config.to_dict(),
             fingerprint=config.fingerprint(), source=_identity(mined, sources), columns=mining.columns(),

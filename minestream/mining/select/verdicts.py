@@ -13,15 +13,19 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from minestream.config.commands import VERDICTS
+from minestream.config.mine_config import MineConfig
 from minestream.errors import InputError
 from minestream.inputs.dataset.dataset import Dataset
 from minestream.inputs.decode import as_array, decode_plain
 from minestream.inputs.files import open_inputs
+from minestream.inputs.pairs import csr
 from minestream.kernels.listed import scores_of
-from minestream.mining.positives import Given
+from minestream.mining.positives import Given, are_duplicates
 from minestream.mining.select.reading import Piece
 from minestream.mining.select.scored import ids_of
+from minestream.outputs.lists import duplicates_of_positives
 from minestream.outputs.trainers.scores import ScoreTable
+from minestream.search.context import Lists
 from minestream.system import ragged
 from minestream.system.stats import ShardStats
 from minestream.system.values import many, verb
@@ -29,6 +33,7 @@ from minestream.system.values import many, verb
 CODES = {name: code for code, name in enumerate(VERDICTS)}
 PROMOTED, DROPPED = CODES["positive"], CODES["drop"]
 VERDICT, OF_POSITIVES = "verdict", "of positives"
+Places = NDArray[np.int64]
 
 
 class Verdicts:
@@ -38,6 +43,9 @@ class Verdicts:
     ----------
     given : path, list of paths or Arrow object
     loaded : Dataset
+        Whose vectors were read: which rows are duplicates of a promoted one no list says.
+    config : MineConfig
+        Of the choice; its metric and duplicates are those of the lists.
 
     Raises
     ------
@@ -45,8 +53,8 @@ class Verdicts:
         For a missing column, another verdict, or two for one pair.
     """
 
-    def __init__(self, given: Any, loaded: Dataset) -> None:
-        self._loaded, self._counts = loaded, Counter[str]()
+    def __init__(self, given: Any, loaded: Dataset, config: MineConfig) -> None:
+        self._loaded, self._config, self._counts = loaded, config, Counter[str]()
         table = _as_scores(given)
         queries, documents = (ids_of(loaded, each) for each in loaded.tables)
         self._known = [(queries[:0], documents[:0], np.zeros(0, bool))]  # what no anchor has, has its columns too
@@ -74,17 +82,32 @@ class Verdicts:
         promoted, keep = np.flatnonzero(code == PROMOTED), ~((code == PROMOTED) | (code == DROPPED))
         stats.drop("--verdicts: drop", int((code == DROPPED).sum()))
         stats.drop("--verdicts: positive, and so no negative", promoted.size)
-        owner = ragged.owners(lists.start)
-        anchor = np.concatenate([given.anchor, owner[promoted]])
+        owner, new = ragged.owners(lists.start)[promoted], lists.slot[promoted]
+        anchor = np.concatenate([given.anchor, owner])
         order = np.argsort(anchor, kind="stable")
-        positives = Given(
-            anchor[order], np.concatenate([given.slot, lists.slot[promoted]])[order],
-            np.concatenate([given.x, lists.x[promoted]])[order], None,
-        )  # fmt: skip
+        anchor, slot = anchor[order], np.concatenate([given.slot, new])[order]
+        x = np.concatenate([given.x, lists.x[promoted]])[order]
+        duplicate = are_duplicates(self._loaded, self._config, piece.anchors[anchor], slot, x)
+        positives = Given(anchor, slot, x, duplicate)
         self._remember(piece, positives, order >= given.anchor.size)
-        # Which candidates are duplicates of a promoted one no list says: vectors are read, which tell.
-        lists = replace(lists, start=ragged.kept(lists.start, keep), slot=lists.slot[keep], x=lists.x[keep], alike=None)
+        lists = replace(
+            lists, start=ragged.kept(lists.start, keep), slot=lists.slot[keep], x=lists.x[keep],
+            alike=self._alike(lists, ragged.grouped(owner, piece.anchors.size), new),
+        )  # fmt: skip
         return Piece(piece.anchors, lists, positives)
+
+    def _alike(self, lists: Lists, start: Places, promoted: NDArray[np.int32]) -> tuple[Places, NDArray[np.int32]]:
+        """What the lists say of duplicates of positives, and which candidates are duplicates of promoted ones.
+
+        start : where the promoted ones of each anchor begin
+        """
+        told, duplicates = lists.alike or (np.empty(0, np.int64), promoted[:0])
+        near = (start, promoted), (lists.start, lists.slot)
+        by_anchor, place, candidate = duplicates_of_positives(self._loaded, self._config, *near)
+        anchor = ragged.owners(by_anchor)
+        left = np.concatenate([ragged.owners(told), promoted[start[anchor] + place]])
+        right = np.concatenate([duplicates, lists.slot[lists.start[anchor] + candidate]])
+        return csr(self._loaded.store.rows, left.astype(np.int64), right.astype(np.int64), both_ways=False)
 
     def _codes(
         self, anchors: NDArray[np.int32], bounds: tuple[NDArray[np.int64], NDArray[np.int64]], slot: NDArray[np.int32]
