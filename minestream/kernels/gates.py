@@ -109,3 +109,14 @@ def set_all_gates(problem: Problem, screening: Screening, first: int, end: int) 
     """set_gates of the anchors first ... end - 1."""
     for i in range(first, end):
         set_gates(problem, screening, i)
+
+
+@kernel
+def keep_gates(problem: Problem, screening: Screening, first: int, end: int) -> None:
+    """Keep how far the anchors first ... end - 1 look by the best found so far, for a search that begins without."""
+    rule, gates = problem.rule, screening.gates
+    for i in range(first, end):
+        for pair in range(problem.pairs.start[i], problem.pairs.start[i + 1]):
+            low, _ = pair_gate(problem, screening, i, pair)
+            if rule.pick in (NEAREST, FARTHEST):
+                gates.reach[pair] = round_down(low)

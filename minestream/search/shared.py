@@ -2,23 +2,25 @@
 
 Every worker knows all anchors and their pairs. Those of a leg (order.py) are a block; a pair of blocks is dealt to one
 worker by sizes alone, since the order of lanes may differ from processor to processor. A search for negatives takes two
-exchanges: the first gates of each anchor, from the worker that probed it; then the best that each worker found for
-each pair, which the owner of the anchor merges by (key, rank), whatever the order. A search for positives is dealt by
+exchanges: how far each anchor has to look, from its worker, which has probed it and computed pairs of its own blocks;
+then the best that each worker found for each pair, which the owner of the anchor merges by (key, rank), whatever the
+order. Slices only probe before the first, since any may run alone. A search for positives is dealt by
 labels, whose rows meet no others, and all workers get the answers.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
-from itertools import combinations_with_replacement
+from itertools import accumulate, combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.kernels import gates
 from minestream.kernels.select import insert_lists
 from minestream.kernels.types import NEARER_CAP, POSITIVE, Pairs, Rule
 from minestream.search.bands import gate_offsets, moved
@@ -35,24 +37,48 @@ Blocks = dict[tuple[int, int], int]  # pairs of legs, with their products
 
 
 def dealt_blocks(
-    sizes: Sequence[int], others: int, workers: int, owners: Sequence[int] = ()
+    sizes: Sequence[int], others: int, workers: int, owners: Sequence[int] = (), first: Sequence[Blocks] = ()
 ) -> list[Blocks]:  # fmt: skip
     """The pairs of blocks of each worker, with their products: the largest first, to the worker with fewest so far.
 
     sizes : of the blocks of anchors; `others`: rows that are none, block OTHERS, which meet anchors only
     owners : of the blocks, where a pair of blocks has to go to the owner of one of them
+    first : what each worker has already
     """
-    pairs = combinations_with_replacement(range(len(sizes)), 2)
-    cost = {(i, j): sizes[i] * sizes[j] // (2 if i == j else 1) for i, j in pairs}
-    cost |= {(i, OTHERS): size * others for i, size in enumerate(sizes) if others}
     dealt: list[Blocks] = [{} for _ in range(workers)]
-    loads, every = [0] * workers, range(workers)
-    for pair in sorted(cost, key=lambda pair: (-cost[pair], pair)):
+    loads = [sum(own.values()) for own in first] or [0] * workers
+    cost, every = _products(sizes, others), range(workers)
+    left = cost.keys() - {pair for own in first for pair in own}
+    for pair in sorted(left, key=lambda pair: (-cost[pair], pair)):
         able = {owners[block] for block in pair if block != OTHERS} if owners else every
         number = min(able, key=lambda number: (loads[number], number))
         dealt[number][pair] = cost[pair]
         loads[number] += cost[pair]
     return dealt
+
+
+def own_blocks(sizes: Sequence[int], others: int, workers: int, owners: Sequence[int]) -> list[Blocks]:
+    """Of each worker pairs of blocks that are its own alone, until it has as many products as each of them can have.
+
+    Each block with itself comes first, then blocks that are near in line.
+    """
+    own: list[Blocks] = [{} for _ in range(workers)]
+    cost = _products(sizes, others)
+    for i, j in sorted(cost, key=lambda pair: (pair[1] != OTHERS and pair[1] - pair[0], pair)):
+        if j == OTHERS or owners[i] == owners[j]:
+            own[owners[i]][i, j] = cost[i, j]
+    most = min(sum(blocks.values()) for blocks in own)
+    sums = [dict(zip(blocks, accumulate(blocks.values()), strict=True)) for blocks in own]
+    return [
+        {pair: each for pair, each in blocks.items() if so_far[pair] - each < most}
+        for blocks, so_far in zip(own, sums, strict=True)
+    ]
+
+
+def _products(sizes: Sequence[int], others: int) -> Blocks:
+    pairs = combinations_with_replacement(range(len(sizes)), 2)
+    cost = {(i, j): sizes[i] * sizes[j] // (2 if i == j else 1) for i, j in pairs}
+    return cost | {(i, OTHERS): size * others for i, size in enumerate(sizes) if others}
 
 
 def shared_search(
@@ -85,7 +111,7 @@ class _Joint:
         owners = [share.owners[leg] for leg in self.legs] if share.owners else np.arange(self.legs.size) % share.workers
         self.owner = np.array(owners, np.int64)
         self._sweeping = partial(Sweeping, replace(setting, owners=share.owners), groups, pairs, rule)
-        self.exchange.offer(f"{self.name}-gates", self._probed, to_all=True)
+        self._gates, self._lists = f"{self.name}-gates", f"{self.name}-lists"
 
     @cached_property
     def _probing(self) -> Sweeping:
@@ -93,16 +119,23 @@ class _Joint:
         sweeping.begin_sharp()
         return sweeping
 
-    def _probed(self, worker: int) -> Iterator[Columns]:
-        own, sweeping = np.flatnonzero(self.owner == worker), self._probing
-        sweeping.probe_spans([span for span in sweeping.order.spans if span.leg in self.legs[own]])
+    def _probed(self, worker: int) -> Sweeping:
+        """A sweep in which the anchors of a worker have their first gates."""
+        sweeping, legs = self._probing, self.legs[self.owner == worker]
+        sweeping.probe_spans([span for span in sweeping.order.spans if span.leg in legs])
         sweeping.report()
-        return (_first_gates(sweeping, group) for group in np.flatnonzero(np.isin(self.leg, own)).tolist())
+        return sweeping
+
+    def _gates_in(self, sweeping: Sweeping, worker: int) -> Iterator[Columns]:
+        """The gates of a worker's anchors."""
+        own = np.isin(self.leg, np.flatnonzero(self.owner == worker))
+        return (_first_gates(sweeping, group) for group in np.flatnonzero(own).tolist())
 
     def _gated(self) -> Sweeping:
-        """A sweep whose anchors have their first gates."""
-        letters = self.exchange.collect(f"{self.name}-gates", to_all=True)
-        self.__dict__.pop("_probing", None)  # its memory
+        """A sweep whose anchors have the gates that all workers found."""
+        letters = self.exchange.collect(self._gates, to_all=True)
+        for begun in ("_probing", "_begun"):
+            self.__dict__.pop(begun, None)  # its memory
         sweeping = self._sweeping()
         sweeping.begin_sharp()
         for letter in letters:
@@ -111,27 +144,47 @@ class _Joint:
         sweeping.set_gates()
         return sweeping
 
-    def _dealt(self, sweeping: Sweeping) -> list[Blocks]:
-        """The pairs of legs of each worker, by their names, with their products."""
+    def _dealt(self, sweeping: Sweeping) -> tuple[list[Blocks], list[Blocks]]:
+        """The pairs of legs of each worker, by their names, with their products: what it begins with, and the rest."""
         sizes, others = np.bincount(self.leg, self.sizes), sweeping.order.rows - sweeping.order.anchors
-        owners = self.owner.tolist() if self.share.owners else ()
-        dealt = dealt_blocks(sizes.astype(int).tolist(), others, self.share.workers, owners)
+        given = sizes.astype(int).tolist(), others, self.share.workers
+        if self.share.alone is None:
+            begun = own_blocks(*given, self.owner.tolist())
+            dealt = begun, dealt_blocks(*given, first=begun)
+        else:
+            dealt = [], dealt_blocks(*given, self.owner.tolist() if self.share.owners else ())
         names = [*self.legs.tolist(), OTHERS]
-        return [{(names[i], names[j]): cost for (i, j), cost in own.items()} for own in dealt]
+        named = [[{(names[i], names[j]): cost for (i, j), cost in own.items()} for own in each] for each in dealt]
+        return named[0], named[1]
+
+    @cached_property
+    def _begun(self) -> Sweeping:
+        """The sweep of what this worker begins with: pairs of its own legs, whose anchors have gates by then.
+
+        Those meet fewer of the others' that way: gates are as near as what all that an anchor has met allows.
+        """
+        sweeping = self._probed(self.share.number)
+        _sweep(sweeping, self._dealt(sweeping)[0][self.share.number])
+        sweeping.set_gates(gates.keep_gates)
+        return sweeping
 
     def of_workers(self) -> list[Iterator[Columns]]:
         """What every worker found for the parts of this one, when all have ended theirs."""
+        number, workers, begun = self.share.number, self.share.workers, f"{self.name}-begun"
 
         @cache
         def swept() -> Sweeping:
             sweeping = self._gated()
-            _sweep(sweeping, self._dealt(sweeping)[self.share.number])
+            _sweep(sweeping, self._dealt(sweeping)[1][number])
             return sweeping
 
-        parts = range(self.sizes.size)
-        lists = f"{self.name}-lists"
-        self.exchange.offer(lists, lambda to: (_lists(swept(), part) for part in parts[to :: self.share.workers]))
-        return self.exchange.collect(lists)
+        def lists(sweeping: Callable[[], Sweeping], to: int) -> Iterator[Columns]:
+            return (_lists(sweeping(), part) for part in range(to, self.sizes.size, workers))
+
+        self.exchange.offer(self._gates, lambda _: self._gates_in(self._begun, number), to_all=True)
+        self.exchange.offer(begun, partial(lists, lambda: self._begun))
+        self.exchange.offer(self._lists, partial(lists, swept))
+        return self.exchange.collect(begun) + self.exchange.collect(self._lists)
 
     def of_slices(self, exchange: AloneExchange) -> list[Iterator[Columns]]:
         """What was found for the parts of this slice, here and by the others as far as they have come.
@@ -140,9 +193,10 @@ class _Joint:
         done with its own, it makes itself, and gives it to the other, which may not have begun. So it never computes
         more than its anchors against all rows, and waits only for what has begun, and no longer than making it takes.
         """
+        exchange.offer(self._gates, lambda worker: self._gates_in(self._probed(worker), worker), to_all=True)
         number, sweeping, owners = self.share.number, self._gated(), self.share.owners
-        dealt, others = self._dealt(sweeping), {*owners} - {number}
-        lists, rest = f"{self.name}-lists", f"{self.name}-rest"
+        dealt, others = self._dealt(sweeping)[1], {*owners} - {number}
+        lists, rest = self._lists, f"{self.name}-rest"
         theirs = {other: _touching(dealt[other], number, owners) for other in others}
         made = {other: letter for other in others if (letter := exchange.take(rest, other)) is not None}
         left = dealt[number].keys() - {pair for other in made for pair in _touching(dealt[number], other, owners)}

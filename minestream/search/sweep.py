@@ -130,10 +130,10 @@ class Sweeping:
             compile_ahead(self._later_calls(), min(COMPILERS, self.threads - 1))
         self.set_gates()
 
-    def set_gates(self) -> None:
+    def set_gates(self, kernel: Callable[[Problem, sweep.Screening, int, int], None] = gates.set_all_gates) -> None:
         """The gates of all anchors, by their bands and the best found so far."""
         parts = slices(self.order.anchors, self.threads)
-        self.workers.run([partial(gates.set_all_gates, self.problem, self.screening, p.start, p.stop) for p in parts])
+        self.workers.run([partial(kernel, self.problem, self.screening, p.start, p.stop) for p in parts])
 
     def _later_calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernels that take longest to compile and are not called first, with arguments as they will have."""

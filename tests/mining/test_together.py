@@ -142,8 +142,24 @@ def test_gates_that_are_as_narrow_as_the_answers(
     both(source, tmp_path, 3, **options)
 
 
+def test_anchors_look_no_farther_than_what_their_worker_found(
+    threads: Threads, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before they meet the rows of others, each has gates of those it has met with its own worker."""
+    monkeypatch.setenv("MINESTREAM_EFFORT", "1")
+    set_sizes(monkeypatch, AROUND_SHARE=0.01, AROUND_ROWS=16)
+    one, _ = both(source, tmp_path, 2, band="any", negatives=3)
+    survivors = worker._loaded[0].mining.searcher.effort.survivors
+    assert survivors <= 1.5 * one.effort["survivors"]
+
+
+@pytest.mark.parametrize("rows", [200, 600])
 @pytest.mark.parametrize("workers", [2, 3, 7])
-def test_any_number_of_workers(threads: Threads, source: Path, tmp_path: Path, workers: int) -> None:
+def test_any_number_of_workers(
+    threads: Threads, source: Path, tmp_path: Path, workers: int, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts are blocks, or several of them are one."""
+    set_sizes(monkeypatch, GROUP_ROWS=rows)
     both(source, tmp_path, workers, band="any", negatives=5)
     assert len(set(threads.ran)) == workers
 
@@ -248,7 +264,8 @@ def test_a_run_that_failed_is_gone_on_with(
         patch.setattr(FileExchange, "_write", watched)
         minestream.mine(source, out, engine="dask", workers=2, resume=True, **asked)
     assert not kept.keys() & set(made)
-    assert len(kept.keys() | set(made)) == 3 + 3 + 9  # positives and first gates for all; lists for each
+    # Positives, and gates, for all; for each the lists of what a worker begins with, and of the rest.
+    assert len(kept.keys() | set(made)) == 3 + 3 + 9 + 9
     assert out.read_bytes() == (tmp_path / "one" / "out.parquet").read_bytes()
 
 
@@ -366,6 +383,25 @@ def test_no_worker_has_much_more_than_its_share(
             for number in range(workers)
             for pair in dealt[number]
         )
+
+
+@pytest.mark.parametrize("others", [0, 700])
+@pytest.mark.parametrize("workers", [1, 2, 3, 9, 12])
+def test_workers_begin_with_as_many_products_of_their_own_blocks(workers: int, others: int) -> None:
+    sizes = np.random.default_rng(workers).integers(50, 100, 9).tolist()
+    owners = [block % workers for block in range(9)]
+    begun = shared.own_blocks(sizes, others, workers, owners)
+    assert all({owners[block] for block in pair if block >= 0} == {number} for number in range(workers)
+               for pair in begun[number])  # fmt: skip
+    loads = [sum(own.values()) for own in begun]
+    assert max(loads) - min(loads) <= max(100 * 100, 100 * others)
+    assert (min(loads) > 0) == (workers <= 9)
+    assert workers > 1 or len(begun[0]) == 45 + 9 * (others > 0)
+    dealt = shared.dealt_blocks(sizes, others, workers, first=begun)
+    pairs = [pair for own in (*begun, *dealt) for pair in own]
+    assert len(pairs) == len({*pairs}) == 45 + 9 * (others > 0)
+    loads = [first + sum(own.values()) for first, own in zip(loads, dealt, strict=True)]
+    assert max(loads) - min(loads) <= max(100 * 100, 100 * others)
 
 
 @pytest.mark.parametrize("large", [0, 3_000])
