@@ -1,4 +1,4 @@
-"""What keeps the process of the command line small; it is set up before Arrow is loaded."""
+"""What keeps the process of the command line, and the workers that a run starts, small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class _Unneeded:
     """An import finder that hides pandas from Arrow alone.
 
     Arrow loads pandas, where it is installed, with the first array that it makes: 30 MB and a third of a second for
-    nothing, because the command line meets no frames. What a library imports for itself it finds.
+    nothing, because neither the command line nor its workers meet frames. What a library imports for itself it finds.
     """
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
@@ -26,7 +26,7 @@ class _Unneeded:
 
 @contextmanager
 def lean() -> Iterator[None]:
-    """Within the block Arrow gives memory back that it no longer uses, and loads no pandas."""
+    """Within the block Arrow loads no pandas, and gives memory back that it no longer uses, if it is loaded there."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # Arrow's own pools keep what is freed
     finder = _Unneeded()
     sys.meta_path.insert(0, finder)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -179,3 +181,25 @@ def test_workers_and_a_store(threads: Threads, source: Path, request: pytest.Fix
     found = objects(bucket)
     assert found["out.parquet"] == found["whole/out.parquet"]
     assert not [name for name in found if ".partial" in name]
+
+
+WORKER = """
+import sys
+from types import SimpleNamespace
+import numpy as np
+import pyarrow as pa
+from minestream.inputs.decode import lists_from
+from minestream.mining.engines import worker
+one = pa.nulls(1)
+worker.mine_unit = lambda *given: lists_from(np.array([1]), one)
+worker.mine_as_worker(SimpleNamespace(resources=SimpleNamespace(address=sys.argv[1] or None)), (0,))
+print("pandas" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("address", "loaded"), [("", False), ("tcp://cluster:8786", True)])
+def test_arrow_loads_no_pandas_in_workers_that_a_run_starts(address: str, loaded: bool) -> None:
+    """Those of a cluster have other work, too, which may need it."""
+    pytest.importorskip("pandas")
+    done = subprocess.run([sys.executable, "-c", WORKER, address], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(loaded)]

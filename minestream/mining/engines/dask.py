@@ -14,7 +14,7 @@ from minestream.config.resources import Resources
 from minestream.errors import UsageError
 from minestream.mining.engines import GUARD
 from minestream.mining.engines.deal import Ended, Job, Unit, Workers, no_cluster
-from minestream.mining.engines.worker import mine_unit
+from minestream.mining.engines.worker import mine_as_worker
 
 CONNECT_SECONDS = 10
 QUIET_SECONDS, WORKERS_SECONDS = 4, 120
@@ -58,4 +58,4 @@ def _client(address: str | None, started: int, note: Callable[[str], None]) -> I
 
 
 def _mined(job: Job, unit: Unit) -> Ended:
-    return mine_unit(job, unit, get_worker().state.nthreads)
+    return mine_as_worker(job, unit, get_worker().state.nthreads)

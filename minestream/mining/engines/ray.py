@@ -13,7 +13,7 @@ from ray.exceptions import WorkerCrashedError
 from minestream.config.resources import Resources, thread_count
 from minestream.errors import TransientError
 from minestream.mining.engines.deal import Ended, Job, Unit, Workers, no_cluster
-from minestream.mining.engines.worker import mine_unit
+from minestream.mining.engines.worker import mine_as_worker
 
 CONNECT_SECONDS = 10
 RETRIES = 3
@@ -28,7 +28,7 @@ def workers(resources: Resources, started: int, _note: Callable[[str], None]) ->
         share = resources.threads or min(machines)
         if resources.address is None:
             share = max(1, machines[0] // started)
-        mined = ray.remote(mine_unit).options(
+        mined = ray.remote(mine_as_worker).options(
             num_cpus=share, max_retries=RETRIES, retry_exceptions=[TransientError], scheduling_strategy="SPREAD"
         )
 

@@ -7,7 +7,7 @@ import os
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from minestream.outputs.run import EXCHANGE
 from minestream.outputs.stores import target_of
 from minestream.outputs.target import Target
 from minestream.search.context import Share
+from minestream.system.lean import lean
 
 
 @dataclass
@@ -68,6 +69,12 @@ def mine_unit(job: Job, unit: Unit, threads: int | None = None) -> Ended:
             write_parts(loaded.mining, mine_shards(loaded.mining, todo), partial(write_part, parts))
             ended = Ended(unit)
     return ended._replace(computed=effort.pairs_computed - before)
+
+
+def mine_as_worker(job: Job, unit: Unit, threads: int | None = None) -> Ended:
+    """mine_unit() in a worker process, which is kept lean where the run has started it for itself."""
+    with lean() if job.resources.address is None else nullcontext():
+        return mine_unit(job, unit, threads)
 
 
 def _mine_share(shared: Shared, number: int, loaded: LoadedJob, parts: PartWriter) -> Ended:
