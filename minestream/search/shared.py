@@ -29,26 +29,27 @@ from minestream.search.order import legs_of
 from minestream.search.results import NOTHING, Found, empty_best, found_of, joined, sub_pairs
 from minestream.search.search import search_once
 from minestream.search.sweep import Sweeping
+from minestream.search.work import PRODUCT, survivor_work
 from minestream.system import ragged
 
 FEW_ANCHORS = 4_096  # whose positives every worker finds
+ANCHOR = 25  # rows made exact take as long as what a search for positives does of an anchor beside its products
 OTHERS = -1  # the leg of rows that are no anchors
 Blocks = dict[tuple[int, int], int]  # pairs of legs, with their products
 
 
 def dealt_blocks(
-    sizes: Sequence[int], others: int, workers: int, owners: Sequence[int] = (), first: Sequence[Blocks] = ()
+    sizes: Sequence[int], others: int, workers: int, owners: Sequence[int] = (), without: Sequence[Blocks] = ()
 ) -> list[Blocks]:  # fmt: skip
     """The pairs of blocks of each worker, with their products: the largest first, to the worker with fewest so far.
 
     sizes : of the blocks of anchors; `others`: rows that are none, block OTHERS, which meet anchors only
     owners : of the blocks, where a pair of blocks has to go to the owner of one of them
-    first : what each worker has already
+    without : pairs that are not dealt
     """
     dealt: list[Blocks] = [{} for _ in range(workers)]
-    loads = [sum(own.values()) for own in first] or [0] * workers
-    cost, every = _products(sizes, others), range(workers)
-    left = cost.keys() - {pair for own in first for pair in own}
+    loads, every, cost = [0] * workers, range(workers), _products(sizes, others)
+    left = cost.keys() - set().union(*without)
     for pair in sorted(left, key=lambda pair: (-cost[pair], pair)):
         able = {owners[block] for block in pair if block != OTHERS} if owners else every
         number = min(able, key=lambda number: (loads[number], number))
@@ -58,7 +59,7 @@ def dealt_blocks(
 
 
 def own_blocks(sizes: Sequence[int], others: int, workers: int, owners: Sequence[int]) -> list[Blocks]:
-    """Of each worker pairs of blocks that are its own alone, until it has as many products as each of them can have.
+    """Of each worker pairs of blocks that are its own alone, about as many products as each of them can have.
 
     Each block with itself comes first, then blocks that are near in line.
     """
@@ -70,7 +71,7 @@ def own_blocks(sizes: Sequence[int], others: int, workers: int, owners: Sequence
     most = min(sum(blocks.values()) for blocks in own)
     sums = [dict(zip(blocks, accumulate(blocks.values()), strict=True)) for blocks in own]
     return [
-        {pair: each for pair, each in blocks.items() if so_far[pair] - each < most}
+        {pair: each for pair, each in blocks.items() if so_far[pair] - each / 2 < most}
         for blocks, so_far in zip(own, sums, strict=True)
     ]
 
@@ -150,7 +151,7 @@ class _Joint:
         given = sizes.astype(int).tolist(), others, self.share.workers
         if self.share.alone is None:
             begun = own_blocks(*given, self.owner.tolist())
-            dealt = begun, dealt_blocks(*given, first=begun)
+            dealt = begun, dealt_blocks(*given, without=begun)
         else:
             dealt = [], dealt_blocks(*given, self.owner.tolist() if self.share.owners else ())
         names = [*self.legs.tolist(), OTHERS]
@@ -324,7 +325,8 @@ def dealt_places(setting: SearchContext, anchors: NDArray[np.int32], workers: in
     loaded = setting.loaded
     label = loaded.rows.label[anchors]
     order = np.lexsort((anchors, label))
-    work = ragged.starts(loaded.positives[anchors[order]] + 1)
+    each = ANCHOR * survivor_work(loaded) / (loaded.store.dimension + PRODUCT)
+    work = ragged.starts(loaded.positives[anchors[order]] + round(each))
     edges = np.append(ragged.runs(label[order]), anchors.size)
     first, size = (np.repeat(each, np.diff(edges)) for each in (work[edges[:-1]], np.diff(work[edges])))
     before = np.where(2 * workers * size < work[-1], first, work[:-1])
