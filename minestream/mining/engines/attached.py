@@ -19,6 +19,9 @@ from minestream.mining.shards import Mining
 from minestream.search.screens import Codes
 
 ALIGNED = 64  # bytes: where each array begins
+# Bytes written at once. In a virtual machine (Linux 6.18, ext4) 225 MB took 0.06 s, but 2.4 s in writes of 2 MB or
+# more, presumably since these take huge pages that its host has first to provide.
+PIECE = 1 << 20
 Attached = tuple[Dataset, Codes, NDArray[np.uint16]]
 
 
@@ -51,7 +54,8 @@ def leave(mining: Mining, folder: Path) -> str | None:
 def _write(path: Path, pieces: Sequence[bytes | memoryview]) -> None:
     with open(path, "wb") as file:
         for each in pieces:
-            file.write(each)
+            for at in range(0, len(each), PIECE):
+                file.write(each[at : at + PIECE])
             file.write(bytes(-file.tell() % ALIGNED))
 
 
