@@ -77,6 +77,7 @@ def own_blocks(sizes: Sequence[int], others: int, workers: int, owners: Sequence
 
 
 def _products(sizes: Sequence[int], others: int) -> Blocks:
+    """All pairs of blocks with their products."""
     pairs = combinations_with_replacement(range(len(sizes)), 2)
     cost = {(i, j): sizes[i] * sizes[j] // (2 if i == j else 1) for i, j in pairs}
     return cost | {(i, OTHERS): size * others for i, size in enumerate(sizes) if others}
@@ -160,9 +161,9 @@ class _Joint:
 
     @cached_property
     def _begun(self) -> Sweeping:
-        """The sweep of what this worker begins with: pairs of its own legs, whose anchors have gates by then.
+        """The sweep of what this worker begins with: pairs of its own legs.
 
-        Those meet fewer of the others' that way: gates are as near as what all that an anchor has met allows.
+        What its anchors find there says how far they still look, so that fewer rows of other workers pass their gates.
         """
         sweeping = self._probed(self.share.number)
         _sweep(sweeping, self._dealt(sweeping)[0][self.share.number])

@@ -131,7 +131,7 @@ class Sweeping:
         self.set_gates()
 
     def set_gates(self, kernel: Callable[[Problem, sweep.Screening, int, int], None] = gates.set_all_gates) -> None:
-        """The gates of all anchors, by their bands and the best found so far."""
+        """Have all threads set the gates of all anchors: by their bands and the best so far, or as the kernel does."""
         parts = slices(self.order.anchors, self.threads)
         self.workers.run([partial(kernel, self.problem, self.screening, p.start, p.stop) for p in parts])
 

@@ -43,7 +43,7 @@ class Verdicts:
     ----------
     given : path, list of paths or Arrow object
     loaded : Dataset
-        Whose vectors were read: which rows are duplicates of a promoted one no list says.
+        With its vectors: no list says which rows are duplicates of a promoted one.
     config : MineConfig
         Of the choice; its metric and duplicates are those of the lists.
 
