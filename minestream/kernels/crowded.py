@@ -7,7 +7,16 @@ import numpy as np
 from minestream.kernels.distances import load_row
 from minestream.kernels.gates import set_gates, sort_falling
 from minestream.kernels.jit import kernel
-from minestream.kernels.refine import Anchors, Grouped, Scratch, Vectors, exact_distances, grouped_of, scratch_of
+from minestream.kernels.refine import (
+    Grouped,
+    Ranges,
+    Scratch,
+    Vectors,
+    exact_distances,
+    grouped_of,
+    next_range,
+    scratch_of,
+)  # fmt: skip
 from minestream.kernels.select import offer
 from minestream.kernels.sweep import Screening, Survivors, is_crowded, wanted
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, WITHIN, Problem
@@ -91,15 +100,22 @@ def _refine(
 
 @kernel(allocates=True)
 def refine_crowded(
-    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
-    vectors: Vectors, out_counts: np.ndarray,
+    problem: Problem, screening: Screening, found: Survivors, ranges: Ranges, vectors: Vectors, most: int,
+    out_counts: np.ndarray,
 ) -> None:  # fmt: skip
     """What refine() leaves: the survivors of anchors that are crowded, whose parameters are its own.
 
     Cost: d in float64 a survivor that still passes, and log2 of their number a pair.
     """
-    grouped, most = grouped_of(found, bounds, anchors), 0
-    for i in range(anchors.first, anchors.end):
-        if is_crowded(problem.pairs, i):
-            most = max(most, grouped.start[i - anchors.first + 1] - grouped.start[i - anchors.first])
-    _refine(problem, screening, grouped, anchors.first, vectors, scratch_of(vectors), np.empty(most), out_counts)
+    scratch, done = scratch_of(vectors), 0
+    while done < most:
+        place = next_range(ranges)
+        if place < 0:
+            break
+        first = ranges.first[place]
+        grouped, longest = grouped_of(found, ranges, place, first), 0
+        for i in range(first, ranges.end[place]):
+            if is_crowded(problem.pairs, i):
+                longest = max(longest, grouped.start[i - first + 1] - grouped.start[i - first])
+        _refine(problem, screening, grouped, first, vectors, scratch, np.empty(longest), out_counts)
+        done += grouped.candidate.size

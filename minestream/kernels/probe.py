@@ -17,6 +17,7 @@ from minestream.kernels.select import insert, near_positive, passes_duplicates
 from minestream.kernels.sweep import Scratch, Screening, Side, is_crowded, may_hold_pairs, open_gate, round_down
 from minestream.kernels.tile import address, tile, tile_shape, trailing_zeros
 from minestream.kernels.types import RANDOM, WEIGHTED, WITHIN, Problem
+from minestream.kernels.units import Units, next_unit
 
 NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 
@@ -24,6 +25,7 @@ NO_KEY = np.uint64(2**64 - 1)  # of a candidate that may turn out to be none
 class Around(NamedTuple):
     """Where the probe looks, and a row to work in."""
 
+    first: int  # the row panel of unit 0
     at: NDArray[np.int64]  # [row panels] the column panel around which the candidates are near
     reach: int  # column panels that each row panel meets
     row: NDArray[np.float64]  # [d]
@@ -106,7 +108,7 @@ def _narrow(problem: Problem, screening: Screening, i: int) -> None:
 
 @kernel
 def probe(
-    problem: Problem, screening: Screening, left: Side, right: Side, panels: tuple[int, int], around: Around,
+    problem: Problem, screening: Screening, left: Side, right: Side, units: Units, around: Around,
     vectors: Vectors, scratch: Scratch,
 ) -> None:  # fmt: skip
     """First gates of the anchors of some row panels, from the candidates around each of them, the nearest lanes first.
@@ -118,13 +120,16 @@ def probe(
     ----------
     left, right : Side
         The gates of the left are open, and are narrowed; those of the right are closed.
-    panels : the first row panel, and the end
+    units : Units
+        Row panels, which it takes until none is left.
     vectors : Vectors
         Of all lanes of both, and of the positives, where duplicates go by a threshold; else empty.
     """
     tile_rows, tile_columns = tile_shape(address(left.panels, 0))
     words, terms = left.panels.shape[1], left.terms.shape[1]
-    for i in range(panels[0], panels[1]):
+    unit = next_unit(units, scratch.control, scratch.tiles)
+    while unit >= 0:
+        i = around.first + unit
         seen = 0
         for step in range(2 * right.panels.shape[0]):
             if seen == around.reach:
@@ -144,6 +149,8 @@ def probe(
                 scratch.tiles[1] += 1
                 column = right.first + j * tile_columns
                 _learn_tile(problem, screening, left, i, column, vectors, around.row, scratch)
+        units.own[0] += 1
+        unit = next_unit(units, scratch.control, scratch.tiles)
 
 
 @kernel(inline=True)

@@ -16,7 +16,9 @@ from minestream.kernels.gates import set_gates, sort_falling
 from minestream.kernels.jit import kernel
 from minestream.kernels.select import BEFORE, BEYOND, near_positive, offer, passes_duplicates, pick_key, place_of
 from minestream.kernels.sweep import Screening, Survivors, is_crowded, wanted
+from minestream.kernels.tile import address
 from minestream.kernels.types import ELIGIBLE, NEARER_CAP, NEAREST, WITHIN, Problem
+from minestream.kernels.units import add_at_once
 
 AHEAD = 16  # rows asked of the memory before their turn
 
@@ -29,12 +31,13 @@ class Vectors(NamedTuple):
     positive_at: NDArray[np.int64]  # [pairs] of their positives; read only when duplicates go by a threshold above 0
 
 
-class Anchors(NamedTuple):
-    """A range of anchors, or what is left of it."""
+class Ranges(NamedTuple):
+    """Ranges of anchors, by which the survivors of each buffer are partitioned. Threads take one after another."""
 
-    first: int
-    end: int
-    place: int  # of the range among those by which survivors are partitioned
+    first: NDArray[np.int64]  # [ranges] ascending
+    end: NDArray[np.int64]  # [ranges]
+    bounds: NDArray[np.int64]  # [buffers, ranges + 1] see partition()
+    taken: NDArray[np.int64]  # [1] how many are taken, or more; all threads share it
 
 
 class Grouped(NamedTuple):
@@ -120,24 +123,24 @@ def named(found: Survivors, bounds: np.ndarray, out_at: np.ndarray, out_lane: np
 
 
 @kernel(inline=True, allocates=True)
-def grouped_of(found: Survivors, bounds: np.ndarray, anchors: Anchors) -> Grouped:
-    """The survivors of a range of anchors from all buffers."""
-    start = np.zeros(anchors.end - anchors.first + 2, np.int64)
+def grouped_of(found: Survivors, ranges: Ranges, place: int, first: int) -> Grouped:
+    """The survivors of a range of anchors from all buffers, without those of anchors before the first."""
+    bounds, start = ranges.bounds, np.zeros(ranges.end[place] - first + 2, np.int64)
     for b in range(bounds.shape[0]):
-        for e in range(bounds[b, anchors.place], bounds[b, anchors.place + 1]):
+        for e in range(bounds[b, place], bounds[b, place + 1]):
             i = found.anchor[b, e]
-            if i >= anchors.first:
-                start[i - anchors.first + 2] += 1
+            if i >= first:
+                start[i - first + 2] += 1
     for i in range(2, start.size):
         start[i] += start[i - 1]
     grouped = Grouped(start[:-1], np.empty(start[-1], np.int32), np.empty(start[-1], np.float32))
     for b in range(bounds.shape[0]):
-        for e in range(bounds[b, anchors.place], bounds[b, anchors.place + 1]):
+        for e in range(bounds[b, place], bounds[b, place + 1]):
             i = found.anchor[b, e]
-            if i >= anchors.first:
-                to = start[i - anchors.first + 1]  # where the next of an anchor goes is, after the last, where it ends
+            if i >= first:
+                to = start[i - first + 1]  # where the next of an anchor goes is, after the last, where it ends
                 grouped.candidate[to], grouped.high[to] = found.candidate[b, e], found.high[b, e]
-                start[i - anchors.first + 1] = to + 1
+                start[i - first + 1] = to + 1
     return grouped
 
 
@@ -242,13 +245,19 @@ def scratch_of(vectors: Vectors) -> Scratch:
     return Scratch(np.empty(d), np.empty(d), np.empty(8, np.int64), np.empty(8, np.int32), np.empty(8))
 
 
+@kernel(inline=True)
+def next_range(ranges: Ranges) -> int:
+    """The place of a range that no thread has taken; -1 where none is left."""
+    place = add_at_once(address(ranges.taken, 0), 1)
+    return place if place < ranges.first.size else -1
+
+
 @kernel(allocates=True)
 def refine(
-    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
-    vectors: Vectors, out_counts: np.ndarray,
+    problem: Problem, screening: Screening, found: Survivors, ranges: Ranges, vectors: Vectors, most: int,
+    out_counts: np.ndarray,
 ) -> None:  # fmt: skip
-    """Offer survivors to the pairs of a range of anchors, and narrow their gates; of anchors with many pairs see
-    crowded.py.
+    """Offer survivors to the pairs of their anchors, and narrow their gates; of anchors with many pairs see crowded.py.
 
     Of each anchor the nearest go first, eight canonical distances at a time: soon the rest pass no gate any more.
     Cost: d in float64 a survivor that still passes.
@@ -256,13 +265,21 @@ def refine(
     Parameters
     ----------
     found : Survivors, arrays (buffers, entries)
-    bounds : int64[buffers, ranges + 1], of partition()
-    anchors : Anchors
+    ranges : Ranges
+        Takes from them until none is left.
     vectors : Vectors
+    most : int
+        Ends after so many survivors, or a few more: then it may be interrupted.
     out_counts : int64[2], added to: canonical distances, those of them within their gate
     """
-    grouped = grouped_of(found, bounds, anchors)
-    _refine(problem, screening, grouped, anchors.first, vectors, scratch_of(vectors), out_counts)
+    scratch, done = scratch_of(vectors), 0
+    while done < most:
+        place = next_range(ranges)
+        if place < 0:
+            break
+        grouped = grouped_of(found, ranges, place, ranges.first[place])
+        _refine(problem, screening, grouped, ranges.first[place], vectors, scratch, out_counts)
+        done += grouped.candidate.size
 
 
 @kernel
@@ -302,12 +319,13 @@ def _collect_anchor(
 
 @kernel(allocates=True)
 def collect(
-    problem: Problem, screening: Screening, found: Survivors, bounds: np.ndarray, anchors: Anchors,
+    problem: Problem, screening: Screening, found: Survivors, ranges: Ranges, left: tuple[int, int],
     vectors: Vectors, out: Taken, out_counts: np.ndarray,
 ) -> tuple[int, int]:  # fmt: skip
-    """For rules that take all: append what is eligible for a range of anchors to `out`.
+    """For rules that take all: append what is eligible for what is left of a range of anchors to `out`.
 
-    Parameters are those of refine(). Stops before an anchor for whose takings `out` has no room.
+    Parameters are those of refine(), and `left`: the place of the range, and its first anchor that is not done. Stops
+    before an anchor for whose takings `out` has no room.
 
     Returns
     -------
@@ -315,11 +333,12 @@ def collect(
         The anchor to go on with (the end when all are done), and how many entries were written. When none was and
         anchors are left, `out` is too small for one anchor.
     """
-    grouped = grouped_of(found, bounds, anchors)
+    place, begin = left
+    grouped = grouped_of(found, ranges, place, begin)
     d, to = vectors.row.shape[1], 0
     anchor_row, row = np.empty(d), np.empty(d)
-    for i in range(anchors.first, anchors.end):
-        first, end = grouped.start[i - anchors.first], grouped.start[i - anchors.first + 1]
+    for i in range(begin, ranges.end[place]):
+        first, end = grouped.start[i - begin], grouped.start[i - begin + 1]
         if first == end:
             continue
         candidates, a = grouped.candidate[first:end], screening.lanes.slot[i]
@@ -331,4 +350,4 @@ def collect(
         if written < 0:
             return i, to
         to = written
-    return anchors.end, to
+    return ranges.end[place], to

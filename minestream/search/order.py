@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from minestream.kernels.refine import Ranges
 from minestream.kernels.types import FARTHEST, NEARER_CAP, NEAREST, NEGATIVE, POSITIVE, Rows, Rule
 from minestream.kernels.units import Units
 from minestream.search.context import SearchContext
@@ -19,9 +20,8 @@ GROUP_ROWS = 16_384  # anchors swept together, at least half of it
 LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not meet each other
 STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at least LEAST_ROWS
 LEAST_ROWS = 2_048
-TASK_PAIRS, MOST_TASKS = 16_384, 64  # where anchors have many pairs
 LARGEST = 2**63 - 1
-TASKS_EACH = 8  # of a thread, where some lanes have more to refine than others
+TASKS_EACH = 8  # of a thread: some lanes have more to refine than others
 SAMPLED_LANES = 1 << 16  # by which they are cut
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
@@ -241,25 +241,20 @@ def strides_of(spans: Sequence[Span], seen: int, most: int) -> list[Span]:
     return strides
 
 
-class Ranges(NamedTuple):
-    """Ranges of anchors, by which each thread's survivors are partitioned; all of a range are refined by one task."""
-
-    cuts: list[tuple[int, int]]
-    first: NDArray[np.int64]  # [ranges]
-    bounds: NDArray[np.int64]  # [threads, ranges + 1] see refine.partition
-
-
-def ranges_of(lanes: Sequence[tuple[int, int]], pair_start: NDArray[np.int64], threads: int) -> Ranges:
+def ranges_of(lanes: Sequence[tuple[int, int]], anchors: int, threads: int) -> Ranges:
     """The anchors among the lanes of a step, (first, end) of one or two sides, the left one first, in ranges."""
-    anchors, cuts, done = pair_start.size - 1, [], 0
+    cuts, done = list[tuple[int, int]](), 0
     for begin, last in lanes:
         first, end = max(begin, done), min(last, anchors)
-        if end > first:  # an interrupt waits for the tasks that have begun
-            pairs = int(pair_start[end] - pair_start[first])
-            parts = slices(end - first, max(threads, min(MOST_TASKS, pairs // TASK_PAIRS)))
-            cuts += [(first + part.start, first + part.stop) for part in parts]
+        if end > first:
+            cuts += [(first + part.start, first + part.stop) for part in slices(end - first, threads * TASKS_EACH)]
             done = end
-    return Ranges(cuts, np.array([first for first, _ in cuts], np.int64), np.zeros((threads, len(cuts) + 1), np.int64))
+    return _ranges(cuts, threads)
+
+
+def _ranges(cuts: Sequence[tuple[int, int]], threads: int) -> Ranges:
+    first, end = np.array(cuts, np.int64).reshape(-1, 2).T.copy()
+    return Ranges(first, end, np.zeros((threads, len(cuts) + 1), np.int64), apart((1,), np.int64))
 
 
 def dealt(count: int, threads: int) -> list[Units]:
@@ -277,6 +272,5 @@ def ranges_among(lanes: NDArray[np.int32], anchors: int, threads: int) -> Ranges
     """The first so many lanes in ranges for each of which about as many of some lanes, of these, are to be refined."""
     parts, lanes = threads * TASKS_EACH, lanes[:: 1 + lanes.size // SAMPLED_LANES]
     edges = np.quantile(lanes, np.arange(1, parts) / parts, method="nearest") if lanes.size else np.empty(0)
-    first = np.unique([0, *edges.tolist()]).astype(np.int64)
-    cuts = list(itertools.pairwise([*first.tolist(), anchors]))
-    return Ranges(cuts, first, np.zeros((threads, len(cuts) + 1), np.int64))
+    first: list[int] = np.unique([0, *edges.tolist()]).astype(np.int64).tolist()
+    return _ranges(list(itertools.pairwise([*first, anchors])), threads)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from minestream.kernels import crowded, gates, probe, refine, sweep
 from minestream.kernels.ahead import compile_ahead, compiles
+from minestream.kernels.refine import Ranges
 from minestream.kernels.types import (
     FARTHEST,
     NEAREST,
@@ -37,7 +38,7 @@ from minestream.kernels.units import Units
 from minestream.search.bands import edges_of, move_gates
 from minestream.search.context import SearchContext
 from minestream.search.gathering import Gathering
-from minestream.search.order import Order, Ranges, Span, any_left, dealt, ranges_of, strides_of
+from minestream.search.order import Order, Span, any_left, dealt, ranges_of, strides_of
 from minestream.search.results import Found, count_tally, empty_best, found_of, groups_of, joined, sub_pairs, taken_of
 from minestream.search.screens import Codes, filled, packing, worth_changing
 from minestream.search.work import rows_around, search_work, survivor_work
@@ -46,13 +47,13 @@ from minestream.system.threads import ahead, slices, taken
 
 AROUND_SPANS = 8  # in which it looks, at most
 AROUND_LANES = 4  # times as many lanes, among which those of other labels are sought
-PROBE_PANELS = 64  # of anchors that are probed by one task
 UNIT_BYTES = (1 << 17, 3 << 16)  # packed rows, and packed columns, of one unit: both stay in the L2 cache
 UNIT_PANELS = (64, 16)  # at most: a unit that passes whole must fit the buffer
 BUFFER_ENTRIES, SURVIVOR_BYTES = 1 << 18, 12
 MOST_INTERVALS = 8  # of an anchor's gate that the tile compares
 TAKEN_ENTRIES = 1 << 18
 SAMPLE = 256  # pairs, and lanes, by which the first screen is chosen
+TASK_SURVIVORS = 1 << 16  # refined by one task, or a few more: an interrupt waits for those that have begun
 COMPILERS = 2  # other processes that compile, at most
 ANSWERED_PAIRS = 2_048  # whose lists are sorted together
 
@@ -138,16 +139,10 @@ class Sweeping:
     def _later_calls(self) -> list[tuple[Any, tuple[Any, ...]]]:
         """The kernels that take longest to compile and are not called first, with arguments as they will have."""
         left, right = [self._side(0, 0, rows=rows) for rows in (True, False)]
-        ranges, none = ranges_of([(0, 0)], self.pairs.start, self.threads), np.empty(0, np.int64)
+        ranges, none = ranges_of([(0, 0)], 0, self.threads), np.empty(0, np.int64)
         out = sweep.Survivors._make(field[0] for field in self.found)
         into, scratch = (self.problem, self.screening), self.codes.scratch(self.intervals)
-        refined = (
-            self.found,
-            ranges.bounds,
-            refine.Anchors(0, 0, 0),
-            self.gathering.of_lanes(left.lane, left.lane),
-            none,
-        )
+        refined = (self.found, ranges, self.gathering.of_lanes(left.lane, left.lane), 0, none)
         return [
             (refine.refine, (*into, *refined)),
             (sweep.sweep, (*into, left, right, dealt(1, 1)[0], out, scratch)),
@@ -281,23 +276,21 @@ class Sweeping:
             sweep.open_gates(self.rule, self.pairs, self.gates, False, 0.0, right)
             seen = right.lane[: None if self.rule.positive_duplicates == WITHIN else 0]
             vectors = self.gathering.of_lanes(seen, left.lane)
-            around = probe.Around((at - first) // tile.columns, reach, np.empty(0))
-            edges = [*range(begin, end, PROBE_PANELS), end]
+            around = probe.Around(begin, (at - first) // tile.columns, reach, np.empty(0))
             with self.setting.stage("sweep"):
-                tasks = [self._prober(left, right, some, around, vectors) for some in itertools.pairwise(edges)]
-                self.workers.run(tasks)
-            del right, tasks  # before others are made
+                units = dealt(end - begin, self.threads)
+                self.workers.run([self._prober(left, right, own, around, vectors) for own in units])
+            del right  # before another is made
 
     def _prober(
-        self, left: sweep.Side, right: sweep.Side, panels: tuple[int, int], around: probe.Around,
-        vectors: refine.Vectors,
-    ) -> Callable[[], None]:  # fmt: skip
-        """The task of some row panels."""
+        self, left: sweep.Side, right: sweep.Side, units: Units, around: probe.Around, vectors: refine.Vectors
+    ) -> Callable[[], None]:
+        """The task of one thread."""
         scratch, screening = self.codes.scratch(self.intervals), self.screening._replace(exact=False)
         around = around._replace(row=np.empty(self.loaded.store.dimension))
 
         def task() -> None:
-            probe.probe(self.problem, screening, left, right, panels, around, vectors, scratch)
+            probe.probe(self.problem, screening, left, right, units, around, vectors, scratch)
             with self.lock:
                 self.tiles += scratch.tiles
 
@@ -368,7 +361,7 @@ class Sweeping:
         units = dealt(-(-len(left.panels) // left.unit) * -(-len(right.panels) // right.unit), self.threads)
         slack = [float(self.lanes.slack[side.first : side.first + side.lanes].max()) for side in (left, right)]
         tiles, vain = int(self.tiles[0]), int(self.exact[0] - self.exact[1])
-        ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.pairs.start, self.threads)
+        ranges = ranges_of([(s.first, s.first + s.lanes) for s in (left, right)], self.order.anchors, self.threads)
         while any_left(units):
             sweep.open_gates(self.rule, self.pairs, self.gates, looking, slack[1], left)
             sweep.open_gates(self.rule, self.pairs, self.gates, looked_for, slack[0], right)
@@ -398,52 +391,50 @@ class Sweeping:
         return task
 
     def _refine(self, ranges: Ranges) -> None:
-        """Make survivors exact, with a range of anchors for each task."""
+        """Make survivors exact."""
         total = int(ranges.bounds[:, -1].sum())
         if not total:
             return
         self.survivors += total
         self.refined += total
         vectors = self.gathering.of_survivors(self.found, ranges.bounds)
-        anchors = [refine.Anchors(*cut, place) for place, cut in enumerate(ranges.cuts)]
-        self.workers.run([self._refiner(some, ranges.bounds, vectors) for some in anchors])
+        if not self.rule.take:
+            self.workers.run([self._refiner(self._collect, ranges, vectors, each) for each in range(ranges.first.size)])
+            return
+        for kernel in (refine.refine, crowded.refine_crowded) if self.crowded else (refine.refine,):
+            ranges.taken[0] = 0
+            tasks = min(ranges.first.size, self.threads + total // TASK_SURVIVORS)
+            self.workers.run([self._refiner(kernel, ranges, vectors, TASK_SURVIVORS) for _ in range(tasks)])
 
     def _refiner(
-        self, anchors: refine.Anchors, bounds: NDArray[np.int64], vectors: refine.Vectors
+        self, kernel: Callable[..., None], ranges: Ranges, vectors: refine.Vectors, part: int
     ) -> Callable[[], None]:
         exact, tally = np.zeros(2, np.int64), np.zeros(TALLIES, np.int64)
         own = self.problem._replace(best=self.best._replace(tally=tally))
 
         def task() -> None:
-            pieces = []
-            if self.rule.take:
-                refine.refine(own, self.screening, self.found, bounds, anchors, vectors, exact)
-                if self.crowded:
-                    crowded.refine_crowded(own, self.screening, self.found, bounds, anchors, vectors, exact)
-            else:
-                pieces = list(self._collected(own, anchors, bounds, vectors, exact))
+            kernel(own, self.screening, self.found, ranges, vectors, part, exact)
             with self.lock:
                 self.exact += exact
                 self.tally += tally
-                for piece in pieces:
-                    self._keep(piece)
 
         return task
 
-    def _collected(
-        self, problem: Problem, anchors: refine.Anchors, bounds: NDArray[np.int64], vectors: refine.Vectors,
-        exact: NDArray[np.int64],
-    ) -> Iterator[refine.Taken]:  # fmt: skip
-        size = TAKEN_ENTRIES
-        while anchors.first < anchors.end:
+    def _collect(
+        self, problem: Problem, screening: sweep.Screening, found: sweep.Survivors, ranges: Ranges,
+        vectors: refine.Vectors, place: int, exact: NDArray[np.int64],
+    ) -> None:  # fmt: skip
+        """Keep all that is eligible of the survivors of a range, as refine.refine() does what is best of them."""
+        size, first = TAKEN_ENTRIES, int(ranges.first[place])
+        while first < ranges.end[place]:
             out = refine.Taken(
                 np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size), np.empty(size, np.uint64)
             )
-            first, written = refine.collect(problem, self.screening, self.found, bounds, anchors, vectors, out, exact)
-            anchors = anchors._replace(first=first)
+            first, written = refine.collect(problem, screening, found, ranges, (place, first), vectors, out, exact)
             if written:
-                yield refine.Taken._make(field[:written].copy() for field in out)
-            elif anchors.first < anchors.end:
+                with self.lock:
+                    self._keep(refine.Taken._make(field[:written] for field in out))
+            elif first < ranges.end[place]:
                 size *= 4
 
     def _keep(self, piece: refine.Taken) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,10 +92,10 @@ def test_no_row_is_read_that_no_survivor_names(
 @pytest.mark.parametrize("lanes", [[], [5] * 40, range(0, 100, 9), [*range(50), *range(20, 30)] * 7])
 def test_ranges_of_lanes_that_meet(lanes: Sequence[int]) -> None:
     """All anchors are in one; none holds many more than its share of the lanes, unless it is of one anchor."""
-    cuts, first, bounds = ranges_among(np.array(lanes, np.int32), 100, 2)
-    assert [*itertools.chain(*cuts)] == [0, *np.repeat(first[1:], 2).tolist(), 100]
-    assert bounds.shape == (2, len(cuts) + 1)
-    for begin, end in cuts:
+    ranges = ranges_among(np.array(lanes, np.int32), 100, 2)
+    assert [*ranges.first, 100] == [0, *ranges.end]
+    assert ranges.bounds.shape == (2, ranges.first.size + 1)
+    for begin, end in zip(ranges.first.tolist(), ranges.end.tolist(), strict=True):
         assert end > begin
         held = sum(begin <= lane < end for lane in lanes)
         assert held <= 1.5 * max(len(lanes) / 16, lanes.count(begin)) + 2

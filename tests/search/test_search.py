@@ -411,8 +411,8 @@ def test_buffers_and_steps_of_any_size(case: str, monkeypatch: pytest.MonkeyPatc
     some = world("blobs", 900)
     options = {"anchors": "300", **fitted("blobs", case, "euclidean")}
     set_sizes(
-        monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TAKEN_ENTRIES=1, GROUP_ROWS=100,
-        AROUND_ROWS=3, AROUND_LANES=1, PROBE_PANELS=1, MOST_INTERVALS=2, PART_ANCHORS=32,
+        monkeypatch, BUFFER_ENTRIES=1, UNIT_BYTES=(1, 1), TAKEN_ENTRIES=1, TASK_SURVIVORS=1, GROUP_ROWS=100,
+        AROUND_ROWS=3, AROUND_LANES=1, MOST_INTERVALS=2, PART_ANCHORS=32,
     )  # fmt: skip
     assert_screens_agree(some, block_rows=131, **options)
     set_sizes(monkeypatch, UNIT_BYTES=(2**20, 2**20), UNIT_PANELS=(5, 3), MOST_SWEPT_ROWS=400, AROUND_ROWS=900)
