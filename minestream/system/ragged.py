@@ -49,6 +49,8 @@ def nth(start: Numbers) -> Numbers:
 
 def spans(first: Numbers, lengths: Numbers) -> Numbers:
     """Ranges of integers, one after another: lengths[0] of them from first[0] on, lengths[1] from first[1] on, ..."""
+    if (lengths == 1).all():
+        return first.copy()
     start = starts(lengths)
     return repeat(first - start[:-1], start) + np.arange(start[-1])
 
