@@ -68,8 +68,9 @@ class Meeting(Sweeping):
         step = np.cumsum(gathered) // max(1, min(most, int(gathered.sum()) // STEPS))
         edges = sorted({0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(jobs)})  # 0 alone where nothing meets
         work = (self.work.products + self.work.survivors) / max(1, int(gathered.sum()))
+        slack = float(self.lanes.slack.max(initial=0))
         for first, end in itertools.pairwise(edges):
-            self._meet(jobs[first:end])
+            self._meet(jobs[first:end], slack)
             self.setting.meter.advance(work * int(gathered[first:end].sum()))
         yield from range(self.order.group_start.size - 1)
 
@@ -106,18 +107,18 @@ class Meeting(Sweeping):
         below = (jobs[:, near.TRIANGLE] > 0) & (jobs[:, near.COLUMN_END] - 1 <= jobs[:, near.FIRST])
         return jobs[~below]
 
-    def _meet(self, jobs: NDArray[np.int64]) -> None:
-        """Do some jobs, and refine survivors whenever buffers are full."""
+    def _meet(self, jobs: NDArray[np.int64], slack: float) -> None:
+        """Do some jobs, of lanes with at most so much slack, and refine survivors whenever buffers are full."""
         jobs, lanes = self._cut(jobs), self._lanes(jobs)
         words = self.codes.store.whole()
         if words is None:
             some = np.unique(lanes)
             words, self.at[some] = self.codes.rows_of(self.order.slot[some], self.workers, self.threads)
         sign = self.codes.row_sign(self.mirrored)
-        flip, slack = np.uint32(self.codes.row_flip(self.mirrored)), float(self.lanes.slack.max(initial=0))
+        flip = np.uint32(self.codes.row_flip(self.mirrored))
         meetings = near.Meetings(self.lane, jobs, words, self.at, flip, sign, slack)
         units = dealt(len(jobs), self.threads)
-        ranges = ranges_among(lanes[lanes < self.order.anchors], self.order.anchors, self.threads)
+        ranges = ranges_among(lanes, self.order.anchors, self.threads)
         while any_left(units):
             ranges.bounds[:] = 0
             with self.setting.stage("sweep"):

@@ -185,18 +185,18 @@ def _offered(setting: SearchContext, rule: Rule) -> NDArray[np.bool_]:
     enough = rule.take + rule.skip + 1 + (NEARER_CAP if rule.count_nearer else 0)
     for start in (rows.known_start, rows.barred_start):  # so many of the first may be something else
         enough += int(ragged.lengths(start).max(initial=0))
-    if equal is None or np.bincount(equal).max(initial=0) <= enough:
+    if equal is None:
         return candidates
+    order = np.flatnonzero(candidates & (np.bincount(equal) > enough)[equal])  # of fewer equal rows all are kept
     classes = [each for each in (rows.label, rows.group, rows.parent) if each.size] + [_sides(rows)] * (rows.apart > 0)
     keys: list[NDArray[Any]] = [rows.rank, *classes, equal]
-    order = np.lexsort(keys)
-    order = order[candidates[order]]
-    offered = np.zeros(candidates.size, bool)
+    order = order[np.lexsort([key[order] for key in keys])]
+    offered = candidates.copy()
     offered[order] = ragged.nth_of_run(*(key[order] for key in keys[1:])) < enough
     if rule.wanted == POSITIVE:
         offered[rows.known] = candidates[rows.known]
     elif not rows.set_start.size:
-        _keep_enough_negatives(rows, equal, offered, enough)
+        _keep_enough_negatives(rows, equal, offered, order[offered[order]], enough)
     return offered
 
 
@@ -205,9 +205,11 @@ def _sides(rows: Rows) -> NDArray[np.int32]:
     return (np.arange(rows.label.size) >= (rows.apart or rows.label.size)).astype(np.int32)
 
 
-def _keep_enough_negatives(rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], enough: int) -> None:
-    """Of equal rows of one parent keep only the first, in key order, among which every label and group finds enough."""
-    order = np.flatnonzero(offered)
+def _keep_enough_negatives(
+    rows: Rows, equal: NDArray[np.int32], offered: NDArray[np.bool_], order: NDArray[np.int64], enough: int
+) -> None:
+    """Of these rows keep, of equal ones of one parent, only the first, in key order, among which every label and group
+    finds enough."""
     kinds = [each[order] for each in (rows.parent, _sides(rows), equal) if each.size]
     keys: list[NDArray[Any]] = [rows.rank[order], *kinds]
     by = np.lexsort(keys)
@@ -270,7 +272,8 @@ def any_left(units: Sequence[Units]) -> bool:
 
 def ranges_among(lanes: NDArray[np.int32], anchors: int, threads: int) -> Ranges:
     """The first so many lanes in ranges for each of which about as many of some lanes, of these, are to be refined."""
-    parts, lanes = threads * TASKS_EACH, lanes[:: 1 + lanes.size // SAMPLED_LANES]
+    lanes = lanes[:: 1 + lanes.size // SAMPLED_LANES]
+    lanes, parts = lanes[lanes < anchors], threads * TASKS_EACH
     edges = np.quantile(lanes, np.arange(1, parts) / parts, method="nearest") if lanes.size else np.empty(0)
     first: list[int] = np.unique([0, *edges.tolist()]).astype(np.int64).tolist()
     return _ranges(list(itertools.pairwise([*first, anchors])), threads)

@@ -208,10 +208,10 @@ def test_however_large_a_cell_is_no_step_gathers_more_than_there_is_room_for(
 ) -> None:
     gathered, itself = [], Meeting._meet
 
-    def meet(self: Meeting, jobs: NDArray[np.int64]) -> None:
+    def meet(self: Meeting, jobs: NDArray[np.int64], slack: float) -> None:
         ranges = [*jobs[:, 1:3].tolist(), *jobs[:, 3:5].tolist()]
         gathered.append(np.unique(np.concatenate([self.lane[first:end] for first, end in ranges])).size)
-        itself(self, jobs)
+        itself(self, jobs, slack)
 
     monkeypatch.setattr(Meeting, "_meet", meet)
     monkeypatch.setattr(meeting, "STEP_ROWS", 500)
