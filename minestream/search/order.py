@@ -21,7 +21,7 @@ LARGE_LABEL = 0.2  # of the rows: so much of the work is saved where they do not
 STEP_SHARE = 1.0  # rows of a stride, as a share of those seen before it, and at least LEAST_ROWS
 LEAST_ROWS = 2_048
 LARGEST = 2**63 - 1
-TASKS_EACH = 8  # of a thread: some lanes have more to refine than others
+TASKS_EACH = 32  # of a thread: some lanes have more to refine than others
 SAMPLED_LANES = 1 << 16  # by which they are cut
 SCATTERING = np.uint32(2_654_435_761)  # of numbers of twin sets
 
