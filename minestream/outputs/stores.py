@@ -33,6 +33,7 @@ from minestream.system.paths import AnyPath, RemotePath, place_of
 from minestream.system.stores import HUB, address_of
 
 STAGED, LEFT_SECONDS = "minestream-output-", 86_400
+REPLACES = "replaces"  # in the manifest of unfinished work: whether the run that writes it may replace an output
 
 
 def target_of(out: str | os.PathLike[str] | RemotePath, scratch: str | None = None) -> Target:
@@ -112,7 +113,7 @@ class RemoteOutput(Target):
             self.partial.remove_all()
         with ExitStack() as failed:
             failed.callback(self.leave, plan)
-            write_json(self.partial / "manifest.json", plan)
+            write_json(self.partial / "manifest.json", {**plan, REPLACES: resume or overwrite})
             folder = stage(self.scratch)
             failed.callback(shutil.rmtree, folder, ignore_errors=True)
             staged = Output(folder / self.final.name)
@@ -261,13 +262,21 @@ class RemoteRun(Run):
         self.check()
         if remote.final.is_dir() or not remote.single:
             self._remove_old()
+        check = self.check
         for path in [ready] if remote.single else sorted(ready.iterdir()):
-            self.check()
+            check()
             (remote.final if remote.single else remote.final / path.name).upload(path)
-        self.check()
+            check = self._check_sent
+        check()
         remote.put_beside(ready, manifest)
         write_json(remote.manifest, manifest)
         remote.tidy()
+
+    def _check_sent(self) -> None:
+        """As check(), once an object is there: a run that began with this one, and may replace nothing, finds it."""
+        found = self.target.unfinished()
+        if found is None or found.get(REPLACES, True):
+            self.check()
 
     def _remove_old(self) -> None:
         """Remove what an upload would not replace; its manifest first, so that nothing half removed looks whole."""

@@ -770,6 +770,35 @@ def test_of_two_runs_that_begin_at_once_one_makes_the_output(store: str, monkeyp
     assert {name: data for name, data in found.items() if not name.startswith("whole/")} == objects(f"{store}/whole")
 
 
+@pytest.mark.parametrize(
+    ("name", "sent"), [("out.parquet", "out.parquet"), ("out", "part-00000"), ("out", "part-00001")]
+)
+def test_a_run_that_sends_its_output_is_not_stopped_by_one_that_began_with_it(
+    store: str, monkeypatch: pytest.MonkeyPatch, name: str, sent: str
+) -> None:
+    """Whose first look found nothing, and which may replace nothing: one of the two has to make the output."""
+    make_all(f"{store}/whole/{name}")
+    out, others, upload = f"{store}/{name}", [], RemotePath.upload
+    with begin(out) as first, monkeypatch.context() as patched:
+        for index in range(3):
+            write_part(first, index)
+
+        def begun_late(self: RemotePath, path: Path) -> None:
+            upload(self, path)
+            if not others and self.name.startswith(sent):
+                patched.setattr(stores.RemoteOutput, "check_unfinished", lambda self, **_: None)
+                others.append(begin(out))
+                write_part(others[0], 0)
+
+        patched.setattr(RemotePath, "upload", begun_late)
+        first.publish(counts=lambda: COUNTS, extra=dict)
+    (second,) = others
+    with second, pytest.raises(OutputError, match="is over"):
+        write_part(second, 1)
+    found = objects(store)
+    assert {key: data for key, data in found.items() if not key.startswith("whole/")} == objects(f"{store}/whole")
+
+
 def test_what_a_run_that_was_taken_over_wrote_last_counts_for_the_same_work_alone(
     store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
